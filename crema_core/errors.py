@@ -1,0 +1,99 @@
+"""Every error a user can cause.
+
+One tree, so that `except CremaError` catches what this package refuses and nothing else. Each message has three parts:
+what came, what is accepted, what to type next. None derives from `KeyError`, whose `str()` is a `repr`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CremaError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class PluginError(CremaError):
+    """Something about an installed modality package."""
+
+
+class UnknownModalityError(PluginError, LookupError):
+    """No installed modality has this name."""
+
+
+class DuplicateModalityError(PluginError):
+    """Several installed packages provide one name and the bare name was used."""
+
+
+class PluginLoadError(PluginError, ImportError):
+    """A package's entry point or factory could not be imported; the cause is chained."""
+
+
+class PluginDisabledError(PluginError):
+    """The modality is installed but switched off by an environment variable or argument."""
+
+
+class IncompatiblePluginError(PluginError):
+    """The plugin was written for another major version of the contract."""
+
+
+class MissingRequirementError(PluginError, ImportError):
+    """A requirement the plugin declares is not installed or too old."""
+
+
+class ContractError(PluginError, TypeError):
+    """A modality returned something the contract does not allow."""
+
+
+class HookError(PluginError):
+    """A hook implementation is misspelt, uses defaults, or raised in strict mode."""
+
+
+class OptionsError(CremaError, ValueError):
+    """A setting has a wrong name or value."""
+
+
+class AssetError(CremaError):
+    """Weights or another asset are missing or have another checksum."""
+
+
+class BuildError(CremaError):
+    """A model could not be built. `problems` holds every reason found, not only the first."""
+
+    def __init__(self, problems: Iterable[Exception | str]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems]
+        super().__init__(
+            lines[0] if len(lines) == 1 else "\n".join([f"{len(lines)} problems:", *(f"- {line}" for line in lines)])
+        )
+
+
+class MediaError(CremaError):
+    """A media file is absent, empty, damaged or of the wrong type."""
+
+
+class ManifestError(CremaError, ValueError):
+    """A data file has lines that cannot be used."""
+
+
+class CheckpointError(CremaError):
+    """A saved model, adapter or run directory cannot be used; nothing was changed."""
+
+
+class TrainingError(CremaError):
+    """Training cannot start or cannot go on."""
+
+
+class PrecisionError(CremaError, ValueError):
+    """The number format cannot hold this model's activations."""
+
+
+class PluginVersionWarning(UserWarning):
+    """A plugin was written for a newer minor version of the contract."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the nearest known name, or an empty string when none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,14 @@
+"""Concatenation: every sense keeps its own tokens (the paper's baseline without fusion, and its zero-shot mode A.5)."""
+
+from __future__ import annotations
+
+from crema_core.fusion.base import Fusion, SenseSet, major_first
+from crema_core.model.tokens import Segment
+
+
+class ConcatFusion(Fusion):
+    """Major sense first, then the others in the order of `build`, each after its own prefix; no parameters."""
+
+    def forward(self, senses: SenseSet) -> list[Segment]:
+        """Return one segment per sense."""
+        return [senses.segment(name) for name in major_first(senses)]

@@ -1,0 +1,80 @@
+"""Self-gated fusion, the paper's choice (CREMA equation 3): f = FC([h_1; ...; h_n]), g = f * sigmoid(f).
+
+The gate is the fused vector itself, there is no gate parameter. The fused tokens follow the major sense's tokens, so
+the language model sees twice the major length however many senses there are. `append=False` adds them to the major
+tokens instead, a variant of the released code that the paper does not describe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from crema_core.fusion.align import Grid, align
+from crema_core.fusion.base import Fusion, SenseSet, major_first, spread
+from crema_core.model.tokens import Segment
+
+
+class LinearFusion(Fusion):
+    """One linear map over the channel-concatenated senses, kept as a sum of per-sense blocks (Table 8, "linear").
+
+    Args:
+        supports: names of the supporting senses.
+        width: L.
+        num_queries: Q.
+        append: put fused tokens after the major ones; False adds them.
+    """
+
+    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, append: bool = True) -> None:
+        super().__init__(supports, width=width, num_queries=num_queries)
+        self.append = append
+        bound = 1 / math.sqrt(width * max(len(supports), 1))
+        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+
+    def make_block(self, name: str, *, total: int, zero: bool) -> None:
+        """Add a `(L, L)` block, initialised as the columns of one `Linear(total * L, L)`."""
+        block = nn.Linear(self.width, self.width, bias=False)
+        bound = 0.0 if zero else 1 / math.sqrt(self.width * total)
+        nn.init.uniform_(block.weight, -bound, bound)
+        self.blocks[name] = block
+
+    def gate(self, fused: Tensor) -> Tensor:
+        """Return the tokens the language model sees, of the same shape; plain linear fusion has no gate."""
+        return fused
+
+    def forward(self, senses: SenseSet) -> list[Segment]:
+        """Fuse the supporting senses on the grid; samples without any get no fused tokens."""
+        known = [name for name in senses.supports if name in self.blocks]
+        if not known:
+            return [senses.segment(name) for name in major_first(senses)]
+        grid = senses.grid()
+        fused, present = self._sum(senses, known, grid)
+        gated = self.gate(fused)
+        mask = grid.mask & present[:, None]
+        if self.append or senses.major not in senses.tokens:
+            return self.layout(senses, gated, mask, known)
+        major = senses.segment(senses.major)
+        added = Segment(major.values + gated * mask[:, :, None, None], major.mask, major.prefix)
+        return [added] + [senses.segment(name) for name in senses.supports if name not in self.blocks]
+
+    def _sum(self, senses: SenseSet, known: Sequence[str], grid: Grid) -> tuple[Tensor, Tensor]:
+        batch, steps = grid.mask.shape
+        fused = self.bias.expand(batch, steps, self.num_queries, self.width)
+        present = torch.zeros(batch, dtype=torch.bool, device=grid.mask.device)
+        for name in known:
+            tokens = senses.tokens[name]
+            aligned = align(tokens, grid, per_frame=name in senses.per_frame)
+            fused = fused + spread(self.blocks[name](aligned), tokens.rows, batch)
+            present[tokens.rows] = True
+        return fused, present
+
+
+class SelfGatedFusion(LinearFusion):
+    """Equation 3: the linear fusion gated by its own sigmoid."""
+
+    def gate(self, fused: Tensor) -> Tensor:
+        """Return `f * sigmoid(f)`."""
+        return fused * torch.sigmoid(fused)

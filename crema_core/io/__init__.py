@@ -1,0 +1,1 @@
+"""The reading and writing room: nothing outside it renames a folder into place."""

@@ -1,0 +1,128 @@
+"""One folder per sense, to share and to move between models with the same backbone.
+
+```
+my-adapter/
+  adapter.json         what it is, which package provides the sense, which backbone it was trained on
+  adapter.safetensors  mmqa.*, lora.* and, where the fusion keeps a block per sense, fusion.*
+  complete             written last
+```
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from crema_core.errors import CheckpointError
+from crema_core.io.atomic import new_folder, require_complete
+from crema_core.io.state import checksum, copy_state, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from crema_core.model.crema import CremaModel
+
+FORMAT = 1
+DESCRIPTION, TENSORS = "adapter.json", "adapter.safetensors"
+
+
+def save_adapter(model: CremaModel, name: str, folder: str | Path) -> None:
+    """Save one sense.
+
+    Args:
+        model: the model.
+        name: the sense.
+        folder: a new folder, or an earlier save to replace.
+
+    Raises:
+        UnknownModalityError: when the model has no such sense.
+        CheckpointError: when the folder holds something else.
+    """
+    model.sense(name)
+    with new_folder(Path(folder)) as place:
+        write_adapter(model, name, place)
+
+
+def write_adapter(model: CremaModel, name: str, place: Path) -> None:
+    """Write the files of one adapter into an existing folder."""
+    write_tensors(place / TENSORS, _parameters(model, name))
+    record = next(entry for entry in model.config["modalities"] if entry["name"] == name)
+    description = {
+        "format": FORMAT,
+        **record,
+        "fusion": model.config["fusion"]["name"],
+        "has_fusion_block": bool(model.fusion_parameters([name])),
+        "language_dim": model.backbone.language_dim,
+        "backbone": {**model.config["backbone"], "identity": model.backbone.identity()},
+        "sha256": checksum(place / TENSORS),
+    }
+    (place / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def load_adapter(model: CremaModel, folder: str | Path) -> None:
+    """Load a shared sense into a model, adding the sense when the model lacks it.
+
+    The fusion block comes along when both models use the same fusion.
+
+    Raises:
+        CheckpointError: for another backbone, a damaged file or other sizes; nothing is changed.
+        BuildError: when the sense's package is not installed; nothing is changed.
+    """
+    place = Path(folder)
+    description = read_description(place)
+    name = description["name"]
+    _check_backbone(model, description, name)
+    state = read_tensors(place / TENSORS, sha256=description["sha256"])
+    if description["fusion"] != model.config["fusion"]["name"] or name == model.major:
+        state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
+    if name not in model.modalities:
+        model.add_modality({"name": name, "mmqa": description["mmqa"], **description["options"]})
+    own = _parameters(model, name)
+    if not any(key.startswith("fusion.") for key in state):
+        own = {key: value for key, value in own.items() if not key.startswith("fusion.")}
+    copy_state(own, state)
+
+
+def read_description(place: Path) -> dict[str, Any]:
+    """Read `adapter.json`.
+
+    Raises:
+        CheckpointError: when the folder is incomplete or of another format.
+    """
+    require_complete(place, what="saved adapter")
+    try:
+        description: dict[str, Any] = json.loads((place / DESCRIPTION).read_text())
+        found = description["format"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"'{place / DESCRIPTION}' cannot be read: {error!r}. It must be the JSON file save_adapter wrote. Copy the "
+            "folder again. Nothing was changed."
+        ) from error
+    if found != FORMAT:
+        raise CheckpointError(
+            f"'{place}' has adapter format {found}. This version reads format {FORMAT}. Upgrade crema-core. Nothing "
+            "was changed."
+        )
+    return description
+
+
+def _parameters(model: CremaModel, name: str) -> dict[str, nn.Parameter]:
+    own = dict(model.adapter_parameters(name))
+    return own | {f"fusion.{key}": parameter for key, parameter in model.fusion_parameters([name]).items()}
+
+
+def _check_backbone(model: CremaModel, description: dict[str, Any], name: str) -> None:
+    wide, own = description["language_dim"], model.backbone.language_dim
+    if wide != own:
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained for a language model {wide} wide, this one is {own} "
+            f"wide. Build the model on {description['backbone']['source']!r}. Nothing was changed."
+        )
+    if description["backbone"]["identity"] != model.backbone.identity():
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained on the backbone "
+            f"{description['backbone']['source']!r}, this model's backbone has other weights. An adapter fits the "
+            f"backbone it was trained on. Build the model on {description['backbone']['source']!r}. Nothing was "
+            "changed."
+        )

@@ -1,0 +1,103 @@
+"""Write whole or not at all.
+
+A folder is written beside its place, every file flushed to disk, a marker written last, and then renamed; readers
+refuse a folder without the marker. An existing folder is replaced only when it carries the marker itself, so nothing
+of the user's is ever deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from crema_core.errors import CheckpointError
+
+MARKER = "complete"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by `text`, or leave it as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(place: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes `place` when the block ends well.
+
+    Raises:
+        CheckpointError: when `place` holds something this package did not finish writing; nothing is changed.
+    """
+    place = place.absolute()
+    refuse_foreign(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.tmp-"))
+    try:
+        yield temporary
+        (temporary / MARKER).write_text("written completely\n")
+        _flush(temporary)
+        _replace(temporary, place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_foreign(place: Path) -> None:
+    """Raise unless `place` is free, empty, or a folder written by `new_folder`."""
+    if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / MARKER).is_file()):
+        raise CheckpointError(
+            f"'{place.name}' exists and was not written by this package. Accepted: a new or empty folder, or an "
+            "earlier save. Name another folder. Nothing was changed."
+        )
+
+
+def require_complete(place: Path, *, what: str) -> None:
+    """Raise unless `place` is a completely written folder.
+
+    Args:
+        place: the folder.
+        what: what it should be, for the message, for example "saved model".
+    """
+    if not place.is_dir():
+        raise CheckpointError(
+            f"There is no folder '{place}'. A {what} is a folder. Check the path. Nothing was changed."
+        )
+    if not (place / MARKER).is_file():
+        raise CheckpointError(
+            f"'{place}' is not a completely written {what} (its '{MARKER}' file is missing). Writing was interrupted, "
+            "or the folder is something else. Use an earlier save. Nothing was changed."
+        )
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+def _replace(temporary: Path, place: Path) -> None:
+    if not place.exists():
+        os.rename(temporary, place)
+        return
+    old = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.old-"))
+    os.rename(place, old / "folder")
+    try:
+        os.rename(temporary, place)
+    except OSError:
+        os.rename(old / "folder", place)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,138 @@
+"""A whole model as a folder: everything trained, nothing frozen.
+
+```
+my-model/
+  crema.json           how to build it again: backbone and its identity, fusion, major sense, senses with their packages
+  fusion.safetensors   the fusion's shared weights
+  <sense>/             one adapter folder per sense, see `crema_core.io.adapters`
+  complete             written last
+```
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from crema_core.errors import BuildError, CheckpointError
+from crema_core.io.adapters import TENSORS, read_description, write_adapter
+from crema_core.io.atomic import MARKER, new_folder, require_complete
+from crema_core.io.state import checksum, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from crema_core.model.crema import CremaModel
+
+FORMAT = 1
+MANIFEST, FUSION = "crema.json", "fusion.safetensors"
+
+
+def save(model: CremaModel, folder: str | Path) -> None:
+    """Save a model; the backbone is named, not copied.
+
+    Raises:
+        CheckpointError: when the folder holds something this package did not write.
+    """
+    with new_folder(Path(folder)) as place:
+        shared = model.fusion.shared_parameters()
+        write_tensors(place / FUSION, shared)
+        for name in model.names:
+            (place / name).mkdir()
+            write_adapter(model, name, place / name)
+            (place / name / MARKER).write_text("written completely\n")
+        manifest = {
+            "format": FORMAT,
+            **model.config,
+            "identity": model.backbone.identity(),
+            "fusion_sha256": checksum(place / FUSION),
+        }
+        (place / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def load(
+    folder: str | Path,
+    *,
+    backbone: str | Path | None = None,
+    precision: str | None = None,
+    device: str | torch.device | None = None,
+) -> CremaModel:
+    """Load a model saved by `save_pretrained`; its outputs are identical to the saved model's.
+
+    Args:
+        folder: the saved model.
+        backbone: where the backbone is now, if it moved; it must have the same weights.
+        precision: another precision of the frozen parts than the saved one.
+        device: where to put the model.
+
+    Raises:
+        CheckpointError: for an incomplete or damaged folder or another backbone.
+        BuildError: when packages are missing, naming the ones that wrote the model.
+    """
+    from crema_core.model.build import build
+
+    place = Path(folder)
+    manifest = read_manifest(place)
+    origin = manifest["backbone"]
+    try:
+        model = build(
+            [_request(entry) for entry in manifest["modalities"]],
+            backbone=backbone or origin["source"],
+            revision=None if backbone else origin["revision"],
+            fusion=manifest["fusion"],
+            major=manifest["major"],
+            template=manifest["template"],
+            precision=precision or origin["precision"],
+            frozen_dropout=manifest["frozen_dropout"],
+            seed=manifest["seed"],
+        )
+    except BuildError as error:
+        packages = sorted({f"{entry['distribution']} {entry['version']}" for entry in manifest["modalities"]})
+        raise BuildError(
+            [*error.problems, f"'{place}' was saved with: {', '.join(packages)}. Install what is missing with pip."]
+        ) from error
+    if model.backbone.identity() != manifest["identity"]:
+        raise CheckpointError(
+            f"'{place}' was trained on other weights than {str(backbone or origin['source'])!r} has now. A model fits "
+            "the backbone it was trained on. Pass backbone='...' with the original weights. Nothing was changed."
+        )
+    model.load_adapter_state_dict(_read_state(place, manifest))
+    return model.to(device) if device is not None else model
+
+
+def read_manifest(place: Path) -> dict[str, Any]:
+    """Read `crema.json`.
+
+    Raises:
+        CheckpointError: when the folder is incomplete or of another format.
+    """
+    require_complete(place, what="saved model")
+    try:
+        manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text())
+        found = manifest["format"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"'{place / MANIFEST}' cannot be read: {error!r}. It must be the JSON file save_pretrained wrote. Copy the "
+            "folder again. Nothing was changed."
+        ) from error
+    if found != FORMAT:
+        raise CheckpointError(
+            f"'{place}' has model format {found}. This version reads format {FORMAT}. Upgrade crema-core. Nothing was "
+            "changed."
+        )
+    return manifest
+
+
+def _request(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"name": entry["name"], "mmqa": entry["mmqa"], **entry["options"]}
+
+
+def _read_state(place: Path, manifest: dict[str, Any]) -> dict[str, torch.Tensor]:
+    shared = read_tensors(place / FUSION, sha256=manifest["fusion_sha256"])
+    state = {f"fusion.{key}": value for key, value in shared.items()}
+    for entry in manifest["modalities"]:
+        own = place / entry["name"]
+        for key, value in read_tensors(own / TENSORS, sha256=read_description(own)["sha256"]).items():
+            state[key if key.startswith("fusion.") else f"modalities.{entry['name']}.{key}"] = value
+    return state

@@ -1,0 +1,80 @@
+"""Tensors in and out of safetensors files, strict both ways."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from crema_core.errors import CheckpointError
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, contiguous and on the CPU."""
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+
+
+def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Args:
+        path: the file.
+        sha256: the checksum its manifest records; None to skip the comparison.
+
+    Raises:
+        CheckpointError: when the file is absent, damaged, or another than the manifest's.
+    """
+    try:
+        if sha256 is not None and checksum(path) != sha256:
+            raise CheckpointError(
+                f"'{path}' is not the file its manifest describes (another sha256). It was damaged or replaced. Copy "
+                "the folder again. Nothing was changed."
+            )
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"'{path}' cannot be read: {error}. It must be a complete safetensors file. Copy the folder again. "
+            "Nothing was changed."
+        ) from error
+
+
+def checksum(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def mismatches(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return one line for every missing, unknown or wrongly shaped tensor."""
+    lines = [f"missing: {key}" for key in parameters if key not in state]
+    lines += [f"unknown: {key}" for key in state if key not in parameters]
+    lines += [
+        f"shape: {key} is {tuple(state[key].shape)}, the model's is {tuple(parameter.shape)}"
+        for key, parameter in parameters.items()
+        if key in state and state[key].shape != parameter.shape
+    ]
+    return lines
+
+
+@torch.no_grad()
+def copy_state(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]) -> None:
+    """Copy values into parameters; keys and shapes must agree exactly.
+
+    Raises:
+        CheckpointError: listing every disagreement; nothing is changed then.
+    """
+    lines = mismatches(parameters, state)
+    if lines:
+        raise CheckpointError(
+            f"The saved tensors do not fit this model, {len(lines)} differ:\n  "
+            + "\n  ".join(lines)
+            + "\nKeys and shapes must agree exactly. Build the model with the settings it was saved with. "
+            "Nothing was changed."
+        )
+    for key, parameter in parameters.items():
+        parameter.copy_(state[key])

@@ -1,0 +1,249 @@
+"""The class a modality plugin subclasses: raw media -> CPU tensors -> features.
+
+A plugin writes three methods (`prepare`, `encode`, `example`). Core owns the rest of the sense: the adapter (norm,
+projection, queries, LoRA, output projection), its prefix in the prompt, fusion, training and saving. An abstract base
+class and not a `runtime_checkable` protocol, because the latter accepts methods with wrong signatures.
+
+Shape letters: B samples, T steps in time, N tokens of one step, D feature width, M images.
+"""
+
+from __future__ import annotations
+
+import abc
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from crema_core.errors import ContractError
+from crema_core.plugins.spec import ModalityOptions, ModalitySpec
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prepared source, on the CPU; it travels from DataLoader workers, so it must pickle.
+
+    Attributes:
+        tensors: named tensors whose first dimension is time, `(T, ...)`; T is 1 for a sense without time.
+        times: `(T, 2)` float32, start and end of every step in seconds, or None when the source has no clock.
+    """
+
+    tensors: dict[str, Tensor]
+    times: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one modality, padded to common sizes.
+
+    Attributes:
+        tensors: named tensors `(B, T, ...)`, zero where padded.
+        mask: `(B, T)` bool, True for real steps.
+        sizes: for every tensor `(B, dims)` int64, the shape each sample had before padding.
+        times: `(B, T, 2)` seconds, or None unless every sample has them.
+    """
+
+    tensors: dict[str, Tensor]
+    mask: Tensor
+    sizes: dict[str, Tensor] = field(default_factory=dict)
+    times: Tensor | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with every tensor on `device`."""
+        return Batch(
+            {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()},
+            self.mask.to(device),
+            {name: size.to(device) for name, size in self.sizes.items()},
+            None if self.times is None else self.times.to(device),
+        )
+
+
+class Features(NamedTuple):
+    """What an encoder returns.
+
+    Attributes:
+        values: `(B, T, N, D)` float, D equals `Modality.feature_dim`.
+        mask: `(B, T)` bool for real steps, or `(B, T, N)` where tokens inside a step are padded too.
+        times: `(B, T, 2)` seconds, or None.
+    """
+
+    values: Tensor
+    mask: Tensor
+    times: Tensor | None = None
+
+
+@dataclass
+class BuildContext:
+    """What core hands to a modality when it is built: the only way to reach the backbone.
+
+    Attributes:
+        vision: the shared frozen vision encoder, `(M, 3, H, W)` normalised pixels -> `(M, N, vision_dim)`; not pickled.
+        vision_dim: width of the vision features.
+        image_size: side in pixels of the square images `vision` takes.
+        image_mean, image_std: normalisation per channel of RGB values in 0..1.
+        seed: seed for anything random a modality builds.
+    """
+
+    vision: Callable[[Tensor], Tensor] | None = None
+    vision_dim: int = 0
+    image_size: int = 224
+    image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    seed: int = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # prepare() runs in worker processes that must not receive a copy of the backbone.
+        return {**self.__dict__, "vision": None}
+
+    def normalize(self, frames: Tensor) -> Tensor:
+        """Normalise RGB frames for `vision`.
+
+        Args:
+            frames: `(..., 3, H, W)` float in 0..1.
+        """
+        mean = torch.tensor(self.image_mean).view(3, 1, 1)
+        std = torch.tensor(self.image_std).view(3, 1, 1)
+        return (frames - mean) / std
+
+    def encode_frames(self, frames_BTCHW: Tensor) -> Tensor:
+        """Run the shared frozen vision encoder on every frame.
+
+        Args:
+            frames_BTCHW: `(B, T, 3, H, W)` from `normalize`.
+
+        Returns:
+            `(B, T, N, vision_dim)`.
+        """
+        if self.vision is None:
+            raise ContractError(
+                "This modality asks for the shared vision encoder, but none is attached here. The encoder is there in "
+                "a built model's main process only. Call encode() on a modality of crema_core.build(...)."
+            )
+        tokens = self.vision(frames_BTCHW.flatten(0, 1))
+        return tokens.unflatten(0, frames_BTCHW.shape[:2])
+
+
+class Modality(nn.Module, abc.ABC):
+    """A sense: reads sources, makes tensors, encodes them.
+
+    Args:
+        options: the validated options, an instance of `spec.options`.
+        context: what core offers, see `BuildContext`.
+
+    `__init__` must be cheap: nothing is downloaded, no device is touched.
+
+    Raises:
+        ContractError: when a subclass defines a method with other arguments than the contract's.
+    """
+
+    spec: ClassVar[ModalitySpec]
+
+    def __init__(self, options: ModalityOptions, context: BuildContext) -> None:
+        super().__init__()
+        self.options = options
+        self.context = context
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, accepted in _CONTRACT.items():
+            method = cls.__dict__.get(name)
+            if method is None:
+                continue
+            got = tuple(inspect.signature(method).parameters)
+            if len(got) != len(accepted):
+                raise ContractError(
+                    f"{cls.__name__}.{name} takes ({', '.join(got)}). The contract's is ({', '.join(accepted)}). "
+                    f"Write: def {name}({', '.join(accepted)})."
+                )
+
+    @property
+    def feature_dim(self) -> int:
+        """Width D of the features: the spec's, or the vision encoder's where the spec leaves it open."""
+        return self.spec.feature_dim or self.context.vision_dim
+
+    @abc.abstractmethod
+    def prepare(self, source: Any) -> Sample:
+        """Read one source (path, array or tensor) into CPU tensors `(T, ...)`.
+
+        Runs in worker processes: no CUDA, no encoder, no global state.
+
+        Raises:
+            MediaError: when the source is absent, empty, damaged or of a type the modality does not read.
+        """
+
+    @abc.abstractmethod
+    def encode(self, batch: Batch) -> Features:
+        """Turn a padded batch into features `(B, T, N, D)` with a mask. Called without gradient, in eval mode."""
+
+    @abc.abstractmethod
+    def example(self, generator: torch.Generator) -> Any:
+        """Return a synthetic source that `prepare` accepts, for tests and documentation."""
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Pad samples to common sizes; override only for layouts that padding cannot express."""
+        return pad_samples(samples)
+
+    def load_assets(self, folder: Path | None) -> None:  # noqa: B027 - optional: most modalities have no weights
+        """Load pretrained weights from `folder` (None: the options' default place). Called once, after `__init__`."""
+
+    def train(self, mode: bool = True) -> Modality:
+        """Keep the frozen encoder in eval mode whatever the caller asks (dropout, norm statistics)."""
+        return super().train(False)
+
+
+_CONTRACT: dict[str, tuple[str, ...]] = {
+    "prepare": ("self", "source"),
+    "encode": ("self", "batch"),
+    "example": ("self", "generator"),
+    "collate": ("self", "samples"),
+    "load_assets": ("self", "folder"),
+}
+
+
+def pad_samples(samples: Sequence[Sample]) -> Batch:
+    """Stack samples, padding every dimension with zeros to the largest.
+
+    Args:
+        samples: at least one; all with the same tensor names and numbers of dimensions.
+
+    Raises:
+        ContractError: when names or numbers of dimensions differ, or a tensor's time length is not the sample's.
+    """
+    names = list(samples[0].tensors)
+    if any(list(sample.tensors) != names for sample in samples):
+        found = sorted({", ".join(sample.tensors) for sample in samples})
+        raise ContractError(
+            f"Samples of one batch have different tensors: {'; '.join(found)}. All must have the same names in the "
+            "same order. Return every tensor from every prepare()."
+        )
+    tensors = {name: _pad([sample.tensors[name] for sample in samples], name) for name in names}
+    sizes = {
+        name: torch.tensor([list(sample.tensors[name].shape) for sample in samples], dtype=torch.int64)
+        for name in names
+    }
+    lengths = sizes[names[0]][:, 0]
+    mask = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
+    clocks = [sample.times for sample in samples if sample.times is not None]
+    times = _pad(clocks, "times") if len(clocks) == len(samples) else None
+    return Batch(tensors, mask, sizes, times)
+
+
+def _pad(tensors: list[Tensor], name: str) -> Tensor:
+    if len({tensor.dim() for tensor in tensors}) != 1 or tensors[0].dim() == 0:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise ContractError(
+            f"'{name}' has shapes {shapes}. A batch needs one number of dimensions, time first. "
+            "Return (T, ...) tensors from prepare()."
+        )
+    largest = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
+    out = tensors[0].new_zeros(len(tensors), *largest)
+    for row, tensor in zip(out, tensors, strict=True):
+        row[tuple(slice(0, size) for size in tensor.shape)] = tensor
+    return out

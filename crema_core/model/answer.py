@@ -1,0 +1,116 @@
+"""Answering questions about raw sources: prepare, encode, fuse, ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from crema_core.errors import OptionsError
+from crema_core.model.tokens import SenseBatch
+
+if TYPE_CHECKING:
+    from crema_core.model.crema import CremaModel
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and what it rests on.
+
+    Attributes:
+        text: the generated text, or the best choice.
+        scores: log-probability of each choice; empty for open-ended questions.
+        used: names of the senses that took part.
+    """
+
+    text: str
+    scores: dict[str, float]
+    used: tuple[str, ...]
+
+
+@torch.no_grad()
+def answer_many(
+    model: CremaModel, items: Iterable[Mapping[str, Any]], *, batch_size: int = 16, max_new_tokens: int = 10
+) -> list[Answer]:
+    """Answer questions.
+
+    Args:
+        model: a built model; it is left in the mode it was in.
+        items: mappings with "question", optionally "choices", and a source per sense; a missing or None source is a
+            missing sense.
+        batch_size: questions per pass.
+        max_new_tokens: longest open-ended answer.
+
+    Raises:
+        UnknownModalityError: for a source of a sense the model does not have.
+        OptionsError: for an item without a question or without any source.
+        MediaError: for a source that cannot be read.
+    """
+    mode = model.training
+    model.eval()
+    try:
+        return [
+            answer
+            for chunk in _chunks(items, batch_size)
+            for answer in _answer_batch(model, chunk, max_new_tokens=max_new_tokens)
+        ]
+    finally:
+        model.train(mode)
+
+
+def prepare_batch(model: CremaModel, sources: Sequence[Mapping[str, Any]]) -> dict[str, SenseBatch]:
+    """Read the sources of several samples into one batch per sense; senses nobody has are absent."""
+    batches = {}
+    for name in model.names:
+        rows = [index for index, own in enumerate(sources) if own.get(name) is not None]
+        if rows:
+            modality = model.sense(name).modality
+            samples = [modality.prepare(sources[row][name]) for row in rows]
+            batches[name] = SenseBatch(modality.collate(samples), torch.tensor(rows))
+    return batches
+
+
+def _answer_batch(model: CremaModel, items: Sequence[Mapping[str, Any]], *, max_new_tokens: int) -> list[Answer]:
+    sources = [_sources(model, item) for item in items]
+    features = model.encode(prepare_batch(model, sources))
+    tokens = {name: model.sense_tokens(name, own) for name, own in features.items()}
+    choices = [item.get("choices") for item in items]
+    questions = [model.template.render(item["question"], own) for item, own in zip(items, choices, strict=True)]
+    answers: dict[int, tuple[str, dict[str, float]]] = {}
+    # Both kinds of question may be in one batch; each pass keeps the answers of its own kind.
+    if any(own for own in choices):
+        scored = model.score_choices(tokens, questions, [own or ["", ""] for own in choices])
+        for index, own in enumerate(choices):
+            if own:
+                scores = dict(zip(own, scored[index], strict=True))
+                answers[index] = (max(scores, key=scores.__getitem__), scores)
+    if not all(choices):
+        texts = model.generate(tokens, questions, max_new_tokens=max_new_tokens)
+        answers |= {index: (texts[index], {}) for index, own in enumerate(choices) if not own}
+    return [Answer(*answers[index], used=tuple(own)) for index, own in enumerate(sources)]
+
+
+def _sources(model: CremaModel, item: Mapping[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in item.items() if key not in ("question", "choices") and value is not None}
+    for name in given:
+        model.sense(name)
+    if not item.get("question"):
+        raise OptionsError(
+            "An item has no question. Each item needs 'question' and at least one source. "
+            "Write {'question': '...', ...}."
+        )
+    if not given:
+        raise OptionsError(
+            f"The question {item['question']!r} comes without any source. Accepted: one or more of "
+            f"{', '.join(model.names)}. Write model.answer(question, {model.major}='file')."
+        )
+    return {name: given[name] for name in model.names if name in given}
+
+
+def _chunks(items: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

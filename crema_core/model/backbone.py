@@ -1,0 +1,203 @@
+"""The frozen backbone: vision encoder, Q-Former, language model and tokenizer of a BLIP-2 checkpoint.
+
+Everything comes from transformers; a folder and a hub id load by the same call. Frozen means frozen: eval mode is kept
+whatever `train()` asks, and no parameter is trainable.
+
+Shape letters: M images, N tokens per image, E vision width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, Blip2ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.hub import cached_file
+
+from crema_core.errors import CheckpointError
+from crema_core.model.precision import frozen_dtype
+from crema_core.model.qformer import QFormer
+from crema_core.model.trainable import freeze
+
+TINY = "crema-tiny"
+
+
+class Backbone(nn.Module):
+    """Frozen parts of a model.
+
+    Args:
+        model: the transformers model.
+        tokenizer: its tokenizer.
+        source: folder or hub id it came from, recorded in checkpoints.
+        revision: hub revision, or None.
+        image_mean, image_std: normalisation of RGB in 0..1.
+        frozen_dropout: train with the frozen parts' own dropout, as the released code does (0.1); off by default.
+    """
+
+    def __init__(
+        self,
+        model: Blip2ForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        source: str,
+        revision: str | None = None,
+        image_mean: tuple[float, float, float] = tuple(OPENAI_CLIP_MEAN),
+        image_std: tuple[float, float, float] = tuple(OPENAI_CLIP_STD),
+        frozen_dropout: bool = False,
+    ) -> None:
+        super().__init__()
+        self.vision_model = model.vision_model
+        self.qformer = QFormer(model.qformer)
+        self.query_tokens = model.query_tokens
+        self.language_projection = model.language_projection
+        self.language_model = model.language_model
+        self.tokenizer = tokenizer
+        self.source, self.revision = source, revision
+        self.image_mean, self.image_std = image_mean, image_std
+        self.frozen_dropout = frozen_dropout
+        freeze(self)
+        self.eval()
+        self._identity: str | None = None
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square images the vision encoder takes."""
+        return int(self.vision_model.config.image_size)
+
+    @property
+    def vision_dim(self) -> int:
+        """Width E of the vision features."""
+        return int(self.vision_model.config.hidden_size)
+
+    @property
+    def language_dim(self) -> int:
+        """Width L of the language model's input embeddings."""
+        return int(self.language_model.get_input_embeddings().embedding_dim)
+
+    @torch.no_grad()
+    def encode_images(self, pixels_MCHW: Tensor) -> Tensor:
+        """Encode images.
+
+        Args:
+            pixels_MCHW: `(M, 3, H, W)` normalised pixels.
+
+        Returns:
+            `(M, N, E)`: the last hidden states *before* the final LayerNorm, which every sense has as its own.
+        """
+        embedded = self.vision_model.embeddings(pixels_MCHW)
+        tokens: Tensor = self.vision_model.encoder(inputs_embeds=embedded).last_hidden_state
+        return tokens
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in eval mode, unless the released code's frozen dropout was asked for (vision stays in eval there)."""
+        super().train(mode and self.frozen_dropout)
+        self.vision_model.eval()
+        return self
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over names, shapes and exact values of all frozen weights."""
+        return fingerprint(self)
+
+    def identity(self) -> str:
+        """Return a sha256 that is the same whatever precision the checkpoint was loaded in; computed once."""
+        if self._identity is None:
+            self._identity = fingerprint(self, dtype=torch.bfloat16)
+        return self._identity
+
+
+def fingerprint(module: nn.Module, *, dtype: torch.dtype | None = None) -> str:
+    """Return a sha256 over a module's state without LoRA, independent of the device.
+
+    Args:
+        module: whose state is hashed; meta tensors count by shape alone.
+        dtype: floating-point values are rounded to it first; None for exact values.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if ".lora_" in name:
+            continue
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
+        digest.update(f"{name.replace('.base_layer', '')}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
+        if tensor.device.type != "meta":
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_backbone(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    precision: str = "fp32",
+    frozen_dropout: bool = False,
+) -> Backbone:
+    """Load a BLIP-2-format checkpoint.
+
+    Args:
+        source: folder, hub id, or "crema-tiny" for the one shipped in the package.
+        revision: hub revision (commit, tag or branch).
+        precision: "fp32" or "bf16", of vision encoder and language model.
+        frozen_dropout: see `Backbone`.
+
+    Raises:
+        CheckpointError: when nothing loads from `source` or it is no BLIP-2 model.
+        PrecisionError: for fp16.
+    """
+    dtype = frozen_dtype(precision)
+    place = str(tiny_backbone() if str(source) == TINY else source)
+    try:
+        config = AutoConfig.from_pretrained(place, revision=revision)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"No backbone was found at '{source}': {_first_line(error)} Accepted: a folder or hub id in BLIP-2 format, "
+            f"or '{TINY}'. Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable."
+        ) from error
+    if config.model_type != "blip-2":
+        raise CheckpointError(
+            f"'{source}' is a '{config.model_type}' model. The backbone must be in BLIP-2 format (model_type "
+            f"'blip-2'). Try backbone='Salesforce/blip2-flan-t5-xl', or '{TINY}' to see everything work."
+        )
+    try:
+        model = Blip2ForConditionalGeneration.from_pretrained(place, revision=revision, dtype=dtype, config=config)
+    except OSError as error:
+        raise CheckpointError(
+            f"The weights of '{source}' cannot be read: {_first_line(error)} Accepted: a complete checkpoint in "
+            "safetensors format. Download or copy it again."
+        ) from error
+    mean, std = _image_statistics(place, revision)
+    return Backbone(
+        model,
+        AutoTokenizer.from_pretrained(place, revision=revision),
+        source=str(source),
+        revision=revision,
+        image_mean=mean,
+        image_std=std,
+        frozen_dropout=frozen_dropout,
+    )
+
+
+def tiny_backbone() -> Path:
+    """Return the folder of the backbone shipped in the package."""
+    from crema_core.world import tiny_backbone_path
+
+    return tiny_backbone_path()
+
+
+def _image_statistics(place: str, revision: str | None) -> tuple[Any, Any]:
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        file = cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if file is not None:
+            settings = json.loads(Path(file).read_text())
+            settings = settings.get("image_processor", settings)
+            if "image_mean" in settings:
+                return tuple(settings["image_mean"]), tuple(settings["image_std"])
+    return tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") + "."

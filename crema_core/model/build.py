@@ -1,0 +1,261 @@
+"""Build a model from names: `crema_core.build(modalities=[...])`.
+
+All names, packages and options are resolved first and every problem is reported in one error; only then is anything
+heavy imported or loaded.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crema_core.errors import BuildError, CremaError, OptionsError, did_you_mean
+from crema_core.fusion import make_fusion
+from crema_core.modality import BuildContext, Modality
+from crema_core.model.backbone import TINY, Backbone, load_backbone
+from crema_core.model.crema import CremaModel
+from crema_core.model.mmqa import MMQA
+from crema_core.model.sense import Provenance, Sense
+from crema_core.model.template import PromptTemplate
+from crema_core.plugins import registry
+from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
+
+ModalityRequest = str | Mapping[str, Any] | ModalitySpec
+
+
+def build(
+    modalities: Sequence[ModalityRequest],
+    *,
+    backbone: str | Path | Backbone = TINY,
+    revision: str | None = None,
+    fusion: str | Mapping[str, Any] = "self_gated",
+    major: str | None = None,
+    mmqa: Mapping[str, Any] | None = None,
+    template: PromptTemplate | Mapping[str, Any] | None = None,
+    precision: str = "fp32",
+    frozen_dropout: bool = False,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+) -> CremaModel:
+    """Build a model on a frozen backbone.
+
+    Args:
+        modalities: senses in the order of sequential training, each as `"name"`, `"distribution:name"`,
+            `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter sizes.
+        backbone: folder or hub id in BLIP-2 format, "crema-tiny", or one already loaded.
+        revision: hub revision of the backbone.
+        fusion: name of a strategy, or `{"name": ..., option: value}`.
+        major: the sense whose frames the others are fused on; by default the one that declares itself so, else the
+            first (the paper's Table 20 compares choices).
+        mmqa: adapter sizes for all senses, see `MMQASpec`.
+        template: wording of questions.
+        precision: "fp32" or "bf16", of the frozen parts.
+        frozen_dropout: train with the frozen parts' own dropout as the released code does.
+        device: where to put the model; by default it stays on the CPU.
+        seed: of every newly initialised parameter; a sense's start does not depend on which others are built.
+
+    Raises:
+        BuildError: holding every problem found with names, packages and options.
+        CheckpointError: when the backbone cannot be loaded.
+        PrecisionError: for fp16.
+
+    Example:
+        >>> model = build(["video"], backbone="crema-tiny")
+        >>> model.names
+        ('video',)
+    """
+    requests = _resolve(modalities, mmqa or {})
+    names = [request.spec.name for request in requests]
+    fusion_name, fusion_options = _split(fusion, "fusion")
+    major = _choose_major(requests, major)
+    wording = template if isinstance(template, PromptTemplate) else parse_settings(
+        PromptTemplate, dict(template or {}), title="template"
+    )
+    if not isinstance(backbone, Backbone):
+        backbone = load_backbone(backbone, revision=revision, precision=precision, frozen_dropout=frozen_dropout)
+    elif existing := [name for name in names if backbone.qformer.lora_parameters(name)]:
+        raise BuildError(
+            [
+                f"This backbone object already carries adapters for: {', '.join(existing)}. A backbone object serves "
+                "one model. Pass a folder or hub id, or load_backbone(...) again."
+            ]
+        )
+    senses = {request.spec.name: _make_sense(request, backbone, seed) for request in requests}
+    with _seeded(seed, "fusion"):
+        strategy = make_fusion(
+            fusion_name,
+            [name for name in names if name != major],
+            width=backbone.language_dim,
+            num_queries=_common_queries(
+                {name: sense.mmqa.num_queries or 0 for name, sense in senses.items()}, fusion_name
+            ),
+            options=fusion_options,
+        )
+    config = {
+        "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": precision},
+        "frozen_dropout": backbone.frozen_dropout,
+        "fusion": {"name": fusion_name, **fusion_options},
+        "major": major,
+        "seed": seed,
+        "template": wording.model_dump(),
+        "modalities": [request.record() for request in requests],
+    }
+    model = CremaModel(backbone, senses, strategy, major=major, template=wording, config=config)
+    return model.to(device) if device is not None else model
+
+
+def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
+    """Add a sense to a built or trained model; nothing of the other senses changes.
+
+    The new fusion block starts at zero, so answers given without the new sense stay bit-identical.
+
+    Raises:
+        BuildError: when the sense is already there or cannot be built; nothing is changed then.
+    """
+    request = _resolve([modality], {})[0]
+    name = request.spec.name
+    if name in model.modalities:
+        raise BuildError(
+            [f"The model already has a sense '{name}'. Each sense is built once. Train it, or build a new model."]
+        )
+    counts = {own: model.sense(own).mmqa.num_queries or 0 for own in model.names}
+    default = int(model.backbone.query_tokens.shape[1])
+    _common_queries(counts | {name: request.mmqa.num_queries or default}, model.config["fusion"]["name"])
+    sense = _make_sense(request, model.backbone, model.config["seed"])
+    with _seeded(model.config["seed"], f"fusion.{name}"):
+        model.fusion.add_support(name, total=len(model.fusion.supports) + 1, zero=True)
+    model.modalities[name] = sense.to(model.device)
+    model.config["modalities"].append(request.record())
+    model.to(model.device)
+    model.train(model.training)
+
+
+class _Request:
+    """A resolved entry of `modalities`: spec, validated options, adapter sizes, provenance."""
+
+    def __init__(self, resolved: Any, options: ModalityOptions, mmqa: MMQASpec) -> None:
+        self.resolved, self.options, self.mmqa = resolved, options, mmqa
+        self.spec: ModalitySpec = resolved.spec
+        self.provenance = Provenance(resolved.distribution, resolved.version, self.spec.api_version)
+
+    def record(self) -> dict[str, Any]:
+        """Return what a checkpoint says about this sense."""
+        return {
+            "name": self.spec.name,
+            "distribution": self.provenance.distribution,
+            "version": self.provenance.version,
+            "api_version": self.provenance.api_version,
+            "options": self.options.model_dump(mode="json"),
+            "mmqa": self.mmqa.model_dump(),
+        }
+
+
+def _resolve(modalities: Sequence[ModalityRequest], common: Mapping[str, Any]) -> list[_Request]:
+    if not modalities:
+        raise BuildError(
+            ["No modality was given. A model needs at least one sense. "
+             f"Installed: {', '.join(registry.installed_names()) or 'none'}."]
+        )
+    problems: list[Exception | str] = []
+    requests: list[_Request] = []
+    for item in modalities:
+        reference, options = _split(item, "modalities") if not isinstance(item, ModalitySpec) else (item, {})
+        sizes = {**common, **options.pop("mmqa", {})}
+        try:
+            resolved = registry.resolve(reference)
+            spec = resolved.spec
+            parsed = spec.parse_options(options)
+            merged = parse_settings(
+                MMQASpec, {**spec.mmqa.model_dump(), **sizes}, title=f"{spec.name}.mmqa"
+            )
+            requests.append(_Request(resolved, parsed, merged))
+        except CremaError as error:
+            problems.append(error)
+    names = [request.spec.name for request in requests]
+    problems += [
+        f"'{name}' is listed {names.count(name)} times. Each sense is built once. Remove one."
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    if problems:
+        raise BuildError(problems) from next((p for p in problems if isinstance(p, Exception)), None)
+    return requests
+
+
+def _split(item: Any, what: str) -> tuple[Any, dict[str, Any]]:
+    if isinstance(item, str):
+        return item, {}
+    if isinstance(item, Mapping) and "name" in item:
+        return item["name"], {key: value for key, value in item.items() if key != "name"}
+    raise OptionsError(
+        f"{what}: {item!r} names nothing. Accepted: a name, or a mapping with 'name' and options. "
+        "Write {'name': ..., 'option': value}."
+    )
+
+
+def _choose_major(requests: Sequence[_Request], major: str | None) -> str:
+    names = [request.spec.name for request in requests]
+    if major is None:
+        declared = [request.spec.name for request in requests if request.spec.capabilities.default_major]
+        return (declared or names)[0]
+    if major not in names:
+        raise OptionsError(
+            f"major='{major}' is not one of the built senses. Accepted: {', '.join(names)}."
+            f"{did_you_mean(major, names)} Add it to modalities, or leave major out."
+        )
+    return major
+
+
+def _make_sense(request: _Request, backbone: Backbone, seed: int) -> Sense:
+    spec = request.spec
+    factory = registry.load_modality_class(request.resolved)
+    context = BuildContext(
+        vision=backbone.encode_images,
+        vision_dim=backbone.vision_dim,
+        image_size=backbone.image_size,
+        image_mean=backbone.image_mean,
+        image_std=backbone.image_std,
+        seed=seed,
+    )
+    with _seeded(seed, spec.name):
+        modality: Modality = factory(request.options, context)
+        modality.load_assets(None)
+        sizes = request.mmqa
+        if sizes.num_queries is None:
+            sizes = sizes.model_copy(update={"num_queries": int(backbone.query_tokens.shape[1])})
+        adapter = MMQA(
+            sizes,
+            feature_dim=modality.feature_dim,
+            width=backbone.qformer.encoder_width,
+            hidden=backbone.qformer.hidden_size,
+            output_dim=backbone.language_dim,
+        )
+        backbone.qformer.add_lora(spec.name, sizes)
+    adapter.start_from(
+        queries=backbone.query_tokens,
+        output=backbone.language_projection,
+        norm=backbone.vision_model.post_layernorm if spec.encoder == "vision" else None,
+    )
+    return Sense(modality, adapter, sizes, request.provenance)
+
+
+def _common_queries(counts: Mapping[str, int], fusion: str) -> int:
+    if fusion != "concat" and len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise BuildError(
+            [f"The senses have different numbers of queries: {listed}. Fusion '{fusion}' needs one number for all. "
+             "Set mmqa={'num_queries': ...}, or use fusion='concat'."]
+        )
+    return next(iter(counts.values()))
+
+
+@contextmanager
+def _seeded(seed: int, name: str) -> Iterator[None]:
+    """Seed torch's generator from the name for a while, so that no initialisation depends on the others."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
+        yield

@@ -1,0 +1,237 @@
+"""The model: frozen backbone, one adapter per sense, a fusion.
+
+`encode` runs the frozen encoders, `sense_tokens` one sense's adapter, `loss` / `generate` / `score_choices` fuse and
+ask the frozen language model. The trainer calls these parts one by one so that nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crema_core.errors import UnknownModalityError, did_you_mean
+from crema_core.fusion import Fusion, SenseSet
+from crema_core.model.backbone import Backbone
+from crema_core.model.language import Language
+from crema_core.model.prompt import Prompt, assemble
+from crema_core.model.sense import Sense
+from crema_core.model.template import PromptTemplate
+from crema_core.model.tokens import SenseBatch, SenseFeatures, SenseTokens
+from crema_core.plugins.spec import ModalitySpec
+
+
+class CremaModel(nn.Module):
+    """Built by `crema_core.build`, loaded by `crema_core.load`.
+
+    Args:
+        backbone: the frozen parts.
+        senses: by name, in the order of sequential training.
+        fusion: the strategy.
+        major: name of the sense whose frames the others are fused on.
+        template: wording of questions.
+        config: what is needed to build the same model again, plain JSON data.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        senses: Mapping[str, Sense],
+        fusion: Fusion,
+        *,
+        major: str,
+        template: PromptTemplate,
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.modalities = nn.ModuleDict(senses)
+        self.fusion = fusion
+        self.major, self.template, self.config = major, template, config
+        self.language = Language(backbone.language_model, backbone.tokenizer)
+        self.train(False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the senses, in the order of sequential training."""
+        return tuple(self.modalities)
+
+    @property
+    def specs(self) -> dict[str, ModalitySpec]:
+        """Declarations of the senses."""
+        return {name: self.sense(name).spec for name in self.names}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.backbone.query_tokens.device
+
+    def sense(self, name: str) -> Sense:
+        """Return one built sense.
+
+        Raises:
+            UnknownModalityError: when the model has no such sense.
+        """
+        if name not in self.modalities:
+            raise UnknownModalityError(
+                f"This model has no sense '{name}'. It has: {', '.join(self.names)}."
+                f"{did_you_mean(name, self.names)} Add one with model.add_modality('{name}')."
+            )
+        sense = self.modalities[name]
+        assert isinstance(sense, Sense)
+        return sense
+
+    def encode(self, batches: Mapping[str, SenseBatch]) -> dict[str, SenseFeatures]:
+        """Run the frozen encoders, without gradient."""
+        return {name: self.sense(name).encode(batch.to(self.device)) for name, batch in batches.items()}
+
+    def sense_tokens(self, name: str, features: SenseFeatures) -> SenseTokens:
+        """Return one sense's tokens `(R, T, Q, L)`; differentiable in that sense's adapter."""
+        return self.sense(name).tokens(features, self.backbone.qformer)
+
+    def prompt(self, tokens: Mapping[str, SenseTokens], questions: Sequence[str]) -> Prompt:
+        """Fuse the senses and lay out the language model's input; `questions` are texts already rendered."""
+        ordered = {name: tokens[name] for name in self.names if name in tokens}
+        specs = self.specs
+        segments = []
+        if ordered:
+            senses = SenseSet(
+                ordered,
+                major=self.major,
+                num_samples=len(questions),
+                prefixes={name: spec.prefix for name, spec in specs.items()},
+                per_frame=frozenset(name for name, spec in specs.items() if spec.per_frame),
+            )
+            segments = self.fusion(senses)
+        return assemble(
+            segments,
+            questions,
+            tokenizer=self.backbone.tokenizer,
+            embedding=self.language.embedding,
+            side=self.language.side,
+        )
+
+    def loss(self, tokens: Mapping[str, SenseTokens], questions: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Return the mean cross-entropy of the answers' tokens (scalar)."""
+        return self.language.loss(self.prompt(tokens, questions), answers)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: Mapping[str, SenseTokens],
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int = 10,
+        num_beams: int = 1,
+    ) -> list[str]:
+        """Return generated answers."""
+        prompt = self.prompt(tokens, questions)
+        return self.language.generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
+
+    @torch.no_grad()
+    def score_choices(
+        self, tokens: Mapping[str, SenseTokens], questions: Sequence[str], choices: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Return a log-probability per sample and choice, by the template's `choice_scoring`."""
+        prompt = self.prompt(tokens, questions)
+        if self.template.choice_scoring == "likelihood":
+            return self.language.likelihood_scores(prompt, choices)
+        scores = self.language.letter_scores(prompt, max(map(len, choices)))
+        return [row[: len(own)].log_softmax(-1).tolist() for row, own in zip(scores, choices, strict=True)]
+
+    def lora_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """Return one sense's LoRA matrices, keyed `<layer>.<query|value>.<A|B>`."""
+        self.sense(name)
+        return self.backbone.qformer.lora_parameters(name)
+
+    def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """Return everything trainable of one sense except its fusion block, keyed as in an adapter file."""
+        own = {f"mmqa.{key}": parameter for key, parameter in self.sense(name).adapter.named_parameters()}
+        return own | {f"lora.{key}": parameter for key, parameter in self.lora_parameters(name).items()}
+
+    def fusion_parameters(self, names: Sequence[str] | None = None) -> dict[str, nn.Parameter]:
+        """Return the fusion's parameters: the blocks of `names` alone, or all of them with what they share."""
+        if names is None:
+            return dict(self.fusion.named_parameters())
+        return self.fusion.block_parameters(names)
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Return all trainable state, keyed `modalities.<name>.*` and `fusion.*`."""
+        found = {
+            f"modalities.{name}.{key}": parameter
+            for name in self.names
+            for key, parameter in self.adapter_parameters(name).items()
+        }
+        return found | {f"fusion.{key}": parameter for key, parameter in self.fusion_parameters().items()}
+
+    def adapter_state_dict(self) -> dict[str, Tensor]:
+        """Return detached copies of all trainable state, on the CPU."""
+        return {key: value.detach().cpu().clone() for key, value in self.trainable_parameters().items()}
+
+    @torch.no_grad()
+    def load_adapter_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy trainable state into the model; keys and shapes must be exactly this model's.
+
+        Raises:
+            CheckpointError: listing every missing, unknown or wrongly shaped tensor; nothing is changed then.
+        """
+        from crema_core.io.state import copy_state
+
+        copy_state(self.trainable_parameters(), state)
+
+    def frozen_fingerprint(self) -> str:
+        """Return the sha256 of the frozen backbone."""
+        return self.backbone.fingerprint()
+
+    def train(self, mode: bool = True) -> CremaModel:
+        """Put adapters and fusion in train mode; everything frozen stays in eval mode."""
+        super().train(mode)
+        self.backbone.train(mode)
+        self.backbone.qformer.train_lora(mode)
+        return self
+
+    # The verbs below live in rooms of their own; they are methods because users look for them here.
+
+    def answer(self, question: str, choices: Sequence[str] | None = None, **sources: Any) -> Any:
+        """Answer one question about sources given by sense name, see `crema_core.model.answer`."""
+        from crema_core.model.answer import answer_many
+
+        return answer_many(self, [{"question": question, "choices": choices, **sources}])[0]
+
+    def answer_many(self, items: Iterable[Mapping[str, Any]], *, batch_size: int = 16) -> Any:
+        """Answer several questions, see `crema_core.model.answer`."""
+        from crema_core.model.answer import answer_many
+
+        return answer_many(self, items, batch_size=batch_size)
+
+    def add_modality(self, modality: Any) -> None:
+        """Add a sense to a trained model, see `crema_core.model.build.add_modality`."""
+        from crema_core.model.build import add_modality
+
+        add_modality(self, modality)
+
+    def describe(self) -> Any:
+        """Return the table of parameters and cost by component, see `crema_core.report.describe`."""
+        from crema_core.report.describe import describe_model
+
+        return describe_model(self)
+
+    def save_pretrained(self, folder: Any) -> None:
+        """Save adapters, fusion and manifest, see `crema_core.io.bundle`."""
+        from crema_core.io.bundle import save
+
+        save(self, folder)
+
+    def save_adapter(self, name: str, folder: Any) -> None:
+        """Save one sense to share, see `crema_core.io.adapters`."""
+        from crema_core.io.adapters import save_adapter
+
+        save_adapter(self, name, folder)
+
+    def load_adapter(self, folder: Any) -> None:
+        """Load one shared sense, see `crema_core.io.adapters`."""
+        from crema_core.io.adapters import load_adapter
+
+        load_adapter(self, folder)

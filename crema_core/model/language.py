@@ -1,0 +1,149 @@
+"""The frozen language model as the rest sees it: loss of answers, generated text, scores of choices.
+
+Encoder-decoder (T5) and decoder-only (OPT) models differ only here.
+
+Shape letters: B samples, S prompt length, A answer length, L width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from crema_core.errors import OptionsError
+from crema_core.model.prompt import Prompt
+
+IGNORED = -100
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Language:
+    """Functions around a frozen language model; holds references, no parameters of its own.
+
+    Args:
+        model: an encoder-decoder or decoder-only model.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether answers come from a decoder of their own."""
+        return bool(self.model.config.is_encoder_decoder)
+
+    @property
+    def embedding(self) -> nn.Module:
+        """The input embedding."""
+        module: nn.Module = self.model.get_input_embeddings()
+        return module
+
+    @property
+    def side(self) -> str:
+        """Side on which prompts are padded."""
+        return "right" if self.is_encoder_decoder else "left"
+
+    def logits(self, prompt: Prompt, answers_BA: Tensor) -> Tensor:
+        """Return the logits `(B, A, V)` that predict each answer token, given prompt and the answer tokens before it.
+
+        Args:
+            prompt: padded on `side`.
+            answers_BA: `(B, A)` ids, padded with `IGNORED`.
+        """
+        ids_BA = answers_BA.masked_fill(answers_BA == IGNORED, self._pad)
+        if self.is_encoder_decoder:
+            start = torch.full_like(ids_BA[:, :1], self.model.config.decoder_start_token_id)
+            output = self.model(
+                inputs_embeds=prompt.embeds,
+                attention_mask=prompt.mask.to(torch.int64),
+                decoder_input_ids=torch.cat([start, ids_BA[:, :-1]], dim=1),
+                use_cache=False,
+            )
+            logits_BAV: Tensor = output.logits
+            return logits_BAV
+        embeds = torch.cat([prompt.embeds, self.embedding(ids_BA)], dim=1)
+        mask = torch.cat([prompt.mask, answers_BA != IGNORED], dim=1).to(torch.int64)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        output = self.model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False)
+        length = answers_BA.shape[1]
+        logits_BAV = output.logits[:, -length - 1 : -1]
+        return logits_BAV
+
+    def loss(self, prompt: Prompt, answers: Sequence[str]) -> Tensor:
+        """Return the mean cross-entropy over all answer tokens of the batch, end token included (scalar, float32)."""
+        ids_BA = self.answer_ids(answers).to(prompt.embeds.device)
+        logits_BAV = self.logits(prompt, ids_BA)
+        return F.cross_entropy(logits_BAV.flatten(0, 1).float(), ids_BA.flatten(), ignore_index=IGNORED)
+
+    def generate(self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1) -> list[str]:
+        """Return the greedy (or beam-searched) answers as text without special tokens."""
+        sequences = self.model.generate(
+            inputs_embeds=prompt.embeds,
+            attention_mask=prompt.mask.to(torch.int64),
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            do_sample=False,
+        )
+        texts: list[str] = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def letter_scores(self, prompt: Prompt, num_choices: int) -> Tensor:
+        """Return the log-probabilities `(B, num_choices)` of the answer letters, normalised over them.
+
+        The answer is "Option A"; the scores are read where the letter is predicted, in one pass.
+        """
+        common, letters = self.letter_ids(num_choices)
+        batch = prompt.embeds.shape[0]
+        ids = torch.tensor([[*common, letters[0]]], device=prompt.embeds.device).expand(batch, -1)
+        last_BV = self.logits(prompt, ids)[:, -1]
+        return last_BV[:, list(letters)].float().log_softmax(-1)
+
+    def letter_ids(self, num_choices: int) -> tuple[list[int], list[int]]:
+        """Return the ids every "Option X" begins with and the one id that differs, for each letter.
+
+        Raises:
+            OptionsError: when the tokenizer does not give each letter one id of its own.
+        """
+        rows = [
+            self.tokenizer(f"Option {letter}", add_special_tokens=False)["input_ids"]
+            for letter in LETTERS[:num_choices]
+        ]
+        common = rows[0][:-1]
+        letters = [row[-1] for row in rows]
+        unknown = self.tokenizer.unk_token_id
+        if any(row[:-1] != common for row in rows) or len(set(letters)) != len(letters) or unknown in letters:
+            raise OptionsError(
+                f"This tokenizer gives {num_choices} answer letters no ids of their own. Letter scoring needs one id "
+                "per letter. Use choice_scoring='likelihood'."
+            )
+        return common, letters
+
+    def likelihood_scores(self, prompt: Prompt, choices: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Return, for every sample and choice, the mean log-probability of the choice's tokens."""
+        counts = [len(row) for row in choices]
+        rows = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(prompt.embeds.device)
+        repeated = Prompt(prompt.embeds[rows], prompt.mask[rows])
+        ids_CA = self.answer_ids([choice for row in choices for choice in row]).to(prompt.embeds.device)
+        logprobs_CAV = self.logits(repeated, ids_CA).float().log_softmax(-1)
+        real = ids_CA != IGNORED
+        picked = logprobs_CAV.gather(2, ids_CA.clamp(min=0)[:, :, None]).squeeze(2) * real
+        scores = (picked.sum(1) / real.sum(1)).tolist()
+        ends = torch.tensor(counts).cumsum(0).tolist()
+        return [scores[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+    def answer_ids(self, answers: Sequence[str]) -> Tensor:
+        """Return `(B, A)` ids of the answers, each closed by the end token, padded with `IGNORED`."""
+        end = self.tokenizer.eos_token_id
+        rows = [[*self.tokenizer(text, add_special_tokens=False)["input_ids"], end] for text in answers]
+        longest = max(map(len, rows))
+        return torch.tensor([row + [IGNORED] * (longest - len(row)) for row in rows], dtype=torch.int64)
+
+    @property
+    def _pad(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.tokenizer.eos_token_id)

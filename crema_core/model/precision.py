@@ -1,0 +1,36 @@
+"""The dtype policy, in one place.
+
+Adapters, Q-Former and fusion stay in float32: they are small and trained. Precision concerns the frozen vision encoder
+and language model. T5's feed-forward outputs exceed 65504, so fp16 turns a FlanT5 into NaN (see the FlanT5-XL reports
+of the transformers project); it is refused rather than worked around.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+
+from crema_core.errors import PrecisionError, did_you_mean
+
+Precision = Literal["fp32", "bf16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def frozen_dtype(precision: str) -> torch.dtype:
+    """Return the dtype of the frozen parts.
+
+    Raises:
+        PrecisionError: for fp16, with the reason, and for unknown names.
+    """
+    if precision in ("fp16", "float16", "half"):
+        raise PrecisionError(
+            "fp16 overflows in FlanT5 feed-forward layers (values above 65504), so training would become NaN. "
+            'Use precision="bf16", or "fp32" where the GPU has no bf16.'
+        )
+    if precision not in DTYPES:
+        raise PrecisionError(
+            f"{precision!r} is not a precision. Accepted: {', '.join(get_args(Precision))}."
+            f'{did_you_mean(precision, DTYPES)} Use precision="bf16" on a GPU and "fp32" on a CPU.'
+        )
+    return DTYPES[precision]

@@ -1,0 +1,53 @@
+"""How a question, with or without choices, is put to the language model and what counts as its answer.
+
+The multiple-choice wording is the paper's (Table 12): options are lettered, the target is "Option A".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from crema_core.errors import ManifestError
+from crema_core.model.language import LETTERS
+
+
+class PromptTemplate(BaseModel):
+    """Wording of questions, saved with the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    open_ended: str = Field(default="{question}", description="question without choices; '{question}' is replaced")
+    multiple_choice: str = Field(
+        default="Question: {question} {options} Considering the information presented in the frame, select the "
+        "correct answer from the options.",
+        description="question with choices; '{question}' and '{options}' are replaced",
+    )
+    choice_scoring: Literal["letters", "likelihood"] = Field(
+        default="letters",
+        description="letters: the model says 'Option A'; likelihood: each choice's own text is scored",
+    )
+
+    def render(self, question: str, choices: Sequence[str] | None = None) -> str:
+        """Return the text given to the language model."""
+        if choices is None or self.choice_scoring == "likelihood":
+            return self.open_ended.format(question=question)
+        options = " ".join(f"Option {letter}: {text}" for letter, text in zip(LETTERS, choices, strict=False))
+        return self.multiple_choice.format(question=question, options=options)
+
+    def target(self, answer: str, choices: Sequence[str] | None = None) -> str:
+        """Return the text the language model is trained to answer.
+
+        Raises:
+            ManifestError: when the answer is not one of the choices.
+        """
+        if choices is None or self.choice_scoring == "likelihood":
+            return answer
+        if answer not in choices:
+            raise ManifestError(
+                f"The answer {answer!r} is not among the choices {list(choices)!r}. The answer must be written exactly "
+                "as one of them. Correct the line."
+            )
+        return f"Option {LETTERS[list(choices).index(answer)]}"

@@ -1,0 +1,188 @@
+"""What a plugin declares about its sense, without importing torch.
+
+The entry point of a modality package names a `ModalitySpec`. Everything that listing, help texts, option checking and
+`build` need to know before any heavy import is in it; the heavy class is named by a string (`factory`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from crema_core.errors import OptionsError, did_you_mean
+
+API_VERSION = "1.0"
+"""Version of the plugin contract (spec fields, `Modality` methods, hook specifications); not the package's version."""
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+NAME_PATTERN = re.compile(r"^[a-z][a-z0-9_]{1,31}$")
+FACTORY_PATTERN = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+
+# Attributes of torch.nn.Module and torch.nn.ModuleDict: a child module of such a name cannot be registered. Written
+# down because this module must not import torch; a test compares the list with the installed torch.
+RESERVED_NAMES = frozenset(
+    "add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches eval "
+    "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys "
+    "load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters pop "
+    "register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
+    "register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook "
+    "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
+    "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty "
+    "train training type update values xpu zero_grad".split()
+) | frozenset(("text", "base", "default", "question", "answer", "choices", "id", "start", "end"))
+
+
+class ModalityOptions(BaseModel):
+    """Base of a plugin's options: frozen, unknown keys refused. Subclass it and give every field a description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSpec(BaseModel):
+    """One kind of source the modality reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = Field(description="what the source is, in one word: clip, waveform, image, points, array")
+    suffixes: tuple[str, ...] = Field(default=(), description="file endings read, with the dot, lower case")
+    description: str = Field(default="", description="layout, units and ranges expected inside the file")
+
+
+class MMQASpec(BaseModel):
+    """The Modality-specific Multi-Query Adapter's sizes (CREMA section 3.2; ranks Table 19, queries Table 22)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_queries: int | None = Field(default=None, ge=1, description="learnable queries; None: as many as the backbone")
+    lora_rank: int = Field(default=64, ge=1, description="rank of the LoRA on query and value of self-attention")
+    lora_alpha: float | None = Field(default=None, gt=0, description="LoRA scale numerator; None: the rank (scale 1)")
+    lora_dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout on the LoRA input while training")
+    projection: Literal["auto", "always", "never", "interpolate"] = Field(
+        default="auto",
+        description="FC from feature_dim to the Q-Former's width: auto where they differ; interpolate: no parameters",
+    )
+    norm: bool = Field(default=True, description="LayerNorm on the features before the Q-Former")
+
+
+class Asset(BaseModel):
+    """Weights or data the modality needs, shown before anything is downloaded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(description="hub id or file name")
+    revision: str | None = Field(default=None, description="pinned revision on the hub")
+    sha256: str | None = Field(default=None, description="checksum of the file where it is known")
+    size_bytes: int | None = Field(default=None, description="size in bytes")
+    license: str = Field(description="licence of the weights")
+    url: str = Field(default="", description="where a person finds it")
+
+
+class Capabilities(BaseModel):
+    """Declared properties that core relies on; tested by the conformance kit, never sniffed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default_major: bool = Field(default=False, description="chosen as the major sense when the user names none")
+    deterministic: bool = Field(default=True, description="encode gives equal results for equal inputs in eval mode")
+    timestamps: bool = Field(default=False, description="prepare returns the time span of every step in seconds")
+
+
+class ModalitySpec(BaseModel):
+    """A sense as its package declares it.
+
+    Raises:
+        pydantic.ValidationError: for an illegal name, factory string or version.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str = Field(description="name used in `build`, in manifests and in state-dict keys")
+    api_version: str = Field(default=API_VERSION, pattern=r"^\d+\.\d+$", description="contract version written against")
+    summary: str = Field(min_length=1, description="one sentence for listings")
+    factory: str = Field(description="'package.module:Class' of the Modality subclass, imported only when built")
+    options: type[ModalityOptions] = Field(default=ModalityOptions, description="pydantic model of the options")
+    test_options: tuple[ModalityOptions, ...] = Field(default=(), description="small, fast option sets for tests")
+    inputs: tuple[InputSpec, ...] = Field(default=(), description="kinds of sources read")
+    encoder: Literal["own", "vision", "features"] = Field(
+        description="own encoder, the backbone's shared frozen vision encoder, or precomputed features"
+    )
+    feature_dim: int | None = Field(
+        default=None, ge=1, description="width of the features; None: width of the backbone's vision encoder"
+    )
+    mmqa: MMQASpec = Field(default=MMQASpec(), description="sizes of the adapter")
+    prefix: str = Field(description="text before this sense's tokens; '{index}' becomes the frame number")
+    per_frame: bool = Field(default=False, description="one step per frame of the major sense, same instants")
+    requires: tuple[str, ...] = Field(default=(), description="requirements checked from metadata before the import")
+    assets: tuple[Asset, ...] = Field(default=(), description="weights the sense can load")
+    capabilities: Capabilities = Field(default=Capabilities(), description="declared properties")
+    docs_url: str = Field(default="", description="where users read more")
+
+    @field_validator("name")
+    @classmethod
+    def _legal_name(cls, name: str) -> str:
+        if not NAME_PATTERN.match(name):
+            raise ValueError(
+                f"{name!r} is not a legal modality name. Names match {NAME_PATTERN.pattern}, for example 'radar'."
+            )
+        if name in RESERVED_NAMES:
+            raise ValueError(f"{name!r} is reserved (an attribute of torch modules or a manifest field). Rename it.")
+        return name
+
+    @field_validator("factory")
+    @classmethod
+    def _legal_factory(cls, factory: str) -> str:
+        if not FACTORY_PATTERN.match(factory):
+            raise ValueError(
+                f"{factory!r} does not name a class. Write 'package.module:Class', for example "
+                "'crema_radar.modality:RadarModality'."
+            )
+        return factory
+
+    def parse_options(self, values: dict[str, Any] | ModalityOptions | None) -> ModalityOptions:
+        """Validate options given by a user.
+
+        Args:
+            values: mapping of option names to values, an instance of `options`, or None for the defaults.
+
+        Raises:
+            OptionsError: for unknown names (with the nearest known one) or bad values, all in one message.
+        """
+        if isinstance(values, self.options):
+            return values
+        return parse_settings(self.options, dict(values or {}), title=self.name)
+
+    def load_factory(self) -> type[Any]:
+        """Import and return the heavy class named by `factory`."""
+        module_name, _, class_name = self.factory.partition(":")
+        factory: type[Any] = getattr(importlib.import_module(module_name), class_name)
+        return factory
+
+    def describe(self) -> dict[str, Any]:
+        """Return the declaration as plain JSON data; `options` becomes its JSON schema."""
+        fields = self.model_dump(mode="json", exclude={"options", "test_options"})
+        fields["options"] = self.options.model_json_schema()
+        fields["test_options"] = [json.loads(options.model_dump_json()) for options in self.test_options]
+        return fields
+
+
+def parse_settings(model: type[Settings], values: dict[str, Any], *, title: str) -> Settings:
+    """Build a pydantic settings object, turning its errors into one `OptionsError` people can act on."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        lines = [_explain(model, entry, title) for entry in error.errors()]
+        raise OptionsError("\n".join(lines)) from None
+
+
+def _explain(model: type[BaseModel], entry: Any, title: str) -> str:
+    key = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        known = ", ".join(sorted(model.model_fields)) or "none"
+        return f"{title}: unknown option '{key}'. Accepted: {known}.{did_you_mean(key, model.model_fields)}"
+    message = entry["msg"][0].lower() + entry["msg"][1:]
+    return f"{title}.{key}: {message}, got {entry['input']!r}. Give another value, for example the default."
