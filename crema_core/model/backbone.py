@@ -20,7 +20,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.utils.hub import cached_file
 
 from crema_core.errors import CheckpointError
-from crema_core.model.precision import frozen_dtype
+from crema_core.model.precision import frozen_dtype, keep_full
 from crema_core.model.qformer import QFormer
 from crema_core.model.trainable import freeze
 
@@ -60,6 +60,8 @@ class Backbone(nn.Module):
         self.source, self.revision = source, revision
         self.image_mean, self.image_std = image_mean, image_std
         self.frozen_dropout = frozen_dropout
+        keep_full(self.qformer, self.language_projection)
+        self.query_tokens.data = self.query_tokens.data.float()
         freeze(self)
         self.eval()
         self._identity: str | None = None

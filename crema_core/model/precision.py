@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
+from torch import nn
 
 from crema_core.errors import PrecisionError, did_you_mean
 
@@ -34,3 +35,9 @@ def frozen_dtype(precision: str) -> torch.dtype:
             f'{did_you_mean(precision, DTYPES)} Use precision="bf16" on a GPU and "fp32" on a CPU.'
         )
     return DTYPES[precision]
+
+
+def keep_full(*modules: nn.Module) -> None:
+    """Bring modules between the frozen parts and the adapters to float32, whatever the checkpoint was loaded in."""
+    for module in modules:
+        module.float()

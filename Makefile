@@ -1,0 +1,50 @@
+# Each target sets itself up: .venv, pip, editable installs of core and of every plugin. Needs Python 3.11 or 3.12 and make.
+
+SHELL := /bin/bash
+PLUGINS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/crema-*/pyproject.toml)))
+BIN := .venv/bin
+# One thread per process: the tests run two processes, and tiny models are slower on many threads.
+SINGLE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: install demo test lint bench tables docs clean
+
+install: .venv/.installed
+
+.venv/bin/python:
+	@for python in $(PYTHON) python3.12 python3.11 python3; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then \
+	    echo "making .venv with $$($$python --version)"; \
+	    $$python -m venv .venv && exit 0; \
+	    rm -rf .venv; \
+	    echo "$$python -m venv failed (above). On Debian and Ubuntu: apt install python3-venv." >&2; exit 1; \
+	  fi; \
+	done; \
+	echo "no Python 3.11 or 3.12 found (tried: $(PYTHON) python3.12 python3.11 python3)." >&2; \
+	echo "Install one, or name it: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3.12" >&2; exit 1
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
+	@echo "installing core and $(words $(PLUGINS)) plugins (a few minutes the first time)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,lint]' $(addprefix -e ./,$(PLUGINS))
+	@touch $@
+
+demo: install
+	$(BIN)/crema demo --out runs/demo
+
+test: install
+	$(SINGLE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python benchmarks/speed.py
+
+tables: install
+	$(BIN)/python benchmarks/tables.py
+
+docs: install
+	$(BIN)/python docs/build.py
+
+clean:
+	rm -rf .venv build dist *.egg-info plugins/*/build plugins/*/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

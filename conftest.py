@@ -1,0 +1,15 @@
+"""Settings every test process needs before torch is imported, for core's tests and the plugins' alike."""
+
+from __future__ import annotations
+
+import os
+
+# Two test processes share two cores, and tiny models are slower on many threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+# No test may reach the hub: a test that would is wrong, and must fail at once instead of waiting for a network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# What a developer switched off in the shell must not change what the tests see.
+for variable in ("CREMA_PLUGINS", "CREMA_PLUGINS_DISABLE", "CREMA_PLUGINS_STRICT"):
+    os.environ.pop(variable, None)

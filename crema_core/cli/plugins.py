@@ -1,0 +1,142 @@
+"""`crema plugins`: what is installed and what each sense takes. Imports light modules only, never torch."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from crema_core.cli.tables import table
+from crema_core.errors import PluginDisabledError, PluginError
+from crema_core.plugins import registry
+from crema_core.plugins.records import PluginRecord
+
+FINDINGS = 3
+
+HELP = """\
+List the installed senses, or show one with its options.
+
+Listing imports the light module of every installed package, never torch. Install a sense with pip.
+
+Example:
+  crema plugins list
+  crema plugins show video --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the two actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show}")
+    listing = actions.add_parser("list", help="one line per installed sense")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.add_argument("--all", action="store_true", help="also disabled ones, entry points and notes")
+    show = actions.add_parser("show", help="summary, inputs, options, weights and provenance of one sense")
+    show.add_argument("name", metavar="NAME", help="a name from the list, or distribution:name")
+    show.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `list` or `show`; `show` returns 3 when the sense cannot be used."""
+    if arguments.action == "list":
+        return _list(as_json=arguments.json, everything=arguments.all)
+    return _show(arguments.name, as_json=arguments.json)
+
+
+def _list(*, as_json: bool, everything: bool) -> int:
+    records = [record for record in registry.list_modalities() if everything or record.status != "disabled"]
+    if as_json:
+        print(json.dumps([dataclasses.asdict(record) for record in records], indent=2))
+        return 0
+    if not records:
+        print("No sense is installed. Install one with pip, or see those switched off: crema plugins list --all")
+        return 0
+    header = ["name", "package", "version", "status", "summary"]
+    print(table([header, *([r.name, r.distribution, r.version, r.status, r.summary] for r in records)]))
+    for record in records:
+        for line in filter(None, [record.error, *(f"note: {note}" for note in record.notes if everything)]):
+            print(f"{record.name}: {line}")
+        if everything:
+            print(f"{record.name}: {record.reference}{' (editable)' if record.editable else ''}")
+    return 0
+
+
+def _show(name: str, *, as_json: bool) -> int:
+    try:
+        facts = registry.describe(name)
+    except PluginError as error:
+        if not (records := _records_of(name)):
+            raise
+        return _show_unusable(records, error, as_json=as_json)
+    print(json.dumps(facts, indent=2) if as_json else _page(facts))
+    return 0
+
+
+def _records_of(name: str) -> list[PluginRecord]:
+    distribution, _, bare = name.rpartition(":")
+    records = registry.list_modalities()
+    return [record for record in records if record.name == bare and distribution in ("", record.distribution)]
+
+
+def _show_unusable(records: list[PluginRecord], error: PluginError, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps([dataclasses.asdict(record) for record in records], indent=2))
+    else:
+        rows = [[record.name, record.distribution, record.version, record.status] for record in records]
+        print(table([["name", "package", "version", "status"], *rows]))
+        print(error)
+    return 0 if isinstance(error, PluginDisabledError) else FINDINGS
+
+
+def _page(facts: dict[str, Any]) -> str:
+    provider = f"{facts['distribution']} {facts['version']}" if facts["distribution"] else "registered in this process"
+    rows = [
+        ["package", provider],
+        ["entry point", facts["reference"]],
+        ["class", facts["factory"]],
+        ["plugin API", facts["api_version"]],
+        ["encoder", facts["encoder"]],
+        ["feature width", str(facts["feature_dim"] or "the vision encoder's")],
+        ["steps", "one per frame of the major sense" if facts["per_frame"] else "its own"],
+        ["requires", ", ".join(facts["requires"]) or "nothing more"],
+        ["status", facts["status"]],
+    ]
+    parts = [f"{facts['name']}: {facts['summary']}", table(rows), "inputs:\n" + _inputs(facts["inputs"])]
+    parts.append("options:\n" + _options(facts["options"]))
+    parts.append("weights:\n" + _assets(facts["assets"]))
+    if facts["docs_url"]:
+        parts.append(f"more: {facts['docs_url']}")
+    return "\n\n".join(parts)
+
+
+def _inputs(inputs: list[dict[str, Any]]) -> str:
+    rows = [["kind", "files", "content"]]
+    rows += [[entry["kind"], " ".join(entry["suffixes"]), entry["description"]] for entry in inputs]
+    return table(rows) if inputs else "not declared"
+
+
+def _options(schema: dict[str, Any]) -> str:
+    fields: dict[str, dict[str, Any]] = schema.get("properties", {})
+    required = schema.get("required", [])
+    rows = [["name", "default", "type", "meaning"]]
+    for name, field in fields.items():
+        default = "required" if name in required else json.dumps(field.get("default"))
+        rows.append([name, default, _type_of(field), field.get("description", "")])
+    return table(rows) if fields else "none"
+
+
+def _type_of(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return " | ".join(json.dumps(value) for value in field["enum"])
+    if "anyOf" in field:
+        return " | ".join(_type_of(choice) for choice in field["anyOf"])
+    limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    kind = str(field.get("type", json.dumps(field["const"]) if "const" in field else "object"))
+    return " ".join([kind, *(f"{sign} {field[key]}" for key, sign in limits.items() if key in field)])
+
+
+def _assets(assets: list[dict[str, Any]]) -> str:
+    rows = [["id", "size", "licence", "where"]]
+    for asset in assets:
+        size = f"{asset['size_bytes'] / 1e6:.1f} MB" if asset["size_bytes"] else "unknown"
+        rows.append([asset["id"], size, asset["license"], asset["url"]])
+    return table(rows) if assets else "none"

@@ -1,0 +1,1 @@
+"""The data room: manifests, records, batches and media readers."""

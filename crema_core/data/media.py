@@ -1,0 +1,47 @@
+"""The media readers a modality uses in `prepare`, in one place to import from.
+
+    >>> from crema_core.data.media import read_frames, resize
+    >>> clip = read_frames("clip.mp4", num_frames=4)        # doctest: +SKIP
+    >>> resize(clip.frames, 224).shape                      # doctest: +SKIP
+    torch.Size([4, 3, 224, 224])
+
+Every reader raises `MediaError` for sources that are absent, empty, damaged or of another type.
+"""
+
+from crema_core.data.clips import CLIP_SUFFIXES, Clip, read_clip
+from crema_core.data.colormap import ColormapName, colorize
+from crema_core.data.files import accepts, check_file, damaged, list_files, wrong_source
+from crema_core.data.frames import FRAME_SUFFIXES, read_frames, resize
+from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_arrays, read_image, read_raw_image
+from crema_core.data.sampling import middle_indices, segment_spans
+from crema_core.data.sound import SOUND_SUFFIXES, Sound, read_sound
+from crema_core.data.stacks import Reader, read_stack
+
+__all__ = [
+    "ARRAY_SUFFIXES",
+    "CLIP_SUFFIXES",
+    "FRAME_SUFFIXES",
+    "IMAGE_SUFFIXES",
+    "SOUND_SUFFIXES",
+    "Clip",
+    "ColormapName",
+    "Reader",
+    "Sound",
+    "accepts",
+    "check_file",
+    "colorize",
+    "damaged",
+    "list_files",
+    "middle_indices",
+    "read_array",
+    "read_arrays",
+    "read_clip",
+    "read_frames",
+    "read_image",
+    "read_raw_image",
+    "read_sound",
+    "read_stack",
+    "resize",
+    "segment_spans",
+    "wrong_source",
+]

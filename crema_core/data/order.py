@@ -1,0 +1,62 @@
+"""Which samples come when, and which senses are left out: pure functions of the seed and the position.
+
+Nothing here remembers anything, so training can stop at any minibatch and go on elsewhere with the same numbers; no
+global random state is read or changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+
+_RANGE = 2**63
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a seed in 0..2**63-1 that depends on every part and on nothing else."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % _RANGE
+
+
+def epoch_order(num_samples: int, *, seed: int, epoch: int) -> list[int]:
+    """Return the indices 0..num_samples-1 in the order in which `epoch` visits them."""
+    order = list(range(num_samples))
+    random.Random(derive_seed("order", seed, epoch)).shuffle(order)
+    return order
+
+
+def cut(order: Sequence[int], size: int) -> list[list[int]]:
+    """Return `order` in pieces of `size`; the last one may be smaller."""
+    return [list(order[start : start + size]) for start in range(0, len(order), size)]
+
+
+def kept_senses(
+    present: Sequence[str],
+    *,
+    seed: int,
+    epoch: int,
+    index: int,
+    dropout: float,
+    major: str,
+    drop_major: bool = False,
+) -> tuple[str, ...]:
+    """Return the senses a sample keeps under modality dropout.
+
+    Each sense's draw depends on (seed, epoch, index, its name), so another sense in the model changes no other draw.
+    A sample that has a sense always keeps at least one.
+
+    Args:
+        present: the senses the sample has.
+        seed: of the run.
+        epoch: 0-based.
+        index: the sample's index in the manifest.
+        dropout: probability with which each supporting sense is dropped.
+        major: the major sense, kept unless `drop_major`.
+        drop_major: whether the major sense is dropped like the others.
+    """
+    draws = {name: derive_seed("drop", seed, epoch, index, name) / _RANGE for name in present}
+    kept = tuple(name for name in present if draws[name] >= dropout or (name == major and not drop_major))
+    if kept or not present:
+        return kept
+    return (max(present, key=draws.__getitem__),)

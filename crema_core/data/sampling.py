@@ -1,0 +1,43 @@
+"""Which frames are taken from a clip: the middle one of equal segments.
+
+The rule of the released CREMA code in evaluation (`(a + b) // 2` between integer bounds); senses that follow the frames of
+another sense use the same function, so their frames show the same instants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def segment_bounds(num_available: int, num_wanted: int) -> list[int]:
+    """Return `num_wanted + 1` integer bounds of equal segments over `num_available` frames.
+
+    >>> segment_bounds(16, 4)
+    [0, 4, 8, 12, 16]
+    """
+    return [num_available * index // num_wanted for index in range(num_wanted + 1)]
+
+
+def middle_indices(num_available: int, num_wanted: int) -> list[int]:
+    """Return the index of the middle frame of every segment; indices repeat when fewer frames exist than wanted.
+
+    >>> middle_indices(16, 4)
+    [2, 6, 10, 14]
+    >>> middle_indices(2, 4)
+    [0, 0, 1, 1]
+    """
+    bounds = segment_bounds(num_available, num_wanted)
+    return [(low + high) // 2 for low, high in zip(bounds, bounds[1:], strict=False)]
+
+
+def segment_spans(starts_s: Sequence[float], end_s: float, num_wanted: int) -> list[tuple[float, float]]:
+    """Return the time span in seconds that each chosen frame stands for.
+
+    Args:
+        starts_s: when each available frame appears.
+        end_s: when the last one disappears.
+        num_wanted: number of segments.
+    """
+    edges = [*starts_s, end_s]
+    bounds = segment_bounds(len(starts_s), num_wanted)
+    return [(edges[low], edges[max(high, low + 1)]) for low, high in zip(bounds, bounds[1:], strict=False)]

@@ -1,0 +1,1 @@
+"""The evaluation room: scoring rules and the pass over a data set."""

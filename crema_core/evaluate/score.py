@@ -1,0 +1,71 @@
+"""When an answer is right.
+
+Open-ended answers by equality after normalisation; never by substring (the released code counts "a" as right for
+"guitar", and an empty answer as right for anything). Multiple choice by the best-scored option.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+_NUMBERS = {
+    word: str(number)
+    for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
+}
+
+
+class Scores(NamedTuple):
+    """Accuracies of a data set.
+
+    Attributes:
+        accuracy: share of right answers, 0..1.
+        by_type: the same by question type; questions without a type count in `accuracy` alone.
+        counts: number of questions by type.
+    """
+
+    accuracy: float
+    by_type: dict[str, float]
+    counts: dict[str, int]
+
+
+def normalize(answer: str) -> str:
+    """Return an answer for comparison: lower case, no punctuation, single spaces, small numbers as digits.
+
+    Example:
+        >>> normalize(" Two  drums.")
+        '2 drums'
+    """
+    text = unicodedata.normalize("NFKC", answer).casefold()
+    kept = "".join(" " if unicodedata.category(char)[0] in "PZC" else char for char in text)
+    return " ".join(_NUMBERS.get(word, word) for word in kept.split())
+
+
+def is_exact(prediction: str, answer: str) -> bool:
+    """Return whether two answers are equal after normalisation."""
+    return normalize(prediction) == normalize(answer)
+
+
+def best_choice(scores: Sequence[float]) -> int:
+    """Return the index of the highest score; the first of equals."""
+    return max(range(len(scores)), key=scores.__getitem__)
+
+
+def summarize(results: Iterable[tuple[str, bool]]) -> Scores:
+    """Return accuracies.
+
+    Args:
+        results: question type and whether the answer was right, at least one.
+    """
+    by_type: defaultdict[str, list[bool]] = defaultdict(list)
+    for kind, right in results:
+        by_type[kind].append(right)
+    every = [right for own in by_type.values() for right in own]
+    named = {kind: own for kind, own in sorted(by_type.items()) if kind}
+    return Scores(
+        sum(every) / len(every),
+        {kind: sum(own) / len(own) for kind, own in named.items()},
+        {kind: len(own) for kind, own in named.items()},
+    )

@@ -1,0 +1,176 @@
+"""Broadcast to plugins: the hooks of one run.
+
+pluggy checks names and arguments; loading and calling are done here one implementation at a time, because pluggy's own
+loader stops at the first broken package and its own call stops at the first exception. A hook that fails is reported
+once and the run goes on; with `CREMA_PLUGINS_STRICT=1` it stops the run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import pluggy
+
+from crema_core.errors import HookError, did_you_mean
+from crema_core.plugins import _metadata, hookspecs
+from crema_core.plugins.hookspecs import PROJECT, Command, ReportSection, hookimpl
+from crema_core.plugins.policy import Policy
+
+__all__ = ["Command", "Hooks", "ReportSection", "hookimpl", "load_hooks"]
+
+GROUP = "crema.hooks"
+
+
+class Hooks:
+    """The hook implementations of one run.
+
+    Args:
+        strict: raise `HookError` where a hook cannot be used or fails, instead of one warning.
+
+    Attributes:
+        problems: what was reported so far.
+
+    Example:
+        >>> hooks = Hooks(strict=False)
+        >>> hooks.call("crema_evaluated", trainer=None, metrics={"accuracy": 0.5})
+        []
+    """
+
+    def __init__(self, *, strict: bool) -> None:
+        self.strict = strict
+        self.problems: list[str] = []
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the registered plugins, in the order of registration."""
+        return tuple(name for name, _ in self._manager.list_name_plugin())
+
+    def add(self, plugin: object, *, name: str) -> None:
+        """Register a module or object with `@hookimpl` functions; all of them or none.
+
+        Args:
+            plugin: the module or object.
+            name: how messages call it.
+
+        Raises:
+            HookError: a misspelt name, an argument the hook does not have, default values, or a wrapper.
+        """
+        try:
+            self._manager.register(plugin, name=name)
+            self._check(plugin, name)
+        except (pluggy.PluginValidationError, ValueError, HookError) as error:
+            if self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
+            raise error if isinstance(error, HookError) else HookError(_rejected(name, error)) from error
+
+    def call(self, event: str, **arguments: Any) -> list[Any]:
+        """Tell every implementation of `event`; each failure stays inside its plugin.
+
+        Args:
+            event: a hook's name, for example `crema_step_finished`.
+            **arguments: all arguments of the hook.
+
+        Returns:
+            what the implementations returned, without None.
+
+        Raises:
+            HookError: only when strict, with the plugin's exception as its cause.
+        """
+        implementations = getattr(self._manager.hook, event).get_hookimpls()
+        results = []
+        for implementation in reversed(implementations):
+            try:
+                result = implementation.function(*(arguments[name] for name in implementation.argnames))
+            except Exception as error:  # noqa: BLE001 - a fault of foreign code must not stop the run
+                self.report(
+                    f"The hook {event} of {implementation.plugin_name} failed: {type(error).__name__}: {error}. "
+                    "The run goes on without its result. "
+                    f"Switch the plugin off: CREMA_PLUGINS_DISABLE={implementation.plugin_name.partition(' ')[0]}",
+                    cause=error,
+                )
+            else:
+                results.append(result)
+        return [result for result in results if result is not None]
+
+    def report(self, problem: str, *, cause: Exception) -> None:
+        """Warn about a problem once, or raise it when strict."""
+        if self.strict:
+            raise HookError(problem) from cause
+        if problem not in self.problems:
+            self.problems.append(problem)
+            warnings.warn(problem, stacklevel=3)
+
+    def _check(self, plugin: object, name: str) -> None:
+        for caller in self._manager.get_hookcallers(plugin) or []:
+            if not caller.has_spec():
+                known = sorted(event for event in vars(hookspecs) if event.startswith("crema_"))
+                raise HookError(
+                    f"{name}: '{caller.name}' is not a hook, so none of its hooks are used. "
+                    f"Hooks: {', '.join(known)}.{did_you_mean(caller.name, known)}"
+                )
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin:
+                    _check_implementation(implementation, caller.name, name)
+        self._manager.check_pending()
+
+
+def load_hooks(plugins: Sequence[object] = (), *, strict: bool | None = None) -> Hooks:
+    """Make the hooks of one run from the installed packages and from objects given by hand.
+
+    Args:
+        plugins: more modules or objects with `@hookimpl` functions; a fault in one of these is always raised.
+        strict: None reads `CREMA_PLUGINS_STRICT`.
+
+    Raises:
+        HookError: for `plugins`, or when strict for any installed package.
+    """
+    policy = Policy.from_environment()
+    hooks = Hooks(strict=policy.strict if strict is None else strict)
+    for entry in _metadata.scan():
+        if entry.group != GROUP or policy.refusal(entry) is not None:
+            continue
+        try:
+            hooks.add(_load(entry), name=f"{entry.provider} ({entry.name})")
+        except HookError as error:
+            hooks.report(str(error), cause=error)
+    for plugin in plugins:
+        hooks.add(plugin, name=getattr(plugin, "__name__", type(plugin).__name__))
+    return hooks
+
+
+def _load(entry: _metadata.InstalledEntryPoint) -> object:
+    try:
+        return entry.load()
+    except Exception as error:
+        raise HookError(
+            f"The hooks of {entry.provider} ({entry.name}) could not be imported from {entry.reference}: "
+            f"{type(error).__name__}: {error}. Switch the plugin off: CREMA_PLUGINS_DISABLE={entry.distribution}"
+        ) from error
+
+
+def _check_implementation(implementation: Any, event: str, name: str) -> None:
+    if implementation.hookwrapper or implementation.wrapper:
+        raise HookError(
+            f"{name}: {event} is a wrapper. Hooks here are told one by one and cannot wrap others. "
+            "Write @hookimpl without wrapper=True."
+        )
+    defaults = [
+        parameter.name
+        for parameter in inspect.signature(implementation.function).parameters.values()
+        if parameter.default is not parameter.empty
+    ]
+    if defaults:
+        raise HookError(
+            f"{name}: {event} gives default values to {', '.join(defaults)}. pluggy releases treat them "
+            "differently, so hooks take none. Remove the default values."
+        )
+
+
+def _rejected(name: str, error: Exception) -> str:
+    detail = " ".join(str(error).split())
+    return f"{name}: its hooks do not fit, so none are used: {detail}. Compare: python -m pydoc {hookspecs.__name__}"

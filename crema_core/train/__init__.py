@@ -1,0 +1,1 @@
+"""The training room: settings, phases, the loop, checkpoints and the run directory."""

@@ -1,0 +1,140 @@
+"""`crema_core.fit`: from a model and a data file to a trained model and a run directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from crema_core.data.manifest import Record, read_manifest
+from crema_core.errors import ManifestError, TrainingError, did_you_mean
+from crema_core.model.crema import CremaModel
+from crema_core.plugins.hooks import Hooks, load_hooks
+from crema_core.train.progress import StatusLine
+from crema_core.train.run import (
+    LAST,
+    Run,
+    describe_run,
+    finished_run,
+    new_run_folder,
+    read_config,
+    refuse_changes,
+    refuse_used,
+    write_start,
+)
+from crema_core.train.settings import PRESETS, RESUMABLE, TrainSettings, train_settings
+from crema_core.train.state import read_checkpoint, require_pointed
+from crema_core.train.trainer import Trainer
+
+Data = str | os.PathLike[str] | Sequence[Record]
+
+
+def fit(
+    model: CremaModel,
+    data: Data,
+    valid: Data | None = None,
+    *,
+    preset: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    hooks: Hooks | None = None,
+    status: StatusLine | None = None,
+    **settings: object,
+) -> Run:
+    """Train a model's adapters and fusion; everything else stays as it is.
+
+    Args:
+        model: a built model. It ends with its best weights when `valid` is given, else with the last ones.
+        data: a manifest, or records.
+        valid: validation data, in the same forms.
+        preset: name of a set of settings, see `crema_core.train.settings.PRESETS`.
+        out: the run directory, new or to be continued; None: a new one below `runs/`.
+        resume: continue the run in `out` from its last checkpoint, with the numbers of an uninterrupted one. Its
+            settings are taken from its `config.json`; those that change no number may be given anew.
+        hooks: told about events; None: those of the installed packages.
+        status: where progress is shown; None: standard error.
+        **settings: see `crema_core.train.settings.TrainSettings`.
+
+    Returns:
+        The run directory with its metrics, best score and the senses that exited early.
+
+    Raises:
+        OptionsError: for an unknown preset or setting.
+        ManifestError: for unusable data.
+        TrainingError: when training cannot start or go on.
+        CheckpointError: when a run cannot be continued.
+        TrainingInterrupted: after Ctrl-C, with everything saved.
+
+    Example:
+        >>> run = crema_core.fit(model, "train.jsonl", "valid.jsonl", preset="tiny", epochs=3)    # doctest: +SKIP
+    """
+    folder = Path(out) if out is not None else new_run_folder()
+    if resume and out is None:
+        raise TrainingError("resume=True without a run. Continuing needs the run directory. Pass out='runs/...'.")
+    saved = read_config(folder) if resume else None
+    if saved is None:
+        refuse_used(folder)
+        chosen = train_settings(preset, settings)
+    else:
+        chosen = train_settings(None, saved["settings"] | (PRESETS[preset] if preset in PRESETS else {}) | settings)
+    _check_senses(model, chosen)
+    records = _read(data, model)
+    valid_records = _read(valid, model) if valid is not None else []
+    _check_data(model, chosen, records)
+    config = describe_run(model, chosen.model_dump(mode="json"), records=records, valid=valid_records)
+    checkpoint = None
+    if saved is None:
+        write_start(folder, config)
+    else:
+        refuse_changes(saved, config, resumable=RESUMABLE)
+        checkpoint = require_pointed(folder, LAST)
+        read_checkpoint(checkpoint)  # a damaged one is refused before any work
+    trainer = Trainer(
+        model,
+        records,
+        valid_records,
+        chosen,
+        folder=folder,
+        hooks=hooks if hooks is not None else load_hooks(),
+        status=status if status is not None else StatusLine(),
+    )
+    trainer.train(resume_from=checkpoint)
+    return finished_run(
+        folder,
+        best_score=trainer.best_score,
+        exited={name: str(found) for name, found in trainer.phases.exits.items()},
+        num_steps=trainer.step,
+    )
+
+
+def _read(data: Data, model: CremaModel) -> list[Record]:
+    return read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
+
+
+def _check_senses(model: CremaModel, settings: TrainSettings) -> None:
+    for name in settings.modalities or ():
+        if name not in model.names:
+            raise TrainingError(
+                f"modalities names '{name}', which this model does not have. It has: {', '.join(model.names)}."
+                f"{did_you_mean(name, model.names)} Correct the name, or add the sense with "
+                f"model.add_modality('{name}')."
+            )
+    if settings.modalities is not None and not settings.modalities:
+        raise TrainingError(
+            f"modalities is empty, so there is nothing to train. This model has: {', '.join(model.names)}. "
+            "Name at least one, or leave modalities out to train all."
+        )
+
+
+def _check_data(model: CremaModel, settings: TrainSettings, records: Sequence[Record]) -> None:
+    if not records:
+        raise ManifestError("There is nothing to train on: the data have no samples. Give at least one.")
+    found = {name for record in records for name in record.sources}
+    absent = [name for name in settings.modalities or model.names if name not in found]
+    if absent:
+        raise TrainingError(
+            f"No sample has a source of {', '.join(absent)}, so these senses would not be trained. Every trained sense "
+            "needs samples. Add their files to the data, or pass modalities=["
+            + ", ".join(repr(name) for name in model.names if name not in absent)
+            + "]."
+        )

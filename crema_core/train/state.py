@@ -1,0 +1,148 @@
+"""Checkpoints: everything needed to go on as if nothing had happened, in files that run no code when read.
+
+```
+checkpoints/epoch-003-step-000120/
+  adapters.safetensors    adapters and fusion, keys as in `CremaModel.adapter_state_dict`
+  optimizer.safetensors   moments, keys `<parameter>/<moment>`
+  random.safetensors      states of the random generators
+  state.json              position, early exit, sums of the running epoch, sha256 of the files above
+  complete                written last
+```
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crema_core.errors import CheckpointError
+from crema_core.io.atomic import new_folder, require_complete, write_text
+from crema_core.io.state import checksum, read_tensors, write_tensors
+from crema_core.train.run import CHECKPOINTS
+
+STATE = "state.json"
+_FILES = ("adapters", "optimizer", "random")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory.
+
+    Attributes:
+        adapters: trainable state by parameter name.
+        optimizer: moments by `<parameter>/<moment>`.
+        random: generator states by device kind.
+        state: JSON data.
+    """
+
+    adapters: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    random: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def write_checkpoint(run: Path, name: str, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint completely or not at all; return its folder."""
+    place = run / CHECKPOINTS / name
+    remove_leftovers(run)
+    with new_folder(place) as folder:
+        for file in _FILES:
+            write_tensors(folder / f"{file}.safetensors", getattr(checkpoint, file))
+        sums = {file: checksum(folder / f"{file}.safetensors") for file in _FILES}
+        (folder / STATE).write_text(json.dumps(checkpoint.state | {"sha256": sums}, indent=2) + "\n", encoding="utf-8")
+    return place
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: when it was not written completely, or a file is damaged.
+    """
+    require_complete(folder, what="checkpoint")
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    tensors = {
+        file: read_tensors(folder / f"{file}.safetensors", sha256=state["sha256"][file]) for file in _FILES
+    }
+    return Checkpoint(**tensors, state=state)
+
+
+def point(run: Path, pointer: str, name: str) -> None:
+    """Make `last` or `best` name a checkpoint."""
+    write_text(run / pointer, name + "\n")
+
+
+def pointed(run: Path, pointer: str) -> Path | None:
+    """Return the checkpoint folder that `last` or `best` names, or None when there is none yet."""
+    file = run / pointer
+    return run / CHECKPOINTS / file.read_text(encoding="utf-8").strip() if file.exists() else None
+
+
+def require_pointed(run: Path, pointer: str) -> Path:
+    """Return the checkpoint folder that `last` or `best` names.
+
+    Raises:
+        CheckpointError: when the run has none.
+    """
+    folder = pointed(run, pointer)
+    if folder is None:
+        raise CheckpointError(
+            f"The run in '{run}' has no checkpoint to continue from: it stopped before its first one. A run is "
+            "continued from a checkpoint. Delete the folder and start again, with checkpoint_every=100 for example."
+        )
+    return folder
+
+
+def prune(run: Path, keep: Collection[Path | None]) -> None:
+    """Delete checkpoints that nothing points to."""
+    for folder in (run / CHECKPOINTS).iterdir():
+        if folder not in keep and not folder.name.startswith("."):
+            shutil.rmtree(folder)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Delete what an interrupted save left behind."""
+    for folder in (run / CHECKPOINTS).glob(".*"):
+        shutil.rmtree(folder)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Return the optimizer's moments by name; parameters never updated have none."""
+    return {
+        f"{name}/{moment}": value
+        for name, parameter in parameters.items()
+        for moment, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]
+) -> None:
+    """Take over what `optimizer_state` returned."""
+    for key, value in state.items():
+        name, _, moment = key.rpartition("/")
+        parameter = parameters[name]
+        # AdamW counts steps on the CPU; its moments live with the parameter.
+        optimizer.state[parameter][moment] = value if value.dim() == 0 else value.to(parameter.device)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of torch's global generators, which LoRA dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def load_random_state(device: torch.device, states: Mapping[str, Tensor]) -> None:
+    """Take over what `random_state` returned; a state of another kind of device is left out."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

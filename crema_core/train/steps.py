@@ -1,0 +1,154 @@
+"""One update: modality by modality (CREMA section 3.3), or of all senses at once.
+
+Several minibatches that make one update ("accumulation") are a group and give the numbers of one large minibatch: the
+senses are the outer loop, so each sense's gradient is summed over the whole group before its step, and the next sense
+sees the result. Losses are weighted by samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+
+from crema_core.data.collate import TrainBatch
+from crema_core.errors import TrainingError
+from crema_core.model.crema import CremaModel
+from crema_core.model.tokens import SenseFeatures, SenseTokens
+from crema_core.train.bank import TokenBank
+from crema_core.train.optim import clear_gradients, clip_gradients, gradient_norm
+from crema_core.train.sync import Sync
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """A batch whose frozen encoders have run."""
+
+    batch: TrainBatch
+    features: dict[str, SenseFeatures]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Numbers of one update.
+
+    Attributes:
+        losses: by sense, before its own sub-step; in joint mode one entry, "joint".
+        gradient_norms: by sense, over the weights that early exit measures.
+    """
+
+    losses: dict[str, float] = field(default_factory=dict)
+    gradient_norms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """The parts an update touches.
+
+    Attributes:
+        model: in train mode, with exactly the parameters below trainable.
+        adapters: parameters of every trained sense, by sense and name.
+        fusion: trained parameters of the fusion, by name.
+        measured: the parameters whose gradient norm is recorded, by sense.
+        optimizer: over all of them.
+        sync: number format and processes.
+        clip_norm: largest gradient norm of a step, or None.
+    """
+
+    model: CremaModel
+    adapters: Mapping[str, Mapping[str, nn.Parameter]]
+    fusion: Mapping[str, nn.Parameter]
+    measured: Mapping[str, Sequence[nn.Parameter]]
+    optimizer: torch.optim.Optimizer
+    sync: Sync
+    clip_norm: float | None = None
+
+    def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
+        """Update the active senses one after the other; a sense that no sample of the group has is skipped."""
+        present = [name for name in active if any(name in minibatch.features for minibatch in group)]
+        banks = self._banks(group, present)
+        result = StepResult()
+        for name in present:
+            result.losses[name] = self._accumulate(group, [partial(bank.tokens, name) for bank in banks])
+            self._step([name], result)
+            if name != present[-1]:
+                for bank in banks:
+                    if name in bank.features:
+                        bank.refresh(name)
+        return result
+
+    def joint(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
+        """Update all active senses in one step."""
+        present = [name for name in active if any(name in minibatch.features for minibatch in group)]
+        result = StepResult()
+        if present:
+            # One bank at a time: the graphs of a minibatch are freed by its backward pass.
+            result.losses["joint"] = self._accumulate(group, [partial(self._all_tokens, one, present) for one in group])
+            self._step(present, result)
+        return result
+
+    def _banks(self, group: Sequence[Minibatch], active: Sequence[str]) -> list[TokenBank]:
+        return [
+            TokenBank(self.model, one.features, active=active, sync=self.sync, keep_graphs=len(group) == 1)
+            for one in group
+        ]
+
+    def _all_tokens(self, one: Minibatch, active: Sequence[str]) -> dict[str, SenseTokens]:
+        return self._banks([one], active)[0].all_tokens()
+
+    def _accumulate(
+        self, group: Sequence[Minibatch], tokens: Iterable[Callable[[], dict[str, SenseTokens]]]
+    ) -> float:
+        """Add the group's gradients and return its loss."""
+        num_samples = sum(len(one.batch) for one in group)
+        total = 0.0
+        for one, make in zip(group, tokens, strict=True):
+            loss = self._loss(one.batch, make()) * (len(one.batch) / num_samples)
+            total += _finite(loss, one.batch)
+            if loss.requires_grad:  # not so where no trained sense and no trained fusion block takes part
+                self.sync.backward(loss)
+        return total
+
+    def _loss(self, batch: TrainBatch, tokens: Mapping[str, SenseTokens]) -> Tensor:
+        template = self.model.template
+        questions = [template.render(record.question, record.choices) for record in batch.records]
+        answers = [template.target(record.answer, record.choices) for record in batch.records]
+        with self.sync.forward_pass():
+            return self.model.loss(tokens, questions, answers)
+
+    def _step(self, names: Sequence[str], result: StepResult) -> None:
+        allowed = [parameter for name in names for parameter in self.adapters[name].values()]
+        allowed += self.fusion.values()
+        self._assert_only(allowed)
+        updated = [parameter for parameter in allowed if parameter.grad is not None]
+        self.sync.reduce_gradients(updated)
+        for name in names:
+            result.gradient_norms[name] = gradient_norm(self.measured[name])
+        if self.clip_norm is not None:
+            clip_gradients(updated, self.clip_norm)
+        self.optimizer.step()
+        clear_gradients(allowed)
+
+    def _assert_only(self, allowed: Sequence[nn.Parameter]) -> None:
+        known = set(map(id, allowed))
+        strays = [
+            f"{sense}: {name}"
+            for sense, own in self.adapters.items()
+            for name, parameter in own.items()
+            if parameter.grad is not None and id(parameter) not in known
+        ]
+        assert not strays, f"gradients outside the active senses and the fusion: {strays[:3]}"
+
+
+def _finite(loss: Tensor, batch: TrainBatch) -> float:
+    value = float(loss.detach())
+    if not isfinite(value):
+        raise TrainingError(
+            f"The loss became {value} on the samples {', '.join(batch.ids)}. A loss must be finite. Look at these "
+            'samples; if they are fine, lower lr, set clip_norm=1.0, or use precision="fp32".'
+        )
+    return value

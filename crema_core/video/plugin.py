@@ -1,0 +1,39 @@
+"""What the video sense declares; imports no torch."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from crema_core.plugins.spec import Capabilities, InputSpec, ModalityOptions, ModalitySpec
+
+
+class VideoOptions(ModalityOptions):
+    """Which frames are looked at."""
+
+    num_frames: int = Field(default=4, ge=1, description="frames per clip, the middle ones of equal segments")
+    start_s: float | None = Field(default=None, ge=0, description="where to start looking, in seconds; None: at 0")
+    end_s: float | None = Field(default=None, gt=0, description="where to stop, in seconds; None: at the end")
+
+    @model_validator(mode="after")
+    def _part_is_not_empty(self) -> VideoOptions:
+        if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
+            raise ValueError(f"end_s ({self.end_s:g}) must be after start_s ({self.start_s or 0:g})")
+        return self
+
+
+SPEC = ModalitySpec(
+    name="video",
+    summary="RGB frames through the backbone's frozen vision encoder.",
+    factory="crema_core.video.modality:VideoModality",
+    options=VideoOptions,
+    test_options=(VideoOptions(num_frames=2),),
+    inputs=(
+        InputSpec(kind="clip", suffixes=(".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"), description="RGB video"),
+        InputSpec(kind="image", suffixes=(".png", ".jpg"), description="8-bit RGB; one, a folder, or a list of them"),
+        InputSpec(kind="array", description="(T, H, W, 3) or (T, 3, H, W), uint8 0..255 or float 0..1"),
+    ),
+    encoder="vision",
+    prefix="Frame {index}: ",
+    per_frame=True,
+    capabilities=Capabilities(default_major=True, timestamps=True),
+)

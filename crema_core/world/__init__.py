@@ -1,0 +1,42 @@
+"""SenseWorld: a generated multi-sensory world, and crema-tiny, the backbone trained on its text and its RGB.
+
+With these two nobody needs a hub, a data set or a GPU to see everything work. Importing this package imports neither
+numpy nor torch; its functions import what they need when they are called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crema_core.world.errors import WorldError
+
+if TYPE_CHECKING:
+    from crema_core.world.generate import WorldSummary, make_world
+
+__all__ = ["WorldError", "WorldSummary", "make_world", "tiny_backbone_path"]
+
+_LAZY = frozenset({"WorldSummary", "make_world"})
+
+
+def tiny_backbone_path() -> Path:
+    """Return the folder of crema-tiny, a BLIP-2-shaped checkpoint in the ordinary transformers format.
+
+    Raises:
+        WorldError: when the installed package does not have the weights.
+    """
+    folder = Path(__file__).parent / "crema-tiny"
+    if not (folder / "model.safetensors").is_file():
+        raise WorldError(
+            f"The tiny backbone is not in {folder}. It needs config.json, model.safetensors and the tokenizer there. "
+            f"Install the package again, or train it: python -m crema_core.world.pretrain --out {folder}"
+        )
+    return folder
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from crema_core.world import generate
+
+        return getattr(generate, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,118 @@
+"""Stage 3: the Q-Former of crema-tiny learns to tell the frozen language model what the frozen ViT sees.
+
+As in BLIP-2's second stage only the Q-Former, its queries and the projection learn, from captions and questions about
+pictures. The prompt's layout is the one it will be used in; what supporting senses say stands behind as soft facts.
+
+Shape letters: B samples, T frames, L prompt positions, P tokens of a picture (65), Q queries (8), D width, N pictures.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Blip2ForConditionalGeneration
+
+from crema_core.world.language_stage import answer_labels, embed_prompts, rate_factor
+from crema_core.world.pictures import Pictures
+from crema_core.world.render import ByteArray
+from crema_core.world.text import NUM_QUERIES, Prompt, draw_text_scene, draw_told_question, end_prompt, tell_facts
+from crema_core.world.vision_stage import normalize, patch_features
+
+PEAK_RATE = 1e-3
+
+
+def train_captions(
+    model: Blip2ForConditionalGeneration,
+    pictures: Pictures,
+    *,
+    num_steps: int,
+    batch_size: int,
+    seed: int,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train Q-Former, queries and projection in place; `report` receives a status line every 250 steps."""
+    generator, noise = random.Random(seed), torch.Generator().manual_seed(seed)
+    captioned = [row for row, things in enumerate(pictures.things) if things]
+    features_NPD = encode_pictures(model, pictures.images)
+    learning = [model.query_tokens, *model.qformer.parameters(), *model.language_projection.parameters()]
+    for weight in [*model.vision_model.parameters(), *model.language_model.parameters()]:
+        weight.requires_grad_(False)
+    optimizer = torch.optim.AdamW(learning, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, num_steps))
+    model.train()
+    hits: list[bool] = []
+    for step in range(1, num_steps + 1):
+        dense, num_frames = step % 2 == 0, generator.choice((1, 1, 2, 2, 4))
+        rows = generator.sample(captioned, min(batch_size, len(captioned)))
+        prompts, answers = [], []
+        for row in rows:
+            prompt, answer = draw_picture_prompt(pictures, row, generator, dense=dense, num_frames=num_frames)
+            prompts.append(prompt)
+            answers.append(answer)
+        tokens_BQD = query_pictures(model, features_NPD[rows].float())
+        prompt_BLD, mask_BL = embed_prompts(model.language_model.get_input_embeddings(), prompts, noise)
+        prompt_BLD = place_frames(prompt_BLD, tokens_BQD, num_frames=num_frames)
+        labels_BA = answer_labels(answers)
+        out = model.language_model(inputs_embeds=prompt_BLD, attention_mask=mask_BL, labels=labels_BA)
+        optimizer.zero_grad()
+        out.loss.backward()
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        schedule.step()
+        if not dense:
+            hits += (out.logits[:, 0].argmax(-1) == labels_BA[:, 0]).tolist()
+        if step % 250 == 0 or step == num_steps:
+            report(f"captions {step}/{num_steps}  loss {out.loss.item():.3f}  accuracy {np.mean(hits[-4000:]):.3f}")
+            hits.clear()
+    for weight in model.parameters():
+        weight.requires_grad_(True)
+
+
+@torch.no_grad()
+def encode_pictures(model: Blip2ForConditionalGeneration, images_NHWC: ByteArray) -> Tensor:
+    """Run the ViT once on all pictures, `(N, P, D)` float16 to save memory."""
+    vision = model.vision_model
+    parts = np.array_split(images_NHWC, -(-len(images_NHWC) // 256))
+    return torch.cat([vision.post_layernorm(patch_features(vision, normalize(part))).half() for part in parts])
+
+
+def query_pictures(model: Blip2ForConditionalGeneration, features_BPD: Tensor) -> Tensor:
+    """Ask the Q-Former what the pictures show: features `(B, P, D)` -> soft tokens `(B, Q, D)`."""
+    queries_BQD = model.query_tokens.expand(len(features_BPD), -1, -1)
+    told = model.qformer(query_embeds=queries_BQD, encoder_hidden_states=features_BPD)
+    return model.language_projection(told.last_hidden_state)
+
+
+def draw_picture_prompt(
+    pictures: Pictures, row: int, generator: random.Random, *, dense: bool, num_frames: int
+) -> tuple[Prompt, str]:
+    """Draw a prompt about a picture, with empty positions where its soft tokens go, and its answer."""
+    scene = draw_text_scene(generator, things=list(pictures.things[row]))
+    known, question, answer = draw_told_question(scene, generator, dense=dense)
+    prompt = Prompt()
+    for frame in range(1, num_frames + 1):
+        prompt.say(f"frame {frame} :")
+        for _ in range(NUM_QUERIES):
+            prompt.add([0], [0.0], soft=True)
+    tell_facts(prompt, scene, known, generator, num_frames=num_frames)
+    end_prompt(prompt, question, generator)
+    return prompt, answer
+
+
+def place_frames(prompt_BLD: Tensor, tokens_BQD: Tensor, *, num_frames: int) -> Tensor:
+    """Put a picture's soft tokens `(B, Q, D)` behind each `frame i :` of prompts `(B, L, D)`; all frames are equal."""
+    prefix = 3
+    parts = [
+        part
+        for frame in range(num_frames)
+        for part in (_prefix_of(prompt_BLD, frame * (prefix + NUM_QUERIES), prefix), tokens_BQD)
+    ]
+    return torch.cat([*parts, prompt_BLD[:, num_frames * (prefix + NUM_QUERIES) :]], dim=1)
+
+
+def _prefix_of(prompt_BLD: Tensor, start: int, length: int) -> Tensor:
+    return prompt_BLD[:, start : start + length]

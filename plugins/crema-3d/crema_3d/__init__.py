@@ -1,0 +1,1 @@
+"""Point clouds for CREMA models: where things are, also behind the viewer."""

@@ -1,0 +1,138 @@
+"""Read point clouds: positions with colours, or stored feature vectors with coordinates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+
+from crema_core.data.media import ARRAY_SUFFIXES, check_file, damaged, read_arrays, wrong_source
+from crema_core.errors import MediaError
+
+WHAT = "a point cloud"
+SUFFIXES = (".ply", *ARRAY_SUFFIXES)
+MEMORY = "a path, an array (N, 3) or (N, 6), or a dict with points and colors"
+
+
+class Points(NamedTuple):
+    """Points of one cloud.
+
+    Attributes:
+        xyz: `(N, 3)` float32 metres.
+        rgb: `(N, 3)` float32 in 0..1, or None.
+    """
+
+    xyz: Tensor
+    rgb: Tensor | None
+
+
+class StoredFeatures(NamedTuple):
+    """Feature vectors `(N, D)` float32 and their voxel coordinates `(N, 3)` int64."""
+
+    features: Tensor
+    coordinates: Tensor
+
+
+def read_points(source: object) -> Points:
+    """Read positions and colours.
+
+    Args:
+        source: a `.ply`, `.npz` or `.npy` file, an array `(N, 3)` or `(N, 6)` (colours last, 0..255 or 0..1), or a dict
+            with `points` and, optionally, `colors`.
+
+    Raises:
+        MediaError: when the source is absent, empty, damaged, of another type, or holds no or not finite points.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = check_file(source, what=WHAT, suffixes=SUFFIXES)
+        if path.suffix.lower() == ".ply":
+            return _checked(*_read_ply(path), name=f"'{path}'")
+        return _from_mapping(read_arrays(path), name=f"'{path}'")
+    if isinstance(source, Mapping):
+        return _from_mapping(source, name="The dict")
+    if isinstance(source, np.ndarray | Tensor):
+        return _from_mapping({"": source}, name="The array")
+    raise wrong_source(source, what=WHAT, accepted=MEMORY, advice="Pass one of these.")
+
+
+def read_features(source: object, *, feature_dim: int) -> StoredFeatures:
+    """Read stored vectors and coordinates from an `.npz` or a dict with `features` and `coordinates`.
+
+    Raises:
+        MediaError: when the source is absent, damaged, of another type, or has other widths or coordinates.
+    """
+    if isinstance(source, str | os.PathLike):
+        arrays, name = read_arrays(check_file(source, what="a file of 3D features", suffixes=(".npz",))), f"'{source}'"
+    elif isinstance(source, Mapping):
+        arrays, name = dict(source), "The dict"
+    else:
+        accepted = "a path, or a dict with features and coordinates"
+        raise wrong_source(source, what="a set of 3D features", accepted=accepted, advice="Pass one of these.")
+    if not {"features", "coordinates"} <= set(arrays):
+        raise MediaError(
+            f"{name} holds {', '.join(map(str, arrays)) or 'nothing'}. 3D features come as features (N, {feature_dim}) and "
+            "coordinates (N, 3). Save both with numpy.savez(path, features=..., coordinates=...)."
+        )
+    features, coordinates = _tensor(arrays["features"]), _tensor(arrays["coordinates"])
+    legal = features.ndim == 2 and features.shape[1] == feature_dim and coordinates.shape == (len(features), 3)
+    if not legal or len(features) == 0:
+        raise MediaError(
+            f"{name} holds features {tuple(features.shape)} and coordinates {tuple(coordinates.shape)}. Accepted are "
+            f"(N, {feature_dim}) and (N, 3). Set the option feature_dim to the stored width, or change the layout."
+        )
+    if not bool(((coordinates >= 0) & (coordinates <= 255)).all()):
+        raise MediaError(
+            f"{name} has coordinates from {float(coordinates.min()):g} to {float(coordinates.max()):g}. They are voxel "
+            "numbers in 0..255 per axis, as 3D-LLM stores them. Scale the scene to that grid first."
+        )
+    return StoredFeatures(features.float(), coordinates.long())
+
+
+def _read_ply(path: Path) -> tuple[Tensor, Tensor | None]:
+    try:
+        loaded: Any = trimesh.load(path, process=False)
+        xyz = np.asarray(loaded.vertices, dtype=np.float32)
+        visual = getattr(loaded, "visual", None)
+        colored = visual is not None and visual.kind == "vertex"
+        rgb = np.asarray(visual.vertex_colors)[:, :3] if colored else None
+    except Exception as error:  # noqa: BLE001 - trimesh has no error class of its own; whatever it raises, the file is bad
+        raise damaged(path, "it is not a complete ply file", what=WHAT, suffixes=SUFFIXES) from error
+    return torch.from_numpy(xyz), None if rgb is None else torch.from_numpy(rgb.copy())
+
+
+def _from_mapping(arrays: Mapping[Any, Any], *, name: str) -> Points:
+    values = arrays.get("points", next(iter(arrays.values())) if len(arrays) == 1 else None)
+    if values is None:
+        raise MediaError(
+            f"{name} holds {', '.join(map(str, arrays)) or 'nothing'}. A point cloud has points (N, 3) or (N, 6) and, "
+            "optionally, colors (N, 3). Save it with numpy.savez(path, points=..., colors=...)."
+        )
+    points = _tensor(values)
+    colors = _tensor(arrays["colors"]) if "colors" in arrays else None
+    if points.ndim == 2 and points.shape[1] == 6 and colors is None:
+        points, colors = points[:, :3], points[:, 3:]
+    return _checked(points, colors, name=name)
+
+
+def _checked(xyz: Tensor, rgb: Tensor | None, *, name: str) -> Points:
+    fits = xyz.ndim == 2 and xyz.shape[1:] == (3,) and len(xyz) > 0 and (rgb is None or rgb.shape == xyz.shape)
+    if not fits or not bool(torch.isfinite(xyz.float()).all()):
+        shapes = f"{tuple(xyz.shape)}" + ("" if rgb is None else f" with colours {tuple(rgb.shape)}")
+        raise MediaError(
+            f"{name} has points {shapes}. A point cloud has at least one point, finite x y z (N, 3) and as many colours. "
+            "Remove broken points, or change the layout."
+        )
+    if rgb is not None:
+        as_bytes = not rgb.is_floating_point() or float(rgb.max()) > 1
+        rgb = rgb.float() / 255 if as_bytes else rgb.float()
+    return Points(xyz.float(), rgb)
+
+
+def _tensor(values: Any) -> Tensor:
+    return torch.as_tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values).detach().cpu()

@@ -1,0 +1,47 @@
+"""What the point-cloud sense declares; imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from crema_core.plugins.spec import InputSpec, ModalityOptions, ModalitySpec
+
+NUM_OCTAVES = 6
+FOURIER_DIM = 3 + 3 * 2 * NUM_OCTAVES + 4
+"""Width of a point without precomputed features: x y z, their sine and cosine in six octaves, red green blue, coloured."""
+
+
+class PointCloudOptions(ModalityOptions):
+    """How point clouds are read."""
+
+    encoder: Literal["fourier", "features"] = Field(
+        default="fourier",
+        description="fourier: position and colour of every point, no parameters; features: vectors stored in the file "
+        "(3D-LLM style) with their coordinates",
+    )
+    num_points: int = Field(default=1024, ge=1, description="most points kept; a larger cloud is sampled, always alike")
+    extent_m: float = Field(default=4.0, gt=0, description="fourier: metres that become 1; positions are not clipped")
+    center: bool = Field(default=False, description="fourier: move the middle to 0, which hides where the viewer is")
+    feature_dim: int = Field(default=1408, ge=4, description="features: width of the stored vectors")
+    coordinate_scale: float = Field(
+        default=0.01, ge=0, description="features: factor of the coordinate encoding added to them (CREMA's 0.01)"
+    )
+
+
+SPEC = ModalitySpec(
+    name="pointcloud",
+    summary="Coloured points or precomputed 3D features, in the viewer's frame.",
+    factory="crema_3d.modality:PointCloudModality",
+    options=PointCloudOptions,
+    test_options=(PointCloudOptions(num_points=32), PointCloudOptions(num_points=32, center=True)),
+    inputs=(
+        InputSpec(kind="points", suffixes=(".ply",), description="x y z in metres, colours optional; text or binary"),
+        InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`points` (N, 3) or (N, 6), `colors` optional"),
+        InputSpec(kind="features", suffixes=(".npz",), description="`features` (N, D), `coordinates` (N, 3) in 0..255"),
+    ),
+    encoder="own",
+    feature_dim=FOURIER_DIM,
+    prefix="3D Model: ",
+)

@@ -1,0 +1,1 @@
+"""Hearing for CREMA models: sounds and the sound track of videos."""

@@ -1,0 +1,50 @@
+"""What the audio sense declares; imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from crema_core.plugins.spec import Capabilities, InputSpec, ModalityOptions, ModalitySpec
+
+PATCH = 16
+"""Side of a patch: 16 frames (0.16 s) by 16 mel bands."""
+TIME_DIM, BAND_DIM = 32, 16
+PATCH_DIM = PATCH * PATCH + TIME_DIM + BAND_DIM
+"""Width of a patch token: its 256 numbers, 32 for when it is, 16 for which bands it covers."""
+
+
+class AudioOptions(ModalityOptions):
+    """How sounds are cut and encoded."""
+
+    encoder: Literal["patches"] = Field(
+        default="patches", description="patches: spectrogram patches as they are, no parameters, no weights"
+    )
+    window_s: float = Field(default=5.12, ge=0.16, description="length of a window in seconds, a multiple of 0.16 s is used")
+    num_windows: int = Field(default=2, ge=1, description="most windows per sound; a short sound has fewer")
+    placement: Literal["spread", "first"] = Field(
+        default="spread",
+        description="which part of a longer sound is heard; spread: windows evenly over all of it; first: the beginning, "
+        "as the released code",
+    )
+    start_s: float | None = Field(default=None, ge=0, description="where to start listening, in seconds; None: at 0")
+    end_s: float | None = Field(default=None, gt=0, description="where to stop, in seconds; None: at the end")
+
+
+SPEC = ModalitySpec(
+    name="audio",
+    summary="Sounds and the sound track of videos, as spectrogram patches with time stamps.",
+    factory="crema_audio.modality:AudioModality",
+    options=AudioOptions,
+    test_options=(AudioOptions(window_s=0.32, num_windows=3), AudioOptions(window_s=0.64, placement="first")),
+    inputs=(
+        InputSpec(kind="waveform", suffixes=(".wav", ".flac", ".mp3", ".ogg", ".m4a"), description="any rate and channels"),
+        InputSpec(kind="clip", suffixes=(".mp4", ".mov", ".mkv", ".webm"), description="the sound track is read"),
+        InputSpec(kind="array", description="(S,) or (channels, S) at 16 kHz, or a pair (array, rate in Hz)"),
+    ),
+    encoder="own",
+    feature_dim=PATCH_DIM,
+    prefix="Audio: ",
+    capabilities=Capabilities(timestamps=True),
+)

@@ -1,0 +1,1 @@
+"""Depth, optical flow and surface normals for CREMA models."""

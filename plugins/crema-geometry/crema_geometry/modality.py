@@ -1,0 +1,124 @@
+"""Depth, optical flow and surface normals as colours, through the backbone's shared frozen vision encoder (as in CREMA)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crema_core.data.media import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_image, read_raw_image, read_stack, resize
+from crema_core.errors import MediaError
+from crema_core.modality import Batch, Features, Modality, Sample
+from crema_geometry.files import read_flo, read_kitti_flow
+from crema_geometry.plugin import DEPTH, FLOW, NORMALS, DepthOptions, FlowOptions, NormalsOptions
+from crema_geometry.render import render_depth, render_flow, render_normals
+
+
+class DepthModality(Modality):
+    """Distance maps. Whole numbers are counts (16-bit images: millimetres), floats are metres."""
+
+    spec = DEPTH
+    options: DepthOptions
+
+    def prepare(self, source: object) -> Sample:
+        """Read distances and colour them.
+
+        Args:
+            source: a file, a folder or list of files, or an array `(H, W)` or `(T, H, W)`.
+
+        Returns:
+            `frames` `(T, 3, S, S)` normalised, T is 1 for a single map.
+
+        Raises:
+            MediaError: when the source is absent, empty, damaged or of another type.
+        """
+        readers = {
+            **dict.fromkeys(IMAGE_SUFFIXES, read_raw_image),
+            **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="depth")),
+        }
+        maps = read_stack(source, what="a depth map", readers=readers, num_frames=self.options.num_frames)
+        if maps.dtype == np.uint8:
+            raise MediaError(
+                "The depth map has 8-bit numbers. Depth is 16-bit counts or float metres; 8 bits hold no distances. "
+                "Give the measured map, or give a finished picture to a sense that sees."
+            )
+        scale = 1.0 if maps.dtype.kind == "f" else self.options.counts_per_metre
+        metres = torch.from_numpy(maps.astype(np.float32)) / scale
+        return _sample(self, render_depth(metres, self.options))
+
+    def encode(self, batch: Batch) -> Features:
+        """Encode every map: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
+        return Features(self.context.encode_frames(batch["frames"]), batch.mask)
+
+    def example(self, generator: torch.Generator) -> Tensor:
+        """Return a wall 4 m away with a box before it, `(3, 24, 32)` float metres."""
+        metres = 4 + 0.1 * torch.rand(3, 24, 32, generator=generator)
+        metres[:, 8:16, 10:20] = 1.5
+        return metres
+
+
+class FlowModality(Modality):
+    """Optical flow, pixels per frame to the right and down."""
+
+    spec = FLOW
+    options: FlowOptions
+
+    def prepare(self, source: object) -> Sample:
+        """Read motion and colour it; arguments and errors as in `DepthModality.prepare`, arrays `(T, H, W, 2)`."""
+        readers = {
+            **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="flow")),
+            ".flo": read_flo,
+            ".png": read_kitti_flow,
+        }
+        maps = read_stack(source, what="a flow field", readers=readers, num_frames=self.options.num_frames, channels=2)
+        return _sample(self, render_flow(torch.from_numpy(maps.astype(np.float32)), self.options.max_px))
+
+    def encode(self, batch: Batch) -> Features:
+        """Encode every field: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
+        return Features(self.context.encode_frames(batch["frames"]), batch.mask)
+
+    def example(self, generator: torch.Generator) -> Tensor:
+        """Return smooth motion `(3, 24, 32, 2)` float pixels per frame."""
+        coarse = 4 * torch.randn(3, 2, 3, 4, generator=generator)
+        return torch.nn.functional.interpolate(coarse, size=(24, 32), mode="bilinear").permute(0, 2, 3, 1)
+
+
+class NormalsModality(Modality):
+    """Surface directions: right, up, towards the viewer."""
+
+    spec = NORMALS
+    options: NormalsOptions
+
+    def prepare(self, source: object) -> Sample:
+        """Read directions and colour them; arguments and errors as in `DepthModality.prepare`, arrays `(T, H, W, 3)`.
+
+        uint8 numbers are colours `(n + 1) / 2`.
+        """
+        readers = {
+            **dict.fromkeys(IMAGE_SUFFIXES, read_image),
+            **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="normals")),
+        }
+        num_frames = self.options.num_frames
+        maps = read_stack(source, what="a normal map", readers=readers, num_frames=num_frames, channels=3)
+        return _sample(self, render_normals(_directions(maps)))
+
+    def encode(self, batch: Batch) -> Features:
+        """Encode every map: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
+        return Features(self.context.encode_frames(batch["frames"]), batch.mask)
+
+    def example(self, generator: torch.Generator) -> Tensor:
+        """Return random directions towards the viewer, `(3, 24, 32, 3)`."""
+        return torch.randn(3, 24, 32, 3, generator=generator) * 0.3 + torch.tensor([0.0, 0.0, 1.0])
+
+
+def _directions(maps: NDArray[np.generic]) -> Tensor:
+    values = torch.from_numpy(maps.astype(np.float32))
+    return values / 127.5 - 1 if maps.dtype == np.uint8 else values
+
+
+def _sample(modality: Modality, frames: Tensor) -> Sample:
+    context = modality.context
+    return Sample({"frames": context.normalize(resize(frames, context.image_size))})

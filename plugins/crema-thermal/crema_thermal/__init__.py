@@ -1,0 +1,1 @@
+"""Temperature for CREMA models: radiometric images and heatmaps."""

@@ -1,0 +1,47 @@
+"""What the thermal sense declares; imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from crema_core.plugins.spec import InputSpec, ModalityOptions, ModalitySpec
+
+
+class ThermalOptions(ModalityOptions):
+    """How temperatures are read and coloured."""
+
+    num_frames: int = Field(default=4, ge=1, description="frames taken from a sequence; a single image stays single")
+    counts_per_kelvin: float = Field(default=100.0, gt=0, description="what 16-bit images count per kelvin")
+    coldest_c: float = Field(default=10.0, description="degrees Celsius shown black; fixed for a whole data set")
+    hottest_c: float = Field(default=45.0, description="degrees Celsius shown brightest; fixed for a whole data set")
+    window: Literal["fixed", "per_clip"] = Field(
+        default="fixed",
+        description="fixed: coldest_c..hottest_c; per_clip: 1st to 99th percentile of each source, which hides "
+        "absolute temperature",
+    )
+    colormap: Literal["inferno", "grey"] = Field(default="inferno", description="colours of the heatmap")
+
+    @model_validator(mode="after")
+    def _window_is_not_empty(self) -> ThermalOptions:
+        if self.hottest_c <= self.coldest_c:
+            raise ValueError(f"hottest_c ({self.hottest_c:g}) must be above coldest_c ({self.coldest_c:g})")
+        return self
+
+
+SPEC = ModalitySpec(
+    name="thermal",
+    summary="Temperatures as a heatmap through the backbone's frozen vision encoder.",
+    factory="crema_thermal.modality:ThermalModality",
+    options=ThermalOptions,
+    test_options=(ThermalOptions(num_frames=2), ThermalOptions(num_frames=2, window="per_clip", colormap="grey")),
+    inputs=(
+        InputSpec(kind="image", suffixes=(".png", ".tif", ".tiff"), description="16 bit: kelvin times 100 (option)"),
+        InputSpec(kind="image", suffixes=(".png", ".jpg", ".bmp"), description="8 bit: a finished heatmap, kept as it is"),
+        InputSpec(kind="clip", suffixes=(".mp4", ".avi", ".mkv"), description="8-bit heatmap video, kept as it is"),
+        InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`thermal` (H, W) or (T, H, W), float kelvin"),
+    ),
+    encoder="vision",
+    prefix="Thermal: ",
+)

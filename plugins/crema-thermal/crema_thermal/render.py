@@ -1,0 +1,51 @@
+"""From counts and kelvin to a heatmap."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crema_core.data.media import colorize
+from crema_core.errors import MediaError
+from crema_thermal.plugin import ThermalOptions
+
+ZERO_CELSIUS_K = 273.15
+
+
+def to_celsius(values: NDArray[np.generic], counts_per_kelvin: float) -> Tensor:
+    """Turn readings into degrees Celsius.
+
+    Args:
+        values: whole numbers are counts, floats are kelvin; any shape.
+        counts_per_kelvin: counts of one kelvin.
+
+    Raises:
+        MediaError: when the median is below 150 K or above 2000 K, or a value is not finite: another unit or scale.
+    """
+    scale = counts_per_kelvin if values.dtype.kind in "ui" else 1.0
+    kelvin = torch.from_numpy(values.astype(np.float32)) / scale
+    middle = float(kelvin.median())
+    if not 150 <= middle <= 2000 or not bool(torch.isfinite(kelvin).all()):
+        raise MediaError(
+            f"Temperatures with a median of {middle:g} K came. Accepted are kelvin from 150 to 2000, as floats or as "
+            f"{counts_per_kelvin:g} counts per kelvin. Convert to kelvin, or set the option counts_per_kelvin."
+        )
+    return kelvin - ZERO_CELSIUS_K
+
+
+def heatmap(celsius_THW: Tensor, options: ThermalOptions) -> Tensor:
+    """Colour temperatures.
+
+    Args:
+        celsius_THW: `(T, H, W)` degrees Celsius.
+        options: the window and colours.
+
+    Returns:
+        `(T, 3, H, W)` float in 0..1; one window for all frames, so a frame never changes another's colours.
+    """
+    low, high = options.coldest_c, options.hottest_c
+    if options.window == "per_clip":
+        low, high = (float(value) for value in np.percentile(celsius_THW.numpy(), (1, 99)))
+    return colorize((celsius_THW - low) / max(high - low, 1e-6), options.colormap)

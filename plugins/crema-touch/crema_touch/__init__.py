@@ -1,0 +1,1 @@
+"""Touch for CREMA models: images of GelSight-like tactile sensors."""

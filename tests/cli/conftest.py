@@ -1,0 +1,5 @@
+"""Fixtures of the command line's tests."""
+
+from tests.support.dummies import dummies, install
+
+__all__ = ["dummies", "install"]

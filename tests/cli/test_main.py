@@ -1,0 +1,147 @@
+"""The frame of the command line: verbs, help, exit codes, errors without tracebacks."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+import types
+import warnings
+
+import pytest
+
+import crema_core
+from crema_core.cli import verbs
+from crema_core.cli.main import main
+from crema_core.errors import CremaError
+from tests.support.dummies import Installer
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A verb `try` whose `run` a test replaces."""
+    module = types.ModuleType("crema_test_verb")
+    module.HELP = "Try.\n\nExample:\n  crema try --word one"
+    module.add_arguments = lambda parser: parser.add_argument("--word", default="none")
+    module.run = lambda arguments: 0
+    monkeypatch.setitem(sys.modules, "crema_test_verb", module)
+    monkeypatch.setattr(verbs, "VERBS", (*verbs.VERBS, verbs.Command("try", "try", "crema_test_verb")))
+    return module
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"crema-core {crema_core.__version__}\n"
+
+
+def test_help_lists_every_verb_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {command.name} " in text and command.summary in text for command in verbs.VERBS)
+    assert text.rstrip().endswith("crema VERB --help")
+
+
+def test_no_verb_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "verbs:" in capsys.readouterr().err
+
+
+def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugin", "list"]) == 2
+    assert capsys.readouterr().err == (
+        "crema: 'plugin' is not a verb. Verbs: fit, resume, eval, answer, describe, plugins, world, demo. "
+        "Did you mean 'plugins'?\n"
+    )
+
+
+def test_unknown_option_is_wrong_usage(verb: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["try", "--wrod", "x"]) == 2
+    assert "unrecognized arguments: --wrod x" in capsys.readouterr().err
+
+
+def test_an_option_before_the_verb_reaches_it(verb: types.ModuleType) -> None:
+    got: list[argparse.Namespace] = []
+    verb.run = lambda arguments: got.append(arguments) or 0
+    assert main(["--traceback", "try", "--word", "one"]) == 0
+    assert got[0].word == "one"
+
+
+def test_help_of_a_verb_ends_with_its_example(verb: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["try", "--help"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("Example:\n  crema try --word one")
+
+
+def test_our_error_is_one_line_on_stderr(verb: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(arguments: argparse.Namespace) -> int:
+        raise CremaError("the disk is full. Free some space.")
+
+    verb.run = fail
+    assert main(["try"]) == 1
+    assert capsys.readouterr().err == "crema: the disk is full. Free some space.\n"
+    assert main(["try", "--traceback"]) == 1
+    assert "Traceback (most recent call last):" in capsys.readouterr().err
+
+
+def test_an_error_that_is_not_ours_is_not_hidden(verb: types.ModuleType) -> None:
+    def fail(arguments: argparse.Namespace) -> int:
+        raise ZeroDivisionError
+
+    verb.run = fail
+    with pytest.raises(ZeroDivisionError):
+        main(["try"])
+
+
+def test_interrupted(verb: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(arguments: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    verb.run = interrupt
+    assert main(["try"]) == 130
+    assert capsys.readouterr().err == "crema: interrupted\n"
+
+
+def test_exit_code_of_a_verb_is_passed_on(verb: types.ModuleType) -> None:
+    verb.run = lambda arguments: 3
+    assert main(["try"]) == 3
+
+
+def test_warnings_are_one_line_without_source(verb: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    verb.run = lambda arguments: warnings.warn("mind the step", stacklevel=1) or 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["try"]) == 0
+    assert capsys.readouterr().err == "crema: warning: mind the step\n"
+
+
+def test_a_package_adds_a_verb_but_replaces_none_of_core(
+    install: Installer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("good")
+    assert main(["greet", "world"]) == 0
+    assert capsys.readouterr().out == "hello world\n"
+    assert main(["--help"]) == 0
+    assert "say hello" in capsys.readouterr().out
+    assert verbs.plugin_commands().keys() == {"greet"}
+
+
+def test_a_closed_reader_is_no_error() -> None:
+    command = f"{sys.executable} -W ignore -m crema_core.cli.main plugins list | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", verbs.VERBS, ids=lambda command: command.name)
+def test_every_verb_has_help_that_ends_with_an_example_and_imports_no_torch_to_show_it(
+    command: verbs.Command,
+) -> None:
+    module = importlib.import_module(command.module)
+    last = module.HELP.rstrip().splitlines()[-1]
+    assert last.startswith(f"  crema {command.name}")
+    code = (
+        "import sys; from crema_core.cli.main import main;"
+        f"code = main(['{command.name}', '--help']); sys.exit(9 if 'torch' in sys.modules else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert last in done.stdout

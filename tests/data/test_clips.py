@@ -1,0 +1,147 @@
+"""Decoding clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from crema_core.data.clips import CLIP_SUFFIXES, read_clip
+from crema_core.errors import MediaError
+
+ACCEPTED = f"A clip is read from {', '.join(CLIP_SUFFIXES)}."
+
+
+def write_clip(
+    path: Path, *, num_frames: int = 16, rate: int = 8, codec: str = "libx264", stamps: Sequence[int] = (), **options: str
+) -> Path:
+    """Write frames whose grey level is 10 times their number; `stamps` are presentation times in 1/rate seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options={"threads": "1", **options})
+        stream.width, stream.height = 48, 32
+        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 10 * number, np.uint8), format="rgb24")
+            frame.pts = stamps[number] if stamps else number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def levels(frames: torch.Tensor) -> list[int]:
+    return [round(float(frame.float().mean()) / 10) for frame in frames]
+
+
+def test_the_middle_frames_of_equal_segments_are_read(tmp_path: Path) -> None:
+    clip = read_clip(write_clip(tmp_path / "a.mp4"), num_frames=4)
+    assert clip.frames.shape == (4, 3, 32, 48)
+    assert clip.frames.dtype == torch.uint8
+    assert levels(clip.frames) == [2, 6, 10, 14]
+    assert clip.times is not None
+    assert clip.times.tolist() == [[0.0, 0.5], [0.5, 1.0], [1.0, 1.5], [1.5, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {"g": "4"}),
+        ("a.mp4", "libx264", {"bf": "3", "g": "250"}),
+        ("a.mkv", "libx264", {"bf": "2", "g": "8"}),
+        ("a.webm", "libvpx", {}),
+        ("a.avi", "mpeg4", {}),
+        ("a.ts", "mpeg2video", {}),
+        ("a.mov", "mpeg4", {}),
+    ],
+)
+@pytest.mark.parametrize("num_frames", [1, 3, 5, 16])
+def test_every_container_gives_the_same_frames(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], num_frames: int
+) -> None:
+    rate = 25 if codec == "mpeg2video" else 8
+    path = write_clip(tmp_path / name, codec=codec, rate=rate, **options)
+    clip = read_clip(path, num_frames=num_frames)
+    expected = [(16 * i // num_frames + 16 * (i + 1) // num_frames) // 2 for i in range(num_frames)]
+    assert levels(clip.frames) == expected
+    assert clip.times is not None
+    assert float(clip.times[0, 0]) == pytest.approx(0, abs=0.1)
+    assert float(clip.times[-1, 1]) == pytest.approx(16 / rate, abs=0.1)
+
+
+def test_an_animated_gif_is_a_clip(tmp_path: Path) -> None:
+    clip = read_clip(write_clip(tmp_path / "a.gif", codec="gif", rate=10), num_frames=2)
+    assert clip.frames.shape == (2, 3, 32, 48)
+    assert bool(clip.frames[0].float().mean() < clip.frames[1].float().mean())
+
+
+def test_frames_of_a_short_clip_repeat(tmp_path: Path) -> None:
+    clip = read_clip(write_clip(tmp_path / "a.mp4", num_frames=2), num_frames=4)
+    assert levels(clip.frames) == [0, 0, 1, 1]
+    assert clip.times is not None
+    assert clip.times.tolist() == [[0.0, 0.125], [0.0, 0.125], [0.125, 0.25], [0.125, 0.25]]
+
+
+def test_a_part_keeps_the_clock_of_the_file(tmp_path: Path) -> None:
+    clip = read_clip(write_clip(tmp_path / "a.mp4"), num_frames=2, start_s=1.0, end_s=1.5)
+    assert levels(clip.frames) == [9, 11]
+    assert clip.times is not None
+    assert clip.times.tolist() == [[1.0, 1.25], [1.25, 1.5]]
+
+
+def test_a_part_shorter_than_a_frame_shows_the_frame_on_screen(tmp_path: Path) -> None:
+    clip = read_clip(write_clip(tmp_path / "a.mp4"), num_frames=1, start_s=0.55, end_s=0.56)
+    assert levels(clip.frames) == [4]
+
+
+def test_frames_at_uneven_times_are_chosen_by_number_and_keep_their_times(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", num_frames=4, stamps=(0, 1, 2, 8))
+    clip = read_clip(path, num_frames=4)
+    assert levels(clip.frames) == [0, 1, 2, 3]
+    assert clip.times is not None
+    assert clip.times[:, 0].tolist() == pytest.approx([0, 0.125, 0.25, 1.0], abs=1e-3)
+
+
+def test_a_part_beyond_the_end_is_refused(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4")
+    with pytest.raises(MediaError) as caught:
+        read_clip(path, num_frames=2, start_s=5.0, end_s=6.0)
+    assert str(caught.value) == (
+        f"'{path}' has no frame between 5 s and 6 s; it lasts 2 s. A part must overlap 0..2 s. Change start_s and end_s."
+    )
+
+
+def test_bytes_that_are_no_clip_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"no clip at all" * 100)
+    with pytest.raises(MediaError) as caught:
+        read_clip(path, num_frames=4)
+    assert str(caught.value) == (
+        f"'{path}' cannot be read: the decoder found invalid data. {ACCEPTED} Write or download the file again."
+    )
+
+
+def test_a_clip_cut_short_is_refused(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", movflags="faststart")
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(MediaError, match="cannot be read"):
+        read_clip(path, num_frames=4)
+
+
+def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(MediaError) as caught:
+        read_clip(path, num_frames=4)
+    assert str(caught.value) == (
+        f"'{path}' has no picture stream, only sound. A clip needs pictures. Name a file that has them, or give this file "
+        "to a sense that listens."
+    )

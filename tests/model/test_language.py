@@ -1,0 +1,101 @@
+"""The frozen language model's seat: losses, letters and likelihoods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Blip2ForConditionalGeneration
+
+from crema_core.errors import ManifestError, OptionsError
+from crema_core.model.backbone import load_backbone
+from crema_core.model.language import Language
+from crema_core.model.prompt import Prompt, assemble, pack
+from crema_core.model.template import PromptTemplate
+
+QUESTIONS = ["what is the color of a ?", "left or right"]
+
+
+@pytest.fixture(params=["t5", "opt"])
+def language(request: pytest.FixtureRequest, t5_folder: Path, opt_folder: Path) -> Language:
+    backbone = load_backbone(t5_folder if request.param == "t5" else opt_folder)
+    return Language(backbone.language_model, backbone.tokenizer)
+
+
+def prompt_of(language: Language, questions: list[str]) -> Prompt:
+    return assemble(
+        [], questions, tokenizer=language.tokenizer, embedding=language.embedding, side=language.side
+    )
+
+
+def test_the_loss_is_the_one_transformers_computes_from_token_ids(t5_folder: Path) -> None:
+    backbone = load_backbone(t5_folder)
+    language = Language(backbone.language_model, backbone.tokenizer)
+    ours = language.loss(prompt_of(language, QUESTIONS), ["red", "left blue"])
+    reference = Blip2ForConditionalGeneration.from_pretrained(t5_folder).language_model.eval()
+    inputs = backbone.tokenizer(QUESTIONS, return_tensors="pt", padding=True)
+    labels = language.answer_ids(["red", "left blue"])
+    theirs = reference(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=labels).loss
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_likelihood_scores_are_the_mean_log_probability_of_each_choice(language: Language) -> None:
+    prompt = prompt_of(language, QUESTIONS)
+    scores = language.likelihood_scores(prompt, [["red", "left blue"], ["green"]])
+    for row, choices in enumerate([["red", "left blue"], ["green"]]):
+        for index, choice in enumerate(choices):
+            alone = Prompt(prompt.embeds[row : row + 1], prompt.mask[row : row + 1])
+            assert scores[row][index] == pytest.approx(-language.loss(alone, [choice]).item(), abs=2e-5)
+
+
+def test_letter_scores_are_normalised_over_the_letters(language: Language) -> None:
+    scores = language.letter_scores(prompt_of(language, QUESTIONS), 3)
+    assert scores.shape == (2, 3)
+    torch.testing.assert_close(scores.exp().sum(1), torch.ones(2))
+
+
+def test_letter_ids_are_read_from_the_tokenizer(language: Language) -> None:
+    common, letters = language.letter_ids(3)
+    assert language.tokenizer.convert_ids_to_tokens(common) == ["option"]
+    assert language.tokenizer.convert_ids_to_tokens(letters) == ["a", "b", "c"]
+
+
+def test_letters_the_tokenizer_does_not_know_are_refused(language: Language) -> None:
+    with pytest.raises(OptionsError) as caught:
+        language.letter_ids(9)
+    assert str(caught.value) == (
+        "This tokenizer gives 9 answer letters no ids of their own. Letter scoring needs one id per letter. "
+        "Use choice_scoring='likelihood'."
+    )
+
+
+def test_packing_moves_real_tokens_together_and_keeps_their_order() -> None:
+    embeds = torch.arange(1.0, 9.0).reshape(2, 4, 1)
+    mask = torch.tensor([[True, False, True, True], [False, True, False, False]])
+    right = pack(Prompt(embeds, mask))
+    assert right.embeds.squeeze(-1).tolist() == [[1, 3, 4], [6, 0, 0]]
+    assert right.mask.tolist() == [[True] * 3, [True, False, False]]
+    left = pack(Prompt(embeds, mask), side="left")
+    assert left.embeds.squeeze(-1).tolist() == [[1, 3, 4], [0, 0, 6]]
+    assert left.mask.tolist() == [[True] * 3, [False, False, True]]
+
+
+def test_the_template_letters_the_options_and_names_the_target() -> None:
+    template = PromptTemplate()
+    assert template.render("Why?", ["a dog", "a cat"]) == (
+        "Question: Why? Option A: a dog Option B: a cat Considering the information presented in the frame, select "
+        "the correct answer from the options."
+    )
+    assert template.target("a cat", ["a dog", "a cat"]) == "Option B"
+    assert template.render("Why?") == "Why?"
+    assert template.target("so") == "so"
+
+
+def test_an_answer_outside_its_choices_is_refused() -> None:
+    with pytest.raises(ManifestError) as caught:
+        PromptTemplate().target("a cow", ["a dog", "a cat"])
+    assert str(caught.value) == (
+        "The answer 'a cow' is not among the choices ['a dog', 'a cat']. The answer must be written exactly as one of "
+        "them. Correct the line."
+    )

@@ -1,0 +1,74 @@
+"""Any subset of senses, in any order and company, gives the same answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crema_core.model.answer import prepare_batch
+from crema_core.model.build import build
+from crema_core.model.crema import CremaModel
+from tests.support.senses import four_senses
+
+NAMES = ("main", "other", "wave", "points")
+FUSIONS: list[Any] = ["self_gated", "linear", "concat", "mixture", {"name": "cross_attention", "num_heads": 3}]
+CHOICES = ["red", "blue", "green"]
+
+
+@pytest.fixture(scope="module", params=["t5", "opt"])
+def models(request: pytest.FixtureRequest, t5_folder: Path, opt_folder: Path) -> dict[str, CremaModel]:
+    folder = t5_folder if request.param == "t5" else opt_folder
+    return {str(fusion): build(four_senses(), backbone=folder, fusion=fusion) for fusion in FUSIONS}
+
+
+def sample(model: CremaModel, names: tuple[str, ...], seed: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: model.sense(name).modality.example(generator) for name in names}
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    subsets=st.lists(st.lists(st.sampled_from(NAMES), min_size=1, unique=True), min_size=2, max_size=5),
+    seed=st.integers(0, 1000),
+)
+@pytest.mark.parametrize("fusion", [str(fusion) for fusion in FUSIONS])
+def test_scores_do_not_depend_on_the_other_samples_of_the_batch(
+    models: dict[str, CremaModel], fusion: str, subsets: list[list[str]], seed: int
+) -> None:
+    model = models[fusion]
+    items = [
+        {"question": "what color is a ?", "choices": CHOICES, **sample(model, tuple(names), seed + index)}
+        for index, names in enumerate(subsets)
+    ]
+    together = [list(answer.scores.values()) for answer in model.answer_many(items)]
+    alone = [list(model.answer(**item).scores.values()) for item in items]
+    torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), atol=2e-5, rtol=0)
+
+
+def test_a_longer_neighbour_does_not_change_an_answer(model: CremaModel) -> None:
+    short, long = torch.randn(2, 3, 16, 16), torch.randn(5, 3, 16, 16)
+    wave = torch.randn(4, 3, 10)
+    item = {"question": "what color ?", "choices": CHOICES, "main": short, "wave": wave}
+    alone = model.answer(**item).scores
+    beside = model.answer_many([item, {**item, "main": long}])[0].scores
+    assert list(beside.values()) == pytest.approx(list(alone.values()), abs=2e-5)
+
+
+def test_the_answer_says_which_senses_took_part_in_the_order_of_build(model: CremaModel) -> None:
+    item = sample(model, ("points", "main"), 0)
+    assert model.answer("what color ?", **item).used == ("main", "points")
+
+
+def test_a_sample_without_any_sense_of_the_batch_still_gets_its_own_prompt(model: CremaModel) -> None:
+    sources = [sample(model, ("main",), 0), sample(model, ("wave",), 1)]
+    batches = prepare_batch(model, sources)
+    assert {name: batch.rows.tolist() for name, batch in batches.items()} == {"main": [0], "wave": [1]}
+    tokens = {name: model.sense_tokens(name, own) for name, own in model.encode(batches).items()}
+    prompt = model.prompt(tokens, ["what ?", "what ?"])
+    # main: 3 frames of 3 prefix words and 5 queries, question of 3; wave: one fused step of the same shape.
+    assert prompt.mask.sum(1).tolist() == [3 * (3 + 5) + 3, 1 * (3 + 5) + 3]

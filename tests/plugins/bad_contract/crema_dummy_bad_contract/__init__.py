@@ -1,0 +1,1 @@
+"""Senses that break the contract, one way each."""

@@ -1,0 +1,1 @@
+"""A package whose light module cannot be imported."""

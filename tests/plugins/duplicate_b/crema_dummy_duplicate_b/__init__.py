@@ -1,0 +1,1 @@
+"""Provides 'twin', as another package does (b)."""

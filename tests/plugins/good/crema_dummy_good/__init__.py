@@ -1,0 +1,1 @@
+"""A package that keeps every rule."""

@@ -1,0 +1,1 @@
+"""Hooks that break the rules, one way each."""

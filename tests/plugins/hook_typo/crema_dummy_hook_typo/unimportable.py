@@ -1,0 +1,3 @@
+"""Hooks that cannot be imported."""
+
+import crema_dummy_nowhere

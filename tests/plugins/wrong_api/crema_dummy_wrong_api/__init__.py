@@ -1,0 +1,1 @@
+"""Senses written for other versions of the contract."""

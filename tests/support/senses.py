@@ -1,0 +1,103 @@
+"""Small senses for tests of core: a per-frame image sense, a static one, a sequence, a set of points.
+
+They are real `Modality` subclasses with real specs, given to `build` as specs, so core is tested without any plugin
+package and without any modality name of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from crema_core.modality import Batch, Features, Modality, Sample
+from crema_core.plugins.spec import Capabilities, MMQASpec, ModalityOptions, ModalitySpec
+
+
+class FrameOptions(ModalityOptions):
+    frames: int = Field(default=3, ge=1, description="frames of an example")
+
+
+class FramesModality(Modality):
+    """Frames through the shared vision encoder."""
+
+    def prepare(self, source: Any) -> Sample:
+        frames = torch.as_tensor(source).float()
+        ends = torch.arange(1, len(frames) + 1).float()
+        return Sample({"frames": frames}, torch.stack([ends - 1, ends], dim=1))
+
+    def encode(self, batch: Batch) -> Features:
+        return Features(self.context.encode_frames(batch["frames"]), batch.mask, batch.times)
+
+    def example(self, generator: torch.Generator) -> Tensor:
+        return torch.randn(self.options.frames, 3, 16, 16, generator=generator)
+
+
+class OtherFramesModality(FramesModality):
+    """The same for a second sense: one class serves one spec."""
+
+
+class WaveModality(Modality):
+    """A sequence of its own length with features of another width; 3 tokens a step."""
+
+    def prepare(self, source: Any) -> Sample:
+        steps = torch.as_tensor(source).float()
+        edges = torch.linspace(0, 3, len(steps) + 1)
+        return Sample({"steps": steps}, torch.stack([edges[:-1], edges[1:]], dim=1))
+
+    def encode(self, batch: Batch) -> Features:
+        return Features(batch["steps"], batch.mask, batch.times)
+
+    def example(self, generator: torch.Generator) -> Tensor:
+        return torch.randn(4, 3, 10, generator=generator)
+
+
+class PointsModality(Modality):
+    """One static step with a varying number of tokens."""
+
+    def prepare(self, source: Any) -> Sample:
+        return Sample({"points": torch.as_tensor(source).float()[None]})
+
+    def encode(self, batch: Batch) -> Features:
+        counts = batch.sizes["points"][:, 1]
+        mask = torch.arange(batch["points"].shape[2])[None, None] < counts[:, None, None]
+        return Features(batch["points"], mask)
+
+    def example(self, generator: torch.Generator) -> Tensor:
+        count = int(torch.randint(2, 7, (), generator=generator))
+        return torch.randn(count, 6, generator=generator)
+
+
+_SIZES = MMQASpec(lora_rank=2, lora_dropout=0.0)
+
+
+def frames_spec(name: str, **changes: Any) -> ModalitySpec:
+    """A per-frame sense."""
+    return ModalitySpec(
+        name=name, summary="frames", factory=f"tests.support.senses:{'' if name == 'main' else 'Other'}FramesModality", encoder="vision",
+        options=FrameOptions, prefix="Frame {index}: ", per_frame=True,
+        **{"mmqa": _SIZES, "capabilities": Capabilities(timestamps=True, default_major=name == "main"), **changes},
+    )
+
+
+def wave_spec(name: str = "wave", **changes: Any) -> ModalitySpec:
+    """A sequence with its own clock."""
+    return ModalitySpec(
+        name=name, summary="wave", factory="tests.support.senses:WaveModality", encoder="own", feature_dim=10,
+        prefix="Wave: ", **{"mmqa": _SIZES, **changes},
+    )
+
+
+def points_spec(name: str = "points", **changes: Any) -> ModalitySpec:
+    """A static set of points."""
+    return ModalitySpec(
+        name=name, summary="points", factory="tests.support.senses:PointsModality", encoder="features",
+        feature_dim=6, prefix="Points: ", **{"mmqa": _SIZES, **changes},
+    )
+
+
+def four_senses() -> list[ModalitySpec]:
+    """The major sense, another per-frame sense, a sequence and a static set."""
+    return [frames_spec("main"), frames_spec("other"), wave_spec(), points_spec()]

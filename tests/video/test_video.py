@@ -1,0 +1,76 @@
+"""The built-in sense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from crema_core.errors import MediaError, OptionsError
+from crema_core.modality import BuildContext, Modality
+from crema_core.video.modality import VideoModality
+from crema_core.video.plugin import SPEC
+
+
+def build(**options: float) -> Modality:
+    context = BuildContext(vision=lambda pixels: pixels.flatten(2).transpose(1, 2), vision_dim=3, image_size=8)
+    return VideoModality(SPEC.parse_options(dict(options)), context)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"threads": "1"})
+        stream.width, stream.height = 48, 32
+        for number in range(16):
+            pixels = np.full((32, 48, 3), 10 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_frames_are_normalised_squares_with_times(clip: Path) -> None:
+    sample = build().prepare(str(clip))
+    frames = sample.tensors["frames"]
+    assert frames.shape == (4, 3, 8, 8)
+    context = build().context
+    levels = frames[:, 0, 0, 0] * context.image_std[0] + context.image_mean[0]
+    torch.testing.assert_close(levels, torch.tensor([20.0, 60.0, 100.0, 140.0]) / 255, atol=0.012, rtol=0)
+    assert sample.times is not None
+    assert sample.times.tolist() == [[0.0, 0.5], [0.5, 1.0], [1.0, 1.5], [1.5, 2.0]]
+
+
+def test_a_part_of_a_clip_can_be_chosen(clip: Path) -> None:
+    sample = build(num_frames=1, start_s=1.0, end_s=1.5).prepare(clip)
+    assert sample.times is not None
+    assert sample.times.tolist() == [[1.0, 1.5]]
+
+
+def test_every_frame_is_encoded(clip: Path) -> None:
+    modality = build(num_frames=2)
+    features = modality.encode(modality.collate([modality.prepare(clip)] * 3))
+    assert features.values.shape == (3, 2, 64, 3)
+    assert features.mask.shape == (3, 2)
+    assert features.times is not None
+    assert features.times.shape == (3, 2, 2)
+
+
+def test_options_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(OptionsError, match=r"end_s \(1\) must be after start_s \(2\)"):
+        build(start_s=2.0, end_s=1.0)
+
+
+def test_an_absent_clip_is_named(tmp_path: Path) -> None:
+    from crema_core.data.media import FRAME_SUFFIXES, CLIP_SUFFIXES
+
+    path = tmp_path / "absent.mp4"
+    with pytest.raises(MediaError) as caught:
+        build().prepare(path)
+    assert str(caught.value) == (
+        f"'{path}' does not exist. A clip is read from {', '.join(CLIP_SUFFIXES)}. Check the path."
+    )
+    assert set(CLIP_SUFFIXES) < set(FRAME_SUFFIXES)
