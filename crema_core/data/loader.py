@@ -29,7 +29,7 @@ def load_batches(
     """
     loader = DataLoader(
         dataset,
-        batch_sampler=[list(batch) for batch in batches],  # type: ignore[arg-type]
+        batch_sampler=[list(batch) for batch in batches],
         collate_fn=partial(collate, modalities=dataset.modalities),
         num_workers=num_workers,
         generator=torch.Generator().manual_seed(seed),

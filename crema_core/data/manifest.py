@@ -171,7 +171,7 @@ def missing_files(records: Iterable[Record]) -> list[tuple[Record, str]]:
 
 
 def describe_missing(manifest: Path, absent: Sequence[tuple[Record, str]], *, num_samples: int) -> str:
-    """Return the sentence "3 of 1,204 samples have a missing file, first: clips/0917.mp4 (line 311 of train.jsonl)."."""
+    """Return a sentence: "3 of 1,204 samples have a missing file, first: clips/7.mp4 (line 311 of train.jsonl)."."""
     record, first = absent[0]
     folder = manifest.parent.absolute()
     shown = Path(first).relative_to(folder) if Path(first).is_relative_to(folder) else first
@@ -185,7 +185,9 @@ def describe_missing(manifest: Path, absent: Sequence[tuple[Record, str]], *, nu
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise ManifestError(f"The data file '{path}' {what}. A data file is JSONL, one object per line. Check the path.")
+        raise ManifestError(
+            f"The data file '{path}' {what}. A data file is JSONL, one object per line. Check the path."
+        )
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from typing import TypeVar
+
+Entry = TypeVar("Entry")
 
 _RANGE = 2**63
 
@@ -26,7 +29,7 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def cut(order: Sequence[int], size: int) -> list[list[int]]:
+def cut(order: Sequence[Entry], size: int) -> list[list[Entry]]:
     """Return `order` in pieces of `size`; the last one may be smaller."""
     return [list(order[start : start + size]) for start in range(0, len(order), size)]
 

@@ -169,7 +169,9 @@ def _chosen(model: CremaModel, modalities: Sequence[str] | None) -> tuple[str, .
     return tuple(name for name in model.names if name in wanted)
 
 
-def _collect(predictions: Iterator[Prediction], out: str | os.PathLike[str] | None) -> tuple[list[tuple[str, bool]], int]:
+def _collect(
+    predictions: Iterator[Prediction], out: str | os.PathLike[str] | None
+) -> tuple[list[tuple[str, bool]], int]:
     """Write predictions as they come; keep only what the scores need."""
     results, num_tokens = [], 0
     with ExitStack() as stack:

@@ -76,7 +76,7 @@ def fit(
         refuse_used(folder)
         chosen = train_settings(preset, settings)
     else:
-        chosen = train_settings(None, saved["settings"] | (PRESETS[preset] if preset in PRESETS else {}) | settings)
+        chosen = train_settings(None, saved["settings"] | PRESETS.get(preset or "", {}) | settings)
     _check_senses(model, chosen)
     records = _read(data, model)
     valid_records = _read(valid, model) if valid is not None else []

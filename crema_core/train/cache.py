@@ -90,9 +90,7 @@ class FeatureCache:
             if times_RT2 is not None:
                 times_RT2[row, :t] = clocks[row]
         device = self.model.device
-        return Features(
-            values_RTND.to(device), mask.to(device), None if times_RT2 is None else times_RT2.to(device)
-        )
+        return Features(values_RTND.to(device), mask.to(device), None if times_RT2 is None else times_RT2.to(device))
 
     def features(self, batch: TrainBatch) -> dict[str, SenseFeatures]:
         """Return the features of the senses of a batch that were not prepared because they are kept here."""
@@ -109,9 +107,9 @@ class FeatureCache:
 def _cut(values_TND: Tensor, mask: Tensor, times_T2: Tensor | None) -> StoredFeatures:
     steps = mask if mask.dim() == 1 else mask.any(1)
     t = int(steps.nonzero().max()) + 1
+    # Clones, because a view would keep the whole padded batch in memory.
+    times = None if times_T2 is None else times_T2[:t].clone()
     if mask.dim() == 1:
-        return StoredFeatures(values_TND[:t].clone(), mask[:t].clone(), None if times_T2 is None else times_T2[:t].clone())
+        return StoredFeatures(values_TND[:t].clone(), mask[:t].clone(), times)
     n = int(mask.any(0).nonzero().max()) + 1
-    return StoredFeatures(
-        values_TND[:t, :n].clone(), mask[:t, :n].clone(), None if times_T2 is None else times_T2[:t].clone()
-    )
+    return StoredFeatures(values_TND[:t, :n].clone(), mask[:t, :n].clone(), times)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from crema_core.data.collate import TrainBatch
 from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record
@@ -12,7 +13,6 @@ from crema_core.data.order import cut
 from crema_core.errors import TrainingError
 from crema_core.model.crema import CremaModel
 from crema_core.model.tokens import SenseFeatures
-from crema_core.data.collate import TrainBatch
 from crema_core.train.cache import FeatureCache
 from crema_core.train.progress import StatusLine
 
@@ -54,8 +54,8 @@ def fill_cache(
         only = [replace(record, sources={name: record.sources[name]}) for record in sources]
         dataset = SenseDataset(only, {name: model.sense(name).modality}, major=name)
         start, done = cache.num_bytes, 0
-        keys = cut(range(len(only)), batch_size)
-        for batch in load_batches(dataset, [[(0, index) for index in piece] for piece in keys], num_workers=num_workers):
+        keys = cut([(0, index) for index in range(len(only))], batch_size)
+        for batch in load_batches(dataset, keys, num_workers=num_workers):
             encoded = model.encode(batch.senses)[name]
             cache.put(name, [record.paths(name) for record in batch.records], encoded.features)
             done += len(batch)
@@ -71,9 +71,9 @@ def fill_cache(
                 status.show(f"encoding {name}: {done:,} of {len(only):,} sources, {cache.num_bytes / 1e6:,.0f} MB kept")
 
 
-def encode_batch(model: CremaModel, cache: FeatureCache, batch: TrainBatch) -> dict[str, SenseFeatures]:
+def encode_batch(model: CremaModel, cache: FeatureCache | None, batch: TrainBatch) -> dict[str, SenseFeatures]:
     """Return the features of a batch, from the cache or the encoders, in the model's order."""
-    found = model.encode(batch.senses) | cache.features(batch)
+    found = model.encode(batch.senses) | ({} if cache is None else cache.features(batch))
     return {name: found[name] for name in batch.present}
 
 

@@ -18,7 +18,9 @@ class TrainingInterrupted(KeyboardInterrupt):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        super().__init__(f"Interrupted; everything is saved in '{folder}'. Continue with resume=True and out='{folder}'.")
+        super().__init__(
+            f"Interrupted; everything is saved in '{folder}'. Continue with resume=True and out='{folder}'."
+        )
 
 
 class InterruptGuard:

@@ -47,6 +47,9 @@ class Phases:
         tau: factor of the exit rule; None: nobody exits.
         start_epoch: first epoch (from 0) whose end is tested; the first epoch has no past and is never tested.
         value: an epoch's value, the mean of its updates' norms or the last one.
+        history: values of the closed epochs, by sense.
+        exits: senses that exited, with the reason.
+        last_epoch: values of the epoch closed last, by sense.
     """
 
     order: tuple[str, ...]
@@ -55,6 +58,7 @@ class Phases:
     value: Literal["mean", "last"] = "mean"
     history: dict[str, list[float]] = field(default_factory=dict)
     exits: dict[str, Exit] = field(default_factory=dict)
+    last_epoch: dict[str, float] = field(default_factory=dict)
     _epoch_norms: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -72,12 +76,11 @@ class Phases:
         Returns:
             The senses that exit now.
         """
-        exits = tuple(
-            found for name in self.active if name in self._epoch_norms and (found := self._test(name, epoch)) is not None
-        )
-        for name in self.active:
-            if name in self._epoch_norms:
-                self.history.setdefault(name, []).append(self._epoch_value(name))
+        self.last_epoch = {name: self._epoch_value(name) for name in self.active if name in self._epoch_norms}
+        tested = [self._test(name, epoch) for name in self.last_epoch]
+        exits = tuple(found for found in tested if found is not None)
+        for name, value in self.last_epoch.items():
+            self.history.setdefault(name, []).append(value)
         self.exits |= {found.modality: found for found in exits}
         self._epoch_norms = {}
         return exits
@@ -86,7 +89,7 @@ class Phases:
         past = self.history.get(name, [])
         if self.tau is None or epoch < self.start_epoch or not past:
             return None
-        value, mean = self._epoch_value(name), sum(past) / len(past)
+        value, mean = self.last_epoch[name], sum(past) / len(past)
         return Exit(name, epoch, value, mean, self.tau) if value > self.tau * mean else None
 
     def _epoch_value(self, name: str) -> float:

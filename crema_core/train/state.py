@@ -68,9 +68,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     require_complete(folder, what="checkpoint")
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    tensors = {
-        file: read_tensors(folder / f"{file}.safetensors", sha256=state["sha256"][file]) for file in _FILES
-    }
+    tensors = {file: read_tensors(folder / f"{file}.safetensors", sha256=state["sha256"][file]) for file in _FILES}
     return Checkpoint(**tensors, state=state)
 
 

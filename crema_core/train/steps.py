@@ -54,8 +54,8 @@ class Stepper:
         adapters: parameters of every trained sense, by sense and name.
         fusion: trained parameters of the fusion, by name.
         measured: the parameters whose gradient norm is recorded, by sense.
-        optimizer: over all of them.
         sync: number format and processes.
+        optimizer: over all parameters.
         clip_norm: largest gradient norm of a step, or None.
     """
 
@@ -63,9 +63,14 @@ class Stepper:
     adapters: Mapping[str, Mapping[str, nn.Parameter]]
     fusion: Mapping[str, nn.Parameter]
     measured: Mapping[str, Sequence[nn.Parameter]]
-    optimizer: torch.optim.Optimizer
     sync: Sync
+    optimizer: torch.optim.Optimizer
     clip_norm: float | None = None
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Everything the optimizer may move, keyed as in `CremaModel.trainable_parameters`."""
+        return stepper_parameters(self.adapters, self.fusion)
 
     def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update the active senses one after the other; a sense that no sample of the group has is skipped."""
@@ -100,9 +105,7 @@ class Stepper:
     def _all_tokens(self, one: Minibatch, active: Sequence[str]) -> dict[str, SenseTokens]:
         return self._banks([one], active)[0].all_tokens()
 
-    def _accumulate(
-        self, group: Sequence[Minibatch], tokens: Iterable[Callable[[], dict[str, SenseTokens]]]
-    ) -> float:
+    def _accumulate(self, group: Sequence[Minibatch], tokens: Iterable[Callable[[], dict[str, SenseTokens]]]) -> float:
         """Add the group's gradients and return its loss."""
         num_samples = sum(len(one.batch) for one in group)
         total = 0.0
@@ -142,6 +145,14 @@ class Stepper:
             if parameter.grad is not None and id(parameter) not in known
         ]
         assert not strays, f"gradients outside the active senses and the fusion: {strays[:3]}"
+
+
+def stepper_parameters(
+    adapters: Mapping[str, Mapping[str, nn.Parameter]], fusion: Mapping[str, nn.Parameter]
+) -> dict[str, nn.Parameter]:
+    """Return the parameters of adapters and fusion, keyed as in `CremaModel.trainable_parameters`."""
+    own = {f"modalities.{sense}.{key}": value for sense, part in adapters.items() for key, value in part.items()}
+    return own | {f"fusion.{key}": value for key, value in fusion.items()}
 
 
 def _finite(loss: Tensor, batch: TrainBatch) -> float:

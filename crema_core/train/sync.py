@@ -60,7 +60,7 @@ class Sync:
     @property
     def device(self) -> torch.device:
         """Where the model is put."""
-        return self._accelerator.device
+        return torch.device(self._accelerator.device)
 
     @property
     def is_main(self) -> bool:

@@ -13,7 +13,7 @@ from crema_core.world.scene import IMAGE_SIZE, NUM_FRAMES, Scene
 
 WALL_M = 6.0
 """Distance of the wall in metres."""
-AMBIENT_K = 292.0
+AMBIENT_K = 288.0
 
 _NORMAL_OF_FACING: dict[str, tuple[float, float, float]] = {
     "left": (-0.77, 0.0, 0.64),

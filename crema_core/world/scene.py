@@ -111,11 +111,11 @@ def draw_scene(answers: Answers, split: Split, generator: np.random.Generator) -
         Thing(
             shape=shapes[slot],
             color=colors[slot],
-            center_x=SLOT_X[slot] + generator.uniform(-2, 2),
+            center_x=SLOT_X[slot] + generator.uniform(-1.5, 1.5),
             center_y=40 + generator.uniform(-4, 4),
-            radius=generator.uniform(6.0, 8.0),
-            distance_m=generator.uniform(1.0, 1.6) if slot == near else generator.uniform(2.4, 4.0),
-            temperature_k=generator.uniform(330, 345) if slot == hot else generator.uniform(294, 312),
+            radius=generator.uniform(6.0, 7.5),
+            distance_m=generator.uniform(0.8, 1.2) if slot == near else generator.uniform(2.4, 4.0),
+            temperature_k=generator.uniform(309, 316) if slot == hot else generator.uniform(294, 302),
         )
         for slot in range(3)
     )
@@ -124,12 +124,12 @@ def draw_scene(answers: Answers, split: Split, generator: np.random.Generator) -
         answers=answers,
         things=(things[0], things[1], things[2]),
         moving=int(generator.integers(3)),
-        speed_px=int(generator.integers(2, 4)),
+        speed_px=int(generator.integers(3, 5)),
         stroke=int(generator.choice((-1, 1))),
         sounds=(answers.first_sound, str(generator.choice(others))),
         panel=(
             32 + generator.uniform(-8, 8),
-            13 + generator.uniform(-2, 2),
+            13 + generator.uniform(-1.5, 1.5),
             generator.uniform(8, 11),
             generator.uniform(5, 7),
         ),

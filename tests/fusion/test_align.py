@@ -1,0 +1,81 @@
+"""Supporting senses land on the major sense's frames by what they declare and by their clocks."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from crema_core.fusion.align import Grid, align, frame_grid
+from crema_core.model.tokens import SenseTokens
+
+
+def steps(values: list[float], *, times: list[tuple[float, float]] | None = None, pad: int = 0) -> SenseTokens:
+    """One sample with one query of width one per step, and `pad` padded steps of value 99."""
+    tensor = torch.tensor([*values, *([99.0] * pad)]).float().reshape(1, -1, 1, 1)
+    mask = torch.tensor([[True] * len(values) + [False] * pad])
+    clock = None if times is None else torch.tensor([[*times, *([(0.0, 0.0)] * pad)]])
+    return SenseTokens(tensor, mask, torch.tensor([0]), clock)
+
+
+def grid_of(num_steps: int, *, seconds: float | None = None, pad: int = 0) -> Grid:
+    mask = torch.tensor([[True] * num_steps + [False] * pad])
+    times = torch.full((1, num_steps + pad, 2), torch.nan)
+    if seconds is not None:
+        edges = torch.linspace(0, seconds, num_steps + 1)
+        times[0, :num_steps] = torch.stack([edges[:-1], edges[1:]], dim=1)
+    return Grid(mask, times)
+
+
+def values(aligned: Tensor) -> list[float]:
+    return aligned.flatten().tolist()
+
+
+def test_as_many_steps_as_frames_stay_as_they_are() -> None:
+    assert values(align(steps([1, 2, 3], pad=1), grid_of(3), per_frame=True)) == [1, 2, 3]
+
+
+def test_a_static_sense_is_repeated_for_every_frame() -> None:
+    assert values(align(steps([7]), grid_of(3, pad=1), per_frame=False)) == [7, 7, 7, 0]
+
+
+def test_steps_without_clock_are_averaged_and_repeated_even_when_the_counts_agree() -> None:
+    assert values(align(steps([1, 2, 6], pad=2), grid_of(3), per_frame=False)) == [3, 3, 3]
+
+
+def test_steps_with_clock_are_averaged_within_each_frames_span() -> None:
+    tokens = steps([1, 3, 10, 20], times=[(0, 1), (1, 2), (2, 3), (3, 4)])
+    assert values(align(tokens, grid_of(2, seconds=4), per_frame=False)) == [2, 15]
+
+
+def test_partial_overlap_weighs_by_seconds() -> None:
+    tokens = steps([0, 8], times=[(0, 3), (3, 4)])
+    assert values(align(tokens, grid_of(2, seconds=4), per_frame=False)) == [0, 4]
+
+
+def test_a_frame_nothing_overlaps_gets_the_mean() -> None:
+    tokens = steps([2, 4], times=[(0, 1), (1, 2)])
+    assert values(align(tokens, grid_of(2, seconds=8), per_frame=False)) == [3, 3]
+
+
+@settings(max_examples=40, deadline=None)
+@given(own=st.integers(1, 6), frames=st.integers(1, 6), pad=st.integers(0, 3), clock=st.booleans())
+def test_alignment_is_an_average_of_real_steps_whatever_the_lengths(
+    own: int, frames: int, pad: int, clock: bool
+) -> None:
+    times = [(float(i), float(i + 1)) for i in range(own)] if clock else None
+    aligned = align(steps([5.0] * own, times=times, pad=pad), grid_of(frames, seconds=4.0), per_frame=False)
+    torch.testing.assert_close(aligned, torch.full_like(aligned, 5.0))
+
+
+def test_the_grid_is_the_major_senses_then_a_per_frame_senses_then_one_step() -> None:
+    def tokens(rows: list[int], num_steps: int) -> SenseTokens:
+        return SenseTokens(
+            torch.zeros(len(rows), num_steps, 1, 1), torch.ones(len(rows), num_steps, dtype=torch.bool),
+            torch.tensor(rows),
+        )
+
+    senses = {"main": tokens([0], 2), "other": tokens([0, 1], 3), "wave": tokens([0, 1, 2], 5)}
+    grid = frame_grid(senses, "main", frozenset({"main", "other"}), 3)
+    assert grid.mask.sum(1).tolist() == [2, 3, 1]

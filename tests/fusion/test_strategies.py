@@ -1,0 +1,121 @@
+"""Every strategy against its formula, and against the rule that absent senses change nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from crema_core.errors import OptionsError
+from crema_core.fusion import FUSIONS, Fusion, SenseSet, make_fusion
+from crema_core.fusion.self_gated import SelfGatedFusion
+from crema_core.model.tokens import SenseTokens
+
+WIDTH, QUERIES, STEPS = 8, 3, 2
+PREFIXES = {"main": "Frame {index}: ", "one": "One: ", "two": "Two: "}
+
+
+def senses(rows: dict[str, list[int]], num_samples: int, *, seed: int = 0) -> SenseSet:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = {
+        name: SenseTokens(
+            torch.randn(len(own), STEPS, QUERIES, WIDTH, generator=generator),
+            torch.ones(len(own), STEPS, dtype=torch.bool),
+            torch.tensor(own),
+        )
+        for name, own in rows.items()
+    }
+    return SenseSet(tokens, "main", num_samples, PREFIXES, frozenset(PREFIXES))
+
+
+def fusion_of(name: str) -> Fusion:
+    torch.manual_seed(0)
+    return make_fusion(name, ["one", "two"], width=WIDTH, num_queries=QUERIES)
+
+
+def test_self_gated_fusion_is_equation_3_on_concatenated_channels() -> None:
+    fusion = fusion_of("self_gated")
+    assert isinstance(fusion, SelfGatedFusion)
+    batch = senses({"main": [0, 1], "one": [0, 1], "two": [0, 1]}, 2)
+    linear = nn.Linear(2 * WIDTH, WIDTH)
+    with torch.no_grad():
+        linear.weight.copy_(torch.cat([fusion.blocks["one"].weight, fusion.blocks["two"].weight], dim=1))
+        linear.bias.copy_(fusion.bias)
+    fused = linear(torch.cat([batch.tokens["one"].values, batch.tokens["two"].values], dim=-1))
+    main, appended = fusion(batch)
+    torch.testing.assert_close(appended.values, fused * torch.sigmoid(fused))
+    assert torch.equal(main.values, batch.tokens["main"].values)
+    assert main.prefix == appended.prefix == "Frame {index}: "
+
+
+def test_the_additive_variant_adds_the_gated_tokens_to_the_major_ones() -> None:
+    torch.manual_seed(0)
+    fusion = make_fusion("self_gated", ["one"], width=WIDTH, num_queries=QUERIES, options={"append": False})
+    batch = senses({"main": [0], "one": [0]}, 1)
+    (only,) = fusion(batch)
+    fused = fusion.blocks["one"](batch.tokens["one"].values) + fusion.bias
+    torch.testing.assert_close(only.values, batch.tokens["main"].values + fused * torch.sigmoid(fused))
+
+
+def test_a_linear_map_over_channels_keeps_its_initial_spread() -> None:
+    wide = make_fusion("linear", [f"s{i}" for i in range(4)], width=64, num_queries=1)
+    bound = 1 / (64 * 4) ** 0.5
+    weights = torch.cat([block.weight.detach().flatten() for block in wide.blocks.values()])
+    assert weights.abs().max() <= bound
+    assert weights.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("name", sorted(FUSIONS))
+def test_a_sample_is_fused_the_same_beside_samples_with_other_senses(name: str) -> None:
+    fusion = fusion_of(name)
+    mixed = senses({"main": [0, 1, 2], "one": [0, 2], "two": [2]}, 3)
+    alone = SenseSet(
+        {key: SenseTokens(own.values[:1], own.mask[:1], torch.tensor([0]))
+         for key, own in mixed.tokens.items() if key != "two"},
+        "main", 1, PREFIXES, frozenset(PREFIXES),
+    )
+    together = [segment for segment in fusion(mixed) if bool(segment.mask[0].any())]
+    for ours, theirs in zip(together, fusion(alone), strict=True):
+        torch.testing.assert_close(ours.values[:1], theirs.values)
+        assert ours.mask[0].tolist() == theirs.mask[0].tolist()
+
+
+@pytest.mark.parametrize("name", sorted(set(FUSIONS) - {"concat"}))
+def test_a_sample_without_supporting_senses_gets_no_fused_tokens_and_no_nan(name: str) -> None:
+    segments = fusion_of(name)(senses({"main": [0, 1], "one": [1]}, 2))
+    assert [segment.mask[0].any().item() for segment in segments] == [True, False]
+    assert all(bool(segment.values.isfinite().all()) for segment in segments)
+
+
+@pytest.mark.parametrize("name", sorted(FUSIONS))
+def test_a_sense_without_weights_is_concatenated_as_in_zero_shot_use(name: str) -> None:
+    fusion = make_fusion(name, ["one"], width=WIDTH, num_queries=QUERIES)
+    batch = senses({"main": [0], "one": [0], "two": [0]}, 1)
+    last = fusion(batch)[-1]
+    assert last.prefix == "Two: "
+    assert torch.equal(last.values, batch.tokens["two"].values)
+
+
+@pytest.mark.parametrize("name", sorted(FUSIONS))
+def test_every_parameter_belongs_to_one_sense_or_to_all(name: str) -> None:
+    fusion = fusion_of(name)
+    parts = [fusion.block_parameters(["one"]), fusion.block_parameters(["two"]), fusion.shared_parameters()]
+    assert sorted(key for part in parts for key in part) == sorted(dict(fusion.named_parameters()))
+
+
+def test_an_unknown_fusion_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(OptionsError) as caught:
+        make_fusion("self-gated", [], width=8, num_queries=1)
+    assert str(caught.value) == (
+        "'self-gated' is not a fusion. Accepted: self_gated, concat, linear, cross_attention, mixture. "
+        "Did you mean 'self_gated'? Use fusion='self_gated', the paper's."
+    )
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(OptionsError) as caught:
+        make_fusion("concat", [], width=8, num_queries=1, options={"heads": 2})
+    assert str(caught.value) == (
+        "fusion 'concat' cannot take {'heads': 2}: Fusion.__init__() got an unexpected keyword argument 'heads'. "
+        "Leave the options out."
+    )

@@ -1,0 +1,1 @@
+"""Accelerometer and gyroscope recordings as a sense of CREMA models."""

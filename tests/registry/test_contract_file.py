@@ -1,0 +1,50 @@
+"""The contract's live signatures are those of the checked-in file: changing one needs a new `API_VERSION`.
+
+To write the file of a new version: python -m tests.registry.test_contract_file
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.plugins import hookspecs
+from crema_core.plugins.spec import (
+    API_VERSION,
+    Asset,
+    Capabilities,
+    InputSpec,
+    MMQASpec,
+    ModalityOptions,
+    ModalitySpec,
+)
+
+FILE = Path(__file__).with_name(f"contract-{API_VERSION}.json")
+
+
+def contract() -> dict[str, Any]:
+    models = (ModalitySpec, InputSpec, MMQASpec, Asset, Capabilities, ModalityOptions)
+    events = {name: value for name, value in vars(hookspecs).items() if name.startswith("crema_")}
+    return {
+        "settings": {
+            model.__name__: {name: str(field.annotation) for name, field in model.model_fields.items()}
+            for model in models
+        },
+        "modality": {
+            name: str(inspect.signature(getattr(Modality, name)))
+            for name in ("__init__", "prepare", "collate", "encode", "example", "load_assets")
+        },
+        "data": {kind.__name__: str(inspect.signature(kind)) for kind in (Sample, Batch, Features, BuildContext)},
+        "hooks": {name: str(inspect.signature(event)) for name, event in sorted(events.items())},
+    }
+
+
+def test_live_signatures_are_those_of_the_file() -> None:
+    assert contract() == json.loads(FILE.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(contract(), indent=2) + "\n", encoding="utf-8")
