@@ -164,7 +164,11 @@ def test_nothing_exits_prints_a_bare_except_or_evaluates_text() -> None:
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.ExceptHandler) and node.type is None:
                 hits.append(f"{place(path, node)}: bare except")
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("exit", "eval", "exec"):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("exit", "eval", "exec")
+            ):
                 hits.append(f"{place(path, node)}: {node.func.id}()")
             if isinstance(node, ast.ExceptHandler) and [type(part) for part in node.body] == [ast.Pass]:
                 hits.append(f"{place(path, node)}: except ...: pass")
@@ -199,7 +203,9 @@ def test_every_error_is_in_the_tree() -> None:
         if path.name != "errors.py"
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef)
-        and any(isinstance(base, ast.Name) and base.id in ("Exception", "ValueError", "KeyError") for base in node.bases)
+        and any(
+            isinstance(base, ast.Name) and base.id in ("Exception", "ValueError", "KeyError") for base in node.bases
+        )
     ]
     assert hits == []
 

@@ -1,14 +1,15 @@
 """Decode a few chosen frames of a clip file through PyAV.
 
 Only packets are read to learn when frames appear (exact for variable frame rates and for containers that do not store a
-frame count); then the chosen frames are decoded, seeking only where a key frame lies between two of them. That is as fast
-as full decoding on files with few key frames and several times faster on files with many.
+frame count); then the chosen frames are decoded, seeking only where a key frame lies between two of them. That is as
+fast as full decoding on files with few key frames and several times faster on files with many.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,9 +50,7 @@ class _Index(NamedTuple):
     step: int  # duration of one frame
 
 
-def read_clip(
-    path: str | Path, *, num_frames: int, start_s: float | None = None, end_s: float | None = None
-) -> Clip:
+def read_clip(path: str | Path, *, num_frames: int, start_s: float | None = None, end_s: float | None = None) -> Clip:
     """Read `num_frames` frames, the middle ones of equal segments.
 
     Args:
@@ -111,7 +110,7 @@ def _index(container: InputContainer, stream: av.VideoStream, path: Path) -> _In
         for packet in packets
         if packet.is_keyframe and (stamp := _stamp(packet)) is not None
     ]
-    gaps = sorted(after - before for before, after in zip(stamps, stamps[1:], strict=False))
+    gaps = sorted(after - before for before, after in pairwise(stamps))
     step = gaps[len(gaps) // 2] if gaps else max(int(packets[0].duration or 1), 1)
     return _Index(stamps, sorted(keys) or [_Key(stamps[0], stamps[0])], step)
 

@@ -1,7 +1,7 @@
 """Colour maps as short tables: a number in 0..1 becomes a colour the frozen vision encoder can tell apart.
 
-Anchors are interpolated linearly. `turbo` separates near and far by hue, `inferno` goes from black through red to yellow as
-heat does, `grey` repeats the number in three channels as the paper's preprocessing did.
+Anchors are interpolated linearly. `turbo` separates near and far by hue, `inferno` goes from black through red to
+yellow as heat does, `grey` repeats the number in three channels as the paper's preprocessing did.
 """
 
 from __future__ import annotations

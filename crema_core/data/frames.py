@@ -21,9 +21,7 @@ from crema_core.errors import MediaError
 FRAME_SUFFIXES = (*CLIP_SUFFIXES, *IMAGE_SUFFIXES)
 
 
-def read_frames(
-    source: object, *, num_frames: int, start_s: float | None = None, end_s: float | None = None
-) -> Clip:
+def read_frames(source: object, *, num_frames: int, start_s: float | None = None, end_s: float | None = None) -> Clip:
     """Read RGB frames, the middle ones of equal segments.
 
     Args:

@@ -28,8 +28,8 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     values = read_raw_image(path)
     if values.dtype != np.uint8:
         raise MediaError(
-            f"'{path}' is a picture of {values.dtype} numbers. RGB pictures have 8 bits per channel. Convert it to 8 bits, "
-            "or give it to a sense that reads measurements."
+            f"'{path}' is a picture of {values.dtype} numbers. RGB pictures have 8 bits per channel. Convert it to 8 "
+            "bits, or give it to a sense that reads measurements."
         )
     rgb = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
     return rgb.astype(np.uint8, copy=False)
@@ -39,8 +39,8 @@ def read_raw_image(path: str | Path) -> NDArray[np.generic]:
     """Read a picture without changing its numbers.
 
     Returns:
-        `(H, W)` uint8, uint16, int32 or float32 for grey, `(H, W, 3)` uint8 for colour (transparency dropped); a file with
-        several pages of one size gives `(T, H, W)` or `(T, H, W, 3)`.
+        `(H, W)` uint8, uint16, int32 or float32 for grey, `(H, W, 3)` uint8 for colour (transparency dropped); a file
+        with several pages of one size gives `(T, H, W)` or `(T, H, W, 3)`.
 
     Raises:
         MediaError: when the file is absent, empty, damaged or of another type.

@@ -1,12 +1,13 @@
 """Which frames are taken from a clip: the middle one of equal segments.
 
-The rule of the released CREMA code in evaluation (`(a + b) // 2` between integer bounds); senses that follow the frames of
-another sense use the same function, so their frames show the same instants.
+The rule of the released CREMA code in evaluation (`(a + b) // 2` between integer bounds); senses that follow the frames
+of another sense use the same function, so their frames show the same instants.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def segment_bounds(num_available: int, num_wanted: int) -> list[int]:
@@ -27,7 +28,7 @@ def middle_indices(num_available: int, num_wanted: int) -> list[int]:
     [0, 0, 1, 1]
     """
     bounds = segment_bounds(num_available, num_wanted)
-    return [(low + high) // 2 for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [(low + high) // 2 for low, high in pairwise(bounds)]
 
 
 def segment_spans(starts_s: Sequence[float], end_s: float, num_wanted: int) -> list[tuple[float, float]]:
@@ -40,4 +41,4 @@ def segment_spans(starts_s: Sequence[float], end_s: float, num_wanted: int) -> l
     """
     edges = [*starts_s, end_s]
     bounds = segment_bounds(len(starts_s), num_wanted)
-    return [(edges[low], edges[max(high, low + 1)]) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [(edges[low], edges[max(high, low + 1)]) for low, high in pairwise(bounds)]

@@ -55,9 +55,10 @@ def read_sound(
     part = samples[low:high]
     if part.numel() == 0:
         seconds = offset_s + samples.shape[0] / sample_rate_hz
+        until = "on" if end_s is None else f"to {end_s:g} s"
         raise MediaError(
-            f"{name} has no sound between {start_s or 0:g} s and {seconds if end_s is None else end_s:g} s; it lasts "
-            f"{seconds:g} s. A part must overlap that. Change start_s and end_s."
+            f"{name} has no sound from {start_s or 0:g} s {until}; it lasts {seconds:g} s. A part must overlap "
+            f"{offset_s:g}..{seconds:g} s. Change start_s and end_s."
         )
     return Sound(part, offset_s + low / sample_rate_hz)
 
@@ -90,7 +91,7 @@ def _decode(path: Path, rate_hz: int) -> tuple[Tensor, float]:
 
 def _mono(frame: av.AudioFrame) -> np.ndarray:
     # The mean over channels, as the released code; FFmpeg's own mixing of float stereo would be 3 dB louder.
-    return frame.to_ndarray().mean(axis=0, dtype=np.float32)
+    return np.asarray(frame.to_ndarray().mean(axis=0, dtype=np.float32))
 
 
 def _from_memory(source: object, rate_hz: int) -> Tensor:

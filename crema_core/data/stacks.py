@@ -1,7 +1,7 @@
 """Read stacks of maps (one number or vector per pixel) from a file, a folder, a list of files or memory.
 
-What a number means is the caller's business: it passes one reader per file ending. Frames are chosen as those of clips, so
-maps computed for every frame of a clip stay aligned with it; a single map stays single (a sense without time).
+What a number means is the caller's business: it passes one reader per file ending. Frames are chosen as those of clips,
+so maps computed for every frame of a clip stay aligned with it; a single map stays single (a sense without time).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def read_stack(
     Args:
         source: a file, a folder of files, a list of files, an array or a tensor.
         what: the kind of source with its article, for messages: "a distance map".
-        readers: file ending -> function returning `(H, W)` or `(T, H, W)`, with a last dimension of `channels` where the
-            maps have one.
+        readers: file ending -> function returning `(H, W)` or `(T, H, W)`, with a last dimension of `channels` where
+            the maps have one.
         num_frames: maps returned from a source with several; a single map stays single.
         channels: size of a last dimension; None: the maps have none.
         color_bytes: also accept uint8 maps with a last dimension of 3 (finished pictures among measurements).
@@ -86,8 +86,9 @@ def _read_files(
     for number, maps in read.items():
         if maps.shape != first.shape or maps.dtype != first.dtype or len(maps) != 1:
             raise MediaError(
-                f"'{paths[number]}' holds {maps.dtype} {maps.shape}, '{paths[numbers[0]]}' {first.dtype} {first.shape}. "
-                "Files of one sequence hold one map each, of equal size and number format. Write them alike."
+                f"'{paths[number]}' holds {maps.dtype} {maps.shape}, '{paths[numbers[0]]}' {first.dtype} "
+                f"{first.shape}. Files of one sequence hold one map each, of equal size and number format. "
+                "Write them alike."
             )
     return np.concatenate([read[number] for number in numbers])
 

@@ -34,9 +34,7 @@ class Grid(NamedTuple):
     times: Tensor
 
 
-def frame_grid(
-    tokens: Mapping[str, SenseTokens], major: str, per_frame: frozenset[str], num_samples: int
-) -> Grid:
+def frame_grid(tokens: Mapping[str, SenseTokens], major: str, per_frame: frozenset[str], num_samples: int) -> Grid:
     """Return the grid: the major sense's steps, else those of the first per-frame sense a sample has, else one step.
 
     Each sample's grid depends on that sample alone, so its answer does not depend on the rest of the batch.

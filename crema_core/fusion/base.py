@@ -13,11 +13,16 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
-from crema_core.fusion.align import Grid, frame_grid
+from crema_core.errors import OptionsError
+from crema_core.fusion.align import Grid, align, frame_grid
 from crema_core.model.tokens import Segment, SenseTokens
+
+Layout = Literal["paper", "released"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,18 @@ class SenseSet:
     def supports(self) -> dict[str, SenseTokens]:
         """The senses other than the major one."""
         return {name: tokens for name, tokens in self.tokens.items() if name != self.major}
+
+    def aligned(self, name: str, grid: Grid, *, by_time: bool = True) -> Tensor:
+        """Return one sense's tokens on the grid `(R, T, Q, L)`, see `align`."""
+        tokens = self.tokens[name] if by_time else self.tokens[name]._replace(times=None)
+        return align(tokens, grid, per_frame=name in self.per_frame)
+
+    def framed(self, name: str, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Return one sense's tokens on the grid for all samples, `(B, T, Q, L)`, and their mask `(B, T, Q)`."""
+        rows = self.tokens[name].rows
+        values = spread(self.aligned(name, grid), rows, self.num_samples)
+        present = torch.zeros_like(grid.mask[:, 0]).index_fill(0, rows, True)
+        return values, (grid.mask & present[:, None])[:, :, None].expand(-1, -1, values.shape[2])
 
     def grid(self) -> Grid:
         """Return the steps to which supporting senses are aligned, see `frame_grid`."""
@@ -76,11 +93,17 @@ class Fusion(nn.Module, abc.ABC):
         supports: names of the supporting senses the fusion has weights for.
         width: L.
         num_queries: Q.
+        layout: "paper" (every sense's tokens after its own prefix, footnote 4; time stamps decide what falls on a
+            frame) or "released" (the released code's order of prefixes and its averaging, for its weights).
     """
 
-    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int) -> None:
+    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, layout: Layout = "paper") -> None:
         super().__init__()
-        self.width, self.num_queries = width, num_queries
+        if layout not in get_args(Layout):
+            raise OptionsError(
+                f"layout={layout!r} is not a layout. Accepted: {', '.join(get_args(Layout))}. Use layout='paper'."
+            )
+        self.width, self.num_queries, self.layout = width, num_queries, layout
         self.supports: list[str] = []
         self.blocks = nn.ModuleDict()
         for name in supports:
@@ -117,7 +140,7 @@ class Fusion(nn.Module, abc.ABC):
         """Return the parameters shared by all senses."""
         return {key: parameter for key, parameter in self.named_parameters() if not key.startswith("blocks.")}
 
-    def layout(self, senses: SenseSet, fused: Tensor, mask: Tensor, known: Iterable[str]) -> list[Segment]:
+    def arrange(self, senses: SenseSet, fused: Tensor, mask: Tensor, known: Iterable[str]) -> list[Segment]:
         """Major tokens, then fused tokens, then senses the fusion has no weights for (zero-shot concatenation, A.5).
 
         Args:
@@ -126,7 +149,31 @@ class Fusion(nn.Module, abc.ABC):
             mask: `(B, T)` bool.
             known: names of the senses inside `fused`.
         """
-        segments = [senses.segment(senses.major)] if senses.major in senses.tokens else []
-        segments.append(Segment(fused, mask, senses.prefixes[senses.major]))
         known = set(known)
-        return segments + [senses.segment(name) for name in senses.supports if name not in known]
+        apart = [name for name in senses.tokens if name not in known]
+        segments = self.side_by_side(senses, apart)
+        own = Segment(fused, mask, senses.prefixes[senses.major], prefixes_first=self.layout == "released")
+        position = 1 if senses.major in apart else 0
+        return [*segments[:position], own, *segments[position:]]
+
+    def side_by_side(self, senses: SenseSet, names: Iterable[str]) -> list[Segment]:
+        """Return segments of senses that are not fused, the major one first.
+
+        The released layout puts per-frame senses into the major sense's frames without prefixes of their own, and
+        gives senses with a clock none either.
+        """
+        names = [name for name in major_first(senses) if name in set(names)]
+        if self.layout == "paper" or len(names) < 2:
+            return [senses.segment(name) for name in names]
+        grid = senses.grid()
+        inside = [name for name in names if name in senses.per_frame and senses.major in names]
+        segments = []
+        if inside:
+            frames = [senses.framed(name, grid) for name in inside]
+            values, masks = zip(*frames, strict=True)
+            segments.append(Segment(torch.cat(values, 2), torch.cat(masks, 2), senses.prefixes[senses.major]))
+        for name in names:
+            if name not in inside:
+                clocked = senses.tokens[name].times is not None
+                segments.append(senses.segment(name)._replace(**({"prefix": None} if clocked else {})))
+        return segments

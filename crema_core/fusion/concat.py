@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crema_core.fusion.base import Fusion, SenseSet, major_first
+from crema_core.fusion.base import Fusion, SenseSet
 from crema_core.model.tokens import Segment
 
 
@@ -10,5 +10,5 @@ class ConcatFusion(Fusion):
     """Major sense first, then the others in the order of `build`, each after its own prefix; no parameters."""
 
     def forward(self, senses: SenseSet) -> list[Segment]:
-        """Return one segment per sense."""
-        return [senses.segment(name) for name in major_first(senses)]
+        """Return the senses side by side."""
+        return self.side_by_side(senses, senses.tokens)

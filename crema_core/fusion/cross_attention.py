@@ -14,8 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from crema_core.fusion.align import align
-from crema_core.fusion.base import Fusion, SenseSet, major_first, spread
+from crema_core.fusion.base import Fusion, SenseSet, spread
 from crema_core.model.tokens import Segment
 
 
@@ -43,19 +42,19 @@ class CrossAttentionFusion(Fusion):
         """Return major tokens, then the attended ones; samples without supports get none."""
         known = [name for name in senses.supports if name in self.blocks]
         if not known:
-            return [senses.segment(name) for name in major_first(senses)]
+            return self.side_by_side(senses, senses.tokens)
         grid = senses.grid()
         batch, steps = grid.mask.shape
         keys, masks = [], []
         for name in known:
             tokens = senses.tokens[name]
-            aligned = self.blocks[name](align(tokens, grid, per_frame=name in senses.per_frame))
+            aligned = self.blocks[name](senses.aligned(name, grid))
             keys.append(spread(aligned, tokens.rows, batch))
             present = torch.zeros(batch, dtype=torch.bool, device=grid.mask.device).index_fill(0, tokens.rows, True)
             masks.append(present[:, None].expand(-1, aligned.shape[2]))
         keys_BTKL, mask_BK = torch.cat(keys, dim=2), torch.cat(masks, dim=1)
         fused = self._attend(self._queries(senses, batch, steps), keys_BTKL, mask_BK)
-        return self.layout(senses, fused, grid.mask & mask_BK.any(1, keepdim=True), known)
+        return self.arrange(senses, fused, grid.mask & mask_BK.any(1, keepdim=True), known)
 
     def _queries(self, senses: SenseSet, batch: int, steps: int) -> Tensor:
         queries_BTQL = self.queries.expand(batch, steps, -1, -1)

@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crema_core.fusion.align import align
-from crema_core.fusion.base import Fusion, SenseSet, major_first, spread
+from crema_core.fusion.base import Fusion, SenseSet, spread
 from crema_core.model.tokens import Segment
 
 
@@ -44,13 +43,13 @@ class MixtureFusion(Fusion):
         """Return major tokens, then the mixture; samples without supports get none."""
         known = [name for name in senses.supports if name in self.blocks]
         if not known:
-            return [senses.segment(name) for name in major_first(senses)]
+            return self.side_by_side(senses, senses.tokens)
         grid = senses.grid()
         batch, steps = grid.mask.shape
         outputs, scores = [], []
         for name in known:
             tokens = senses.tokens[name]
-            values, score = self.blocks[name](align(tokens, grid, per_frame=name in senses.per_frame))
+            values, score = self.blocks[name](senses.aligned(name, grid))
             outputs.append(spread(values, tokens.rows, batch))
             absent = score.new_full((batch, steps), -torch.inf)
             scores.append(absent.index_copy(0, tokens.rows, score))
@@ -58,4 +57,4 @@ class MixtureFusion(Fusion):
         present_B = scores_BTN.isfinite().any(-1).any(-1)
         weights_BTN = scores_BTN.masked_fill(~present_B[:, None, None], 0).softmax(-1)
         fused = torch.einsum("btn,nbtql->btql", weights_BTN, torch.stack(outputs))
-        return self.layout(senses, fused, grid.mask & present_B[:, None], known)
+        return self.arrange(senses, fused, grid.mask & present_B[:, None], known)

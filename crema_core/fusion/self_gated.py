@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from crema_core.fusion.align import Grid, align
-from crema_core.fusion.base import Fusion, SenseSet, major_first, spread
+from crema_core.fusion.align import Grid
+from crema_core.fusion.base import Fusion, Layout, SenseSet, spread
 from crema_core.model.tokens import Segment
 
 
@@ -26,10 +26,19 @@ class LinearFusion(Fusion):
         width: L.
         num_queries: Q.
         append: put fused tokens after the major ones; False adds them.
+        layout: see `Fusion`.
     """
 
-    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, append: bool = True) -> None:
-        super().__init__(supports, width=width, num_queries=num_queries)
+    def __init__(
+        self,
+        supports: Sequence[str],
+        *,
+        width: int,
+        num_queries: int,
+        append: bool = True,
+        layout: Layout = "paper",
+    ) -> None:
+        super().__init__(supports, width=width, num_queries=num_queries, layout=layout)
         self.append = append
         bound = 1 / math.sqrt(width * max(len(supports), 1))
         self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
@@ -49,13 +58,13 @@ class LinearFusion(Fusion):
         """Fuse the supporting senses on the grid; samples without any get no fused tokens."""
         known = [name for name in senses.supports if name in self.blocks]
         if not known:
-            return [senses.segment(name) for name in major_first(senses)]
+            return self.side_by_side(senses, senses.tokens)
         grid = senses.grid()
         fused, present = self._sum(senses, known, grid)
         gated = self.gate(fused)
         mask = grid.mask & present[:, None]
         if self.append or senses.major not in senses.tokens:
-            return self.layout(senses, gated, mask, known)
+            return self.arrange(senses, gated, mask, known)
         major = senses.segment(senses.major)
         added = Segment(major.values + gated * mask[:, :, None, None], major.mask, major.prefix)
         return [added] + [senses.segment(name) for name in senses.supports if name not in self.blocks]
@@ -65,10 +74,10 @@ class LinearFusion(Fusion):
         fused = self.bias.expand(batch, steps, self.num_queries, self.width)
         present = torch.zeros(batch, dtype=torch.bool, device=grid.mask.device)
         for name in known:
-            tokens = senses.tokens[name]
-            aligned = align(tokens, grid, per_frame=name in senses.per_frame)
-            fused = fused + spread(self.blocks[name](aligned), tokens.rows, batch)
-            present[tokens.rows] = True
+            rows = senses.tokens[name].rows
+            aligned = senses.aligned(name, grid, by_time=self.layout == "paper")
+            fused = fused + spread(self.blocks[name](aligned), rows, batch)
+            present[rows] = True
         return fused, present
 
 

@@ -77,7 +77,8 @@ def load_adapter(model: CremaModel, folder: str | Path) -> None:
     if description["fusion"] != model.config["fusion"]["name"] or name == model.major:
         state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
     if name not in model.modalities:
-        model.add_modality({"name": name, "mmqa": description["mmqa"], **description["options"]})
+        kept = {key: description[key] for key in ("name", "mmqa", "prefix")}
+        model.add_modality({**kept, **description["options"]})
     own = _parameters(model, name)
     if not any(key.startswith("fusion.") for key in state):
         own = {key: value for key, value in own.items() if not key.startswith("fusion.")}

@@ -125,7 +125,7 @@ def read_manifest(place: Path) -> dict[str, Any]:
 
 
 def _request(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"name": entry["name"], "mmqa": entry["mmqa"], **entry["options"]}
+    return {"name": entry["name"], "mmqa": entry["mmqa"], "prefix": entry["prefix"], **entry["options"]}
 
 
 def _read_state(place: Path, manifest: dict[str, Any]) -> dict[str, torch.Tensor]:

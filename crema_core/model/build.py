@@ -46,7 +46,8 @@ def build(
 
     Args:
         modalities: senses in the order of sequential training, each as `"name"`, `"distribution:name"`,
-            `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter sizes.
+            `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter sizes,
+            "prefix" the text before the sense's tokens.
         backbone: folder or hub id in BLIP-2 format, "crema-tiny", or one already loaded.
         revision: hub revision of the backbone.
         fusion: name of a strategy, or `{"name": ..., option: value}`.
@@ -73,8 +74,10 @@ def build(
     names = [request.spec.name for request in requests]
     fusion_name, fusion_options = _split(fusion, "fusion")
     major = _choose_major(requests, major)
-    wording = template if isinstance(template, PromptTemplate) else parse_settings(
-        PromptTemplate, dict(template or {}), title="template"
+    wording = (
+        template
+        if isinstance(template, PromptTemplate)
+        else parse_settings(PromptTemplate, dict(template or {}), title="template")
     )
     if not isinstance(backbone, Backbone):
         backbone = load_backbone(backbone, revision=revision, precision=precision, frozen_dropout=frozen_dropout)
@@ -138,8 +141,8 @@ def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
 class _Request:
     """A resolved entry of `modalities`: spec, validated options, adapter sizes, provenance."""
 
-    def __init__(self, resolved: Any, options: ModalityOptions, mmqa: MMQASpec) -> None:
-        self.resolved, self.options, self.mmqa = resolved, options, mmqa
+    def __init__(self, resolved: Any, options: ModalityOptions, mmqa: MMQASpec, prefix: str | None) -> None:
+        self.resolved, self.options, self.mmqa, self.prefix = resolved, options, mmqa, prefix
         self.spec: ModalitySpec = resolved.spec
         self.provenance = Provenance(resolved.distribution, resolved.version, self.spec.api_version)
 
@@ -152,28 +155,29 @@ class _Request:
             "api_version": self.provenance.api_version,
             "options": self.options.model_dump(mode="json"),
             "mmqa": self.mmqa.model_dump(),
+            "prefix": self.spec.prefix if self.prefix is None else self.prefix,
         }
 
 
 def _resolve(modalities: Sequence[ModalityRequest], common: Mapping[str, Any]) -> list[_Request]:
     if not modalities:
         raise BuildError(
-            ["No modality was given. A model needs at least one sense. "
-             f"Installed: {', '.join(registry.installed_names()) or 'none'}."]
+            [
+                "No modality was given. A model needs at least one sense. "
+                f"Installed: {', '.join(registry.installed_names()) or 'none'}."
+            ]
         )
     problems: list[Exception | str] = []
     requests: list[_Request] = []
     for item in modalities:
         reference, options = _split(item, "modalities") if not isinstance(item, ModalitySpec) else (item, {})
-        sizes = {**common, **options.pop("mmqa", {})}
+        sizes, prefix = {**common, **options.pop("mmqa", {})}, options.pop("prefix", None)
         try:
             resolved = registry.resolve(reference)
             spec = resolved.spec
             parsed = spec.parse_options(options)
-            merged = parse_settings(
-                MMQASpec, {**spec.mmqa.model_dump(), **sizes}, title=f"{spec.name}.mmqa"
-            )
-            requests.append(_Request(resolved, parsed, merged))
+            merged = parse_settings(MMQASpec, {**spec.mmqa.model_dump(), **sizes}, title=f"{spec.name}.mmqa")
+            requests.append(_Request(resolved, parsed, merged, prefix))
         except CremaError as error:
             problems.append(error)
     names = [request.spec.name for request in requests]
@@ -240,15 +244,17 @@ def _make_sense(request: _Request, backbone: Backbone, seed: int) -> Sense:
         output=backbone.language_projection,
         norm=backbone.vision_model.post_layernorm if spec.encoder == "vision" else None,
     )
-    return Sense(modality, adapter, sizes, request.provenance)
+    return Sense(modality, adapter, sizes, request.provenance, request.prefix)
 
 
 def _common_queries(counts: Mapping[str, int], fusion: str) -> int:
     if fusion != "concat" and len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise BuildError(
-            [f"The senses have different numbers of queries: {listed}. Fusion '{fusion}' needs one number for all. "
-             "Set mmqa={'num_queries': ...}, or use fusion='concat'."]
+            [
+                f"The senses have different numbers of queries: {listed}. Fusion '{fusion}' needs one number for all. "
+                "Set mmqa={'num_queries': ...}, or use fusion='concat'."
+            ]
         )
     return next(iter(counts.values()))
 

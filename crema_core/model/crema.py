@@ -101,7 +101,7 @@ class CremaModel(nn.Module):
                 ordered,
                 major=self.major,
                 num_samples=len(questions),
-                prefixes={name: spec.prefix for name, spec in specs.items()},
+                prefixes={name: self.sense(name).prefix for name in self.names},
                 per_frame=frozenset(name for name, spec in specs.items() if spec.per_frame),
             )
             segments = self.fusion(senses)
@@ -111,6 +111,7 @@ class CremaModel(nn.Module):
             tokenizer=self.backbone.tokenizer,
             embedding=self.language.embedding,
             side=self.language.side,
+            max_question_tokens=self.template.max_question_tokens,
         )
 
     def loss(self, tokens: Mapping[str, SenseTokens], questions: Sequence[str], answers: Sequence[str]) -> Tensor:
@@ -125,10 +126,15 @@ class CremaModel(nn.Module):
         *,
         max_new_tokens: int = 10,
         num_beams: int = 1,
+        length_penalty: float = 1.0,
     ) -> list[str]:
         """Return generated answers."""
-        prompt = self.prompt(tokens, questions)
-        return self.language.generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        return self.language.generate(
+            self.prompt(tokens, questions),
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+        )
 
     @torch.no_grad()
     def score_choices(
@@ -138,7 +144,9 @@ class CremaModel(nn.Module):
         prompt = self.prompt(tokens, questions)
         if self.template.choice_scoring == "likelihood":
             return self.language.likelihood_scores(prompt, choices)
-        scores = self.language.letter_scores(prompt, max(map(len, choices)))
+        released = self.template.choice_scoring == "released"
+        score = self.language.released_letter_scores if released else self.language.letter_scores
+        scores = score(prompt, max(map(len, choices)))
         return [row[: len(own)].log_softmax(-1).tolist() for row, own in zip(scores, choices, strict=True)]
 
     def lora_parameters(self, name: str) -> dict[str, nn.Parameter]:

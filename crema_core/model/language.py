@@ -80,7 +80,9 @@ class Language:
         logits_BAV = self.logits(prompt, ids_BA)
         return F.cross_entropy(logits_BAV.flatten(0, 1).float(), ids_BA.flatten(), ignore_index=IGNORED)
 
-    def generate(self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1) -> list[str]:
+    def generate(
+        self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0
+    ) -> list[str]:
         """Return the greedy (or beam-searched) answers as text without special tokens."""
         sequences = self.model.generate(
             inputs_embeds=prompt.embeds,
@@ -88,6 +90,7 @@ class Language:
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
             do_sample=False,
+            **({"length_penalty": length_penalty} if num_beams > 1 else {}),
         )
         texts: list[str] = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         return [text.strip() for text in texts]
@@ -102,6 +105,23 @@ class Language:
         ids = torch.tensor([[*common, letters[0]]], device=prompt.embeds.device).expand(batch, -1)
         last_BV = self.logits(prompt, ids)[:, -1]
         return last_BV[:, list(letters)].float().log_softmax(-1)
+
+    def released_letter_scores(self, prompt: Prompt, num_choices: int) -> Tensor:
+        """Return the letters' log-probabilities `(B, num_choices)` at the second greedily generated token.
+
+        This is what the released code does; the first generated token need not be "Option" there.
+        """
+        _, letters = self.letter_ids(num_choices)
+        output = self.model.generate(
+            inputs_embeds=prompt.embeds,
+            attention_mask=prompt.mask.to(torch.int64),
+            max_new_tokens=2,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        last_BV: Tensor = output.logits[-1]
+        return last_BV[:, letters].float().log_softmax(-1)
 
     def letter_ids(self, num_choices: int) -> tuple[list[int], list[int]]:
         """Return the ids every "Option X" begins with and the one id that differs, for each letter.

@@ -38,6 +38,7 @@ def assemble(
     tokenizer: PreTrainedTokenizerBase,
     embedding: nn.Module,
     side: Literal["left", "right"] = "right",
+    max_question_tokens: int | None = None,
 ) -> Prompt:
     """Lay out segments and questions, without gaps.
 
@@ -47,10 +48,18 @@ def assemble(
         tokenizer: of the language model.
         embedding: its input embedding.
         side: where padding goes; "left" for decoder-only generation.
+        max_question_tokens: longest question, special tokens included; longer ones lose their end.
     """
     weight: Tensor = next(embedding.parameters())
     parts = [_with_prefix(segment, tokenizer, embedding, weight) for segment in segments]
-    encoded = tokenizer(list(questions), return_tensors="pt", padding=True, padding_side="right")
+    encoded = tokenizer(
+        list(questions),
+        return_tensors="pt",
+        padding=True,
+        padding_side="right",
+        truncation=max_question_tokens is not None,
+        max_length=max_question_tokens,
+    )
     ids = encoded["input_ids"].to(weight.device)
     parts.append((embedding(ids), encoded["attention_mask"].to(weight.device).bool()))
     embeds = torch.cat([part for part, _ in parts], dim=1)
@@ -76,18 +85,23 @@ def _with_prefix(
 ) -> tuple[Tensor, Tensor]:
     batch, steps, tokens, _ = segment.values.shape
     values = segment.values.to(weight.dtype)
-    mask_BTK = segment.mask[:, :, None].expand(-1, -1, tokens)
+    mask_BTK = segment.mask if segment.mask.dim() == 3 else segment.mask[:, :, None].expand(-1, -1, tokens)
+    steps_BT = mask_BTK.any(-1)
     if segment.prefix is None:
         return values.flatten(1, 2), mask_BTK.flatten(1, 2)
     repeated = "{index}" in segment.prefix
     texts = [segment.prefix.format(index=step + 1) for step in range(steps if repeated else 1)]
     ids, ids_mask = prefix_ids(texts, tokenizer)
     prefix_TPL = embedding(ids.to(weight.device))
-    prefix_BTP = ids_mask.to(weight.device)[None] & segment.mask[:, : len(texts), None]
+    prefix_BTP = ids_mask.to(weight.device)[None] & steps_BT[:, : len(texts), None]
     if not repeated:
         embeds = torch.cat([prefix_TPL.expand(batch, -1, -1), values.flatten(1, 2)], dim=1)
         return embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1)
-    embeds = torch.cat([prefix_TPL.expand(batch, -1, -1, -1), values], dim=2)
+    prefix_BTPL = prefix_TPL.expand(batch, -1, -1, -1)
+    if segment.prefixes_first:
+        embeds = torch.cat([prefix_BTPL.flatten(1, 2), values.flatten(1, 2)], dim=1)
+        return embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1)
+    embeds = torch.cat([prefix_BTPL, values], dim=2)
     return embeds.flatten(1, 2), torch.cat([prefix_BTP, mask_BTK], dim=2).flatten(1, 2)
 
 

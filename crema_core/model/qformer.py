@@ -108,7 +108,7 @@ class QFormer(nn.Module):
         # peft's set_adapter() also rewrites requires_grad, which would drop gradients of a graph already built for
         # another sense; only the list of active names is needed.
         for _, layer in self._lora_layers():
-            layer._active_adapter = [name]  # noqa: SLF001
+            layer._active_adapter = [name]
 
     def _lora_layers(self) -> Iterator[tuple[str, LoraLayer]]:
         if not self._layers:

@@ -32,12 +32,16 @@ class Sense(nn.Module):
         adapter: the trainable part outside the Q-Former.
         mmqa: the sizes the adapter was built with, number of queries filled in.
         provenance: the package it came from.
+        prefix: text before its tokens; the declared one unless the user chose another.
     """
 
-    def __init__(self, modality: Modality, adapter: MMQA, mmqa: MMQASpec, provenance: Provenance) -> None:
+    def __init__(
+        self, modality: Modality, adapter: MMQA, mmqa: MMQASpec, provenance: Provenance, prefix: str | None = None
+    ) -> None:
         super().__init__()
         self.modality, self.adapter = modality, adapter
         self.mmqa, self.provenance = mmqa, provenance
+        self.prefix = modality.spec.prefix if prefix is None else prefix
 
     @property
     def spec(self) -> ModalitySpec:

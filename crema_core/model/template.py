@@ -25,9 +25,13 @@ class PromptTemplate(BaseModel):
         "correct answer from the options.",
         description="question with choices; '{question}' and '{options}' are replaced",
     )
-    choice_scoring: Literal["letters", "likelihood"] = Field(
+    choice_scoring: Literal["letters", "likelihood", "released"] = Field(
         default="letters",
-        description="letters: the model says 'Option A'; likelihood: each choice's own text is scored",
+        description="letters: 'Option A' is scored where its letter stands; likelihood: each choice's own text is "
+        "scored; released: letters at the second greedily generated token, as the released code does",
+    )
+    max_question_tokens: int | None = Field(
+        default=None, ge=2, description="cut longer questions at their end (77 in the released code); None: never"
     )
 
     def render(self, question: str, choices: Sequence[str] | None = None) -> str:

@@ -69,10 +69,13 @@ class Segment(NamedTuple):
 
     Attributes:
         values: `(B, T, K, L)`, K tokens at each of T steps.
-        mask: `(B, T)` bool, False where a sample has no such step.
+        mask: `(B, T)` bool, False where a sample has no such step, or `(B, T, K)` where it lacks some of the tokens.
         prefix: text before every step if it contains `{index}`, else once before the first; None for no prefix.
+        prefixes_first: put the prefixes of all steps in one block before the tokens (the released code's layout of
+            fused tokens) instead of each before its own step.
     """
 
     values: Tensor
     mask: Tensor
     prefix: str | None
+    prefixes_first: bool = False

@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import importlib_metadata
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def scan() -> tuple[InstalledEntryPoint, ...]:
                 stacklevel=2,
             )
             continue
-        key = canonicalize_name(distribution.metadata["Name"])
+        key = _canonical(distribution.metadata["Name"])
         entries = _entries_of(distribution)
         if key not in found:
             found[key] = entries
@@ -101,7 +100,7 @@ def forget() -> None:
 
 def same_distribution(left: str, right: str) -> bool:
     """True when two spellings (`Crema_Audio`, `crema-audio`) name one distribution."""
-    return canonicalize_name(left) == canonicalize_name(right)
+    return _canonical(left) == _canonical(right)
 
 
 def unmet(requirement: str) -> str | None:
@@ -113,6 +112,8 @@ def unmet(requirement: str) -> str | None:
     Returns:
         None when it is met, else what is there instead: `found 2.1.0` or `it is not installed`.
     """
+    from packaging.requirements import Requirement  # here, because listing does not need its 30 ms
+
     wanted = Requirement(requirement)
     if wanted.marker is not None and not wanted.marker.evaluate():
         return None
@@ -138,6 +139,11 @@ def _entries_of(distribution: Any) -> list[InstalledEntryPoint]:
         for entry in distribution.entry_points
         if entry.group.startswith("crema.")
     ]
+
+
+def _canonical(distribution: str) -> str:
+    """Return the one spelling of a distribution's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _content(entries: list[InstalledEntryPoint]) -> list[tuple[str, str, str, str]]:

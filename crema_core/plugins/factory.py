@@ -47,7 +47,7 @@ def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
     except Exception as error:
         raise PluginLoadError(
             f"{subject} could not be imported: {type(error).__name__}: {error}. "
-            f"See the whole traceback: python -c \"import {spec.factory.partition(':')[0]}\""
+            f'See the whole traceback: python -c "import {spec.factory.partition(":")[0]}"'
         ) from error
     if not (isinstance(factory, type) and issubclass(factory, Modality)):
         raise ContractError(

@@ -34,7 +34,7 @@ def load_spec(entry: InstalledEntryPoint) -> LoadedSpec:
 
     Raises:
         PluginLoadError: when the import fails.
-        ContractError: when the spec is invalid, or the object is not a `ModalitySpec` or has another name than the entry point.
+        ContractError: when the object is not a valid `ModalitySpec` or has another name than the entry point.
         IncompatiblePluginError: when it was written for another major version of the contract.
     """
     before = set(sys.modules)
@@ -96,12 +96,12 @@ def _check_is_spec(entry: InstalledEntryPoint, spec: object) -> None:
         raise ContractError(
             f"'{entry.name}' ({entry.provider}): {entry.reference} is of type {type(spec).__name__}. "
             "The entry point must name a ModalitySpec object. "
-            f"Write: {entry.name} = \"{entry.reference.partition(':')[0]}:SPEC\""
+            f'Write: {entry.name} = "{entry.reference.partition(":")[0]}:SPEC"'
         )
     if spec.name != entry.name:
         raise ContractError(
             f"'{entry.name}' ({entry.provider}): the entry point is called '{entry.name}', its spec '{spec.name}'. "
-            f"The two names must be equal. Write: {spec.name} = \"{entry.reference}\""
+            f'The two names must be equal. Write: {spec.name} = "{entry.reference}"'
         )
 
 

@@ -57,8 +57,7 @@ def list_modalities() -> tuple[PluginRecord, ...]:
     providers = Counter(entry.name for entry in entries if policy.refusal(entry) is None)
     records = [_record(entry, policy, providers[entry.name]) for entry in entries]
     records += [
-        PluginRecord(spec.name, "", "", spec.factory, "ok", summary=spec.summary)
-        for spec in lookup.registered.values()
+        PluginRecord(spec.name, "", "", spec.factory, "ok", summary=spec.summary) for spec in lookup.registered.values()
     ]
     broken = [record.error for record in records if record.status in ("broken", "incompatible")]
     if policy.strict and broken:

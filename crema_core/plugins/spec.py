@@ -120,6 +120,9 @@ class ModalitySpec(BaseModel):
     requires: tuple[str, ...] = Field(default=(), description="requirements checked from metadata before the import")
     assets: tuple[Asset, ...] = Field(default=(), description="weights the sense can load")
     capabilities: Capabilities = Field(default=Capabilities(), description="declared properties")
+    released_name: str | None = Field(
+        default=None, description="name of this sense inside the released CREMA checkpoints, for converting them"
+    )
     docs_url: str = Field(default="", description="where users read more")
 
     @field_validator("name")

@@ -43,10 +43,13 @@ class FeatureCache:
     Args:
         model: whose encoders the features come from; another model's features would be wrong.
         dtype: number format of what is kept; None: as encoded. Features are handed out as they were encoded.
+        limit_bytes: memory the features may take; filling stops with an error when it is clear they will not fit.
     """
 
-    def __init__(self, model: CremaModel, *, dtype: torch.dtype | None = None) -> None:
-        self.model, self.dtype = model, dtype
+    def __init__(
+        self, model: CremaModel, *, dtype: torch.dtype | None = None, limit_bytes: float = float("inf")
+    ) -> None:
+        self.model, self.dtype, self.limit_bytes = model, dtype, limit_bytes
         self.num_bytes = 0
         self._entries: dict[Key, StoredFeatures] = {}
         self._encoded_dtype: dict[str, torch.dtype] = {}

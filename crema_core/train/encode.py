@@ -30,7 +30,6 @@ def fill_cache(
     names: Sequence[str],
     batch_size: int,
     num_workers: int = 0,
-    limit_bytes: float = float("inf"),
     status: StatusLine | None = None,
 ) -> None:
     """Encode the sources of `records` that the cache does not hold yet.
@@ -41,7 +40,6 @@ def fill_cache(
         names: senses to encode, each `cacheable`.
         batch_size: sources per encoder pass.
         num_workers: processes that read media.
-        limit_bytes: memory the cache may take.
         status: where progress is shown.
 
     Raises:
@@ -60,10 +58,10 @@ def fill_cache(
             cache.put(name, [record.paths(name) for record in batch.records], encoded.features)
             done += len(batch)
             expected = start + (cache.num_bytes - start) / done * len(only)
-            if expected > limit_bytes:
+            if expected > cache.limit_bytes:
                 raise TrainingError(
                     f"The features of {len(only):,} sources of '{name}' need about {expected / 1e9:.1f} GB of memory "
-                    f"together with those already kept, more than cache_limit_gb={limit_bytes / 1e9:g}. "
+                    f"together with those already kept, more than cache_limit_gb={cache.limit_bytes / 1e9:g}. "
                     'Raise cache_limit_gb, pass cache_precision="bf16" for half of it, or cache="none" to encode '
                     "every minibatch."
                 )

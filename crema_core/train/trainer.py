@@ -198,15 +198,16 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Evaluate; return whether the model was never better."""
-        result = evaluate(
-            self.model,
-            self.valid,
-            batch_size=self.settings.eval_batch_size,
-            max_new_tokens=self.settings.max_new_tokens,
-            num_workers=self.settings.num_workers,
-            cache=self.cache,
-            status=self.status,
-        )
+        with self.sync.forward_pass():
+            result = evaluate(
+                self.model,
+                self.valid,
+                batch_size=self.settings.eval_batch_size,
+                max_new_tokens=self.settings.max_new_tokens,
+                num_workers=self.settings.num_workers,
+                cache=self.cache,
+                status=self.status,
+            )
         values = {"accuracy": result.accuracy} | {f"accuracy/{kind}": own for kind, own in result.by_type.items()}
         self.journal.evaluation(self.position, values)
         self.hooks.call("crema_evaluated", trainer=self, metrics=values)
@@ -261,7 +262,7 @@ class Trainer:
             return
         names = cacheable(self.model, self.model.names)
         dtype = DTYPES[self.settings.cache_precision] if self.settings.cache_precision != "fp32" else None
-        self.cache = FeatureCache(self.model, dtype=dtype)
+        self.cache = FeatureCache(self.model, dtype=dtype, limit_bytes=self.settings.cache_limit_gb * 1e9)
         self._cached = frozenset(names)
         with self.sync.forward_pass():
             fill_cache(
@@ -270,7 +271,6 @@ class Trainer:
                 names=names,
                 batch_size=self.settings.batch_size,
                 num_workers=self.settings.num_workers,
-                limit_bytes=self.settings.cache_limit_gb * 1e9,
                 status=self.status,
             )
 

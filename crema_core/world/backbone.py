@@ -39,12 +39,12 @@ def make_config(vocab_size: int) -> Blip2Config:
     text = T5Config(
         vocab_size=vocab_size, d_model=WIDTH, d_kv=24, d_ff=256, num_layers=2, num_decoder_layers=2, num_heads=4,
         feed_forward_proj="gated-gelu", dropout_rate=0.0, relative_attention_max_distance=64,
-        pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
+        pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
     return Blip2Config(
         vision_config=vision.to_dict(),
         qformer_config=qformer.to_dict(),
-        text_config=text.to_dict(),
+        text_config=text.to_dict() | {"decoder_start_token_id": 0},
         num_query_tokens=NUM_QUERIES,
         image_token_index=IMAGE_TOKEN_ID,
     )

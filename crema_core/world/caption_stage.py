@@ -84,7 +84,8 @@ def query_pictures(model: Blip2ForConditionalGeneration, features_BPD: Tensor) -
     """Ask the Q-Former what the pictures show: features `(B, P, D)` -> soft tokens `(B, Q, D)`."""
     queries_BQD = model.query_tokens.expand(len(features_BPD), -1, -1)
     told = model.qformer(query_embeds=queries_BQD, encoder_hidden_states=features_BPD)
-    return model.language_projection(told.last_hidden_state)
+    tokens_BQD: Tensor = model.language_projection(told.last_hidden_state)
+    return tokens_BQD
 
 
 def draw_picture_prompt(

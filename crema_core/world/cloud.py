@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crema_core.world.maps import WALL_M
 from crema_core.world.render import ByteArray, FloatArray, color_of
@@ -46,6 +47,7 @@ def point_cloud(scene: Scene) -> PointCloud:
 
 def _ball(
     center: tuple[float, float, float], radius: float, count: int, generator: np.random.Generator
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+) -> NDArray[np.float64]:
     points = generator.normal(size=(count, 3))
-    return np.asarray(center) + radius * points / np.linalg.norm(points, axis=1, keepdims=True)
+    on_sphere = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return np.asarray(np.asarray(center) + radius * on_sphere, dtype=np.float64)

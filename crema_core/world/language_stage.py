@@ -45,12 +45,12 @@ def train_language(
     model.train()
     for step in range(1, num_steps + 1):
         early = step < 0.6 * num_steps  # short prompts first: they are quick and the binding is learnt on them
-        shape = {
-            "dense": step % 2 == 0,
-            "num_frames": 1 if early else generator.choice((1, 1, 2, 2, 4)),
-            "brief": generator.random() < (0.6 if early else 0.1),
-        }
-        samples = [draw_text_sample(generator, **shape) for _ in range(batch_size)]
+        num_frames = 1 if early else generator.choice((1, 1, 2, 2, 4))
+        brief = generator.random() < (0.6 if early else 0.1)
+        samples = [
+            draw_text_sample(generator, dense=step % 2 == 0, num_frames=num_frames, brief=brief)
+            for _ in range(batch_size)
+        ]
         prompts, answers = zip(*samples, strict=True)
         prompt_BLD, mask_BL = embed_prompts(model.get_input_embeddings(), prompts, noise)
         loss = model(inputs_embeds=prompt_BLD, attention_mask=mask_BL, labels=answer_labels(answers)).loss

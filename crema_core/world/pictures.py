@@ -68,7 +68,7 @@ _Drawn = tuple[ByteArray, NDArray[np.int64], NDArray[np.int64], Sequence[Label]]
 
 def _draw_room(scene: Scene, generator: np.random.Generator) -> _Drawn:
     frame = int(generator.integers(2))
-    image = render_frame(scene, frame=frame).astype(np.float32) / 255
+    image = np.asarray(render_frame(scene, frame=frame) / 255, dtype=np.float32)
     colors, shapes = np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int64)
     for thing, cover in zip(scene.things, thing_covers(scene, frame=frame), strict=True):
         share = cover.reshape(8, PATCH_SIZE, 8, PATCH_SIZE).mean((1, 3)).ravel()
@@ -86,7 +86,7 @@ def _draw_board(generator: np.random.Generator) -> _Drawn:
     for band, slot in enumerate(SLOTS):
         texture, color = same if bounds[1] == 0 else (str(generator.choice(TEXTURES)), str(generator.choice(COLORS)))
         part = slice(bounds[band], bounds[band + 1])
-        ground = generator.uniform(0, 0.45) * np.ones(3) + generator.uniform(-0.05, 0.05, 3)
+        ground = (generator.uniform(0, 0.45) + generator.uniform(-0.05, 0.05, 3)).astype(np.float32)
         paint = color_of(color, int(generator.integers(2**31)))
         image[:, part] = (ground + _texture(texture, generator)[..., None] * (paint - ground))[:, part]
         patches = slice(part.start // PATCH_SIZE, part.stop // PATCH_SIZE)
@@ -108,17 +108,17 @@ def _texture(name: str, generator: np.random.Generator) -> FloatArray:
         "checked": across * along,
         "dotted": across + along - 1.1,
     }[name]
-    return np.clip(0.5 + sharp * wave / 2, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 + sharp * wave / 2, 0, 1), dtype=np.float32)
 
 
 def _draw_abstract(generator: np.random.Generator) -> _Drawn:
-    image = np.broadcast_to(_any_color(generator), (IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
+    image: FloatArray = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), _any_color(generator), dtype=np.float32)
     for _ in range(generator.integers(2, 7)):
         x, y = _COLUMNS - generator.uniform(0, 64), _ROWS - generator.uniform(0, 64)
         cover = outline_cover(str(generator.choice(SHAPES)), x, y, generator.uniform(5, 18))
         paint = _any_color(generator)
         texture = _texture("plain" if generator.random() < 0.7 else str(generator.choice(TEXTURES)), generator)
-        image = image + (cover * texture)[..., None] * (paint - image)
+        image = np.asarray(image + (cover * texture)[..., None] * (paint - image), dtype=np.float32)
     nothing = np.full(64, UNLABELLED)
     return _as_filmed(image, generator), nothing, nothing, ()
 
@@ -131,9 +131,9 @@ def _any_color(generator: np.random.Generator) -> FloatArray:
 
 def _as_filmed(image: FloatArray, generator: np.random.Generator) -> ByteArray:
     """Add what a camera and a codec do: a gain, colours a little smeared, noise."""
-    image = image * generator.uniform(0.92, 1.05)
+    image = image * np.float32(generator.uniform(0.92, 1.05))
     smeared = (image + np.roll(image, 1, axis=0) + np.roll(image, 1, axis=1) + np.roll(image, (1, 1), axis=(0, 1))) / 4
     gray, smeared_gray = image.mean(-1, keepdims=True), smeared.mean(-1, keepdims=True)
     image = gray + (smeared - smeared_gray) if generator.random() < 0.7 else image
-    image = image + generator.normal(0, 0.012, image.shape)
-    return np.asarray((np.clip(image, 0, 1) * 255).round(), dtype=np.uint8)
+    noisy = np.clip(image + generator.normal(0, 0.012, image.shape), 0, 1)
+    return np.asarray((noisy * 255).round(), dtype=np.uint8)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from crema_core.world.scene import COLORS, DIRECTIONS, MATERIALS, SHAPES, SLOTS, SOUNDS, Answers, Scene
+
+Choice = TypeVar("Choice")
 
 SENSE_OF_TYPE: dict[str, str] = {
     "color": "video",
@@ -77,9 +79,7 @@ def deal_answers(num_clips: int, generator: np.random.Generator) -> list[Answers
     """Deal the answers of `num_clips` clips; `color` and `shape` are balanced together with what they ask about."""
     named = _deal(list(product(SLOTS, SHAPES)), num_clips, generator)
     colored = _deal(list(product(SHAPES, COLORS)), num_clips, generator)
-    single = {
-        kind: _deal(CHOICES_OF_TYPE[kind], num_clips, generator) for kind in TEMPLATE_OF_TYPE if kind in FACT_OF_TYPE
-    }
+    single = {kind: _deal(CHOICES_OF_TYPE[kind], num_clips, generator) for kind in FACT_OF_TYPE}
     return [
         Answers(*named[clip], *colored[clip], **{kind: dealt[clip] for kind, dealt in single.items()})
         for clip in range(num_clips)
@@ -112,6 +112,6 @@ def majority_by_type(questions: Iterable[Question]) -> dict[str, float]:
     }
 
 
-def _deal(choices: Sequence[object], count: int, generator: np.random.Generator) -> list[object]:
+def _deal(choices: Sequence[Choice], count: int, generator: np.random.Generator) -> list[Choice]:
     deck = [choices[index] for _ in range(-(-count // len(choices))) for index in generator.permutation(len(choices))]
     return [deck[index] for index in generator.permutation(count)]

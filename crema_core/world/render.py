@@ -111,15 +111,15 @@ def outline_cover(shape: str, x: FloatArray, y: FloatArray, radius: float) -> Fl
     else:
         arm = 0.3 * radius
         distance = np.minimum(np.maximum(across - arm, along - radius), np.maximum(along - arm, across - radius))
-    return np.clip(0.5 - distance, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 - distance, 0, 1), dtype=np.float32)
 
 
 def panel_cover(scene: Scene) -> FloatArray:
     """Return how much of every pixel the panel on the wall covers, `(H, W)` in 0..1."""
     center_x, center_y, half_width, half_height = scene.panel
     outside = np.maximum(np.abs(_COLUMNS - center_x) - half_width, np.abs(_ROWS - center_y) - half_height)
-    return np.clip(0.5 - outside, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 - outside, 0, 1), dtype=np.float32)
 
 
 def _paint(image: FloatArray, cover: FloatArray, color: FloatArray) -> FloatArray:
-    return (image + cover[..., None] * (color - image)).astype(np.float32)
+    return np.asarray(image + cover[..., None] * (color - image), dtype=np.float32)

@@ -51,4 +51,4 @@ def play(name: str, generator: np.random.Generator) -> NDArray[np.float64]:
         saw = (130 * pitch * _SECONDS) % 1 - 0.5
         sound = 1.2 * saw * (0.7 + 0.3 * np.sign(np.sin(2 * np.pi * 25 * _SECONDS)))
     fade = np.minimum(1, np.minimum(_SECONDS, _SECONDS[::-1]) / 0.005)
-    return np.clip(sound * fade, -1, 1)
+    return np.asarray(np.clip(sound * fade, -1, 1), dtype=np.float64)

@@ -18,6 +18,10 @@ from crema_core.world.vocabulary import DESCRIBE_ALL, DESCRIBE_OBJECTS, TEXTURES
 
 NUM_QUERIES = 8
 _INSTRUCTION = "based on the frames and information , answer the question using a single word or phrase ."
+_PREFIXES = (
+    *["frame {} :"] * 6, "depth map {} :", "optical flow {} :", "surface normals {} :", "thermal :", "touch :", "audio :",
+    "3d model :",
+)  # fmt: skip
 MAX_WORDS_PER_POSITION = 8
 
 
@@ -42,8 +46,16 @@ class Prompt:
 
     def add(self, words: list[int], weights: list[float], *, soft: bool) -> None:
         """Append one position."""
-        self.words.append(words[:MAX_WORDS_PER_POSITION])
-        self.weights.append(weights[:MAX_WORDS_PER_POSITION])
+        self.words.append(words[:_PREFIXES = (
+    *["frame {} :"] * 6, "depth map {} :", "optical flow {} :", "surface normals {} :", "thermal :", "touch :", "audio :",
+    "3d model :",
+)  # fmt: skip
+MAX_WORDS_PER_POSITION])
+        self.weights.append(weights[:_PREFIXES = (
+    *["frame {} :"] * 6, "depth map {} :", "optical flow {} :", "surface normals {} :", "thermal :", "touch :", "audio :",
+    "3d model :",
+)  # fmt: skip
+MAX_WORDS_PER_POSITION])
         self.soft.append(soft)
 
 
@@ -141,8 +153,10 @@ def _draw_question(
     scene: TextScene, known: set[str], generator: random.Random, *, dense: bool
 ) -> tuple[str, str, str]:
     if dense:
-        described = describe_things(scene)
-        if generator.random() < 0.5:
+        described, draw = describe_things(scene), generator.random()
+        if draw < 0.5 and len({shape for _, _, shape in scene.things}) == 3:
+            return "describe", *_ask_in_turn(scene, generator)
+        if draw < 0.75:
             return "describe", DESCRIBE_OBJECTS, described
         told = [f"{word} {scene.facts[kind]} ." for kind, word in FACT_OF_TYPE.items() if kind in known]
         return "describe", DESCRIBE_ALL, " ".join([described, *told])
@@ -152,6 +166,18 @@ def _draw_question(
         asked = "shape"
     question = TEMPLATE_OF_TYPE[asked].format(colored_shape=shape, slot=slot)
     return asked, question, {"color": color, "shape": shape, **scene.facts}[asked]
+
+
+def _ask_in_turn(scene: TextScene, generator: random.Random) -> tuple[str, str]:
+    """Ask about all things in random order: three lookups by key in one answer teach binding soonest."""
+    things = generator.sample(scene.things, 3)
+    if generator.random() < 0.5:
+        keys, values = [shape for _, _, shape in things], [color for _, color, _ in things]
+        question = "what color is the " + " , the ".join(keys) + "?"
+    else:
+        keys, values = [slot for slot, _, _ in things], [shape for _, _, shape in things]
+        question = "what is on the " + " , the ".join(keys) + "?"
+    return question, " . ".join(values) + " ."
 
 
 def _say_frames(prompt: Prompt, scene: TextScene, generator: random.Random, *, num_frames: int) -> None:
@@ -177,10 +203,12 @@ def _say_soft_block(
     """Put every fact's reading on some of the queries, the same ones in every frame; facts share positions."""
     holders = {fact: generator.sample(range(NUM_QUERIES), generator.randint(1, NUM_QUERIES)) for fact in told}
     loudness = {fact: generator.uniform(0.4, 1.4) for fact in told}
-    prefixed = generator.random() < 0.4
+    prefix, place = generator.choice(_PREFIXES), generator.choice(("none", "none", "each", "first"))
+    if place == "first":
+        prompt.say(" ".join(prefix.format(frame) for frame in range(1, num_frames + 1)))
     for frame in range(1, num_frames + 1):
-        if prefixed:
-            prompt.say(f"frame {frame} :")
+        if place == "each":
+            prompt.say(prefix.format(frame))
         for query in range(NUM_QUERIES):
             here = [fact for fact in told if query in holders[fact]]
             words, weights = _filler(generator)

@@ -52,4 +52,4 @@ def relief(material: str, generator: np.random.Generator) -> FloatArray:
         height = 1.1 * np.sin(2 * np.pi * across / period + phase) * np.sin(2 * np.pi * along / period)
     else:
         height = np.zeros_like(along)
-    return height.astype(np.float32)
+    return np.asarray(height, dtype=np.float32)

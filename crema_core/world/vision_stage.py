@@ -72,8 +72,7 @@ def train_vision(
 
 def patch_features(model: Blip2VisionModel, pixels_BCHW: Tensor) -> Tensor:
     """Return the last hidden states before the final norm, `(B, 1 + P, D)`: what adapters are given."""
-    hidden = model(pixel_values=pixels_BCHW, output_hidden_states=True).hidden_states
-    assert hidden is not None
+    hidden: tuple[Tensor, ...] = model(pixel_values=pixels_BCHW, output_hidden_states=True).hidden_states
     return hidden[-1]
 
 

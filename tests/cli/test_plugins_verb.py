@@ -69,7 +69,10 @@ def test_list_as_json(install: Installer, capsys: pytest.CaptureFixture[str]) ->
 def test_show_prints_the_whole_page(install: Installer, capsys: pytest.CaptureFixture[str]) -> None:
     install("good")
     assert main(["plugins", "show", "good"]) == 0
-    assert capsys.readouterr().out == """\
+    assert capsys.readouterr().out == GOOD_PAGE
+
+
+GOOD_PAGE = """\
 good: A sense that keeps every rule.
 
 package        crema-dummy-good 0.1.0

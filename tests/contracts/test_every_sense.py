@@ -174,6 +174,8 @@ def test_a_wrong_source_is_refused_with_our_error(modality: Modality, source: ob
 
 def test_declarations_import_no_torch() -> None:
     modules = ["crema_core.video.plugin", *(f"{package}.plugin" for package in PLUGIN_MODULES)]
-    code = f"import sys, {', '.join(modules)}; print([m for m in ('torch', 'numpy', 'av', 'trimesh') if m in sys.modules])"
+    code = (
+        f"import sys, {', '.join(modules)}; print([m for m in ('torch', 'numpy', 'av', 'trimesh') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

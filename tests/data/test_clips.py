@@ -17,7 +17,13 @@ ACCEPTED = f"A clip is read from {', '.join(CLIP_SUFFIXES)}."
 
 
 def write_clip(
-    path: Path, *, num_frames: int = 16, rate: int = 8, codec: str = "libx264", stamps: Sequence[int] = (), **options: str
+    path: Path,
+    *,
+    num_frames: int = 16,
+    rate: int = 8,
+    codec: str = "libx264",
+    stamps: Sequence[int] = (),
+    **options: str,
 ) -> Path:
     """Write frames whose grey level is 10 times their number; `stamps` are presentation times in 1/rate seconds."""
     with av.open(str(path), "w") as container:
@@ -109,7 +115,8 @@ def test_a_part_beyond_the_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         read_clip(path, num_frames=2, start_s=5.0, end_s=6.0)
     assert str(caught.value) == (
-        f"'{path}' has no frame between 5 s and 6 s; it lasts 2 s. A part must overlap 0..2 s. Change start_s and end_s."
+        f"'{path}' has no frame between 5 s and 6 s; it lasts 2 s. A part must overlap 0..2 s. "
+        "Change start_s and end_s."
     )
 
 
@@ -142,6 +149,6 @@ def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         read_clip(path, num_frames=4)
     assert str(caught.value) == (
-        f"'{path}' has no picture stream, only sound. A clip needs pictures. Name a file that has them, or give this file "
-        "to a sense that listens."
+        f"'{path}' has no picture stream, only sound. A clip needs pictures. Name a file that has them, or give this "
+        "file to a sense that listens."
     )

@@ -19,7 +19,7 @@ def test_values_are_clamped_and_colours_stay_in_range(name: ColormapName) -> Non
     assert colors.shape == (1, 3, 1, 5)
     assert torch.equal(colors[..., 0], colors[..., 1])
     assert torch.equal(colors[..., 3], colors[..., 4])
-    assert 0 <= float(colors.min())
+    assert float(colors.min()) >= 0
     assert float(colors.max()) <= 1
 
 

@@ -59,8 +59,8 @@ def test_a_folder_without_such_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         list_files(tmp_path, what="a picture", suffixes=(".png",))
     assert str(caught.value) == (
-        f"The folder '{tmp_path}' holds no file that can be read here. A picture is read from .png. Put such files into "
-        "the folder, or name another one."
+        f"The folder '{tmp_path}' holds no file that can be read here. A picture is read from .png. Put such files "
+        "into the folder, or name another one."
     )
 
 

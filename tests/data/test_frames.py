@@ -58,8 +58,8 @@ def test_three_frames_are_not_mistaken_for_channels() -> None:
 @pytest.mark.parametrize("shape", [(4, 5), (2, 4, 5, 6), (0, 3, 4, 4), (2, 2, 3, 4, 4)])
 def test_other_layouts_are_refused(shape: tuple[int, ...]) -> None:
     assert refusal(torch.zeros(shape)) == (
-        f"A clip or picture came as Tensor of shape {shape} and type float32. Accepted: (T, H, W, 3), (T, 3, H, W), (H, W, "
-        "3) or (3, H, W), uint8 0..255 or float 0..1. Change the layout."
+        f"A clip or picture came as Tensor of shape {shape} and type float32. Accepted: (T, H, W, 3), (T, 3, H, W), "
+        "(H, W, 3) or (3, H, W), uint8 0..255 or float 0..1. Change the layout."
     )
 
 
@@ -71,8 +71,8 @@ def test_floats_beyond_one_are_refused() -> None:
 
 def test_a_part_of_pictures_has_no_meaning() -> None:
     assert refusal(torch.zeros(3, 4, 4), start_s=1.0) == (
-        "start_s and end_s were given for pictures without a clock. They need a clip file. Leave them out, or pass only "
-        "the pictures of that part."
+        "start_s and end_s were given for pictures without a clock. They need a clip file. Leave them out, or pass "
+        "only the pictures of that part."
     )
 
 
@@ -89,7 +89,7 @@ def test_resize_gives_squares_in_the_unit_range() -> None:
     small = resize(frames, 16)
     assert small.shape == (2, 3, 16, 16)
     assert small.dtype == torch.float32
-    assert 0 <= float(small.min())
+    assert float(small.min()) >= 0
     assert float(small.max()) <= 1
 
 

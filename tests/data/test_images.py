@@ -50,8 +50,8 @@ def test_measurements_are_not_a_picture(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         read_image(path)
     assert str(caught.value) == (
-        f"'{path}' is a picture of uint16 numbers. RGB pictures have 8 bits per channel. Convert it to 8 bits, or give it "
-        "to a sense that reads measurements."
+        f"'{path}' is a picture of uint16 numbers. RGB pictures have 8 bits per channel. Convert it to 8 bits, or give "
+        "it to a sense that reads measurements."
     )
 
 

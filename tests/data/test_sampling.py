@@ -30,7 +30,7 @@ def test_indices_ascend_and_lie_inside_their_segment(available: int, wanted: int
     indices, bounds = middle_indices(available, wanted), segment_bounds(available, wanted)
     assert len(indices) == wanted
     assert indices == sorted(indices)
-    assert 0 <= indices[0]
+    assert indices[0] >= 0
     assert indices[-1] < available
     assert all(low <= index <= high for low, index, high in zip(bounds, indices, bounds[1:], strict=False))
 

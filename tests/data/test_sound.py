@@ -117,7 +117,11 @@ def test_integers_are_full_scale() -> None:
 def test_a_part_beyond_the_end_is_refused(tmp_path: Path) -> None:
     path = write_wave(tmp_path / "a.wav", tone()[None])
     assert refusal(path, start_s=3.0) == (
-        f"'{path}' has no sound between 3 s and 0.5 s; it lasts 0.5 s. A part must overlap that. Change start_s and end_s."
+        f"'{path}' has no sound from 3 s on; it lasts 0.5 s. A part must overlap 0..0.5 s. Change start_s and end_s."
+    )
+    assert refusal(path, start_s=3.0, end_s=4.0) == (
+        f"'{path}' has no sound from 3 s to 4 s; it lasts 0.5 s. A part must overlap 0..0.5 s. "
+        "Change start_s and end_s."
     )
 
 
@@ -142,8 +146,8 @@ def test_a_silent_movie_is_refused(tmp_path: Path) -> None:
         container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
         container.mux(stream.encode())
     assert refusal(path) == (
-        f"'{path}' has no sound track. A sound is read from sound files and from clips that have one. Name another file, "
-        "or leave this sense out for this sample."
+        f"'{path}' has no sound track. A sound is read from sound files and from clips that have one. Name another "
+        "file, or leave this sense out for this sample."
     )
 
 
@@ -163,6 +167,6 @@ def test_broken_numbers_are_refused() -> None:
 )
 def test_other_sources_are_refused(source: object, found: str) -> None:
     assert refusal(source) == (
-        f"A sound came as {found}. Accepted: a path, an array (S,) or (channels, S) of floats in -1..1 or int16, or a pair "
-        "(array, rate_hz). Pass one of these."
+        f"A sound came as {found}. Accepted: a path, an array (S,) or (channels, S) of floats in -1..1 or int16, or a "
+        "pair (array, rate_hz). Pass one of these."
     )

@@ -67,8 +67,8 @@ def test_finished_pictures_among_measurements_must_be_bytes() -> None:
     assert read(np.zeros((2, 3, 4, 3), np.uint8), color_bytes=True).shape == (2, 3, 4, 3)
     assert read(np.zeros((2, 4, 3), np.float32), color_bytes=True).shape == (2, 4, 3)
     assert refusal(np.zeros((2, 2, 4, 3), np.float32), color_bytes=True) == (
-        "The array has shape (2, 2, 4, 3). A map has shape (H, W) or (T, H, W), or with 3 uint8 colours last. Change the "
-        "layout."
+        "The array has shape (2, 2, 4, 3). A map has shape (H, W) or (T, H, W), or with 3 uint8 colours last. Change "
+        "the layout."
     )
 
 
@@ -83,14 +83,14 @@ def test_files_of_one_sequence_must_be_alike(tmp_path: Path) -> None:
     np.save(tmp_path / "1.npy", np.zeros((3, 4)))
     np.save(tmp_path / "2.npy", np.zeros((5, 4)))
     assert refusal(tmp_path) == (
-        f"'{tmp_path / '2.npy'}' holds float64 (1, 5, 4), '{tmp_path / '1.npy'}' float64 (1, 3, 4). Files of one sequence "
-        "hold one map each, of equal size and number format. Write them alike."
+        f"'{tmp_path / '2.npy'}' holds float64 (1, 5, 4), '{tmp_path / '1.npy'}' float64 (1, 3, 4). Files of one "
+        "sequence hold one map each, of equal size and number format. Write them alike."
     )
 
 
 @pytest.mark.parametrize(("source", "name"), [(None, "NoneType"), ({}, "dict"), ([], "list"), ([1], "list")])
 def test_other_sources_are_refused(source: object, name: str) -> None:
     assert refusal(source) == (
-        f"A map came as {name}. Accepted: a path, a folder, a list of paths, or an array (H, W) or (T, H, W). Pass one of "
-        "these."
+        f"A map came as {name}. Accepted: a path, a folder, a list of paths, or an array (H, W) or (T, H, W). Pass one "
+        "of these."
     )

@@ -72,7 +72,8 @@ def test_alignment_is_an_average_of_real_steps_whatever_the_lengths(
 def test_the_grid_is_the_major_senses_then_a_per_frame_senses_then_one_step() -> None:
     def tokens(rows: list[int], num_steps: int) -> SenseTokens:
         return SenseTokens(
-            torch.zeros(len(rows), num_steps, 1, 1), torch.ones(len(rows), num_steps, dtype=torch.bool),
+            torch.zeros(len(rows), num_steps, 1, 1),
+            torch.ones(len(rows), num_steps, dtype=torch.bool),
             torch.tensor(rows),
         )
 

@@ -70,9 +70,15 @@ def test_a_sample_is_fused_the_same_beside_samples_with_other_senses(name: str) 
     fusion = fusion_of(name)
     mixed = senses({"main": [0, 1, 2], "one": [0, 2], "two": [2]}, 3)
     alone = SenseSet(
-        {key: SenseTokens(own.values[:1], own.mask[:1], torch.tensor([0]))
-         for key, own in mixed.tokens.items() if key != "two"},
-        "main", 1, PREFIXES, frozenset(PREFIXES),
+        {
+            key: SenseTokens(own.values[:1], own.mask[:1], torch.tensor([0]))
+            for key, own in mixed.tokens.items()
+            if key != "two"
+        },
+        "main",
+        1,
+        PREFIXES,
+        frozenset(PREFIXES),
     )
     together = [segment for segment in fusion(mixed) if bool(segment.mask[0].any())]
     for ours, theirs in zip(together, fusion(alone), strict=True):

@@ -71,7 +71,15 @@ def test_the_manifest_says_which_package_every_sense_came_from(trained: CremaMod
     trained.save_pretrained(tmp_path / "saved")
     manifest = json.loads((tmp_path / "saved" / "crema.json").read_text())
     assert [entry["name"] for entry in manifest["modalities"]] == ["main", "other", "wave", "points"]
-    assert set(manifest["modalities"][0]) == {"name", "distribution", "version", "api_version", "options", "mmqa"}
+    assert set(manifest["modalities"][0]) == {
+        "name",
+        "distribution",
+        "version",
+        "api_version",
+        "options",
+        "mmqa",
+        "prefix",
+    }
     assert manifest["identity"] == trained.backbone.identity()
 
 
@@ -142,9 +150,7 @@ def test_an_adapter_moves_to_another_model_with_the_same_backbone(
     assert torch.equal(trained.fusion.blocks["wave"].weight, fresh.fusion.blocks["wave"].weight)
 
 
-def test_loading_an_adapter_adds_the_sense_a_model_lacks(
-    trained: CremaModel, t5_folder: Path, tmp_path: Path
-) -> None:
+def test_loading_an_adapter_adds_the_sense_a_model_lacks(trained: CremaModel, t5_folder: Path, tmp_path: Path) -> None:
     trained.save_adapter("wave", tmp_path / "wave")
     fresh = build([frames_spec("main")], backbone=t5_folder)
     fresh.load_adapter(tmp_path / "wave")

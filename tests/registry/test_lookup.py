@@ -25,7 +25,9 @@ from tests.support.dummies import Installer
 
 
 def spec(name: str = "handmade", *, factory: str = "handmade.modality:Handmade", **fields: object) -> ModalitySpec:
-    return ModalitySpec(name=name, summary="By hand.", factory=factory, encoder="own", feature_dim=4, prefix="", **fields)
+    return ModalitySpec(
+        name=name, summary="By hand.", factory=factory, encoder="own", feature_dim=4, prefix="", **fields
+    )
 
 
 def installed() -> str:
@@ -258,7 +260,9 @@ def test_all_problems_of_a_build_are_reported_together(install: Installer) -> No
     ]
     lines = str(caught.value).splitlines()
     assert lines[0] == "7 problems:"
-    assert lines[5] == "- good.frames: input should be greater than or equal to 1, got 0. Give another value, for example the default."
+    assert lines[5] == (
+        "- good.frames: input should be greater than or equal to 1, got 0. Give another value, for example the default."
+    )
     assert lines[6] == (
         "- {'frames': 3} does not name a modality. Accepted: 'name', 'distribution:name', "
         "{'name': ..., option: value} or a ModalitySpec. Write for example: modalities=[{'name': 'radar', 'frames': 4}]"

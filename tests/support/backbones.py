@@ -27,13 +27,9 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     words = ["<pad>", "</s>", "<unk>", *dict.fromkeys(WORDS)]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
 def save_random_blip2(folder: Path, *, language: str = "t5", seed: int = 0, width: int = 24) -> Path:
@@ -42,22 +38,50 @@ def save_random_blip2(folder: Path, *, language: str = "t5", seed: int = 0, widt
     size = len(tokenizer)
     if language == "t5":
         text = T5Config(
-            vocab_size=size, d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=3, decoder_start_token_id=0,
-            pad_token_id=0, eos_token_id=1, feed_forward_proj="gated-gelu", dropout_rate=0.0,
+            vocab_size=size,
+            d_model=width,
+            d_kv=8,
+            d_ff=32,
+            num_layers=2,
+            num_heads=3,
+            decoder_start_token_id=0,
+            pad_token_id=0,
+            eos_token_id=1,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
         )
     else:
         text = OPTConfig(
-            vocab_size=size, hidden_size=width, word_embed_proj_dim=width, num_hidden_layers=2, num_attention_heads=3,
-            ffn_dim=32, max_position_embeddings=256, pad_token_id=0, eos_token_id=1, bos_token_id=1, dropout=0.0,
+            vocab_size=size,
+            hidden_size=width,
+            word_embed_proj_dim=width,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            ffn_dim=32,
+            max_position_embeddings=256,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=1,
+            dropout=0.0,
         )
     config = Blip2Config(
         vision_config=Blip2VisionConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=16,
             patch_size=8,
         ).to_dict(),
         qformer_config=Blip2QFormerConfig(
-            vocab_size=size, hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-            encoder_hidden_size=16, cross_attention_frequency=2, hidden_dropout_prob=0.0,
+            vocab_size=size,
+            hidden_size=12,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=24,
+            encoder_hidden_size=16,
+            cross_attention_frequency=2,
+            hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         ).to_dict(),
         text_config=text.to_dict(),

@@ -76,8 +76,13 @@ _SIZES = MMQASpec(lora_rank=2, lora_dropout=0.0)
 def frames_spec(name: str, **changes: Any) -> ModalitySpec:
     """A per-frame sense."""
     return ModalitySpec(
-        name=name, summary="frames", factory=f"tests.support.senses:{'' if name == 'main' else 'Other'}FramesModality", encoder="vision",
-        options=FrameOptions, prefix="Frame {index}: ", per_frame=True,
+        name=name,
+        summary="frames",
+        factory=f"tests.support.senses:{'' if name == 'main' else 'Other'}FramesModality",
+        encoder="vision",
+        options=FrameOptions,
+        prefix="Frame {index}: ",
+        per_frame=True,
         **{"mmqa": _SIZES, "capabilities": Capabilities(timestamps=True, default_major=name == "main"), **changes},
     )
 
@@ -85,16 +90,26 @@ def frames_spec(name: str, **changes: Any) -> ModalitySpec:
 def wave_spec(name: str = "wave", **changes: Any) -> ModalitySpec:
     """A sequence with its own clock."""
     return ModalitySpec(
-        name=name, summary="wave", factory="tests.support.senses:WaveModality", encoder="own", feature_dim=10,
-        prefix="Wave: ", **{"mmqa": _SIZES, **changes},
+        name=name,
+        summary="wave",
+        factory="tests.support.senses:WaveModality",
+        encoder="own",
+        feature_dim=10,
+        prefix="Wave: ",
+        **{"mmqa": _SIZES, **changes},
     )
 
 
 def points_spec(name: str = "points", **changes: Any) -> ModalitySpec:
     """A static set of points."""
     return ModalitySpec(
-        name=name, summary="points", factory="tests.support.senses:PointsModality", encoder="features",
-        feature_dim=6, prefix="Points: ", **{"mmqa": _SIZES, **changes},
+        name=name,
+        summary="points",
+        factory="tests.support.senses:PointsModality",
+        encoder="features",
+        feature_dim=6,
+        prefix="Points: ",
+        **{"mmqa": _SIZES, **changes},
     )
 
 

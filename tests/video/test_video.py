@@ -65,7 +65,7 @@ def test_options_that_contradict_each_other_are_refused() -> None:
 
 
 def test_an_absent_clip_is_named(tmp_path: Path) -> None:
-    from crema_core.data.media import FRAME_SUFFIXES, CLIP_SUFFIXES
+    from crema_core.data.media import CLIP_SUFFIXES, FRAME_SUFFIXES
 
     path = tmp_path / "absent.mp4"
     with pytest.raises(MediaError) as caught:

@@ -71,7 +71,8 @@ def test_captions_spell_all_answers(summary: WorldSummary) -> None:
         mine = {line["type"]: line["answer"] for line in lines if line["video"] == caption["video"]}
         ending = (
             f"nearest {mine['nearest']} . moving {mine['motion']} . first {mine['first_sound']} . "
-            f"feels {mine['material']} . hottest {mine['hottest']} . facing {mine['facing']} . behind {mine['behind']} ."
+            f"feels {mine['material']} . hottest {mine['hottest']} . facing {mine['facing']} . "
+            f"behind {mine['behind']} ."
         )
         assert caption["answer"].endswith(ending)
         assert {mine["color"], mine["shape"]} <= set(caption["answer"].split())

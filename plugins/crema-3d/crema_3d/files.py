@@ -76,8 +76,8 @@ def read_features(source: object, *, feature_dim: int) -> StoredFeatures:
         raise wrong_source(source, what="a set of 3D features", accepted=accepted, advice="Pass one of these.")
     if not {"features", "coordinates"} <= set(arrays):
         raise MediaError(
-            f"{name} holds {', '.join(map(str, arrays)) or 'nothing'}. 3D features come as features (N, {feature_dim}) and "
-            "coordinates (N, 3). Save both with numpy.savez(path, features=..., coordinates=...)."
+            f"{name} holds {', '.join(map(str, arrays)) or 'nothing'}. 3D features come as features (N, {feature_dim}) "
+            "and coordinates (N, 3). Save both with numpy.savez(path, features=..., coordinates=...)."
         )
     features, coordinates = _tensor(arrays["features"]), _tensor(arrays["coordinates"])
     legal = features.ndim == 2 and features.shape[1] == feature_dim and coordinates.shape == (len(features), 3)
@@ -98,12 +98,11 @@ def _read_ply(path: Path) -> tuple[Tensor, Tensor | None]:
     try:
         loaded: Any = trimesh.load(path, process=False)
         xyz = np.asarray(loaded.vertices, dtype=np.float32)
-        visual = getattr(loaded, "visual", None)
-        colored = visual is not None and visual.kind == "vertex"
-        rgb = np.asarray(visual.vertex_colors)[:, :3] if colored else None
-    except Exception as error:  # noqa: BLE001 - trimesh has no error class of its own; whatever it raises, the file is bad
+        colored = loaded.visual.kind == "vertex" and len(loaded.visual.vertex_colors) == len(xyz)
+        rgb = np.array(loaded.visual.vertex_colors[:, :3]) if colored else None
+    except Exception as error:
         raise damaged(path, "it is not a complete ply file", what=WHAT, suffixes=SUFFIXES) from error
-    return torch.from_numpy(xyz), None if rgb is None else torch.from_numpy(rgb.copy())
+    return torch.from_numpy(xyz), None if rgb is None else torch.from_numpy(rgb)
 
 
 def _from_mapping(arrays: Mapping[Any, Any], *, name: str) -> Points:
@@ -125,8 +124,8 @@ def _checked(xyz: Tensor, rgb: Tensor | None, *, name: str) -> Points:
     if not fits or not bool(torch.isfinite(xyz.float()).all()):
         shapes = f"{tuple(xyz.shape)}" + ("" if rgb is None else f" with colours {tuple(rgb.shape)}")
         raise MediaError(
-            f"{name} has points {shapes}. A point cloud has at least one point, finite x y z (N, 3) and as many colours. "
-            "Remove broken points, or change the layout."
+            f"{name} has points {shapes}. A point cloud has at least one point, finite x y z (N, 3) and as many "
+            "colours. Remove broken points, or change the layout."
         )
     if rgb is not None:
         as_bytes = not rgb.is_floating_point() or float(rgb.max()) > 1

@@ -10,7 +10,7 @@ from crema_core.plugins.spec import InputSpec, ModalityOptions, ModalitySpec
 
 NUM_OCTAVES = 6
 FOURIER_DIM = 3 + 3 * 2 * NUM_OCTAVES + 4
-"""Width of a point without precomputed features: x y z, their sine and cosine in six octaves, red green blue, coloured."""
+"""Width of a point: x y z, their sine and cosine in six octaves, red green blue, 1 where it has a colour."""
 
 
 class PointCloudOptions(ModalityOptions):

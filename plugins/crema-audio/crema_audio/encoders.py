@@ -1,4 +1,7 @@
-"""Encoders of spectrogram windows, by the name the option `encoder` takes. A new one is a class and a line in `ENCODERS`."""
+"""Encoders of spectrogram windows, by the name the option `encoder` takes.
+
+A new one is a class and a line in `ENCODERS`.
+"""
 
 from __future__ import annotations
 

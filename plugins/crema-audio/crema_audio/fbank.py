@@ -38,12 +38,12 @@ def normalized_fbank(samples: Tensor) -> Tensor:
 @functools.cache
 def _fbank_function() -> Callable[[Tensor], Tensor]:
     try:
-        from torchaudio.compliance.kaldi import fbank
+        from torchaudio.compliance.kaldi import fbank  # type: ignore[import-untyped, unused-ignore]
     except (ImportError, OSError, RuntimeError) as error:  # missing, CPU-only torch, or another CUDA version
-        first_line = str(error).splitlines()[0]
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
         warnings.warn(
-            f"torchaudio cannot be imported ({first_line}). crema-audio computes the same filter banks with torch alone; "
-            "nothing needs to be done. To use torchaudio, install the version made for this torch.",
+            f"torchaudio cannot be imported ({first_line}). crema-audio computes the same filter banks with torch "
+            "alone; nothing needs to be done. To use torchaudio, install the version made for this torch.",
             stacklevel=2,
         )
         return kaldi_fbank
@@ -64,7 +64,7 @@ def kaldi_fbank(scaled: Tensor) -> Tensor:
     previous = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
     window = torch.hann_window(FRAME_LENGTH, periodic=False) ** 0.85
     spectrum = torch.fft.rfft((frames - PREEMPHASIS * previous) * window, n=FFT_SIZE)
-    energies = spectrum.abs() ** 2 @ mel_filters().T
+    energies: Tensor = spectrum.abs() ** 2 @ mel_filters().T
     return energies.clamp(min=torch.finfo(torch.float32).eps).log()
 
 

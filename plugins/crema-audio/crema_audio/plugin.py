@@ -21,12 +21,14 @@ class AudioOptions(ModalityOptions):
     encoder: Literal["patches"] = Field(
         default="patches", description="patches: spectrogram patches as they are, no parameters, no weights"
     )
-    window_s: float = Field(default=5.12, ge=0.16, description="length of a window in seconds, a multiple of 0.16 s is used")
+    window_s: float = Field(
+        default=5.12, ge=0.16, description="length of a window in seconds, a multiple of 0.16 s is used"
+    )
     num_windows: int = Field(default=2, ge=1, description="most windows per sound; a short sound has fewer")
     placement: Literal["spread", "first"] = Field(
         default="spread",
-        description="which part of a longer sound is heard; spread: windows evenly over all of it; first: the beginning, "
-        "as the released code",
+        description="which part of a longer sound is heard; spread: windows evenly over all of it; first: the "
+        "beginning, as the released code",
     )
     start_s: float | None = Field(default=None, ge=0, description="where to start listening, in seconds; None: at 0")
     end_s: float | None = Field(default=None, gt=0, description="where to stop, in seconds; None: at the end")
@@ -39,7 +41,9 @@ SPEC = ModalitySpec(
     options=AudioOptions,
     test_options=(AudioOptions(window_s=0.32, num_windows=3), AudioOptions(window_s=0.64, placement="first")),
     inputs=(
-        InputSpec(kind="waveform", suffixes=(".wav", ".flac", ".mp3", ".ogg", ".m4a"), description="any rate and channels"),
+        InputSpec(
+            kind="waveform", suffixes=(".wav", ".flac", ".mp3", ".ogg", ".m4a"), description="any rate and channels"
+        ),
         InputSpec(kind="clip", suffixes=(".mp4", ".mov", ".mkv", ".webm"), description="the sound track is read"),
         InputSpec(kind="array", description="(S,) or (channels, S) at 16 kHz, or a pair (array, rate in Hz)"),
     ),

@@ -1,4 +1,4 @@
-"""Readers of the two flow formats that are neither arrays nor plain pictures."""
+"""Readers of the file formats that are neither arrays nor plain pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from crema_core.data.media import damaged
+from crema_core.data.media import damaged, read_raw_image
 from crema_core.errors import MediaError
 
 FLO_MAGIC = 202021.25
@@ -16,6 +16,24 @@ FLO_UNKNOWN = 1e9
 KITTI_ZERO, KITTI_PER_PX = 2.0**15, 64.0
 WHAT = "a flow field"
 SUFFIXES = (".flo", ".png")
+
+
+def read_depth_image(path: Path) -> NDArray[np.generic]:
+    """Read distances from a picture of one channel with more than 8 bits.
+
+    Returns:
+        `(H, W)`, or `(T, H, W)` for a file with several pages, in the file's own numbers.
+
+    Raises:
+        MediaError: when the file is damaged or a finished picture.
+    """
+    values = read_raw_image(path)
+    if values.dtype == np.uint8:
+        raise MediaError(
+            f"'{path}' has shape {values.shape} and 8-bit numbers. Depth is one number of more than 8 bits per pixel. "
+            "Give the measured map, or give a finished picture to a sense that sees."
+        )
+    return values
 
 
 def read_flo(path: Path) -> NDArray[np.float32]:
@@ -57,8 +75,8 @@ def read_kitti_flow(path: Path) -> NDArray[np.float32]:
         raise damaged(path, "the decoder found invalid data", what=WHAT, suffixes=SUFFIXES) from error
     if frame.format.name not in ("rgb48be", "rgb48le", "rgba64be", "rgba64le"):
         raise MediaError(
-            f"'{path}' is a png of pixel format {frame.format.name}. A flow png is 16-bit RGB as KITTI writes it (other "
-            "colour codes of flow cannot be undone). Save the field as .npz with the key flow."
+            f"'{path}' is a png of pixel format {frame.format.name}. A flow png is 16-bit RGB as KITTI writes it "
+            "(other colour codes of flow cannot be undone). Save the field as .npz with the key flow."
         )
     pixels = frame.to_ndarray(format="rgb48le")
     flow = (pixels[..., :2].astype(np.float32) - KITTI_ZERO) / KITTI_PER_PX

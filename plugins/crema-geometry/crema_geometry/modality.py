@@ -1,4 +1,4 @@
-"""Depth, optical flow and surface normals as colours, through the backbone's shared frozen vision encoder (as in CREMA)."""
+"""Depth, flow and surface normals as colours, through the backbone's shared frozen vision encoder (as in CREMA)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crema_core.data.media import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_image, read_raw_image, read_stack, resize
+from crema_core.data.media import ARRAY_SUFFIXES, IMAGE_SUFFIXES, Reader, read_array, read_image, read_stack, resize
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, Features, Modality, Sample
-from crema_geometry.files import read_flo, read_kitti_flow
+from crema_geometry.files import read_depth_image, read_flo, read_kitti_flow
 from crema_geometry.plugin import DEPTH, FLOW, NORMALS, DepthOptions, FlowOptions, NormalsOptions
 from crema_geometry.render import render_depth, render_flow, render_normals
 
@@ -35,8 +35,8 @@ class DepthModality(Modality):
         Raises:
             MediaError: when the source is absent, empty, damaged or of another type.
         """
-        readers = {
-            **dict.fromkeys(IMAGE_SUFFIXES, read_raw_image),
+        readers: dict[str, Reader] = {
+            **dict.fromkeys(IMAGE_SUFFIXES, read_depth_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="depth")),
         }
         maps = read_stack(source, what="a depth map", readers=readers, num_frames=self.options.num_frames)
@@ -68,7 +68,7 @@ class FlowModality(Modality):
 
     def prepare(self, source: object) -> Sample:
         """Read motion and colour it; arguments and errors as in `DepthModality.prepare`, arrays `(T, H, W, 2)`."""
-        readers = {
+        readers: dict[str, Reader] = {
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="flow")),
             ".flo": read_flo,
             ".png": read_kitti_flow,
@@ -97,7 +97,7 @@ class NormalsModality(Modality):
 
         uint8 numbers are colours `(n + 1) / 2`.
         """
-        readers = {
+        readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, read_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="normals")),
         }

@@ -55,7 +55,9 @@ DEPTH = ModalitySpec(
     options=DepthOptions,
     test_options=(DepthOptions(num_frames=2), DepthOptions(num_frames=2, window="per_clip", scale="inverse")),
     inputs=(
-        InputSpec(kind="image", suffixes=(".png", ".tif", ".tiff"), description="16 bit: millimetres (option), 0: unknown"),
+        InputSpec(
+            kind="image", suffixes=(".png", ".tif", ".tiff"), description="16 bit: millimetres (option), 0: unknown"
+        ),
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`depth` (H, W) or (T, H, W), float metres"),
     ),
     encoder="vision",
@@ -70,7 +72,9 @@ FLOW = ModalitySpec(
     options=FlowOptions,
     test_options=(FlowOptions(num_frames=2), FlowOptions(num_frames=2, max_px=None)),
     inputs=(
-        InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`flow` (T, H, W, 2): pixels right, pixels down"),
+        InputSpec(
+            kind="array", suffixes=(".npz", ".npy"), description="`flow` (T, H, W, 2): pixels right, pixels down"
+        ),
         InputSpec(kind="field", suffixes=(".flo",), description="Middlebury format; one, a folder, or a list of them"),
         InputSpec(kind="image", suffixes=(".png",), description="KITTI format, 16-bit RGB: (value - 2^15) / 64, valid"),
     ),
@@ -86,7 +90,9 @@ NORMALS = ModalitySpec(
     options=NormalsOptions,
     test_options=(NormalsOptions(num_frames=2),),
     inputs=(
-        InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`normals` (T, H, W, 3): right, up, to the viewer"),
+        InputSpec(
+            kind="array", suffixes=(".npz", ".npy"), description="`normals` (T, H, W, 3): right, up, to the viewer"
+        ),
         InputSpec(kind="image", suffixes=(".png", ".jpg"), description="8 bit: (n + 1) / 2 as colour"),
     ),
     encoder="vision",

@@ -56,7 +56,8 @@ def render_flow(flow_THWC: Tensor, max_px: float | None) -> Tensor:
     fastest = max_px if max_px is not None else max(float(speed.max()), 1e-6)
     turns = torch.atan2(flow[..., 1], flow[..., 0]) / (2 * math.pi) % 1
     strength = (speed / fastest).clamp(0, 1).sqrt()  # the root keeps slow motion visible
-    return (1 - strength[:, None]) + strength[:, None] * _hue(turns)
+    colors: Tensor = (1 - strength[:, None]) + strength[:, None] * _hue(turns)
+    return colors
 
 
 def render_normals(normals_THWC: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from crema_core.data.media import (
     ARRAY_SUFFIXES,
     CLIP_SUFFIXES,
     IMAGE_SUFFIXES,
+    Reader,
     read_array,
     read_clip,
     read_raw_image,
@@ -36,8 +37,8 @@ class ThermalModality(Modality):
         """Read temperatures.
 
         Args:
-            source: a file, a folder or list of files, or an array: float kelvin or uint16 counts `(H, W)` or `(T, H, W)`,
-                or a finished heatmap, uint8 `(H, W)` or `(H, W, 3)`.
+            source: a file, a folder or list of files, or an array: float kelvin or uint16 counts `(H, W)` or `(T, H,
+                W)`, or a finished heatmap, uint8 `(H, W)` or `(H, W, 3)`.
 
         Returns:
             `frames` `(T, 3, S, S)` normalised, T is 1 for a single image.
@@ -63,7 +64,7 @@ class ThermalModality(Modality):
         return kelvin
 
     def _read_maps(self, source: object) -> NDArray[np.generic]:
-        readers = {
+        readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, read_raw_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="thermal")),
         }

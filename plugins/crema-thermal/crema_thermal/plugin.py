@@ -38,7 +38,9 @@ SPEC = ModalitySpec(
     test_options=(ThermalOptions(num_frames=2), ThermalOptions(num_frames=2, window="per_clip", colormap="grey")),
     inputs=(
         InputSpec(kind="image", suffixes=(".png", ".tif", ".tiff"), description="16 bit: kelvin times 100 (option)"),
-        InputSpec(kind="image", suffixes=(".png", ".jpg", ".bmp"), description="8 bit: a finished heatmap, kept as it is"),
+        InputSpec(
+            kind="image", suffixes=(".png", ".jpg", ".bmp"), description="8 bit: a finished heatmap, kept as it is"
+        ),
         InputSpec(kind="clip", suffixes=(".mp4", ".avi", ".mkv"), description="8-bit heatmap video, kept as it is"),
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`thermal` (H, W) or (T, H, W), float kelvin"),
     ),

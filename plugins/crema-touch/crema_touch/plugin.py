@@ -13,7 +13,8 @@ class TouchOptions(ModalityOptions):
     num_frames: int = Field(default=1, ge=1, description="frames taken from a recording; 1: touch without time")
     background: str | None = Field(
         default=None,
-        description="path of an image without contact, subtracted as (x - background) / 2 + 0.5; None: images as they are",
+        description="path of an image without contact, subtracted as (x - background) / 2 + 0.5; None: images as they "
+        "are",
     )
 
 

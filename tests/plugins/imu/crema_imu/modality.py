@@ -32,7 +32,9 @@ class ImuModality(Modality):
     def __init__(self, options: ImuOptions, context: BuildContext) -> None:
         super().__init__(options, context)
         generator = torch.Generator().manual_seed(7)
-        self.mix = nn.Parameter(torch.randn(POINTS * 6, self.feature_dim - 12, generator=generator) / (POINTS * 6) ** 0.5)
+        self.mix = nn.Parameter(
+            torch.randn(POINTS * 6, self.feature_dim - 12, generator=generator) / (POINTS * 6) ** 0.5
+        )
 
     def prepare(self, source: str | Path | Tensor) -> Sample:
         """Cut a recording into windows: `windows` `(T, P, C)`."""

@@ -28,11 +28,15 @@ def read_recording(path: Path) -> Tensor:
         rows = list(csv.reader(file))
     if not rows or tuple(name.strip() for name in rows[0]) != COLUMNS:
         header = ",".join(rows[0]) if rows else "nothing"
-        raise MediaError(f"{path} starts with '{header}'. Expected is the header '{','.join(COLUMNS)}'. Rename the columns.")
+        raise MediaError(
+            f"{path} starts with '{header}'. Expected is the header '{','.join(COLUMNS)}'. Rename the columns."
+        )
     try:
         recording = torch.tensor([[float(cell) for cell in row] for row in rows[1:]], dtype=torch.float32)
     except ValueError as error:
-        raise MediaError(f"{path} holds a row that is not seven numbers ({error}). Export the recording again.") from None
+        raise MediaError(
+            f"{path} holds a row that is not seven numbers ({error}). Export the recording again."
+        ) from None
     if len(recording) < 2 or not bool((recording[1:, 0] > recording[:-1, 0]).all()):
         raise MediaError(f"{path} has fewer than two rows or times that do not ascend. Sort the rows by t_s.")
     return recording

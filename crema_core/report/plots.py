@@ -1,0 +1,117 @@
+"""Plots of a run as PNG bytes, drawn to be read on a phone: narrow, few ticks, large letters.
+
+Figures are made without pyplot, so nothing global is touched and no display is needed.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from crema_core.train.metrics import Value
+
+Lines = Sequence[Mapping[str, Value]]
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; black is kept for the mean.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D31", "#7B4173", "#999999", "#B8A500")
+WIDTH_IN, DPI = 5.2, 150
+
+
+def loss_plot(metrics: Lines) -> bytes:
+    """Draw the training loss over updates, of every sense and their mean.
+
+    Args:
+        metrics: lines of `metrics.jsonl`, see `crema_core.train.metrics`.
+    """
+    figure, axes = _figure(3.4)
+    steps = [line for line in metrics if line["kind"] == "step"]
+    for index, name in enumerate(_names(steps, "loss/")):
+        _curve(axes, steps, "step", f"loss/{name}", color=COLORS[index % len(COLORS)], label=name, alpha=0.55)
+    _curve(axes, steps, "step", "loss", color="black", label="mean", linewidth=1.8)
+    axes.set_xlabel("updates")
+    axes.set_ylabel("loss (cross-entropy)")
+    axes.set_ylim(bottom=0)
+    return _png(figure, axes)
+
+
+def gradient_plot(metrics: Lines) -> bytes:
+    """Draw the gradient norm of every sense by epoch, with a cross where a sense exited.
+
+    Args:
+        metrics: lines of `metrics.jsonl`.
+    """
+    figure, axes = _figure(3.4)
+    epochs = [line for line in metrics if line["kind"] == "epoch"]
+    exits = {line["modality"]: line for line in metrics if line["kind"] == "exit"}
+    for index, name in enumerate(_names(epochs, "grad_norm/")):
+        color = COLORS[index % len(COLORS)]
+        _curve(axes, epochs, "epoch", f"grad_norm/{name}", color=color, label=name, marker="o", markersize=3)
+        if name in exits:
+            point = exits[name]
+            axes.plot([_number(point["epoch"])], [_number(point["value"])], "x", color=color, markersize=11, mew=3)
+    if exits:
+        axes.plot([], [], "x", color="black", markersize=8, mew=2.5, label="early exit")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("gradient norm, mean of the epoch")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return _png(figure, axes)
+
+
+def accuracy_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str, Sequence[str]] | None = None) -> bytes:
+    """Draw accuracies as a heat map, one row per set of senses, one column per question type.
+
+    Args:
+        rows: accuracy in 0..1 by column, by row; a column may be missing in a row.
+        mark: columns to frame, by row.
+    """
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    figure, axes = _figure(0.9 + 0.3 * len(rows))
+    values = [[row.get(column, math.nan) for column in columns] for row in rows.values()]
+    axes.imshow(values, cmap="YlGn", vmin=0, vmax=1.25, aspect="auto")
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            if not math.isnan(value):
+                bold = columns[x] in (mark or {}).get(list(rows)[y], ())
+                weight = "bold" if bold else "normal"
+                axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, fontweight=weight)
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="left", fontsize=8)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return _png(figure)
+
+
+def _figure(height_in: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _curve(axes: Axes, lines: Lines, x: str, y: str, **style: object) -> None:
+    points = [(_number(line[x]), _number(line[y])) for line in lines if y in line]
+    axes.plot(*zip(*points, strict=True), **style) if points else None  # type: ignore[arg-type]
+
+
+def _names(lines: Lines, prefix: str) -> list[str]:
+    """Return what follows `prefix` in the keys, in order of appearance."""
+    return list(dict.fromkeys(key.removeprefix(prefix) for line in lines for key in line if key.startswith(prefix)))
+
+
+def _number(value: Value) -> float:
+    # Infinity and NaN are texts in the metrics file.
+    return float(value)
+
+
+def _png(figure: Figure, axes: Axes | None = None) -> bytes:
+    if axes is not None:
+        axes.legend(fontsize=8, ncols=2, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

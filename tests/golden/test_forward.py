@@ -1,0 +1,75 @@
+"""Equal to the released code on its own tensors: tokens, prompt, loss, logits, gradients and generated answers.
+
+The weights come in under the released names and go through `crema_core.io.convert`. Set CREMA_GOLDEN to a folder with
+more cases (the same file layout) to test those instead.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from crema_core.io.convert import export_released
+from crema_core.model.trainable import names_of, set_trainable
+from tests.support.golden import DATA, Case, load_case
+
+CASES = sorted(
+    path.stem
+    for path in DATA.glob("*.json")
+    if "modalities_in_order" in (about := json.loads(path.read_text())) and "text" in about
+)
+FORWARD = {"atol": 1e-5, "rtol": 0.0}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return load_case(request.param, tmp_path_factory.getbasetemp() / f"golden-{request.param}")
+
+
+def test_there_are_golden_cases() -> None:
+    assert len(CASES) >= 7
+
+
+def test_projected_tokens_of_every_sense(case: Case) -> None:
+    for name, tokens in case.tokens().items():
+        expected = case.tensors[f"projected.{name.removeprefix('g_')}"]
+        torch.testing.assert_close(tokens.values.reshape(expected.shape), expected, **FORWARD)
+
+
+def test_the_language_models_input_and_mask(case: Case) -> None:
+    prompt = case.model.prompt(case.tokens(), case.questions)
+    mask = case.tensors["llm.attention_mask"].bool()
+    assert torch.equal(prompt.mask, mask[:, : prompt.mask.shape[1]])
+    assert not bool(mask[:, prompt.mask.shape[1] :].any())
+    expected = case.tensors["llm.inputs_embeds"][:, : prompt.mask.shape[1]]
+    torch.testing.assert_close(prompt.embeds[prompt.mask], expected[prompt.mask], **FORWARD)
+
+
+def test_logits_and_loss(case: Case) -> None:
+    prompt = case.model.prompt(case.tokens(), case.questions)
+    labels = case.tensors["llm.labels"]
+    assert torch.equal(case.model.language.answer_ids(case.answers), labels)
+    torch.testing.assert_close(case.model.language.logits(prompt, labels), case.tensors["llm.logits"], **FORWARD)
+    loss = case.model.loss(case.tokens(), case.questions, case.answers)
+    torch.testing.assert_close(loss.reshape(1), case.tensors["llm.loss"], **FORWARD)
+
+
+def test_every_trainable_gradient(case: Case) -> None:
+    model = case.model
+    parameters = model.trainable_parameters()
+    set_trainable(model, names_of(model, parameters.values()))
+    model.zero_grad()
+    model.loss(case.tokens(), case.questions, case.answers).backward()
+    with torch.no_grad():
+        for parameter in parameters.values():
+            assert parameter.grad is not None
+            parameter.copy_(parameter.grad)  # so that the way back to the released names carries the gradients
+    gradients = export_released(model)
+    expected = {key.removeprefix("grad."): value for key, value in case.tensors.items() if key.startswith("grad.")}
+    unused = {f"ln_{name}.{end}" for name in case.names for end in ("weight", "bias")} - gradients.keys()
+    assert expected.keys() - unused == gradients.keys()
+    for key, gradient in gradients.items():
+        scale = float(expected[key].abs().max())
+        torch.testing.assert_close(gradient, expected[key], atol=1e-4 * scale + 1e-9, rtol=1e-4, msg=key)

@@ -1,0 +1,101 @@
+"""The small senses of tests/support, reading their sources from .npy files as real senses read media."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crema_core.data.manifest import Record, read_manifest
+from crema_core.errors import MediaError
+from crema_core.modality import Sample
+from crema_core.plugins.spec import MMQASpec, ModalitySpec
+from tests.support.senses import (
+    FramesModality,
+    OtherFramesModality,
+    PointsModality,
+    WaveModality,
+    frames_spec,
+    points_spec,
+    wave_spec,
+)
+
+ANSWERS = ("red", "blue", "green", "left", "right")
+
+
+class _FromFile:
+    def prepare(self, source: Any) -> Sample:
+        try:
+            values = np.load(source)
+        except (OSError, ValueError) as error:
+            raise MediaError(f"'{Path(source).name}' cannot be read. A .npy file is accepted. Write it again.") from error
+        return super().prepare(values)  # type: ignore[misc]
+
+
+class MainFiles(_FromFile, FramesModality):
+    """Frames of the major sense."""
+
+
+class OtherFiles(_FromFile, OtherFramesModality):
+    """Frames of a supporting sense."""
+
+
+class WaveFiles(_FromFile, WaveModality):
+    """A sequence."""
+
+
+class PointFiles(_FromFile, PointsModality):
+    """A static set."""
+
+
+def file_senses(*, dropout: float = 0.0, num: int = 4) -> list[ModalitySpec]:
+    """Return the first `num` of four senses, with LoRA dropout."""
+    sizes = MMQASpec(lora_rank=2, lora_dropout=dropout)
+    specs = [frames_spec("main"), frames_spec("other"), wave_spec(), points_spec()]
+    factories = ("MainFiles", "OtherFiles", "WaveFiles", "PointFiles")
+    return [
+        spec.model_copy(update={"factory": f"{__name__}:{name}", "mmqa": sizes})
+        for spec, name in zip(specs[:num], factories[:num], strict=True)
+    ]
+
+
+def write_data(folder: Path, num_samples: int, *, seed: int = 0, senses: str = "mowp") -> Path:
+    """Write sources and a manifest of one-word answers.
+
+    Args:
+        folder: where.
+        num_samples: lines.
+        seed: of everything random.
+        senses: first letters of the senses; every third sample lacks the second, every fourth the third.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    lines = []
+    for index in range(num_samples):
+        answer = ANSWERS[int(torch.randint(len(ANSWERS), (), generator=generator))]
+        line: dict[str, Any] = {"id": f"s{index}", "question": "what is the color ?", "answer": answer}
+        line["type"] = "color" if index % 2 else "side"
+        arrays = {
+            "main": torch.randn(2, 3, 16, 16, generator=generator),
+            "other": torch.randn(2, 3, 16, 16, generator=generator),
+            "wave": torch.randn(2 + index % 3, 3, 10, generator=generator),
+            "points": torch.randn(2 + index % 4, 6, generator=generator),
+        }
+        for name, array in arrays.items():
+            lacking = (name == "other" and index % 3 == 2) or (name == "wave" and index % 4 == 3)
+            if name[0] in senses and not lacking:
+                path = folder / f"{name}-{index}.npy"
+                np.save(path, array.numpy())
+                line[name] = path.name
+        lines.append(line)
+    manifest = folder / "data.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return manifest
+
+
+def write_records(folder: Path, num_samples: int, **options: Any) -> list[Record]:
+    """Write data and read them back."""
+    return read_manifest(write_data(folder, num_samples, **options), modalities=("main", "other", "wave", "points"))

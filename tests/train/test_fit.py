@@ -1,0 +1,293 @@
+"""The whole loop: runs, stops, goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from crema_core.errors import CheckpointError, ManifestError, TrainingError
+from crema_core.model.crema import CremaModel
+from crema_core.plugins.hooks import Hooks, hookimpl
+from crema_core.train.api import fit
+from crema_core.train.interrupt import TrainingInterrupted
+from crema_core.train.metrics import Value
+from crema_core.train.progress import StatusLine
+from crema_core.train.run import Run
+from crema_core.train.trainer import Trainer
+from tests.train.conftest import MakeModel
+from tests.train.file_senses import write_data
+
+SETTINGS: dict[str, Any] = {
+    "epochs": 3, "batch_size": 3, "lr": 1e-2, "log_every": 1, "modality_dropout": 0.3, "seed": 7,
+}  # fmt: skip
+
+
+def hooks_of(**functions: Callable[..., None]) -> Hooks:
+    hooks = Hooks(strict=True)
+    hooks.add(type("Plugin", (), {name: staticmethod(hookimpl(call)) for name, call in functions.items()}), name="test")
+    return hooks
+
+
+def quiet() -> StatusLine:
+    return StatusLine(io.StringIO(), enabled=False)
+
+
+def train(model: CremaModel, folder: Path, out: str, **changes: Any) -> Run:
+    if not (folder / "train").exists():
+        write_data(folder / "train", 10)
+        write_data(folder / "valid", 5, seed=1)
+    options = {"valid": folder / "valid" / "data.jsonl", "status": quiet(), "hooks": Hooks(strict=True), **SETTINGS}
+    return fit(model, folder / "train" / "data.jsonl", out=folder / out, **{**options, **changes})
+
+
+def interrupt_at(*steps: int) -> Hooks:
+    def crema_step_finished(step: int) -> None:
+        if step in steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return hooks_of(crema_step_finished=crema_step_finished)
+
+
+def numbers(run: Run) -> list[dict[str, Value]]:
+    return [{key: value for key, value in line.items() if key != "samples_per_s"} for line in run.metrics]
+
+
+def same(first: CremaModel, second: CremaModel) -> bool:
+    one, two = first.adapter_state_dict(), second.adapter_state_dict()
+    return all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("steps", [(1,), (4, 9), (12,)], ids=["early", "twice", "after the last update"])
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(
+    steps: tuple[int, ...], cache: str, new_model: MakeModel, tmp_path: Path
+) -> None:
+    whole, stopped = new_model(dropout=0.1), new_model(dropout=0.1)
+    expected = train(whole, tmp_path, "whole", cache=cache)
+    for number, _ in enumerate(steps):
+        with pytest.raises(TrainingInterrupted):
+            train(stopped, tmp_path, "stopped", cache=cache, resume=number > 0, hooks=interrupt_at(*steps[number:]))
+    # A new process has a new model; every number must come from the checkpoint.
+    continued = new_model(dropout=0.1)
+    run = train(continued, tmp_path, "stopped", cache=cache, resume=True)
+    assert numbers(run) == numbers(expected)
+    assert (run.best_score, run.exited, run.num_steps) == (expected.best_score, expected.exited, expected.num_steps)
+    assert same(whole, continued)
+
+
+def test_ctrl_c_is_a_keyboard_interrupt_that_says_how_to_go_on(new_model: MakeModel, tmp_path: Path) -> None:
+    stream = io.StringIO()
+    with pytest.raises(KeyboardInterrupt) as error:
+        train(new_model(), tmp_path, "run", hooks=interrupt_at(2), status=StatusLine(stream))
+    folder = tmp_path / "run"
+    assert str(error.value) == (
+        f"Interrupted; everything is saved in '{folder}'. Continue with resume=True and out='{folder}'."
+    )
+    assert "Interrupted: finishing this update, then saving. Press Ctrl-C again to stop without saving." in (
+        stream.getvalue()
+    )
+    assert (folder / "last").read_text() == "epoch-000-step-000002\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_finished_run_continued_trains_nothing_more(new_model: MakeModel, tmp_path: Path) -> None:
+    expected = train(new_model(), tmp_path, "run")
+    run = train(new_model(), tmp_path, "run", resume=True)
+    assert run == expected
+
+
+def test_the_callers_random_state_is_left_alone(new_model: MakeModel, tmp_path: Path) -> None:
+    model = new_model(dropout=0.1)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    train(model, tmp_path, "run")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_frozen_parts_and_what_was_trainable_are_as_before(new_model: MakeModel, tmp_path: Path) -> None:
+    model = new_model()
+    fingerprint = model.frozen_fingerprint()
+    before = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    train(model, tmp_path, "run")
+    assert model.frozen_fingerprint() == fingerprint
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == before
+    assert not model.training
+
+
+def test_training_lowers_the_loss(new_model: MakeModel, tmp_path: Path) -> None:
+    run = train(new_model(), tmp_path, "run", epochs=12, modality_dropout=0.0)
+    losses = [float(line["loss"]) for line in run.metrics if line["kind"] == "epoch"]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_run_directory_is_what_its_docstring_says(new_model: MakeModel, tmp_path: Path) -> None:
+    run = train(new_model(), tmp_path, "run")
+    assert {path.name for path in run.path.iterdir()} == {
+        "config.json", "environment.json", "metrics.jsonl", "checkpoints", "last", "best",
+    }  # fmt: skip
+    assert [line["kind"] for line in run.metrics if line["epoch"] == 0] == ["step"] * 4 + ["epoch", "valid"]
+    config = json.loads((run.path / "config.json").read_text())
+    assert config["senses"] == ["main", "other", "wave", "points"]
+    assert config["settings"]["batch_size"] == 3
+    assert len(list((run.path / "checkpoints").iterdir())) <= 2
+
+
+def test_senses_that_exit_stop_moving_and_the_last_exit_ends_the_training(
+    new_model: MakeModel, tmp_path: Path
+) -> None:
+    # Any growth of the norm over a tiny fraction of its past counts: everything exits after the second epoch.
+    model = new_model()
+    run = train(model, tmp_path, "run", early_exit=1e-6, valid=None)
+    assert run.num_steps == 8
+    assert sorted(run.exited) == ["main", "other", "points", "wave"]
+    assert run.exited["main"].startswith("'main' exits after epoch 1: gradient norm ")
+    assert [line["kind"] for line in run.metrics].count("exit") == 4
+
+
+def test_training_one_sense_leaves_the_others_bit_identical(new_model: MakeModel, tmp_path: Path) -> None:
+    model, before = new_model(), new_model().adapter_state_dict()
+    train(model, tmp_path, "run", modalities=["wave"])
+    after = model.adapter_state_dict()
+    moved = {key for key in after if not torch.equal(after[key], before[key])}
+    assert moved
+    assert all(key.startswith(("modalities.wave.", "fusion.blocks.wave.")) for key in moved)
+
+
+def test_the_best_weights_are_loaded_at_the_end(new_model: MakeModel, tmp_path: Path) -> None:
+    best, last = new_model(), new_model()
+    run = train(best, tmp_path, "best")
+    train(last, tmp_path, "last", load_best=False)
+    scores = [line["accuracy"] for line in run.metrics if line["kind"] == "valid"]
+    assert run.best_score == max(scores)  # type: ignore[type-var]
+    if scores[-1] != run.best_score or scores.index(run.best_score) != len(scores) - 1:
+        assert not same(best, last)
+
+
+def test_hooks_hear_of_every_event(new_model: MakeModel, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    def crema_train_started(trainer: Trainer) -> None:
+        heard.append(f"started at {trainer.step}")
+
+    def crema_step_finished(step: int, losses: dict[str, float]) -> None:
+        heard.append(f"step {step}")
+        assert all(isinstance(loss, float) for loss in losses.values())
+
+    def crema_evaluated(metrics: dict[str, float]) -> None:
+        heard.append("evaluated")
+        assert "accuracy" in metrics
+
+    def crema_checkpoint_saved(path: Path) -> None:
+        heard.append(path.name)
+        assert (path / "complete").exists()
+
+    hooks = hooks_of(
+        crema_train_started=crema_train_started,
+        crema_step_finished=crema_step_finished,
+        crema_evaluated=crema_evaluated,
+        crema_checkpoint_saved=crema_checkpoint_saved,
+    )
+    train(new_model(), tmp_path, "run", epochs=1, checkpoint_every=3, hooks=hooks)
+    assert heard == [
+        "started at 0", "step 1", "step 2", "step 3", "epoch-000-step-000003", "step 4", "evaluated",
+        "epoch-001-step-000004",
+    ]  # fmt: skip
+
+
+def test_accumulation_counts_updates_and_not_minibatches(new_model: MakeModel, tmp_path: Path) -> None:
+    run = train(new_model(), tmp_path, "run", accumulation=3, epochs=2)
+    assert run.num_steps == 4
+
+
+def test_workers_and_the_cache_change_no_number(new_model: MakeModel, tmp_path: Path) -> None:
+    plain = train(new_model(), tmp_path, "plain", cache="none", epochs=1)
+    busy = train(new_model(), tmp_path, "busy", cache="none", num_workers=2, epochs=1)
+    assert numbers(plain) == numbers(busy)
+
+
+def test_a_new_run_is_not_written_over_an_old_one(new_model: MakeModel, tmp_path: Path) -> None:
+    train(new_model(), tmp_path, "run", epochs=1)
+    with pytest.raises(TrainingError) as error:
+        train(new_model(), tmp_path, "run", epochs=1)
+    assert str(error.value) == (
+        f"'{tmp_path / 'run'}' already holds a run. A new run needs a folder of its own. Pass resume=True to continue "
+        "that run, or another out=."
+    )
+
+
+def test_a_run_is_not_continued_with_other_settings_or_data(new_model: MakeModel, tmp_path: Path) -> None:
+    train(new_model(), tmp_path, "run", epochs=1)
+    with pytest.raises(CheckpointError) as error:
+        train(new_model(), tmp_path, "run", epochs=2, lr=0.5, log_every=9, valid=None, resume=True)
+    digest = json.loads((tmp_path / "run" / "config.json").read_text())["valid"]
+    assert str(error.value) == (
+        "This run cannot be continued, because something changed (was -> now):\n"
+        f"  valid: {digest} -> None\n"
+        "  epochs: 1 -> 2\n"
+        "  lr: 0.01 -> 0.5\n"
+        "A continued run must agree with its config.json. Undo the change, or start a new run with another out=. "
+        "Nothing was changed."
+    )
+
+
+def test_settings_of_a_continued_run_come_from_its_config(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted):
+        train(new_model(), tmp_path, "run", hooks=interrupt_at(1))
+    data, valid = (tmp_path / name / "data.jsonl" for name in ("train", "valid"))
+    run = fit(new_model(), data, valid, out=tmp_path / "run", resume=True, status=quiet())
+    assert run.num_steps == 12
+
+
+def test_a_folder_without_run_cannot_be_continued(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as error:
+        train(new_model(), tmp_path, "nothing", resume=True)
+    folder = tmp_path / "nothing"
+    assert str(error.value) == (
+        f"'{folder}' holds no run to continue (config.json: [Errno 2] No such file or directory: "
+        f"'{folder / 'config.json'}'). A run directory is what fit(out=...) wrote. Check the path, or pass "
+        "resume=False to start anew. Nothing was changed."
+    )
+
+
+def test_a_damaged_checkpoint_changes_nothing(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted):
+        train(new_model(), tmp_path, "run", hooks=interrupt_at(1))
+    (tmp_path / "run" / "checkpoints" / "epoch-000-step-000001" / "complete").unlink()
+    model = new_model()
+    with pytest.raises(CheckpointError, match="not a completely written checkpoint"):
+        train(model, tmp_path, "run", resume=True)
+    assert same(model, new_model())
+
+
+def test_a_sense_without_samples_is_named_before_any_work(new_model: MakeModel, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "few", 4, senses="mo")
+    with pytest.raises(TrainingError) as error:
+        fit(new_model(), data, out=tmp_path / "run", status=quiet())
+    assert str(error.value) == (
+        "No sample has a source of wave, points, so these senses would not be trained. Every trained sense needs "
+        "samples. Add their files to the data, or pass modalities=['main', 'other']."
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_sense_to_train_is_answered_with_the_nearest(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as error:
+        train(new_model(), tmp_path, "run", modalities=["wav"])
+    assert str(error.value) == (
+        "modalities names 'wav', which this model does not have. It has: main, other, wave, points. Did you mean "
+        "'wave'? Correct the name, or add the sense with model.add_modality('wav')."
+    )
+
+
+def test_no_samples_are_refused(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError) as error:
+        fit(new_model(), [], out=tmp_path / "run", status=quiet())
+    assert str(error.value) == "There is nothing to train on: the data have no samples. Give at least one."

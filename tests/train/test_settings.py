@@ -1,0 +1,53 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from crema_core.errors import OptionsError
+from crema_core.train.settings import PRESETS, RESUMABLE, TrainSettings, train_settings
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_every_preset_is_valid(preset: str | None) -> None:
+    assert isinstance(train_settings(preset), TrainSettings)
+
+
+def test_single_settings_replace_a_presets() -> None:
+    settings = train_settings("released", {"epochs": 3})
+    assert (settings.epochs, settings.early_exit_start_epoch, settings.early_exit_metric) == (3, 5, "lora")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        train_settings().epochs = 3  # type: ignore[misc]
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(OptionsError) as error:
+        train_settings("papr")
+    assert str(error.value) == (
+        "'papr' is not a preset. Presets: tiny, small, paper, released. Did you mean 'paper'? Name one of them, or "
+        "leave preset out for the defaults."
+    )
+
+
+def test_an_unknown_setting_is_answered_with_the_nearest() -> None:
+    with pytest.raises(OptionsError) as error:
+        train_settings(None, {"epoch": 3})
+    accepted = ", ".join(sorted(TrainSettings.model_fields))
+    assert str(error.value) == f"fit: unknown option 'epoch'. Accepted: {accepted}. Did you mean 'epochs'?"
+
+
+def test_a_rate_that_ends_above_its_start_is_refused() -> None:
+    with pytest.raises(OptionsError, match=r"min_lr=0\.1 is above lr=0\.0002"):
+        train_settings(None, {"min_lr": 0.1})
+
+
+def test_resumable_settings_exist() -> None:
+    assert set(TrainSettings.model_fields) >= RESUMABLE
+
+
+def test_settings_import_no_torch() -> None:
+    code = "import sys, crema_core.train.settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

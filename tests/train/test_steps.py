@@ -1,0 +1,235 @@
+"""One update: the reuse of tokens changes no number, and nothing moves that should not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import SenseDataset
+from crema_core.data.loader import load_batches
+from crema_core.data.manifest import Record
+from crema_core.data.order import cut, epoch_order
+from crema_core.errors import TrainingError
+from crema_core.model.crema import CremaModel
+from crema_core.model.trainable import names_of, set_trainable
+from crema_core.train.parts import make_stepper
+from crema_core.train.settings import train_settings
+from crema_core.train.steps import Minibatch, Stepper
+from crema_core.train.sync import Sync
+from tests.train.conftest import MakeModel
+from tests.train.file_senses import write_records
+
+
+def batches(model: CremaModel, records: Sequence[Record], size: int, num: int) -> Iterator[TrainBatch]:
+    dataset = SenseDataset(
+        records, {name: model.sense(name).modality for name in model.names}, major=model.major, dropout=0.3
+    )
+    keys: list[list[tuple[int, int]]] = []
+    epoch = 0
+    while len(keys) < num:
+        order = epoch_order(len(records), seed=0, epoch=epoch)
+        keys += [[(epoch, index) for index in piece] for piece in cut(order, size)]
+        epoch += 1
+    return load_batches(dataset, keys[:num])
+
+
+def minibatches(model: CremaModel, records: Sequence[Record], size: int, num: int) -> list[Minibatch]:
+    return [Minibatch(batch, model.encode(batch.senses)) for batch in batches(model, records, size, num)]
+
+
+def ready(model: CremaModel, sync: Sync, **settings: object) -> Stepper:
+    chosen = train_settings(None, {"lr": 1e-2, **settings})
+    stepper = make_stepper(model, chosen, trained=chosen.modalities or model.names, sync=sync)
+    set_trainable(model, names_of(model, stepper.parameters.values()))
+    model.train()
+    return stepper
+
+
+def naive_update(stepper: Stepper, batch: TrainBatch, active: Sequence[str]) -> None:
+    """The published procedure, everything computed anew in every sub-step."""
+    model = stepper.model
+    for name in active:
+        if name not in batch.present:
+            continue
+        features = model.encode(batch.senses)
+        tokens = {sense: model.sense_tokens(sense, own) for sense, own in features.items()}
+        questions = [record.question for record in batch.records]
+        answers = [record.answer for record in batch.records]
+        model.loss(tokens, questions, answers).backward()
+        own = {id(parameter) for parameter in [*stepper.adapters[name].values(), *stepper.fusion.values()]}
+        for parameter in stepper.parameters.values():
+            if id(parameter) not in own:
+                parameter.grad = None
+        stepper.optimizer.step()
+        stepper.optimizer.zero_grad(set_to_none=True)
+
+
+def snapshot(model: CremaModel) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def changed(model: CremaModel, before: dict[str, Tensor]) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+
+
+def largest_difference(first: CremaModel, second: CremaModel) -> float:
+    pairs = zip(first.trainable_parameters().values(), second.trainable_parameters().values(), strict=True)
+    return max(float((a - b).detach().abs().max()) for a, b in pairs)
+
+
+def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    records = write_records(tmp_path / "data", 9)
+    reused, naive, start = new_model(), new_model(), new_model()
+    fast, slow = ready(reused, sync), ready(naive, sync)
+    for batch in batches(reused, records, 3, 20):
+        fast.sequential([Minibatch(batch, reused.encode(batch.senses))], reused.names)
+        naive_update(slow, batch, naive.names)
+    assert largest_difference(start, reused) > 1e-2
+    assert largest_difference(reused, naive) < 1e-6
+
+
+def test_each_sub_step_moves_its_own_adapter_and_the_fusion_alone(
+    new_model: MakeModel, sync: Sync, tmp_path: Path
+) -> None:
+    model = new_model()
+    stepper = ready(model, sync)
+    (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
+    fusion = names_of(model, stepper.fusion.values())
+    for name in model.names:
+        before = snapshot(model)
+        stepper.sequential([minibatch], [name])
+        own = names_of(model, stepper.adapters[name].values())
+        moved = changed(model, before)
+        assert moved <= own | fusion
+        assert moved & own
+        assert moved & fusion
+
+
+def test_adapter_passes_are_two_for_every_sense_less_one(
+    new_model: MakeModel, sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    stepper = ready(model, sync)
+    (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
+    passes: list[tuple[str, bool]] = []
+    compute = model.sense_tokens
+
+    def counted(name: str, features: object) -> object:
+        passes.append((name, torch.is_grad_enabled()))
+        return compute(name, features)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model, "sense_tokens", counted)
+    stepper.sequential([minibatch], model.names)
+    with_graph = [(name, True) for name in model.names]
+    assert passes == with_graph + [(name, False) for name in model.names[:-1]]
+    passes.clear()
+    stepper.sequential([minibatch], model.names[1:3])  # two have exited: no graph, no refresh for them
+    assert [has_graph for _, has_graph in passes] == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "joint"])
+def test_accumulated_minibatches_equal_one_large_one(
+    mode: str, new_model: MakeModel, sync: Sync, tmp_path: Path
+) -> None:
+    records = write_records(tmp_path / "data", 8)
+    small, large = new_model(), new_model()
+    in_parts, at_once = ready(small, sync), ready(large, sync)
+    for _ in range(3):
+        # Three minibatches of 3, 3 and 2 samples: the last one must not count for more.
+        getattr(in_parts, mode)(minibatches(small, records, 3, 3), small.names)
+        getattr(at_once, mode)(minibatches(large, records, 8, 1), large.names)
+    assert largest_difference(small, new_model()) > 1e-2
+    assert largest_difference(small, large) < 1e-5
+
+
+def test_a_sense_that_no_sample_has_is_skipped(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    model = new_model()
+    stepper = ready(model, sync)
+    records = write_records(tmp_path / "data", 4, senses="mp")
+    before = snapshot(model)
+    result = stepper.sequential(minibatches(model, records, 4, 1), model.names)
+    assert tuple(result.losses) == ("main", "points")
+    assert not changed(model, before) & names_of(model, stepper.adapters["wave"].values())
+
+
+def test_samples_without_any_trained_sense_are_no_update(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    model = new_model()
+    stepper = ready(model, sync, modalities=("wave",))
+    before = snapshot(model)
+    result = stepper.sequential(minibatches(model, write_records(tmp_path / "data", 3, senses="mo"), 3, 1), ["wave"])
+    assert result.losses == {}
+    assert not changed(model, before)
+
+
+def test_training_some_senses_leaves_what_all_share_alone(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    model = new_model()
+    stepper = ready(model, sync, modalities=("wave",))
+    before = snapshot(model)
+    for _ in range(2):
+        stepper.sequential(minibatches(model, write_records(tmp_path / "data", 3), 3, 1), ["wave"])
+    allowed = [*model.adapter_parameters("wave").values(), *model.fusion_parameters(["wave"]).values()]
+    moved = changed(model, before)
+    assert moved
+    assert moved <= names_of(model, allowed)
+
+
+def test_joint_training_is_one_step_of_all_senses(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    model = new_model()
+    stepper = ready(model, sync)
+    result = stepper.joint(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), model.names)
+    assert tuple(result.losses) == ("joint",)
+    assert tuple(result.gradient_norms) == model.names
+    steps = {float(state["step"]) for state in stepper.optimizer.state.values()}
+    assert steps == {1.0}
+
+
+def test_the_lora_metric_measures_the_lora_alone(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    model = new_model()
+    stepper = ready(model, sync, early_exit_metric="lora")
+    assert [id(p) for p in stepper.measured["wave"]] == [id(p) for p in model.lora_parameters("wave").values()]
+
+
+def test_clipping_bounds_the_update_and_not_the_metric(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    model = new_model()
+    norms: list[float] = []
+    stepper = ready(model, sync, clip_norm=1e-3)
+    stepper.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: norms.append(
+            float(nn.utils.get_total_norm([p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]))
+        )
+    )
+    result = stepper.sequential(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), ["main"])
+    assert norms == [pytest.approx(1e-3, rel=1e-3)]
+    assert result.gradient_norms["main"] > 1e-2
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_samples(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    model = new_model()
+    stepper = ready(model, sync)
+    with torch.no_grad():
+        model.adapter_parameters("main")["mmqa.queries"].fill_(float("nan"))
+    with pytest.raises(TrainingError) as error:
+        stepper.sequential(minibatches(model, write_records(tmp_path / "data", 2), 2, 1), model.names)
+    ids = str(error.value).partition("samples ")[2].partition(".")[0]
+    assert set(ids.split(", ")) == {"s0", "s1"}
+    assert str(error.value) == (
+        f"The loss became nan on the samples {ids}. A loss must be finite. Look at these samples; if they are fine, "
+        'lower lr, set clip_norm=1.0, or use precision="fp32".'
+    )
+
+
+def test_the_forward_pass_uses_bf16_when_asked(new_model: MakeModel, tmp_path: Path) -> None:
+    exact, rounded = new_model(), new_model()
+    losses = []
+    for model, precision in ((exact, "fp32"), (rounded, "bf16")):
+        stepper = ready(model, Sync(precision=precision, folder=tmp_path))  # type: ignore[arg-type]
+        result = stepper.sequential(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), ["main"])
+        losses.append(result.losses["main"])
+        assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {torch.float32}
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
