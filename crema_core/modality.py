@@ -127,7 +127,7 @@ class BuildContext:
                 "a built model's main process only. Call encode() on a modality of crema_core.build(...)."
             )
         tokens = self.vision(frames_BTCHW.flatten(0, 1))
-        return tokens.unflatten(0, frames_BTCHW.shape[:2])
+        return tokens.unflatten(0, tuple(frames_BTCHW.shape[:2]))
 
 
 class Modality(nn.Module, abc.ABC):

@@ -174,6 +174,7 @@ class Fusion(nn.Module, abc.ABC):
             segments.append(Segment(torch.cat(values, 2), torch.cat(masks, 2), senses.prefixes[senses.major]))
         for name in names:
             if name not in inside:
+                own = senses.segment(name)
                 clocked = senses.tokens[name].times is not None
-                segments.append(senses.segment(name)._replace(**({"prefix": None} if clocked else {})))
+                segments.append(own._replace(prefix=None) if clocked else own)
         return segments

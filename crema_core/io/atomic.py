@@ -28,7 +28,7 @@ def write_text(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -90,14 +90,14 @@ def _flush(folder: Path) -> None:
 
 def _replace(temporary: Path, place: Path) -> None:
     if not place.exists():
-        os.rename(temporary, place)
+        temporary.rename(place)
         return
     old = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.old-"))
-    os.rename(place, old / "folder")
+    place.rename(old / "folder")
     try:
-        os.rename(temporary, place)
+        temporary.rename(place)
     except OSError:
-        os.rename(old / "folder", place)
+        (old / "folder").rename(place)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

@@ -109,7 +109,7 @@ def export_released(model: CremaModel) -> dict[str, Tensor]:
             state[theirs] = parameters[ours].detach().clone()
     blocks = [model.fusion.blocks[name] for name in model.fusion.supports if name in model.fusion.blocks]
     if blocks:
-        state[f"{FUSION}.weight"] = torch.cat([block.weight.detach() for block in blocks], dim=1)  # type: ignore[arg-type]
+        state[f"{FUSION}.weight"] = torch.cat([block.get_parameter("weight").detach() for block in blocks], dim=1)
         state[f"{FUSION}.bias"] = dict(model.fusion.named_parameters())["bias"].detach().clone()
     return state
 
@@ -149,7 +149,8 @@ def backbone_from_lavis(
         raise CheckpointError(
             f"The weights do not make this backbone, {len(lines)} keys differ:\n  "
             + "\n  ".join(lines)
-            + "\nThey must be in the LAVIS layout and fit the configuration. Pass the matching one. Nothing was written."
+            + "\nThey must be in the LAVIS layout and fit the configuration. Pass the matching one. "
+            "Nothing was written."
         )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -181,7 +182,7 @@ def _fusion_blocks(model: CremaModel, state: Mapping[str, Tensor]) -> tuple[dict
 
 
 def _left_aside(key: str, tables: Any) -> bool:
-    # Of a sense the model has: its dead parameters and, for point features, a LayerNorm the released code never applies.
+    # Of a sense the model has: dead parameters and, for points, a LayerNorm the released code never applies.
     return (key.startswith(_FROZEN_STARTS) and ".w_a_" not in key and ".w_b_" not in key) or any(
         keys.owns(key) for keys in tables
     )

@@ -11,12 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, Blip2ForConditionalGeneration, PreTrainedTokenizerBase
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.utils.hub import cached_file
 
 from crema_core.errors import CheckpointError
@@ -25,6 +23,9 @@ from crema_core.model.qformer import QFormer
 from crema_core.model.trainable import freeze
 
 TINY = "crema-tiny"
+RGB = tuple[float, float, float]
+CLIP_MEAN: RGB = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: RGB = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Backbone(nn.Module):
@@ -46,8 +47,8 @@ class Backbone(nn.Module):
         *,
         source: str,
         revision: str | None = None,
-        image_mean: tuple[float, float, float] = tuple(OPENAI_CLIP_MEAN),
-        image_std: tuple[float, float, float] = tuple(OPENAI_CLIP_STD),
+        image_mean: RGB = CLIP_MEAN,
+        image_std: RGB = CLIP_STD,
         frozen_dropout: bool = False,
     ) -> None:
         super().__init__()
@@ -165,7 +166,9 @@ def load_backbone(
             f"'blip-2'). Try backbone='Salesforce/blip2-flan-t5-xl', or '{TINY}' to see everything work."
         )
     try:
-        model = Blip2ForConditionalGeneration.from_pretrained(place, revision=revision, dtype=dtype, config=config)
+        model = Blip2ForConditionalGeneration.from_pretrained(
+            place, revision=revision or "main", dtype=dtype, config=config
+        )
     except OSError as error:
         raise CheckpointError(
             f"The weights of '{source}' cannot be read: {_first_line(error)} Accepted: a complete checkpoint in "
@@ -190,7 +193,7 @@ def tiny_backbone() -> Path:
     return tiny_backbone_path()
 
 
-def _image_statistics(place: str, revision: str | None) -> tuple[Any, Any]:
+def _image_statistics(place: str, revision: str | None) -> tuple[RGB, RGB]:
     for name in ("preprocessor_config.json", "processor_config.json"):
         file = cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False)
         if file is not None:
@@ -198,7 +201,7 @@ def _image_statistics(place: str, revision: str | None) -> tuple[Any, Any]:
             settings = settings.get("image_processor", settings)
             if "image_mean" in settings:
                 return tuple(settings["image_mean"]), tuple(settings["image_std"])
-    return tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
+    return CLIP_MEAN, CLIP_STD
 
 
 def _first_line(error: Exception) -> str:

@@ -46,8 +46,8 @@ def build(
 
     Args:
         modalities: senses in the order of sequential training, each as `"name"`, `"distribution:name"`,
-            `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter sizes,
-            "prefix" the text before the sense's tokens.
+            `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter
+            sizes, "prefix" the text before the sense's tokens.
         backbone: folder or hub id in BLIP-2 format, "crema-tiny", or one already loaded.
         revision: hub revision of the backbone.
         fusion: name of a strategy, or `{"name": ..., option: value}`.

@@ -8,6 +8,7 @@ Shape letters: B samples, S prompt length, A answer length, L width, V vocabular
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Language:
         return module
 
     @property
-    def side(self) -> str:
+    def side(self) -> Literal["left", "right"]:
         """Side on which prompts are padded."""
         return "right" if self.is_encoder_decoder else "left"
 
@@ -64,15 +65,13 @@ class Language:
                 decoder_input_ids=torch.cat([start, ids_BA[:, :-1]], dim=1),
                 use_cache=False,
             )
-            logits_BAV: Tensor = output.logits
-            return logits_BAV
+            return cast(Tensor, output.logits)
         embeds = torch.cat([prompt.embeds, self.embedding(ids_BA)], dim=1)
         mask = torch.cat([prompt.mask, answers_BA != IGNORED], dim=1).to(torch.int64)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         output = self.model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False)
         length = answers_BA.shape[1]
-        logits_BAV = output.logits[:, -length - 1 : -1]
-        return logits_BAV
+        return cast(Tensor, output.logits[:, -length - 1 : -1])
 
     def loss(self, prompt: Prompt, answers: Sequence[str]) -> Tensor:
         """Return the mean cross-entropy over all answer tokens of the batch, end token included (scalar, float32)."""
@@ -84,7 +83,7 @@ class Language:
         self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0
     ) -> list[str]:
         """Return the greedy (or beam-searched) answers as text without special tokens."""
-        sequences = self.model.generate(
+        sequences = cast(Any, self.model).generate(
             inputs_embeds=prompt.embeds,
             attention_mask=prompt.mask.to(torch.int64),
             max_new_tokens=max_new_tokens,
@@ -112,7 +111,7 @@ class Language:
         This is what the released code does; the first generated token need not be "Option" there.
         """
         _, letters = self.letter_ids(num_choices)
-        output = self.model.generate(
+        output = cast(Any, self.model).generate(
             inputs_embeds=prompt.embeds,
             attention_mask=prompt.mask.to(torch.int64),
             max_new_tokens=2,

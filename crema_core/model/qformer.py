@@ -74,8 +74,8 @@ class QFormer(nn.Module):
         found: dict[str, nn.Parameter] = {}
         for place, layer in self._lora_layers():
             if name in layer.lora_A:
-                found[f"{place}.A"] = layer.lora_A[name].weight
-                found[f"{place}.B"] = layer.lora_B[name].weight
+                found[f"{place}.A"] = layer.lora_A[name].get_parameter("weight")
+                found[f"{place}.B"] = layer.lora_B[name].get_parameter("weight")
         return found
 
     def train_lora(self, mode: bool) -> None:

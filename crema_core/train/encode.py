@@ -60,7 +60,7 @@ def fill_cache(
             expected = start + (cache.num_bytes - start) / done * len(only)
             if expected > cache.limit_bytes:
                 raise TrainingError(
-                    f"The features of {len(only):,} sources of '{name}' need about {expected / 1e9:.1f} GB of memory "
+                    f"The features of {len(only):,} sources of '{name}' need about {expected / 1e9:.3g} GB of memory "
                     f"together with those already kept, more than cache_limit_gb={cache.limit_bytes / 1e9:g}. "
                     'Raise cache_limit_gb, pass cache_precision="bf16" for half of it, or cache="none" to encode '
                     "every minibatch."

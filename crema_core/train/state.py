@@ -128,7 +128,8 @@ def load_optimizer_state(
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]
         # AdamW counts steps on the CPU; its moments live with the parameter.
-        optimizer.state[parameter][moment] = value if value.dim() == 0 else value.to(parameter.device)
+        device = value.device if value.dim() == 0 else parameter.device
+        optimizer.state[parameter][moment] = value.to(device, copy=True)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

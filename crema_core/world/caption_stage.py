@@ -9,7 +9,7 @@ Shape letters: B samples, T frames, L prompt positions, P tokens of a picture (6
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,16 @@ from transformers import Blip2ForConditionalGeneration
 from crema_core.world.language_stage import answer_labels, embed_prompts, rate_factor
 from crema_core.world.pictures import Pictures
 from crema_core.world.render import ByteArray
-from crema_core.world.text import NUM_QUERIES, Prompt, draw_text_scene, draw_told_question, end_prompt, tell_facts
+from crema_core.world.text import (
+    NUM_QUERIES,
+    Label,
+    Prompt,
+    TextScene,
+    draw_text_scene,
+    draw_told_question,
+    end_prompt,
+    tell_facts,
+)
 from crema_core.world.vision_stage import normalize, patch_features
 
 PEAK_RATE = 1e-3
@@ -46,11 +55,15 @@ def train_captions(
     model.train()
     hits: list[bool] = []
     for step in range(1, num_steps + 1):
-        dense, num_frames = step % 2 == 0, generator.choice((1, 1, 2, 2, 4))
+        early = step < 0.6 * num_steps  # short prompts first, as in the language stage
+        num_frames = 1 if early else generator.choice((1, 1, 2, 2, 4))
+        brief, dense = generator.random() < (0.6 if early else 0.1), step % 2 == 0
         rows = generator.sample(captioned, min(batch_size, len(captioned)))
         prompts, answers = [], []
         for row in rows:
-            prompt, answer = draw_picture_prompt(pictures, row, generator, dense=dense, num_frames=num_frames)
+            prompt, answer = draw_picture_prompt(
+                pictures.things[row], generator, dense=dense, num_frames=num_frames, brief=brief
+            )
             prompts.append(prompt)
             answers.append(answer)
         tokens_BQD = query_pictures(model, features_NPD[rows].float())
@@ -89,10 +102,12 @@ def query_pictures(model: Blip2ForConditionalGeneration, features_BPD: Tensor) -
 
 
 def draw_picture_prompt(
-    pictures: Pictures, row: int, generator: random.Random, *, dense: bool, num_frames: int
+    things: Sequence[Label], generator: random.Random, *, dense: bool, num_frames: int, brief: bool
 ) -> tuple[Prompt, str]:
-    """Draw a prompt about a picture, with empty positions where its soft tokens go, and its answer."""
-    scene = draw_text_scene(generator, things=list(pictures.things[row]))
+    """Draw a prompt about a picture of `things`, with empty positions where its soft tokens go, and its answer."""
+    scene = draw_text_scene(generator, things=list(things))
+    if brief:
+        scene = TextScene(scene.things, {})
     known, question, answer = draw_told_question(scene, generator, dense=dense)
     prompt = Prompt()
     for frame in range(1, num_frames + 1):

@@ -19,8 +19,8 @@ from crema_core.world.vocabulary import DESCRIBE_ALL, DESCRIBE_OBJECTS, TEXTURES
 NUM_QUERIES = 8
 _INSTRUCTION = "based on the frames and information , answer the question using a single word or phrase ."
 _PREFIXES = (
-    *["frame {} :"] * 6, "depth map {} :", "optical flow {} :", "surface normals {} :", "thermal :", "touch :", "audio :",
-    "3d model :",
+    *["frame {} :"] * 6, "depth map {} :", "optical flow {} :", "surface normals {} :", "thermal :", "touch :",
+    "audio :", "3d model :",
 )  # fmt: skip
 MAX_WORDS_PER_POSITION = 8
 
@@ -46,16 +46,8 @@ class Prompt:
 
     def add(self, words: list[int], weights: list[float], *, soft: bool) -> None:
         """Append one position."""
-        self.words.append(words[:_PREFIXES = (
-    *["frame {} :"] * 6, "depth map {} :", "optical flow {} :", "surface normals {} :", "thermal :", "touch :", "audio :",
-    "3d model :",
-)  # fmt: skip
-MAX_WORDS_PER_POSITION])
-        self.weights.append(weights[:_PREFIXES = (
-    *["frame {} :"] * 6, "depth map {} :", "optical flow {} :", "surface normals {} :", "thermal :", "touch :", "audio :",
-    "3d model :",
-)  # fmt: skip
-MAX_WORDS_PER_POSITION])
+        self.words.append(words[:MAX_WORDS_PER_POSITION])
+        self.weights.append(weights[:MAX_WORDS_PER_POSITION])
         self.soft.append(soft)
 
 

@@ -195,9 +195,14 @@ def test_a_state_that_does_not_fit_lists_everything_and_changes_nothing(trained:
 def test_an_error_while_writing_leaves_the_earlier_save(tmp_path: Path) -> None:
     with new_folder(tmp_path / "place") as folder:
         (folder / "value").write_text("first")
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "place") as folder:
-        (folder / "value").write_text("second")
-        raise RuntimeError("disk full")
+
+    def fail() -> None:
+        with new_folder(tmp_path / "place") as folder:
+            (folder / "value").write_text("second")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert (tmp_path / "place" / "value").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
 

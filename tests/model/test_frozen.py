@@ -94,7 +94,7 @@ def test_bf16_keeps_adapters_in_float32_and_gives_finite_losses(t5_folder: Path)
 
 
 def test_a_place_without_backbone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="No backbone was found at .* Accepted: a folder or hub id in BLIP-2"):
+    with pytest.raises(CheckpointError, match=r"No backbone was found at .* Accepted: a folder or hub id in BLIP-2"):
         load_backbone(tmp_path)
 
 

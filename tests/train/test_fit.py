@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from crema_core.errors import CheckpointError, ManifestError, TrainingError
+from crema_core.evaluate.run import EvaluationResult
 from crema_core.model.crema import CremaModel
 from crema_core.plugins.hooks import Hooks, hookimpl
 from crema_core.train.api import fit
@@ -26,7 +27,7 @@ from tests.train.conftest import MakeModel
 from tests.train.file_senses import write_data
 
 SETTINGS: dict[str, Any] = {
-    "epochs": 3, "batch_size": 3, "lr": 1e-2, "log_every": 1, "modality_dropout": 0.3, "seed": 7,
+    "epochs": 2, "batch_size": 2, "lr": 1e-2, "log_every": 1, "modality_dropout": 0.3, "seed": 7,
 }  # fmt: skip
 
 
@@ -42,8 +43,8 @@ def quiet() -> StatusLine:
 
 def train(model: CremaModel, folder: Path, out: str, **changes: Any) -> Run:
     if not (folder / "train").exists():
-        write_data(folder / "train", 10)
-        write_data(folder / "valid", 5, seed=1)
+        write_data(folder / "train", 6)
+        write_data(folder / "valid", 3, seed=1)
     options = {"valid": folder / "valid" / "data.jsonl", "status": quiet(), "hooks": Hooks(strict=True), **SETTINGS}
     return fit(model, folder / "train" / "data.jsonl", out=folder / out, **{**options, **changes})
 
@@ -65,8 +66,11 @@ def same(first: CremaModel, second: CremaModel) -> bool:
     return all(torch.equal(one[key], two[key]) for key in one)
 
 
-@pytest.mark.parametrize("steps", [(1,), (4, 9), (12,)], ids=["early", "twice", "after the last update"])
-@pytest.mark.parametrize("cache", ["memory", "none"])
+@pytest.mark.parametrize(
+    ("steps", "cache"),
+    [((1, 5), "memory"), ((4, 6), "none")],
+    ids=["twice inside an epoch", "after an epoch's and the training's last update"],
+)
 def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(
     steps: tuple[int, ...], cache: str, new_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -123,9 +127,11 @@ def test_frozen_parts_and_what_was_trainable_are_as_before(new_model: MakeModel,
 
 
 def test_training_lowers_the_loss(new_model: MakeModel, tmp_path: Path) -> None:
-    run = train(new_model(), tmp_path, "run", epochs=12, modality_dropout=0.0)
+    # A frozen random language model leaves adapters little room; that training works is shown on the generated world.
+    data = write_data(tmp_path / "few", 4, senses="mo")
+    run = fit(new_model(num=2), data, out=tmp_path / "run", epochs=8, batch_size=4, lr=1e-2, status=quiet())
     losses = [float(line["loss"]) for line in run.metrics if line["kind"] == "epoch"]
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < losses[0] - 0.1
 
 
 def test_a_run_directory_is_what_its_docstring_says(new_model: MakeModel, tmp_path: Path) -> None:
@@ -133,10 +139,10 @@ def test_a_run_directory_is_what_its_docstring_says(new_model: MakeModel, tmp_pa
     assert {path.name for path in run.path.iterdir()} == {
         "config.json", "environment.json", "metrics.jsonl", "checkpoints", "last", "best",
     }  # fmt: skip
-    assert [line["kind"] for line in run.metrics if line["epoch"] == 0] == ["step"] * 4 + ["epoch", "valid"]
+    assert [line["kind"] for line in run.metrics if line["epoch"] == 0] == ["step"] * 3 + ["epoch", "valid"]
     config = json.loads((run.path / "config.json").read_text())
     assert config["senses"] == ["main", "other", "wave", "points"]
-    assert config["settings"]["batch_size"] == 3
+    assert config["settings"]["batch_size"] == 2
     assert len(list((run.path / "checkpoints").iterdir())) <= 2
 
 
@@ -145,8 +151,8 @@ def test_senses_that_exit_stop_moving_and_the_last_exit_ends_the_training(
 ) -> None:
     # Any growth of the norm over a tiny fraction of its past counts: everything exits after the second epoch.
     model = new_model()
-    run = train(model, tmp_path, "run", early_exit=1e-6, valid=None)
-    assert run.num_steps == 8
+    run = train(model, tmp_path, "run", epochs=3, early_exit=1e-6, valid=None)
+    assert run.num_steps == 6
     assert sorted(run.exited) == ["main", "other", "points", "wave"]
     assert run.exited["main"].startswith("'main' exits after epoch 1: gradient norm ")
     assert [line["kind"] for line in run.metrics].count("exit") == 4
@@ -161,14 +167,23 @@ def test_training_one_sense_leaves_the_others_bit_identical(new_model: MakeModel
     assert all(key.startswith(("modalities.wave.", "fusion.blocks.wave.")) for key in moved)
 
 
-def test_the_best_weights_are_loaded_at_the_end(new_model: MakeModel, tmp_path: Path) -> None:
-    best, last = new_model(), new_model()
-    run = train(best, tmp_path, "best")
-    train(last, tmp_path, "last", load_best=False)
-    scores = [line["accuracy"] for line in run.metrics if line["kind"] == "valid"]
-    assert run.best_score == max(scores)  # type: ignore[type-var]
-    if scores[-1] != run.best_score or scores.index(run.best_score) != len(scores) - 1:
-        assert not same(best, last)
+def test_the_best_weights_are_loaded_at_the_end(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.5, 0.9, 0.9])
+    judged: list[dict[str, torch.Tensor]] = []
+
+    def judge(model: CremaModel, *_: object, **__: object) -> EvaluationResult:
+        judged.append(model.adapter_state_dict())
+        return EvaluationResult(next(scores), {}, {}, 1, model.names, None, 1.0, 0.0)
+
+    monkeypatch.setattr("crema_core.train.trainer.evaluate", judge)
+    model = new_model()
+    run = train(model, tmp_path, "run", epochs=3)
+    kept = model.adapter_state_dict()
+    assert run.best_score == 0.9
+    assert all(torch.equal(kept[key], judged[1][key]) for key in kept)  # of equals, the first
+    assert not all(torch.equal(kept[key], judged[2][key]) for key in kept)
 
 
 def test_hooks_hear_of_every_event(new_model: MakeModel, tmp_path: Path) -> None:
@@ -195,15 +210,14 @@ def test_hooks_hear_of_every_event(new_model: MakeModel, tmp_path: Path) -> None
         crema_evaluated=crema_evaluated,
         crema_checkpoint_saved=crema_checkpoint_saved,
     )
-    train(new_model(), tmp_path, "run", epochs=1, checkpoint_every=3, hooks=hooks)
+    train(new_model(), tmp_path, "run", epochs=1, checkpoint_every=2, hooks=hooks)
     assert heard == [
-        "started at 0", "step 1", "step 2", "step 3", "epoch-000-step-000003", "step 4", "evaluated",
-        "epoch-001-step-000004",
+        "started at 0", "step 1", "step 2", "epoch-000-step-000002", "step 3", "evaluated", "epoch-001-step-000003",
     ]  # fmt: skip
 
 
 def test_accumulation_counts_updates_and_not_minibatches(new_model: MakeModel, tmp_path: Path) -> None:
-    run = train(new_model(), tmp_path, "run", accumulation=3, epochs=2)
+    run = train(new_model(), tmp_path, "run", accumulation=2, epochs=2)
     assert run.num_steps == 4
 
 
@@ -226,12 +240,12 @@ def test_a_new_run_is_not_written_over_an_old_one(new_model: MakeModel, tmp_path
 def test_a_run_is_not_continued_with_other_settings_or_data(new_model: MakeModel, tmp_path: Path) -> None:
     train(new_model(), tmp_path, "run", epochs=1)
     with pytest.raises(CheckpointError) as error:
-        train(new_model(), tmp_path, "run", epochs=2, lr=0.5, log_every=9, valid=None, resume=True)
+        train(new_model(), tmp_path, "run", epochs=3, lr=0.5, log_every=9, valid=None, resume=True)
     digest = json.loads((tmp_path / "run" / "config.json").read_text())["valid"]
     assert str(error.value) == (
         "This run cannot be continued, because something changed (was -> now):\n"
         f"  valid: {digest} -> None\n"
-        "  epochs: 1 -> 2\n"
+        "  epochs: 1 -> 3\n"
         "  lr: 0.01 -> 0.5\n"
         "A continued run must agree with its config.json. Undo the change, or start a new run with another out=. "
         "Nothing was changed."
@@ -243,7 +257,7 @@ def test_settings_of_a_continued_run_come_from_its_config(new_model: MakeModel, 
         train(new_model(), tmp_path, "run", hooks=interrupt_at(1))
     data, valid = (tmp_path / name / "data.jsonl" for name in ("train", "valid"))
     run = fit(new_model(), data, valid, out=tmp_path / "run", resume=True, status=quiet())
-    assert run.num_steps == 12
+    assert run.num_steps == 6
 
 
 def test_a_folder_without_run_cannot_be_continued(new_model: MakeModel, tmp_path: Path) -> None:

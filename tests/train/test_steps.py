@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crema_core.data.collate import TrainBatch
 from crema_core.data.dataset import SenseDataset
@@ -17,6 +18,7 @@ from crema_core.data.order import cut, epoch_order
 from crema_core.errors import TrainingError
 from crema_core.model.crema import CremaModel
 from crema_core.model.trainable import names_of, set_trainable
+from crema_core.train.optim import gradient_norm
 from crema_core.train.parts import make_stepper
 from crema_core.train.settings import train_settings
 from crema_core.train.steps import Minibatch, Stepper
@@ -83,10 +85,10 @@ def largest_difference(first: CremaModel, second: CremaModel) -> float:
 
 
 def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
-    records = write_records(tmp_path / "data", 9)
+    records = write_records(tmp_path / "data", 8)
     reused, naive, start = new_model(), new_model(), new_model()
     fast, slow = ready(reused, sync), ready(naive, sync)
-    for batch in batches(reused, records, 3, 20):
+    for batch in batches(reused, records, 2, 20):
         fast.sequential([Minibatch(batch, reused.encode(batch.senses))], reused.names)
         naive_update(slow, batch, naive.names)
     assert largest_difference(start, reused) > 1e-2
@@ -138,13 +140,17 @@ def test_accumulated_minibatches_equal_one_large_one(
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     small, large = new_model(), new_model()
-    in_parts, at_once = ready(small, sync), ready(large, sync)
+    # Plain descent: AdamW would magnify rounding of gradients near zero.
+    in_parts, at_once = (
+        replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.02))
+        for own in (ready(small, sync), ready(large, sync))
+    )
     for _ in range(3):
         # Three minibatches of 3, 3 and 2 samples: the last one must not count for more.
         getattr(in_parts, mode)(minibatches(small, records, 3, 3), small.names)
         getattr(at_once, mode)(minibatches(large, records, 8, 1), large.names)
     assert largest_difference(small, new_model()) > 1e-2
-    assert largest_difference(small, large) < 1e-5
+    assert largest_difference(small, large) < 1e-6
 
 
 def test_a_sense_that_no_sample_has_is_skipped(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
@@ -198,11 +204,11 @@ def test_clipping_bounds_the_update_and_not_the_metric(new_model: MakeModel, syn
     model = new_model()
     norms: list[float] = []
     stepper = ready(model, sync, clip_norm=1e-3)
-    stepper.optimizer.register_step_pre_hook(
-        lambda optimizer, *_: norms.append(
-            float(nn.utils.get_total_norm([p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]))
-        )
-    )
+
+    def note(*_: object) -> None:
+        norms.append(gradient_norm(stepper.parameters.values()))
+
+    stepper.optimizer.register_step_pre_hook(note)
     result = stepper.sequential(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), ["main"])
     assert norms == [pytest.approx(1e-3, rel=1e-3)]
     assert result.gradient_norms["main"] > 1e-2

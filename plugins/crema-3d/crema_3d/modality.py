@@ -29,7 +29,7 @@ class PointCloudModality(Modality):
             source: see `crema_3d.files.read_points` and, for stored features, `read_features`.
 
         Returns:
-            `points` `(1, n, 7)` (x y z scaled, red green blue, 1 where coloured), or `features` `(1, n, D)` and
+            `points` `(1, n, 7)` (x y z scaled, red green blue in -1..1, 1 where coloured), or `features` `(1, n, D)` and
             `coordinates` `(1, n, 3)`; with each `valid` `(1, n)`, which padding leaves False.
 
         Raises:
@@ -43,7 +43,7 @@ class PointCloudModality(Modality):
         cloud = read_points(source)
         kept = choose_points(len(cloud.xyz), options.num_points)
         xyz = cloud.xyz - cloud.xyz.mean(dim=0) if options.center else cloud.xyz
-        rgb = torch.zeros_like(xyz) if cloud.rgb is None else cloud.rgb
+        rgb = torch.zeros_like(xyz) if cloud.rgb is None else 2 * cloud.rgb - 1  # as large as the sines
         colored = torch.full((len(xyz), 1), float(cloud.rgb is not None))
         return _sample(points=torch.cat([xyz / options.extent_m, rgb, colored], dim=1)[kept])
 

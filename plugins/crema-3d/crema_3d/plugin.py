@@ -44,4 +44,5 @@ SPEC = ModalitySpec(
     encoder="own",
     feature_dim=FOURIER_DIM,
     prefix="3D Model: ",
+    requires=("trimesh>=4.5",),
 )

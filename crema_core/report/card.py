@@ -1,0 +1,89 @@
+"""The model card: a README.md beside a saved model that says what it is, what it needs and how it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import crema_core
+from crema_core.io.atomic import write_text
+from crema_core.model.crema import CremaModel
+from crema_core.model.template import PromptTemplate
+from crema_core.report.describe import Description, describe_model
+
+CARD = "README.md"
+
+
+def write_card(folder: Path, model: CremaModel, *, metrics: Mapping[str, float] | None = None) -> Path:
+    """Write the card into the folder of a saved model.
+
+    Args:
+        folder: where `model.save_pretrained` wrote.
+        model: the saved model.
+        metrics: name -> value in 0..1.
+    """
+    write_text(folder / CARD, model_card(model, name=folder.name, metrics=metrics))
+    return folder / CARD
+
+
+def model_card(model: CremaModel, *, name: str, metrics: Mapping[str, float] | None = None) -> str:
+    """Return the card as Markdown; only settings that are not the default are named.
+
+    Args:
+        model: a built model.
+        name: of the folder it is saved in.
+        metrics: name -> value in 0..1.
+    """
+    description = describe_model(model)
+    parts = [
+        f"# {name}",
+        f"Adapters for the frozen backbone `{model.backbone.source}`, written by crema-core {crema_core.__version__}. "
+        "The backbone is not contained.",
+        "## Senses",
+        _senses(model, description),
+        "## How to use it",
+        _snippet(model, name),
+    ]
+    changed = _changed(model)
+    if changed:
+        parts += ["## Settings that are not the default", "\n".join(f"- {key}: `{value}`" for key, value in changed)]
+    if metrics:
+        parts += ["## Results", "\n".join(f"- {key}: {value:.1%}" for key, value in metrics.items())]
+    parts += ["## Size and cost", f"```\n{description}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _senses(model: CremaModel, description: Description) -> str:
+    counts = {row.name: row.trainable for row in description.components}
+    lines = ["| sense | package | version | trained parameters |", "|---|---|---|---|"]
+    for name in model.names:
+        origin = model.sense(name).provenance
+        package = origin.distribution or "given as a ModalitySpec"
+        lines.append(f"| {name} | {package} | {origin.version or '-'} | {counts[name]:,} |")
+    return "\n".join(lines)
+
+
+def _snippet(model: CremaModel, name: str) -> str:
+    packages = sorted({model.sense(own).provenance.distribution for own in model.names} - {""})
+    sources = ", ".join(f'{own}="..."' for own in model.names)
+    return (
+        f"```\npip install {' '.join(packages or ['crema-core'])}\n```\n\n"
+        f'```python\nimport crema_core\n\nmodel = crema_core.load("{name}")\n'
+        f'answer = model.answer("...?", {sources})  # any subset of the senses\nprint(answer.text)\n```'
+    )
+
+
+def _changed(model: CremaModel) -> list[tuple[str, Any]]:
+    config = model.config
+    found: list[tuple[str, Any]] = []
+    if config["fusion"] != {"name": "self_gated"}:
+        found.append(("fusion", config["fusion"]))
+    wording = PromptTemplate().model_dump()
+    found += [(f"template.{key}", value) for key, value in config["template"].items() if value != wording[key]]
+    for entry in config["modalities"]:
+        spec = model.sense(entry["name"]).spec
+        options, sizes = spec.parse_options(None).model_dump(mode="json"), spec.mmqa.model_dump()
+        found += [(f"{entry['name']}.{key}", own) for key, own in entry["options"].items() if own != options[key]]
+        found += [(f"{entry['name']}.mmqa.{key}", own) for key, own in entry["mmqa"].items() if own != sizes[key]]
+    return found

@@ -1,0 +1,257 @@
+"""The main job: one model trained on all senses of the world, then asked about clips it has never seen.
+
+Read `run_demo` from top to bottom: make the world, build, train, evaluate growing sets of senses, evaluate with one
+sense exchanged between clips, write the results. The folder it leaves:
+
+    OUT/world/{train,test}/   the clips and their questions
+    OUT/run/                  the training run
+    OUT/model/                the saved model with its card
+    OUT/predictions/*.jsonl   every answer, by set of senses
+    OUT/results.json          the table and everything else as data
+    OUT/report.html           the same to look at
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from crema_core.data.manifest import Record, read_manifest
+from crema_core.errors import CheckpointError
+from crema_core.evaluate.run import evaluate
+from crema_core.io.atomic import write_text
+from crema_core.model.build import build
+from crema_core.model.crema import CremaModel
+from crema_core.report.card import write_card
+from crema_core.report.describe import cost_of
+from crema_core.report.environment import environment
+from crema_core.train.api import fit
+from crema_core.train.cache import FeatureCache
+from crema_core.train.progress import StatusLine
+from crema_core.train.run import Run
+from crema_core.world.demo_results import DemoResult, Row, missed, reference_rows
+from crema_core.world.generate import WorldSummary, make_world
+from crema_core.world.questions import SENSE_OF_TYPE
+
+MARKER = "demo.json"
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Every number of the demo.
+
+    Attributes:
+        backbone: "crema-tiny" or another BLIP-2 folder.
+        modalities: senses with options, in the order of training and of the growing sets; the first is the major one.
+        mmqa: adapter sizes.
+        train_clips, test_clips: clips made for training and for testing; the splits share no scene.
+        seed: of the world, the model and the training.
+        supervision: train on questions, on captions that spell all facts, or on both.
+        training: settings of `crema_core.fit` besides the seed.
+        max_new_tokens: longest answer in evaluation.
+        eval_batch_size: questions per pass in evaluation.
+        least_accuracy: with all senses, to pass.
+        rgb_below, rgb_above: how far the major sense alone may be below and above what it can give, to pass.
+        deviations: standard deviations of guessing by which a shuffled sense's accuracy may be above chance, to pass.
+    """
+
+    backbone: str = "crema-tiny"
+    modalities: tuple[dict[str, Any], ...] = (
+        {"name": "video", "num_frames": 2},
+        {"name": "audio", "window_s": 0.64, "num_windows": 4},
+        {"name": "depth", "num_frames": 1},
+        {"name": "flow", "num_frames": 2},
+        {"name": "normals", "num_frames": 1},
+        {"name": "pointcloud", "num_points": 384},
+        {"name": "touch"},
+        {"name": "thermal", "num_frames": 1},
+    )
+    mmqa: dict[str, Any] = field(default_factory=lambda: {"lora_rank": 16, "lora_dropout": 0.0})
+    train_clips: int = 800
+    test_clips: int = 120
+    seed: int = 0
+    supervision: Literal["questions", "captions", "both"] = "questions"
+    training: dict[str, Any] = field(
+        default_factory=lambda: {
+            "epochs": 3,
+            "batch_size": 32,
+            "lr": 2e-3,
+            "weight_decay": 0.01,
+            "clip_norm": 1.0,
+            "early_exit": 1.8,
+            "modality_dropout": 0.2,
+        }
+    )
+    max_new_tokens: int = 3
+    eval_batch_size: int = 128
+    least_accuracy: float = 0.9
+    rgb_below: float = 0.1
+    rgb_above: float = 0.05
+    deviations: float = 3.0
+
+
+def run_demo(out: Path, settings: DemoSettings | None = None, *, say: Callable[[str], None] = print) -> DemoResult:
+    """Run the demo.
+
+    Args:
+        out: a new folder, or that of an earlier demo, which is replaced.
+        settings: None: the defaults, about seven minutes on two cores.
+        say: gets a line of text after each phase.
+
+    Raises:
+        CheckpointError: when `out` holds something else; nothing is changed then.
+        WorldError: when the tiny backbone is not installed.
+        BuildError: when a package of a sense is missing.
+    """
+    settings = settings or DemoSettings()
+    clock = _Clock(say)
+    _take_over(out, settings)
+    with clock.phase("build"):
+        model = build(settings.modalities, backbone=settings.backbone, mmqa=settings.mmqa, seed=settings.seed)
+    with clock.phase("world"):
+        worlds = {
+            split: make_world(out / "world" / split, num_clips=count, seed=settings.seed, split=split, processes=2)
+            for split, count in _splits(settings)
+        }
+    with clock.phase("train"):
+        run = fit(model, _training_records(worlds["train"], settings, model), out=out / "run", **_training(settings))
+    records = read_manifest(worlds["test"].manifest, modalities=model.names)
+    with clock.phase("evaluate"):
+        cache = FeatureCache(model)
+        rows = [*_growing(model, records, cache, out, settings), *_shuffled(model, records, cache, settings)]
+    rows = [*reference_rows(worlds["test"].majority), *rows]
+    result = DemoResult(
+        rows=tuple(rows),
+        missed=tuple(missed(rows, settings)),
+        seconds=clock.seconds,
+        exited=run.exited,
+        num_questions=len(records),
+        environment=environment(),
+        settings=asdict(settings),
+    )
+    with clock.phase("report"):
+        _write(out, model, run, records, result)
+    return result
+
+
+def _splits(settings: DemoSettings) -> tuple[tuple[Literal["train", "test"], int], ...]:
+    return ("train", settings.train_clips), ("test", settings.test_clips)
+
+
+def _training(settings: DemoSettings) -> dict[str, Any]:
+    return {"seed": settings.seed, "log_every": 5, **settings.training}
+
+
+def _training_records(world: WorldSummary, settings: DemoSettings, model: CremaModel) -> list[Record]:
+    files = {"questions": [world.manifest], "captions": [world.captions], "both": [world.manifest, world.captions]}
+    return [record for file in files[settings.supervision] for record in read_manifest(file, modalities=model.names)]
+
+
+def _growing(
+    model: CremaModel, records: Sequence[Record], cache: FeatureCache, out: Path, settings: DemoSettings
+) -> Iterator[Row]:
+    """Evaluate the question alone, then one sense more at a time."""
+    names = model.names
+    for count in range(len(names) + 1):
+        senses = names[:count]
+        result = evaluate(
+            model,
+            records,
+            modalities=senses,
+            batch_size=settings.eval_batch_size,
+            max_new_tokens=settings.max_new_tokens,
+            out=out / "predictions" / f"{count}-{senses[-1] if senses else 'question'}.jsonl",
+            cache=cache,
+            status=StatusLine(),
+        )
+        cost = cost_of(
+            model, senses, sources=records[0].sources, question=records[0].question, num_answer_tokens=2
+        )
+        label = ("+ " if count > 1 else "") + senses[-1] if senses else "question alone, model"
+        yield Row(
+            label=label if count < len(names) else f"{label} = all",
+            kind="set",
+            senses=senses,
+            accuracy=result.accuracy,
+            by_type=result.by_type,
+            counts=result.counts,
+            trainable=_trainable(model, senses),
+            num_tokens=result.tokens_per_answer,
+            gflops=cost.total_gflops,
+        )
+
+
+def _shuffled(
+    model: CremaModel, records: Sequence[Record], cache: FeatureCache, settings: DemoSettings
+) -> Iterator[Row]:
+    """Evaluate each sense's own questions with all senses, this one taken from another clip."""
+    for name in model.names:
+        own = [record for record in records if SENSE_OF_TYPE[record.type] == name]
+        result = evaluate(
+            model,
+            own,
+            shuffle=name,
+            batch_size=settings.eval_batch_size,
+            max_new_tokens=settings.max_new_tokens,
+            seed=settings.seed,
+            cache=cache,
+        )
+        yield Row(
+            label=f"all, {name} shuffled",
+            kind="shuffled",
+            senses=(name,),
+            accuracy=None,
+            by_type=result.by_type,
+            counts=result.counts,
+        )
+
+
+def _trainable(model: CremaModel, senses: Sequence[str]) -> int:
+    adapters = [parameter for name in senses for parameter in model.adapter_parameters(name).values()]
+    supports = [name for name in senses if name != model.major]
+    shared = model.fusion.shared_parameters() if supports else {}
+    fusion = {**model.fusion_parameters(supports), **shared}
+    return sum(parameter.numel() for parameter in [*adapters, *fusion.values()])
+
+
+def _write(out: Path, model: CremaModel, run: Run, records: Sequence[Record], result: DemoResult) -> None:
+    from crema_core.world.demo_report import write_demo_report
+
+    model.save_pretrained(out / "model")
+    every = next(row for row in result.rows if row.senses == model.names and row.kind == "set")
+    write_card(out / "model", model, metrics={"accuracy on unseen clips": every.accuracy or 0.0})
+    write_text(out / "results.json", json.dumps(result.to_dict(), indent=2) + "\n")
+    write_demo_report(out, run.path, records, result)
+
+
+def _take_over(out: Path, settings: DemoSettings) -> None:
+    """Empty the folder of an earlier demo; refuse any other."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file()):
+        raise CheckpointError(
+            f"'{out}' exists and is not the folder of an earlier demo. Accepted: a new or empty folder, or one a demo "
+            "wrote, which is then replaced. Name another one with --out. Nothing was changed."
+        )
+    for name in ("world", "run", "model", "predictions"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    write_text(out / MARKER, json.dumps(asdict(settings), indent=2) + "\n")
+
+
+class _Clock:
+    """Measures the phases and says how long each took."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+        self.say(f"{name}: {self.seconds[name]:.1f} s")
