@@ -65,15 +65,13 @@ def check_manifest(path: str | os.PathLike[str], *, modalities: Collection[str] 
     path = Path(path)
     scan = scan_manifest(path, modalities=modalities)
     records = scan.records
-    findings = [Finding("line", f"Line {bad.line} cannot be used: {bad.text}.", (bad.line,)) for bad in scan.problems]
+    findings = [
+        Finding("line", f"Line {bad.line} cannot be used: {bad.sentence}", (bad.line,)) for bad in scan.problems
+    ]
     if absent := missing_files(records):
         text = describe_missing(path, absent, num_samples=len(records))
         findings.append(Finding("missing", text, tuple(record.line for record, _ in absent)))
-    findings += _duplicates(records)
-    for field in ("question", "answer"):
-        lines = [record.line for record in records if not getattr(record, field).strip()]
-        findings += _several("empty", lines, f"an empty {field}")
-    findings += _several("senseless", [record.line for record in records if not record.sources], "no source at all")
+    findings += check_records(records)
     return CheckReport(
         num_samples=len(records),
         senses=dict(Counter(name for record in records for name in record.sources)),
@@ -81,6 +79,16 @@ def check_manifest(path: str | os.PathLike[str], *, modalities: Collection[str] 
         unused=scan.unused,
         findings=tuple(findings),
     )
+
+
+def check_records(records: Sequence[Record]) -> list[Finding]:
+    """Return what is wrong with usable lines: repeated ids, empty texts, samples without any source."""
+    findings = _duplicates(records)
+    for field in ("question", "answer"):
+        lines = [record.line for record in records if not getattr(record, field).strip()]
+        findings += _several("empty", lines, f"an empty {field}")
+    lines = [record.line for record in records if not record.sources]
+    return findings + _several("senseless", lines, "no source at all")
 
 
 def _duplicates(records: Sequence[Record]) -> list[Finding]:

@@ -66,7 +66,7 @@ def read_clip(path: str | Path, *, num_frames: int, start_s: float | None = None
     """
     path = check_file(path, what=WHAT, suffixes=CLIP_SUFFIXES)
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             stream = _picture_stream(container, path)
             index = _index(container, stream, path)
             unit_s = float(stream.time_base or 1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 
 from crema_core.data.files import check_file, damaged
 from crema_core.errors import MediaError
@@ -49,7 +48,7 @@ def read_raw_image(path: str | Path) -> NDArray[np.generic]:
     try:
         with Image.open(path) as image:
             pages = [_pixels(page) for page in ImageSequence.Iterator(image)]
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:
         raise damaged(path, "the decoder found invalid data", what="a picture", suffixes=IMAGE_SUFFIXES) from error
     same = all(page.shape == pages[0].shape and page.dtype == pages[0].dtype for page in pages)
     return np.stack(pages) if len(pages) > 1 and same else pages[0]
@@ -98,6 +97,6 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
             return {"": loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:
         cause = "it is not a plain numpy array (pickled objects are refused)"
         raise damaged(path, cause, what="an array", suffixes=ARRAY_SUFFIXES) from error

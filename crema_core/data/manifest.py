@@ -63,6 +63,11 @@ class Problem:
     line: int
     text: str
 
+    @property
+    def sentence(self) -> str:
+        """The text with its full stop."""
+        return self.text if self.text.endswith("?") else f"{self.text}."
+
 
 @dataclass(frozen=True)
 class Scan:

@@ -47,6 +47,7 @@ def read_sound(
     """
     if isinstance(source, str | os.PathLike):
         path = check_file(source, what=WHAT, suffixes=SOUND_SUFFIXES)
+        _refuse_cut_wave(path)
         samples, offset_s, name = *_decode(path, sample_rate_hz), f"'{path}'"
     else:
         samples, offset_s, name = _from_memory(source, sample_rate_hz), 0.0, "The array"
@@ -63,12 +64,23 @@ def read_sound(
     return Sound(part, offset_s + low / sample_rate_hz)
 
 
+def _refuse_cut_wave(path: Path) -> None:
+    """Refuse a RIFF file that says it is longer than it is: FFmpeg reads what is left without a word."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    size = path.stat().st_size
+    told = int.from_bytes(head[4:], "little") + 8
+    if head[:4] == b"RIFF" and size < told < 2**31:  # streamed files say 2^31 and more: unknown
+        cause = f"it is cut short, {size} of {told} bytes"
+        raise damaged(path, cause, what=WHAT, suffixes=SOUND_SUFFIXES)
+
+
 def _decode(path: Path, rate_hz: int) -> tuple[Tensor, float]:
     resampler = av.AudioResampler(format="fltp", rate=rate_hz)
     pieces: list[np.ndarray] = []
     first_s: float | None = None
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             streams = [stream for stream in container.streams if isinstance(stream, av.AudioStream)]
             if not streams:
                 raise MediaError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import crema_core
+from crema_core.errors import OptionsError
 from crema_core.io.atomic import write_text
 from crema_core.model.crema import CremaModel
 from crema_core.model.template import PromptTemplate
@@ -66,11 +67,11 @@ def _senses(model: CremaModel, description: Description) -> str:
 
 def _snippet(model: CremaModel, name: str) -> str:
     packages = sorted({model.sense(own).provenance.distribution for own in model.names} - {""})
-    sources = ", ".join(f'{own}="..."' for own in model.names)
+    sources = ", ".join(f'{own}="..."' for own in model.names[:3])
     return (
         f"```\npip install {' '.join(packages or ['crema-core'])}\n```\n\n"
         f'```python\nimport crema_core\n\nmodel = crema_core.load("{name}")\n'
-        f'answer = model.answer("...?", {sources})  # any subset of the senses\nprint(answer.text)\n```'
+        f'answer = model.answer("...?", {sources})  # any of the senses above\nprint(answer.text)\n```'
     )
 
 
@@ -81,9 +82,21 @@ def _changed(model: CremaModel) -> list[tuple[str, Any]]:
         found.append(("fusion", config["fusion"]))
     wording = PromptTemplate().model_dump()
     found += [(f"template.{key}", value) for key, value in config["template"].items() if value != wording[key]]
-    for entry in config["modalities"]:
-        spec = model.sense(entry["name"]).spec
-        options, sizes = spec.parse_options(None).model_dump(mode="json"), spec.mmqa.model_dump()
-        found += [(f"{entry['name']}.{key}", own) for key, own in entry["options"].items() if own != options[key]]
-        found += [(f"{entry['name']}.mmqa.{key}", own) for key, own in entry["mmqa"].items() if own != sizes[key]]
-    return found
+    own: dict[str, dict[str, Any]] = {entry["name"]: _changed_in_sense(model, entry) for entry in config["modalities"]}
+    first = next(iter(own.values()))
+    common = {key: value for key, value in first.items() if all(values.get(key) == value for values in own.values())}
+    if len(own) > 1:
+        found += [(f"every sense: {key}", value) for key, value in common.items()]
+        own = {name: {key: values[key] for key in values if key not in common} for name, values in own.items()}
+    return found + [(f"{name}.{key}", value) for name, values in own.items() for key, value in values.items()]
+
+
+def _changed_in_sense(model: CremaModel, entry: Mapping[str, Any]) -> dict[str, Any]:
+    spec = model.sense(entry["name"]).spec
+    sizes = spec.mmqa.model_dump()
+    try:
+        options = spec.parse_options(None).model_dump(mode="json")
+    except OptionsError:  # an option without default: then all are named
+        options = {}
+    changed = {key: value for key, value in entry["options"].items() if key not in options or value != options[key]}
+    return changed | {f"mmqa.{key}": value for key, value in entry["mmqa"].items() if value != sizes[key]}

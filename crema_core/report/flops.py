@@ -1,9 +1,9 @@
 """Counting the arithmetic of a pass without doing it.
 
 The operations, and what each costs, are those of torch's own counter (`torch.utils.flop_counter`): matrix products,
-convolutions and attention, a multiply-add counted as two. Where `skip` is true an operation of that kind returns zeros of
-the right shape instead of its result, so that a model with billions of parameters is counted in a second on any
-device; everything around it (masks, lengths, layouts) is computed for real, so that the pass takes its real course.
+convolutions and attention, a multiply-add counted as two. In components that are not `real` such an operation returns
+zeros of the right shape instead of its result, so that a model with billions of parameters is counted in a second on
+any device; everything around it (masks, lengths, layouts) is computed, so that the pass takes its real course.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ class FlopMeter(TorchDispatchMode):
     """
 
     def __init__(self, default: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops: defaultdict[str, int] = defaultdict(int)
         self.default = default
-        self.skip = False
         self._running: list[tuple[str, bool]] = []
 
     def __torch_dispatch__(
@@ -60,7 +59,9 @@ class FlopMeter(TorchDispatchMode):
 
 
 @contextmanager
-def measure(components: Mapping[str, Sequence[nn.Module]], *, real: frozenset[str], default: str) -> Iterator[FlopMeter]:
+def measure(
+    components: Mapping[str, Sequence[nn.Module]], *, real: frozenset[str], default: str
+) -> Iterator[FlopMeter]:
     """Count the operations inside the block.
 
     Args:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from crema_core.train.metrics import Value
 
@@ -58,7 +59,7 @@ def gradient_plot(metrics: Lines) -> bytes:
     axes.set_xlabel("epoch")
     axes.set_ylabel("gradient norm, mean of the epoch")
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure, axes)
 
 
@@ -78,9 +79,9 @@ def accuracy_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str,
             if not math.isnan(value):
                 bold = columns[x] in (mark or {}).get(list(rows)[y], ())
                 weight = "bold" if bold else "normal"
-                axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, fontweight=weight)
-    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="left", fontsize=8)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
+                axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=9, fontweight=weight)
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="left", fontsize=9)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -94,9 +95,9 @@ def _figure(height_in: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _curve(axes: Axes, lines: Lines, x: str, y: str, **style: object) -> None:
-    points = [(_number(line[x]), _number(line[y])) for line in lines if y in line]
-    axes.plot(*zip(*points, strict=True), **style) if points else None  # type: ignore[arg-type]
+def _curve(axes: Axes, lines: Lines, along: str, key: str, **style: object) -> None:
+    points = [(_number(line[along]), _number(line[key])) for line in lines if key in line]
+    axes.plot([x for x, _ in points], [y for _, y in points], **style)  # type: ignore[arg-type]
 
 
 def _names(lines: Lines, prefix: str) -> list[str]:

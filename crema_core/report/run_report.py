@@ -95,8 +95,8 @@ def _explain(name: str, found: Mapping[str, Value] | None, epochs: Lines, tau: f
         return f"{name} trained to the end: one epoch has no past to compare with."
     mean = sum(norms[:-1]) / len(norms[:-1])
     return (
-        f"{name} trained to the end: its last gradient norm was {norms[-1]:.4g}; exiting needed more than {tau:g} times "
-        f"{mean:.4g}, that is {tau * mean:.4g}."
+        f"{name} trained to the end: its last gradient norm was {norms[-1]:.4g}; exiting needed more than {tau:g} "
+        f"times {mean:.4g}, that is {tau * mean:.4g}."
     )
 
 

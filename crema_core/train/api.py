@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from crema_core.data.check import check_records
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import ManifestError, TrainingError, did_you_mean
 from crema_core.model.crema import CremaModel
@@ -78,10 +79,17 @@ def fit(
     else:
         chosen = train_settings(None, saved["settings"] | PRESETS.get(preset or "", {}) | settings)
     _check_senses(model, chosen)
-    records = _read(data, model)
-    valid_records = _read(valid, model) if valid is not None else []
+    status = status if status is not None else StatusLine()
+    records = _read(data, model, status)
+    valid_records = _read(valid, model, status) if valid is not None else []
     _check_data(model, chosen, records)
-    config = describe_run(model, chosen.model_dump(mode="json"), records=records, valid=valid_records)
+    config = describe_run(
+        model,
+        chosen.model_dump(mode="json"),
+        records=records,
+        valid=valid_records,
+        inputs={"data": _place(data), "valid": _place(valid)},
+    )
     checkpoint = None
     if saved is None:
         write_start(folder, config)
@@ -96,7 +104,7 @@ def fit(
         chosen,
         folder=folder,
         hooks=hooks if hooks is not None else load_hooks(),
-        status=status if status is not None else StatusLine(),
+        status=status,
     )
     trainer.train(resume_from=checkpoint)
     return finished_run(
@@ -107,8 +115,17 @@ def fit(
     )
 
 
-def _read(data: Data, model: CremaModel) -> list[Record]:
-    return read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
+def _read(data: Data, model: CremaModel, status: StatusLine) -> list[Record]:
+    if not isinstance(data, str | os.PathLike):
+        return list(data)
+    records = read_manifest(data, modalities=model.names)
+    for finding in check_records(records):
+        status.note(f"{Path(data).name}: {finding.text}")
+    return records
+
+
+def _place(data: Data | None) -> str | None:
+    return str(Path(data).absolute()) if isinstance(data, str | os.PathLike) else None
 
 
 def _check_senses(model: CremaModel, settings: TrainSettings) -> None:

@@ -2,7 +2,8 @@
 
 ```
 runs/my-run/
-  config.json        settings, senses, backbone fingerprint and data digest: what a resumed run must agree with
+  config.json        settings, senses, backbone fingerprint and data digests, which a resumed run must agree with, and
+                     where data and model came from
   environment.json   Python, libraries and device
   metrics.jsonl      one line per logged update, epoch, evaluation and exit, see `crema_core.train.metrics`
   checkpoints/       epoch-003-step-000120/, see `crema_core.train.state`; only the two named below are kept
@@ -15,28 +16,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import accelerate
-import torch
-import transformers
-
-import crema_core
 from crema_core.data.manifest import Record
 from crema_core.errors import CheckpointError, TrainingError
 from crema_core.io.atomic import write_text
 from crema_core.model.crema import CremaModel
+from crema_core.report.environment import environment
 from crema_core.train.metrics import Value, read_metrics
 
 CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
 LAST, BEST = "last", "best"
 FORMAT = 1
+_GUARDED = ("senses", "major", "backbone", "data", "valid")  # not the files' places: a run may be moved
 
 
 @dataclass(frozen=True)
@@ -81,9 +77,21 @@ def refuse_used(folder: Path) -> None:
 
 
 def describe_run(
-    model: CremaModel, settings: Mapping[str, object], *, records: Sequence[Record], valid: Sequence[Record]
+    model: CremaModel,
+    settings: Mapping[str, object],
+    *,
+    records: Sequence[Record],
+    valid: Sequence[Record],
+    inputs: Mapping[str, str | None],
 ) -> dict[str, Any]:
-    """Return the contents of `config.json`."""
+    """Return the contents of `config.json`.
+
+    Args:
+        model: to be trained.
+        settings: of the run, JSON data.
+        records, valid: training and validation samples.
+        inputs: manifests they were read from, by argument name; None for records given as such.
+    """
     return {
         "format": FORMAT,
         "settings": dict(settings),
@@ -92,6 +100,8 @@ def describe_run(
         "backbone": model.frozen_fingerprint(),
         "data": data_digest(records),
         "valid": data_digest(valid) if valid else None,
+        "inputs": dict(inputs),
+        "model": model.config,
     }
 
 
@@ -136,7 +146,7 @@ def refuse_changes(saved: Mapping[str, Any], now: Mapping[str, Any], *, resumabl
     Raises:
         CheckpointError: with a line `key: was -> now` for everything that changed.
     """
-    lines = [f"{key}: {saved[key]} -> {now[key]}" for key in saved if key != "settings" and saved[key] != now[key]]
+    lines = [f"{key}: {saved.get(key)} -> {now[key]}" for key in _GUARDED if saved.get(key) != now[key]]
     old, new = saved["settings"], now["settings"]
     lines += [
         f"{key}: {old.get(key)} -> {new.get(key)}"
@@ -158,18 +168,8 @@ def write_start(folder: Path, config: Mapping[str, Any]) -> None:
     Raises:
         TrainingError: when the folder cannot be written.
     """
-    environment = {
-        "crema_core": crema_core.__version__,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "num_cpus": os.cpu_count(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "accelerate": accelerate.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-    }
     try:
-        write_text(folder / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
+        write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     except OSError as error:
         raise TrainingError(

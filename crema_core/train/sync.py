@@ -38,7 +38,9 @@ class Sync:
         AcceleratorState._reset_state()
         try:
             self._accelerator = Accelerator(
-                mixed_precision="no" if precision == "fp32" else precision, log_with=list(trackers) or None, project_dir=folder
+                mixed_precision="no" if precision == "fp32" else precision,
+                log_with=list(trackers) or None,
+                project_dir=folder,
             )
         except ValueError as error:
             raise OptionsError(

@@ -116,7 +116,7 @@ def run_demo(out: Path, settings: DemoSettings | None = None, *, say: Callable[[
         model = build(settings.modalities, backbone=settings.backbone, mmqa=settings.mmqa, seed=settings.seed)
     with clock.phase("world"):
         worlds = {
-            split: make_world(out / "world" / split, num_clips=count, seed=settings.seed, split=split, processes=2)
+            split: make_world(out / "world" / split, num_clips=count, seed=settings.seed, split=split)
             for split, count in _splits(settings)
         }
     with clock.phase("train"):

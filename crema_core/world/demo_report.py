@@ -52,7 +52,7 @@ def write_demo_report(out: Path, run: Path, records: Sequence[Record], result: D
 
 
 def _accuracy(result: DemoResult) -> str:
-    plotted = {row.label: _columns(row) for row in result.rows}
+    plotted = {row.label: _columns(row) for row in result.rows if row.kind != "shuffled"}
     own = {row.label: [kind for kind, sense in SENSE_OF_TYPE.items() if sense == row.senses[-1]]
            for row in result.rows if row.kind == "set" and row.senses}  # fmt: skip
     caption = "Accuracy in per cent; bold: the questions that the sense added in this row can answer."

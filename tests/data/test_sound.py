@@ -130,6 +130,22 @@ def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == f"'{path}' cannot be read: it holds no sample. {ACCEPTED} Write or download the file again."
 
 
+def test_a_wave_file_cut_short_is_refused(tmp_path: Path) -> None:
+    path = write_wave(tmp_path / "a.wav", tone()[None])
+    path.write_bytes(path.read_bytes()[:5000])
+    assert refusal(path) == (
+        f"'{path}' cannot be read: it is cut short, 5000 of 16044 bytes. {ACCEPTED} Write or download the file again."
+    )
+
+
+def test_a_streamed_wave_file_of_unknown_length_is_read(tmp_path: Path) -> None:
+    path = write_wave(tmp_path / "a.wav", tone()[None])
+    raw = bytearray(path.read_bytes())
+    raw[4:8] = raw[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(raw)
+    assert len(read_sound(path, sample_rate_hz=RATE).samples) == 8000
+
+
 def test_bytes_that_are_no_sound_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"no sound at all" * 100)

@@ -31,7 +31,9 @@ class _FromFile:
         try:
             values = np.load(source)
         except (OSError, ValueError) as error:
-            raise MediaError(f"'{Path(source).name}' cannot be read. A .npy file is accepted. Write it again.") from error
+            raise MediaError(
+                f"'{Path(source).name}' cannot be read. A .npy file is accepted. Write it again."
+            ) from error
         return super().prepare(values)  # type: ignore[misc]
 
 

@@ -27,15 +27,22 @@ def datasets(model: CremaModel, folder: Path, cached: bool) -> SenseDataset:
     return SenseDataset(records, modalities, major=model.major, cached=model.names if cached else ())
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=4))
-def test_tokens_from_kept_features_are_those_from_the_encoders(
-    new_model: MakeModel, tmp_path: Path, indices: list[int]
-) -> None:
+@pytest.fixture
+def filled(new_model: MakeModel, tmp_path: Path) -> tuple[CremaModel, FeatureCache, SenseDataset, SenseDataset]:
+    """A model, its cache, a data set that prepares sources and one that leaves them to the cache."""
     model = new_model()
     cache = FeatureCache(model)
     direct, cached = (datasets(model, tmp_path / "data", kept) for kept in (False, True))
     fill_cache(cache, cached.records, names=model.names, batch_size=4)
+    return model, cache, direct, cached
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4))
+def test_tokens_from_kept_features_are_those_from_the_encoders(
+    filled: tuple[CremaModel, FeatureCache, SenseDataset, SenseDataset], indices: list[int]
+) -> None:
+    model, cache, direct, cached = filled
     keys = [[(0, index) for index in indices]]
     (online,) = load_batches(direct, keys)
     (kept,) = load_batches(cached, keys)

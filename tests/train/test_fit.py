@@ -146,9 +146,7 @@ def test_a_run_directory_is_what_its_docstring_says(new_model: MakeModel, tmp_pa
     assert len(list((run.path / "checkpoints").iterdir())) <= 2
 
 
-def test_senses_that_exit_stop_moving_and_the_last_exit_ends_the_training(
-    new_model: MakeModel, tmp_path: Path
-) -> None:
+def test_senses_that_exit_stop_moving_and_the_last_exit_ends_the_training(new_model: MakeModel, tmp_path: Path) -> None:
     # Any growth of the norm over a tiny fraction of its past counts: everything exits after the second epoch.
     model = new_model()
     run = train(model, tmp_path, "run", epochs=3, early_exit=1e-6, valid=None)
@@ -279,6 +277,25 @@ def test_a_damaged_checkpoint_changes_nothing(new_model: MakeModel, tmp_path: Pa
     with pytest.raises(CheckpointError, match="not a completely written checkpoint"):
         train(model, tmp_path, "run", resume=True)
     assert same(model, new_model())
+
+
+def test_doubtful_data_are_mentioned_and_used(new_model: MakeModel, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "few", 2, senses="mo")
+    data.write_text(data.read_text().replace('"s1"', '"s0"'))
+    stream = io.StringIO()
+    fit(new_model(num=2), data, out=tmp_path / "run", epochs=1, status=StatusLine(stream))
+    assert stream.getvalue().startswith("data.jsonl: The id 's0' is used on lines 1, 2.\n")
+
+
+def test_a_run_knows_where_its_data_and_model_came_from(new_model: MakeModel, tmp_path: Path) -> None:
+    model = new_model()
+    train(model, tmp_path, "run", epochs=1)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["inputs"] == {
+        "data": str(tmp_path / "train" / "data.jsonl"),
+        "valid": str(tmp_path / "valid" / "data.jsonl"),
+    }
+    assert config["model"] == json.loads(json.dumps(model.config))
 
 
 def test_a_sense_without_samples_is_named_before_any_work(new_model: MakeModel, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_the_step_schedule_stays_between_its_ends_and_only_falls_after_the_warm_
     assert max(rates) == pytest.approx(lr)
     assert all(0 <= rate <= lr * (1 + 1e-9) for rate in rates)
     falling = rates[warmup:]
-    assert all(later <= earlier for earlier, later in zip(falling, falling[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(falling))
     assert rates[:warmup] == sorted(rates[:warmup])
 
 

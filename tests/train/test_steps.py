@@ -142,14 +142,14 @@ def test_accumulated_minibatches_equal_one_large_one(
     small, large = new_model(), new_model()
     # Plain descent: AdamW would magnify rounding of gradients near zero.
     in_parts, at_once = (
-        replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.02))
+        replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.002))
         for own in (ready(small, sync), ready(large, sync))
     )
     for _ in range(3):
         # Three minibatches of 3, 3 and 2 samples: the last one must not count for more.
         getattr(in_parts, mode)(minibatches(small, records, 3, 3), small.names)
         getattr(at_once, mode)(minibatches(large, records, 8, 1), large.names)
-    assert largest_difference(small, new_model()) > 1e-2
+    assert largest_difference(small, new_model()) > 2e-3
     assert largest_difference(small, large) < 1e-6
 
 

@@ -29,8 +29,8 @@ class PointCloudModality(Modality):
             source: see `crema_3d.files.read_points` and, for stored features, `read_features`.
 
         Returns:
-            `points` `(1, n, 7)` (x y z scaled, red green blue in -1..1, 1 where coloured), or `features` `(1, n, D)` and
-            `coordinates` `(1, n, 3)`; with each `valid` `(1, n)`, which padding leaves False.
+            `points` `(1, n, 7)` (x y z scaled, red green blue in -1..1, 1 where coloured), or `features` `(1, n, D)`
+            and `coordinates` `(1, n, 3)`; with each `valid` `(1, n)`, which padding leaves False.
 
         Raises:
             MediaError: when the source is absent, empty, damaged or of another type.

@@ -90,7 +90,7 @@ def test_a_token_is_the_place_and_colour_of_a_point() -> None:
     values = encoded({"points": XYZ, "colors": RGB}, extent_m=4.0).values
     assert values.shape == (1, 1, 3, FOURIER_DIM)
     torch.testing.assert_close(values[0, 0, :, :3], torch.from_numpy(XYZ) / 4)
-    torch.testing.assert_close(values[0, 0, :, -4:-1], 2 * torch.from_numpy(RGB) / 255 - 1)
+    torch.testing.assert_close(values[0, 0, :, -4:-1], 2 * torch.from_numpy(RGB).float() / 255 - 1)
     assert values[0, 0, :, -1].tolist() == [1, 1, 1]
     assert encoded(XYZ).values[0, 0, :, -4:].abs().max() == 0
 

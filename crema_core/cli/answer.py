@@ -1,0 +1,72 @@
+"""`crema answer`: ask a saved model one question about media files. Every installed sense is an option."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from crema_core.cli.inputs import assignments, model_folder
+from crema_core.cli.tables import table
+from crema_core.plugins import registry
+
+if TYPE_CHECKING:
+    from crema_core.model.answer import Answer
+
+HELP = """\
+Ask a saved model one question about media files.
+
+Give at least one sense, as --SENSE FILE; several files make one source (frames of a clip, for example).
+--source SENSE=FILE does the same for a sense whose name is also another option.
+
+Example:
+  crema answer runs/second "Which instrument starts first?" --video a.mp4 --audio a.wav --choices piano drum"""
+
+OWN = ("choices", "source", "backbone", "device", "max-new-tokens", "json", "traceback", "help")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model, the question and an option per installed sense."""
+    parser.add_argument("model", metavar="MODEL", help="saved model, or run directory of crema fit")
+    parser.add_argument("question", metavar="QUESTION", help="in quotes")
+    for name in registry.installed_names():
+        if name not in OWN:
+            parser.add_argument(
+                f"--{name}", dest=f"sense_{name}", nargs="+", metavar="FILE", help=f"source of '{name}'"
+            )
+    parser.add_argument("--source", action="append", default=[], metavar="SENSE=FILE", help="source of any sense")
+    parser.add_argument("--choices", nargs="+", metavar="TEXT", help="choose among these instead of writing freely")
+    parser.add_argument("--max-new-tokens", type=int, default=10, help="longest free answer")
+    parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
+    parser.add_argument("--device", help="for example cuda")
+    parser.add_argument("--json", action="store_true", help="print JSON: text, scores, senses used")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load, answer, print."""
+    from crema_core.io.bundle import load
+    from crema_core.model.answer import answer_many
+
+    sources = {
+        key.removeprefix("sense_"): files[0] if len(files) == 1 else files
+        for key, files in vars(arguments).items()
+        if key.startswith("sense_") and files
+    }
+    sources |= {name: str(file) for name, file in assignments(arguments.source).items()}
+    model = load(model_folder(arguments.model), backbone=arguments.backbone, device=arguments.device)
+    item = {"question": arguments.question, "choices": arguments.choices, **sources}
+    answer = answer_many(model, [item], max_new_tokens=arguments.max_new_tokens)[0]
+    print(_as_json(answer) if arguments.json else _as_text(answer))
+    return 0
+
+
+def _as_json(answer: Answer) -> str:
+    return json.dumps({"text": answer.text, "scores": answer.scores, "used": list(answer.used)}, indent=2)
+
+
+def _as_text(answer: Answer) -> str:
+    if not answer.scores:
+        return answer.text
+    best = sorted(answer.scores.items(), key=lambda entry: -entry[1])
+    rows = [["choice", "log-probability"], *([text, f"{score:.3f}"] for text, score in best)]
+    return f"{answer.text}\n\n{table(rows)}"

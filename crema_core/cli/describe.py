@@ -1,0 +1,58 @@
+"""`crema describe`: parameters, memory and cost of a model by component."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from crema_core.cli.inputs import assignments, model_folder, names, with_options
+
+USAGE = 2
+
+HELP = """\
+Show the parts of a model: frozen and trainable parameters, memory, arithmetic per answer.
+
+Either of a saved model, or of one that would be built from --modalities on --backbone.
+
+Example:
+  crema describe runs/second
+  crema describe --modalities video,audio --backbone Salesforce/blip2-flan-t5-xl --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a saved model, or what to build."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="saved model, or run directory of crema fit")
+    parser.add_argument("--modalities", type=names, metavar="A,B", help="senses of a model to build")
+    parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
+    parser.add_argument("--fusion", default="self_gated", metavar="NAME", help="fusion strategy of a model to build")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="option of a sense; may be repeated"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load or build, count, print."""
+    if (arguments.model is None) == (not arguments.modalities):
+        print(
+            "crema describe: name a saved model, or what to build with --modalities, not both and not neither. "
+            "Try: crema describe --help",
+            file=sys.stderr,
+        )
+        return USAGE
+    if arguments.model is not None:
+        from crema_core.io.bundle import load
+
+        model = load(model_folder(arguments.model), backbone=arguments.backbone)
+    else:
+        from crema_core.model.backbone import TINY
+        from crema_core.model.build import build
+
+        requests = with_options(arguments.modalities, assignments(arguments.set))
+        model = build(requests, backbone=arguments.backbone or TINY, fusion=arguments.fusion)
+    from crema_core.report.describe import describe_model
+
+    description = describe_model(model)
+    print(json.dumps(description.to_dict(), indent=2) if arguments.json else description)
+    return 0

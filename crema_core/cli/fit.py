@@ -1,0 +1,58 @@
+"""`crema fit`: train a model's adapters on a data file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from crema_core.cli.fit_config import complete, read_config
+from crema_core.cli.inputs import assignments, names, with_options
+from crema_core.cli.training import add_common, train
+from crema_core.train.settings import PRESETS, TrainSettings, train_settings
+
+HELP = f"""\
+Train the adapters of a model on a data file; the backbone stays as it is.
+
+The data file is JSONL, one question per line:
+  {{"id": "1", "question": "What barks?", "answer": "a dog", "video": "clips/1.mp4", "audio": "clips/1.wav"}}
+A YAML file may say the same as the options, with the keys data, valid, out, modalities, backbone, fusion, preset,
+settings and so on. Options replace what the file says.
+
+Settings for --set: {", ".join(TrainSettings.model_fields)};
+SENSE.OPTION=VALUE sets an option of a sense (crema plugins show SENSE), SENSE.mmqa.SIZE=VALUE a size of its adapter.
+
+Example:
+  crema fit train.jsonl --valid valid.jsonl --modalities video,audio --preset tiny --set epochs=5
+  crema fit config.yaml --out runs/second"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the source and the options that replace single fields of the configuration."""
+    parser.add_argument("source", metavar="CONFIG.yaml|DATA.jsonl", help="a configuration, or the training data")
+    parser.add_argument("--modalities", type=names, metavar="A,B", help="senses in order; default: those in the data")
+    parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
+    parser.add_argument("--valid", metavar="DATA.jsonl", help="validation data; with it the best weights are kept")
+    parser.add_argument("--out", metavar="RUN", help="the run directory; default: a new one below runs/")
+    parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
+    parser.add_argument("--major", metavar="SENSE", help="sense on whose frames the others are fused")
+    parser.add_argument("--preset", metavar="NAME", help=f"training settings by name: {', '.join(PRESETS)}")
+    add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything that needs no torch, then train."""
+    given = assignments(arguments.set)
+    settings = {key: value for key, value in given.items() if "." not in key}
+    changes = {
+        key: getattr(arguments, key)
+        for key in ("modalities", "backbone", "valid", "out", "fusion", "major", "preset")
+    }
+    config = read_config(arguments.source, changes, settings)
+    train_settings(config.preset, config.settings)
+    config = complete(config)
+    requests = with_options(config.modalities or (), {key: value for key, value in given.items() if "." in key})
+    config = config.model_copy(update={"modalities": tuple(requests)})
+    from crema_core.train.run import new_run_folder
+
+    folder = Path(config.out) if config.out else new_run_folder()
+    return train(config, folder, resume=False, settings=config.settings, as_json=arguments.json)

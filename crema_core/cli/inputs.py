@@ -1,0 +1,97 @@
+"""What several verbs read from the command line: lists of names, `key=value` settings, places of saved models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crema_core.errors import OptionsError, did_you_mean
+from crema_core.plugins.spec import MMQASpec
+
+MANIFEST = "crema.json"
+
+
+def names(text: str) -> list[str]:
+    """Split `a,b` into names; used as the type of an option.
+
+    >>> names("video, audio")
+    ['video', 'audio']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def assignments(items: Iterable[str]) -> dict[str, Any]:
+    """Read `key=value` items; values are written as in YAML.
+
+    Raises:
+        OptionsError: for an item without `=` or with a value that is not YAML.
+
+    >>> assignments(["epochs=3", "clip_norm=null", "modalities=[a, b]"])
+    {'epochs': 3, 'clip_norm': None, 'modalities': ['a', 'b']}
+    """
+    found = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign or not key.strip():
+            raise OptionsError(f"'{item}' sets nothing. Accepted: key=value. Write --set epochs=3, for example.")
+        try:
+            found[key.strip()] = yaml_value(value)
+        except yaml.YAMLError as error:
+            raise OptionsError(
+                f"The value of '{item}' cannot be read. Values are written as in YAML: 3, 0.001, true, null, [a, b]. "
+                "Put the item in quotes if it has brackets or spaces."
+            ) from error
+    return found
+
+
+def yaml_value(text: str) -> Any:
+    """Read one YAML value; `2e-3` is a number here, which YAML 1.1 takes for a text."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def with_options(modalities: Sequence[Any], values: Mapping[str, Any]) -> list[Any]:
+    """Put `sense.option` and `sense.mmqa.size` values into the requests of `build`.
+
+    Args:
+        modalities: names, or mappings with a name and options.
+        values: keys with a dot.
+
+    Raises:
+        OptionsError: for a key whose first part is no sense of the list.
+    """
+    requests = [dict(item) if isinstance(item, Mapping) else {"name": item} for item in modalities]
+    by_name = {str(request["name"]).rpartition(":")[2]: request for request in requests}
+    for key, value in values.items():
+        name, _, option = key.partition(".")
+        if name not in by_name:
+            raise OptionsError(
+                f"'{key}' is an option of '{name}', which is not among the senses: {', '.join(by_name)}."
+                f"{did_you_mean(name, by_name)} Add the sense, or leave the option out."
+            )
+        group, _, size = option.partition(".")
+        if group == "mmqa" and size:
+            if size not in MMQASpec.model_fields:
+                raise OptionsError(
+                    f"'{key}': unknown adapter size '{size}'. Accepted: {', '.join(MMQASpec.model_fields)}."
+                    f"{did_you_mean(size, MMQASpec.model_fields)}"
+                )
+            by_name[name].setdefault("mmqa", {})[size] = value
+        else:
+            by_name[name][option] = value
+    return [request["name"] if len(request) == 1 else request for request in requests]
+
+
+def model_folder(place: str) -> Path:
+    """Return the folder of a saved model; a run directory means the model inside it."""
+    folder = Path(place)
+    inside = folder / "model"
+    return inside if not (folder / MANIFEST).is_file() and (inside / MANIFEST).is_file() else folder

@@ -1,0 +1,40 @@
+"""`crema resume`: go on with a run of `crema fit` from its last checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from crema_core.cli.fit_config import FitConfig
+from crema_core.cli.inputs import assignments
+from crema_core.cli.training import CONFIG, add_common, train
+from crema_core.errors import CheckpointError
+from crema_core.train.settings import RESUMABLE
+
+HELP = f"""\
+Go on with an interrupted run; the result is that of a run without interruption.
+
+Data and settings are those of the run. With --set only settings that change no number may differ:
+{", ".join(sorted(RESUMABLE))}.
+
+Example:
+  crema resume runs/second"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the run directory."""
+    parser.add_argument("folder", metavar="RUN", help="directory that crema fit wrote")
+    add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read what the run was told and go on."""
+    folder = Path(arguments.folder)
+    file = folder / CONFIG
+    if not file.is_file():
+        raise CheckpointError(
+            f"'{folder}' holds no run of crema fit (there is no {CONFIG} in it). Accepted: a directory that crema fit "
+            "wrote. Check the path; a run of crema_core.fit is continued in Python with fit(..., resume=True)."
+        )
+    config = FitConfig.model_validate_json(file.read_text(encoding="utf-8"))
+    return train(config, folder, resume=True, settings=assignments(arguments.set), as_json=arguments.json)

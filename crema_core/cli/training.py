@@ -1,0 +1,93 @@
+"""What `crema fit` and `crema resume` share: build, train, save the model with card and report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crema_core.cli.fit_config import BUILD_KEYS, FitConfig
+
+if TYPE_CHECKING:
+    from crema_core.train.run import Run
+
+CONFIG, MODEL = "fit.json", "model"
+INTERRUPTED = 130
+
+
+def train(config: FitConfig, folder: Path, *, resume: bool, settings: dict[str, Any], as_json: bool) -> int:
+    """Train as configured and return the exit code.
+
+    Args:
+        config: complete configuration.
+        folder: the run directory.
+        resume: go on from its last checkpoint.
+        settings: training settings to pass on.
+        as_json: print the result as JSON.
+    """
+    from crema_core.io.atomic import write_text
+    from crema_core.model.build import build
+    from crema_core.train.api import fit
+    from crema_core.train.interrupt import TrainingInterrupted
+    from crema_core.train.run import refuse_used
+
+    if not resume:
+        refuse_used(folder)
+    assert config.modalities is not None, "complete() fills them in"
+    model = build(config.modalities, **{key: getattr(config, key) for key in BUILD_KEYS})
+    if not resume:
+        write_text(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
+    try:
+        run = fit(
+            model,
+            config.data,
+            config.valid,
+            preset=None if resume else config.preset,
+            out=folder,
+            resume=resume,
+            **settings,
+        )
+    except TrainingInterrupted:
+        print(f"crema: interrupted; everything is saved. Continue with: crema resume {folder}", file=sys.stderr)
+        return INTERRUPTED
+    _finish(model, run)
+    _tell(run, as_json=as_json)
+    return 0
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options both verbs have."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a training setting; may be repeated"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _finish(model: Any, run: Run) -> None:
+    from crema_core.report.card import write_card
+    from crema_core.report.run_report import write_run_report
+
+    model.save_pretrained(run.path / MODEL)
+    metrics = {} if run.best_score is None else {"validation accuracy": run.best_score}
+    write_card(run.path / MODEL, model, metrics=metrics)
+    write_run_report(run.path, title=f"Training run {run.path.name}")
+
+
+def _tell(run: Run, *, as_json: bool) -> None:
+    facts = {
+        "run": str(run.path),
+        "model": str(run.path / MODEL),
+        "report": str(run.path / "report.html"),
+        "best_score": run.best_score,
+        "num_steps": run.num_steps,
+        "exited": run.exited,
+    }
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    best = "" if run.best_score is None else f", best validation accuracy {run.best_score:.1%}"
+    print(f"{run.num_steps:,} updates{best}")
+    print("\n".join(run.exited.values()) or "no sense exited early")
+    print(f"model:  {facts['model']}\nreport: {facts['report']}")

@@ -1,0 +1,51 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from crema_core.data import manifest
+from crema_core.data.check import Finding, check_manifest
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "installed_names", lambda: ("radar", "sonar"))
+
+
+def write(folder: Path, lines: list[dict[str, object]]) -> Path:
+    (folder / "a.bin").write_text("x")
+    path = folder / "train.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_fine_file_has_counts_and_no_findings(tmp_path: Path) -> None:
+    lines: list[dict[str, object]] = [
+        {"id": i, "question": "?", "answer": "x", "type": "t" if i else "u", "radar": "a.bin"} for i in range(3)
+    ]
+    report = check_manifest(write(tmp_path, lines))
+    assert (report.num_samples, report.senses, report.types, report.findings) == (3, {"radar": 3}, {"u": 1, "t": 2}, ())
+
+
+def test_everything_wrong_is_found(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        [
+            {"id": "a", "question": "?", "answer": "x", "radar": "a.bin"},
+            {"id": "a", "question": " ", "answer": "x", "radar": "b.bin"},
+            {"id": "b", "question": "?", "answer": "", "radar": "a.bin"},
+            {"id": "c", "question": "?", "answer": ""},
+            {"id": "d", "question": "?", "answer": "x", "rader": "a.bin"},
+            {"id": "e", "question": "?", "answer": "x", "sonar": "a.bin", "radar": "a.bin"},
+        ],
+    )
+    report = check_manifest(path, modalities=["radar"])
+    assert report.unused == ("sonar",)
+    assert report.findings == (
+        Finding("line", "Line 5 cannot be used: unknown key 'rader'. Did you mean 'radar'?", (5,)),
+        Finding("missing", "1 of 5 samples has a missing file, first: b.bin (line 2 of train.jsonl).", (2,)),
+        Finding("duplicate", "The id 'a' is used on lines 1, 2.", (1, 2)),
+        Finding("empty", "1 sample has an empty question, first: line 2.", (2,)),
+        Finding("empty", "2 samples have an empty answer, first: line 3.", (3, 4)),
+        Finding("senseless", "1 sample has no source at all, first: line 4.", (4,)),
+    )

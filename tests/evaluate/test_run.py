@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crema_core.errors import ManifestError, OptionsError, UnknownModalityError
+from crema_core.evaluate.run import evaluate
+from crema_core.train.cache import FeatureCache
+from tests.train.conftest import MakeModel
+from tests.train.file_senses import ANSWERS, write_data, write_records
+
+
+def test_a_result_counts_types_tokens_and_questions(new_model: MakeModel, tmp_path: Path) -> None:
+    result = evaluate(new_model(), write_data(tmp_path / "data", 5), batch_size=2)
+    assert result.counts == {"color": 2, "side": 3}
+    assert (result.num_samples, result.senses, result.shuffled) == (5, ("main", "other", "wave", "points"), None)
+    assert 0 <= result.accuracy <= 1
+    assert result.tokens_per_answer > 10
+
+
+def test_predictions_are_written_as_they_come(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    monkeypatch.setattr(model, "generate", lambda tokens, questions, **_: ["Red."] * len(questions))
+    out = tmp_path / "out" / "predictions.jsonl"
+    records = write_records(tmp_path / "data", 5)
+    result = evaluate(model, records, batch_size=2, out=out)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"s{index}" for index in range(5)]
+    assert [line["correct"] for line in lines] == [record.answer == "red" for record in records]
+    assert result.accuracy == sum(line["correct"] for line in lines) / 5
+    assert lines[2]["senses"] == ["main", "wave", "points"]
+    assert result.tokens_per_answer == sum(line["num_tokens"] for line in lines) / 5
+
+
+def test_choices_are_scored_and_open_questions_are_generated(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    records = [
+        replace(record, choices=ANSWERS) if index % 2 else record
+        for index, record in enumerate(write_records(tmp_path / "data", 4))
+    ]
+    seen: list[int] = []
+
+    def score(tokens, questions, choices):  # type: ignore[no-untyped-def]
+        seen.append(len(questions))
+        return [[float(text == "blue") for text in own] for own in choices]
+
+    monkeypatch.setattr(model, "score_choices", score)
+    monkeypatch.setattr(model, "generate", lambda tokens, questions, **_: ["none"] * len(questions))
+    result = evaluate(model, records)
+    assert seen == [2]
+    assert result.by_type["color"] == sum(record.answer == "blue" for record in records[1::2]) / 2
+    assert result.by_type["side"] == 0.0
+
+
+def test_subsets_of_senses_need_no_encoder_once_the_cache_is_filled(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    records = write_records(tmp_path / "data", 4)
+    cache = FeatureCache(model)
+    subsets = [(), ("main",), ("main", "wave"), model.names]
+    plain = [evaluate(model, records, modalities=subset) for subset in subsets]
+    evaluate(model, records, cache=cache)
+
+    def refuse(batches):  # type: ignore[no-untyped-def]
+        assert not batches
+        return {}
+
+    monkeypatch.setattr(model, "encode", refuse)
+    kept = [evaluate(model, records, modalities=subset, cache=cache) for subset in subsets]
+    assert [replace(result, duration_s=0.0) for result in plain] == [replace(result, duration_s=0.0) for result in kept]
+    assert [result.senses for result in kept] == subsets
+    tokens = [result.tokens_per_answer for result in kept]
+    assert tokens[0] < tokens[1] < tokens[2]
+    evaluate(model, records, shuffle="wave", cache=cache)  # exchanged sources are the same files
+
+
+def test_shuffling_changes_the_sources_and_is_told(new_model: MakeModel, tmp_path: Path) -> None:
+    result = evaluate(new_model(), write_records(tmp_path / "data", 4), modalities=["main"], shuffle="main")
+    assert (result.senses, result.shuffled) == (("main",), "main")
+
+
+def test_the_models_mode_is_left_as_it_was(new_model: MakeModel, tmp_path: Path) -> None:
+    model = new_model()
+    model.train()
+    evaluate(model, write_records(tmp_path / "data", 2))
+    assert model.training
+
+
+def test_unknown_senses_are_refused(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModalityError, match="Did you mean 'wave'"):
+        evaluate(new_model(), write_records(tmp_path / "data", 2), modalities=["wav"])
+
+
+def test_shuffling_an_absent_sense_is_refused(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError) as error:
+        evaluate(new_model(), write_records(tmp_path / "data", 2), modalities=["main"], shuffle="wave")
+    assert str(error.value) == (
+        "shuffle='wave' takes no part in this evaluation. Taking part: main. Name one of these, or add it to "
+        "modalities."
+    )
+
+
+def test_another_models_cache_is_refused(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError) as error:
+        evaluate(new_model(), write_records(tmp_path / "data", 2), cache=FeatureCache(new_model()))
+    assert str(error.value) == (
+        "The feature cache belongs to another model. Features come from a model's own encoders. Make one with "
+        "FeatureCache(model)."
+    )
+
+
+def test_nothing_to_evaluate_is_refused(new_model: MakeModel) -> None:
+    with pytest.raises(ManifestError) as error:
+        evaluate(new_model(), [])
+    assert str(error.value) == "There is nothing to evaluate: the data have no samples. Give at least one."
