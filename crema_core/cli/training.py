@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crema_core.cli.fit_config import BUILD_KEYS, FitConfig
+from crema_core.errors import TrainingError
 
 if TYPE_CHECKING:
     from crema_core.train.run import Run
@@ -34,6 +35,11 @@ def train(config: FitConfig, folder: Path, *, resume: bool, settings: dict[str, 
     from crema_core.train.run import refuse_used
 
     if not resume:
+        if (folder / CONFIG).exists():
+            raise TrainingError(
+                f"'{folder}' already holds a run. A new run needs a folder of its own. Continue that run with "
+                f"crema resume {folder}, or give another --out."
+            )
         refuse_used(folder)
     assert config.modalities is not None, "complete() fills them in"
     model = build(config.modalities, **{key: getattr(config, key) for key in BUILD_KEYS})

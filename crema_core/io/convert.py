@@ -8,6 +8,7 @@ the LAVIS layout.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,7 @@ from crema_core.io.state import copy_state, read_tensors
 from crema_core.model.crema import CremaModel
 
 FUSION = "fusion.0"
-_FROZEN_STARTS = (
-    "visual_encoder.",
-    "ln_vision.",
-    "Qformer.",
-    "t5_model.",
-    "opt_model.",
-    "audio_encoder.",
-    "query_tokens.",
-)
+_FROZEN_KEY = re.compile(r"^(\w+_encoder|ln_vision|Qformer|t5_model|opt_model|query_tokens)\.(?!.*\.w_[ab]_)")
 
 
 def read_released(path: str | Path) -> dict[str, Tensor]:
@@ -134,7 +127,8 @@ def backbone_from_lavis(
     frozen = {
         key: value
         for key, value in state.items()
-        if not any(own.owns(key) for own in keys) and not key.startswith(("audio_encoder.", f"{FUSION}."))
+        if not any(own.owns(key) for own in keys)
+        and not re.match(rf"^(?!visual_)\w+_encoder\.|^{re.escape(FUSION)}\.", key)
     }
     renamed, unknown = blip2_keys(frozen)
     if "language_model.shared.weight" in renamed:  # T5: both stacks read the shared embedding, stored once there
@@ -183,6 +177,4 @@ def _fusion_blocks(model: CremaModel, state: Mapping[str, Tensor]) -> tuple[dict
 
 def _left_aside(key: str, tables: Any) -> bool:
     # Of a sense the model has: dead parameters and, for points, a LayerNorm the released code never applies.
-    return (key.startswith(_FROZEN_STARTS) and ".w_a_" not in key and ".w_b_" not in key) or any(
-        keys.owns(key) for keys in tables
-    )
+    return bool(_FROZEN_KEY.match(key)) or any(keys.owns(key) for keys in tables)

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from crema_core.errors import OptionsError, did_you_mean
 
@@ -35,6 +35,9 @@ RESERVED_NAMES = frozenset(
     "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty "
     "train training type update values xpu zero_grad".split()
 ) | frozenset(("text", "base", "default", "question", "answer", "choices", "id", "start", "end"))
+
+OPTION_KEYS_OF_CORE = frozenset(("name", "mmqa", "prefix"))
+"""Keys of a modality's mapping in `build` that mean something to core, so no plugin option may be called so."""
 
 
 class ModalityOptions(BaseModel):
@@ -125,10 +128,30 @@ class ModalitySpec(BaseModel):
     )
     docs_url: str = Field(default="", description="where users read more")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_newer_minor(cls, values: Any) -> Any:
+        # A plugin written for a newer minor version may declare fields this core does not know; they are left aside
+        # (the registry warns). Unknown fields of our own version are mistakes and are refused.
+        if isinstance(values, dict) and _is_newer_minor(str(values.get("api_version", API_VERSION))):
+            return {key: value for key, value in values.items() if key in cls.model_fields}
+        return values
+
+    @field_validator("options")
+    @classmethod
+    def _legal_options(cls, options: type[ModalityOptions]) -> type[ModalityOptions]:
+        taken = sorted(OPTION_KEYS_OF_CORE & options.model_fields.keys())
+        if taken:
+            raise ValueError(
+                f"the options {taken} have names that `build` uses itself ({', '.join(sorted(OPTION_KEYS_OF_CORE))}). "
+                "Rename them."
+            )
+        return options
+
     @field_validator("name")
     @classmethod
     def _legal_name(cls, name: str) -> str:
-        if not NAME_PATTERN.match(name):
+        if not NAME_PATTERN.fullmatch(name):
             raise ValueError(
                 f"{name!r} is not a legal modality name. Names match {NAME_PATTERN.pattern}, for example 'radar'."
             )
@@ -139,7 +162,7 @@ class ModalitySpec(BaseModel):
     @field_validator("factory")
     @classmethod
     def _legal_factory(cls, factory: str) -> str:
-        if not FACTORY_PATTERN.match(factory):
+        if not FACTORY_PATTERN.fullmatch(factory):
             raise ValueError(
                 f"{factory!r} does not name a class. Write 'package.module:Class', for example "
                 "'crema_radar.modality:RadarModality'."
@@ -171,6 +194,12 @@ class ModalitySpec(BaseModel):
         fields["options"] = self.options.model_json_schema()
         fields["test_options"] = [json.loads(options.model_dump_json()) for options in self.test_options]
         return fields
+
+
+def _is_newer_minor(version: str) -> bool:
+    major, _, minor = version.partition(".")
+    own_major, _, own_minor = API_VERSION.partition(".")
+    return major == own_major and minor.isdigit() and int(minor) > int(own_minor)
 
 
 def parse_settings(model: type[Settings], values: dict[str, Any], *, title: str) -> Settings:

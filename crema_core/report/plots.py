@@ -111,7 +111,7 @@ def _number(value: Value) -> float:
 
 
 def _png(figure: Figure, axes: Axes | None = None) -> bytes:
-    if axes is not None:
+    if axes is not None and axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, ncols=2, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

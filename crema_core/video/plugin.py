@@ -23,6 +23,7 @@ class VideoOptions(ModalityOptions):
 
 SPEC = ModalitySpec(
     name="video",
+    released_name="rgb",
     summary="RGB frames through the backbone's frozen vision encoder.",
     factory="crema_core.video.modality:VideoModality",
     options=VideoOptions,

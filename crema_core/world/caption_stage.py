@@ -1,9 +1,12 @@
 """Stage 3: the Q-Former of crema-tiny learns to tell the frozen language model what the frozen ViT sees.
 
-As in BLIP-2's second stage only the Q-Former, its queries and the projection learn, from captions and questions about
-pictures. The prompt's layout is the one it will be used in; what supporting senses say stands behind as soft facts.
+As in BLIP-2 only the Q-Former, its queries and the projection learn, in two steps. First the soft tokens are pulled to
+the words of the picture (three queries, one per thing; the language model is not even run). Then they learn from the
+language model's own loss on captions and questions, in the layout of the prompts that the core will build; what
+supporting senses say stands behind the frames as soft facts.
 
-Shape letters: B samples, T frames, L prompt positions, P tokens of a picture (65), Q queries (8), D width, N pictures.
+Shape letters: B samples, T frames, L prompt positions, P tokens of a picture (65), Q queries (8), S things (3),
+D width, N pictures.
 """
 
 from __future__ import annotations
@@ -28,61 +31,92 @@ from crema_core.world.text import (
     draw_told_question,
     end_prompt,
     tell_facts,
+    token_ids,
 )
 from crema_core.world.vision_stage import normalize, patch_features
 
 PEAK_RATE = 1e-3
+_QUIET = 0.1
+"""Weight of keeping the queries that name no thing near zero."""
 
 
 def train_captions(
     model: Blip2ForConditionalGeneration,
     pictures: Pictures,
     *,
+    num_align_steps: int,
     num_steps: int,
     batch_size: int,
     seed: int,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train Q-Former, queries and projection in place; `report` receives a status line every 250 steps."""
+    """Train Q-Former, queries and projection in place.
+
+    Args:
+        model: the backbone; ViT and language model stay as they are.
+        pictures: abstract ones are left out.
+        num_align_steps: steps of pulling soft tokens to words.
+        num_steps: steps on the language model's loss.
+        batch_size: pictures per step.
+        seed: seed of data and noise.
+        report: receives a status line every 250 steps.
+    """
     generator, noise = random.Random(seed), torch.Generator().manual_seed(seed)
     captioned = [row for row, things in enumerate(pictures.things) if things]
-    features_NPD = encode_pictures(model, pictures.images)
+    things = [pictures.things[row] for row in captioned]
+    features_NPD = encode_pictures(model, pictures.images[captioned])
+    embedding = model.language_model.get_input_embeddings()
     learning = [model.query_tokens, *model.qformer.parameters(), *model.language_projection.parameters()]
     for weight in [*model.vision_model.parameters(), *model.language_model.parameters()]:
         weight.requires_grad_(False)
+    words_NSD = torch.stack([embedding(torch.tensor(_word_ids(labels))).sum(1) for labels in things])
     optimizer = torch.optim.AdamW(learning, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, num_steps))
+    total = num_align_steps + num_steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, total))
     model.train()
     hits: list[bool] = []
-    for step in range(1, num_steps + 1):
-        early = step < 0.6 * num_steps  # short prompts first, as in the language stage
-        num_frames = 1 if early else generator.choice((1, 1, 2, 2, 4))
-        brief, dense = generator.random() < (0.6 if early else 0.1), step % 2 == 0
-        rows = generator.sample(captioned, min(batch_size, len(captioned)))
-        prompts, answers = [], []
-        for row in rows:
-            prompt, answer = draw_picture_prompt(
-                pictures.things[row], generator, dense=dense, num_frames=num_frames, brief=brief
-            )
-            prompts.append(prompt)
-            answers.append(answer)
+    for step in range(1, total + 1):
+        rows = generator.sample(range(len(things)), min(batch_size, len(things)))
         tokens_BQD = query_pictures(model, features_NPD[rows].float())
-        prompt_BLD, mask_BL = embed_prompts(model.language_model.get_input_embeddings(), prompts, noise)
-        prompt_BLD = place_frames(prompt_BLD, tokens_BQD, num_frames=num_frames)
-        labels_BA = answer_labels(answers)
-        out = model.language_model(inputs_embeds=prompt_BLD, attention_mask=mask_BL, labels=labels_BA)
+        if step <= num_align_steps:
+            loss = alignment_loss(tokens_BQD, words_NSD[rows])
+        else:
+            early = step < num_align_steps + 0.5 * num_steps  # short prompts first, as in the language stage
+            num_frames, dense = 1 if early else generator.choice((1, 1, 2, 2, 4)), step % 2 == 0
+            brief = generator.random() < (0.6 if early else 0.1)
+            drawn = [
+                draw_picture_prompt(things[row], generator, dense=dense, num_frames=num_frames, brief=brief)
+                for row in rows
+            ]
+            prompt_BLD, mask_BL = embed_prompts(embedding, [prompt for prompt, _ in drawn], noise)
+            prompt_BLD = place_frames(prompt_BLD, tokens_BQD, num_frames=num_frames)
+            labels_BA = answer_labels([answer for _, answer in drawn])
+            out = model.language_model(inputs_embeds=prompt_BLD, attention_mask=mask_BL, labels=labels_BA)
+            loss = out.loss
+            if not dense:
+                hits += (out.logits[:, 0].argmax(-1) == labels_BA[:, 0]).tolist()
         optimizer.zero_grad()
-        out.loss.backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         schedule.step()
-        if not dense:
-            hits += (out.logits[:, 0].argmax(-1) == labels_BA[:, 0]).tolist()
-        if step % 250 == 0 or step == num_steps:
-            report(f"captions {step}/{num_steps}  loss {out.loss.item():.3f}  accuracy {np.mean(hits[-4000:]):.3f}")
+        if step % 250 == 0 or step == total:
+            accuracy = f"  accuracy {np.mean(hits):.3f}" if hits else ""
+            report(f"captions {step}/{total}  loss {loss.item():.3f}{accuracy}")
             hits.clear()
     for weight in model.parameters():
         weight.requires_grad_(True)
+
+
+def alignment_loss(tokens_BQD: Tensor, words_BSD: Tensor) -> Tensor:
+    """Return how far the first S soft tokens are from the summed words of the things, in units of the words' spread."""
+    named, quiet = tokens_BQD[:, : words_BSD.shape[1]], tokens_BQD[:, words_BSD.shape[1] :]
+    return ((named - words_BSD).square().mean() + _QUIET * quiet.square().mean()) / words_BSD.var() * 3
+
+
+def _word_ids(things: Sequence[Label]) -> list[list[int]]:
+    """Return for every thing the ids of its slot, colour and shape."""
+    return [[token_ids(word)[0] for word in thing] for thing in things]
 
 
 @torch.no_grad()

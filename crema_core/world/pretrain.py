@@ -27,10 +27,11 @@ from crema_core.world.vision_stage import train_vision
 class Schedule:
     """How long each stage is trained, in steps, and on how many pictures."""
 
-    language_steps: int = 9000
-    vision_steps: int = 2500
-    caption_steps: int = 6000
-    num_pictures: int = 20_000
+    language_steps: int = 5000
+    vision_steps: int = 1600
+    align_steps: int = 1500
+    caption_steps: int = 1500
+    num_pictures: int = 12_000
     batch_size: int = 64
 
 
@@ -60,7 +61,15 @@ def pretrain(out: Path, *, seed: int = 0, schedule: Schedule | None = None) -> N
     train_vision(
         model.vision_model, pictures, num_steps=schedule.vision_steps, batch_size=size, seed=seed, report=_report
     )
-    train_captions(model, pictures, num_steps=schedule.caption_steps, batch_size=size, seed=seed, report=_report)
+    train_captions(
+        model,
+        pictures,
+        num_align_steps=schedule.align_steps,
+        num_steps=schedule.caption_steps,
+        batch_size=size,
+        seed=seed,
+        report=_report,
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:

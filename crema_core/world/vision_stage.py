@@ -1,7 +1,7 @@
 """Stage 2: the ViT of crema-tiny learns to see, as the image encoder of BLIP-2 has learnt before it is frozen.
 
 Dense supervision of every patch: rebuild it coarsely (so its token keeps colour, brightness and texture of anything),
-and name the colour and the shape of the thing that covers it. The heads are thrown away afterwards.
+say where it is, and name the colour and the shape of the thing that covers it. The heads are thrown away afterwards.
 
 Shape letters: B pictures, P patches (64), D width, C colour or shape labels, H, W rows and columns.
 """
@@ -23,6 +23,8 @@ from crema_core.world.render import ByteArray
 
 PEAK_RATE = 1e-3
 _COARSE = 4  # side in cells of a rebuilt patch
+_SIDE = 8  # patches in a row of the picture
+_ROWS, _COLUMNS = torch.arange(_SIDE**2) // _SIDE, torch.arange(_SIDE**2) % _SIDE  # of every patch
 
 
 def train_vision(
@@ -42,6 +44,8 @@ def train_vision(
             "pixels": nn.Linear(width, 3 * _COARSE**2),
             "color": nn.Linear(width, len(COLOR_LABELS)),
             "shape": nn.Linear(width, len(SHAPE_LABELS)),
+            "row": nn.Linear(width, _SIDE),
+            "column": nn.Linear(width, _SIDE),
         }
     )
     weights = [*model.parameters(), *heads.parameters()]
@@ -57,7 +61,11 @@ def train_vision(
         colors, shapes = torch.from_numpy(pictures.colors[rows]), torch.from_numpy(pictures.shapes[rows])
         color_BCP = heads["color"](tokens_BPD).transpose(1, 2)
         shape_BCP = heads["shape"](tokens_BPD).transpose(1, 2)
-        loss = 2 * coarse + cross_entropy(color_BCP, colors) + cross_entropy(shape_BCP, shapes)
+        place = sum(
+            cross_entropy(heads[name](tokens_BPD).transpose(1, 2), places.expand(batch_size, -1))
+            for name, places in (("row", _ROWS), ("column", _COLUMNS))
+        )
+        loss = 2 * coarse + cross_entropy(color_BCP, colors) + cross_entropy(shape_BCP, shapes) + place
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)

@@ -1,5 +1,6 @@
 """Fixtures of the command line's tests."""
 
 from tests.support.dummies import dummies, install
+from tests.support.world import clips, tiny_folder, trained
 
-__all__ = ["dummies", "install"]
+__all__ = ["clips", "dummies", "install", "tiny_folder", "trained"]

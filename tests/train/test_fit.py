@@ -87,6 +87,25 @@ def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(
     assert same(whole, continued)
 
 
+def test_a_run_that_dies_goes_on_from_its_last_checkpoint(new_model: MakeModel, tmp_path: Path) -> None:
+    class DiedError(BaseException):
+        """Like a killed process: nothing is saved on the way out."""
+
+    def crema_step_finished(step: int) -> None:
+        if step == 5:
+            raise DiedError
+
+    whole, continued = new_model(dropout=0.1), new_model(dropout=0.1)
+    expected = train(whole, tmp_path, "whole", checkpoint_every=2)
+    hooks = hooks_of(crema_step_finished=crema_step_finished)
+    with pytest.raises(DiedError):
+        train(new_model(dropout=0.1), tmp_path, "died", checkpoint_every=2, hooks=hooks)
+    assert (tmp_path / "died" / "last").read_text() == "epoch-001-step-000004\n"
+    run = train(continued, tmp_path, "died", resume=True, checkpoint_every=2)
+    assert numbers(run) == numbers(expected)
+    assert same(whole, continued)
+
+
 def test_ctrl_c_is_a_keyboard_interrupt_that_says_how_to_go_on(new_model: MakeModel, tmp_path: Path) -> None:
     stream = io.StringIO()
     with pytest.raises(KeyboardInterrupt) as error:

@@ -32,6 +32,7 @@ class PointCloudOptions(ModalityOptions):
 
 SPEC = ModalitySpec(
     name="pointcloud",
+    released_name="pc",
     summary="Coloured points or precomputed 3D features, in the viewer's frame.",
     factory="crema_3d.modality:PointCloudModality",
     options=PointCloudOptions,

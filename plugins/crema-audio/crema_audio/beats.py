@@ -198,8 +198,8 @@ def load_beats(path: str | Path) -> Beats:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AssetError(
-            f"'{path}' is not a readable BEATs checkpoint: {reason}. Accepted: the released torch file with the entries "
-            "'cfg' and 'model'. Download it again and pass its path."
+            f"'{path}' is not a readable BEATs checkpoint: {reason}. Accepted: the released torch file with the "
+            "entries 'cfg' and 'model'. Download it again and pass its path."
         ) from error
     return beats_from_state(config, state)
 

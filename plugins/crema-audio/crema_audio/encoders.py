@@ -6,12 +6,16 @@ A new one is a class and a line in `ENCODERS`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from crema_audio.plugin import BAND_DIM, PATCH, PATCH_DIM, TIME_DIM
+from crema_audio.beats import Beats, BeatsConfig, load_beats
+from crema_audio.fbank import FRAMES_PER_S
+from crema_audio.plugin import BAND_DIM, PATCH, PATCH_DIM, TIME_DIM, AudioOptions
+from crema_core.errors import AssetError
 
 
 class AudioEncoder(Protocol):
@@ -69,4 +73,61 @@ def sinusoids(positions: Tensor, width: int, *, shortest: float) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-ENCODERS: dict[str, type[PatchEncoder]] = {"patches": PatchEncoder}
+class BeatsEncoder(nn.Module):
+    """The paper's encoder; every window is padded with zeros to its full length, as BEATs was trained.
+
+    Args:
+        options: of the sense; `weights` names the released checkpoint.
+    """
+
+    def __init__(self, options: AudioOptions) -> None:
+        super().__init__()
+        self.window_frames = window_frames(options.window_s)
+        self.weights = options.weights
+        self.model: Beats | None = None
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the checkpoint's tokens; 768, the released one's, before it is loaded."""
+        config = self.model.config if self.model is not None else BeatsConfig()
+        return config.encoder_embed_dim
+
+    def load(self) -> None:
+        """Load the weights.
+
+        Raises:
+            AssetError: when no file is named or it cannot be used.
+        """
+        if self.weights is None:
+            raise AssetError(
+                "encoder='beats' was chosen without weights. It needs the released checkpoint, for example "
+                "BEATs_iter3_plus_AS2M.pt. Download it and pass {'name': 'audio', 'encoder': 'beats', "
+                "'weights': 'path/to/BEATs_iter3_plus_AS2M.pt'}."
+            )
+        self.model = load_beats(self.weights)
+
+    def forward(self, fbank_BTFM: Tensor, num_frames_BT: Tensor, starts_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AudioEncoder`; all tokens of a real window count."""
+        assert self.model is not None, "load_assets loads it"
+        missing = self.window_frames - fbank_BTFM.shape[2]
+        windows = nn.functional.pad(fbank_BTFM, (0, 0, 0, max(missing, 0))).flatten(0, 1)
+        real = num_frames_BT.flatten() > 0
+        some = self.model(windows[real])
+        values = some.new_zeros(len(windows), *some.shape[1:]).index_put((real.nonzero().squeeze(1),), some)
+        values_BTND = values.unflatten(0, tuple(num_frames_BT.shape))
+        return values_BTND, (num_frames_BT > 0)[..., None].expand(values_BTND.shape[:3])
+
+
+def window_frames(window_s: float) -> int:
+    """Return the length of a full window in frames of 10 ms, a multiple of the patch.
+
+    >>> window_frames(5.12)
+    512
+    """
+    return max(round(window_s * FRAMES_PER_S) // PATCH, 1) * PATCH
+
+
+ENCODERS: dict[str, Callable[[AudioOptions], PatchEncoder | BeatsEncoder]] = {
+    "patches": lambda options: PatchEncoder(),
+    "beats": BeatsEncoder,
+}

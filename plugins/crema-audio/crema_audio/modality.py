@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from crema_audio.encoders import ENCODERS
+from crema_audio.encoders import ENCODERS, BeatsEncoder, window_frames
 from crema_audio.fbank import FRAMES_PER_S, SAMPLE_RATE_HZ, normalized_fbank
 from crema_audio.plugin import PATCH, SPEC, AudioOptions
 from crema_core.data.media import read_sound
@@ -22,12 +23,17 @@ class AudioModality(Modality):
 
     def __init__(self, options: AudioOptions, context: BuildContext) -> None:
         super().__init__(options, context)
-        self.encoder = ENCODERS[options.encoder]()
+        self.encoder = ENCODERS[options.encoder](options)
 
     @property
     def feature_dim(self) -> int:
         """Width of the chosen encoder's tokens."""
         return self.encoder.feature_dim
+
+    def load_assets(self, folder: Path | None) -> None:
+        """Load the weights of an encoder that has some."""
+        if isinstance(self.encoder, BeatsEncoder):
+            self.encoder.load()
 
     def prepare(self, source: object) -> Sample:
         """Read a sound and cut it into windows.
@@ -45,7 +51,7 @@ class AudioModality(Modality):
         options = self.options
         sound = read_sound(source, sample_rate_hz=SAMPLE_RATE_HZ, start_s=options.start_s, end_s=options.end_s)
         fbank = normalized_fbank(sound.samples)  # (frames, 128)
-        length = max(round(options.window_s * FRAMES_PER_S) // PATCH, 1) * PATCH
+        length = window_frames(options.window_s)
         starts = window_starts(len(fbank), length, options.num_windows, options.placement)
         kept = min(length, math.ceil(len(fbank) / PATCH) * PATCH)
         windows = [fbank[start : start + length] for start in starts]

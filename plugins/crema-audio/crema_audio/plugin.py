@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crema_core.plugins.spec import Capabilities, InputSpec, ModalityOptions, ModalitySpec
+from crema_core.plugins.spec import Asset, Capabilities, InputSpec, ModalityOptions, ModalitySpec
 
 PATCH = 16
 """Side of a patch: 16 frames (0.16 s) by 16 mel bands."""
@@ -18,9 +18,12 @@ PATCH_DIM = PATCH * PATCH + TIME_DIM + BAND_DIM
 class AudioOptions(ModalityOptions):
     """How sounds are cut and encoded."""
 
-    encoder: Literal["patches"] = Field(
-        default="patches", description="patches: spectrogram patches as they are, no parameters, no weights"
+    encoder: Literal["patches", "beats"] = Field(
+        default="patches",
+        description="patches: spectrogram patches as they are, no parameters, no weights; beats: the paper's frozen "
+        "encoder, loaded from `weights`",
     )
+    weights: str | None = Field(default=None, description="file of the released BEATs checkpoint; None: none")
     window_s: float = Field(
         default=5.12, ge=0.16, description="length of a window in seconds, a multiple of 0.16 s is used"
     )
@@ -50,5 +53,13 @@ SPEC = ModalitySpec(
     encoder="own",
     feature_dim=PATCH_DIM,
     prefix="Audio: ",
+    released_name="audio",
+    assets=(
+        Asset(
+            id="BEATs_iter3_plus_AS2M.pt",
+            license="MIT",
+            url="https://github.com/microsoft/unilm/tree/master/beats",
+        ),
+    ),
     capabilities=Capabilities(timestamps=True),
 )

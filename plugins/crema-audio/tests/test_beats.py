@@ -10,7 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from crema_audio.beats import Beats, BeatsConfig, beats_from_state, load_beats
+from crema_audio.modality import AudioModality
+from crema_audio.plugin import AudioOptions
 from crema_core.errors import AssetError
+from crema_core.modality import BuildContext
 
 DATA = Path(__file__).parents[3] / "tests" / "golden" / "data"
 
@@ -84,4 +87,32 @@ def test_weights_that_do_not_fit_are_all_listed(golden: tuple[BeatsConfig, dict[
         "  unknown: layer_norm.scale\n"
         "  shape: layer_norm.weight is (3,), the configuration says (16,)\n"
         "All must agree. Pass the checkpoint as it was released."
+    )
+
+
+def test_the_sense_encodes_windows_with_the_checkpoint_it_is_given(
+    golden: tuple[BeatsConfig, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    config, tensors = golden
+    torch.save({"cfg": config.model_dump(), "model": released(tensors)}, tmp_path / "BEATs.pt")
+    options = AudioOptions(encoder="beats", weights=str(tmp_path / "BEATs.pt"), window_s=0.96, placement="first")
+    sense = AudioModality(options, BuildContext())
+    sense.load_assets(None)
+    short, long = torch.randn(8_000), torch.randn(40_000)
+    batch = sense.collate([sense.prepare(short), sense.prepare(long)])
+    with torch.no_grad():
+        features = sense.encode(batch)
+        alone = sense.encode(sense.collate([sense.prepare(short)]))
+    assert features.values.shape == (2, 2, 48, 24)
+    assert features.mask[:, :, 0].tolist() == [[True, False], [True, True]]
+    torch.testing.assert_close(features.values[:1, :1], alone.values, atol=1e-5, rtol=0)
+
+
+def test_beats_without_weights_says_what_to_pass() -> None:
+    with pytest.raises(AssetError) as caught:
+        AudioModality(AudioOptions(encoder="beats"), BuildContext()).load_assets(None)
+    assert str(caught.value) == (
+        "encoder='beats' was chosen without weights. It needs the released checkpoint, for example "
+        "BEATs_iter3_plus_AS2M.pt. Download it and pass {'name': 'audio', 'encoder': 'beats', 'weights': "
+        "'path/to/BEATs_iter3_plus_AS2M.pt'}."
     )

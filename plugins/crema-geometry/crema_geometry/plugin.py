@@ -50,6 +50,7 @@ class NormalsOptions(ModalityOptions):
 
 DEPTH = ModalitySpec(
     name="depth",
+    released_name="depth",
     summary="Distance maps as colours through the backbone's frozen vision encoder.",
     factory="crema_geometry.modality:DepthModality",
     options=DepthOptions,
@@ -67,6 +68,7 @@ DEPTH = ModalitySpec(
 
 FLOW = ModalitySpec(
     name="flow",
+    released_name="flow",
     summary="Optical flow as colours through the backbone's frozen vision encoder.",
     factory="crema_geometry.modality:FlowModality",
     options=FlowOptions,
@@ -85,6 +87,7 @@ FLOW = ModalitySpec(
 
 NORMALS = ModalitySpec(
     name="normals",
+    released_name="norm",
     summary="Surface directions as colours through the backbone's frozen vision encoder.",
     factory="crema_geometry.modality:NormalsModality",
     options=NormalsOptions,

@@ -1,0 +1,161 @@
+"""`crema fit` and `crema resume`, end to end on a few clips."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import crema_core
+from crema_core.cli.fit_config import complete, read_config
+from crema_core.cli.main import main
+from crema_core.errors import OptionsError
+from crema_core.train.journal import Journal
+from tests.support.world import QUICK, SENSES
+
+
+def words(clips: Path, tiny: Path, out: Path, *more: str) -> list[str]:
+    return ["fit", str(clips), "--modalities", SENSES, "--backbone", str(tiny), "--out", str(out), *QUICK, *more]
+
+
+def test_fit_leaves_a_run_with_model_card_and_report(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names >= {"config.json", "fit.json", "metrics.jsonl", "model", "report.html"}
+    assert (trained / "model" / "README.md").is_file()
+    assert crema_core.load(trained / "model").names == ("video", "depth")
+
+
+def test_fit_from_a_configuration_file_is_the_same_run(
+    trained: Path, clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"data: {clips}\nbackbone: {tiny_folder}\nout: {tmp_path / 'run'}\nmodalities:\n"
+        "- {name: video, num_frames: 2}\n- {name: depth, num_frames: 1}\n"
+        "settings: {epochs: 9, batch_size: 27, early_exit: 1.8}\n"
+    )
+    assert main(["fit", str(file), "--json", "--set", "epochs=2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["num_steps"] == 4
+    assert found["model"] == str(tmp_path / "run" / "model")
+    ours, theirs = (
+        [line for line in (run / "metrics.jsonl").read_text().splitlines() if '"epoch"' in line.split(",")[0]]
+        for run in (tmp_path / "run", trained)
+    )
+    assert ours == theirs
+
+
+def test_an_interrupted_fit_is_saved_and_resumed_to_the_same_weights(
+    trained: Path,
+    clips: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    update = Journal.update
+    seen = []
+
+    def interrupt(self: Journal, *arguments: object, **named: object) -> None:
+        update(self, *arguments, **named)  # type: ignore[arg-type]
+        seen.append(1)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "update", interrupt)
+        assert main(words(clips, tiny_folder, out, "--set", "early_exit=1.8")) == 130
+    assert capsys.readouterr().err.endswith(
+        f"crema: interrupted; everything is saved. Continue with: crema resume {out}\n"
+    )
+    assert not (out / "model").exists()
+    assert main(["resume", str(out)]) == 0
+    for file in ("fusion.safetensors", "video/adapter.safetensors", "depth/adapter.safetensors"):
+        if (trained / "model" / file).exists():
+            assert (out / "model" / file).read_bytes() == (trained / "model" / file).read_bytes()
+
+
+def test_a_used_folder_is_refused(
+    trained: Path, clips: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(clips, tiny_folder, trained)) == 1
+    assert capsys.readouterr().err == (
+        f"crema: '{trained}' already holds a run. A new run needs a folder of its own. Continue that run with "
+        f"crema resume {trained}, or give another --out.\n"
+    )
+
+
+def test_resume_of_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resume", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"crema: '{tmp_path}' holds no run of crema fit (there is no fit.json in it). Accepted: a directory that crema "
+        "fit wrote. Check the path; a run of crema_core.fit is continued in Python with fit(..., resume=True).\n"
+    )
+
+
+def test_a_misspelt_setting_names_the_nearest_before_anything_is_loaded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", str(clips), "--out", str(tmp_path / "run"), "--set", "epoch=3"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("crema: fit: unknown option 'epoch'. Accepted: ")
+    assert error.endswith("Did you mean 'epochs'?\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_key_of_the_configuration_names_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("data: train.jsonl\nmodalites: [video]\n")
+    with pytest.raises(OptionsError) as caught:
+        read_config(str(file), {}, {})
+    assert str(caught.value) == (
+        "config.yaml: unknown option 'modalites'. Accepted: backbone, data, frozen_dropout, fusion, major, mmqa, "
+        "modalities, out, precision, preset, revision, seed, settings, template, valid. Did you mean 'modalities'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "The configuration '{file}' is not YAML (line 1). It has one 'key: value' per line. Correct it."),
+        (
+            "- a",
+            "The configuration '{file}' is list, not 'key: value' lines. At least 'data: FILE' is needed. Write it.",
+        ),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(OptionsError) as caught:
+        read_config(str(file), {}, {})
+    assert str(caught.value) == message.format(file=file)
+
+
+def test_an_absent_configuration_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError) as caught:
+        read_config(str(tmp_path / "no.yaml"), {}, {})
+    assert str(caught.value) == (
+        f"The configuration '{tmp_path / 'no.yaml'}' cannot be read: No such file or directory. It is a YAML file. "
+        "Check the path."
+    )
+
+
+def test_senses_default_to_those_of_the_data(clips: Path) -> None:
+    config = complete(read_config(str(clips), {"valid": None}, {"epochs": 2}))
+    assert config.modalities == ("video", "audio", "depth", "flow", "normals", "pointcloud", "touch", "thermal")
+    assert config.settings == {"epochs": 2}
+
+
+def test_data_without_any_sense_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"id": "1", "question": "q", "answer": "a"}\n')
+    assert main(["fit", str(data)]) == 1
+    assert capsys.readouterr().err == (
+        f"crema: '{data}' has no sample with a source of an installed sense. Training needs at least one sense. Add "
+        "paths to the lines, or install the packages of their senses.\n"
+    )

@@ -1,0 +1,107 @@
+"""`crema eval`, `answer` and `describe` on a saved model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crema_core.cli.main import main
+
+
+def test_eval_prints_accuracy_by_type(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(trained), str(clips), "--modalities", "depth"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "senses: depth"
+    assert lines[2].split() == ["questions", "number", "accuracy"]
+    assert [line.split()[:2] for line in lines[3:12]] == [
+        [kind, "6"]
+        for kind in ("behind", "color", "facing", "first_sound", "hottest", "material", "motion", "nearest", "shape")
+    ]
+    assert lines[12].split()[:2] == ["all", "54"]
+
+
+def test_eval_as_json_with_one_sense_shuffled_writes_every_answer(
+    trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    assert main(["eval", str(trained), str(clips), "--shuffle", "depth", "--json", "--out", str(out)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["shuffled"], result["senses"], result["num_samples"]) == ("depth", ["video", "depth"], 54)
+    assert len(out.read_text().splitlines()) == 54
+
+
+def test_eval_of_an_unknown_sense_is_our_error(
+    trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", str(trained), str(clips), "--modalities", "dept"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "crema: This model has no sense 'dept'. It has: video, depth. Did you mean 'depth'? Add one with "
+        "model.add_modality('dept').\n"
+    )
+
+
+def test_answer_chooses_among_choices(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    depth = str(clips.parent / "clips" / "000000.depth.png")
+    words = ["answer", str(trained), "which object is nearest?", "--depth", depth, "--choices", "left", "right"]
+    assert main(words) == 0
+    text, empty, header, *rows = capsys.readouterr().out.splitlines()
+    assert text in ("left", "right")
+    assert (empty, header.split()) == ("", ["choice", "log-probability"])
+    assert rows[0].startswith(text)
+
+
+def test_answer_as_json_names_the_senses_used(
+    trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stem = str(clips.parent / "clips" / "000000")
+    words = ["answer", str(trained / "model"), "what?", "--video", f"{stem}.mp4", "--source", f"depth={stem}.depth.png"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["used"] == ["video", "depth"]
+    assert found["scores"] == {}
+    assert isinstance(found["text"], str)
+
+
+def test_answer_without_any_file_is_our_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["answer", str(trained), "what?"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "crema: The question 'what?' comes without any source. Accepted: one or more of video, depth. Write "
+        "model.answer(question, video='file').\n"
+    )
+
+
+def test_answer_with_a_misspelt_sense_is_wrong_usage(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["answer", str(trained), "what?", "--vidio", "a.mp4"]) == 2
+    assert "unrecognized arguments: --vidio a.mp4" in capsys.readouterr().err
+
+
+def test_an_absent_model_is_our_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", str(tmp_path / "no")]) == 1
+    assert capsys.readouterr().err == (
+        f"crema: There is no folder '{tmp_path / 'no'}'. A saved model is a folder. Check the path. "
+        "Nothing was changed.\n"
+    )
+
+
+def test_describe_of_a_saved_model_and_of_one_to_build_agree(
+    trained: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["describe", str(trained), "--json"]) == 0
+    saved = json.loads(capsys.readouterr().out)
+    options = ["--set", "video.num_frames=2", "--set", "depth.num_frames=1", "--backbone", str(tiny_folder)]
+    assert main(["describe", "--modalities", "video,depth", *options, "--json"]) == 0
+    built = json.loads(capsys.readouterr().out)
+    assert built == saved
+    assert main(["describe", str(trained)]) == 0
+    assert capsys.readouterr().out.startswith("component ")
+
+
+@pytest.mark.parametrize("words", [[], ["model", "--modalities", "video"]])
+def test_describe_needs_one_of_two_things(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", *words]) == 2
+    assert capsys.readouterr().err == (
+        "crema describe: name a saved model, or what to build with --modalities, not both and not neither. "
+        "Try: crema describe --help\n"
+    )

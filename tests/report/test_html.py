@@ -1,0 +1,97 @@
+"""Pages: one file, nothing from outside, texts escaped, numbers inside."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from crema_core.errors import CheckpointError
+from crema_core.plugins.hookspecs import ReportSection
+from crema_core.report.html import cards_block, example_card, facts_block, figure_block, page, table_block
+from crema_core.report.run_report import explain_exits, run_sections, write_run_report
+from crema_core.train.metrics import read_metrics
+
+
+def external_references(html: str) -> list[str]:
+    """Return everything a browser would fetch: there must be nothing."""
+    places = re.findall(r"""(?:src|href|srcset|action|data|poster)\s*=\s*["']([^"']*)""", html)
+    places += re.findall(r"""url\(\s*["']?([^"')]*)""", html) + re.findall(r"@import[^;]*", html)
+    return [place for place in places if not place.startswith("data:")]
+
+
+def test_a_page_is_one_document_that_fits_a_phone() -> None:
+    html = page("T & t", "lead <1>", [ReportSection("First", "<p>body</p>")])
+    assert html.startswith("<!doctype html>")
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
+    assert "<h1>T &amp; t</h1>" in html
+    assert "lead &lt;1&gt;" in html
+    assert "<h2>First</h2>\n<p>body</p>" in html
+    assert "<script" not in html
+
+
+def test_texts_of_others_are_escaped() -> None:
+    bad = '<script>alert("1")</script>'
+    card = example_card(question=bad, expected=bad, given=bad, correct=False, note=bad)
+    for html in (table_block([["h"], [bad]]), facts_block({bad: bad}), figure_block(b"png", bad), cards_block([card])):
+        assert "<script" not in html
+        assert "&lt;script&gt;" in html
+
+
+def test_an_example_says_what_was_expected_only_when_the_answer_is_wrong() -> None:
+    wrong = example_card(question="q", expected="red", given="", correct=False)
+    assert "(nothing)" in wrong
+    assert "expected: red" in wrong
+    assert "expected" not in example_card(question="q", expected="red", given="red", correct=True)
+
+
+def test_a_runs_report_has_no_external_reference_and_contains_its_numbers(trained: Path) -> None:
+    path = write_run_report(trained, title="Run")
+    html = path.read_text(encoding="utf-8")
+    assert external_references(html) == []
+    assert html.count('src="data:image/png;base64,') == 2
+    for title in ("Training", "Why a sense stopped", "Settings", "Environment"):
+        assert f"<h2>{title}</h2>" in html
+    settings = json.loads((trained / "config.json").read_text())["settings"]
+    assert f"<td>batch_size</td><td>{settings['batch_size']}</td><td>16</td>" in html
+    last = [line for line in read_metrics(trained / "metrics.jsonl") if line["kind"] == "epoch"][-1]
+    assert f"its last gradient norm was {last['grad_norm/video']:.4g}" in html
+
+
+def test_sections_come_in_order(trained: Path) -> None:
+    titles = [section.title for section in run_sections(trained)]
+    assert titles == ["Training", "Why a sense stopped", "Settings", "Environment"]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no run to continue"):
+        write_run_report(tmp_path, title="Run")
+
+
+EPOCHS = [
+    {"kind": "epoch", "epoch": 0, "step": 2, "grad_norm/a": 1.0, "grad_norm/b": 1.0},
+    {"kind": "epoch", "epoch": 1, "step": 4, "grad_norm/a": 3.0, "grad_norm/b": 0.5},
+]
+EXIT = {"kind": "exit", "epoch": 1, "step": 4, "modality": "a", "value": 3.0, "mean": 1.0, "tau": 1.8}
+
+
+def test_an_exit_is_explained_with_its_numbers() -> None:
+    assert explain_exits([*EPOCHS, EXIT], {"early_exit": 1.8, "early_exit_start_epoch": 1}) == [
+        "A sense exits at the end of an epoch when its gradient norm is above 1.8 times the mean of the epochs before "
+        "(tested from epoch 1, counted from 0).",
+        "a stopped after epoch 1: its gradient norm was 3, and 1.8 times the mean of the epochs before (1) is 1.8.",
+        "b trained to the end: its last gradient norm was 0.5; exiting needed more than 1.8 times 1, that is 1.8.",
+    ]
+
+
+def test_a_run_of_one_epoch_has_nothing_to_compare() -> None:
+    _, text, _ = explain_exits(EPOCHS[:1], {"early_exit": 1.8, "early_exit_start_epoch": 1})
+    assert text == "a trained to the end: one epoch has no past to compare with."
+
+
+def test_early_exit_switched_off_is_said() -> None:
+    assert explain_exits(EPOCHS, {"early_exit": None}) == [
+        "Early exit was off: every sense trained for all 2 epochs."
+    ]
