@@ -127,7 +127,8 @@ class BuildContext:
                 "a built model's main process only. Call encode() on a modality of crema_core.build(...)."
             )
         tokens = self.vision(frames_BTCHW.flatten(0, 1))
-        return tokens.unflatten(0, tuple(frames_BTCHW.shape[:2]))
+        tokens_BTND: Tensor = tokens.unflatten(0, tuple(frames_BTCHW.shape[:2]))
+        return tokens_BTND
 
 
 class Modality(nn.Module, abc.ABC):
@@ -190,7 +191,7 @@ class Modality(nn.Module, abc.ABC):
         """Pad samples to common sizes; override only for layouts that padding cannot express."""
         return pad_samples(samples)
 
-    def load_assets(self, folder: Path | None) -> None:  # noqa: B027 - optional: most modalities have no weights
+    def load_assets(self, folder: Path | None) -> None:
         """Load pretrained weights from `folder` (None: the options' default place). Called once, after `__init__`."""
 
     def train(self, mode: bool = True) -> Modality:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import crema_core
 from crema_core.cli.tables import table
+from crema_core.evaluate.run import evaluate
 from crema_core.fusion import FUSIONS
 from crema_core.world import make_world
 
@@ -37,7 +38,7 @@ def main() -> None:
         for fusion in arguments.fusions:
             model = crema_core.build(SENSES, backbone=arguments.backbone, fusion=fusion, mmqa={"lora_rank": 8})
             crema_core.fit(model, train, preset="tiny", epochs=arguments.epochs, out=place / "runs" / fusion)
-            result, total = crema_core.evaluate(model, test), model.describe().total
+            result, total = evaluate(model, test), model.describe().total
             cells = [f"{result.accuracy:.1%}", f"{result.tokens_per_answer:.0f}", f"{total.trainable:,}"]
             rows.append([fusion, *cells, f"{total.gflops:.2f}"])
     print(table(rows))

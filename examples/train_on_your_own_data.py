@@ -14,6 +14,7 @@ from pathlib import Path
 
 import crema_core
 from crema_core.data.check import check_manifest
+from crema_core.evaluate.run import evaluate
 from crema_core.world import make_world
 
 
@@ -46,11 +47,11 @@ def main() -> None:
     model.save_pretrained(arguments.out / "model")
 
     if valid is not None:
-        everything = crema_core.evaluate(model, valid)
+        everything = evaluate(model, valid)
         print(f"all senses: {everything.accuracy:.1%}")
         for name in model.names:
             rest = [other for other in model.names if other != name]
-            without = crema_core.evaluate(model, valid, modalities=rest)
+            without = evaluate(model, valid, modalities=rest)
             print(f"without {name}: {without.accuracy:.1%}")
     print(f"model: {arguments.out / 'model'}")
 

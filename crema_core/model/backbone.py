@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, Blip2ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from crema_core.errors import CheckpointError
@@ -166,9 +170,10 @@ def load_backbone(
             f"'blip-2'). Try backbone='Salesforce/blip2-flan-t5-xl', or '{TINY}' to see everything work."
         )
     try:
-        model = Blip2ForConditionalGeneration.from_pretrained(
-            place, revision=revision or "main", dtype=dtype, config=config
-        )
+        with _progress_on_terminals_only():
+            model = Blip2ForConditionalGeneration.from_pretrained(
+                place, revision=revision or "main", dtype=dtype, config=config
+            )
     except OSError as error:
         raise CheckpointError(
             f"The weights of '{source}' cannot be read: {_first_line(error)} Accepted: a complete checkpoint in "
@@ -191,6 +196,19 @@ def tiny_backbone() -> Path:
     from crema_core.world import tiny_backbone_path
 
     return tiny_backbone_path()
+
+
+@contextmanager
+def _progress_on_terminals_only() -> Iterator[None]:
+    """Keep transformers' loading bar out of logs and pipes."""
+    hide = not sys.stderr.isatty() and logging.is_progress_bar_enabled()
+    if hide:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            logging.enable_progress_bar()
 
 
 def _image_statistics(place: str, revision: str | None) -> tuple[RGB, RGB]:

@@ -56,9 +56,7 @@ def test_parameters_after_every_step(name: str, tmp_path: Path) -> None:
     for index, parameters in enumerate(taken):
         start = f"step{index:02d}.param."
         for key in (key for key in tensors if key.startswith(start)):
-            torch.testing.assert_close(
-                parameters[key.removeprefix(start)], tensors[key], atol=1e-6, rtol=0, msg=lambda text: f"{key}: {text}"
-            )
+            torch.testing.assert_close(parameters[key.removeprefix(start)], tensors[key], atol=1e-6, rtol=0)
     for key in (key for key in tensors if key.startswith("final.")):
         torch.testing.assert_close(taken[-1][key.removeprefix("final.")], tensors[key], atol=1e-6, rtol=0)
 
