@@ -12,9 +12,12 @@ from crema_core.cli.fit_config import BUILD_KEYS, FitConfig
 from crema_core.errors import TrainingError
 
 if TYPE_CHECKING:
+    from crema_core.model.crema import CremaModel
+    from crema_core.plugins.hookspecs import ReportSection
     from crema_core.train.run import Run
 
-CONFIG, MODEL = "fit.json", "model"
+CONFIG, MODEL, EXAMPLES = "fit.json", "model", "examples.jsonl"
+NUM_EXAMPLES = 64
 INTERRUPTED = 130
 
 
@@ -58,7 +61,7 @@ def train(config: FitConfig, folder: Path, *, resume: bool, settings: dict[str, 
     except TrainingInterrupted:
         print(f"crema: interrupted; everything is saved. Continue with: crema resume {folder}", file=sys.stderr)
         return INTERRUPTED
-    _finish(model, run)
+    _finish(model, run, config)
     _tell(run, as_json=as_json)
     return 0
 
@@ -71,14 +74,28 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def _finish(model: Any, run: Run) -> None:
+def _finish(model: CremaModel, run: Run, config: FitConfig) -> None:
     from crema_core.report.card import write_card
     from crema_core.report.run_report import write_run_report
 
     model.save_pretrained(run.path / MODEL)
     metrics = {} if run.best_score is None else {"validation accuracy": run.best_score}
     write_card(run.path / MODEL, model, metrics=metrics)
-    write_run_report(run.path, title=f"Training run {run.path.name}")
+    write_run_report(run.path, title=f"Training run {run.path.name}", sections=_examples(model, run.path, config))
+
+
+def _examples(model: CremaModel, folder: Path, config: FitConfig) -> list[ReportSection]:
+    """Answer some of the validation questions with the saved weights, to be looked at."""
+    from crema_core.data.manifest import read_manifest
+    from crema_core.evaluate.run import evaluate
+    from crema_core.plugins.hookspecs import ReportSection
+    from crema_core.report.examples import examples_block, read_lines
+
+    if config.valid is None:
+        return []
+    records = read_manifest(config.valid, modalities=model.names)
+    evaluate(model, records[:: -(-len(records) // NUM_EXAMPLES)], out=folder / EXAMPLES)
+    return [ReportSection("Validation questions and answers", examples_block(read_lines(folder / EXAMPLES)))]
 
 
 def _tell(run: Run, *, as_json: bool) -> None:

@@ -110,8 +110,9 @@ def run_demo(out: Path, settings: DemoSettings | None = None, *, say: Callable[[
         BuildError: when a package of a sense is missing.
     """
     settings = settings or DemoSettings()
-    clock = _Clock(say)
     _take_over(out, settings)
+    status = StatusLine()
+    clock = _Clock(say, status)
     with clock.phase("build"):
         model = build(settings.modalities, backbone=settings.backbone, mmqa=settings.mmqa, seed=settings.seed)
     with clock.phase("world"):
@@ -120,12 +121,14 @@ def run_demo(out: Path, settings: DemoSettings | None = None, *, say: Callable[[
             for split, count in _splits(settings)
         }
     with clock.phase("train"):
-        run = fit(model, _training_records(worlds["train"], settings, model), out=out / "run", **_training(settings))
+        records = _training_records(worlds["train"], settings, model)
+        run = fit(model, records, out=out / "run", status=status, **_training(settings))
     records = read_manifest(worlds["test"].manifest, modalities=model.names)
     with clock.phase("evaluate"):
         cache = FeatureCache(model)
-        rows = [*_growing(model, records, cache, out, settings), *_shuffled(model, records, cache, settings)]
-    rows = [*reference_rows(worlds["test"].majority), *rows]
+        growing = _growing(model, records, cache, out, settings, status)
+        shuffled = _shuffled(model, records, cache, settings)
+        rows = [*reference_rows(worlds["test"].majority), *growing, *shuffled]
     result = DemoResult(
         rows=tuple(rows),
         missed=tuple(missed(rows, settings)),
@@ -154,7 +157,12 @@ def _training_records(world: WorldSummary, settings: DemoSettings, model: CremaM
 
 
 def _growing(
-    model: CremaModel, records: Sequence[Record], cache: FeatureCache, out: Path, settings: DemoSettings
+    model: CremaModel,
+    records: Sequence[Record],
+    cache: FeatureCache,
+    out: Path,
+    settings: DemoSettings,
+    status: StatusLine,
 ) -> Iterator[Row]:
     """Evaluate the question alone, then one sense more at a time."""
     names = model.names
@@ -168,11 +176,10 @@ def _growing(
             max_new_tokens=settings.max_new_tokens,
             out=out / "predictions" / f"{count}-{senses[-1] if senses else 'question'}.jsonl",
             cache=cache,
-            status=StatusLine(),
+            status=status,
         )
-        cost = cost_of(
-            model, senses, sources=records[0].sources, question=records[0].question, num_answer_tokens=2
-        )
+        # The answer is one word and the end token.
+        cost = cost_of(model, senses, sources=records[0].sources, question=records[0].question, num_answer_tokens=2)
         label = ("+ " if count > 1 else "") + senses[-1] if senses else "question alone, model"
         yield Row(
             label=label if count < len(names) else f"{label} = all",
@@ -245,8 +252,8 @@ def _take_over(out: Path, settings: DemoSettings) -> None:
 class _Clock:
     """Measures the phases and says how long each took."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
+    def __init__(self, say: Callable[[str], None], status: StatusLine) -> None:
+        self.say, self.status = say, status
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -254,4 +261,5 @@ class _Clock:
         started = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - started
+        self.status.done()
         self.say(f"{name}: {self.seconds[name]:.1f} s")

@@ -80,7 +80,7 @@ def reference_rows(majority: Mapping[str, float]) -> list[Row]:
     """
     chance = {kind: 1 / len(choices) for kind, choices in CHOICES_OF_TYPE.items()}
     rgb = {kind: 1.0 if SENSE_OF_TYPE[kind] == _major() else chance[kind] for kind in chance}
-    named = {"chance": chance, "question alone, majority": dict(majority), f"most {_major()} can give": rgb}
+    named = {"chance": chance, "question alone, majority": dict(majority), f"{_major()} can give at most": rgb}
     return [Row(label, "reference", (), _mean(values.values()), values) for label, values in named.items()]
 
 
@@ -88,7 +88,7 @@ def missed(rows: Sequence[Row], settings: DemoSettings) -> Iterator[str]:
     """Yield a sentence for everything that did not come out as it should."""
     reference = {row.label: row for row in rows if row.kind == "reference"}
     sets = [row for row in rows if row.kind == "set"]
-    every, most = sets[-1].accuracy or 0.0, reference[f"most {_major()} can give"].accuracy or 0.0
+    every, most = sets[-1].accuracy or 0.0, reference[f"{_major()} can give at most"].accuracy or 0.0
     if every < settings.least_accuracy:
         yield f"all senses: {every:.1%} on unseen clips, at least {settings.least_accuracy:.0%} wanted."
     alone = next(row.accuracy or 0.0 for row in sets if row.senses == (_major(),))

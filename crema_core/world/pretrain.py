@@ -29,8 +29,8 @@ class Schedule:
 
     language_steps: int = 5000
     vision_steps: int = 1600
-    align_steps: int = 1500
-    caption_steps: int = 1500
+    align_steps: int = 500
+    caption_steps: int = 800
     num_pictures: int = 12_000
     batch_size: int = 64
 

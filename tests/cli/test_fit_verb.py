@@ -48,6 +48,19 @@ def test_fit_from_a_configuration_file_is_the_same_run(
     assert ours == theirs
 
 
+def test_validation_data_give_a_score_and_examples_in_the_report(
+    clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(words(clips, tiny_folder, out, "--valid", str(clips), "--set", "epochs=1", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["best_score"] == 0.0
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Validation questions and answers</h2>" in html
+    assert "<h2>Validation</h2>" in html
+    assert len((out / "examples.jsonl").read_text().splitlines()) == 54
+    assert "- validation accuracy: 0.0%" in (out / "model" / "README.md").read_text()
+
+
 def test_an_interrupted_fit_is_saved_and_resumed_to_the_same_weights(
     trained: Path,
     clips: Path,

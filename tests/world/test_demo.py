@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from crema_core.cli import demo as verb
 from crema_core.cli.main import main
+from crema_core.data.manifest import read_manifest
+from crema_core.data.media import read_frames
 from crema_core.world import demo
 from crema_core.world.demo import DemoSettings
+from crema_core.world.demo_report import picture
 from crema_core.world.demo_results import Row, cells, missed, reference_rows
 from crema_core.world.questions import CHOICES_OF_TYPE, SENSE_OF_TYPE
 from tests.support.world import tiny_folder
@@ -61,6 +67,13 @@ def test_the_report_is_one_file_with_the_table_and_examples(finished: Path) -> N
     assert all(place.startswith("data:image/png;base64,") for place in places)
     assert "<td>+ thermal = all</td>" in html
     assert html.count('class="card"') >= 9
+
+
+def test_the_picture_beside_an_answer_has_the_clips_colours(finished: Path) -> None:
+    record = read_manifest(finished / "world" / "test" / "manifest.jsonl")[0]
+    frame = read_frames(record.sources["video"], num_frames=1).frames[0]
+    shown = np.asarray(Image.open(io.BytesIO(picture(record))))
+    assert np.array_equal(shown, frame.permute(1, 2, 0).numpy())
 
 
 def test_an_untrained_model_misses_what_is_wanted(finished: Path) -> None:
