@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration
 
+from crema_core.model.trainable import names_of, set_trainable
 from crema_core.world.language_stage import answer_labels, embed_prompts, rate_factor
 from crema_core.world.pictures import Pictures
 from crema_core.world.render import ByteArray
@@ -67,8 +68,7 @@ def train_captions(
     features_NPD = encode_pictures(model, pictures.images[captioned])
     embedding = model.language_model.get_input_embeddings()
     learning = [model.query_tokens, *model.qformer.parameters(), *model.language_projection.parameters()]
-    for weight in [*model.vision_model.parameters(), *model.language_model.parameters()]:
-        weight.requires_grad_(False)
+    set_trainable(model, names_of(model, learning))
     words_NSD = torch.stack([embedding(torch.tensor(_word_ids(labels))).sum(1) for labels in things])
     optimizer = torch.optim.AdamW(learning, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     total = num_align_steps + num_steps
@@ -104,8 +104,7 @@ def train_captions(
             accuracy = f"  accuracy {np.mean(hits):.3f}" if hits else ""
             report(f"captions {step}/{total}  loss {loss.item():.3f}{accuracy}")
             hits.clear()
-    for weight in model.parameters():
-        weight.requires_grad_(True)
+    set_trainable(model, dict(model.named_parameters()).keys())
 
 
 def alignment_loss(tokens_BQD: Tensor, words_BSD: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from crema_core.world import demo
 from crema_core.world.demo import DemoSettings
 from crema_core.world.demo_report import picture
 from crema_core.world.demo_results import Row, cells, missed, reference_rows
+from crema_core.world.generate import WorldSummary
 from crema_core.world.questions import CHOICES_OF_TYPE, SENSE_OF_TYPE
 from tests.support.world import tiny_folder
 
@@ -117,3 +118,20 @@ def test_the_table_leaves_empty_what_was_not_asked() -> None:
     assert dict(zip(header, row, strict=True))["nearest"] == "50.0"
     assert row[1] == ""
     assert row[-3:] == ["", "", ""]
+
+
+def test_training_sees_every_caption_and_some_questions_of_every_clip(finished: Path) -> None:
+    world = finished / "world" / "train"
+    summary = WorldSummary(world / "manifest.jsonl", world / "captions.jsonl", 4, 36, {}, {})
+    for captions, count, wanted in ((True, 2, 4 * 3), (False, 1, 4), (True, 99, 4 * 10)):
+        settings = DemoSettings(captions=captions, questions_per_clip=count)
+        records = demo.training_records(summary, settings, SENSES)
+        assert len(records) == wanted
+        assert len({record.id for record in records}) == wanted
+        assert records == demo.training_records(summary, settings, SENSES)
+
+
+def test_an_earlier_demo_is_replaced(finished: Path) -> None:
+    demo.take_over(finished, DemoSettings(seed=5))
+    assert {path.name for path in finished.iterdir()} == {"demo.json", "report.html", "results.json"}
+    assert json.loads((finished / "demo.json").read_text())["seed"] == 5
