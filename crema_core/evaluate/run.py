@@ -116,6 +116,7 @@ def evaluate(
     Example:
         >>> crema_core.evaluate(model, "test.jsonl", modalities=["video"]).accuracy    # doctest: +SKIP
     """
+    model.backbone.require_weights()
     senses = _chosen(model, modalities)
     records = read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
     if not records:

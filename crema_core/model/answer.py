@@ -49,6 +49,7 @@ def answer_many(
         OptionsError: for an item without a question or without any source.
         MediaError: for a source that cannot be read.
     """
+    model.backbone.require_weights()
     mode = model.training
     model.eval()
     try:

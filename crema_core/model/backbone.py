@@ -24,6 +24,7 @@ from transformers.utils.hub import cached_file
 from crema_core.errors import CheckpointError
 from crema_core.model.precision import frozen_dtype, keep_full
 from crema_core.model.qformer import QFormer
+from crema_core.model.shapes import shape_model, shape_names, shape_tokenizer
 from crema_core.model.trainable import freeze
 
 TINY = "crema-tiny"
@@ -42,6 +43,7 @@ class Backbone(nn.Module):
         revision: hub revision, or None.
         image_mean, image_std: normalisation of RGB in 0..1.
         frozen_dropout: train with the frozen parts' own dropout, as the released code does (0.1); off by default.
+        shape_only: the weights are not there, only their shapes (see `crema_core.model.shapes`).
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Backbone(nn.Module):
         image_mean: RGB = CLIP_MEAN,
         image_std: RGB = CLIP_STD,
         frozen_dropout: bool = False,
+        shape_only: bool = False,
     ) -> None:
         super().__init__()
+        self.shape_only = shape_only
         self.vision_model = model.vision_model
         self.qformer = QFormer(model.qformer)
         self.query_tokens = model.query_tokens
@@ -65,8 +69,9 @@ class Backbone(nn.Module):
         self.source, self.revision = source, revision
         self.image_mean, self.image_std = image_mean, image_std
         self.frozen_dropout = frozen_dropout
-        keep_full(self.qformer, self.language_projection)
-        self.query_tokens.data = self.query_tokens.data.float()
+        if not shape_only:
+            keep_full(self.qformer, self.language_projection)
+            self.query_tokens.data = self.query_tokens.data.float()
         freeze(self)
         self.eval()
         self._identity: str | None = None
@@ -110,8 +115,21 @@ class Backbone(nn.Module):
         """Return a sha256 over names, shapes and exact values of all frozen weights."""
         return fingerprint(self)
 
+    def require_weights(self) -> None:
+        """Raise unless the weights are really there.
+
+        Raises:
+            CheckpointError: for a backbone of shapes alone.
+        """
+        if self.shape_only:
+            raise CheckpointError(
+                f"'{self.source}' is a backbone of shapes alone, for counting. Answers, training and saving need "
+                f"weights. Use backbone='Salesforce/{self.source}' where the hub is reachable, or '{TINY}'."
+            )
+
     def identity(self) -> str:
         """Return a sha256 that is the same whatever precision the checkpoint was loaded in; computed once."""
+        self.require_weights()
         if self._identity is None:
             self._identity = fingerprint(self, dtype=torch.bfloat16)
         return self._identity
@@ -146,7 +164,8 @@ def load_backbone(
     """Load a BLIP-2-format checkpoint.
 
     Args:
-        source: folder, hub id, or "crema-tiny" for the one shipped in the package.
+        source: folder, hub id, "crema-tiny" for the one shipped in the package, or a name of
+            `crema_core.model.shapes`, for counting without weights.
         revision: hub revision (commit, tag or branch).
         precision: "fp32" or "bf16", of vision encoder and language model.
         frozen_dropout: see `Backbone`.
@@ -156,6 +175,10 @@ def load_backbone(
         PrecisionError: for fp16.
     """
     dtype = frozen_dtype(precision)
+    if str(source) in shape_names() and not Path(source).exists():
+        return Backbone(
+            shape_model(str(source), dtype=dtype), shape_tokenizer(), source=str(source), shape_only=True
+        )
     place = str(tiny_backbone() if str(source) == TINY else source)
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)

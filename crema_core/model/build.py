@@ -227,7 +227,8 @@ def _make_sense(request: _Request, backbone: Backbone, seed: int) -> Sense:
     )
     with _seeded(seed, spec.name):
         modality: Modality = factory(request.options, context)
-        modality.load_assets(None)
+        if not backbone.shape_only:
+            modality.load_assets(None)
         sizes = request.mmqa
         if sizes.num_queries is None:
             sizes = sizes.model_copy(update={"num_queries": int(backbone.query_tokens.shape[1])})

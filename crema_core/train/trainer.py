@@ -76,6 +76,7 @@ class Trainer:
         hooks: Hooks,
         status: StatusLine,
     ) -> None:
+        model.backbone.require_weights()
         self.model, self.records, self.valid, self.settings = model, records, valid, settings
         self.folder, self.hooks, self.status = folder, hooks, status
         self.sync = Sync(precision=settings.precision, trackers=settings.trackers, folder=folder)

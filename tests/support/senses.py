@@ -94,9 +94,8 @@ def wave_spec(name: str = "wave", **changes: Any) -> ModalitySpec:
         summary="wave",
         factory="tests.support.senses:WaveModality",
         encoder="own",
-        feature_dim=10,
         prefix="Wave: ",
-        **{"mmqa": _SIZES, **changes},
+        **{"feature_dim": 10, "mmqa": _SIZES, **changes},
     )
 
 
@@ -107,9 +106,8 @@ def points_spec(name: str = "points", **changes: Any) -> ModalitySpec:
         summary="points",
         factory="tests.support.senses:PointsModality",
         encoder="features",
-        feature_dim=6,
         prefix="Points: ",
-        **{"mmqa": _SIZES, **changes},
+        **{"feature_dim": 6, "mmqa": _SIZES, **changes},
     )
 
 

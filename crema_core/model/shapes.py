@@ -1,0 +1,67 @@
+"""Backbones as shapes alone: the public BLIP-2 family, to count parameters and arithmetic without downloading weights.
+
+The configurations ship as JSON. Every weight is one zero seen through a view of its full shape, so a model of billions
+of parameters takes no memory and still runs its real control flow; whatever depends on values is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+from transformers import Blip2Config, Blip2ForConditionalGeneration, PreTrainedTokenizerFast
+
+FOLDER = Path(__file__).parent / "shapes"
+
+
+def shape_names() -> tuple[str, ...]:
+    """Return the names of the shipped shapes."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
+
+
+def shape_model(name: str, *, dtype: torch.dtype) -> Blip2ForConditionalGeneration:
+    """Build a model of the right shapes whose weights take no memory.
+
+    Args:
+        name: one of `shape_names()`.
+        dtype: of the weights, which decides the megabytes that are reported.
+    """
+    config = Blip2Config.from_dict(json.loads((FOLDER / f"{name}.json").read_text()))
+    with init_empty_weights(include_buffers=False):
+        model = Blip2ForConditionalGeneration(config)
+    _tie(model.language_model)
+    seen: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) not in seen:  # tied weights stay tied
+                zero = torch.zeros((), dtype=dtype).expand(parameter.shape)
+                seen[id(parameter)] = nn.Parameter(zero, requires_grad=False)
+            setattr(module, key, seen[id(parameter)])
+    return model
+
+
+def _tie(language_model: nn.Module) -> None:
+    # Building without memory loses shared weights. T5 1.1 shares its embedding between both stacks and keeps an output
+    # layer of its own, although transformers 5 sets tie_word_embeddings for every T5.
+    shared = getattr(language_model, "shared", None)
+    if shared is None:
+        language_model.tie_weights()  # type: ignore[operator]
+    else:
+        for stack in ("encoder", "decoder"):
+            language_model.get_submodule(stack).get_submodule("embed_tokens").weight = shared.weight
+
+
+def shape_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a stand-in tokenizer, one token per word, digit and punctuation mark, to count prompt lengths."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"[^\w\s]|\d"), behavior="isolated")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
