@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from crema_core.data.manifest import read_manifest
-from crema_core.evaluate.run import evaluate
+from crema_core.evaluation.run import evaluate
 from crema_core.model.build import build
 from crema_core.train.api import fit
 from crema_core.world.demo import DemoSettings

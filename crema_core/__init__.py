@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crema_core.evaluate.run import evaluate
+    from crema_core.evaluation.run import evaluate
     from crema_core.io.bundle import load
     from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
     from crema_core.model.build import build
@@ -47,7 +47,7 @@ _HOMES = {
     "build": "crema_core.model.build",
     "load": "crema_core.io.bundle",
     "fit": "crema_core.train.api",
-    "evaluate": "crema_core.evaluate.run",
+    "evaluate": "crema_core.evaluation.run",
     "CremaModel": "crema_core.model.crema",
     "list_modalities": "crema_core.plugins.registry",
     "describe": "crema_core.plugins.registry",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import crema_core
 from crema_core.data.check import check_manifest
-from crema_core.evaluate.run import evaluate
+from crema_core.evaluation.run import evaluate
 from crema_core.world import make_world
 
 

@@ -77,6 +77,7 @@ def _import(arguments: argparse.Namespace) -> int:
     )
     aside = load_released(model, state)
     model.save_pretrained(arguments.out)
-    print(f"{', '.join(model.names)}: {len(state) - len(aside)} tensors converted, {len(aside)} frozen or dead left aside")
+    converted = len(state) - len(aside)
+    print(f"{', '.join(model.names)}: {converted} tensors converted, {len(aside)} frozen or dead left aside")
     print(f"saved model: {arguments.out}")
     return 0

@@ -11,7 +11,7 @@ from crema_core.cli.inputs import model_folder, names
 from crema_core.cli.tables import table
 
 if TYPE_CHECKING:
-    from crema_core.evaluate.run import EvaluationResult
+    from crema_core.evaluation.run import EvaluationResult
 
 HELP = """\
 Score a saved model on a data file, with all of its senses or some.
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, evaluate, print."""
-    from crema_core.evaluate.run import evaluate
+    from crema_core.evaluation.run import evaluate
     from crema_core.io.bundle import load
     from crema_core.train.progress import StatusLine
 

@@ -87,7 +87,7 @@ def _finish(model: CremaModel, run: Run, config: FitConfig) -> None:
 def _examples(model: CremaModel, folder: Path, config: FitConfig) -> list[ReportSection]:
     """Answer some of the validation questions with the saved weights, to be looked at."""
     from crema_core.data.manifest import read_manifest
-    from crema_core.evaluate.run import evaluate
+    from crema_core.evaluation.run import evaluate
     from crema_core.plugins.hookspecs import ReportSection
     from crema_core.report.examples import examples_block, read_lines
 

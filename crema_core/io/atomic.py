@@ -28,6 +28,7 @@ def write_text(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
+        open_up(Path(temporary))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -49,9 +50,17 @@ def new_folder(place: Path) -> Iterator[Path]:
         yield temporary
         (temporary / MARKER).write_text("written completely\n")
         _flush(temporary)
+        open_up(temporary)
         _replace(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def open_up(path: Path) -> None:
+    """Give a temporary file or folder, private from its making, the permissions an ordinary new one would have."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def refuse_foreign(place: Path) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ from crema_core.model.shapes import shape_model, shape_names, shape_tokenizer
 from crema_core.model.trainable import freeze
 
 TINY = "crema-tiny"
+TEMPLATE = "crema_template.json"
+"""A backbone folder may carry the wording its language model knows in this file."""
 RGB = tuple[float, float, float]
 CLIP_MEAN: RGB = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: RGB = (0.26862954, 0.26130258, 0.27577711)
@@ -44,6 +47,8 @@ class Backbone(nn.Module):
         image_mean, image_std: normalisation of RGB in 0..1.
         frozen_dropout: train with the frozen parts' own dropout, as the released code does (0.1); off by default.
         shape_only: the weights are not there, only their shapes (see `crema_core.model.shapes`).
+        template: wording the language model was trained with, as settings of `PromptTemplate`; what `build` is given
+            goes before it.
     """
 
     def __init__(
@@ -57,9 +62,10 @@ class Backbone(nn.Module):
         image_std: RGB = CLIP_STD,
         frozen_dropout: bool = False,
         shape_only: bool = False,
+        template: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.shape_only = shape_only
+        self.shape_only, self.template = shape_only, dict(template or {})
         self.vision_model = model.vision_model
         self.qformer = QFormer(model.qformer)
         self.query_tokens = model.query_tokens
@@ -211,6 +217,7 @@ def load_backbone(
         image_mean=mean,
         image_std=std,
         frozen_dropout=frozen_dropout,
+        template=_own_template(place, revision),
     )
 
 
@@ -232,6 +239,12 @@ def _progress_on_terminals_only() -> Iterator[None]:
     finally:
         if hide:
             logging.enable_progress_bar()
+
+
+def _own_template(place: str, revision: str | None) -> dict[str, Any]:
+    file = cached_file(place, TEMPLATE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    settings: dict[str, Any] = {} if file is None else json.loads(Path(file).read_text())
+    return settings
 
 
 def _image_statistics(place: str, revision: str | None) -> tuple[RGB, RGB]:

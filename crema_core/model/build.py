@@ -54,7 +54,8 @@ def build(
         major: the sense whose frames the others are fused on; by default the one that declares itself so, else the
             first (the paper's Table 20 compares choices).
         mmqa: adapter sizes for all senses, see `MMQASpec`.
-        template: wording of questions.
+        template: wording of questions, see `PromptTemplate`; what is left open comes from the backbone's folder where
+            it has wording of its own.
         precision: "fp32" or "bf16", of the frozen parts.
         frozen_dropout: train with the frozen parts' own dropout as the released code does.
         device: where to put the model; by default it stays on the CPU.
@@ -74,11 +75,8 @@ def build(
     names = [request.spec.name for request in requests]
     fusion_name, fusion_options = _split(fusion, "fusion")
     major = _choose_major(requests, major)
-    wording = (
-        template
-        if isinstance(template, PromptTemplate)
-        else parse_settings(PromptTemplate, dict(template or {}), title="template")
-    )
+    if not isinstance(template, PromptTemplate):  # refused before anything large is loaded
+        parse_settings(PromptTemplate, dict(template or {}), title="template")
     if not isinstance(backbone, Backbone):
         backbone = load_backbone(backbone, revision=revision, precision=precision, frozen_dropout=frozen_dropout)
     elif existing := [name for name in names if backbone.qformer.lora_parameters(name)]:
@@ -88,6 +86,11 @@ def build(
                 "one model. Pass a folder or hub id, or load_backbone(...) again."
             ]
         )
+    wording = (
+        template
+        if isinstance(template, PromptTemplate)
+        else parse_settings(PromptTemplate, {**backbone.template, **(template or {})}, title="template")
+    )
     senses = {request.spec.name: _make_sense(request, backbone, seed) for request in requests}
     with _seeded(seed, "fusion"):
         strategy = make_fusion(

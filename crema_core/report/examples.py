@@ -10,7 +10,7 @@ from typing import Any
 from crema_core.report.html import cards_block, example_card
 
 Line = Mapping[str, Any]
-"""One line of what `evaluate(out=...)` writes, see `crema_core.evaluate.run.Prediction`."""
+"""One line of what `evaluate(out=...)` writes, see `crema_core.evaluation.run.Prediction`."""
 
 NUM_RIGHT, NUM_WRONG = 9, 9
 

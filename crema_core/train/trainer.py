@@ -16,7 +16,7 @@ from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record
 from crema_core.data.order import cut, derive_seed, epoch_order
-from crema_core.evaluate.run import evaluate
+from crema_core.evaluation.run import evaluate
 from crema_core.model.crema import CremaModel
 from crema_core.model.precision import DTYPES
 from crema_core.model.trainable import names_of, set_trainable

@@ -16,6 +16,7 @@ from transformers import (
     T5Config,
 )
 
+from crema_core.model.backbone import TEMPLATE
 from crema_core.world.scene import IMAGE_SIZE
 from crema_core.world.vocabulary import IMAGE_TOKEN_ID, make_tokenizer
 
@@ -69,3 +70,5 @@ def save_backbone(model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTok
     BlipImageProcessor(
         size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}, image_mean=list(IMAGE_MEAN), image_std=list(IMAGE_STD)
     ).save_pretrained(folder)
+    # The language model never saw lettered options; each choice's own text is scored.
+    (folder / TEMPLATE).write_text('{\n  "choice_scoring": "likelihood"\n}\n')

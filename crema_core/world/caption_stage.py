@@ -22,18 +22,9 @@ from transformers import Blip2ForConditionalGeneration
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.world.language_stage import answer_labels, embed_prompts, rate_factor
 from crema_core.world.pictures import Pictures
+from crema_core.world.prompts import NUM_QUERIES, Label, Prompt, end_prompt, tell_facts, token_ids
 from crema_core.world.render import ByteArray
-from crema_core.world.text import (
-    NUM_QUERIES,
-    Label,
-    Prompt,
-    TextScene,
-    draw_text_scene,
-    draw_told_question,
-    end_prompt,
-    tell_facts,
-    token_ids,
-)
+from crema_core.world.text import TextScene, draw_text_scene, draw_told_question
 from crema_core.world.vision_stage import normalize, patch_features
 
 PEAK_RATE = 1e-3
@@ -147,7 +138,7 @@ def draw_picture_prompt(
         prompt.say(f"frame {frame} :")
         for _ in range(NUM_QUERIES):
             prompt.add([0], [0.0], soft=True)
-    tell_facts(prompt, scene, known, generator, num_frames=num_frames)
+    tell_facts(prompt, known, generator, num_frames=num_frames)
     end_prompt(prompt, question, generator)
     return prompt, answer
 

@@ -1,6 +1,8 @@
-"""The scanner: coloured points all around the viewer, the only sense that reaches behind.
+"""The scanner: coloured points beside and behind the viewer, the only sense that reaches behind.
 
-Coordinates in metres, the viewer at the origin: x to the right, y down, z forward. What is behind has negative z.
+Its field of view ends where the camera's begins, so it says nothing about the things in front (how near they are is
+told by depth alone). Coordinates in metres, the viewer at the origin: x to the right, y down, z forward. What is behind
+has negative z, what stands beside the viewer has not.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crema_core.world.maps import WALL_M
 from crema_core.world.render import ByteArray, FloatArray, color_of
-from crema_core.world.scene import IMAGE_SIZE, Scene
+from crema_core.world.scene import COLORS, Scene
 
 NUM_POINTS = 384
-"""128 of the thing behind, 64 of each thing in front, 64 of the wall."""
+"""128 of the thing behind, 96 of each of the two things beside the viewer, 64 of the side walls."""
+SIDE_WALL_M = 3.5
+"""Distance of the side walls in metres."""
 
 
 class PointCloud(NamedTuple):
@@ -26,17 +29,17 @@ class PointCloud(NamedTuple):
 
 
 def point_cloud(scene: Scene) -> PointCloud:
-    """Scan the room: the thing behind the viewer, the three things in front and the wall, in a shuffled order."""
+    """Scan what is behind and beside the viewer, points in a shuffled order; the colours beside are random."""
     generator = np.random.default_rng([scene.noise_seed, 6])
     hidden = (generator.uniform(-1, 1), generator.uniform(-0.3, 0.3), -generator.uniform(1.5, 3))
     parts = [_ball(hidden, 0.4, 128, generator)]
     paints = [(scene.answers.behind, 128)]
-    for thing in scene.things:
-        scale = thing.distance_m / IMAGE_SIZE  # metres per pixel at this distance, for a view 90 degrees wide or less
-        center = ((thing.center_x - 32) * scale, (thing.center_y - 32) * scale, thing.distance_m)
-        parts.append(_ball(center, thing.radius * scale, 64, generator))
-        paints.append((thing.color, 64))
-    parts.append(np.column_stack((generator.uniform(-3, 3, 64), generator.uniform(-2, 1, 64), np.full(64, WALL_M))))
+    for side in (-1, 1):
+        center = (side * generator.uniform(1.5, 2.8), generator.uniform(-0.3, 0.3), generator.uniform(0.6, 2))
+        parts.append(_ball(center, 0.4, 96, generator))
+        paints.append((str(generator.choice(COLORS)), 96))
+    sides = SIDE_WALL_M * generator.choice((-1.0, 1.0), 64)
+    parts.append(np.column_stack((sides, generator.uniform(-2, 1, 64), generator.uniform(0.1, 3, 64))))
     colors = [np.tile(color_of(name, scene.noise_seed), (count, 1)) for name, count in paints]
     colors.append(np.full((64, 3), 0.4))
     order = generator.permutation(NUM_POINTS)

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import CheckpointError
-from crema_core.evaluate.run import evaluate
+from crema_core.evaluation.run import evaluate
 from crema_core.io.atomic import write_text
 from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
@@ -75,11 +75,11 @@ class DemoSettings:
         {"name": "thermal", "num_frames": 1},
     )
     mmqa: dict[str, Any] = field(default_factory=lambda: {"lora_rank": 16, "lora_dropout": 0.0})
-    train_clips: int = 1000
+    train_clips: int = 900
     test_clips: int = 100
     seed: int = 0
     captions: bool = True
-    questions_per_clip: int = 1
+    questions_per_clip: int = 2
     training: dict[str, Any] = field(
         default_factory=lambda: {
             "epochs": 4,
@@ -89,7 +89,7 @@ class DemoSettings:
             "clip_norm": 1.0,
             "early_exit": 1.8,
             # Gradients of a sense grow while it is being discovered; the rule means what it says only after that.
-            "early_exit_start_epoch": 3,
+            "early_exit_start_epoch": 2,
             "modality_dropout": 0.1,
         }
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from crema_core.errors import did_you_mean
+from crema_core.io.atomic import open_up
 from crema_core.world.errors import WorldError
 from crema_core.world.files import SUFFIX_OF_SENSE, write_clip
 from crema_core.world.questions import caption_of, deal_answers, majority_by_type, questions_of
@@ -73,7 +74,7 @@ def make_world(out: Path, *, num_clips: int, seed: int, split: Split, processes:
     try:
         _write_clips(scenes, scratch / "clips", processes=processes or 1)
         _write_lines(scenes, scratch)
-        scratch.chmod(0o755)  # mkdtemp makes it private
+        open_up(scratch)
         if out.exists():
             out.rmdir()  # it is empty
         scratch.replace(out)

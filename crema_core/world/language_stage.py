@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.functional import silu
 from transformers import T5ForConditionalGeneration
 
-from crema_core.world.text import Prompt, draw_text_sample, token_ids
+from crema_core.world.prompts import Prompt, token_ids
+from crema_core.world.text import draw_text_sample
 
 PEAK_RATE = 1e-3
 WARMUP_STEPS = 300

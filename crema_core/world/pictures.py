@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crema_core.world.generate import draw_scenes
+from crema_core.world.prompts import Label
 from crema_core.world.render import ByteArray, FloatArray, color_of, outline_cover, render_frame, thing_covers
 from crema_core.world.scene import COLORS, IMAGE_SIZE, SHAPES, SLOTS, Scene
 from crema_core.world.vocabulary import TEXTURES
@@ -23,9 +24,6 @@ PATCH_SIZE = 8
 COLOR_LABELS = ("none", *COLORS)
 SHAPE_LABELS = ("none", *SHAPES, *TEXTURES)
 UNLABELLED = -100
-
-Label = tuple[str, str, str]
-"""(slot, color, shape) of one thing or band."""
 
 _ROWS, _COLUMNS = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE].astype(np.float32)
 

@@ -101,8 +101,8 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> N
     with pytest.raises(CheckpointError) as caught:
         read_released(tmp_path / "released.pth")
     assert str(caught.value) == (
-        f"'{tmp_path / 'released.pth'}' holds no weights. Accepted: a mapping of tensors, or one under the key 'model'. "
-        "Pass the checkpoint file of the released code."
+        f"'{tmp_path / 'released.pth'}' holds no weights. Accepted: a mapping of tensors, or one under the key "
+        "'model'. Pass the checkpoint file of the released code."
     )
 
 

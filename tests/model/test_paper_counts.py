@@ -90,6 +90,6 @@ def test_shapes_cannot_answer_or_be_saved() -> None:
     with pytest.raises(CheckpointError) as caught:
         model.answer("what ?", main=torch.zeros(1, 3, 224, 224))
     assert str(caught.value) == (
-        "'blip2-flan-t5-xl' is a backbone of shapes alone, for counting. Answers, training and saving need weights. Use "
-        "backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable, or 'crema-tiny'."
+        "'blip2-flan-t5-xl' is a backbone of shapes alone, for counting. Answers, training and saving need weights. "
+        "Use backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable, or 'crema-tiny'."
     )

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from crema_core.errors import CheckpointError, ManifestError, TrainingError
-from crema_core.evaluate.run import EvaluationResult
+from crema_core.evaluation.run import EvaluationResult
 from crema_core.model.crema import CremaModel
 from crema_core.plugins.hooks import Hooks, hookimpl
 from crema_core.train.api import fit

@@ -15,8 +15,9 @@ from crema_core.world.backbone import new_backbone
 from crema_core.world.language_stage import answer_labels, embed_prompts, rate_factor
 from crema_core.world.pictures import SHAPE_LABELS, draw_pictures
 from crema_core.world.pretrain import Schedule, pretrain
+from crema_core.world.prompts import token_ids
 from crema_core.world.scene import arrangement, split_of
-from crema_core.world.text import draw_text_sample, token_ids
+from crema_core.world.text import draw_text_sample
 from crema_core.world.vision_stage import coarse_patches, normalize
 
 SHORT = Schedule(language_steps=2, vision_steps=2, align_steps=1, caption_steps=2, num_pictures=12, batch_size=4)

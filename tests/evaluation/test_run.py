@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crema_core.errors import ManifestError, OptionsError, UnknownModalityError
-from crema_core.evaluate.run import evaluate
+from crema_core.evaluation.run import evaluate
 from crema_core.train.cache import FeatureCache
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import ANSWERS, write_data, write_records

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crema_core.evaluate.score import best_choice, is_exact, normalize, summarize
+from crema_core.evaluation.score import best_choice, is_exact, normalize, summarize
 
 
 @pytest.mark.parametrize(

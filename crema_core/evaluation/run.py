@@ -22,8 +22,8 @@ from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.data.order import cut
 from crema_core.errors import ManifestError, OptionsError
-from crema_core.evaluate.score import best_choice, is_exact, summarize
-from crema_core.evaluate.shuffle import shuffle_sense
+from crema_core.evaluation.score import best_choice, is_exact, summarize
+from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.model.crema import CremaModel
 from crema_core.train.cache import FeatureCache
 from crema_core.train.encode import cacheable, encode_batch, fill_cache
