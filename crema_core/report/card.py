@@ -80,7 +80,7 @@ def _changed(model: CremaModel) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     if config["fusion"] != {"name": "self_gated"}:
         found.append(("fusion", config["fusion"]))
-    wording = PromptTemplate().model_dump()
+    wording = PromptTemplate(**model.backbone.template).model_dump()
     found += [(f"template.{key}", value) for key, value in config["template"].items() if value != wording[key]]
     own: dict[str, dict[str, Any]] = {entry["name"]: _changed_in_sense(model, entry) for entry in config["modalities"]}
     first = next(iter(own.values()))
@@ -99,4 +99,6 @@ def _changed_in_sense(model: CremaModel, entry: Mapping[str, Any]) -> dict[str, 
     except OptionsError:  # an option without default: then all are named
         options = {}
     changed = {key: value for key, value in entry["options"].items() if key not in options or value != options[key]}
+    if entry["prefix"] != spec.prefix:
+        changed["prefix"] = entry["prefix"]
     return changed | {f"mmqa.{key}": value for key, value in entry["mmqa"].items() if value != sizes[key]}
