@@ -25,6 +25,7 @@ from crema_core.errors import ManifestError, OptionsError
 from crema_core.evaluation.score import best_choice, is_exact, summarize
 from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.model.crema import CremaModel
+from crema_core.plugins.hooks import load_hooks
 from crema_core.train.cache import FeatureCache
 from crema_core.train.encode import cacheable, encode_batch, fill_cache
 from crema_core.train.progress import StatusLine
@@ -76,6 +77,11 @@ class EvaluationResult:
     tokens_per_answer: float
     duration_s: float
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The accuracies by name, as hooks and journals take them."""
+        return {"accuracy": self.accuracy} | {f"accuracy/{kind}": own for kind, own in self.by_type.items()}
+
 
 def evaluate(
     model: CremaModel,
@@ -91,6 +97,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     cache: FeatureCache | None = None,
     status: StatusLine | None = None,
+    announce: bool = True,
 ) -> EvaluationResult:
     """Answer every question of a data set and score the answers.
 
@@ -106,6 +113,7 @@ def evaluate(
         seed: of `shuffle`.
         out: file for one JSON line per question, written as answers come.
         cache: features of this model, filled where they are missing; None: nothing is kept.
+        announce: tell installed packages' `crema_evaluated` hooks; the trainer tells its own.
         status: where progress is shown.
 
     Raises:
@@ -153,7 +161,7 @@ def evaluate(
     finally:
         model.train(mode)
     scores = summarize(results)
-    return EvaluationResult(
+    result = EvaluationResult(
         *scores,
         num_samples=len(results),
         senses=senses,
@@ -161,6 +169,9 @@ def evaluate(
         tokens_per_answer=num_tokens / len(results),
         duration_s=time.monotonic() - started,
     )
+    if announce:
+        load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics)
+    return result
 
 
 def _chosen(model: CremaModel, modalities: Sequence[str] | None) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from crema_core.errors import BuildError, CheckpointError
 from crema_core.io.adapters import TENSORS, read_description, write_adapter
 from crema_core.io.atomic import MARKER, new_folder, require_complete
 from crema_core.io.state import checksum, read_tensors, write_tensors
+from crema_core.plugins.registry import list_modalities
 
 if TYPE_CHECKING:
     from crema_core.model.crema import CremaModel
@@ -125,7 +126,10 @@ def read_manifest(place: Path) -> dict[str, Any]:
 
 
 def _request(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"name": entry["name"], "mmqa": entry["mmqa"], "prefix": entry["prefix"], **entry["options"]}
+    # Where several installed packages provide the name, the one that wrote the model is meant.
+    rivals = [record for record in list_modalities() if record.name == entry["name"] and record.status == "duplicate"]
+    reference = f"{entry['distribution']}:{entry['name']}" if rivals else entry["name"]
+    return {"name": reference, "mmqa": entry["mmqa"], "prefix": entry["prefix"], **entry["options"]}
 
 
 def _read_state(place: Path, manifest: dict[str, Any]) -> dict[str, torch.Tensor]:

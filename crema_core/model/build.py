@@ -23,6 +23,7 @@ from crema_core.model.mmqa import MMQA
 from crema_core.model.sense import Provenance, Sense
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins import registry
+from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
 
 ModalityRequest = str | Mapping[str, Any] | ModalitySpec
@@ -71,12 +72,18 @@ def build(
         >>> model.names
         ('video',)
     """
+    hooks = load_hooks()
     requests = _resolve(modalities, mmqa or {})
     names = [request.spec.name for request in requests]
     fusion_name, fusion_options = _split(fusion, "fusion")
     major = _choose_major(requests, major)
     if not isinstance(template, PromptTemplate):  # refused before anything large is loaded
         parse_settings(PromptTemplate, dict(template or {}), title="template")
+    source = backbone.source if isinstance(backbone, Backbone) else str(backbone)
+    hooks.call(
+        "crema_build_started",
+        config={"modalities": tuple(names), "backbone": source, "fusion": fusion_name, "major": major, "seed": seed},
+    )
     if not isinstance(backbone, Backbone):
         backbone = load_backbone(backbone, revision=revision, precision=precision, frozen_dropout=frozen_dropout)
     elif existing := [name for name in names if backbone.qformer.lora_parameters(name)]:
@@ -91,7 +98,10 @@ def build(
         if isinstance(template, PromptTemplate)
         else parse_settings(PromptTemplate, {**backbone.template, **(template or {})}, title="template")
     )
-    senses = {request.spec.name: _make_sense(request, backbone, seed) for request in requests}
+    senses = {}
+    for request in requests:
+        sense = senses[request.spec.name] = _make_sense(request, backbone, seed)
+        hooks.call("crema_modality_built", modality=sense.modality, spec=sense.spec)
     with _seeded(seed, "fusion"):
         strategy = make_fusion(
             fusion_name,
@@ -112,7 +122,10 @@ def build(
         "modalities": [request.record() for request in requests],
     }
     model = CremaModel(backbone, senses, strategy, major=major, template=wording, config=config)
-    return model.to(device) if device is not None else model
+    if device is not None:
+        model.to(device)
+    hooks.call("crema_model_built", model=model)
+    return model
 
 
 def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
@@ -133,6 +146,7 @@ def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
     default = int(model.backbone.query_tokens.shape[1])
     _common_queries(counts | {name: request.mmqa.num_queries or default}, model.config["fusion"]["name"])
     sense = _make_sense(request, model.backbone, model.config["seed"])
+    load_hooks().call("crema_modality_built", modality=sense.modality, spec=sense.spec)
     with _seeded(model.config["seed"], f"fusion.{name}"):
         model.fusion.add_support(name, total=len(model.fusion.supports) + 1, zero=True)
     model.modalities[name] = sense.to(model.device)

@@ -208,10 +208,10 @@ class Trainer:
                 num_workers=self.settings.num_workers,
                 cache=self.cache,
                 status=self.status,
+                announce=False,
             )
-        values = {"accuracy": result.accuracy} | {f"accuracy/{kind}": own for kind, own in result.by_type.items()}
-        self.journal.evaluation(self.position, values)
-        self.hooks.call("crema_evaluated", trainer=self, metrics=values)
+        self.journal.evaluation(self.position, result.metrics)
+        self.hooks.call("crema_evaluated", trainer=self, metrics=result.metrics)
         if self.best_score is not None and result.accuracy <= self.best_score:
             return False
         self.best_score = result.accuracy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,4 +88,23 @@ def test_bad_adapter_sizes_are_refused(t5_folder: Path) -> None:
     assert str(caught.value) == (
         "wave.mmqa: unknown option 'lora_rnk'. Accepted: lora_alpha, lora_dropout, lora_rank, norm, num_queries, "
         "projection. Did you mean 'lora_rank'?"
+    )
+
+
+def test_a_backbone_folder_may_carry_wording_that_build_can_override(t5_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(t5_folder, folder)
+    (folder / "crema_template.json").write_text('{"choice_scoring": "likelihood", "open_ended": "Q: {question}"}')
+    template = build([wave_spec()], backbone=folder).template
+    assert (template.choice_scoring, template.render("why?")) == ("likelihood", "Q: why?")
+    chosen = build([wave_spec()], backbone=folder, template={"choice_scoring": "letters"}).template
+    assert (chosen.choice_scoring, chosen.render("why?")) == ("letters", "Q: why?")
+
+
+def test_a_wrong_template_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError) as caught:
+        build([wave_spec()], backbone=tmp_path / "nothing here", template={"choice_scorin": "letters"})
+    assert str(caught.value) == (
+        "template: unknown option 'choice_scorin'. Accepted: choice_scoring, max_question_tokens, multiple_choice, "
+        "open_ended. Did you mean 'choice_scoring'?"
     )
