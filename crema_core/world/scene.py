@@ -130,8 +130,8 @@ def draw_scene(answers: Answers, split: Split, generator: np.random.Generator) -
         panel=(
             32 + generator.uniform(-8, 8),
             13 + generator.uniform(-1.5, 1.5),
-            generator.uniform(8, 11),
-            generator.uniform(5, 7),
+            generator.uniform(18, 22),
+            generator.uniform(7, 9),
         ),
         hues=(
             (generator.uniform(), generator.uniform(0, 0.35), generator.uniform(0.15, 0.55)),
