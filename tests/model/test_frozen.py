@@ -24,7 +24,7 @@ def loss_of(model: CremaModel) -> torch.Tensor:
     return model.loss(tokens, ["what color ?", "left or right"], ["red", "left"])
 
 
-def test_nothing_is_trainable_after_build(model: CremaModel) -> None:
+def test_at_most_adapters_and_fusion_are_trainable_after_build(model: CremaModel) -> None:
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trainable <= names_of(model, model.trainable_parameters().values())
     assert not any(parameter.requires_grad for parameter in model.backbone.language_model.parameters())
