@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = assignments(arguments.set)
     settings = {key: value for key, value in given.items() if "." not in key}
     changes = {
-        key: getattr(arguments, key)
-        for key in ("modalities", "backbone", "valid", "out", "fusion", "major", "preset")
+        key: getattr(arguments, key) for key in ("modalities", "backbone", "valid", "out", "fusion", "major", "preset")
     }
     config = read_config(arguments.source, changes, settings)
     train_settings(config.preset, config.settings)

@@ -23,6 +23,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from crema_core.errors import CheckpointError
+from crema_core.model.kernels import fuse_activations
 from crema_core.model.precision import frozen_dtype, keep_full
 from crema_core.model.qformer import QFormer
 from crema_core.model.shapes import shape_model, shape_names, shape_tokenizer
@@ -71,6 +72,7 @@ class Backbone(nn.Module):
         self.query_tokens = model.query_tokens
         self.language_projection = model.language_projection
         self.language_model = model.language_model
+        fuse_activations(self.language_model)
         self.tokenizer = tokenizer
         self.source, self.revision = source, revision
         self.image_mean, self.image_std = image_mean, image_std
@@ -182,9 +184,7 @@ def load_backbone(
     """
     dtype = frozen_dtype(precision)
     if str(source) in shape_names() and not Path(source).exists():
-        return Backbone(
-            shape_model(str(source), dtype=dtype), shape_tokenizer(), source=str(source), shape_only=True
-        )
+        return Backbone(shape_model(str(source), dtype=dtype), shape_tokenizer(), source=str(source), shape_only=True)
     place = str(tiny_backbone() if str(source) == TINY else source)
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import OptionsError
+from crema_core.model.decoding import beam_inputs
 from crema_core.model.prompt import Prompt
 
 IGNORED = -100
@@ -83,9 +84,15 @@ class Language:
         self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0
     ) -> list[str]:
         """Return the greedy (or beam-searched) answers as text without special tokens."""
+        mask = prompt.mask.to(torch.int64)
+        shares = self.is_encoder_decoder and num_beams > 1
+        inputs = (
+            beam_inputs(self.model, prompt.embeds, mask, num_beams)
+            if shares
+            else {"inputs_embeds": prompt.embeds, "attention_mask": mask}
+        )
         sequences = cast(Any, self.model).generate(
-            inputs_embeds=prompt.embeds,
-            attention_mask=prompt.mask.to(torch.int64),
+            **inputs,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
             do_sample=False,
