@@ -34,6 +34,8 @@ def build(
     *,
     backbone: str | Path | Backbone = TINY,
     revision: str | None = None,
+    language_model: str | Path | None = None,
+    language_revision: str | None = None,
     fusion: str | Mapping[str, Any] = "self_gated",
     major: str | None = None,
     mmqa: Mapping[str, Any] | None = None,
@@ -49,23 +51,26 @@ def build(
         modalities: senses in the order of sequential training, each as `"name"`, `"distribution:name"`,
             `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter
             sizes, "prefix" the text before the sense's tokens.
-        backbone: folder or hub id in BLIP-2 format, "crema-tiny", or one already loaded.
+        backbone: folder or hub id in BLIP-2 or InstructBLIP format, "crema-tiny", or one already loaded.
         revision: hub revision of the backbone.
+        language_model: folder or hub id of any causal or encoder-decoder language model of transformers, for the seat
+            of the backbone's own (Table 6); every sense then starts with a fresh projection into it.
+        language_revision: hub revision of that language model.
         fusion: name of a strategy, or `{"name": ..., option: value}`.
         major: the sense whose frames the others are fused on; by default the one that declares itself so, else the
             first (the paper's Table 20 compares choices).
         mmqa: adapter sizes for all senses, see `MMQASpec`.
         template: wording of questions, see `PromptTemplate`; what is left open comes from the backbone's folder where
             it has wording of its own.
-        precision: "fp32" or "bf16", of the frozen parts.
+        precision: "fp32", "bf16" or, to answer only, "fp16" where the language model holds it; of the frozen parts.
         frozen_dropout: train with the frozen parts' own dropout as the released code does.
         device: where to put the model; by default it stays on the CPU.
         seed: of every newly initialised parameter; a sense's start does not depend on which others are built.
 
     Raises:
         BuildError: holding every problem found with names, packages and options.
-        CheckpointError: when the backbone cannot be loaded.
-        PrecisionError: for fp16.
+        CheckpointError: when the backbone or the language model cannot be loaded.
+        PrecisionError: for a precision the language model cannot hold.
 
     Example:
         >>> model = build(["video"], backbone="crema-tiny")
@@ -85,7 +90,22 @@ def build(
         config={"modalities": tuple(names), "backbone": source, "fusion": fusion_name, "major": major, "seed": seed},
     )
     if not isinstance(backbone, Backbone):
-        backbone = load_backbone(backbone, revision=revision, precision=precision, frozen_dropout=frozen_dropout)
+        backbone = load_backbone(
+            backbone,
+            revision=revision,
+            language_model=language_model,
+            language_revision=language_revision,
+            precision=precision,
+            frozen_dropout=frozen_dropout,
+        )
+    elif language_model is not None:
+        raise BuildError(
+            [
+                f"language_model='{language_model}' comes with a backbone object, which has its language model "
+                "already. Accepted: a folder or hub id as backbone. Pass load_backbone(..., language_model=...) "
+                "instead."
+            ]
+        )
     elif existing := [name for name in names if backbone.qformer.lora_parameters(name)]:
         raise BuildError(
             [
@@ -113,7 +133,8 @@ def build(
             options=fusion_options,
         )
     config = {
-        "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": precision},
+        "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": backbone.precision},
+        "language_model": None if backbone.language_source is None else backbone.language_source._asdict(),
         "frozen_dropout": backbone.frozen_dropout,
         "fusion": {"name": fusion_name, **fusion_options},
         "major": major,

@@ -30,6 +30,14 @@ class PromptTemplate(BaseModel):
         description="letters: 'Option A' is scored where its letter stands; likelihood: each choice's own text is "
         "scored; released: letters at the second greedily generated token, as the released code does",
     )
+    qformer_input: Literal["question", "queries"] = Field(
+        default="question",
+        description="question: a Q-Former that reads text (InstructBLIP's) reads the question, as it was trained; "
+        "queries: it reads features alone, as BLIP-2's always does",
+    )
+    chat: bool = Field(
+        default=True, description="ask another language model in its chat template, where its tokenizer has one"
+    )
     max_question_tokens: int | None = Field(
         default=None, ge=2, description="cut longer questions at their end (77 in the released code); None: never"
     )

@@ -121,9 +121,9 @@ def test_adapter_passes_are_two_for_every_sense_less_one(
     passes: list[tuple[str, bool]] = []
     compute = model.sense_tokens
 
-    def counted(name: str, features: object) -> object:
+    def counted(name: str, *arguments: object) -> object:
         passes.append((name, torch.is_grad_enabled()))
-        return compute(name, features)  # type: ignore[arg-type]
+        return compute(name, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "sense_tokens", counted)
     stepper.sequential([minibatch], model.names)
