@@ -60,7 +60,9 @@ LEFTOVERS = {
 }
 
 
-def save_published(folder: Path, kind: Published, *, old: bool = False, seed: int = 0) -> Path:
+def save_published(
+    folder: Path, kind: Published, *, old: bool = False, seed: int = 0, full_width: bool = False
+) -> Path:
     """Write a backbone in the format of a published one; returns the folder.
 
     Args:
@@ -68,6 +70,7 @@ def save_published(folder: Path, kind: Published, *, old: bool = False, seed: in
         kind: which.
         old: as first published in 2023: without image tokens, with leftovers of older versions.
         seed: of the weights.
+        full_width: the published widths, with one or two layers of everything (a few hundred million parameters).
     """
     instruct = kind.startswith("instructblip")
     words: Kind = "t5" if "t5" in kind else "opt" if "opt" in kind else "llama"
@@ -76,7 +79,9 @@ def save_published(folder: Path, kind: Published, *, old: bool = False, seed: in
         save_tokenizer(folder / "qformer_tokenizer", "bert")
         if words == "llama":
             _vicuna_tokenizer(folder)
-    config = published_config(kind, old=old)
+    config = published_config(kind, old=old, sizes=not full_width)
+    if full_width:
+        _few_layers(config)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     parsed = (InstructBlipConfig if instruct else Blip2Config).from_pretrained(folder)
     torch.manual_seed(seed)
@@ -84,7 +89,7 @@ def save_published(folder: Path, kind: Published, *, old: bool = False, seed: in
     if words == "t5":  # FlanT5's output layer is not its embedding
         model.language_model.lm_head.weight = torch.nn.Parameter(model.language_model.lm_head.weight.detach().clone())
     _draw(model)
-    model.save_pretrained(folder, max_shard_size="60KB")
+    model.save_pretrained(folder, max_shard_size="400MB" if full_width else "60KB")
     (folder / "config.json").write_text(json.dumps(config, indent=2))  # save_pretrained wrote its own version
     processor = {
         "do_normalize": True,
@@ -96,12 +101,12 @@ def save_published(folder: Path, kind: Published, *, old: bool = False, seed: in
         "processor_class": "InstructBlipProcessor" if instruct else "Blip2Processor",
         "resample": 3,
         "rescale_factor": 0.00392156862745098,
-        "size": {"height": 16, "width": 16},
+        "size": dict.fromkeys(("height", "width"), 224 if full_width else 16),
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2))
     if not old:
         name = processor["processor_class"]
-        (folder / "processor_config.json").write_text(json.dumps({"num_query_tokens": 5, "processor_class": name}))
+        (folder / "processor_config.json").write_text(json.dumps({"num_query_tokens": config["num_query_tokens"], "processor_class": name}))
     return folder
 
 
@@ -186,6 +191,14 @@ def save_language(folder: Path, kind: Language, *, chat: bool = False, dtype: st
         json.dumps({**(generation if qwen else {}), "eos_token_id": ends, "pad_token_id": 0})
     )
     return folder
+
+
+def _few_layers(config: dict[str, Any]) -> None:
+    config["vision_config"]["num_hidden_layers"] = 1
+    config["qformer_config"]["num_hidden_layers"] = 2
+    for key in ("num_layers", "num_decoder_layers", "num_hidden_layers"):
+        if key in config["text_config"]:
+            config["text_config"][key] = 1
 
 
 def _draw(model: torch.nn.Module) -> None:
