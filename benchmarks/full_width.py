@@ -41,7 +41,9 @@ def check(kind: Published, folder: Path) -> str:
     tokens = model.tokens(model.encode(prepare_batch(model, [sources])), [QUESTION])
     loss = model.loss(tokens, [QUESTION], ["red"])
     loss.backward()
-    assert all(parameter.grad is not None and bool(parameter.grad.isfinite().all()) for parameter in parameters.values())
+    assert all(
+        parameter.grad is not None and bool(parameter.grad.isfinite().all()) for parameter in parameters.values()
+    )
     count = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     shards = len(list(folder.glob("*.safetensors")))
     return (

@@ -9,7 +9,6 @@ Shape letters: M images, N tokens per image, E vision width.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from crema_core.model.checkpoint import (
     read_tokenizer,
 )
 from crema_core.model.families import FAMILIES, QFORMER_TOKENIZER
+from crema_core.model.fingerprint import fingerprint
 from crema_core.model.precision import frozen_dtype, keep_full
 from crema_core.model.qformer import QFormer
 from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
@@ -172,26 +172,6 @@ class Backbone(nn.Module):
         if self._language_identity is None:
             self._language_identity = fingerprint(self.language_model, dtype=torch.bfloat16)
         return self._language_identity
-
-
-def fingerprint(module: nn.Module, *, dtype: torch.dtype | None = None, skip: str | None = None) -> str:
-    """Return a sha256 over a module's state without LoRA, independent of the device.
-
-    Args:
-        module: whose state is hashed; meta tensors count by shape alone.
-        dtype: floating-point values are rounded to it first; None for exact values.
-        skip: start of names to leave out.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        if ".lora_" in name or (skip is not None and name.startswith(skip)):
-            continue
-        if dtype is not None and tensor.is_floating_point():
-            tensor = tensor.to(dtype)
-        digest.update(f"{name.replace('.base_layer', '')}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
-        if tensor.device.type != "meta":
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def load_backbone(

@@ -106,7 +106,9 @@ def save_published(
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2))
     if not old:
         name = processor["processor_class"]
-        (folder / "processor_config.json").write_text(json.dumps({"num_query_tokens": config["num_query_tokens"], "processor_class": name}))
+        (folder / "processor_config.json").write_text(
+            json.dumps({"num_query_tokens": config["num_query_tokens"], "processor_class": name})
+        )
     return folder
 
 
