@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest open-ended answer")
     parser.add_argument("--num-beams", type=int, default=1, help="beams of the search for open-ended answers")
     parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
+    parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
     parser.add_argument("--device", help="for example cuda")
     parser.add_argument("--out", metavar="FILE.jsonl", help="write every answer, one JSON object per line")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -45,7 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_core.io.bundle import load
     from crema_core.train.progress import StatusLine
 
-    model = load(model_folder(arguments.model), backbone=arguments.backbone, device=arguments.device)
+    model = load(
+        model_folder(arguments.model),
+        backbone=arguments.backbone,
+        language_model=arguments.language_model,
+        device=arguments.device,
+    )
     status = StatusLine()
     result = evaluate(
         model,

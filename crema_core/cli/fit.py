@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the source and the options that replace single fields of the configuration."""
     parser.add_argument("source", metavar="CONFIG.yaml|DATA.jsonl", help="a configuration, or the training data")
     parser.add_argument("--modalities", type=names, metavar="A,B", help="senses in order; default: those in the data")
-    parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
+    parser.add_argument(
+        "--backbone", metavar="PLACE", help="BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"
+    )
+    parser.add_argument("--language-model", metavar="PLACE", help="another language model, folder or hub id")
     parser.add_argument("--valid", metavar="DATA.jsonl", help="validation data; with it the best weights are kept")
     parser.add_argument("--out", metavar="RUN", help="the run directory; default: a new one below runs/")
     parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
@@ -44,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     given = assignments(arguments.set)
     settings = {key: value for key, value in given.items() if "." not in key}
     changes = {
-        key: getattr(arguments, key) for key in ("modalities", "backbone", "valid", "out", "fusion", "major", "preset")
+        key: getattr(arguments, key)
+        for key in ("modalities", "backbone", "language_model", "valid", "out", "fusion", "major", "preset")
     }
     config = read_config(arguments.source, changes, settings)
     train_settings(config.preset, config.settings)

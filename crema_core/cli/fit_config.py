@@ -27,20 +27,36 @@ class FitConfig(BaseModel):
         default=None,
         description="senses in the order of training, names or {name: ..., option: value}; default: those in the data",
     )
-    backbone: str = Field(default="crema-tiny", description="folder or hub id in BLIP-2 format")
+    backbone: str = Field(default="crema-tiny", description="folder or hub id in BLIP-2 or InstructBLIP format")
     revision: str | None = Field(default=None, description="hub revision of the backbone")
+    language_model: str | None = Field(
+        default=None, description="folder or hub id of another language model for the seat of the backbone's own"
+    )
+    language_revision: str | None = Field(default=None, description="hub revision of that language model")
     fusion: str | dict[str, Any] = Field(default="self_gated", description="name, or {name: ..., option: value}")
     major: str | None = Field(default=None, description="the sense on whose frames the others are fused")
     mmqa: dict[str, Any] = Field(default_factory=dict, description="adapter sizes of all senses")
     template: dict[str, Any] = Field(default_factory=dict, description="wording of questions")
-    precision: str = Field(default="fp32", description="of the frozen parts: fp32 or bf16")
+    precision: str = Field(default="fp32", description="of the frozen parts: fp32 or bf16; fp16 is for answering")
     frozen_dropout: bool = Field(default=False, description="train with the frozen parts' dropout, as released")
     seed: int = Field(default=0, ge=0, description="of new parameters")
     preset: str | None = Field(default=None, description="a set of training settings by name")
     settings: dict[str, Any] = Field(default_factory=dict, description="training settings, see crema fit --help")
 
 
-BUILD_KEYS = ("backbone", "revision", "fusion", "major", "mmqa", "template", "precision", "frozen_dropout", "seed")
+BUILD_KEYS = (
+    "backbone",
+    "revision",
+    "language_model",
+    "language_revision",
+    "fusion",
+    "major",
+    "mmqa",
+    "template",
+    "precision",
+    "frozen_dropout",
+    "seed",
+)
 """Fields that `crema_core.build` takes under the same names, besides `modalities`."""
 
 

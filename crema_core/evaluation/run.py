@@ -241,8 +241,8 @@ def _answer(
     model: CremaModel, batch: TrainBatch, cache: FeatureCache | None, *, max_new_tokens: int, num_beams: int
 ) -> list[Prediction]:
     features = encode_batch(model, cache, batch)
-    tokens = {name: model.sense_tokens(name, own) for name, own in features.items()}
     questions = [model.template.render(record.question, record.choices) for record in batch.records]
+    tokens = model.tokens(features, questions)
     num_tokens = model.prompt(tokens, questions).mask.sum(1).tolist()
     if batch.records[0].choices:
         choices = [record.choices or () for record in batch.records]

@@ -77,9 +77,9 @@ def prepare_batch(model: CremaModel, sources: Sequence[Mapping[str, Any]]) -> di
 def _answer_batch(model: CremaModel, items: Sequence[Mapping[str, Any]], *, max_new_tokens: int) -> list[Answer]:
     sources = [_sources(model, item) for item in items]
     features = model.encode(prepare_batch(model, sources))
-    tokens = {name: model.sense_tokens(name, own) for name, own in features.items()}
     choices = [item.get("choices") for item in items]
     questions = [model.template.render(item["question"], own) for item, own in zip(items, choices, strict=True)]
+    tokens = model.tokens(features, questions)
     answers: dict[int, tuple[str, dict[str, float]]] = {}
     # Both kinds of question may be in one batch; each pass keeps the answers of its own kind.
     if any(own for own in choices):

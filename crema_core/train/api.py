@@ -10,6 +10,7 @@ from crema_core.data.check import check_records
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import ManifestError, TrainingError, did_you_mean
 from crema_core.model.crema import CremaModel
+from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
 from crema_core.train.progress import StatusLine
 from crema_core.train.run import (
@@ -61,6 +62,7 @@ def fit(
 
     Raises:
         OptionsError: for an unknown preset or setting.
+        PrecisionError: for frozen parts in fp16.
         ManifestError: for unusable data.
         TrainingError: when training cannot start or go on.
         CheckpointError: when a run cannot be continued.
@@ -78,6 +80,7 @@ def fit(
         chosen = train_settings(preset, settings)
     else:
         chosen = train_settings(None, saved["settings"] | PRESETS.get(preset or "", {}) | settings)
+    require_trainable(model.config["backbone"]["precision"])
     _check_senses(model, chosen)
     status = status if status is not None else StatusLine()
     records = _read(data, model, status)

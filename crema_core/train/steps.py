@@ -98,7 +98,14 @@ class Stepper:
 
     def _banks(self, group: Sequence[Minibatch], active: Sequence[str]) -> list[TokenBank]:
         return [
-            TokenBank(self.model, one.features, active=active, sync=self.sync, keep_graphs=len(group) == 1)
+            TokenBank(
+                self.model,
+                one.features,
+                self._questions(one.batch),
+                active=active,
+                sync=self.sync,
+                keep_graphs=len(group) == 1,
+            )
             for one in group
         ]
 
@@ -117,11 +124,13 @@ class Stepper:
         return total
 
     def _loss(self, batch: TrainBatch, tokens: Mapping[str, SenseTokens]) -> Tensor:
-        template = self.model.template
-        questions = [template.render(record.question, record.choices) for record in batch.records]
+        template, questions = self.model.template, self._questions(batch)
         answers = [template.target(record.answer, record.choices) for record in batch.records]
         with self.sync.forward_pass():
             return self.model.loss(tokens, questions, answers)
+
+    def _questions(self, batch: TrainBatch) -> list[str]:
+        return [self.model.template.render(record.question, record.choices) for record in batch.records]
 
     def _step(self, names: Sequence[str], result: StepResult) -> None:
         allowed = [parameter for name in names for parameter in self.adapters[name].values()]
