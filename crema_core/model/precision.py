@@ -7,6 +7,8 @@ of the transformers project); it is refused rather than worked around.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -41,3 +43,17 @@ def keep_full(*modules: nn.Module) -> None:
     """Bring modules between the frozen parts and the adapters to float32, whatever the checkpoint was loaded in."""
     for module in modules:
         module.float()
+
+
+def computed_in(device: torch.device) -> str:
+    """Return the number format that matrix products are computed in at this point: "as stored", or autocast's."""
+    if not torch.is_autocast_enabled(device.type):
+        return "as stored"
+    return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+
+
+@contextmanager
+def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute what is inside as training in this precision does: bf16 where that is safe, or as the weights are."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield

@@ -18,10 +18,9 @@ from crema_core.data.manifest import Record
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.evaluation.run import evaluate
 from crema_core.model.crema import CremaModel
-from crema_core.model.precision import DTYPES
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
-from crema_core.train.cache import FeatureCache
+from crema_core.train.cache import FeatureCache, make_cache
 from crema_core.train.encode import cacheable, encode_batch, fill_cache
 from crema_core.train.interrupt import InterruptGuard, TrainingInterrupted
 from crema_core.train.journal import Journal
@@ -259,14 +258,13 @@ class Trainer:
             raise TrainingInterrupted(self.folder)
 
     def _fill_cache(self) -> None:
-        if self.settings.cache == "none":
+        self.cache = make_cache(self.model, self.settings)
+        if self.cache is None:
             return
         names = cacheable(self.model, self.model.names)
-        dtype = DTYPES[self.settings.cache_precision] if self.settings.cache_precision != "fp32" else None
-        self.cache = FeatureCache(self.model, dtype=dtype, limit_bytes=self.settings.cache_limit_gb * 1e9)
         self._cached = frozenset(names)
         with self.sync.forward_pass():
-            fill_cache(
+            filled = fill_cache(
                 self.cache,
                 [*self.records, *self.valid],
                 names=names,
@@ -274,6 +272,8 @@ class Trainer:
                 num_workers=self.settings.num_workers,
                 status=self.status,
             )
+        if self.cache.disk is not None:
+            self.status.note(str(filled))
 
     def _select_trainable(self) -> None:
         """Let gradients flow into the senses that still train, and the fusion; into nothing else."""
