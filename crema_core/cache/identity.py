@@ -90,8 +90,8 @@ def _package_files(owner: type) -> set[Path]:
     parts = owner.__module__.split(".")
     if len(parts) == 1 and file.name != "__init__.py":
         return {file}
-    depth = 0 if parts[0] == "crema_core" else len(parts) - (1 if file.name == "__init__.py" else 2)
-    return set(file.parents[depth].rglob("*.py"))
+    levels = 0 if parts[0] == "crema_core" else len(parts) - (1 if file.name == "__init__.py" else 2)
+    return set(file.parents[levels].rglob("*.py"))
 
 
 def _weights(modality: Modality) -> str:

@@ -61,6 +61,11 @@ class FeatureStore:
         return len({digest for digest, places in self._places.items() if places} | self._unwritten.keys())
 
     @property
+    def num_unwritten(self) -> int:
+        """Number of sources whose features are not on disk yet, or cannot be written."""
+        return len(self._unwritten)
+
+    @property
     def unwritten_bytes(self) -> int:
         """Memory taken by features that are not on disk yet, or cannot be written."""
         return self._unwritten_bytes

@@ -65,6 +65,10 @@ class FeatureCache:
         """Size of what this process wrote to the disk."""
         return sum(store.written_bytes for store in self._stores.values())
 
+    def num_unwritten(self, name: str) -> int:
+        """Return for how many sources of a sense the features are not on disk yet, or cannot be written."""
+        return len(self._entries) if self.disk is None else self._store(name).num_unwritten
+
     @property
     def in_memory(self) -> bool:
         """Whether new features stay in memory, because there is no folder or it is full."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
 
 from crema_core.data.collate import TrainBatch
 from crema_core.data.dataset import SenseDataset
@@ -11,6 +16,7 @@ from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record, Source
 from crema_core.data.order import cut, derive_seed
 from crema_core.errors import CacheError, TrainingError
+from crema_core.model.answer import prepare_batch
 from crema_core.model.crema import CremaModel
 from crema_core.model.tokens import SenseFeatures
 from crema_core.train.cache import FeatureCache
@@ -109,6 +115,8 @@ def fill_cache(
                     encoded[name] += count
                     progress.show(encoded[name], found[name])
                     progress.require_room(encoded[name], found[name], disk_only=disk_only)
+            cache.flush()
+            progress.require_room(encoded[name], found[name], disk_only=disk_only)
     finally:
         cache.flush()
     return Filled(encoded, found, cache.written_bytes - written)
@@ -131,13 +139,14 @@ class _Progress:
     def require_room(self, encoded: int, found: int, *, disk_only: bool) -> None:
         cache = self.cache
         if disk_only and cache.in_memory:
+            left = self.total - encoded - found + cache.num_unwritten(self.name)
             raise CacheError(
-                f"The feature cache has no room for {self.total - encoded - found:,} of {self.total:,} sources of "
-                f"'{self.name}'. What was written before is kept, and nothing was deleted. Allow more, or make room "
-                "with crema cache evict, and run this again."
+                f"The feature cache has no room for {left:,} of {self.total:,} sources of "
+                f"'{self.name}'. Nothing was deleted. Allow more, or make room with crema cache evict, and run this "
+                "again."
             )
         expected = float(cache.num_bytes)
-        if cache.disk is None:
+        if cache.disk is None and encoded:
             expected = self.start_bytes + (cache.num_bytes - self.start_bytes) / encoded * (self.total - found)
         if expected > cache.limit_bytes:
             raise TrainingError(
@@ -174,6 +183,44 @@ def encode_batch(model: CremaModel, cache: FeatureCache | None, batch: TrainBatc
     """Return the features of a batch, from the cache or the encoders, in the model's order."""
     found = model.encode(batch.senses) | ({} if cache is None else cache.features(batch))
     return {name: found[name] for name in batch.present}
+
+
+@torch.no_grad()
+def encode_sources(cache: FeatureCache, sources: Sequence[Mapping[str, Any]]) -> dict[str, SenseFeatures]:
+    """Return the features of several samples' raw sources, in the model's order.
+
+    Senses whose sources are files are taken from the cache, which is filled; the others are encoded.
+
+    Args:
+        cache: of the model that is asked.
+        sources: by sense for each sample; an absent or None source is a missing sense.
+    """
+    model = cache.model
+    given = {
+        name: {row: own[name] for row, own in enumerate(sources) if own.get(name) is not None} for name in model.names
+    }
+    kept = [name for name in cacheable(model, model.names) if given[name] and all(map(_is_file, given[name].values()))]
+    records = [
+        Record(str(row), "", "", {name: _as_source(given[name][row]) for name in kept if row in given[name]})
+        for row in range(len(sources))
+    ]
+    fill_cache(cache, records, names=kept, batch_size=max(len(records), 1))
+    rest = [{name: source for name, source in own.items() if name not in kept} for own in sources]
+    found = model.encode(prepare_batch(model, rest))
+    for name in kept:
+        files = [_as_source(source) for source in given[name].values()]
+        found[name] = SenseFeatures(cache.gather(name, files), torch.tensor(list(given[name]), device=model.device))
+    return {name: found[name] for name in model.names if name in found}
+
+
+def _is_file(source: Any) -> bool:
+    # A path to nothing is left to the sense, which says best what it reads.
+    paths = source if isinstance(source, list | tuple) else [source]
+    return bool(paths) and all(isinstance(path, str | os.PathLike) and Path(path).exists() for path in paths)
+
+
+def _as_source(source: Any) -> Source:
+    return [os.fspath(path) for path in source] if isinstance(source, list | tuple) else os.fspath(source)
 
 
 def _distinct(records: Sequence[Record], name: str) -> Iterator[Record]:
