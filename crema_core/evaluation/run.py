@@ -27,7 +27,7 @@ from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.model.crema import CremaModel
 from crema_core.plugins.hooks import load_hooks
 from crema_core.train.cache import FeatureCache, as_cache
-from crema_core.train.encode import cacheable, encode_batch, fill_cache
+from crema_core.train.encode import cacheable, encode_batch, fill_cache, read_ahead
 from crema_core.train.progress import StatusLine
 
 
@@ -226,7 +226,8 @@ def _predict(
     kinds = [[i for i, record in enumerate(records) if bool(record.choices) is kind] for kind in (True, False)]
     keys = [[(0, index) for index in piece] for kind in kinds for piece in cut(kind, batch_size)]
     done = 0
-    for batch in load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers):
+    batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers)
+    for batch in read_ahead(batches, cache):
         yield from _answer(model, batch, cache, max_new_tokens=max_new_tokens, num_beams=num_beams)
         done += len(batch)
         if status is not None:

@@ -122,6 +122,13 @@ class FeatureCache:
             if name not in batch.senses
         }
 
+    def will_need(self, batch: TrainBatch) -> None:
+        """Let the system read a batch's features from the folder while something else is computed."""
+        for name, rows in batch.present.items():
+            if self.disk is not None and name not in batch.senses:
+                for row in rows.tolist():
+                    self._store(name).will_need(self.disk.files.of(batch.records[row].sources[name]))
+
     def _get(self, name: str, source: Source) -> StoredFeatures:
         if self.disk is None:
             return self._entries[name, _files(source)]

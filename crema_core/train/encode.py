@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,21 @@ def encode_batch(model: CremaModel, cache: FeatureCache | None, batch: TrainBatc
     """Return the features of a batch, from the cache or the encoders, in the model's order."""
     found = model.encode(batch.senses) | ({} if cache is None else cache.features(batch))
     return {name: found[name] for name in batch.present}
+
+
+def read_ahead(batches: Iterable[TrainBatch], cache: FeatureCache | None) -> Iterator[TrainBatch]:
+    """Yield the same batches, each when the next one's features are being read from the cache's folder."""
+    if cache is None or cache.disk is None:
+        yield from batches
+        return
+    held: TrainBatch | None = None
+    for batch in batches:
+        cache.will_need(batch)
+        if held is not None:
+            yield held
+        held = batch
+    if held is not None:
+        yield held
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from crema_core.model.crema import CremaModel
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
 from crema_core.train.cache import FeatureCache, make_cache
-from crema_core.train.encode import cacheable, encode_batch, fill_cache
+from crema_core.train.encode import cacheable, encode_batch, fill_cache, read_ahead
 from crema_core.train.interrupt import InterruptGuard, TrainingInterrupted
 from crema_core.train.journal import Journal
 from crema_core.train.optim import set_learning_rate
@@ -177,7 +177,8 @@ class Trainer:
         num_workers = 0 if self._cached.issuperset(self.model.names) else settings.num_workers
         group: list[Minibatch] = []
         seed = derive_seed("loader", settings.seed, epoch)
-        for batch in load_batches(dataset, keys, num_workers=num_workers, seed=seed):
+        prepared = load_batches(dataset, keys, num_workers=num_workers, seed=seed)
+        for batch in read_ahead(prepared, self.cache):
             with self.sync.forward_pass():
                 group.append(Minibatch(batch, encode_batch(self.model, self.cache, batch)))
             if len(group) == settings.accumulation:

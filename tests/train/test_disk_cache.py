@@ -19,6 +19,9 @@ import torch
 from crema_core.cache import identity
 from crema_core.cache.disk import DiskCache
 from crema_core.cache.identity import code_digest, encoder_identity, folder_name
+from crema_core.cache.shards import MappedShard
+from crema_core.data.dataset import SenseDataset
+from crema_core.data.loader import load_batches
 from crema_core.errors import CacheError, CacheWarning, OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.modality import Modality
@@ -28,7 +31,7 @@ from crema_core.model.precision import computing_in
 from crema_core.plugins.hooks import Hooks
 from crema_core.train.api import fit
 from crema_core.train.cache import FeatureCache
-from crema_core.train.encode import Share, fill_cache
+from crema_core.train.encode import Share, fill_cache, read_ahead
 from crema_core.train.progress import StatusLine
 from crema_core.train.settings import train_settings
 from tests.train.conftest import MakeModel
@@ -377,6 +380,30 @@ def test_a_class_without_a_file_cannot_be_kept() -> None:
         "The code of 'Typed' cannot be found, so nobody can tell later whether kept features are still its own. A "
         "sense kept on disk is defined in a file. Move the class into a module, or pass cache='memory'."
     )
+
+
+def test_the_next_batch_is_read_ahead_of_the_current_ones_work(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model(num=1)
+    records = write_records(tmp_path / "data", 3, senses="m")
+    cache = disk_cache(model, tmp_path / "cache")
+    fill_cache(cache, records, names=["main"], batch_size=2)
+    asked: list[str] = []
+    monkeypatch.setattr(MappedShard, "will_need", lambda self, digest: asked.append(digest))
+    modalities = {"main": model.sense("main").modality}
+    dataset = SenseDataset(records, modalities, major="main", cached=("main",))
+    assert cache.disk is not None
+    digests = [cache.disk.files.of(record.sources["main"]) for record in records]
+    seen = []
+    for batch in read_ahead(load_batches(dataset, [[(0, 2)], [(0, 0)], [(0, 1)]]), cache):
+        seen.append((batch.ids, list(asked)))
+    two, nought, one = digests[2], digests[0], digests[1]
+    assert seen == [
+        (("s2",), [two, nought]),
+        (("s0",), [two, nought, one]),
+        (("s1",), [two, nought, one]),
+    ]
 
 
 KILLED = """
