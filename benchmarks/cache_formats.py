@@ -279,10 +279,10 @@ def kill_half_way(name: str, folder: Path, count: int) -> dict[str, int] | str:
 def flip_bytes(name: str, folder: Path, count: int) -> dict[str, int] | str:
     """Flip bytes at seven places of the largest file, ask."""
     path = max(folder.iterdir(), key=lambda entry: entry.stat().st_size)
-    size = path.stat().st_size
+    places = random.Random(0).sample(range(path.stat().st_size), 7)
     with path.open("r+b") as stream:
-        for part in range(1, 8):
-            stream.seek(size * part // 8)
+        for place in places:
+            stream.seek(place)
             (byte,) = stream.read(1)
             stream.seek(-1, os.SEEK_CUR)
             stream.write(bytes([byte ^ 0x40]))

@@ -37,7 +37,8 @@ def new_file(place: Path) -> Iterator[Path]:
         _flush_file(temporary)
         open_up(temporary)
         temporary.replace(place)
-        _flush_file(place.parent)  # the rename itself
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _flush_file(place.parent)  # the rename itself
     finally:
         temporary.unlink(missing_ok=True)
 

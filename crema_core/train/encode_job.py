@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -133,6 +134,7 @@ def _start(lines: multiprocessing.Queue[str], threads: int) -> None:
     global _lines
     _lines = lines.put
     torch.set_num_threads(threads)
+    warnings.formatwarning = lambda message, *_, **__: f"crema: warning: {message}\n"
 
 
 def _encode_here(job: EncodeJob) -> Filled | str:

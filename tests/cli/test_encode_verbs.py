@@ -87,6 +87,18 @@ def test_fit_and_eval_from_the_folder_run_no_encoder_and_give_the_run_without_it
         assert (tmp_path / "r" / "model" / file).read_bytes() == (trained / "model" / file).read_bytes()
 
 
+def test_an_answer_about_files_in_the_folder_runs_no_encoder(
+    clips: Path, trained: Path, filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.loads(clips.read_text().splitlines()[0])
+    words = ["answer", str(trained), "which?", "--depth", str(clips.parent / line["depth"]), "--json"]
+    assert main(words) == 0
+    expected = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr("crema_core.model.sense.Sense.encode", lambda *_: pytest.fail("an encoder ran"))
+    assert main([*words, "--cache", str(filled)]) == 0
+    assert json.loads(capsys.readouterr().out) == expected
+
+
 def test_two_processes_leave_the_content_of_one(
     clips: Path, tiny_folder: Path, filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

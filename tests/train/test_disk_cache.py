@@ -22,7 +22,7 @@ from crema_core.cache.identity import code_digest, encoder_identity, folder_name
 from crema_core.cache.shards import MappedShard
 from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
-from crema_core.errors import CacheError, CacheWarning, OptionsError
+from crema_core.errors import CacheError, CacheWarning, MediaError, OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.modality import Modality
 from crema_core.model.answer import answer_many
@@ -200,6 +200,20 @@ def test_bf16_is_rounded_on_disk_handed_out_as_encoded_and_never_mixed_with_exac
     assert not torch.equal(rounded, exact)
     sizes = [sum(path.stat().st_size for path in store.folder.iterdir()) for c in caches for store in c.disk.stores]  # type: ignore[union-attr]
     assert sizes[1] < 0.75 * sizes[0]
+
+
+def test_features_encoded_ahead_in_bf16_are_those_training_in_bf16_looks_for(
+    new_model: MakeModel, tmp_path: Path, counted: Counted
+) -> None:
+    data, folder = write_data(tmp_path / "data", 4), tmp_path / "cache"
+    cache = disk_cache(new_model(), folder)
+    with computing_in("bf16", cache.model.device):
+        fill_cache(cache, write_records(tmp_path / "data", 4), names=cache.model.names, batch_size=4)
+    counted.since()
+    train(new_model(), data, tmp_path / "bf16", cache=str(folder), precision="bf16", epochs=1)
+    assert counted.since() == (0, 0)
+    train(new_model(), data, tmp_path / "fp32", cache=str(folder), epochs=1)
+    assert counted.since() == (14, 14)
 
 
 def test_damage_found_while_training_is_rebuilt_with_the_same_numbers(
@@ -404,6 +418,15 @@ def test_the_next_batch_is_read_ahead_of_the_current_ones_work(
         (("s0",), [two, nought, one]),
         (("s1",), [two, nought, one]),
     ]
+
+
+def test_what_was_encoded_before_an_error_is_kept(new_model: MakeModel, tmp_path: Path) -> None:
+    records = write_records(tmp_path / "data", 4, senses="m")
+    Path(str(records[2].sources["main"])).write_bytes(b"no array")
+    cache = disk_cache(new_model(), tmp_path / "cache")
+    with pytest.raises(MediaError):
+        fill_cache(cache, records, names=["main"], batch_size=1)
+    assert len(disk_cache(cache.model, tmp_path / "cache")._store("main")) == 2
 
 
 KILLED = """
