@@ -81,12 +81,20 @@ class CheckpointError(CremaError):
     """A saved model, adapter or run directory cannot be used; nothing was changed."""
 
 
+class CacheError(CremaError):
+    """A folder of kept features cannot be used, or has no room left."""
+
+
 class TrainingError(CremaError):
     """Training cannot start or cannot go on."""
 
 
 class PrecisionError(CremaError, ValueError):
     """The number format cannot hold this model's activations."""
+
+
+class CacheWarning(UserWarning):
+    """Kept features are damaged, or no more can be kept; work goes on."""
 
 
 class PluginVersionWarning(UserWarning):

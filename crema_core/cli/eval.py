@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="questions per pass")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest open-ended answer")
     parser.add_argument("--num-beams", type=int, default=1, help="beams of the search for open-ended answers")
+    parser.add_argument("--cache", metavar="DIR", help="folder of kept features; the encoders run for the rest alone")
     parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
     parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
     parser.add_argument("--device", help="for example cuda")
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_new_tokens=arguments.max_new_tokens,
         num_beams=arguments.num_beams,
         out=arguments.out,
+        cache=arguments.cache,
         status=status,
     )
     status.done()

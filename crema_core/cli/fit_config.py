@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crema_core.data.check import check_manifest
 from crema_core.errors import ManifestError, OptionsError
 from crema_core.plugins.spec import parse_settings
+from crema_core.train.settings import NOT_A_FOLDER
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -95,8 +96,14 @@ def complete(config: FitConfig) -> FitConfig:
             "modalities": found,
             "data": str(Path(config.data).absolute()),
             "valid": None if config.valid is None else str(Path(config.valid).absolute()),
+            "settings": _with_absolute_cache(config.settings),
         }
     )
+
+
+def _with_absolute_cache(settings: dict[str, Any]) -> dict[str, Any]:
+    cache = settings.get("cache")
+    return settings if cache in (None, *NOT_A_FOLDER) else {**settings, "cache": str(Path(str(cache)).absolute())}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

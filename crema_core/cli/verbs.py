@@ -19,6 +19,8 @@ from crema_core.plugins.hookspecs import Command
 VERBS = (
     Command("fit", "train the adapters of a model on a data file", "crema_core.cli.fit"),
     Command("resume", "go on with an interrupted run", "crema_core.cli.resume"),
+    Command("encode", "run frozen encoders once and keep their features in a folder", "crema_core.cli.encode"),
+    Command("cache", "show, check or make smaller a folder of kept features", "crema_core.cli.cache"),
     Command("eval", "score a saved model on a data file", "crema_core.cli.eval"),
     Command("answer", "ask a saved model a question about media files", "crema_core.cli.answer"),
     Command("describe", "show the parts, sizes and costs of a model", "crema_core.cli.describe"),

@@ -26,8 +26,8 @@ from crema_core.evaluation.score import best_choice, is_exact, summarize
 from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.model.crema import CremaModel
 from crema_core.plugins.hooks import load_hooks
-from crema_core.train.cache import FeatureCache
-from crema_core.train.encode import cacheable, encode_batch, fill_cache
+from crema_core.train.cache import FeatureCache, as_cache
+from crema_core.train.encode import cacheable, encode_batch, fill_cache, read_ahead
 from crema_core.train.progress import StatusLine
 
 
@@ -95,7 +95,7 @@ def evaluate(
     num_workers: int = 0,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
-    cache: FeatureCache | None = None,
+    cache: FeatureCache | str | os.PathLike[str] | None = None,
     status: StatusLine | None = None,
     announce: bool = True,
 ) -> EvaluationResult:
@@ -112,12 +112,13 @@ def evaluate(
         num_workers: processes that read media.
         seed: of `shuffle`.
         out: file for one JSON line per question, written as answers come.
-        cache: features of this model, filled where they are missing; None: nothing is kept.
+        cache: features of this model, or the folder of a cache, filled where they are missing; None: nothing is kept.
         announce: tell installed packages' `crema_evaluated` hooks; the trainer tells its own.
         status: where progress is shown.
 
     Raises:
         OptionsError: for an unknown sense, or a cache of another model.
+        CacheError: for a folder that cannot be a cache.
         ManifestError: for data without any question.
         MediaError: when a source cannot be read.
 
@@ -129,11 +130,7 @@ def evaluate(
     records = read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
     if not records:
         raise ManifestError("There is nothing to evaluate: the data have no samples. Give at least one.")
-    if cache is not None and cache.model is not model:
-        raise OptionsError(
-            "The feature cache belongs to another model. Features come from a model's own encoders. "
-            "Make one with FeatureCache(model)."
-        )
+    cache = as_cache(model, cache)
     if shuffle is not None:
         if shuffle not in senses:
             raise OptionsError(
@@ -229,7 +226,8 @@ def _predict(
     kinds = [[i for i, record in enumerate(records) if bool(record.choices) is kind] for kind in (True, False)]
     keys = [[(0, index) for index in piece] for kind in kinds for piece in cut(kind, batch_size)]
     done = 0
-    for batch in load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers):
+    batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers)
+    for batch in read_ahead(batches, cache):
         yield from _answer(model, batch, cache, max_new_tokens=max_new_tokens, num_beams=num_beams)
         done += len(batch)
         if status is not None:

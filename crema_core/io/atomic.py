@@ -22,17 +22,25 @@ MARKER = "complete"
 def write_text(path: Path, text: str) -> None:
     """Replace a file by `text`, or leave it as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with new_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def new_file(place: Path) -> Iterator[Path]:
+    """Yield a temporary file that takes `place` when the block ends well, flushed to disk."""
+    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        open_up(Path(temporary))
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield temporary
+        _flush_file(temporary)
+        open_up(temporary)
+        temporary.replace(place)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _flush_file(place.parent)  # the rename itself
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -93,8 +101,15 @@ def require_complete(place: Path, *, what: str) -> None:
 def _flush(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
+            _flush_file(path)
+
+
+def _flush_file(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _replace(temporary: Path, place: Path) -> None:

@@ -12,6 +12,8 @@ same range and are always accepted. fp16 ends at 65504:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -72,3 +74,17 @@ def keep_full(*modules: nn.Module | None) -> None:
     for module in modules:
         if module is not None:
             module.float()
+
+
+def computed_in(device: torch.device) -> str:
+    """Return the number format that matrix products are computed in at this point: "as stored", or autocast's."""
+    if not torch.is_autocast_enabled(device.type):
+        return "as stored"
+    return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+
+
+@contextmanager
+def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute what is inside as training in this precision does: bf16 where that is safe, or as the weights are."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield

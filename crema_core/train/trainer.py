@@ -18,11 +18,10 @@ from crema_core.data.manifest import Record
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.evaluation.run import evaluate
 from crema_core.model.crema import CremaModel
-from crema_core.model.precision import DTYPES
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
-from crema_core.train.cache import FeatureCache
-from crema_core.train.encode import cacheable, encode_batch, fill_cache
+from crema_core.train.cache import FeatureCache, make_cache
+from crema_core.train.encode import cacheable, encode_batch, fill_cache, read_ahead
 from crema_core.train.interrupt import InterruptGuard, TrainingInterrupted
 from crema_core.train.journal import Journal
 from crema_core.train.optim import set_learning_rate
@@ -178,7 +177,8 @@ class Trainer:
         num_workers = 0 if self._cached.issuperset(self.model.names) else settings.num_workers
         group: list[Minibatch] = []
         seed = derive_seed("loader", settings.seed, epoch)
-        for batch in load_batches(dataset, keys, num_workers=num_workers, seed=seed):
+        prepared = load_batches(dataset, keys, num_workers=num_workers, seed=seed)
+        for batch in read_ahead(prepared, self.cache):
             with self.sync.forward_pass():
                 group.append(Minibatch(batch, encode_batch(self.model, self.cache, batch)))
             if len(group) == settings.accumulation:
@@ -259,14 +259,13 @@ class Trainer:
             raise TrainingInterrupted(self.folder)
 
     def _fill_cache(self) -> None:
-        if self.settings.cache == "none":
+        self.cache = make_cache(self.model, self.settings)
+        if self.cache is None:
             return
         names = cacheable(self.model, self.model.names)
-        dtype = DTYPES[self.settings.cache_precision] if self.settings.cache_precision != "fp32" else None
-        self.cache = FeatureCache(self.model, dtype=dtype, limit_bytes=self.settings.cache_limit_gb * 1e9)
         self._cached = frozenset(names)
         with self.sync.forward_pass():
-            fill_cache(
+            filled = fill_cache(
                 self.cache,
                 [*self.records, *self.valid],
                 names=names,
@@ -274,6 +273,8 @@ class Trainer:
                 num_workers=self.settings.num_workers,
                 status=self.status,
             )
+        if self.cache.disk is not None:
+            self.status.note(str(filled))
 
     def _select_trainable(self) -> None:
         """Let gradients flow into the senses that still train, and the fusion; into nothing else."""

@@ -50,8 +50,8 @@ def test_no_verb_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugin", "list"]) == 2
     assert capsys.readouterr().err == (
-        "crema: 'plugin' is not a verb. Verbs: fit, resume, eval, answer, describe, convert, plugins, world, demo. "
-        "Did you mean 'plugins'?\n"
+        "crema: 'plugin' is not a verb. Verbs: fit, resume, encode, cache, eval, answer, describe, convert, plugins, "
+        "world, demo. Did you mean 'plugins'?\n"
     )
 
 
