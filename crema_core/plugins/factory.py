@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from crema_core.errors import ContractError, MissingRequirementError, PluginLoadError
 from crema_core.plugins._metadata import unmet
 from crema_core.plugins.records import ResolvedPlugin
+from crema_core.plugins.spec import ModalitySpec
 
 if TYPE_CHECKING:
     from crema_core.modality import Modality
@@ -18,13 +19,18 @@ def check_requirements(plugin: ResolvedPlugin) -> None:
     Raises:
         MissingRequirementError: naming every requirement that is not met and the command that installs them.
     """
-    problems = {text: found for text in plugin.spec.requires if (found := unmet(text)) is not None}
+    problems = unmet_requirements(plugin.spec)
     if problems:
         needs = ", ".join(f"{text} ({found})" for text, found in problems.items())
         command = " ".join(f"'{text}'" for text in problems)
         raise MissingRequirementError(
             f"'{plugin.spec.name}' ({plugin.provider}) needs {needs}. Run: pip install {command}"
         )
+
+
+def unmet_requirements(spec: ModalitySpec) -> dict[str, str]:
+    """Return what a spec requires and this environment lacks: requirement -> what is there instead."""
+    return {text: found for text in spec.requires if (found := unmet(text)) is not None}
 
 
 def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
