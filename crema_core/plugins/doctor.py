@@ -75,7 +75,11 @@ def examine(path: Sequence[str] | None = None) -> Diagnosis:
     """
     found = distributions(path)
     ours = tuple(own for own in found if own.key == CORE_DISTRIBUTION or "[crema" in own.entry_points)
-    findings = [*_doubles(found, ours), *_entry_points(ours), *_requirements(_first(ours), path and _first(found))]
+    findings = [
+        *_doubles(found, ours),
+        *_entry_points(ours),
+        *_requirements(_first(ours), None if path is None else _first(found)),
+    ]
     findings += [
         Finding("torch builds", text) for text in torch_builds({own.key: own.version for own in _first(found)})
     ]

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 
 from crema_core.errors import PluginError
+from crema_core.plugins.names import PLACEHOLDERS
 from crema_core.testing.check import check, require
 from crema_core.testing.subject import Subject
-
-PLACEHOLDERS = frozenset(
-    "modality my_modality sense my_sense name_of_plugin plugin my_plugin example placeholder changeme template foo bar "
-    "baz todo untitled new_sense your_sense".split()
-)
 
 
 @check("bronze")
