@@ -8,6 +8,7 @@ from crema_core.errors import ContractError, MissingRequirementError, PluginLoad
 from crema_core.plugins._metadata import unmet
 from crema_core.plugins.records import ResolvedPlugin
 from crema_core.plugins.spec import ModalitySpec
+from crema_core.plugins.versions import adapter_for
 
 if TYPE_CHECKING:
     from crema_core.modality import Modality
@@ -55,6 +56,8 @@ def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
             f"{subject} could not be imported: {type(error).__name__}: {error}. "
             f'See the whole traceback: python -c "import {spec.factory.partition(":")[0]}"'
         ) from error
+    if isinstance(factory, type) and (adapter := adapter_for(spec.api_version)):
+        factory = adapter.modality(factory)
     if not (isinstance(factory, type) and issubclass(factory, Modality)):
         raise ContractError(
             f"{subject} is not a subclass of Modality. The factory must name one. "

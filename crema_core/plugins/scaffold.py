@@ -108,4 +108,4 @@ def _write(folder: Path, name: str, encoder: Encoder, distribution: str) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         text = (TEMPLATES / f"{template.format(encoder=encoder)}.txt").read_text(encoding="utf-8")
         path.write_text(string.Template(text).substitute(values), encoding="utf-8")
-    (folder / "src" / package / "py.typed").touch()
+    (folder / "src" / package / "py.typed").write_text("", encoding="utf-8")
