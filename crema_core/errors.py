@@ -46,6 +46,10 @@ class ContractError(PluginError, TypeError):
     """A modality returned something the contract does not allow."""
 
 
+class ConformanceError(PluginError, AssertionError):
+    """A check of the conformance kit does not hold for a sense."""
+
+
 class HookError(PluginError):
     """A hook implementation is misspelt, uses defaults, or raised in strict mode."""
 

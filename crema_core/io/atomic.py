@@ -64,6 +64,24 @@ def new_folder(place: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def fresh_folder(place: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes `place`, which must not exist, when the block ends well; no marker is left.
+
+    For folders that belong to the user from then on, such as a new package.
+    """
+    place = place.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.tmp-"))
+    try:
+        yield temporary
+        _flush(temporary)
+        open_up(temporary)
+        temporary.rename(place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def open_up(path: Path) -> None:
     """Give a temporary file or folder, private from its making, the permissions an ordinary new one would have."""
     mask = os.umask(0)

@@ -13,6 +13,7 @@ my-model/
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,10 +102,7 @@ def load(
             seed=manifest["seed"],
         )
     except BuildError as error:
-        packages = sorted({f"{entry['distribution']} {entry['version']}" for entry in manifest["modalities"]})
-        raise BuildError(
-            [*error.problems, f"'{place}' was saved with: {', '.join(packages)}. Install what is missing with pip."]
-        ) from error
+        raise BuildError([*error.problems, _what_it_needs(place, manifest["modalities"])]) from error
     if model.backbone.identity() != manifest["identity"]:
         raise CheckpointError(
             f"'{place}' was trained on other weights than {str(backbone or origin['source'])!r} has now. A model fits "
@@ -141,6 +139,18 @@ def read_manifest(place: Path) -> dict[str, Any]:
             "changed."
         )
     return manifest
+
+
+def _what_it_needs(place: Path, entries: Sequence[Mapping[str, Any]]) -> str:
+    packages = sorted({f"{entry['distribution']} {entry['version']}" for entry in entries if entry["distribution"]})
+    by_hand = [entry["name"] for entry in entries if not entry["distribution"]]
+    text = f"'{place}' was saved with: {', '.join(packages) or 'no package'}. Install what is missing with pip."
+    if by_hand:
+        text += (
+            f" The specs of {', '.join(by_hand)} were given by hand. Give them again first: "
+            "crema_core.registry.register(SPEC)."
+        )
+    return text
 
 
 def _request(entry: dict[str, Any]) -> dict[str, Any]:

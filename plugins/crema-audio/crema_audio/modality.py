@@ -70,9 +70,10 @@ class AudioModality(Modality):
         return Features(values, mask & batch.mask[..., None], batch.times)
 
     def example(self, generator: torch.Generator) -> Tensor:
-        """Return a second of a decaying tone in noise, `(16000,)`."""
+        """Return a second of a decaying tone of 200 to 2000 Hz in noise, `(16000,)`."""
         seconds = torch.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
-        tone = torch.sin(2 * math.pi * 440 * seconds) * torch.exp(-3 * seconds)
+        pitch_hz = 200 * 10 ** float(torch.rand((), generator=generator))
+        tone = torch.sin(2 * math.pi * pitch_hz * seconds) * torch.exp(-3 * seconds)
         return 0.5 * tone + 0.01 * torch.randn(SAMPLE_RATE_HZ, generator=generator)
 
 

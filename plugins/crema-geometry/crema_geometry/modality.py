@@ -54,9 +54,10 @@ class DepthModality(Modality):
         return Features(self.context.encode_frames(batch["frames"]), batch.mask)
 
     def example(self, generator: torch.Generator) -> Tensor:
-        """Return a wall 4 m away with a box before it, `(3, 24, 32)` float metres."""
+        """Return a wall 4 m away with a box somewhere before it, `(3, 24, 32)` float metres."""
         metres = 4 + 0.1 * torch.rand(3, 24, 32, generator=generator)
-        metres[:, 8:16, 10:20] = 1.5
+        left = int(torch.randint(0, 22, (), generator=generator))
+        metres[:, 8:16, left : left + 10] = 1.0 + float(torch.rand((), generator=generator))
         return metres
 
 

@@ -58,9 +58,10 @@ class ThermalModality(Modality):
         return Features(self.context.encode_frames(batch["frames"]), batch.mask)
 
     def example(self, generator: torch.Generator) -> Tensor:
-        """Return a room with one warm spot, `(3, 24, 32)` float kelvin."""
+        """Return a room with a warm spot somewhere, `(3, 24, 32)` float kelvin."""
         kelvin = 292 + 2 * torch.rand(3, 24, 32, generator=generator)
-        kelvin[:, 6:14, 10:20] += 15
+        left = int(torch.randint(0, 22, (), generator=generator))
+        kelvin[:, 6:14, left : left + 10] += 15
         return kelvin
 
     def _read_maps(self, source: object) -> NDArray[np.generic]:

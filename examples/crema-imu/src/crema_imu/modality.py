@@ -5,14 +5,12 @@ Shape letters: B samples, T windows, P points of a window, C = 6 channels, D = 6
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 from crema_core import Batch, BuildContext, Features, Modality, Sample
 from crema_imu.plugin import ImuOptions
-from crema_imu.recording import read_recording
+from crema_imu.recording import as_recording
 
 POINTS = 16
 SCALE = (3.0, 3.0, 3.0, 1.0, 1.0, 1.0)
@@ -36,9 +34,9 @@ class ImuModality(Modality):
             torch.randn(POINTS * 6, self.feature_dim - 12, generator=generator) / (POINTS * 6) ** 0.5
         )
 
-    def prepare(self, source: str | Path | Tensor) -> Sample:
-        """Cut a recording into windows: `windows` `(T, P, C)`."""
-        recording = source if isinstance(source, Tensor) else read_recording(Path(source))
+    def prepare(self, source: object) -> Sample:
+        """Cut a recording into windows: `windows` `(T, P, C)`, times from its beginning."""
+        recording = as_recording(source)
         times, values = recording[:, 0] - recording[0, 0], recording[:, 1:].clone()
         values[:, 2] -= GRAVITY
         count = min(max(int(times[-1] / self.options.window_s), 1), self.options.max_windows)
@@ -52,7 +50,9 @@ class ImuModality(Modality):
         """Return `(B, T, 1, D)`: means, spreads and random features of every window."""
         windows = batch["windows"]  # (B, T, P, C)
         shape = torch.tanh(windows.flatten(2) @ self.mix)  # (B, T, D - 12)
-        features = torch.cat((windows.mean(2), windows.std(2), shape), dim=-1)
+        mean = windows.mean(2)
+        spread = (windows - mean[:, :, None]).square().mean(2).sqrt()
+        features = torch.cat((mean, spread, shape), dim=-1)
         return Features(features[:, :, None], batch.mask, batch.times)
 
     def example(self, generator: torch.Generator) -> Tensor:
