@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Modality
 from crema_core.plugins import registry
 from crema_core.plugins.spec import ModalitySpec
@@ -31,3 +33,16 @@ def test_the_default_encoder_has_nothing_to_train(spec: ModalitySpec) -> None:
     context = BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE)
     modality: Modality = spec.load_factory()(spec.options(), context)
     assert not list(modality.parameters())
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_a_sense_draws_what_it_makes_of_a_source(spec: ModalitySpec) -> None:
+    context = BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE)
+    modality: Modality = spec.load_factory()(spec.options(), context)
+    picture = modality.show(modality.example(torch.Generator().manual_seed(0)))
+    assert picture.dtype == torch.uint8
+    assert picture.dim() == 3
+    assert picture.shape[2] == 3
+    assert len(torch.unique(picture.flatten(0, 1), dim=0)) > 10
+    with pytest.raises(MediaError):
+        modality.show("no/such/file.mp4")
