@@ -81,6 +81,10 @@ class ManifestError(CremaError, ValueError):
     """A data file has lines that cannot be used."""
 
 
+class DatasetError(CremaError, ValueError):
+    """A named data set is unknown, incomplete or not in its official layout; nothing was written."""
+
+
 class CheckpointError(CremaError):
     """A saved model, adapter or run directory cannot be used; nothing was changed."""
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from crema_core.data.files import check_file, damaged
 from crema_core.data.sampling import middle_indices, rate_indices, segment_spans
+from crema_core.data.span import split_span
 from crema_core.errors import MediaError
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif")
@@ -77,9 +78,10 @@ def read_clip(
     """Read frames of a clip, by default the middle ones of equal segments.
 
     Args:
-        path: a file with a picture stream.
+        path: a file with a picture stream; `a.mp4#t=1,2` is the part from second 1 to 2.
         num_frames: frames returned; a shorter clip's frames repeat. With `fps` the most frames returned.
-        start_s, end_s: part of the clip to look at, seconds from its beginning; None: from the start, to the end.
+        start_s, end_s: part to look at, seconds from the beginning of what `path` names; None: from the start, to the
+            end.
         fps: frames per second taken instead; a part with more than `num_frames` of them is sampled evenly as without.
 
     Returns:
@@ -88,11 +90,12 @@ def read_clip(
     Raises:
         MediaError: when the file is absent, empty, damaged, without pictures, or has none between the two times.
     """
+    file, start_s, end_s = split_span(str(path)).within(start_s, end_s)
     spans: list[tuple[float, float]] = []
 
     def choose(timeline: Timeline) -> list[int]:
         starts_s, finish_s = timeline
-        first, last = _part(Path(path), starts_s, finish_s, start_s, end_s)
+        first, last = _part(Path(file), starts_s, finish_s, start_s, end_s)
         limit_s = starts_s[last] if last < len(starts_s) else finish_s
         if fps is not None:
             until_s = limit_s if end_s is None else min(end_s, limit_s)
@@ -103,7 +106,7 @@ def read_clip(
         spans[:] = segment_spans(starts_s[first:last], limit_s, num_frames)
         return [first + offset for offset in middle_indices(last - first, num_frames)]
 
-    frames = read_chosen(path, choose)
+    frames = read_chosen(file, choose)
     return Clip(frames, torch.tensor(spans, dtype=torch.float32))
 
 

@@ -15,6 +15,7 @@ from crema_core.data.clips import CLIP_SUFFIXES, Clip, read_clip
 from crema_core.data.files import check_file, wrong_source
 from crema_core.data.images import IMAGE_SUFFIXES, read_image
 from crema_core.data.sampling import middle_indices
+from crema_core.data.span import split_span
 from crema_core.data.stacks import read_stack
 from crema_core.errors import MediaError
 
@@ -32,8 +33,9 @@ def read_frames(
     """Read RGB frames, the middle ones of equal segments.
 
     Args:
-        source: a clip file, a picture file, a folder or list of pictures, a PIL image, or an array or tensor
-            `(T, H, W, 3)`, `(T, 3, H, W)`, `(H, W, 3)` or `(3, H, W)`, uint8 0..255 or float 0..1.
+        source: a clip file (`a.mp4#t=1,2` is a part of it), a picture file, a folder or list of pictures, a PIL image,
+            or an array or tensor `(T, H, W, 3)`, `(T, 3, H, W)`, `(H, W, 3)` or `(3, H, W)`, uint8 0..255 or float
+            0..1.
         num_frames: frames returned from a source with several; a single picture stays single (T = 1).
         start_s, end_s: part of a clip file in seconds; refused for sources without a clock.
         fps: frames per second of a clip file instead, at most `num_frames`; refused for sources without a clock.
@@ -45,6 +47,7 @@ def read_frames(
         MediaError: when the source is absent, empty, damaged, of another type, or has no clock but a part was asked.
     """
     if isinstance(source, str | os.PathLike):
+        source, start_s, end_s = split_span(str(source)).within(start_s, end_s)
         path = Path(source)
         if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
             return read_clip(path, num_frames=num_frames, start_s=start_s, end_s=end_s, fps=fps)

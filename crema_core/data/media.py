@@ -15,6 +15,7 @@ from crema_core.data.frames import FRAME_SUFFIXES, read_frames, resize
 from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_arrays, read_image, read_raw_image
 from crema_core.data.sampling import middle_indices, rate_indices, segment_spans
 from crema_core.data.sound import SOUND_SUFFIXES, Sound, read_sound
+from crema_core.data.span import file_of
 from crema_core.data.stacks import Reader, read_stack
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "check_file",
     "colorize",
     "damaged",
+    "file_of",
     "list_files",
     "middle_indices",
     "rate_indices",

@@ -16,6 +16,7 @@ from crema_core.data.media import (
     CLIP_SUFFIXES,
     IMAGE_SUFFIXES,
     Reader,
+    file_of,
     read_array,
     read_clip,
     read_raw_image,
@@ -93,9 +94,9 @@ class ThermalModality(Modality):
     def _frames(self, source: object) -> Tensor:
         """Return heatmaps `(T, 3, H, W)`, uint8 0..255 or float 0..1."""
         if isinstance(source, str | os.PathLike):
-            path = Path(source)
+            path = Path(file_of(str(source)))
             if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
-                return read_clip(path, num_frames=self.encoder.frames_wanted(self.options.num_frames)).frames
+                return read_clip(str(source), num_frames=self.encoder.frames_wanted(self.options.num_frames)).frames
         return self._render(self._read_maps(source))
 
     def _read_maps(self, source: object) -> NDArray[np.generic]:
