@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from crema_core.cli.tables import counted
 from crema_core.data.manifest import FIELDS, parse_line
 from crema_core.data.span import file_of, split_span
 from crema_core.datasets.read import Place
@@ -141,7 +142,7 @@ def _check_texts(spec: DatasetSpec, lines: Sequence[Line]) -> None:
         raise DatasetError(
             "\n".join(
                 [
-                    f"{len(faults):,} problem{'' if len(faults) == 1 else 's'} in the annotations of {spec.name}. Nothing was written:",
+                    f"{counted(len(faults), 'problem')} in the annotations of {spec.name}. Nothing was written:",
                     *_cut(faults),
                     f"Download them again from {spec.source}.",
                 ]
@@ -163,12 +164,11 @@ def _sources(spec: DatasetSpec, line: Line) -> list[str]:
 
 
 def _missing(spec: DatasetSpec, root: Path, absent: Collection[str], *, what: str, end: str = "") -> DatasetError:
-    one = len(absent) == 1
+    verb = "is" if len(absent) == 1 else "are"
     return DatasetError(
         "\n".join(
             [
-                f"{len(absent):,} {what}{'' if one else 's'} of {spec.name} {'is' if one else 'are'} missing in '{root}'{end}. "
-                "Nothing was written:",
+                f"{counted(len(absent), what)} of {spec.name} {verb} missing in '{root}'{end}. Nothing was written:",
                 *_cut([f"- {path}" for path in absent]),
                 f"Get them from {spec.source} ({spec.license}).",
             ]

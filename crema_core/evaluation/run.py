@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 import torch
 
@@ -21,66 +20,24 @@ from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.data.order import cut
+from crema_core.data.span import file_of
 from crema_core.errors import ManifestError, OptionsError
-from crema_core.evaluation.score import best_choice, is_exact, summarize
+from crema_core.evaluation.breakdown import breakdown
+from crema_core.evaluation.judge import Judge
+from crema_core.evaluation.measures import measure
+from crema_core.evaluation.predictions import Prediction, PredictionFile, digest, records_digest
+from crema_core.evaluation.result import EvaluationResult, FusionMode, Prompts
+from crema_core.evaluation.score import best_choice, summarize
 from crema_core.evaluation.shuffle import shuffle_sense
+from crema_core.fusion.concat import ConcatFusion
 from crema_core.model.crema import CremaModel
+from crema_core.model.template import PromptTemplate
 from crema_core.plugins.hooks import load_hooks
 from crema_core.train.cache import FeatureCache, as_cache
 from crema_core.train.encode import cacheable, encode_batch, fill_cache, read_ahead
 from crema_core.train.progress import StatusLine
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One answered question.
-
-    Attributes:
-        id, type, question, answer: of the sample.
-        prediction: the generated text or the chosen option.
-        correct: whether it is right.
-        senses: the senses that took part.
-        num_tokens: tokens given to the language model, question included.
-    """
-
-    id: str
-    type: str
-    question: str
-    answer: str
-    prediction: str
-    correct: bool
-    senses: tuple[str, ...]
-    num_tokens: int
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """What an evaluation found.
-
-    Attributes:
-        accuracy: share of right answers, 0..1.
-        by_type: the same by question type.
-        counts: number of questions by type.
-        num_samples: number of questions.
-        senses: senses that were allowed to take part.
-        shuffled: sense whose sources were exchanged between samples, or None.
-        tokens_per_answer: mean number of tokens given to the language model.
-        duration_s: wall-clock time, seconds.
-    """
-
-    accuracy: float
-    by_type: dict[str, float]
-    counts: dict[str, int]
-    num_samples: int
-    senses: tuple[str, ...]
-    shuffled: str | None
-    tokens_per_answer: float
-    duration_s: float
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The accuracies by name, as hooks and journals take them."""
-        return {"accuracy": self.accuracy} | {f"accuracy/{kind}": own for kind, own in self.by_type.items()}
+__all__ = ["EvaluationResult", "Prediction", "evaluate", "fused"]
 
 
 def evaluate(
@@ -95,6 +52,11 @@ def evaluate(
     num_workers: int = 0,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    scorer: str | None = None,
+    measures: Sequence[str] | None = None,
+    prompts: Prompts = "model",
+    fusion: FusionMode = "model",
     cache: FeatureCache | str | os.PathLike[str] | None = None,
     status: StatusLine | None = None,
     announce: bool = True,
@@ -112,12 +74,20 @@ def evaluate(
         num_workers: processes that read media.
         seed: of `shuffle`.
         out: file for one JSON line per question, written as answers come.
+        resume: keep the answers that `out` already has from the same evaluation, and go on.
+        scorer: rule for open-ended answers, a name of `crema_core.evaluation.score.SCORERS`; None: that of the data
+            set the samples name, else "exact".
+        measures: further measures, see `crema_core.evaluation.measures`; None: those of the data set.
+        prompts: "dataset" puts questions as the data set's paper does, "model" as the model was trained.
+        fusion: "concat" bypasses the fusion and gives the language model every sense's own tokens, which needs no
+            trained fusion (zero-shot, CREMA appendix A.5).
         cache: features of this model, or the folder of a cache, filled where they are missing; None: nothing is kept.
         announce: tell installed packages' `crema_evaluated` hooks; the trainer tells its own.
         status: where progress is shown.
 
     Raises:
-        OptionsError: for an unknown sense, or a cache of another model.
+        OptionsError: for an unknown sense, rule or measure, a missing package, or a cache of another model.
+        CheckpointError: when `out` cannot be continued.
         CacheError: for a folder that cannot be a cache.
         ManifestError: for data without any question.
         MediaError: when a source cannot be read.
@@ -139,32 +109,49 @@ def evaluate(
             )
         records = shuffle_sense(records, shuffle, seed=seed)
     records = [replace(record, sources={n: s for n, s in record.sources.items() if n in senses}) for record in records]
+    judge = Judge(records, scorer=scorer, measures=measures)
+    rules = {"scorer": scorer, "prompts": prompts, "fusion": fusion}
+    answers = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "shuffle": shuffle, "senses": list(senses)}
+    identity = {} if out is None else {"data": records_digest(records), "model": _digest(model), **answers, **rules}
+    journal = PredictionFile(None if out is None else Path(out), identity, resume=resume)
+    left = journal.left(records)
     started = time.monotonic()
     mode = model.training
     model.eval()
     try:
-        predictions = _predict(
-            model,
-            records,
-            senses,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            num_workers=num_workers,
-            cache=cache,
-            status=status,
-        )
-        results, num_tokens = _collect(predictions, out)
+        with fused(model, fusion), journal:
+            predictions = _predict(
+                model,
+                left,
+                senses,
+                judge=judge,
+                templates=judge.templates(model.template) if prompts == "dataset" else {},
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+                num_beams=num_beams,
+                num_workers=num_workers,
+                cache=cache,
+                status=status,
+            )
+            results = list(journal.done)
+            for prediction in predictions:
+                journal.add(prediction)
+                results.append(prediction)
     finally:
         model.train(mode)
-    scores = summarize(results)
+    free = [(own.prediction, own.answers) for own in results if not own.chosen]
     result = EvaluationResult(
-        *scores,
+        *summarize((own.type, own.correct) for own in results),
         num_samples=len(results),
         senses=senses,
         shuffled=shuffle,
-        tokens_per_answer=num_tokens / len(results),
+        tokens_per_answer=sum(own.num_tokens for own in results) / len(results),
         duration_s=time.monotonic() - started,
+        scorers=judge.scorers(records),
+        table=tuple(breakdown(results, columns=judge.columns, average_types=judge.averages_types)),
+        measures=measure(judge.measures, free) if free else {},
+        prompts=prompts,
+        fusion=fusion,
     )
     if announce:
         load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics)
@@ -178,23 +165,23 @@ def _chosen(model: CremaModel, modalities: Sequence[str] | None) -> tuple[str, .
     return tuple(name for name in model.names if name in wanted)
 
 
-def _collect(
-    predictions: Iterator[Prediction], out: str | os.PathLike[str] | None
-) -> tuple[list[tuple[str, bool]], int]:
-    """Write predictions as they come; keep only what the scores need."""
-    results, num_tokens = [], 0
-    with ExitStack() as stack:
-        file: TextIO | None = None
-        if out is not None:
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(Path(out).open("w", encoding="utf-8"))
-        for prediction in predictions:
-            results.append((prediction.type, prediction.correct))
-            num_tokens += prediction.num_tokens
-            if file is not None:
-                file.write(json.dumps(asdict(prediction)) + "\n")
-                file.flush()
-    return results, num_tokens
+def _digest(model: CremaModel) -> str:
+    """Return a digest of the configuration and the trainable state; the frozen rest is named by its place."""
+    state = model.adapter_state_dict()
+    config = json.dumps(model.config, sort_keys=True, default=str).encode()
+    return digest([config, *(state[key].float().numpy().tobytes() for key in sorted(state))])
+
+
+@contextmanager
+def fused(model: CremaModel, mode: FusionMode) -> Iterator[None]:
+    """Answer with the model's fusion, or with every sense's own tokens side by side for a while."""
+    own = model.fusion
+    if mode == "concat":
+        model.fusion = ConcatFusion((), width=own.width, num_queries=own.num_queries, layout=own.layout)
+    try:
+        yield
+    finally:
+        model.fusion = own
 
 
 def _predict(
@@ -202,6 +189,8 @@ def _predict(
     records: Sequence[Record],
     senses: tuple[str, ...],
     *,
+    judge: Judge,
+    templates: Mapping[str, PromptTemplate],
     batch_size: int,
     max_new_tokens: int,
     num_beams: int,
@@ -228,7 +217,7 @@ def _predict(
     done = 0
     batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers)
     for batch in read_ahead(batches, cache):
-        yield from _answer(model, batch, cache, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        yield from _answer(model, batch, cache, judge, templates, max_new_tokens=max_new_tokens, num_beams=num_beams)
         done += len(batch)
         if status is not None:
             status.show(f"evaluating: {done:,} of {len(records):,} questions")
@@ -236,10 +225,20 @@ def _predict(
 
 @torch.no_grad()
 def _answer(
-    model: CremaModel, batch: TrainBatch, cache: FeatureCache | None, *, max_new_tokens: int, num_beams: int
+    model: CremaModel,
+    batch: TrainBatch,
+    cache: FeatureCache | None,
+    judge: Judge,
+    templates: Mapping[str, PromptTemplate],
+    *,
+    max_new_tokens: int,
+    num_beams: int,
 ) -> list[Prediction]:
     features = encode_batch(model, cache, batch)
-    questions = [model.template.render(record.question, record.choices) for record in batch.records]
+    questions = [
+        templates.get(record.dataset, model.template).render(record.question, record.choices)
+        for record in batch.records
+    ]
     tokens = model.tokens(features, questions)
     num_tokens = model.prompt(tokens, questions).mask.sum(1).tolist()
     if batch.records[0].choices:
@@ -249,7 +248,7 @@ def _answer(
         right = [text == record.answer for text, record in zip(texts, batch.records, strict=True)]
     else:
         texts = model.generate(tokens, questions, max_new_tokens=max_new_tokens, num_beams=num_beams)
-        right = [is_exact(text, record.answer) for text, record in zip(texts, batch.records, strict=True)]
+        right = [judge.is_right(record, text) for text, record in zip(texts, batch.records, strict=True)]
     return [
         Prediction(
             id=record.id,
@@ -260,6 +259,10 @@ def _answer(
             correct=right[row],
             senses=tuple(name for name, rows in batch.present.items() if row in rows.tolist()),
             num_tokens=num_tokens[row],
+            clip=next((file_of(record.paths(name)[0]) for name in record.sources if record.paths(name)), record.id),
+            dataset=record.dataset,
+            answers=record.accepted,
+            chosen=bool(record.choices),
         )
         for row, record in enumerate(batch.records)
     ]

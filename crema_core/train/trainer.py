@@ -209,6 +209,7 @@ class Trainer:
                 cache=self.cache,
                 status=self.status,
                 announce=False,
+                measures=(),  # an epoch must not end for want of a package that only measures need
             )
         self.journal.evaluation(self.position, result.metrics)
         self.hooks.call("crema_evaluated", trainer=self, metrics=result.metrics)

@@ -67,7 +67,7 @@ def test_questions_with_missing_media_can_be_left_out(tmp_path: Path) -> None:
     (tmp_path / "videos/video_2.mp4").unlink()
     with pytest.raises(
         DatasetError,
-        match="2 media files of perception-test are missing in .*, so no question is left. Nothing was written",
+        match=r"2 media files of perception-test are missing in .*, so no question is left\. Nothing was written",
     ):
         prepare("perception-test", root=tmp_path, split="valid", out=out, missing="skip", replace=True)
 
