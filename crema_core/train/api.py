@@ -24,7 +24,7 @@ from crema_core.train.run import (
     refuse_used,
     write_start,
 )
-from crema_core.train.settings import PRESETS, RESUMABLE, TrainSettings, train_settings
+from crema_core.train.settings import RESUMABLE, TrainSettings, preset_settings, train_settings
 from crema_core.train.state import read_checkpoint, require_pointed
 from crema_core.train.trainer import Trainer
 
@@ -49,7 +49,7 @@ def fit(
         model: a built model. It ends with its best weights when `valid` is given, else with the last ones.
         data: a manifest, or records.
         valid: validation data, in the same forms.
-        preset: name of a set of settings, see `crema_core.train.settings.PRESETS`.
+        preset: name of a set of settings, see `crema_core.train.settings`.
         out: the run directory, new or to be continued; None: a new one below `runs/`.
         resume: continue the run in `out` from its last checkpoint, with the numbers of an uninterrupted one. Its
             settings are taken from its `config.json`; those that change no number may be given anew.
@@ -79,7 +79,7 @@ def fit(
         refuse_used(folder)
         chosen = train_settings(preset, settings)
     else:
-        chosen = train_settings(None, saved["settings"] | PRESETS.get(preset or "", {}) | settings)
+        chosen = train_settings(None, saved["settings"] | preset_settings(preset) | settings)
     require_trainable(model.config["backbone"]["precision"])
     _check_senses(model, chosen)
     status = status if status is not None else StatusLine()

@@ -155,7 +155,7 @@ def train_settings(preset: str | None = None, values: Mapping[str, object] | Non
     """Return the settings of a preset with single values replaced.
 
     Args:
-        preset: a key of `PRESETS`; None: the defaults.
+        preset: a key of `PRESETS`, or a run of a paper such as "nextqa-vfdn"; None: the defaults.
         values: settings by name.
 
     Raises:
@@ -165,10 +165,27 @@ def train_settings(preset: str | None = None, values: Mapping[str, object] | Non
         >>> train_settings("tiny", {"epochs": 2}).lr
         0.002
     """
-    if preset is not None and preset not in PRESETS:
+    return parse_settings(TrainSettings, preset_settings(preset) | dict(values or {}), title="fit")
+
+
+def preset_settings(preset: str | None) -> dict[str, Any]:
+    """Return the settings a preset names, an empty mapping for None.
+
+    Raises:
+        OptionsError: for an unknown preset.
+    """
+    if preset is None:
+        return {}
+    if preset in PRESETS:
+        return dict(PRESETS[preset])
+    from crema_core.datasets.presets import find_preset, preset_names
+
+    found = find_preset(preset)
+    if found is None:
+        names = (*PRESETS, *preset_names())
         raise OptionsError(
-            f"'{preset}' is not a preset. Presets: {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)} "
-            "Name one of them, or leave preset out for the defaults."
+            f"'{preset}' is not a preset. Presets: {', '.join(PRESETS)}, and runs of the paper: "
+            f"{', '.join(preset_names())}.{did_you_mean(preset, names)} Name one of them, or leave preset out for the "
+            "defaults."
         )
-    chosen: dict[str, Any] = dict(PRESETS[preset]) if preset else {}
-    return parse_settings(TrainSettings, chosen | dict(values or {}), title="fit")
+    return dict(found.settings)
