@@ -110,8 +110,11 @@ def _check(arguments: argparse.Namespace) -> int:
     shared = check_shared(arguments.files, modalities=arguments.senses)
     if arguments.deep:
         from crema_core.data.deep import check_sources
+        from crema_core.train.progress import StatusLine
 
-        deep = check_sources(arguments.files, modalities=arguments.senses)
+        status = StatusLine()
+        deep = check_sources(arguments.files, modalities=arguments.senses, say=status.show)
+        status.done()
         reports = {path: own.with_findings(deep.findings[path]) for path, own in reports.items()}
         shared += deep.shared
     if arguments.json:

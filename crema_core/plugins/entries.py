@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from crema_core.errors import DuplicateModalityError, PluginDisabledError, PluginError, PluginLoadError, did_you_mean
+from crema_core.errors import CremaError, DuplicateModalityError, PluginDisabledError, PluginLoadError, did_you_mean
 from crema_core.plugins import _metadata
 from crema_core.plugins._metadata import InstalledEntryPoint, same_distribution
 from crema_core.plugins.loading import repair_hint
@@ -31,7 +31,7 @@ class Group:
     name: str
     what: str
     see: str
-    error: type[PluginError] | type[Exception]
+    error: type[CremaError]
 
 
 @dataclass(frozen=True)
