@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from crema_core.cache.layout import new_name
+from crema_core.data.span import split_span
 from crema_core.errors import MediaError
 
 Source = str | Sequence[str]
@@ -64,7 +65,10 @@ class FileDigests:
         digest = hashlib.sha256()
         digest.update(b"one" if isinstance(source, str) else b"several")
         for path in [source] if isinstance(source, str) else source:
-            digest.update(self._of_path(Path(path)).encode())
+            part = split_span(path)
+            digest.update(self._of_path(Path(part.path)).encode())
+            if part.path != path:  # another part of a file has other features
+                digest.update(f" {part.start_s} {part.end_s}".encode())
         return digest.hexdigest()[:40]
 
     def _of_path(self, path: Path) -> str:

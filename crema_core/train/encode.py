@@ -15,6 +15,7 @@ from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record, Source
 from crema_core.data.order import cut, derive_seed
+from crema_core.data.span import file_of
 from crema_core.errors import CacheError, TrainingError
 from crema_core.model.answer import prepare_batch
 from crema_core.model.crema import CremaModel
@@ -231,7 +232,9 @@ def encode_sources(cache: FeatureCache, sources: Sequence[Mapping[str, Any]]) ->
 def _is_file(source: Any) -> bool:
     # A path to nothing is left to the sense, which says best what it reads.
     paths = source if isinstance(source, list | tuple) else [source]
-    return bool(paths) and all(isinstance(path, str | os.PathLike) and Path(path).exists() for path in paths)
+    return bool(paths) and all(
+        isinstance(path, str | os.PathLike) and Path(file_of(str(path))).exists() for path in paths
+    )
 
 
 def _as_source(source: Any) -> Source:

@@ -119,3 +119,14 @@ def test_an_absent_file_is_explained(tmp_path: Path) -> None:
         f"'{tmp_path / 'none.npy'}' cannot be read: No such file or directory. Its content is needed to find its kept "
         'features. Check the path and the permissions, or pass cache="none".'
     )
+
+
+def test_parts_of_one_file_have_digests_of_their_own_and_the_file_is_read_once(
+    tmp_path: Path, reads: list[str], settled: None
+) -> None:
+    clip = tmp_path / "a.mp4"
+    clip.write_text("x")
+    files = FileDigests(tmp_path / "notes")
+    found = {files.of(source) for source in (str(clip), f"{clip}#t=0,1", f"{clip}#t=1,2", f"{clip}#t=1")}
+    assert len(found) == 4
+    assert reads == ["a.mp4"]
