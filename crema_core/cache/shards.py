@@ -69,6 +69,7 @@ class MappedShard:
         with path.open("rb") as stream:
             # A private copy that is never written: torch refuses to share read-only memory without a warning.
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
         with suppress(OSError):  # a cache that can only be read is used all the same
             os.utime(path)  # the time of last use, by which `crema cache evict` chooses
 
@@ -100,5 +101,4 @@ class MappedShard:
 
     def _tensor(self, entry: Entry, name: str) -> Tensor:
         dtype, shape, start, stop = entry.parts[name]
-        count = (stop - start) // DTYPES[dtype].itemsize
-        return torch.frombuffer(self._map, dtype=DTYPES[dtype], count=count, offset=start).view(shape)
+        return self._bytes[start:stop].view(DTYPES[dtype]).reshape(shape)
