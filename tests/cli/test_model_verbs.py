@@ -32,9 +32,7 @@ def test_eval_as_json_with_one_sense_shuffled_writes_every_answer(
     assert len(out.read_text().splitlines()) == 54
 
 
-def test_eval_of_an_unknown_sense_is_our_error(
-    trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_eval_of_an_unknown_sense_is_our_error(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(trained), str(clips), "--modalities", "dept"]) == 1
     assert capsys.readouterr().err.endswith(
         "crema: This model has no sense 'dept'. It has: video, depth. Did you mean 'depth'? Add one with "
@@ -52,9 +50,7 @@ def test_answer_chooses_among_choices(trained: Path, clips: Path, capsys: pytest
     assert rows[0].startswith(text)
 
 
-def test_answer_as_json_names_the_senses_used(
-    trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_answer_as_json_names_the_senses_used(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stem = str(clips.parent / "clips" / "000000")
     words = ["answer", str(trained / "model"), "what?", "--video", f"{stem}.mp4", "--source", f"depth={stem}.depth.png"]
     assert main([*words, "--json"]) == 0
