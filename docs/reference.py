@@ -68,8 +68,9 @@ def hooks_page() -> str:
         f"# Hooks\n\n{NOTE}",
         "A package observes a run with functions of these names, marked with `crema_core.plugins.hooks.hookimpl`, in a "
         "light module that an entry point in the group `crema.hooks` names. An implementation takes any of the "
-        "arguments by name, without default values. Implementations are called one after the other, in the order of "
-        "registration: packages sorted by name, then objects given to `load_hooks`. One that fails is reported once "
+        "arguments by name, without default values. Implementations are called one after the other, those "
+        "registered last first, as everywhere in pluggy: objects given to `load_hooks`, then packages in reverse order "
+        "of their names. One that fails is reported once "
         "and the run goes on; with `CREMA_PLUGINS_STRICT=1` it stops the run. A misspelt name or argument, a default "
         "value or a wrapper makes all hooks of the package unused, with a message.",
     ]

@@ -145,8 +145,8 @@ def _entry_points(ours: Sequence[Distribution]) -> Iterator[Finding]:
                 yield Finding(
                     "entry point",
                     f"{own.name} {own.version} has entry points in '{group}', which nothing reads. Groups: "
-                    f"{', '.join(lookup.GROUPS)}.{did_you_mean(group, lookup.GROUPS)} Correct its pyproject.toml and install it "
-                    "again.",
+                    f"{', '.join(lookup.GROUPS)}.{did_you_mean(group, lookup.GROUPS)} Correct its pyproject.toml and "
+                    "install it again.",
                 )
             for name, reference in parser.items(group) if group in lookup.GROUPS else ():
                 if not REFERENCE.match(reference.strip()):

@@ -137,7 +137,7 @@ def test_one_object_cannot_be_added_twice() -> None:
     assert hooks.names == ("first",)
 
 
-def test_hooks_are_called_in_the_order_of_registration() -> None:
+def test_the_hooks_registered_last_are_called_first_as_everywhere_in_pluggy() -> None:
     heard: list[str] = []
 
     class Observer:
@@ -150,4 +150,4 @@ def test_hooks_are_called_in_the_order_of_registration() -> None:
 
     hooks = load_hooks([Observer("first"), Observer("second"), Observer("third")])
     hooks.call("crema_step_finished", trainer=None, step=7, losses={})
-    assert heard == ["first 7", "second 7", "third 7"]
+    assert heard == ["third 7", "second 7", "first 7"]
