@@ -22,13 +22,12 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from crema_core.errors import PluginError, did_you_mean
-from crema_core.plugins import hooks, lookup
+from crema_core.plugins import lookup
 from crema_core.plugins._metadata import Distribution, distributions, unmet
 from crema_core.plugins.policy import CORE_DISTRIBUTION, Policy
 from crema_core.plugins.spec import API_VERSION
 from crema_core.plugins.torch_builds import torch_builds
 
-GROUPS = (lookup.GROUP, hooks.GROUP)
 TORCH = ("torch", "torchvision", "torchaudio")
 REFERENCE = re.compile(r"^[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)?$")
 
@@ -142,14 +141,14 @@ def _entry_points(ours: Sequence[Distribution]) -> Iterator[Finding]:
             )
             continue
         for group in parser.sections():
-            if group.startswith("crema") and group not in GROUPS:
+            if group.startswith("crema") and group not in lookup.GROUPS:
                 yield Finding(
                     "entry point",
                     f"{own.name} {own.version} has entry points in '{group}', which nothing reads. Groups: "
-                    f"{', '.join(GROUPS)}.{did_you_mean(group, GROUPS)} Correct its pyproject.toml and install it "
-                    "again.",
+                    f"{', '.join(lookup.GROUPS)}.{did_you_mean(group, lookup.GROUPS)} Correct its pyproject.toml and "
+                    "install it again.",
                 )
-            for name, reference in parser.items(group) if group in GROUPS else ():
+            for name, reference in parser.items(group) if group in lookup.GROUPS else ():
                 if not REFERENCE.match(reference.strip()):
                     yield Finding(
                         "entry point",

@@ -25,6 +25,8 @@ from crema_core.plugins.policy import Policy
 from crema_core.plugins.spec import ModalitySpec
 
 GROUP = "crema.modalities"
+GROUPS = (GROUP, "crema.hooks", "crema.encoders")
+"""Every group of entry points that something reads."""
 
 registered: dict[str, ModalitySpec] = {}
 """Specs registered by hand, by name."""

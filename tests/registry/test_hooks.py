@@ -135,3 +135,19 @@ def test_one_object_cannot_be_added_twice() -> None:
     with pytest.raises(HookError, match="its hooks do not fit, so none are used: Plugin"):
         hooks.add(listener, name="second")
     assert hooks.names == ("first",)
+
+
+def test_the_hooks_registered_last_are_called_first_as_everywhere_in_pluggy() -> None:
+    heard: list[str] = []
+
+    class Observer:
+        def __init__(self, name: str) -> None:
+            self.__name__ = name
+
+        @hookimpl
+        def crema_step_finished(self, step: int) -> None:
+            heard.append(f"{self.__name__} {step}")
+
+    hooks = load_hooks([Observer("first"), Observer("second"), Observer("third")])
+    hooks.call("crema_step_finished", trainer=None, step=7, losses={})
+    assert heard == ["third 7", "second 7", "first 7"]
