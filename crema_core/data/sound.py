@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from crema_core.errors import MediaError
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", *(s for s in CLIP_SUFFIXES if s != ".gif"))
 WHAT = "a sound"
+SHORTEST = 1024
+"""Samples that every resampling filter gives an output for."""
 
 
 class Sound(NamedTuple):
@@ -130,7 +133,10 @@ def _from_memory(source: object, rate_hz: int) -> Tensor:
     if given_hz == rate_hz:
         return torch.from_numpy(np.ascontiguousarray(mono))
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate_hz)
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None]), format="fltp", layout="mono")
+    # A sound shorter than the resampling filter would come out as nothing, so silence follows it and is cut off.
+    behind = max(SHORTEST - len(mono), 0)
+    frame = av.AudioFrame.from_ndarray(np.pad(mono, (0, behind))[None], format="fltp", layout="mono")
     frame.sample_rate = given_hz
     pieces = [*resampler.resample(frame), *resampler.resample(None)]
-    return torch.from_numpy(np.concatenate([_mono(piece) for piece in pieces]))
+    samples = torch.from_numpy(np.concatenate([_mono(piece) for piece in pieces]))
+    return samples[: math.ceil(len(mono) * rate_hz / given_hz)] if behind else samples
