@@ -21,9 +21,14 @@ MARKER = "complete"
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file by `text`, or leave it as it was."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by `content`, or leave it as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 @contextmanager

@@ -33,7 +33,8 @@ PROBLEMS = [
 ]
 
 
-def test_faulty_hooks_are_named_and_left_out(install: Installer) -> None:
+def test_faulty_hooks_are_named_and_left_out(install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS", "good,crema-dummy-hook-typo")  # our own packages have hooks too
     install("hook_typo", "good")
     with pytest.warns(UserWarning) as caught:
         hooks = load_hooks()
@@ -91,7 +92,8 @@ def test_disabled_packages_add_no_hooks(install: Installer, monkeypatch: pytest.
     assert load_hooks().names == ()
 
 
-def test_hooks_with_returns_are_collected(install: Installer) -> None:
+def test_hooks_with_returns_are_collected(install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS", "good")
     install("good")
     hooks = load_hooks()
     assert hooks.call("crema_report_sections", run=Path("runs/one")) == [[ReportSection("Good", "<p>one</p>")]]

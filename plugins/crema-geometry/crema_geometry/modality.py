@@ -12,6 +12,7 @@ from torch import Tensor
 from crema_core.data.media import ARRAY_SUFFIXES, IMAGE_SUFFIXES, Reader, read_array, read_image, read_stack, resize
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, Features, Modality, Sample
+from crema_geometry.exr import read_exr_depth, read_exr_normals
 from crema_geometry.files import read_depth_image, read_flo, read_kitti_flow
 from crema_geometry.plugin import DEPTH, FLOW, NORMALS, DepthOptions, FlowOptions, NormalsOptions
 from crema_geometry.render import render_depth, render_flow, render_normals
@@ -38,6 +39,7 @@ class DepthModality(Modality):
         readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, read_depth_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="depth")),
+            ".exr": read_exr_depth,
         }
         maps = read_stack(source, what="a depth map", readers=readers, num_frames=self.options.num_frames)
         if maps.dtype == np.uint8:
@@ -100,6 +102,7 @@ class NormalsModality(Modality):
         readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, read_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="normals")),
+            ".exr": read_exr_normals,
         }
         num_frames = self.options.num_frames
         maps = read_stack(source, what="a normal map", readers=readers, num_frames=num_frames, channels=3)
