@@ -89,6 +89,7 @@ class BuildContext:
         image_size: side in pixels of the square images `vision` takes.
         image_mean, image_std: normalisation per channel of RGB values in 0..1.
         seed: seed for anything random a modality builds.
+        dtype: number format of frozen encoders.
     """
 
     vision: Callable[[Tensor], Tensor] | None = None
@@ -97,6 +98,7 @@ class BuildContext:
     image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     seed: int = 0
+    dtype: torch.dtype = torch.float32
 
     def __getstate__(self) -> dict[str, Any]:
         # prepare() runs in worker processes that must not receive a copy of the backbone.

@@ -185,6 +185,7 @@ def _make_sense(request: Request, backbone: Backbone, seed: int) -> Sense:
         image_mean=backbone.image_mean,
         image_std=backbone.image_std,
         seed=seed,
+        dtype=next(backbone.vision_model.parameters()).dtype,
     )
     with _seeded(seed, spec.name):
         modality: Modality = factory(request.options, context)

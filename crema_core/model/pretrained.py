@@ -21,7 +21,12 @@ from crema_core.model.trainable import freeze
 
 
 def load_frozen(
-    model_class: Any, source: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32
+    model_class: Any,
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    unused: tuple[str, ...] = (),
 ) -> PreTrainedModel:
     """Load a model in eval mode with nothing to train.
 
@@ -30,6 +35,7 @@ def load_frozen(
         source: hub id, or folder in the format `save_pretrained` writes.
         revision: commit, tag or branch on the hub; None: the latest.
         dtype: number format of the weights.
+        unused: beginnings of names of weights the caller never runs, which the checkpoint may lack.
 
     Raises:
         AssetError: when there is no such checkpoint, it cannot be read, or it lacks weights of the model.
@@ -56,7 +62,9 @@ def load_frozen(
             "safetensors format. Download or copy it again."
         ) from error
     model, info = loaded
-    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    absent = sorted(key for key in info["missing_keys"] if not key.startswith(unused)) + sorted(
+        str(key) for key in info["mismatched_keys"]
+    )
     if absent:
         raise AssetError(
             f"'{source}' lacks {len(absent)} weights of {type(model).__name__}, first: {absent[0]}. They would stay "

@@ -37,6 +37,12 @@ def entry_points() -> tuple[InstalledEntryPoint, ...]:
     return tuple(entry for entry in _metadata.scan() if entry.group == GROUP)
 
 
+def offered(group: str) -> tuple[InstalledEntryPoint, ...]:
+    """Return the installed entry points of another group that the environment allows; nothing is imported."""
+    policy = Policy.from_environment()
+    return tuple(entry for entry in _metadata.scan() if entry.group == group and policy.refusal(entry) is None)
+
+
 def installed_names() -> tuple[str, ...]:
     """Return the names of all installed and registered modalities, sorted; nothing is imported."""
     return tuple(sorted({entry.name for entry in entry_points()} | set(registered)))
