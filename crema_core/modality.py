@@ -196,6 +196,18 @@ class Modality(nn.Module, abc.ABC):
     def load_assets(self, folder: Path | None) -> None:
         """Load pretrained weights from `folder` (None: the options' default place). Called once, after `__init__`."""
 
+    def show(self, source: Any) -> Tensor:
+        """Return a picture `(H, W, 3)` uint8 of what the sense makes of a source, for people; needs no weights.
+
+        Raises:
+            ContractError: when the package draws none.
+            MediaError: as `prepare`.
+        """
+        raise ContractError(
+            f"The sense '{self.spec.name}' draws no picture: {type(self).__name__} has no show(). It is optional. Ask "
+            "its authors for one, or look at the file with other tools."
+        )
+
     def train(self, mode: bool = True) -> Modality:
         """Keep the frozen encoder in eval mode whatever the caller asks (dropout, norm statistics)."""
         return super().train(False)
@@ -207,6 +219,7 @@ _CONTRACT: dict[str, tuple[str, ...]] = {
     "example": ("self", "generator"),
     "collate": ("self", "samples"),
     "load_assets": ("self", "folder"),
+    "show": ("self", "source"),
 }
 
 

@@ -25,6 +25,7 @@ VERBS = (
     Command("answer", "ask a saved model a question about media files", "crema_core.cli.answer"),
     Command("describe", "show the parts, sizes and costs of a model", "crema_core.cli.describe"),
     Command("convert", "turn released CREMA checkpoints into saved models, and back", "crema_core.cli.convert"),
+    Command("show", "draw what a sense makes of a file", "crema_core.cli.show"),
     Command("plugins", "list and show the installed senses", "crema_core.cli.plugins"),
     Command("world", "make clips of the generated multi-sensory world", "crema_core.cli.world"),
     Command("demo", "train and compare sets of senses on the generated world", "crema_core.cli.demo"),

@@ -9,6 +9,7 @@ import torch
 from crema_core.data.media import read_frames
 from crema_core.errors import OptionsError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.report.sheet import sheet, times_as_captions
 from crema_core.video.plugin import SPEC, VideoOptions
 from crema_core.video.towers.seeing import SeeingEncoder
 
@@ -68,6 +69,14 @@ class VideoModality(Modality):
         """Encode every frame: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
         features: Features = self.encoder(batch)
         return features
+
+    def show(self, source: object) -> torch.Tensor:
+        """Return the frames that are looked at, each with its time."""
+        options = self.options
+        clip = read_frames(
+            source, num_frames=options.num_frames, start_s=options.start_s, end_s=options.end_s, fps=options.fps
+        )
+        return sheet(clip.frames, times_as_captions(clip.times, len(clip.frames)))
 
     def example(self, generator: torch.Generator) -> torch.Tensor:
         """Return noise `(8, 3, 40, 48)` uint8."""

@@ -166,6 +166,16 @@ def test_a_wrong_source_is_refused_with_our_error(modality: Modality, source: ob
         modality.prepare(source)
 
 
+def test_a_sense_draws_what_it_makes_of_a_source(modality: Modality) -> None:
+    picture = modality.show(modality.example(torch.Generator().manual_seed(0)))
+    assert picture.dtype == torch.uint8
+    assert picture.dim() == 3
+    assert picture.shape[2] == 3
+    assert len(torch.unique(picture.flatten(0, 1), dim=0)) > 10
+    with pytest.raises(MediaError):
+        modality.show("no/such/file.mp4")
+
+
 def test_declarations_import_no_torch() -> None:
     modules = ["crema_core.video.plugin", *(f"{package}.plugin" for package in PLUGIN_MODULES)]
     code = (

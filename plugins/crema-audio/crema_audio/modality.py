@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from crema_audio.drawing import draw_sound
 from crema_audio.encoders import make_encoder
 from crema_audio.fbank import SAMPLE_RATE_HZ
 from crema_audio.plugin import SPEC, AudioOptions
@@ -61,6 +62,10 @@ class AudioModality(Modality):
         assert batch.times is not None, "prepare gives every sample times"
         values, mask = self.encoder(batch["windows"], batch["lengths"], batch.times[..., 0])
         return Features(values, mask & batch.mask[..., None], batch.times)
+
+    def show(self, source: object) -> Tensor:
+        """Return the spectrogram with the windows the sense listens to, whatever the encoder."""
+        return draw_sound(source, self.options)
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a second of a decaying tone in noise, `(16000,)`."""

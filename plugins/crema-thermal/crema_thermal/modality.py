@@ -23,6 +23,7 @@ from crema_core.data.media import (
 )
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.report.sheet import line, scale_bar, sheet, stack, times_as_captions
 from crema_core.video.towers.seeing import SeeingEncoder
 from crema_thermal.flir import is_flir, read_flir
 from crema_thermal.plugin import SPEC, ThermalOptions
@@ -68,6 +69,19 @@ class ThermalModality(Modality):
         """Encode every heatmap: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
         features: Features = self.encoder(batch)
         return features
+
+    def show(self, source: object) -> Tensor:
+        """Return the heatmaps with what their colours stand for."""
+        frames, options = self._frames(source), self.options
+        panels = [sheet(frames, times_as_captions(None, len(frames)))]
+        if frames.dtype == torch.uint8:
+            panels.append(line("finished heatmap, kept as it is: its colours' temperatures are not known"))
+        elif options.window == "fixed":
+            low, high = f"{options.coldest_c:g} C", f"{options.hottest_c:g} C"
+            panels.append(scale_bar(options.colormap, low, high))
+        else:
+            panels.append(scale_bar(options.colormap, "coldest 1 %", "hottest 1 %"))
+        return stack(panels)
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a room with one warm spot, `(3, 24, 32)` float kelvin."""

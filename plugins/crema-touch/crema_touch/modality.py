@@ -11,6 +11,7 @@ from torch import Tensor
 from crema_core.data.media import middle_indices, read_frames, resize
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.report.sheet import line, sheet, stack, times_as_captions
 from crema_core.video.towers.seeing import SeeingEncoder
 from crema_touch.contact import frames_in_contact, median_of
 from crema_touch.plugin import AUTO, SPEC, TouchOptions
@@ -60,6 +61,12 @@ class TouchModality(Modality):
         """Encode every image: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
         features: Features = self.encoder(batch)
         return features
+
+    def show(self, source: object) -> Tensor:
+        """Return the images as the encoder gets them, before it normalises."""
+        frames = self._frames(source)
+        note = "grey: no contact" if self.options.background is not None else "as recorded"
+        return stack([line(f"touch, {note}"), sheet(frames, times_as_captions(None, len(frames)))])
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a smooth random relief `(3, 3, 32, 40)` float in 0..1, a recording of three frames."""
