@@ -52,8 +52,7 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str], monk
     assert main(["plugin", "list"]) == 2
     assert capsys.readouterr().err == (
         "crema: 'plugin' is not a verb. Verbs: fit, resume, encode, cache, eval, answer, describe, convert, show, "
-        "plugins, world, demo. Did you mean 'plugins'?
-"
+        "plugins, world, demo. Did you mean 'plugins'?\n"
     )
 
 
