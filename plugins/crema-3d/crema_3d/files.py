@@ -12,11 +12,16 @@ import torch
 import trimesh
 from torch import Tensor
 
-from crema_core.data.media import ARRAY_SUFFIXES, check_file, damaged, read_arrays, wrong_source
+from crema_3d.rgbd import fuse_colors, fuse_features, is_scan, read_views
+from crema_3d.survey import SUFFIXES as LAS_SUFFIXES
+from crema_3d.survey import read_las
+from crema_core.data.media import ARRAY_SUFFIXES, check_file, damaged, read_array, read_arrays, wrong_source
 from crema_core.errors import MediaError
 
 WHAT = "a point cloud"
-SUFFIXES = (".ply", *ARRAY_SUFFIXES)
+FEATURES = "a file of 3D features"
+SUFFIXES = (".ply", *ARRAY_SUFFIXES, ".las", ".laz")
+FEATURE_SUFFIXES = (".npz", ".pt")
 MEMORY = "a path, an array (N, 3) or (N, 6), or a dict with points and colors"
 
 
@@ -39,12 +44,15 @@ class StoredFeatures(NamedTuple):
     coordinates: Tensor
 
 
-def read_points(source: object) -> Points:
+def read_points(source: object, *, voxel_m: float = 0.02, counts_per_metre: float = 1000.0) -> Points:
     """Read positions and colours.
 
     Args:
         source: a `.ply`, `.npz` or `.npy` file, an array `(N, 3)` or `(N, 6)` (colours last, 0..255 or 0..1), or a dict
-            with `points` and, optionally, `colors`.
+            with `points` and, optionally, `colors`; a `.las` or `.laz` file; an `.npz` or dict of RGB-D views (see
+            `crema_3d.rgbd.read_views`), which are fused.
+        voxel_m: side of the voxels RGB-D views are fused in.
+        counts_per_metre: of whole-number depth in RGB-D views.
 
     Raises:
         MediaError: when the source is absent, empty, damaged, of another type, or holds no or not finite points.
@@ -53,27 +61,50 @@ def read_points(source: object) -> Points:
         path = check_file(source, what=WHAT, suffixes=SUFFIXES)
         if path.suffix.lower() == ".ply":
             return _checked(*_read_ply(path), name=f"'{path}'")
-        return _from_mapping(read_arrays(path), name=f"'{path}'")
-    if isinstance(source, Mapping):
-        return _from_mapping(source, name="The dict")
+        if path.suffix.lower() in LAS_SUFFIXES:
+            return _checked(*read_las(path), name=f"'{path}'")
+        arrays, name = read_arrays(path), f"'{path}'"
+    elif isinstance(source, Mapping):
+        arrays, name = dict(source), "The dict"
+    else:
+        arrays, name = {}, ""
+    if is_scan(arrays):
+        views = read_views(arrays, name=name, counts_per_metre=counts_per_metre)
+        return _checked(*fuse_colors(views, size_m=voxel_m), name=name)
+    if name:
+        return _from_mapping(arrays, name=name)
     if isinstance(source, np.ndarray | Tensor):
         return _from_mapping({"": source}, name="The array")
     raise wrong_source(source, what=WHAT, accepted=MEMORY, advice="Pass one of these.")
 
 
-def read_features(source: object, *, feature_dim: int) -> StoredFeatures:
-    """Read stored vectors and coordinates from an `.npz` or a dict with `features` and `coordinates`.
+def read_features(
+    source: object, *, feature_dim: int, voxel_m: float = 0.02, counts_per_metre: float = 1000.0
+) -> StoredFeatures:
+    """Read stored vectors and coordinates.
+
+    Args:
+        source: an `.npz` or dict with `features` and `coordinates`; a `.pt` file of 3D-LLM, whose coordinates are in
+            the `.npy` of the same name beside it; or RGB-D views with pixel-aligned `features`, which are fused.
+        feature_dim: width of the vectors.
+        voxel_m: side of the voxels RGB-D views are fused in.
+        counts_per_metre: of whole-number depth in RGB-D views.
 
     Raises:
         MediaError: when the source is absent, damaged, of another type, or has other widths or coordinates.
     """
     if isinstance(source, str | os.PathLike):
-        arrays, name = read_arrays(check_file(source, what="a file of 3D features", suffixes=(".npz",))), f"'{source}'"
+        path, name = check_file(source, what=FEATURES, suffixes=FEATURE_SUFFIXES), f"'{source}'"
+        arrays = _read_3d_llm(path) if path.suffix.lower() == ".pt" else read_arrays(path)
     elif isinstance(source, Mapping):
         arrays, name = dict(source), "The dict"
     else:
         accepted = "a path, or a dict with features and coordinates"
         raise wrong_source(source, what="a set of 3D features", accepted=accepted, advice="Pass one of these.")
+    if is_scan(arrays) and "features" in arrays:
+        views = read_views(arrays, name=name, counts_per_metre=counts_per_metre)
+        fused, places = fuse_features(views, size_m=voxel_m)
+        arrays = {"features": fused, "coordinates": places}
     if not {"features", "coordinates"} <= set(arrays):
         raise MediaError(
             f"{name} holds {', '.join(map(str, arrays)) or 'nothing'}. 3D features come as features (N, {feature_dim}) "
@@ -92,6 +123,22 @@ def read_features(source: object, *, feature_dim: int) -> StoredFeatures:
             "numbers in 0..255 per axis, as 3D-LLM stores them. Scale the scene to that grid first."
         )
     return StoredFeatures(features.float(), coordinates.long())
+
+
+def _read_3d_llm(path: Path) -> dict[str, Any]:
+    beside = path.with_suffix(".npy")
+    if not beside.is_file():
+        raise MediaError(
+            f"'{path}' has no '{beside.name}' beside it. 3D-LLM stores vectors in .pt and their voxel numbers in an "
+            ".npy of the same name. Put both into one folder."
+        )
+    try:
+        features = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(features, Tensor):
+            raise TypeError(f"it holds a {type(features).__name__}")
+    except Exception as error:
+        raise damaged(path, "it is not a file of one tensor", what=FEATURES, suffixes=FEATURE_SUFFIXES) from error
+    return {"features": features, "coordinates": read_array(beside)}
 
 
 def _read_ply(path: Path) -> tuple[Tensor, Tensor | None]:

@@ -38,10 +38,10 @@ class PointCloudModality(Modality):
         """
         options = self.options
         if options.encoder == "features":
-            stored = read_features(source, feature_dim=options.feature_dim)
+            stored = read_features(source, feature_dim=options.feature_dim, **self._scan())
             kept = choose_points(len(stored.features), options.num_points)
             return _sample(features=stored.features[kept], coordinates=stored.coordinates[kept])
-        cloud = read_points(source)
+        cloud = read_points(source, **self._scan())
         kept = choose_points(len(cloud.xyz), options.num_points)
         xyz = cloud.xyz - cloud.xyz.mean(dim=0) if options.center else cloud.xyz
         rgb = torch.zeros_like(xyz) if cloud.rgb is None else 2 * cloud.rgb - 1  # as large as the sines
@@ -63,12 +63,15 @@ class PointCloudModality(Modality):
         """Return the points that are kept, seen from above, from behind the viewer and from the side."""
         options = self.options
         if options.encoder == "features":
-            stored = read_features(source, feature_dim=options.feature_dim)
+            stored = read_features(source, feature_dim=options.feature_dim, **self._scan())
             kept = choose_points(len(stored.features), options.num_points)
             return draw_points(stored.coordinates[kept].float(), principal_colors(stored.features[kept]), unit="voxels")
-        cloud = read_points(source)
+        cloud = read_points(source, **self._scan())
         kept = choose_points(len(cloud.xyz), options.num_points)
         return draw_points(cloud.xyz[kept], None if cloud.rgb is None else cloud.rgb[kept])
+
+    def _scan(self) -> dict[str, float]:
+        return {"voxel_m": self.options.voxel_m, "counts_per_metre": self.options.counts_per_metre}
 
     def example(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return 50 coloured points around the viewer, or 20 stored features."""

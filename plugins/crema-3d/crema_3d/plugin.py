@@ -24,6 +24,10 @@ class PointCloudOptions(ModalityOptions):
     num_points: int = Field(default=1024, ge=1, description="most points kept; a larger cloud is sampled, always alike")
     extent_m: float = Field(default=4.0, gt=0, description="fourier: metres that become 1; positions are not clipped")
     center: bool = Field(default=False, description="fourier: move the middle to 0, which hides where the viewer is")
+    voxel_m: float = Field(
+        default=0.02, gt=0, description="side in metres of the voxels in which RGB-D views are fused"
+    )
+    counts_per_metre: float = Field(default=1000.0, gt=0, description="what whole-number depth of RGB-D views counts")
     feature_dim: int = Field(default=1408, ge=4, description="features: width of the stored vectors")
     coordinate_scale: float = Field(
         default=0.01, ge=0, description="features: factor of the coordinate encoding added to them (CREMA's 0.01)"
@@ -41,6 +45,15 @@ SPEC = ModalitySpec(
         InputSpec(kind="points", suffixes=(".ply",), description="x y z in metres, colours optional; text or binary"),
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`points` (N, 3) or (N, 6), `colors` optional"),
         InputSpec(kind="features", suffixes=(".npz",), description="`features` (N, D), `coordinates` (N, 3) in 0..255"),
+        InputSpec(kind="points", suffixes=(".las", ".laz"), description="laser scans; needs laspy"),
+        InputSpec(
+            kind="scan",
+            suffixes=(".npz",),
+            description="RGB-D: depth (V, H, W), intrinsics, poses (V, 4, 4), rgb; or features (V, h, w, D)",
+        ),
+        InputSpec(
+            kind="features", suffixes=(".pt",), description="3D-LLM: vectors, voxel numbers in the .npy beside it"
+        ),
     ),
     encoder="own",
     feature_dim=FOURIER_DIM,

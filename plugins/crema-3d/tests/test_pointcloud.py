@@ -15,7 +15,7 @@ from crema_3d.plugin import FOURIER_DIM, SPEC
 from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Features
 
-ACCEPTED = "A point cloud is read from .ply, .npz, .npy."
+ACCEPTED = "A point cloud is read from .ply, .npz, .npy, .las, .laz."
 XYZ = np.array([[1.0, 2.0, 3.0], [-1.0, 0.5, -4.0], [0.0, 0.0, 2.0]], np.float32)
 RGB = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 51]], np.uint8)
 

@@ -1,0 +1,50 @@
+"""Laser scans as surveyors store them: las and laz, where laspy is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crema_core.data.media import damaged
+from crema_core.errors import MediaError
+
+SUFFIXES = (".las", ".laz")
+WHAT = "a laser scan"
+FULL = 65535.0
+
+
+def read_las(path: Path) -> tuple[Tensor, Tensor | None]:
+    """Read positions `(N, 3)` in the file's unit, moved to the first point's neighbourhood, and colours 0..1 or None.
+
+    Survey coordinates are millions of metres from their origin, which float32 cannot resolve; the whole-metre part of
+    the smallest corner is taken away.
+
+    Raises:
+        MediaError: when laspy is absent, or the file is damaged.
+    """
+    try:
+        import laspy
+    except ImportError as error:
+        raise MediaError(
+            f"'{path}' is a laser scan, and the library that reads those is not installed. Accepted without it: .ply, "
+            '.npz, .npy. Run: pip install "crema-3d[las]"'
+        ) from error
+    library: Any = laspy
+    try:
+        scan = library.read(str(path))
+        xyz = np.stack([np.asarray(getattr(scan, axis), dtype=np.float64) for axis in "xyz"], axis=1)
+        names = set(scan.point_format.dimension_names)
+        rgb = None
+        if {"red", "green", "blue"} <= names:
+            rgb = np.stack([np.asarray(scan[name], dtype=np.float32) for name in ("red", "green", "blue")], axis=1)
+    except Exception as error:
+        raise damaged(path, "it is not a complete las or laz file", what=WHAT, suffixes=SUFFIXES) from error
+    if len(xyz):
+        xyz = xyz - np.floor(xyz.min(axis=0))
+    if rgb is not None:  # 16 bit by the standard; many writers store 8
+        rgb = rgb / (FULL if len(rgb) and rgb.max() > 255 else 255.0)
+    return torch.from_numpy(xyz.astype(np.float32)), None if rgb is None else torch.from_numpy(rgb)
