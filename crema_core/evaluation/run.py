@@ -27,8 +27,10 @@ from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.model.crema import CremaModel
 from crema_core.plugins.hooks import load_hooks
 from crema_core.train.cache import FeatureCache
-from crema_core.train.encode import cacheable, encode_batch, fill_cache
+from crema_core.train.encode import cacheable, encode_batch
+from crema_core.train.processes import ALONE, Processes
 from crema_core.train.progress import StatusLine
+from crema_core.train.share import fill_shared
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def evaluate(
     cache: FeatureCache | None = None,
     status: StatusLine | None = None,
     announce: bool = True,
+    processes: Processes = ALONE,
 ) -> EvaluationResult:
     """Answer every question of a data set and score the answers.
 
@@ -113,8 +116,10 @@ def evaluate(
         seed: of `shuffle`.
         out: file for one JSON line per question, written as answers come.
         cache: features of this model, filled where they are missing; None: nothing is kept.
-        announce: tell installed packages' `crema_evaluated` hooks; the trainer tells its own.
         status: where progress is shown.
+        announce: tell installed packages' `crema_evaluated` hooks; the trainer tells its own.
+        processes: those that share the questions; all of them make this same call and get the same result, and the
+            main one writes. By default this process answers every question itself.
 
     Raises:
         OptionsError: for an unknown sense, or a cache of another model.
@@ -156,8 +161,9 @@ def evaluate(
             num_workers=num_workers,
             cache=cache,
             status=status,
+            processes=processes,
         )
-        results, num_tokens = _collect(predictions, out)
+        results, num_tokens = _collect(predictions, out if processes.is_main else None)
     finally:
         model.train(mode)
     scores = summarize(results)
@@ -169,7 +175,7 @@ def evaluate(
         tokens_per_answer=num_tokens / len(results),
         duration_s=time.monotonic() - started,
     )
-    if announce:
+    if announce and processes.is_main:
         load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics)
     return result
 
@@ -211,14 +217,16 @@ def _predict(
     num_workers: int,
     cache: FeatureCache | None,
     status: StatusLine | None,
+    processes: Processes,
 ) -> Iterator[Prediction]:
     cached = frozenset(cacheable(model, senses) if cache is not None else ())
     if cache is not None:
-        fill_cache(
+        fill_shared(
             cache,
             records,
             names=[name for name in senses if name in cached],
             batch_size=batch_size,
+            processes=processes,
             num_workers=num_workers,
             status=status,
         )
@@ -227,11 +235,14 @@ def _predict(
     )
     # Scoring choices and generating text are different passes, so a batch has questions of one kind.
     kinds = [[i for i, record in enumerate(records) if bool(record.choices) is kind] for kind in (True, False)]
-    keys = [[(0, index) for index in piece] for kind in kinds for piece in cut(kind, batch_size)]
+    pieces = [piece for kind in kinds for piece in cut(kind, batch_size)]
+    keys = [[(0, index) for index in processes.share(piece)] for piece in pieces]
     done = 0
     for batch in load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers):
-        yield from _answer(model, batch, cache, max_new_tokens=max_new_tokens, num_beams=num_beams)
-        done += len(batch)
+        own = _answer(model, batch, cache, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        found = [prediction for part in processes.gather(own) for prediction in part]
+        yield from found
+        done += len(found)
         if status is not None:
             status.show(f"evaluating: {done:,} of {len(records):,} questions")
 
@@ -240,6 +251,8 @@ def _predict(
 def _answer(
     model: CremaModel, batch: TrainBatch, cache: FeatureCache | None, *, max_new_tokens: int, num_beams: int
 ) -> list[Prediction]:
+    if len(batch) == 0:  # fewer questions than processes
+        return []
     features = encode_batch(model, cache, batch)
     tokens = {name: model.sense_tokens(name, own) for name, own in features.items()}
     questions = [model.template.render(record.question, record.choices) for record in batch.records]

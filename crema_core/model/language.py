@@ -73,11 +73,24 @@ class Language:
         length = answers_BA.shape[1]
         return cast(Tensor, output.logits[:, -length - 1 : -1])
 
-    def loss(self, prompt: Prompt, answers: Sequence[str]) -> Tensor:
-        """Return the mean cross-entropy over all answer tokens of the batch, end token included (scalar, float32)."""
+    def loss(self, prompt: Prompt, answers: Sequence[str], *, num_tokens: int | None = None) -> Tensor:
+        """Return the mean cross-entropy over the answers' tokens, end tokens included (scalar, float32).
+
+        Args:
+            prompt: of B samples.
+            answers: B texts.
+            num_tokens: divide the sum by this number instead, where the samples are a part of a larger batch.
+        """
         ids_BA = self.answer_ids(answers).to(prompt.embeds.device)
         logits_BAV = self.logits(prompt, ids_BA)
-        return F.cross_entropy(logits_BAV.flatten(0, 1).float(), ids_BA.flatten(), ignore_index=IGNORED)
+        total = F.cross_entropy(
+            logits_BAV.flatten(0, 1).float(), ids_BA.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return total / (num_tokens or self.count_tokens(answers))
+
+    def count_tokens(self, answers: Sequence[str]) -> int:
+        """Return the number of tokens of all answers together, end tokens included."""
+        return int((self.answer_ids(answers) != IGNORED).sum()) if answers else 0
 
     def generate(
         self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0

@@ -71,6 +71,16 @@ class FeatureCache:
             self._entries[(name, *own)] = entry
             self.num_bytes += sum(part.nbytes for part in entry if part is not None)
 
+    def entry(self, key: Key) -> tuple[StoredFeatures, torch.dtype]:
+        """Return what is kept of one source, and the number format it was encoded in."""
+        return self._entries[key], self._encoded_dtype[key[0]]
+
+    def adopt(self, key: Key, stored: StoredFeatures, *, dtype: torch.dtype) -> None:
+        """Keep what another process's cache returned from `entry`."""
+        self._encoded_dtype[key[0]] = dtype
+        self._entries[key] = stored
+        self.num_bytes += sum(part.nbytes for part in stored if part is not None)
+
     def gather(self, name: str, paths: Sequence[tuple[str, ...]]) -> Features:
         """Return the features of R sources of one sense as one padded batch, on the model's device."""
         entries = [self._entries[(name, *own)] for own in paths]

@@ -48,7 +48,7 @@ def fill_cache(
     """
     model = cache.model
     for name in names:
-        sources = [record for record in _distinct(records, name) if (name, *record.paths(name)) not in cache]
+        sources = [record for record in distinct(records, name) if (name, *record.paths(name)) not in cache]
         only = [replace(record, sources={name: record.sources[name]}) for record in sources]
         dataset = SenseDataset(only, {name: model.sense(name).modality}, major=name)
         start, done = cache.num_bytes, 0
@@ -75,7 +75,8 @@ def encode_batch(model: CremaModel, cache: FeatureCache | None, batch: TrainBatc
     return {name: found[name] for name in batch.present}
 
 
-def _distinct(records: Sequence[Record], name: str) -> Iterator[Record]:
+def distinct(records: Sequence[Record], name: str) -> Iterator[Record]:
+    """Yield the records that have a sense, one of those that share its files."""
     seen = set()
     for record in records:
         paths = record.paths(name)
