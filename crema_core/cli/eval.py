@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from crema_core.cli.inputs import model_folder, names
+from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.cli.tables import table
 
 if TYPE_CHECKING:
@@ -34,19 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest open-ended answer")
     parser.add_argument("--num-beams", type=int, default=1, help="beams of the search for open-ended answers")
     parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
-    parser.add_argument("--device", help="for example cuda")
+    parser.add_argument("--device", help="for example cuda; several processes choose their own")
+    add_processes(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="write every answer, one JSON object per line")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, evaluate, print."""
+    if wants_launch(arguments):
+        return launch(arguments.words, arguments.processes)
     from crema_core.evaluation.run import evaluate
     from crema_core.io.bundle import load
     from crema_core.train.progress import StatusLine
+    from crema_core.train.sync import join_processes, leave_processes, own_device
 
-    model = load(model_folder(arguments.model), backbone=arguments.backbone, device=arguments.device)
-    status = StatusLine()
+    processes = join_processes()
+    device = own_device() if processes.count > 1 else arguments.device
+    model = load(model_folder(arguments.model), backbone=arguments.backbone, device=device)
+    status = StatusLine(enabled=processes.is_main)
     result = evaluate(
         model,
         arguments.data,
@@ -58,9 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
         num_beams=arguments.num_beams,
         out=arguments.out,
         status=status,
+        processes=processes,
     )
     status.done()
-    print(json.dumps(dataclasses.asdict(result), indent=2) if arguments.json else _page(result))
+    leave_processes()
+    if processes.is_main:
+        print(json.dumps(dataclasses.asdict(result), indent=2) if arguments.json else _page(result))
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crema_core.cli.fit_config import complete, read_config
 from crema_core.cli.inputs import assignments, names, with_options
+from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.cli.training import add_common, train
 from crema_core.train.settings import PRESETS, TrainSettings, train_settings
 
@@ -23,7 +24,8 @@ SENSE.OPTION=VALUE sets an option of a sense (crema plugins show SENSE), SENSE.m
 
 Example:
   crema fit train.jsonl --valid valid.jsonl --modalities video,audio --preset tiny --set epochs=5
-  crema fit config.yaml --out runs/second"""
+  crema fit config.yaml --out runs/second
+  crema fit config.yaml --processes 8"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
     parser.add_argument("--major", metavar="SENSE", help="sense on whose frames the others are fused")
     parser.add_argument("--preset", metavar="NAME", help=f"training settings by name: {', '.join(PRESETS)}")
+    add_processes(parser)
     add_common(parser)
 
 
@@ -49,10 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     }
     config = read_config(arguments.source, changes, settings)
     train_settings(config.preset, config.settings)
+    if wants_launch(arguments):
+        return launch(arguments.words, arguments.processes)
     config = complete(config)
     requests = with_options(config.modalities or (), {key: value for key, value in given.items() if "." in key})
     config = config.model_copy(update={"modalities": tuple(requests)})
-    from crema_core.train.run import new_run_folder
-
-    folder = Path(config.out) if config.out else new_run_folder()
+    folder = Path(config.out) if config.out else None
     return train(config, folder, resume=False, settings=config.settings, as_json=arguments.json)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -231,7 +232,8 @@ def tiny_backbone() -> Path:
 @contextmanager
 def _progress_on_terminals_only() -> Iterator[None]:
     """Keep transformers' loading bar out of logs and pipes."""
-    hide = not sys.stderr.isatty() and logging.is_progress_bar_enabled()
+    speaks = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    hide = not speaks and logging.is_progress_bar_enabled()
     if hide:
         logging.disable_progress_bar()
     try:

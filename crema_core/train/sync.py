@@ -1,4 +1,4 @@
-"""Devices, number formats, processes and trackers, through accelerate; the only module of this room that talks to it.
+"""Devices, number formats, processes and trackers, through accelerate (whose launcher is used in `launch`).
 
 The model is not wrapped in DistributedDataParallel: which parameters train changes from sub-step to sub-step, and DDP
 with toggled `requires_grad` leaves gradients unsynchronised. Instead the gradients of what was just updated, one sense
@@ -47,6 +47,11 @@ def join_processes() -> Processes:
     # Without an accelerator accelerate would take each process for the only one, unless told to use CPUs.
     PartialState(cpu=not torch.accelerator.is_available() or _cpu_only(), timeout=_PATIENCE)
     return Processes(rank=dist.get_rank(), count=dist.get_world_size(), control=_control_group())
+
+
+def own_device() -> torch.device:
+    """Return this process's device in a launch of several."""
+    return torch.device(PartialState().device)
 
 
 def leave_processes() -> None:
