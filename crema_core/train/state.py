@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from crema_core.io.atomic import new_folder, require_complete, write_text
 from crema_core.io.state import checksum, read_tensors, write_tensors
-from crema_core.train.run import BEST, CHECKPOINTS, LAST
+from crema_core.train.run import BEST, CHECKPOINTS, CONFIG, ENVIRONMENT, LAST
 
 STATE = "state.json"
 _FILES = ("adapters", "optimizer", "random")
@@ -93,8 +93,8 @@ def remove_leftovers(run: Path) -> None:
     """Delete what an interrupted save left behind."""
     for folder in (run / CHECKPOINTS).glob(".*"):
         shutil.rmtree(folder)
-    for pointer in (LAST, BEST):
-        for file in run.glob(f".{pointer}.*"):
+    for name in (LAST, BEST, CONFIG, ENVIRONMENT):
+        for file in run.glob(f".{name}.*"):
             file.unlink()
 
 

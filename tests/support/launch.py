@@ -62,6 +62,13 @@ def start(function: Callable[..., Any], *arguments: Any, count: int = 2, **named
     return outcomes
 
 
+def begin(function: Callable[..., Any], *arguments: Any) -> multiprocessing.process.BaseProcess:
+    """Start `function` in a process of its own and return at once."""
+    process = _SERVER.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
 def free_port() -> int:
     """Return a port nobody listens on now."""
     with socket.socket() as listener:
