@@ -14,6 +14,7 @@ from crema_core.errors import TrainingError
 if TYPE_CHECKING:
     from crema_core.model.crema import CremaModel
     from crema_core.plugins.hookspecs import ReportSection
+    from crema_core.report.describe import Description
     from crema_core.train.processes import Processes
     from crema_core.train.run import Run
 
@@ -34,6 +35,7 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
     """
     from crema_core.io.atomic import write_text
     from crema_core.model.build import build
+    from crema_core.report.describe import describe_model
     from crema_core.train.api import fit
     from crema_core.train.interrupt import TrainingInterrupted
     from crema_core.train.run import CONFIG as STARTED
@@ -48,6 +50,8 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
     model = build(config.modalities, **{key: getattr(config, key) for key in BUILD_KEYS})
     if not resume:
         processes.from_main(lambda: write_text(place / CONFIG, config.model_dump_json(indent=2) + "\n"))
+    # Counted now, because a language model shared out over processes cannot be run by one of them.
+    description = describe_model(model) if processes.is_main else None
     # A run that was stopped while its model was built has nothing to go on from.
     resume = processes.from_main(lambda: resume and (place / STARTED).exists())
     try:
@@ -64,7 +68,7 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
         return fail(f"interrupted; everything is saved. Continue with: crema resume {place}", INTERRUPTED)
     sections = _examples(model, run.path, config, processes)
     if processes.is_main:
-        _finish(model, run, sections)
+        _finish(model, run, sections, description)
         _tell(run, as_json=as_json)
     leave_processes()
     return 0
@@ -89,13 +93,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def _finish(model: CremaModel, run: Run, sections: list[ReportSection]) -> None:
+def _finish(model: CremaModel, run: Run, sections: list[ReportSection], description: Description | None) -> None:
     from crema_core.report.card import write_card
     from crema_core.report.run_report import write_run_report
 
     model.save_pretrained(run.path / MODEL)
     metrics = {} if run.best_score is None else {"validation accuracy": run.best_score}
-    write_card(run.path / MODEL, model, metrics=metrics)
+    write_card(run.path / MODEL, model, metrics=metrics, description=description)
     write_run_report(run.path, title=f"Training run {run.path.name}", sections=sections)
 
 

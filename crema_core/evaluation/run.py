@@ -236,10 +236,15 @@ def _predict(
     # Scoring choices and generating text are different passes, so a batch has questions of one kind.
     kinds = [[i for i, record in enumerate(records) if bool(record.choices) is kind] for kind in (True, False)]
     pieces = [piece for kind in kinds for piece in cut(kind, batch_size)]
-    keys = [[(0, index) for index in processes.share(piece)] for piece in pieces]
+    shares = [processes.share(piece) for piece in pieces]
+    # Where the language model's layers are shared out every process makes every pass: one without a question of its own
+    # answers another's too, and nobody hears of it.
+    stand_ins = [piece[:1] if model.language.in_step else [] for piece in pieces]
+    keys = [[(0, index) for index in share or other] for share, other in zip(shares, stand_ins, strict=True)]
     done = 0
-    for batch in load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers):
-        own = _answer(model, batch, cache, max_new_tokens=max_new_tokens, num_beams=num_beams)
+    batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers)
+    for share, batch in zip(shares, batches, strict=True):
+        own = _answer(model, batch, cache, max_new_tokens=max_new_tokens, num_beams=num_beams)[: len(share)]
         found = [prediction for part in processes.gather(own) for prediction in part]
         yield from found
         done += len(found)

@@ -28,10 +28,15 @@ class Language:
     Args:
         model: an encoder-decoder or decoder-only model.
         tokenizer: its tokenizer.
+
+    Attributes:
+        in_step: the model's layers are shared out over processes, so that all of them make each pass together, forward
+            and backward, whether they have anything to compute or not.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.in_step = False
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -57,6 +62,10 @@ class Language:
             answers_BA: `(B, A)` ids, padded with `IGNORED`.
         """
         ids_BA = answers_BA.masked_fill(answers_BA == IGNORED, self._pad)
+        if self.in_step and torch.is_grad_enabled():
+            # A process whose samples lack the sense under training has no graph, and makes the backward pass too.
+            zero = torch.zeros((), device=prompt.embeds.device, dtype=prompt.embeds.dtype, requires_grad=True)
+            prompt = prompt._replace(embeds=prompt.embeds + zero)
         if self.is_encoder_decoder:
             start = torch.full_like(ids_BA[:, :1], self.model.config.decoder_start_token_id)
             output = self.model(
@@ -102,6 +111,7 @@ class Language:
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
             do_sample=False,
+            synced_gpus=self.in_step,
             **({"length_penalty": length_penalty} if num_beams > 1 else {}),
         )
         texts: list[str] = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
@@ -129,6 +139,7 @@ class Language:
             attention_mask=prompt.mask.to(torch.int64),
             max_new_tokens=2,
             do_sample=False,
+            synced_gpus=self.in_step,
             output_logits=True,
             return_dict_in_generate=True,
         )

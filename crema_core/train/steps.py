@@ -140,6 +140,7 @@ class Stepper:
         total = 0.0
         for one, make in zip(group, tokens, strict=True):
             if len(one.batch) == 0:  # the last batch of an epoch may be smaller than the number of processes
+                self._keep_in_step()
                 continue
             loss = self._loss(one.batch, make(), num_tokens)
             total += _finite(loss, one.batch)
@@ -152,6 +153,13 @@ class Stepper:
         questions = [template.render(record.question, record.choices) for record in batch.records]
         with self.sync.forward_pass():
             return self.model.loss(tokens, questions, self._answers(batch), num_tokens=num_tokens)
+
+    def _keep_in_step(self) -> None:
+        """Make the passes the other processes make where the language model's layers are shared out."""
+        if self.model.language.in_step:
+            with self.sync.forward_pass():
+                loss = self.model.loss({}, [""], [""])
+            self.sync.backward(loss * 0.0)
 
     def _answers(self, batch: TrainBatch) -> list[str]:
         return [self.model.template.target(record.answer, record.choices) for record in batch.records]

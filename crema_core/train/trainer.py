@@ -20,6 +20,7 @@ from crema_core.data.manifest import Record
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
+from crema_core.model.blocks import recomputed
 from crema_core.model.crema import CremaModel
 from crema_core.model.precision import DTYPES
 from crema_core.model.trainable import names_of, set_trainable
@@ -30,7 +31,7 @@ from crema_core.train.interrupt import InterruptGuard, TrainingInterrupted
 from crema_core.train.journal import Journal
 from crema_core.train.keeper import Keeper
 from crema_core.train.optim import set_learning_rate
-from crema_core.train.parts import make_stepper
+from crema_core.train.parts import make_stepper, share_language_model
 from crema_core.train.phases import Phases, training_order
 from crema_core.train.progress import StatusLine
 from crema_core.train.run import BEST
@@ -59,7 +60,7 @@ class Trainer:
         best_score: best validation accuracy so far, or None.
 
     Raises:
-        OptionsError: when there are more processes than samples in a minibatch.
+        OptionsError: when there are more processes than samples in a minibatch, or none to share a language model with.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Trainer:
                 f"batch_size={settings.batch_size} is the whole minibatch, which {self.processes.count} processes "
                 "share. Each needs at least one sample. Raise batch_size, or start fewer processes."
             )
+        if settings.shard_language_model:
+            share_language_model(model, self.sync)
         model.to(self.sync.device)
         self.phases = Phases(
             training_order(model.names, settings.modalities),
@@ -129,7 +132,11 @@ class Trainer:
         self._fill_cache()
         try:
             # The caller's random state is not touched.
-            with torch.random.fork_rng(devices=cuda), InterruptGuard(self.status.note) as guard:
+            with (
+                torch.random.fork_rng(devices=cuda),
+                recomputed(self.model.backbone.language_model, enabled=self.settings.gradient_checkpointing),
+                InterruptGuard(self.status.note) as guard,
+            ):
                 self.keeper.seed_dropout(self.position)
                 if resume_from is not None:
                     self._load(resume_from)

@@ -34,7 +34,8 @@ def test_fit_in_two_processes_is_fit_in_one(
 ) -> None:
     assert main(words(clips, tiny_folder, tmp_path / "one", *STILL, "--json")) == 0
     alone = json.loads(capfd.readouterr().out)
-    assert main(words(clips, tiny_folder, tmp_path / "two", *STILL, "--json", "--processes", "2")) == 0
+    parts = ["--set", "shard_language_model=true", "--processes", "2"]
+    assert main(words(clips, tiny_folder, tmp_path / "two", *STILL, "--json", *parts)) == 0
     shared = json.loads(capfd.readouterr().out)
     assert shared["num_steps"] == alone["num_steps"] == 4
     one, two = (crema_core.load(tmp_path / name / "model").adapter_state_dict() for name in ("one", "two"))
