@@ -26,6 +26,7 @@ from transformers.utils.hub import cached_file
 from crema_core.errors import CheckpointError
 from crema_core.model.precision import frozen_dtype, keep_full
 from crema_core.model.qformer import QFormer
+from crema_core.model.quantization import quantization_config
 from crema_core.model.shapes import shape_model, shape_names, shape_tokenizer
 from crema_core.model.trainable import freeze
 
@@ -167,6 +168,7 @@ def load_backbone(
     revision: str | None = None,
     precision: str = "fp32",
     frozen_dropout: bool = False,
+    quantization: str | None = None,
 ) -> Backbone:
     """Load a BLIP-2-format checkpoint.
 
@@ -176,12 +178,14 @@ def load_backbone(
         revision: hub revision (commit, tag or branch).
         precision: "fp32" or "bf16", of vision encoder and language model.
         frozen_dropout: see `Backbone`.
+        quantization: "8bit" or "4bit" language model, see `crema_core.model.quantization`; None: as it is.
 
     Raises:
         CheckpointError: when nothing loads from `source` or it is no BLIP-2 model.
         PrecisionError: for fp16.
     """
     dtype = frozen_dtype(precision)
+    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
     if str(source) in shape_names() and not Path(source).exists():
         return Backbone(
             shape_model(str(source), dtype=dtype), shape_tokenizer(), source=str(source), shape_only=True
@@ -202,7 +206,11 @@ def load_backbone(
     try:
         with _progress_on_terminals_only():
             model = Blip2ForConditionalGeneration.from_pretrained(
-                place, revision=revision or "main", dtype=dtype, config=config
+                place,
+                revision=revision or "main",
+                dtype=dtype,
+                config=config,
+                **({} if quantized is None else {"quantization_config": quantized}),
             )
     except OSError as error:
         raise CheckpointError(

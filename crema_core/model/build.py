@@ -40,6 +40,7 @@ def build(
     template: PromptTemplate | Mapping[str, Any] | None = None,
     precision: str = "fp32",
     frozen_dropout: bool = False,
+    quantization: str | None = None,
     device: str | torch.device | None = None,
     seed: int = 0,
 ) -> CremaModel:
@@ -59,6 +60,8 @@ def build(
             it has wording of its own.
         precision: "fp32" or "bf16", of the frozen parts.
         frozen_dropout: train with the frozen parts' own dropout as the released code does.
+        quantization: "8bit" or "4bit" for a frozen language model that takes less memory; needs bitsandbytes or
+            torchao.
         device: where to put the model; by default it stays on the CPU.
         seed: of every newly initialised parameter; a sense's start does not depend on which others are built.
 
@@ -66,6 +69,7 @@ def build(
         BuildError: holding every problem found with names, packages and options.
         CheckpointError: when the backbone cannot be loaded.
         PrecisionError: for fp16.
+        MissingRequirementError: when a quantised language model needs a library that is not installed.
 
     Example:
         >>> model = build(["video"], backbone="crema-tiny")
@@ -85,7 +89,13 @@ def build(
         config={"modalities": tuple(names), "backbone": source, "fusion": fusion_name, "major": major, "seed": seed},
     )
     if not isinstance(backbone, Backbone):
-        backbone = load_backbone(backbone, revision=revision, precision=precision, frozen_dropout=frozen_dropout)
+        backbone = load_backbone(
+            backbone,
+            revision=revision,
+            precision=precision,
+            frozen_dropout=frozen_dropout,
+            quantization=quantization,
+        )
     elif existing := [name for name in names if backbone.qformer.lora_parameters(name)]:
         raise BuildError(
             [
@@ -115,6 +125,7 @@ def build(
     config = {
         "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": precision},
         "frozen_dropout": backbone.frozen_dropout,
+        **({} if quantization is None else {"quantization": quantization}),
         "fusion": {"name": fusion_name, **fusion_options},
         "major": major,
         "seed": seed,

@@ -135,7 +135,8 @@ def test_an_unknown_key_of_the_configuration_names_the_nearest(tmp_path: Path) -
         read_config(str(file), {}, {})
     assert str(caught.value) == (
         "config.yaml: unknown option 'modalites'. Accepted: backbone, data, frozen_dropout, fusion, major, mmqa, "
-        "modalities, out, precision, preset, revision, seed, settings, template, valid. Did you mean 'modalities'?"
+        "modalities, out, precision, preset, quantization, revision, seed, settings, template, valid. Did you mean "
+        "'modalities'?"
     )
 
 
