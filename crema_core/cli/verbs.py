@@ -22,6 +22,7 @@ VERBS = (
     Command("eval", "score a saved model on a data file", "crema_core.cli.eval"),
     Command("answer", "ask a saved model a question about media files", "crema_core.cli.answer"),
     Command("describe", "show the parts, sizes and costs of a model", "crema_core.cli.describe"),
+    Command("plan", "estimate the memory of a training step", "crema_core.cli.plan"),
     Command("convert", "turn released CREMA checkpoints into saved models, and back", "crema_core.cli.convert"),
     Command("plugins", "list and show the installed senses", "crema_core.cli.plugins"),
     Command("world", "make clips of the generated multi-sensory world", "crema_core.cli.world"),

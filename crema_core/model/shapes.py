@@ -27,17 +27,19 @@ def shape_model(name: str, *, dtype: torch.dtype) -> Blip2ForConditionalGenerati
 
     Args:
         name: one of `shape_names()`.
-        dtype: of the weights, which decides the megabytes that are reported.
+        dtype: of vision encoder and language model, which decides the megabytes that are reported.
     """
     config = Blip2Config.from_dict(json.loads((FOLDER / f"{name}.json").read_text()))
     with init_empty_weights(include_buffers=False):
         model = Blip2ForConditionalGeneration(config)
     _tie(model.language_model)
     seen: dict[int, nn.Parameter] = {}
-    for module in model.modules():
+    for path, module in model.named_modules():
+        # What lies between the frozen parts and the adapters is float32 in every model, see `precision.keep_full`.
+        own = torch.float32 if path.startswith(("qformer", "language_projection")) or not path else dtype
         for key, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in seen:  # tied weights stay tied
-                zero = torch.zeros((), dtype=dtype).expand(parameter.shape)
+                zero = torch.zeros((), dtype=own).expand(parameter.shape)
                 seen[id(parameter)] = nn.Parameter(zero, requires_grad=False)
             setattr(module, key, seen[id(parameter)])
     return model
