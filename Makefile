@@ -38,13 +38,14 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python benchmarks/speed.py
+	@for name in sequential joint answering startup growth flops; do $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
 tables: install
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.tables
 
 docs: install
 	@$(BIN)/python -m mkdocs --version >/dev/null 2>&1 || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python docs/reference.py
 	$(BIN)/python -m mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 

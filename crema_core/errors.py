@@ -46,6 +46,10 @@ class ContractError(PluginError, TypeError):
     """A modality returned something the contract does not allow."""
 
 
+class ConformanceError(PluginError, AssertionError):
+    """A check of the conformance kit does not hold for a sense."""
+
+
 class HookError(PluginError):
     """A hook implementation is misspelt, uses defaults, or raised in strict mode."""
 
@@ -77,8 +81,16 @@ class ManifestError(CremaError, ValueError):
     """A data file has lines that cannot be used."""
 
 
+class DatasetError(CremaError, ValueError):
+    """A named data set is unknown, incomplete or not in its official layout; nothing was written."""
+
+
 class CheckpointError(CremaError):
     """A saved model, adapter or run directory cannot be used; nothing was changed."""
+
+
+class CacheError(CremaError):
+    """A folder of kept features cannot be used, or has no room left."""
 
 
 class TrainingError(CremaError):
@@ -91,6 +103,10 @@ class LostProcessError(TrainingError):
 
 class PrecisionError(CremaError, ValueError):
     """The number format cannot hold this model's activations."""
+
+
+class CacheWarning(UserWarning):
+    """Kept features are damaged, or no more can be kept; work goes on."""
 
 
 class PluginVersionWarning(UserWarning):

@@ -89,6 +89,7 @@ class BuildContext:
         image_size: side in pixels of the square images `vision` takes.
         image_mean, image_std: normalisation per channel of RGB values in 0..1.
         seed: seed for anything random a modality builds.
+        dtype: number format of frozen encoders.
     """
 
     vision: Callable[[Tensor], Tensor] | None = None
@@ -97,6 +98,7 @@ class BuildContext:
     image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     seed: int = 0
+    dtype: torch.dtype = torch.float32
 
     def __getstate__(self) -> dict[str, Any]:
         # prepare() runs in worker processes that must not receive a copy of the backbone.
@@ -194,6 +196,18 @@ class Modality(nn.Module, abc.ABC):
     def load_assets(self, folder: Path | None) -> None:
         """Load pretrained weights from `folder` (None: the options' default place). Called once, after `__init__`."""
 
+    def show(self, source: Any) -> Tensor:
+        """Return a picture `(H, W, 3)` uint8 of what the sense makes of a source, for people; needs no weights.
+
+        Raises:
+            ContractError: when the package draws none.
+            MediaError: as `prepare`.
+        """
+        raise ContractError(
+            f"The sense '{self.spec.name}' draws no picture: {type(self).__name__} has no show(). It is optional. Ask "
+            "its authors for one, or look at the file with other tools."
+        )
+
     def train(self, mode: bool = True) -> Modality:
         """Keep the frozen encoder in eval mode whatever the caller asks (dropout, norm statistics)."""
         return super().train(False)
@@ -205,6 +219,7 @@ _CONTRACT: dict[str, tuple[str, ...]] = {
     "example": ("self", "generator"),
     "collate": ("self", "samples"),
     "load_assets": ("self", "folder"),
+    "show": ("self", "source"),
 }
 
 

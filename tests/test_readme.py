@@ -119,5 +119,3 @@ def test_every_file_and_folder_of_the_tree_exists() -> None:
 def test_images_and_links_exist() -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / target).exists(), target
-
-

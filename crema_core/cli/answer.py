@@ -22,7 +22,18 @@ Give at least one sense, as --SENSE FILE; several files make one source (frames 
 Example:
   crema answer runs/second "Which instrument starts first?" --video a.mp4 --audio a.wav --choices piano drum"""
 
-OWN = ("choices", "source", "backbone", "device", "max-new-tokens", "json", "traceback", "help")
+OWN = (
+    "choices",
+    "source",
+    "cache",
+    "backbone",
+    "language-model",
+    "device",
+    "max-new-tokens",
+    "json",
+    "traceback",
+    "help",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", action="append", default=[], metavar="SENSE=FILE", help="source of any sense")
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="choose among these instead of writing freely")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest free answer")
+    parser.add_argument("--cache", metavar="DIR", help="folder of kept features")
     parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
+    parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
     parser.add_argument("--device", help="for example cuda")
     parser.add_argument("--json", action="store_true", help="print JSON: text, scores, senses used")
 
@@ -53,9 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
         if key.startswith("sense_") and files
     }
     sources |= {name: str(file) for name, file in assignments(arguments.source).items()}
-    model = load(model_folder(arguments.model), backbone=arguments.backbone, device=arguments.device)
+    model = load(
+        model_folder(arguments.model),
+        backbone=arguments.backbone,
+        language_model=arguments.language_model,
+        device=arguments.device,
+    )
     item = {"question": arguments.question, "choices": arguments.choices, **sources}
-    answer = answer_many(model, [item], max_new_tokens=arguments.max_new_tokens)[0]
+    answer = answer_many(model, [item], max_new_tokens=arguments.max_new_tokens, cache=arguments.cache)[0]
     print(_as_json(answer) if arguments.json else _as_text(answer))
     return 0
 

@@ -17,6 +17,7 @@ Either of a saved model, or of one that would be built from --modalities on --ba
 
 Example:
   crema describe runs/second
+  crema describe --modalities video,audio --backbone instructblip-vicuna-7b
   crema describe --modalities video,audio --backbone Salesforce/blip2-flan-t5-xl --json"""
 
 
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a saved model, or what to build."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="saved model, or run directory of crema fit")
     parser.add_argument("--modalities", type=names, metavar="A,B", help="senses of a model to build")
-    parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
+    parser.add_argument(
+        "--backbone", metavar="PLACE", help="BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"
+    )
+    parser.add_argument("--language-model", metavar="PLACE", help="another language model, folder or hub id")
     parser.add_argument("--fusion", default="self_gated", metavar="NAME", help="fusion strategy of a model to build")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="option of a sense; may be repeated"
@@ -44,13 +48,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model is not None:
         from crema_core.io.bundle import load
 
-        model = load(model_folder(arguments.model), backbone=arguments.backbone)
+        model = load(
+            model_folder(arguments.model), backbone=arguments.backbone, language_model=arguments.language_model
+        )
     else:
         from crema_core.model.backbone import TINY
         from crema_core.model.build import build
 
         requests = with_options(arguments.modalities, assignments(arguments.set))
-        model = build(requests, backbone=arguments.backbone or TINY, fusion=arguments.fusion)
+        model = build(
+            requests,
+            backbone=arguments.backbone or TINY,
+            language_model=arguments.language_model,
+            fusion=arguments.fusion,
+        )
     from crema_core.report.describe import describe_model
 
     description = describe_model(model)

@@ -12,16 +12,36 @@ from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.cli.tables import table
 
 if TYPE_CHECKING:
-    from crema_core.evaluation.run import EvaluationResult
+    from crema_core.evaluation.result import EvaluationResult
+    from crema_core.model.crema import CremaModel
 
 HELP = """\
 Score a saved model on a data file, with all of its senses or some.
 
-Open-ended answers must equal the expected text after normalisation; of several choices the best-scored one counts.
+A data file written by crema data prepare names its data set, which decides how open-ended answers are judged and which
+groups of questions and further measures are reported; other files are judged by equality after normalisation. Of
+several choices the best-scored one counts. Intervals hold 95% of 1,000 bootstrap draws of clips.
 --shuffle SENSE gives every question another clip's source of that sense: accuracy that stays came from elsewhere.
+--concat gives the language model every sense's own tokens, bypassing the fusion: zero-shot use of untrained sets.
+With --out, an interrupted evaluation goes on with --resume.
 
 Example:
-  crema eval runs/second test.jsonl --modalities video,audio --out answers.jsonl"""
+  crema eval runs/second test.jsonl --modalities video,audio --out answers.jsonl --resume"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+    """What an answer costs.
+
+    Attributes:
+        trainable_parameters: of the senses that take part and, unless bypassed, of the fusion.
+        tokens_per_answer: mean number of tokens given to the language model.
+        gflops_per_answer: 10^9 operations of one answer to a synthetic sample, a multiply-add counted as two.
+    """
+
+    trainable_parameters: int
+    tokens_per_answer: float
+    gflops_per_answer: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +54,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="questions per pass")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest open-ended answer")
     parser.add_argument("--num-beams", type=int, default=1, help="beams of the search for open-ended answers")
+    parser.add_argument(
+        "--scorer", metavar="NAME", help="rule for open-ended answers; default: the data set's, or exact"
+    )
+    parser.add_argument("--measures", type=names, metavar="A,B", help="further measures; default: the data set's")
+    parser.add_argument(
+        "--prompts", choices=("model", "dataset"), default="model", help="whose wording of questions; default: model"
+    )
+    parser.add_argument("--concat", action="store_true", help="bypass the fusion")
+    parser.add_argument("--cache", metavar="DIR", help="folder of kept features; the encoders run for the rest alone")
     parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
+    parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
     parser.add_argument("--device", help="for example cuda; several processes choose their own")
     add_processes(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="write every answer, one JSON object per line")
+    parser.add_argument("--resume", action="store_true", help="go on with the answers that --out already has")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -45,14 +76,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, evaluate, print."""
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
+    from crema_core.errors import OptionsError
     from crema_core.evaluation.run import evaluate
     from crema_core.io.bundle import load
     from crema_core.train.progress import StatusLine
     from crema_core.train.sync import join_processes, leave_processes, own_device
 
+    if arguments.resume and not arguments.out:
+        raise OptionsError("--resume without --out. Answers are taken up from a file. Add --out FILE.jsonl.")
     processes = join_processes()
-    device = own_device() if processes.count > 1 else arguments.device
-    model = load(model_folder(arguments.model), backbone=arguments.backbone, device=device)
+    model = load(
+        model_folder(arguments.model),
+        backbone=arguments.backbone,
+        language_model=arguments.language_model,
+        device=own_device() if processes.count > 1 else arguments.device,
+    )
     status = StatusLine(enabled=processes.is_main)
     result = evaluate(
         model,
@@ -64,22 +102,60 @@ def run(arguments: argparse.Namespace) -> int:
         max_new_tokens=arguments.max_new_tokens,
         num_beams=arguments.num_beams,
         out=arguments.out,
+        cache=arguments.cache,
+        resume=arguments.resume,
+        scorer=arguments.scorer,
+        measures=arguments.measures,
+        prompts=arguments.prompts,
+        fusion="concat" if arguments.concat else "model",
         status=status,
         processes=processes,
     )
     status.done()
     leave_processes()
-    if processes.is_main:
-        print(json.dumps(dataclasses.asdict(result), indent=2) if arguments.json else _page(result))
+    if not processes.is_main:
+        return 0
+    price = _price(model, result)
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(result) | {"cost": dataclasses.asdict(price)}, indent=2))
+    else:
+        print(_page(result, price))
     return 0
 
 
-def _page(result: EvaluationResult) -> str:
-    rows = [["questions", "number", "accuracy"]]
-    rows += [[kind, f"{result.counts[kind]:,}", f"{result.by_type[kind]:.1%}"] for kind in result.by_type]
-    rows.append(["all", f"{result.num_samples:,}", f"{result.accuracy:.1%}"])
+def _price(model: CremaModel, result: EvaluationResult) -> Price:
+    from crema_core.evaluation.run import fused
+    from crema_core.report.describe import cost_of
+
+    parameters = [parameter for name in result.senses for parameter in model.adapter_parameters(name).values()]
+    with fused(model, result.fusion):
+        parameters += model.fusion_parameters().values()
+        gflops = cost_of(model, result.senses).total_gflops
+    return Price(sum(own.numel() for own in parameters), result.tokens_per_answer, gflops)
+
+
+def _page(result: EvaluationResult, price: Price) -> str:
+    rows = [["questions", "number", "accuracy", "95% interval"]]
+    rows += [
+        [row.name, f"{row.number:,}", f"{row.accuracy:.1%}", f"{row.low:.1%} to {row.high:.1%}"] for row in result.table
+    ]
     shuffled = f", {result.shuffled} exchanged between samples" if result.shuffled else ""
-    return (
-        f"senses: {', '.join(result.senses) or 'none'}{shuffled}\n\n{table(rows)}\n\n"
-        f"{result.tokens_per_answer:.0f} tokens into the language model per answer, {result.duration_s:.1f} s"
-    )
+    fusion = ", fusion bypassed" if result.fusion == "concat" else ""
+    wording = ", wording of the data set" if result.prompts == "dataset" else ""
+    parts = [
+        f"senses: {', '.join(result.senses) or 'none'}{shuffled}{fusion}{wording}",
+        f"judged by: {', '.join(result.scorers)}",
+        table(rows),
+    ]
+    if result.measures:
+        parts.append(table([["measure", "value"], *([key, f"{value:.4f}"] for key, value in result.measures.items())]))
+    cost = [
+        ["trainable parameters", "tokens per answer", "GFLOPs per answer", "seconds"],
+        [
+            f"{price.trainable_parameters:,}",
+            f"{price.tokens_per_answer:.0f}",
+            f"{price.gflops_per_answer:,.4g}",
+            f"{result.duration_s:.1f}",
+        ],
+    ]
+    return "\n\n".join([*parts, table(cost)])

@@ -9,8 +9,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from crema_core.data.check import check_manifest
+from crema_core.datasets.presets import find_preset
 from crema_core.errors import ManifestError, OptionsError
 from crema_core.plugins.spec import parse_settings
+from crema_core.train.settings import NOT_A_FOLDER, preset_settings, train_settings
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -27,13 +29,17 @@ class FitConfig(BaseModel):
         default=None,
         description="senses in the order of training, names or {name: ..., option: value}; default: those in the data",
     )
-    backbone: str = Field(default="crema-tiny", description="folder or hub id in BLIP-2 format")
+    backbone: str = Field(default="crema-tiny", description="folder or hub id in BLIP-2 or InstructBLIP format")
     revision: str | None = Field(default=None, description="hub revision of the backbone")
+    language_model: str | None = Field(
+        default=None, description="folder or hub id of another language model for the seat of the backbone's own"
+    )
+    language_revision: str | None = Field(default=None, description="hub revision of that language model")
     fusion: str | dict[str, Any] = Field(default="self_gated", description="name, or {name: ..., option: value}")
     major: str | None = Field(default=None, description="the sense on whose frames the others are fused")
     mmqa: dict[str, Any] = Field(default_factory=dict, description="adapter sizes of all senses")
     template: dict[str, Any] = Field(default_factory=dict, description="wording of questions")
-    precision: str = Field(default="fp32", description="of the frozen parts: fp32 or bf16")
+    precision: str = Field(default="fp32", description="of the frozen parts: fp32 or bf16; fp16 is for answering")
     frozen_dropout: bool = Field(default=False, description="train with the frozen parts' dropout, as released")
     quantization: str | None = Field(default=None, description="8bit or 4bit: smaller frozen language model")
     seed: int = Field(default=0, ge=0, description="of new parameters")
@@ -42,7 +48,7 @@ class FitConfig(BaseModel):
 
 
 BUILD_KEYS = (
-    *("backbone", "revision", "fusion", "major", "mmqa", "template"),
+    *("backbone", "revision", "language_model", "language_revision", "fusion", "major", "mmqa", "template"),
     *("precision", "frozen_dropout", "quantization", "seed"),
 )
 """Fields that `crema_core.build` takes under the same names, besides `modalities`."""
@@ -62,8 +68,40 @@ def read_config(source: str, changes: dict[str, Any], settings: dict[str, Any]) 
     title = Path(source).name
     values = _read_yaml(Path(source)) if Path(source).suffix in YAML_SUFFIXES else {"data": source}
     values |= {key: value for key, value in changes.items() if value is not None}
-    config = parse_settings(FitConfig, values, title=title)
+    config = parse_settings(FitConfig, _of_preset(values.get("preset")) | values, title=title)
     return config.model_copy(update={"settings": {**config.settings, **settings}})
+
+
+def show(name: str | None, changes: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Return what a preset and the options given with it stand for, as a YAML file for `crema fit`.
+
+    Raises:
+        OptionsError: for an unknown preset, or bad settings.
+    """
+    own = find_preset(name) if name else None
+    chosen = preset_settings(name) | settings
+    train_settings(None, chosen)
+    values = _of_preset(name) | {key: value for key, value in changes.items() if value is not None and key != "preset"}
+    replaced = {*settings, *(key for key, value in changes.items() if value is not None)}
+    notes = {key: text for key, text in (own.notes if own else {}).items() if text and key not in replaced}
+    lines = [f"# preset {name}"]
+    if own is not None:
+        file = f"{own.dataset}-train.jsonl"
+        lines += [f"# crema data prepare {own.dataset} --root DIR --split train --out {file}", f"data: {file}"]
+    for key, value in values.items():
+        lines += [f"# {notes[key]}"] if key in notes and key not in chosen else []
+        lines += yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=1000).splitlines()
+    lines.append("settings:")
+    for key, value in chosen.items():
+        shown = yaml.safe_dump(value, default_flow_style=True, width=1000).strip().removesuffix("...").strip()
+        lines.append(f"  {key}: {shown}{f'  # {notes[key]}' if key in notes else ''}")
+    return "\n".join(lines)
+
+
+def _of_preset(name: str | None) -> dict[str, Any]:
+    """Return what a preset says about the model; its training settings are looked up by its name."""
+    found = find_preset(name) if name else None
+    return {} if found is None else dict(found.config)
 
 
 def complete(config: FitConfig) -> FitConfig:
@@ -83,8 +121,14 @@ def complete(config: FitConfig) -> FitConfig:
             "modalities": found,
             "data": str(Path(config.data).absolute()),
             "valid": None if config.valid is None else str(Path(config.valid).absolute()),
+            "settings": _with_absolute_cache(config.settings),
         }
     )
+
+
+def _with_absolute_cache(settings: dict[str, Any]) -> dict[str, Any]:
+    cache = settings.get("cache")
+    return settings if cache in (None, *NOT_A_FOLDER) else {**settings, "cache": str(Path(str(cache)).absolute())}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from crema_core.errors import OptionsError, did_you_mean
 from crema_core.plugins.spec import MMQASpec
 
 MANIFEST = "crema.json"
+_SIZES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+_DURATIONS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def names(text: str) -> list[str]:
@@ -88,6 +91,40 @@ def with_options(modalities: Sequence[Any], values: Mapping[str, Any]) -> list[A
         else:
             by_name[name][option] = value
     return [request["name"] if len(request) == 1 else request for request in requests]
+
+
+def num_bytes(text: str) -> int:
+    """Read a size, in powers of ten.
+
+    Raises:
+        OptionsError: for anything but a number with a unit.
+
+    >>> num_bytes("1.5GB")
+    1500000000
+    """
+    return int(_amount(text, _SIZES, what="a size", example="20GB"))
+
+
+def duration_s(text: str) -> float:
+    """Read a duration, in seconds.
+
+    Raises:
+        OptionsError: for anything but a number with a unit.
+
+    >>> duration_s("2h")
+    7200.0
+    """
+    return _amount(text, _DURATIONS, what="a duration", example="30d")
+
+
+def _amount(text: str, units: Mapping[str, float], *, what: str, example: str) -> float:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
+    if found is None or found[2].lower() not in units:
+        raise OptionsError(
+            f"'{text}' is not {what}. Accepted: a number and one of {', '.join(units)}. Write {example}, for example. "
+            "Nothing was changed."
+        )
+    return float(found[1]) * units[found[2].lower()]
 
 
 def model_folder(place: str) -> Path:

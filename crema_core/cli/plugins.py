@@ -1,9 +1,13 @@
-"""`crema plugins`: what is installed and what each sense takes. Imports light modules only, never torch."""
+"""`crema plugins`: what is installed and what each sense takes; checks, repairs and new packages in files beside this.
+
+`list` and `show` import light modules only, never torch.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 from typing import Any
 
@@ -14,29 +18,44 @@ from crema_core.plugins.records import PluginRecord
 
 FINDINGS = 3
 
+ACTIONS = {
+    "check": ("crema_core.cli.plugins_check", "check a sense against the contract"),
+    "doctor": ("crema_core.cli.plugins_doctor", "find what is wrong with the environment, ready to paste"),
+    "new": ("crema_core.cli.plugins_new", "write a package of a new sense that works as it is"),
+}
+"""Actions in files of their own: name -> module, one line of help."""
+
 HELP = """\
-List the installed senses, or show one with its options.
+List, show and check the installed senses, find what is wrong with them, or begin a new one.
 
 Listing imports the light module of every installed package, never torch. Install a sense with pip.
 
 Example:
   crema plugins list
+  crema plugins new radar --output ~/packages
+  crema plugins check ~/packages/crema-radar
   crema plugins show video --json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the two actions and their options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show}")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show,check,doctor,new}")
     listing = actions.add_parser("list", help="one line per installed sense")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.add_argument("--all", action="store_true", help="also disabled ones, entry points and notes")
     show = actions.add_parser("show", help="summary, inputs, options, weights and provenance of one sense")
     show.add_argument("name", metavar="NAME", help="a name from the list, or distribution:name")
     show.add_argument("--json", action="store_true", help="print JSON")
+    for name, (module, summary) in ACTIONS.items():
+        own = actions.add_parser(name, help=summary, description=summary)
+        importlib.import_module(module).add_arguments(own)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `list` or `show`; `show` returns 3 when the sense cannot be used."""
+    """Run one action; `show` returns 3 for a sense that cannot be used, `check` and `doctor` for findings."""
+    if arguments.action in ACTIONS:
+        code: int = importlib.import_module(ACTIONS[arguments.action][0]).run(arguments)
+        return code
     if arguments.action == "list":
         return _list(as_json=arguments.json, everything=arguments.all)
     return _show(arguments.name, as_json=arguments.json)

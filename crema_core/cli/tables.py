@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 question" or "1,234 questions".
+
+    Example:
+        >>> counted(2, "question")
+        '2 questions'
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Align columns with two spaces between them, first row the header; no line ends with spaces.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crema_core.cli.fit_config import BUILD_KEYS, FitConfig
 from crema_core.cli.outcome import fail
 from crema_core.errors import TrainingError
+from crema_core.train.settings import NOT_A_FOLDER, train_settings
 
 if TYPE_CHECKING:
     from crema_core.model.crema import CremaModel
@@ -107,13 +108,19 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
     """Answer some of the validation questions with the saved weights, to be looked at."""
     from crema_core.data.manifest import read_manifest
     from crema_core.evaluation.run import evaluate
+    from crema_core.model.precision import computing_in
     from crema_core.plugins.hookspecs import ReportSection
     from crema_core.report.examples import examples_block, read_lines
+    from crema_core.train.cache import make_cache
 
     if config.valid is None:
         return []
     records = read_manifest(config.valid, modalities=model.names)
-    evaluate(model, records[:: -(-len(records) // NUM_EXAMPLES)], out=folder / EXAMPLES, processes=processes)
+    settings = train_settings(config.preset, config.settings)
+    cache = None if settings.cache in NOT_A_FOLDER else make_cache(model, settings)
+    with computing_in(settings.precision, model.device):
+        some = records[:: -(-len(records) // NUM_EXAMPLES)]
+        evaluate(model, some, out=folder / EXAMPLES, cache=cache, measures=(), processes=processes)
     if not processes.is_main:
         return []
     return [ReportSection("Validation questions and answers", examples_block(read_lines(folder / EXAMPLES)))]

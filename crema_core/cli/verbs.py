@@ -19,12 +19,16 @@ from crema_core.plugins.hookspecs import Command
 VERBS = (
     Command("fit", "train the adapters of a model on a data file", "crema_core.cli.fit"),
     Command("resume", "go on with an interrupted run", "crema_core.cli.resume"),
+    Command("encode", "run frozen encoders once and keep their features in a folder", "crema_core.cli.encode"),
+    Command("cache", "show, check or make smaller a folder of kept features", "crema_core.cli.cache"),
     Command("eval", "score a saved model on a data file", "crema_core.cli.eval"),
     Command("answer", "ask a saved model a question about media files", "crema_core.cli.answer"),
+    Command("data", "list named data sets, write their data files, check data files", "crema_core.cli.data"),
     Command("describe", "show the parts, sizes and costs of a model", "crema_core.cli.describe"),
     Command("plan", "estimate the memory of a training step", "crema_core.cli.plan"),
     Command("convert", "turn released CREMA checkpoints into saved models, and back", "crema_core.cli.convert"),
-    Command("plugins", "list and show the installed senses", "crema_core.cli.plugins"),
+    Command("show", "draw what a sense makes of a file", "crema_core.cli.show"),
+    Command("plugins", "list, show, check and begin senses", "crema_core.cli.plugins"),
     Command("world", "make clips of the generated multi-sensory world", "crema_core.cli.world"),
     Command("demo", "train and compare sets of senses on the generated world", "crema_core.cli.demo"),
 )

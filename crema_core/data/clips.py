@@ -8,7 +8,7 @@ fast as full decoding on files with few key frames and several times faster on f
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,8 @@ from av.container import InputContainer
 from torch import Tensor
 
 from crema_core.data.files import check_file, damaged
-from crema_core.data.sampling import middle_indices, segment_spans
+from crema_core.data.sampling import middle_indices, rate_indices, segment_spans
+from crema_core.data.span import split_span
 from crema_core.errors import MediaError
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif")
@@ -50,19 +51,73 @@ class _Index(NamedTuple):
     step: int  # duration of one frame
 
 
-def read_clip(path: str | Path, *, num_frames: int, start_s: float | None = None, end_s: float | None = None) -> Clip:
-    """Read `num_frames` frames, the middle ones of equal segments.
+class Timeline(NamedTuple):
+    """When the frames of a clip are on screen, in seconds from the beginning of the file.
+
+    Attributes:
+        starts_s: when each frame appears, ascending.
+        finish_s: when the last one disappears.
+    """
+
+    starts_s: list[float]
+    finish_s: float
+
+
+Chooser = Callable[[Timeline], list[int]]
+"""Which frames are wanted, by number, in any order and repeated at will."""
+
+
+def read_clip(
+    path: str | Path,
+    *,
+    num_frames: int,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    fps: float | None = None,
+) -> Clip:
+    """Read frames of a clip, by default the middle ones of equal segments.
 
     Args:
-        path: a file with a picture stream.
-        num_frames: frames returned; a shorter clip's frames repeat.
-        start_s, end_s: part of the clip to look at, seconds from its beginning; None: from the start, to the end.
+        path: a file with a picture stream; `a.mp4#t=1,2` is the part from second 1 to 2.
+        num_frames: frames returned; a shorter clip's frames repeat. With `fps` the most frames returned.
+        start_s, end_s: part to look at, seconds from the beginning of what `path` names; None: from the start, to the
+            end.
+        fps: frames per second taken instead; a part with more than `num_frames` of them is sampled evenly as without.
 
     Returns:
-        Frames `(T, 3, H, W)` uint8 and spans `(T, 2)` in seconds from the beginning of the file.
+        Frames `(T, 3, H, W)` uint8, upright, and spans `(T, 2)` in seconds from the beginning of the file.
 
     Raises:
         MediaError: when the file is absent, empty, damaged, without pictures, or has none between the two times.
+    """
+    file, start_s, end_s = split_span(str(path)).within(start_s, end_s)
+    spans: list[tuple[float, float]] = []
+
+    def choose(timeline: Timeline) -> list[int]:
+        starts_s, finish_s = timeline
+        first, last = _part(Path(file), starts_s, finish_s, start_s, end_s)
+        limit_s = starts_s[last] if last < len(starts_s) else finish_s
+        if fps is not None:
+            until_s = limit_s if end_s is None else min(end_s, limit_s)
+            low_s = max(start_s or 0.0, starts_s[first])
+            numbers, spans[:] = rate_indices(starts_s[first:last], until_s, fps, low_s=low_s)
+            if len(numbers) <= num_frames:
+                return [first + number for number in numbers]
+        spans[:] = segment_spans(starts_s[first:last], limit_s, num_frames)
+        return [first + offset for offset in middle_indices(last - first, num_frames)]
+
+    frames = read_chosen(file, choose)
+    return Clip(frames, torch.tensor(spans, dtype=torch.float32))
+
+
+def read_chosen(path: str | Path, choose: Chooser) -> Tensor:
+    """Read the frames that `choose` names once it knows when each one is on screen.
+
+    Returns:
+        `(T, 3, H, W)` uint8, upright (the rotation stored by phones is applied).
+
+    Raises:
+        MediaError: as `read_clip`, and whatever `choose` raises.
     """
     path = check_file(path, what=WHAT, suffixes=CLIP_SUFFIXES)
     try:
@@ -72,11 +127,7 @@ def read_clip(path: str | Path, *, num_frames: int, start_s: float | None = None
             unit_s = float(stream.time_base or 1)
             origin = container.start_time / av.time_base if container.start_time is not None else 0.0
             starts_s = [stamp * unit_s - origin for stamp in index.stamps]
-            finish_s = starts_s[-1] + index.step * unit_s
-            first, last = _part(path, starts_s, finish_s, start_s, end_s)
-            chosen = [first + offset for offset in middle_indices(last - first, num_frames)]
-            limit_s = starts_s[last] if last < len(starts_s) else finish_s
-            spans = segment_spans(starts_s[first:last], limit_s, num_frames)
+            chosen = choose(Timeline(starts_s, starts_s[-1] + index.step * unit_s))
             pictures = _decode(container, stream, index, sorted(set(chosen)))
     except av.error.FFmpegError as error:
         raise damaged(path, "the decoder found invalid data", what=WHAT, suffixes=CLIP_SUFFIXES) from error
@@ -84,8 +135,11 @@ def read_clip(path: str | Path, *, num_frames: int, start_s: float | None = None
     if missing:
         cause = f"frame {missing[0]} of {len(index.stamps)} could not be decoded"
         raise damaged(path, cause, what=WHAT, suffixes=CLIP_SUFFIXES)
+    if len({picture.shape for picture in pictures.values()}) > 1:
+        cause = "its frames have different sizes"
+        raise damaged(path, cause, what=WHAT, suffixes=CLIP_SUFFIXES)
     frames = torch.from_numpy(np.stack([pictures[number] for number in chosen]))
-    return Clip(frames.permute(0, 3, 1, 2).contiguous(), torch.tensor(spans, dtype=torch.float32))
+    return frames.permute(0, 3, 1, 2).contiguous()
 
 
 def _picture_stream(container: InputContainer, path: Path) -> av.VideoStream:
@@ -152,7 +206,7 @@ def _decode(
                 break
         if position != target:  # the container's seeking is not exact, or its packets have no times
             return _decode_in_order(container, stream, index, wanted)
-        pictures[number] = frame.to_ndarray(format="rgb24")
+        pictures[number] = _upright(frame)
     return pictures
 
 
@@ -161,4 +215,11 @@ def _decode_in_order(
 ) -> dict[int, np.ndarray]:
     container.seek(min(key.seek_to for key in index.keys), stream=stream, backward=True)
     numbered = zip(range(wanted[-1] + 1), container.decode(stream), strict=False)
-    return {number: frame.to_ndarray(format="rgb24") for number, frame in numbered if number in wanted}
+    return {number: _upright(frame) for number, frame in numbered if number in wanted}
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Return the pixels `(H, W, 3)` as a player shows them; phones store the picture as the sensor lies."""
+    pixels = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

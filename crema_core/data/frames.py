@@ -15,20 +15,30 @@ from crema_core.data.clips import CLIP_SUFFIXES, Clip, read_clip
 from crema_core.data.files import check_file, wrong_source
 from crema_core.data.images import IMAGE_SUFFIXES, read_image
 from crema_core.data.sampling import middle_indices
+from crema_core.data.span import split_span
 from crema_core.data.stacks import read_stack
 from crema_core.errors import MediaError
 
 FRAME_SUFFIXES = (*CLIP_SUFFIXES, *IMAGE_SUFFIXES)
 
 
-def read_frames(source: object, *, num_frames: int, start_s: float | None = None, end_s: float | None = None) -> Clip:
+def read_frames(
+    source: object,
+    *,
+    num_frames: int,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    fps: float | None = None,
+) -> Clip:
     """Read RGB frames, the middle ones of equal segments.
 
     Args:
-        source: a clip file, a picture file, a folder or list of pictures, a PIL image, or an array or tensor
-            `(T, H, W, 3)`, `(T, 3, H, W)`, `(H, W, 3)` or `(3, H, W)`, uint8 0..255 or float 0..1.
+        source: a clip file (`a.mp4#t=1,2` is a part of it), a picture file, a folder or list of pictures, a PIL image,
+            or an array or tensor `(T, H, W, 3)`, `(T, 3, H, W)`, `(H, W, 3)` or `(3, H, W)`, uint8 0..255 or float
+            0..1.
         num_frames: frames returned from a source with several; a single picture stays single (T = 1).
         start_s, end_s: part of a clip file in seconds; refused for sources without a clock.
+        fps: frames per second of a clip file instead, at most `num_frames`; refused for sources without a clock.
 
     Returns:
         Frames `(T, 3, H, W)`; times only for clip files.
@@ -37,11 +47,17 @@ def read_frames(source: object, *, num_frames: int, start_s: float | None = None
         MediaError: when the source is absent, empty, damaged, of another type, or has no clock but a part was asked.
     """
     if isinstance(source, str | os.PathLike):
+        source, start_s, end_s = split_span(str(source)).within(start_s, end_s)
         path = Path(source)
         if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
-            return read_clip(path, num_frames=num_frames, start_s=start_s, end_s=end_s)
+            return read_clip(path, num_frames=num_frames, start_s=start_s, end_s=end_s, fps=fps)
         if not path.is_dir():
             check_file(path, what="a clip or picture", suffixes=FRAME_SUFFIXES)
+    if fps is not None:
+        raise MediaError(
+            f"fps={fps:g} was given for pictures without a clock. It needs a clip file. Leave it out, or pass a clip "
+            "file."
+        )
     if start_s is not None or end_s is not None:
         raise MediaError(
             "start_s and end_s were given for pictures without a clock. They need a clip file. Leave them out, or pass "

@@ -2,9 +2,10 @@
 
     {"id": "17", "question": "What is playing?", "answer": "a drum", "type": "sound", "audio": "clips/17.wav"}
 
-`id`, `question` and `answer` are required, `choices` and `type` optional; every other key is the name of an installed
-sense with the path of its file (or a list of paths), relative to the manifest. A missing key, or null, is a missing
-sense. Every unusable line is reported at once.
+`id`, `question` and `answer` are required; `choices`, `type`, `answers` (others that are right too) and `dataset` (a
+name of `crema data list`, which decides how answers are scored) are optional. Every other key is the name of an
+installed sense with the path of its file (or a list of paths), relative to the manifest; `a.mp4#t=1,2` is a part of a
+file. A missing key, or null, is a missing sense. Every unusable line is reported at once.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from crema_core.data.span import file_of
 from crema_core.errors import ManifestError, did_you_mean
 from crema_core.plugins.registry import installed_names
 
 logger = logging.getLogger(__name__)
 
 Source = str | list[str]
-FIELDS = ("id", "question", "answer", "choices", "type")
+FIELDS = ("id", "question", "answer", "choices", "type", "answers", "dataset")
 REQUIRED = ("id", "question", "answer")
 NUM_SHOWN = 20
 
@@ -40,6 +42,8 @@ class Record:
         type: the kind of question, for tables; empty when the line has none.
         sources: absolute path or paths by sense.
         line: line number in the manifest, from 1.
+        answers: answers that are right too.
+        dataset: the data set it comes from; empty when the line has none.
     """
 
     id: str
@@ -49,6 +53,13 @@ class Record:
     choices: tuple[str, ...] | None = None
     type: str = ""
     line: int = 0
+    answers: tuple[str, ...] = ()
+    dataset: str = ""
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every answer that is right, the line's own first."""
+        return (self.answer, *(text for text in self.answers if text != self.answer))
 
     def paths(self, name: str) -> tuple[str, ...]:
         """Return the files of one sense; empty when the sample lacks it."""
@@ -151,7 +162,7 @@ def scan_manifest(path: Path, *, modalities: Collection[str] | None = None) -> S
         if not text.strip():
             continue
         num_lines += 1
-        values, faults = _parse(text, known)
+        values, faults = parse_line(text, known)
         if faults:
             problems.extend(Problem(number, fault) for fault in faults)
             continue
@@ -168,7 +179,7 @@ def missing_files(records: Iterable[Record]) -> list[tuple[Record, str]]:
     for record in records:
         for path in (path for name in record.sources for path in record.paths(name)):
             if path not in exists:
-                exists[path] = Path(path).exists()
+                exists[path] = Path(file_of(path)).exists() or Path(path).exists()
             if not exists[path]:
                 found.append((record, path))
                 break
@@ -202,7 +213,8 @@ def _lines(path: Path) -> list[str]:
         ) from error
 
 
-def _parse(text: str, known: frozenset[str]) -> tuple[dict[str, object], list[str]]:
+def parse_line(text: str, known: frozenset[str]) -> tuple[dict[str, object], list[str]]:
+    """Return the values of one line and what is wrong with it; `known` are the names of senses."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
@@ -224,9 +236,11 @@ def _mistake(key: str, value: object) -> str:
     """Return what the value should have been, or nothing when it is right."""
     if key == "id":
         return "" if isinstance(value, str | int) and not isinstance(value, bool) else "a text or a whole number"
-    if key in ("question", "answer", "type"):
+    if key in ("question", "answer", "type", "dataset"):
         return "" if isinstance(value, str) else "a text"
     texts = isinstance(value, list) and bool(value) and all(isinstance(entry, str) and entry for entry in value)
+    if key == "answers":
+        return "" if texts else "a list of texts"
     if key == "choices":
         return "" if texts and isinstance(value, list) and len(value) > 1 else "a list of at least two texts"
     return "" if texts or (isinstance(value, str) and value) else "a path or a list of paths"
@@ -240,7 +254,7 @@ def _shown(value: object) -> str:
 def _record(
     values: dict[str, object], sources: dict[str, object], *, wanted: frozenset[str], folder: Path, line: int
 ) -> Record:
-    choices = values.get("choices")
+    choices, answers = values.get("choices"), values.get("answers")
     return Record(
         id=str(values["id"]),
         question=str(values["question"]),
@@ -249,6 +263,8 @@ def _record(
         choices=tuple(choices) if isinstance(choices, list) else None,
         type=str(values.get("type") or ""),
         line=line,
+        answers=tuple(answers) if isinstance(answers, list) else (),
+        dataset=str(values.get("dataset") or ""),
     )
 
 

@@ -13,8 +13,9 @@ from crema_core.data.colormap import ColormapName, colorize
 from crema_core.data.files import accepts, check_file, damaged, list_files, wrong_source
 from crema_core.data.frames import FRAME_SUFFIXES, read_frames, resize
 from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_arrays, read_image, read_raw_image
-from crema_core.data.sampling import middle_indices, segment_spans
+from crema_core.data.sampling import middle_indices, rate_indices, segment_spans
 from crema_core.data.sound import SOUND_SUFFIXES, Sound, read_sound
+from crema_core.data.span import file_of
 from crema_core.data.stacks import Reader, read_stack
 
 __all__ = [
@@ -31,8 +32,10 @@ __all__ = [
     "check_file",
     "colorize",
     "damaged",
+    "file_of",
     "list_files",
     "middle_indices",
+    "rate_indices",
     "read_array",
     "read_arrays",
     "read_clip",

@@ -6,6 +6,8 @@ of another sense use the same function, so their frames show the same instants.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -42,3 +44,28 @@ def segment_spans(starts_s: Sequence[float], end_s: float, num_wanted: int) -> l
     edges = [*starts_s, end_s]
     bounds = segment_bounds(len(starts_s), num_wanted)
     return [(edges[low], edges[max(high, low + 1)]) for low, high in pairwise(bounds)]
+
+
+def rate_indices(
+    starts_s: Sequence[float], end_s: float, fps: float, *, low_s: float | None = None
+) -> tuple[list[int], list[tuple[float, float]]]:
+    """Return the frames on screen in the middle of equal spans of 1/fps seconds, and the spans.
+
+    Right for variable frame rates too, because it goes by time and not by number.
+
+    Args:
+        starts_s: when each available frame appears, ascending.
+        end_s: when the last one disappears.
+        fps: frames wanted per second.
+        low_s: where to begin; None: with the first frame.
+
+    >>> rate_indices([0.0, 0.25, 0.5, 0.75], 1.0, fps=2)
+    ([1, 3], [(0.0, 0.5), (0.5, 1.0)])
+    >>> rate_indices([0.0, 0.9], 1.0, fps=2)
+    ([0, 0], [(0.0, 0.5), (0.5, 1.0)])
+    """
+    low = starts_s[0] if low_s is None else low_s
+    count = max(math.ceil((end_s - low) * fps - 1e-6), 1)
+    edges = [min(low + index / fps, end_s) for index in range(count + 1)]
+    indices = [max(bisect_right(starts_s, (a + b) / 2 + 1e-6) - 1, 0) for a, b in pairwise(edges)]
+    return indices, list(pairwise(edges))

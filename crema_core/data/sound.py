@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from crema_core.data.clips import CLIP_SUFFIXES
 from crema_core.data.files import check_file, damaged, wrong_source
+from crema_core.data.span import split_span
 from crema_core.errors import MediaError
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", *(s for s in CLIP_SUFFIXES if s != ".gif"))
 WHAT = "a sound"
+SHORTEST = 1024
+"""Samples that every resampling filter gives an output for."""
 
 
 class Sound(NamedTuple):
@@ -37,8 +41,8 @@ def read_sound(
     """Read a sound, average its channels and resample it.
 
     Args:
-        source: a sound file, a clip with a sound track, an array or tensor `(S,)` or `(channels, S)` already at
-            `sample_rate_hz`, or a pair `(array, rate_hz)`.
+        source: a sound file, a clip with a sound track (`a.mp4#t=1,2` is a part of it), an array or tensor `(S,)` or
+            `(channels, S)` already at `sample_rate_hz`, or a pair `(array, rate_hz)`.
         sample_rate_hz: rate of the result.
         start_s, end_s: part to keep, seconds; None: from the start, to the end.
 
@@ -46,7 +50,8 @@ def read_sound(
         MediaError: when the source is absent, empty, damaged, of another type, without sound or not finite.
     """
     if isinstance(source, str | os.PathLike):
-        path = check_file(source, what=WHAT, suffixes=SOUND_SUFFIXES)
+        named, start_s, end_s = split_span(str(source)).within(start_s, end_s)
+        path = check_file(named, what=WHAT, suffixes=SOUND_SUFFIXES)
         _refuse_cut_wave(path)
         samples, offset_s, name = *_decode(path, sample_rate_hz), f"'{path}'"
     else:
@@ -130,7 +135,10 @@ def _from_memory(source: object, rate_hz: int) -> Tensor:
     if given_hz == rate_hz:
         return torch.from_numpy(np.ascontiguousarray(mono))
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate_hz)
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None]), format="fltp", layout="mono")
+    # A sound shorter than the resampling filter would come out as nothing, so silence follows it and is cut off.
+    behind = max(SHORTEST - len(mono), 0)
+    frame = av.AudioFrame.from_ndarray(np.pad(mono, (0, behind))[None], format="fltp", layout="mono")
     frame.sample_rate = given_hz
     pieces = [*resampler.resample(frame), *resampler.resample(None)]
-    return torch.from_numpy(np.concatenate([_mono(piece) for piece in pieces]))
+    samples = torch.from_numpy(np.concatenate([_mono(piece) for piece in pieces]))
+    return samples[: math.ceil(len(mono) * rate_hz / given_hz)] if behind else samples

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import torch
 
@@ -21,68 +21,26 @@ from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.data.order import cut
+from crema_core.data.span import file_of
 from crema_core.errors import ManifestError, OptionsError
-from crema_core.evaluation.score import best_choice, is_exact, summarize
+from crema_core.evaluation.breakdown import breakdown
+from crema_core.evaluation.judge import Judge
+from crema_core.evaluation.measures import measure
+from crema_core.evaluation.predictions import Prediction, PredictionFile, digest, records_digest
+from crema_core.evaluation.result import EvaluationResult, FusionMode, Prompts
+from crema_core.evaluation.score import best_choice, summarize
 from crema_core.evaluation.shuffle import shuffle_sense
+from crema_core.fusion.concat import ConcatFusion
 from crema_core.model.crema import CremaModel
+from crema_core.model.template import PromptTemplate
 from crema_core.plugins.hooks import load_hooks
-from crema_core.train.cache import FeatureCache
-from crema_core.train.encode import cacheable, encode_batch
+from crema_core.train.cache import FeatureCache, as_cache
+from crema_core.train.encode import cacheable, encode_batch, read_ahead
 from crema_core.train.processes import ALONE, Processes
 from crema_core.train.progress import StatusLine
 from crema_core.train.share import fill_shared
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One answered question.
-
-    Attributes:
-        id, type, question, answer: of the sample.
-        prediction: the generated text or the chosen option.
-        correct: whether it is right.
-        senses: the senses that took part.
-        num_tokens: tokens given to the language model, question included.
-    """
-
-    id: str
-    type: str
-    question: str
-    answer: str
-    prediction: str
-    correct: bool
-    senses: tuple[str, ...]
-    num_tokens: int
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """What an evaluation found.
-
-    Attributes:
-        accuracy: share of right answers, 0..1.
-        by_type: the same by question type.
-        counts: number of questions by type.
-        num_samples: number of questions.
-        senses: senses that were allowed to take part.
-        shuffled: sense whose sources were exchanged between samples, or None.
-        tokens_per_answer: mean number of tokens given to the language model.
-        duration_s: wall-clock time, seconds.
-    """
-
-    accuracy: float
-    by_type: dict[str, float]
-    counts: dict[str, int]
-    num_samples: int
-    senses: tuple[str, ...]
-    shuffled: str | None
-    tokens_per_answer: float
-    duration_s: float
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The accuracies by name, as hooks and journals take them."""
-        return {"accuracy": self.accuracy} | {f"accuracy/{kind}": own for kind, own in self.by_type.items()}
+__all__ = ["EvaluationResult", "Prediction", "evaluate", "fused"]
 
 
 def evaluate(
@@ -97,7 +55,12 @@ def evaluate(
     num_workers: int = 0,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
-    cache: FeatureCache | None = None,
+    resume: bool = False,
+    scorer: str | None = None,
+    measures: Sequence[str] | None = None,
+    prompts: Prompts = "model",
+    fusion: FusionMode = "model",
+    cache: FeatureCache | str | os.PathLike[str] | None = None,
     status: StatusLine | None = None,
     announce: bool = True,
     processes: Processes = ALONE,
@@ -115,14 +78,23 @@ def evaluate(
         num_workers: processes that read media.
         seed: of `shuffle`.
         out: file for one JSON line per question, written as answers come.
-        cache: features of this model, filled where they are missing; None: nothing is kept.
+        resume: keep the answers that `out` already has from the same evaluation, and go on.
+        scorer: rule for open-ended answers, a name of `crema_core.evaluation.score.SCORERS`; None: that of the data
+            set the samples name, else "exact".
+        measures: further measures, see `crema_core.evaluation.measures`; None: those of the data set.
+        prompts: "dataset" puts questions as the data set's paper does, "model" as the model was trained.
+        fusion: "concat" bypasses the fusion and gives the language model every sense's own tokens, which needs no
+            trained fusion (zero-shot, CREMA appendix A.5).
+        cache: features of this model, or the folder of a cache, filled where they are missing; None: nothing is kept.
         status: where progress is shown.
         announce: tell installed packages' `crema_evaluated` hooks; the trainer tells its own.
         processes: those that share the questions; all of them make this same call and get the same result, and the
             main one writes. By default this process answers every question itself.
 
     Raises:
-        OptionsError: for an unknown sense, or a cache of another model.
+        OptionsError: for an unknown sense, rule or measure, a missing package, or a cache of another model.
+        CheckpointError: when `out` cannot be continued.
+        CacheError: for a folder that cannot be a cache.
         ManifestError: for data without any question.
         MediaError: when a source cannot be read.
 
@@ -134,11 +106,7 @@ def evaluate(
     records = read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
     if not records:
         raise ManifestError("There is nothing to evaluate: the data have no samples. Give at least one.")
-    if cache is not None and cache.model is not model:
-        raise OptionsError(
-            "The feature cache belongs to another model. Features come from a model's own encoders. "
-            "Make one with FeatureCache(model)."
-        )
+    cache = as_cache(model, cache)
     if shuffle is not None:
         if shuffle not in senses:
             raise OptionsError(
@@ -147,33 +115,50 @@ def evaluate(
             )
         records = shuffle_sense(records, shuffle, seed=seed)
     records = [replace(record, sources={n: s for n, s in record.sources.items() if n in senses}) for record in records]
+    judge = Judge(records, scorer=scorer, measures=measures)
+    rules = {"scorer": scorer, "prompts": prompts, "fusion": fusion}
+    answers = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "shuffle": shuffle, "senses": list(senses)}
+    identity = {} if out is None else {"data": records_digest(records), "model": _digest(model), **answers, **rules}
+    journal = _journal(None if out is None else Path(out), identity, resume=resume, processes=processes)
+    left = journal.left(records)
     started = time.monotonic()
     mode = model.training
     model.eval()
     try:
-        predictions = _predict(
-            model,
-            records,
-            senses,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            num_workers=num_workers,
-            cache=cache,
-            status=status,
-            processes=processes,
-        )
-        results, num_tokens = _collect(predictions, out if processes.is_main else None)
+        with fused(model, fusion), journal:
+            predictions = _predict(
+                model,
+                left,
+                senses,
+                judge=judge,
+                templates=judge.templates(model.template) if prompts == "dataset" else {},
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+                num_beams=num_beams,
+                num_workers=num_workers,
+                cache=cache,
+                status=status,
+                processes=processes,
+            )
+            results = list(journal.done)
+            for prediction in predictions:
+                journal.add(prediction)
+                results.append(prediction)
     finally:
         model.train(mode)
-    scores = summarize(results)
+    free = [(own.prediction, own.answers) for own in results if not own.chosen]
     result = EvaluationResult(
-        *scores,
+        *summarize((own.type, own.correct) for own in results),
         num_samples=len(results),
         senses=senses,
         shuffled=shuffle,
-        tokens_per_answer=num_tokens / len(results),
+        tokens_per_answer=sum(own.num_tokens for own in results) / len(results),
         duration_s=time.monotonic() - started,
+        scorers=judge.scorers(records),
+        table=tuple(breakdown(results, columns=judge.columns, average_types=judge.averages_types)),
+        measures=measure(judge.measures, free) if free else {},
+        prompts=prompts,
+        fusion=fusion,
     )
     if announce and processes.is_main:
         load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics)
@@ -187,23 +172,37 @@ def _chosen(model: CremaModel, modalities: Sequence[str] | None) -> tuple[str, .
     return tuple(name for name in model.names if name in wanted)
 
 
-def _collect(
-    predictions: Iterator[Prediction], out: str | os.PathLike[str] | None
-) -> tuple[list[tuple[str, bool]], int]:
-    """Write predictions as they come; keep only what the scores need."""
-    results, num_tokens = [], 0
-    with ExitStack() as stack:
-        file: TextIO | None = None
-        if out is not None:
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(Path(out).open("w", encoding="utf-8"))
-        for prediction in predictions:
-            results.append((prediction.type, prediction.correct))
-            num_tokens += prediction.num_tokens
-            if file is not None:
-                file.write(json.dumps(asdict(prediction)) + "\n")
-                file.flush()
-    return results, num_tokens
+def _journal(out: Path | None, identity: Mapping[str, Any], *, resume: bool, processes: Processes) -> PredictionFile:
+    """Open the file of answers in the main process; all processes know what it has already."""
+    opened: list[PredictionFile] = []
+
+    def begin() -> list[Prediction]:
+        opened.append(PredictionFile(out, identity, resume=resume))
+        return opened[0].done
+
+    done = processes.from_main(begin)
+    journal = opened[0] if opened else PredictionFile(None, identity)
+    journal.done = done
+    return journal
+
+
+def _digest(model: CremaModel) -> str:
+    """Return a digest of the configuration and the trainable state; the frozen rest is named by its place."""
+    state = model.adapter_state_dict()
+    config = json.dumps(model.config, sort_keys=True, default=str).encode()
+    return digest([config, *(state[key].float().numpy().tobytes() for key in sorted(state))])
+
+
+@contextmanager
+def fused(model: CremaModel, mode: FusionMode) -> Iterator[None]:
+    """Answer with the model's fusion, or with every sense's own tokens side by side for a while."""
+    own = model.fusion
+    if mode == "concat":
+        model.fusion = ConcatFusion((), width=own.width, num_queries=own.num_queries, layout=own.layout)
+    try:
+        yield
+    finally:
+        model.fusion = own
 
 
 def _predict(
@@ -211,6 +210,8 @@ def _predict(
     records: Sequence[Record],
     senses: tuple[str, ...],
     *,
+    judge: Judge,
+    templates: Mapping[str, PromptTemplate],
     batch_size: int,
     max_new_tokens: int,
     num_beams: int,
@@ -243,9 +244,9 @@ def _predict(
     keys = [[(0, index) for index in share or other] for share, other in zip(shares, stand_ins, strict=True)]
     done = 0
     batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers)
-    for share, batch in zip(shares, batches, strict=True):
-        own = _answer(model, batch, cache, max_new_tokens=max_new_tokens, num_beams=num_beams)[: len(share)]
-        found = [prediction for part in processes.gather(own) for prediction in part]
+    for share, batch in zip(shares, read_ahead(batches, cache), strict=True):
+        own = _answer(model, batch, cache, judge, templates, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        found = [prediction for part in processes.gather(own[: len(share)]) for prediction in part]
         yield from found
         done += len(found)
         if status is not None:
@@ -254,13 +255,23 @@ def _predict(
 
 @torch.no_grad()
 def _answer(
-    model: CremaModel, batch: TrainBatch, cache: FeatureCache | None, *, max_new_tokens: int, num_beams: int
+    model: CremaModel,
+    batch: TrainBatch,
+    cache: FeatureCache | None,
+    judge: Judge,
+    templates: Mapping[str, PromptTemplate],
+    *,
+    max_new_tokens: int,
+    num_beams: int,
 ) -> list[Prediction]:
     if len(batch) == 0:  # fewer questions than processes
         return []
     features = encode_batch(model, cache, batch)
-    tokens = {name: model.sense_tokens(name, own) for name, own in features.items()}
-    questions = [model.template.render(record.question, record.choices) for record in batch.records]
+    questions = [
+        templates.get(record.dataset, model.template).render(record.question, record.choices)
+        for record in batch.records
+    ]
+    tokens = model.tokens(features, questions)
     num_tokens = model.prompt(tokens, questions).mask.sum(1).tolist()
     if batch.records[0].choices:
         choices = [record.choices or () for record in batch.records]
@@ -269,7 +280,7 @@ def _answer(
         right = [text == record.answer for text, record in zip(texts, batch.records, strict=True)]
     else:
         texts = model.generate(tokens, questions, max_new_tokens=max_new_tokens, num_beams=num_beams)
-        right = [is_exact(text, record.answer) for text, record in zip(texts, batch.records, strict=True)]
+        right = [judge.is_right(record, text) for text, record in zip(texts, batch.records, strict=True)]
     return [
         Prediction(
             id=record.id,
@@ -280,6 +291,10 @@ def _answer(
             correct=right[row],
             senses=tuple(name for name, rows in batch.present.items() if row in rows.tolist()),
             num_tokens=num_tokens[row],
+            clip=next((file_of(record.paths(name)[0]) for name in record.sources if record.paths(name)), record.id),
+            dataset=record.dataset,
+            answers=record.accepted,
+            chosen=bool(record.choices),
         )
         for row, record in enumerate(batch.records)
     ]

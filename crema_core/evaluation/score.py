@@ -1,19 +1,26 @@
 """When an answer is right.
 
-Open-ended answers by equality after normalisation; never by substring (the released code counts "a" as right for
-"guitar", and an empty answer as right for anything). Multiple choice by the best-scored option.
+Every rule has a name, and reports say which was used. By default open-ended answers are right by equality after
+normalisation, never by substring ("no" is not in "piano"); of several choices the best-scored option counts. The
+lenient rules of released code are here too, to compare with published numbers; their names end in `_published`.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from crema_core.errors import OptionsError, did_you_mean
+from crema_core.evaluation.clean import clean
 
 _NUMBERS = {
     word: str(number) for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
 }
+_WORDS = {digits: word for word, digits in _NUMBERS.items() if digits != "0"}
 
 
 class Scores(NamedTuple):
@@ -28,6 +35,21 @@ class Scores(NamedTuple):
     accuracy: float
     by_type: dict[str, float]
     counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A rule for free answers.
+
+    Attributes:
+        name: key of `SCORERS`.
+        summary: what is right, for tables.
+        is_right: from a prediction and the accepted answers, the sample's own first.
+    """
+
+    name: str
+    summary: str
+    is_right: Callable[[str, Sequence[str]], bool]
 
 
 def normalize(answer: str) -> str:
@@ -45,6 +67,19 @@ def normalize(answer: str) -> str:
 def is_exact(prediction: str, answer: str) -> bool:
     """Return whether two answers are equal after normalisation."""
     return normalize(prediction) == normalize(answer)
+
+
+def find_scorer(name: str) -> Scorer:
+    """Return a rule by name.
+
+    Raises:
+        OptionsError: for an unknown name.
+    """
+    if name not in SCORERS:
+        raise OptionsError(
+            f"'{name}' is not a scorer. Scorers: {', '.join(SCORERS)}.{did_you_mean(name, SCORERS)} Name one of these."
+        )
+    return SCORERS[name]
 
 
 def best_choice(scores: Sequence[float]) -> int:
@@ -68,3 +103,61 @@ def summarize(results: Iterable[tuple[str, bool]]) -> Scores:
         {kind: sum(own) / len(own) for kind, own in named.items()},
         {kind: len(own) for kind, own in named.items()},
     )
+
+
+def _exact(prediction: str, answers: Sequence[str]) -> bool:
+    return any(is_exact(prediction, answer) for answer in answers)
+
+
+def _em(prediction: str, answers: Sequence[str]) -> bool:
+    text = clean(prediction)
+    return bool(text) and text in map(clean, answers)
+
+
+def _em_refined(prediction: str, answers: Sequence[str]) -> bool:
+    words = clean(prediction).split()
+    return bool(words) and any(
+        _within(words, own) or _within(own, words) for own in (clean(answer).split() for answer in answers) if own
+    )
+
+
+def _within(short: Sequence[str], long: Sequence[str]) -> bool:
+    return any(long[start : start + len(short)] == short for start in range(len(long) - len(short) + 1))
+
+
+def _em_refined_published(prediction: str, answers: Sequence[str]) -> bool:
+    text = clean(prediction)
+    joined = [("".join(text.split()), "".join(clean(answer).split())) for answer in answers]
+    return bool(text) and any(own in other or other in own for own, other in joined)
+
+
+def _crema_sqa3d(prediction: str, answers: Sequence[str]) -> bool:
+    gold = answers[0]
+    line = re.sub(r",|<pad>|</s>", "", prediction).split("\n")[0].lower()
+    words = line.split()
+    text = (words[-1] if words else "") if len(gold.split()) == 1 else line
+    return " ".join(_WORDS.get(word, word) for word in text.split()) in gold
+
+
+def _crema_music(prediction: str, answers: Sequence[str]) -> bool:
+    return _WORDS.get(prediction, prediction) in _WORDS.get(answers[0], answers[0])
+
+
+def _pave_music(prediction: str, answers: Sequence[str]) -> bool:
+    return answers[0].lower() in prediction.lower()
+
+
+SCORERS = {
+    scorer.name: scorer
+    for scorer in (
+        Scorer("exact", "equal after normalisation", _exact),
+        Scorer("em", "EM: equal after the SQA3D and ScanQA normalisation", _em),
+        Scorer("em_refined", "refined EM: one's words stand together in the other", _em_refined),
+        Scorer(
+            "em_refined_published", "refined EM as published: one is a substring of the other", _em_refined_published
+        ),
+        Scorer("crema_sqa3d_published", "released CREMA, SQA3D: the prediction is a substring", _crema_sqa3d),
+        Scorer("crema_music_avqa_published", "released CREMA, MUSIC-AVQA: the prediction is a substring", _crema_music),
+        Scorer("pave_music_avqa_published", "released PAVE, MUSIC-AVQA: the answer is a substring", _pave_music),
+    )
+}

@@ -106,8 +106,9 @@ class Fusion(nn.Module, abc.ABC):
         self.width, self.num_queries, self.layout = width, num_queries, layout
         self.supports: list[str] = []
         self.blocks = nn.ModuleDict()
+        self._has_shared = False
         for name in supports:
-            self.add_support(name, total=len(supports))
+            self._add(name, total=len(supports), zero=False)
 
     @abc.abstractmethod
     def forward(self, senses: SenseSet) -> list[Segment]:
@@ -121,11 +122,28 @@ class Fusion(nn.Module, abc.ABC):
             total: number of supporting senses the initialisation assumes.
             zero: start without influence, so that outputs do not change until the block is trained.
         """
-        self.supports.append(name)
-        self.make_block(name, total=total, zero=zero)
+        self._add(name, total=total, zero=zero)
+        self.complete()
+
+    def complete(self) -> None:
+        """Create what all senses share as soon as there is something to fuse.
+
+        A strategy with shared parameters calls this at the end of its `__init__`. A model with the major sense alone
+        has nothing to fuse and so no parameter that would be trained and never used.
+        """
+        if self.supports and not self._has_shared:
+            self._has_shared = True
+            self.make_shared()
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
         """Create the parameters of one supporting sense; nothing for strategies without any."""
+
+    def make_shared(self) -> None:
+        """Create the parameters shared by all senses; nothing for strategies without any."""
+
+    def _add(self, name: str, *, total: int, zero: bool) -> None:
+        self.supports.append(name)
+        self.make_block(name, total=total, zero=zero)
 
     def block_parameters(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
         """Return the parameters that belong to the given senses alone."""

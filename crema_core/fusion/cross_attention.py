@@ -30,9 +30,14 @@ class CrossAttentionFusion(Fusion):
 
     def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, num_heads: int = 8) -> None:
         super().__init__(supports, width=width, num_queries=num_queries)
-        self.queries = nn.Parameter(torch.empty(num_queries, width).normal_(std=0.02))
-        self.query_norm, self.key_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, num_heads, batch_first=True)
+        self.num_heads = num_heads
+        self.complete()
+
+    def make_shared(self) -> None:
+        """Add queries, norms and the attention layer."""
+        self.queries = nn.Parameter(torch.empty(self.num_queries, self.width).normal_(std=0.02))
+        self.query_norm, self.key_norm = nn.LayerNorm(self.width), nn.LayerNorm(self.width)
+        self.attention = nn.MultiheadAttention(self.width, self.num_heads, batch_first=True)
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
         """Add the sense's embedding, which tells the keys of different senses apart."""

@@ -40,8 +40,7 @@ class LinearFusion(Fusion):
     ) -> None:
         super().__init__(supports, width=width, num_queries=num_queries, layout=layout)
         self.append = append
-        bound = 1 / math.sqrt(width * max(len(supports), 1))
-        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+        self.complete()
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
         """Add a `(L, L)` block, initialised as the columns of one `Linear(total * L, L)`."""
@@ -49,6 +48,11 @@ class LinearFusion(Fusion):
         bound = 0.0 if zero else 1 / math.sqrt(self.width * total)
         nn.init.uniform_(block.weight, -bound, bound)
         self.blocks[name] = block
+
+    def make_shared(self) -> None:
+        """Add the bias, initialised as that of one `Linear(len(supports) * L, L)`."""
+        bound = 1 / math.sqrt(self.width * len(self.supports))
+        self.bias = nn.Parameter(torch.empty(self.width).uniform_(-bound, bound))
 
     def gate(self, fused: Tensor) -> Tensor:
         """Return the tokens the language model sees, of the same shape; plain linear fusion has no gate."""

@@ -55,6 +55,7 @@ def write_adapter(model: CremaModel, name: str, place: Path) -> None:
         "has_fusion_block": bool(model.fusion_parameters([name])),
         "language_dim": model.backbone.language_dim,
         "backbone": {**model.config["backbone"], "identity": model.backbone.identity()},
+        "language_model": _language(model),
         "sha256": checksum(place / TENSORS),
     }
     (place / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
@@ -113,6 +114,12 @@ def _parameters(model: CremaModel, name: str) -> dict[str, nn.Parameter]:
     return own | {f"fusion.{key}": parameter for key, parameter in model.fusion_parameters([name]).items()}
 
 
+def _language(model: CremaModel) -> dict[str, Any] | None:
+    """Return where the language model in the backbone's seat came from and what it is; None for the backbone's own."""
+    source = model.config["language_model"]
+    return None if source is None else {**source, "identity": model.backbone.language_identity()}
+
+
 def _check_backbone(model: CremaModel, description: dict[str, Any], name: str) -> None:
     wide, own = description["language_dim"], model.backbone.language_dim
     if wide != own:
@@ -126,4 +133,13 @@ def _check_backbone(model: CremaModel, description: dict[str, Any], name: str) -
             f"{description['backbone']['source']!r}, this model's backbone has other weights. An adapter fits the "
             f"backbone it was trained on. Build the model on {description['backbone']['source']!r}. Nothing was "
             "changed."
+        )
+    trained, own_seat = description.get("language_model"), _language(model)
+    if (trained and trained["identity"]) != (own_seat and own_seat["identity"]):
+        seats = [f"{seat['source']!r}" if seat else "the backbone's own" for seat in (trained, own_seat)]
+        argument = f"language_model={seats[0]}" if trained else "no language_model"
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained for another language model ({seats[0]}) than this "
+            f"model's ({seats[1]}). An adapter fits the language model it was trained for. Build the model with "
+            f"{argument}. Nothing was changed."
         )

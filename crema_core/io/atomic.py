@@ -21,18 +21,31 @@ MARKER = "complete"
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file by `text`, or leave it as it was."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by `content`, or leave it as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with new_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def new_file(place: Path) -> Iterator[Path]:
+    """Yield a temporary file that takes `place` when the block ends well, flushed to disk."""
+    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        open_up(Path(temporary))
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield temporary
+        _flush_file(temporary)
+        open_up(temporary)
+        temporary.replace(place)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _flush_file(place.parent)  # the rename itself
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -52,6 +65,24 @@ def new_folder(place: Path) -> Iterator[Path]:
         _flush(temporary)
         open_up(temporary)
         _replace(temporary, place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def fresh_folder(place: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes `place`, which must not exist, when the block ends well; no marker is left.
+
+    For folders that belong to the user from then on, such as a new package.
+    """
+    place = place.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.tmp-"))
+    try:
+        yield temporary
+        _flush(temporary)
+        open_up(temporary)
+        temporary.rename(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -93,8 +124,15 @@ def require_complete(place: Path, *, what: str) -> None:
 def _flush(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
+            _flush_file(path)
+
+
+def _flush_file(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _replace(temporary: Path, place: Path) -> None:

@@ -2,7 +2,8 @@
 
 ```
 my-model/
-  crema.json           how to build it again: backbone and its identity, fusion, major sense, senses with their packages
+  crema.json           how to build it again: backbone, language model and their identities, fusion, major sense, senses
+                       with their packages
   fusion.safetensors   the fusion's shared weights
   <sense>/             one adapter folder per sense, see `crema_core.io.adapters`
   complete             written last
@@ -12,6 +13,7 @@ my-model/
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,7 @@ def save(model: CremaModel, folder: str | Path) -> None:
             "format": FORMAT,
             **model.config,
             "identity": model.backbone.identity(),
+            "language_identity": model.backbone.language_identity(),
             "fusion_sha256": checksum(place / FUSION),
         }
         (place / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -56,6 +59,7 @@ def load(
     folder: str | Path,
     *,
     backbone: str | Path | None = None,
+    language_model: str | Path | None = None,
     precision: str | None = None,
     device: str | torch.device | None = None,
 ) -> CremaModel:
@@ -64,23 +68,32 @@ def load(
     Args:
         folder: the saved model.
         backbone: where the backbone is now, if it moved; it must have the same weights.
+        language_model: where the language model that took the backbone's seat is now, if it moved; the same weights.
         precision: another precision of the frozen parts than the saved one.
         device: where to put the model.
 
     Raises:
-        CheckpointError: for an incomplete or damaged folder or another backbone.
+        CheckpointError: for an incomplete or damaged folder, another backbone or another language model.
         BuildError: when packages are missing, naming the ones that wrote the model.
     """
     from crema_core.model.build import build
 
     place = Path(folder)
     manifest = read_manifest(place)
-    origin = manifest["backbone"]
+    origin, seat = manifest["backbone"], manifest.get("language_model")
+    origin_seat = seat["source"] if seat else None
+    if language_model is not None and seat is None:
+        raise CheckpointError(
+            f"'{place}' was trained with its backbone's own language model, so language_model='{language_model}' has "
+            "no place in it. Accepted: nothing but the backbone. Leave language_model out. Nothing was changed."
+        )
     try:
         model = build(
             [_request(entry) for entry in manifest["modalities"]],
             backbone=backbone or origin["source"],
             revision=None if backbone else origin["revision"],
+            language_model=language_model or origin_seat,
+            language_revision=seat["revision"] if seat and not language_model else None,
             fusion=manifest["fusion"],
             major=manifest["major"],
             template=manifest["template"],
@@ -90,14 +103,17 @@ def load(
             seed=manifest["seed"],
         )
     except BuildError as error:
-        packages = sorted({f"{entry['distribution']} {entry['version']}" for entry in manifest["modalities"]})
-        raise BuildError(
-            [*error.problems, f"'{place}' was saved with: {', '.join(packages)}. Install what is missing with pip."]
-        ) from error
+        raise BuildError([*error.problems, _what_it_needs(place, manifest["modalities"])]) from error
     if model.backbone.identity() != manifest["identity"]:
         raise CheckpointError(
             f"'{place}' was trained on other weights than {str(backbone or origin['source'])!r} has now. A model fits "
             "the backbone it was trained on. Pass backbone='...' with the original weights. Nothing was changed."
+        )
+    if model.backbone.language_identity() != manifest.get("language_identity"):
+        raise CheckpointError(
+            f"'{place}' was trained with another language model than {str(language_model or origin_seat)!r} is now. "
+            f"A model fits the language model it was trained with, {origin_seat!r}. Pass language_model='...' with "
+            "the original weights. Nothing was changed."
         )
     model.load_adapter_state_dict(_read_state(place, manifest))
     return model.to(device) if device is not None else model
@@ -124,6 +140,18 @@ def read_manifest(place: Path) -> dict[str, Any]:
             "changed."
         )
     return manifest
+
+
+def _what_it_needs(place: Path, entries: Sequence[Mapping[str, Any]]) -> str:
+    packages = sorted({f"{entry['distribution']} {entry['version']}" for entry in entries if entry["distribution"]})
+    by_hand = [entry["name"] for entry in entries if not entry["distribution"]]
+    text = f"'{place}' was saved with: {', '.join(packages) or 'no package'}. Install what is missing with pip."
+    if by_hand:
+        text += (
+            f" The specs of {', '.join(by_hand)} were given by hand. Give them again first: "
+            "crema_core.registry.register(SPEC)."
+        )
+    return text
 
 
 def _request(entry: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from crema_core.errors import OptionsError
-from crema_core.model.tokens import SenseBatch
+from crema_core.model.tokens import SenseBatch, SenseFeatures
 
 if TYPE_CHECKING:
     from crema_core.model.crema import CremaModel
+    from crema_core.train.cache import FeatureCache
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,12 @@ class Answer:
 
 @torch.no_grad()
 def answer_many(
-    model: CremaModel, items: Iterable[Mapping[str, Any]], *, batch_size: int = 16, max_new_tokens: int = 10
+    model: CremaModel,
+    items: Iterable[Mapping[str, Any]],
+    *,
+    batch_size: int = 16,
+    max_new_tokens: int = 10,
+    cache: FeatureCache | str | os.PathLike[str] | None = None,
 ) -> list[Answer]:
     """Answer questions.
 
@@ -43,20 +50,30 @@ def answer_many(
             missing sense.
         batch_size: questions per pass.
         max_new_tokens: longest open-ended answer.
+        cache: features of this model, or the folder of a cache: sources that are files are encoded once. A
+            `FeatureCache` serves many calls and looks at the encoders' weights once.
 
     Raises:
         UnknownModalityError: for a source of a sense the model does not have.
         OptionsError: for an item without a question or without any source.
         MediaError: for a source that cannot be read.
     """
+    from crema_core.train.cache import as_cache
+    from crema_core.train.encode import encode_sources
+
     model.backbone.require_weights()
+    kept = as_cache(model, cache)
+
+    def encode(sources: Sequence[Mapping[str, Any]]) -> dict[str, SenseFeatures]:
+        return model.encode(prepare_batch(model, sources)) if kept is None else encode_sources(kept, sources)
+
     mode = model.training
     model.eval()
     try:
         return [
             answer
             for chunk in _chunks(items, batch_size)
-            for answer in _answer_batch(model, chunk, max_new_tokens=max_new_tokens)
+            for answer in _answer_batch(model, chunk, encode, max_new_tokens=max_new_tokens)
         ]
     finally:
         model.train(mode)
@@ -74,12 +91,18 @@ def prepare_batch(model: CremaModel, sources: Sequence[Mapping[str, Any]]) -> di
     return batches
 
 
-def _answer_batch(model: CremaModel, items: Sequence[Mapping[str, Any]], *, max_new_tokens: int) -> list[Answer]:
+def _answer_batch(
+    model: CremaModel,
+    items: Sequence[Mapping[str, Any]],
+    encode: Callable[[Sequence[Mapping[str, Any]]], dict[str, SenseFeatures]],
+    *,
+    max_new_tokens: int,
+) -> list[Answer]:
     sources = [_sources(model, item) for item in items]
-    features = model.encode(prepare_batch(model, sources))
-    tokens = {name: model.sense_tokens(name, own) for name, own in features.items()}
+    features = encode(sources)
     choices = [item.get("choices") for item in items]
     questions = [model.template.render(item["question"], own) for item, own in zip(items, choices, strict=True)]
+    tokens = model.tokens(features, questions)
     answers: dict[int, tuple[str, dict[str, float]]] = {}
     # Both kinds of question may be in one batch; each pass keeps the answers of its own kind.
     if any(own for own in choices):

@@ -1,52 +1,60 @@
-"""The frozen backbone: vision encoder, Q-Former, language model and tokenizer of a BLIP-2 checkpoint.
+"""The frozen backbone: vision encoder, Q-Former, language model and tokenizer of a BLIP-2 or InstructBLIP checkpoint.
 
-Everything comes from transformers; a folder and a hub id load by the same call. Frozen means frozen: eval mode is kept
-whatever `train()` asks, and no parameter is trainable.
+Everything comes from transformers; a folder and a hub id load by the same call. Another language model can take the
+seat of the checkpoint's own. Frozen means frozen: eval mode is kept whatever `train()` asks, and no parameter is
+trainable.
 
 Shape letters: M images, N tokens per image, E vision width.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, Blip2ForConditionalGeneration, PreTrainedTokenizerBase
-from transformers.utils import logging
-from transformers.utils.hub import cached_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, did_you_mean
+from crema_core.model.checkpoint import (
+    CLIP_MEAN,
+    CLIP_STD,
+    RGB,
+    image_statistics,
+    own_template,
+    read_config,
+    read_model,
+    read_tokenizer,
+)
+from crema_core.model.families import FAMILIES, QFORMER_TOKENIZER
+from crema_core.model.fingerprint import fingerprint
+from crema_core.model.kernels import fuse_activations
 from crema_core.model.precision import frozen_dtype, keep_full
 from crema_core.model.qformer import QFormer
 from crema_core.model.quantization import quantization_config
-from crema_core.model.shapes import shape_model, shape_names, shape_tokenizer
+from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
+from crema_core.model.shapes import shape_config, shape_model, shape_names, shape_seat, shape_tokenizer
 from crema_core.model.trainable import freeze
+from crema_core.model.turns import Turns, own_turns, seat_turns
 
 TINY = "crema-tiny"
-TEMPLATE = "crema_template.json"
-"""A backbone folder may carry the wording its language model knows in this file."""
-RGB = tuple[float, float, float]
-CLIP_MEAN: RGB = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD: RGB = (0.26862954, 0.26130258, 0.27577711)
+LANGUAGE_PREFIX = "language_model."
 
 
 class Backbone(nn.Module):
     """Frozen parts of a model.
 
     Args:
-        model: the transformers model.
-        tokenizer: its tokenizer.
+        model: the transformers model, whole, or without language model when `seat` is given.
+        tokenizer: of the language model.
         source: folder or hub id it came from, recorded in checkpoints.
         revision: hub revision, or None.
+        seat: another language model instead of the checkpoint's own; the checkpoint's projection is of no use then.
+        qformer_tokenizer: of a Q-Former that reads the question; None for one that does not.
         image_mean, image_std: normalisation of RGB in 0..1.
+        precision: what vision encoder and language model were loaded in, recorded in checkpoints.
         frozen_dropout: train with the frozen parts' own dropout, as the released code does (0.1); off by default.
         shape_only: the weights are not there, only their shapes (see `crema_core.model.shapes`).
         template: wording the language model was trained with, as settings of `PromptTemplate`; what `build` is given
@@ -55,13 +63,16 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        model: Blip2ForConditionalGeneration,
+        model: Any,
         tokenizer: PreTrainedTokenizerBase,
         *,
         source: str,
         revision: str | None = None,
+        seat: Seat | None = None,
+        qformer_tokenizer: PreTrainedTokenizerBase | None = None,
         image_mean: RGB = CLIP_MEAN,
         image_std: RGB = CLIP_STD,
+        precision: str = "fp32",
         frozen_dropout: bool = False,
         shape_only: bool = False,
         template: Mapping[str, Any] | None = None,
@@ -69,20 +80,23 @@ class Backbone(nn.Module):
         super().__init__()
         self.shape_only, self.template = shape_only, dict(template or {})
         self.vision_model = model.vision_model
-        self.qformer = QFormer(model.qformer)
-        self.query_tokens = model.query_tokens
-        self.language_projection = model.language_projection
-        self.language_model = model.language_model
+        self.qformer = QFormer(model.qformer, qformer_tokenizer)
+        self.query_tokens: nn.Parameter = model.query_tokens
+        self.language_projection: nn.Linear | None = None if seat else model.language_projection
+        self.language_model: PreTrainedModel = seat.model if seat else model.language_model
+        fuse_activations(self.language_model)
+        self.language_source: LanguageSource | None = seat.source if seat else None
         self.tokenizer = tokenizer
         self.source, self.revision = source, revision
         self.image_mean, self.image_std = image_mean, image_std
-        self.frozen_dropout = frozen_dropout
+        self.precision, self.frozen_dropout = precision, frozen_dropout
         if not shape_only:
             keep_full(self.qformer, self.language_projection)
             self.query_tokens.data = self.query_tokens.data.float()
         freeze(self)
         self.eval()
         self._identity: str | None = None
+        self._language_identity: str | None = None
 
     @property
     def image_size(self) -> int:
@@ -97,7 +111,14 @@ class Backbone(nn.Module):
     @property
     def language_dim(self) -> int:
         """Width L of the language model's input embeddings."""
-        return int(self.language_model.get_input_embeddings().embedding_dim)
+        embedding: Any = self.language_model.get_input_embeddings()
+        return int(embedding.embedding_dim)
+
+    def turns(self, *, chat: bool) -> Turns:
+        """Return what stands around senses, question and answer, see `crema_core.model.turns`."""
+        if self.language_source is None:
+            return own_turns(self.language_model, self.tokenizer)
+        return seat_turns(self.language_model, self.tokenizer, chat=chat)
 
     @torch.no_grad()
     def encode_images(self, pixels_MCHW: Tensor) -> Tensor:
@@ -136,97 +157,102 @@ class Backbone(nn.Module):
             )
 
     def identity(self) -> str:
-        """Return a sha256 that is the same whatever precision the checkpoint was loaded in; computed once."""
+        """Return a sha256 that is the same whatever precision the checkpoint was loaded in; computed once.
+
+        A language model that took the seat has an identity of its own and is left out here.
+        """
         self.require_weights()
         if self._identity is None:
-            self._identity = fingerprint(self, dtype=torch.bfloat16)
+            skip = None if self.language_source is None else LANGUAGE_PREFIX
+            self._identity = fingerprint(self, dtype=torch.bfloat16, skip=skip)
         return self._identity
 
-
-def fingerprint(module: nn.Module, *, dtype: torch.dtype | None = None) -> str:
-    """Return a sha256 over a module's state without LoRA, independent of the device.
-
-    Args:
-        module: whose state is hashed; meta tensors count by shape alone.
-        dtype: floating-point values are rounded to it first; None for exact values.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        if ".lora_" in name:
-            continue
-        if dtype is not None and tensor.is_floating_point():
-            tensor = tensor.to(dtype)
-        digest.update(f"{name.replace('.base_layer', '')}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
-        if tensor.device.type != "meta":
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    def language_identity(self) -> str | None:
+        """Return the same of the language model that took the seat; None for the backbone's own."""
+        if self.language_source is None:
+            return None
+        self.require_weights()
+        if self._language_identity is None:
+            self._language_identity = fingerprint(self.language_model, dtype=torch.bfloat16)
+        return self._language_identity
 
 
 def load_backbone(
     source: str | Path,
     *,
     revision: str | None = None,
+    language_model: str | Path | None = None,
+    language_revision: str | None = None,
     precision: str = "fp32",
     frozen_dropout: bool = False,
     quantization: str | None = None,
 ) -> Backbone:
-    """Load a BLIP-2-format checkpoint.
+    """Load a checkpoint in BLIP-2 or InstructBLIP format.
 
     Args:
         source: folder, hub id, "crema-tiny" for the one shipped in the package, or a name of
             `crema_core.model.shapes`, for counting without weights.
         revision: hub revision (commit, tag or branch).
-        precision: "fp32" or "bf16", of vision encoder and language model.
+        language_model: folder or hub id of another language model for the seat of the checkpoint's own, whose weights
+            are then not loaded; with a shape as `source`, its configuration is enough.
+        language_revision: hub revision of that one.
+        precision: "fp32", "bf16" or, where the language model holds it, "fp16"; of vision encoder and language model.
+            What the checkpoint's configuration says about its dtype is not looked at.
         frozen_dropout: see `Backbone`.
         quantization: "8bit" or "4bit" language model, see `crema_core.model.quantization`; None: as it is.
 
     Raises:
-        CheckpointError: when nothing loads from `source` or it is no BLIP-2 model.
-        PrecisionError: for fp16.
+        CheckpointError: when nothing loads from `source`, or it is no backbone.
+        PrecisionError: for a precision the language model cannot hold.
     """
-    dtype = frozen_dtype(precision)
-    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
+    seat_config = None if language_model is None else read_seat_config(str(language_model), language_revision)
+    language = None if language_model is None else LanguageSource(str(language_model), language_revision)
     if str(source) in shape_names() and not Path(source).exists():
-        return Backbone(
-            shape_model(str(source), dtype=dtype), shape_tokenizer(), source=str(source), shape_only=True
-        )
+        return _shape_backbone(str(source), language, seat_config, precision=precision)
     place = str(tiny_backbone() if str(source) == TINY else source)
-    try:
-        config = AutoConfig.from_pretrained(place, revision=revision)
-    except (OSError, ValueError) as error:
+    config = read_config(
+        place,
+        revision,
+        what="backbone",
+        accepted=f"a folder or hub id in BLIP-2 or InstructBLIP format, or '{TINY}'",
+        try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable." + _near_shape(place),
+    )
+    family = FAMILIES.get(config.model_type)
+    if family is None:
         raise CheckpointError(
-            f"No backbone was found at '{source}': {_first_line(error)} Accepted: a folder or hub id in BLIP-2 format, "
-            f"or '{TINY}'. Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable."
-        ) from error
-    if config.model_type != "blip-2":
-        raise CheckpointError(
-            f"'{source}' is a '{config.model_type}' model. The backbone must be in BLIP-2 format (model_type "
-            f"'blip-2'). Try backbone='Salesforce/blip2-flan-t5-xl', or '{TINY}' to see everything work."
+            f"'{source}' is a '{config.model_type}' model. The backbone must be in BLIP-2 or InstructBLIP format "
+            f"(model_type {' or '.join(map(repr, FAMILIES))}). Try backbone='Salesforce/blip2-flan-t5-xl', or "
+            f"'{TINY}' to see everything work."
         )
-    try:
-        with _progress_on_terminals_only():
-            model = Blip2ForConditionalGeneration.from_pretrained(
-                place,
-                revision=revision or "main",
-                dtype=dtype,
-                config=config,
-                **({} if quantized is None else {"quantization_config": quantized}),
-            )
-    except OSError as error:
-        raise CheckpointError(
-            f"The weights of '{source}' cannot be read: {_first_line(error)} Accepted: a complete checkpoint in "
-            "safetensors format. Download or copy it again."
-        ) from error
-    mean, std = _image_statistics(place, revision)
+    dtype = frozen_dtype(precision, seat_config or config.text_config)
+    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
+    seat = None
+    if language is not None and seat_config is not None:
+        seat = load_seat(language, seat_config, dtype=dtype, quantized=quantized)
+        quantized = None
+    model = read_model(
+        family.whole if seat is None else family.senses,
+        place,
+        revision,
+        dtype=dtype,
+        config=config,
+        quantized=quantized,
+    )
+    mean, std = image_statistics(place, revision)
     return Backbone(
         model,
-        AutoTokenizer.from_pretrained(place, revision=revision),
+        read_tokenizer(place, revision) if seat is None else seat.tokenizer,
         source=str(source),
         revision=revision,
+        seat=seat,
+        qformer_tokenizer=(
+            read_tokenizer(place, revision, subfolder=QFORMER_TOKENIZER) if family.qformer_reads_text else None
+        ),
         image_mean=mean,
         image_std=std,
+        precision=precision,
         frozen_dropout=frozen_dropout,
-        template=_own_template(place, revision),
+        template=own_template(place, revision) if seat is None else None,
     )
 
 
@@ -237,36 +263,22 @@ def tiny_backbone() -> Path:
     return tiny_backbone_path()
 
 
-@contextmanager
-def _progress_on_terminals_only() -> Iterator[None]:
-    """Keep transformers' loading bar out of logs and pipes."""
-    speaks = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
-    hide = not speaks and logging.is_progress_bar_enabled()
-    if hide:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if hide:
-            logging.enable_progress_bar()
+def _shape_backbone(name: str, language: LanguageSource | None, seat_config: Any, *, precision: str) -> Backbone:
+    config, family = shape_config(name)
+    dtype = frozen_dtype(precision, seat_config or config.text_config)
+    seat = None
+    if language is not None:
+        seat = Seat(shape_seat(seat_config, dtype=dtype), shape_tokenizer(), language)
+    return Backbone(
+        shape_model(family.whole if seat is None else family.senses, config, dtype=dtype),
+        shape_tokenizer(),
+        source=name,
+        seat=seat,
+        qformer_tokenizer=shape_tokenizer() if family.qformer_reads_text else None,
+        precision=precision,
+        shape_only=True,
+    )
 
 
-def _own_template(place: str, revision: str | None) -> dict[str, Any]:
-    file = cached_file(place, TEMPLATE, revision=revision, _raise_exceptions_for_missing_entries=False)
-    settings: dict[str, Any] = {} if file is None else json.loads(Path(file).read_text())
-    return settings
-
-
-def _image_statistics(place: str, revision: str | None) -> tuple[RGB, RGB]:
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        file = cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if file is not None:
-            settings = json.loads(Path(file).read_text())
-            settings = settings.get("image_processor", settings)
-            if "image_mean" in settings:
-                return tuple(settings["image_mean"]), tuple(settings["image_std"])
-    return CLIP_MEAN, CLIP_STD
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") + "."
+def _near_shape(place: str) -> str:
+    return did_you_mean(place, shape_names())

@@ -14,19 +14,18 @@ from typing import Any
 
 import torch
 
-from crema_core.errors import BuildError, CremaError, OptionsError, did_you_mean
+from crema_core.errors import BuildError
 from crema_core.fusion import make_fusion
 from crema_core.modality import BuildContext, Modality
 from crema_core.model.backbone import TINY, Backbone, load_backbone
 from crema_core.model.crema import CremaModel
 from crema_core.model.mmqa import MMQA
-from crema_core.model.sense import Provenance, Sense
+from crema_core.model.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
+from crema_core.model.sense import Sense
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins import registry
 from crema_core.plugins.hooks import load_hooks
-from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
-
-ModalityRequest = str | Mapping[str, Any] | ModalitySpec
+from crema_core.plugins.spec import parse_settings
 
 
 def build(
@@ -34,6 +33,8 @@ def build(
     *,
     backbone: str | Path | Backbone = TINY,
     revision: str | None = None,
+    language_model: str | Path | None = None,
+    language_revision: str | None = None,
     fusion: str | Mapping[str, Any] = "self_gated",
     major: str | None = None,
     mmqa: Mapping[str, Any] | None = None,
@@ -50,15 +51,18 @@ def build(
         modalities: senses in the order of sequential training, each as `"name"`, `"distribution:name"`,
             `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter
             sizes, "prefix" the text before the sense's tokens.
-        backbone: folder or hub id in BLIP-2 format, "crema-tiny", or one already loaded.
+        backbone: folder or hub id in BLIP-2 or InstructBLIP format, "crema-tiny", or one already loaded.
         revision: hub revision of the backbone.
+        language_model: folder or hub id of any causal or encoder-decoder language model of transformers, for the seat
+            of the backbone's own (Table 6); every sense then starts with a fresh projection into it.
+        language_revision: hub revision of that language model.
         fusion: name of a strategy, or `{"name": ..., option: value}`.
         major: the sense whose frames the others are fused on; by default the one that declares itself so, else the
             first (the paper's Table 20 compares choices).
         mmqa: adapter sizes for all senses, see `MMQASpec`.
         template: wording of questions, see `PromptTemplate`; what is left open comes from the backbone's folder where
             it has wording of its own.
-        precision: "fp32" or "bf16", of the frozen parts.
+        precision: "fp32", "bf16" or, to answer only, "fp16" where the language model holds it; of the frozen parts.
         frozen_dropout: train with the frozen parts' own dropout as the released code does.
         quantization: "8bit" or "4bit" for a frozen language model that takes less memory; needs bitsandbytes or
             torchao.
@@ -67,8 +71,8 @@ def build(
 
     Raises:
         BuildError: holding every problem found with names, packages and options.
-        CheckpointError: when the backbone cannot be loaded.
-        PrecisionError: for fp16.
+        CheckpointError: when the backbone or the language model cannot be loaded.
+        PrecisionError: for a precision the language model cannot hold.
         MissingRequirementError: when a quantised language model needs a library that is not installed.
 
     Example:
@@ -77,10 +81,10 @@ def build(
         ('video',)
     """
     hooks = load_hooks()
-    requests = _resolve(modalities, mmqa or {})
+    requests = resolve_requests(modalities, mmqa or {})
     names = [request.spec.name for request in requests]
-    fusion_name, fusion_options = _split(fusion, "fusion")
-    major = _choose_major(requests, major)
+    fusion_name, fusion_options = name_and_options(fusion, "fusion")
+    major = choose_major(requests, major)
     if not isinstance(template, PromptTemplate):  # refused before anything large is loaded
         parse_settings(PromptTemplate, dict(template or {}), title="template")
     source = backbone.source if isinstance(backbone, Backbone) else str(backbone)
@@ -92,9 +96,19 @@ def build(
         backbone = load_backbone(
             backbone,
             revision=revision,
+            language_model=language_model,
+            language_revision=language_revision,
             precision=precision,
             frozen_dropout=frozen_dropout,
             quantization=quantization,
+        )
+    elif language_model is not None:
+        raise BuildError(
+            [
+                f"language_model='{language_model}' comes with a backbone object, which has its language model "
+                "already. Accepted: a folder or hub id as backbone. Pass load_backbone(..., language_model=...) "
+                "instead."
+            ]
         )
     elif existing := [name for name in names if backbone.qformer.lora_parameters(name)]:
         raise BuildError(
@@ -123,7 +137,8 @@ def build(
             options=fusion_options,
         )
     config = {
-        "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": precision},
+        "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": backbone.precision},
+        "language_model": None if backbone.language_source is None else backbone.language_source._asdict(),
         "frozen_dropout": backbone.frozen_dropout,
         **({} if quantization is None else {"quantization": quantization}),
         "fusion": {"name": fusion_name, **fusion_options},
@@ -147,7 +162,7 @@ def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
     Raises:
         BuildError: when the sense is already there or cannot be built; nothing is changed then.
     """
-    request = _resolve([modality], {})[0]
+    request = resolve_requests([modality], {})[0]
     name = request.spec.name
     if name in model.modalities:
         raise BuildError(
@@ -166,83 +181,7 @@ def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
     model.train(model.training)
 
 
-class _Request:
-    """A resolved entry of `modalities`: spec, validated options, adapter sizes, provenance."""
-
-    def __init__(self, resolved: Any, options: ModalityOptions, mmqa: MMQASpec, prefix: str | None) -> None:
-        self.resolved, self.options, self.mmqa, self.prefix = resolved, options, mmqa, prefix
-        self.spec: ModalitySpec = resolved.spec
-        self.provenance = Provenance(resolved.distribution, resolved.version, self.spec.api_version)
-
-    def record(self) -> dict[str, Any]:
-        """Return what a checkpoint says about this sense."""
-        return {
-            "name": self.spec.name,
-            "distribution": self.provenance.distribution,
-            "version": self.provenance.version,
-            "api_version": self.provenance.api_version,
-            "options": self.options.model_dump(mode="json"),
-            "mmqa": self.mmqa.model_dump(),
-            "prefix": self.spec.prefix if self.prefix is None else self.prefix,
-        }
-
-
-def _resolve(modalities: Sequence[ModalityRequest], common: Mapping[str, Any]) -> list[_Request]:
-    if not modalities:
-        raise BuildError(
-            [
-                "No modality was given. A model needs at least one sense. "
-                f"Installed: {', '.join(registry.installed_names()) or 'none'}."
-            ]
-        )
-    problems: list[Exception | str] = []
-    requests: list[_Request] = []
-    for item in modalities:
-        reference, options = _split(item, "modalities") if not isinstance(item, ModalitySpec) else (item, {})
-        sizes, prefix = {**common, **options.pop("mmqa", {})}, options.pop("prefix", None)
-        try:
-            resolved = registry.resolve(reference)
-            spec = resolved.spec
-            parsed = spec.parse_options(options)
-            merged = parse_settings(MMQASpec, {**spec.mmqa.model_dump(), **sizes}, title=f"{spec.name}.mmqa")
-            requests.append(_Request(resolved, parsed, merged, prefix))
-        except CremaError as error:
-            problems.append(error)
-    names = [request.spec.name for request in requests]
-    problems += [
-        f"'{name}' is listed {names.count(name)} times. Each sense is built once. Remove one."
-        for name in sorted({name for name in names if names.count(name) > 1})
-    ]
-    if problems:
-        raise BuildError(problems) from next((p for p in problems if isinstance(p, Exception)), None)
-    return requests
-
-
-def _split(item: Any, what: str) -> tuple[Any, dict[str, Any]]:
-    if isinstance(item, str):
-        return item, {}
-    if isinstance(item, Mapping) and "name" in item:
-        return item["name"], {key: value for key, value in item.items() if key != "name"}
-    raise OptionsError(
-        f"{what}: {item!r} names nothing. Accepted: a name, or a mapping with 'name' and options. "
-        "Write {'name': ..., 'option': value}."
-    )
-
-
-def _choose_major(requests: Sequence[_Request], major: str | None) -> str:
-    names = [request.spec.name for request in requests]
-    if major is None:
-        declared = [request.spec.name for request in requests if request.spec.capabilities.default_major]
-        return (declared or names)[0]
-    if major not in names:
-        raise OptionsError(
-            f"major='{major}' is not one of the built senses. Accepted: {', '.join(names)}."
-            f"{did_you_mean(major, names)} Add it to modalities, or leave major out."
-        )
-    return major
-
-
-def _make_sense(request: _Request, backbone: Backbone, seed: int) -> Sense:
+def _make_sense(request: Request, backbone: Backbone, seed: int) -> Sense:
     spec = request.spec
     factory = registry.load_modality_class(request.resolved)
     context = BuildContext(
@@ -252,6 +191,7 @@ def _make_sense(request: _Request, backbone: Backbone, seed: int) -> Sense:
         image_mean=backbone.image_mean,
         image_std=backbone.image_std,
         seed=seed,
+        dtype=next(backbone.vision_model.parameters()).dtype,
     )
     with _seeded(seed, spec.name):
         modality: Modality = factory(request.options, context)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crema_core.errors import UnknownModalityError, did_you_mean
+from crema_core.errors import OptionsError, UnknownModalityError, did_you_mean
 from crema_core.fusion import Fusion, SenseSet
 from crema_core.model.backbone import Backbone
 from crema_core.model.language import Language
@@ -50,7 +50,8 @@ class CremaModel(nn.Module):
         self.modalities = nn.ModuleDict(senses)
         self.fusion = fusion
         self.major, self.template, self.config = major, template, config
-        self.language = Language(backbone.language_model, backbone.tokenizer)
+        turns = backbone.turns(chat=template.chat)
+        self.language = Language(backbone.language_model, backbone.tokenizer, turns=turns)
         self.train(False)
 
     @property
@@ -87,9 +88,35 @@ class CremaModel(nn.Module):
         """Run the frozen encoders, without gradient."""
         return {name: self.sense(name).encode(batch.to(self.device)) for name, batch in batches.items()}
 
-    def sense_tokens(self, name: str, features: SenseFeatures) -> SenseTokens:
-        """Return one sense's tokens `(R, T, Q, L)`; differentiable in that sense's adapter."""
-        return self.sense(name).tokens(features, self.backbone.qformer)
+    @property
+    def reads_questions(self) -> bool:
+        """Whether a sense's tokens depend on the question (InstructBLIP's Q-Former)."""
+        return self.backbone.qformer.tokenizer is not None and self.template.qformer_input == "question"
+
+    def sense_tokens(self, name: str, features: SenseFeatures, questions: Sequence[str] | None = None) -> SenseTokens:
+        """Return one sense's tokens `(R, T, Q, L)`; differentiable in that sense's adapter.
+
+        Args:
+            name: the sense.
+            features: of the samples that have it.
+            questions: rendered texts of all samples; needed where `reads_questions`, else not looked at.
+
+        Raises:
+            OptionsError: when the questions are needed and missing.
+        """
+        if not self.reads_questions:
+            return self.sense(name).tokens(features, self.backbone.qformer)
+        if questions is None:
+            raise OptionsError(
+                "This backbone's Q-Former reads the question, so tokens of a sense need the questions of the batch. "
+                "Accepted: one rendered text per sample. Pass sense_tokens(name, features, questions), or build with "
+                "template={'qformer_input': 'queries'}."
+            )
+        return self.sense(name).tokens(features, self.backbone.qformer, self.backbone.qformer.read(questions))
+
+    def tokens(self, features: Mapping[str, SenseFeatures], questions: Sequence[str]) -> dict[str, SenseTokens]:
+        """Return the tokens of all senses of a batch; `questions` are texts already rendered."""
+        return {name: self.sense_tokens(name, own, questions) for name, own in features.items()}
 
     def prompt(self, tokens: Mapping[str, SenseTokens], questions: Sequence[str]) -> Prompt:
         """Fuse the senses and lay out the language model's input; `questions` are texts already rendered."""
@@ -108,7 +135,7 @@ class CremaModel(nn.Module):
         return assemble(
             segments,
             questions,
-            tokenizer=self.backbone.tokenizer,
+            turns=self.language.turns,
             embedding=self.language.embedding,
             side=self.language.side,
             max_question_tokens=self.template.max_question_tokens,

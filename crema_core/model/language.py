@@ -1,22 +1,25 @@
 """The frozen language model as the rest sees it: loss of answers, generated text, scores of choices.
 
-Encoder-decoder (T5) and decoder-only (OPT) models differ only here.
+Encoder-decoder (T5) and decoder-only (OPT, Llama and others) models differ only here and in `crema_core.model.turns`.
 
 Shape letters: B samples, S prompt length, A answer length, L width, V vocabulary.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import OptionsError
+from crema_core.model.decoding import beam_inputs
 from crema_core.model.prompt import Prompt
+from crema_core.model.turns import Turns, own_turns
 
 IGNORED = -100
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -28,14 +31,27 @@ class Language:
     Args:
         model: an encoder-decoder or decoder-only model.
         tokenizer: its tokenizer.
+        turns: what stands around question and answer; by default as for a backbone's own language model.
 
     Attributes:
         in_step: the model's layers are shared out over processes, so that all of them make each pass together, forward
             and backward, whether they have anything to compute or not.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, turns: Turns | None = None
+    ) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.turns = own_turns(model, tokenizer) if turns is None else turns
+        self._positions = "position_ids" in inspect.signature(model.forward).parameters
+        # Sampling and penalties a checkpoint brings along would change answers; its token ids are kept.
+        given = {} if model.generation_config is None else model.generation_config.to_dict()
+        ids = {key: value for key, value in given.items() if key.endswith("_token_id") and value is not None}
+        if self.is_encoder_decoder:  # the one `logits` begins with
+            ids["decoder_start_token_id"] = model.config.decoder_start_token_id
+        model.generation_config = GenerationConfig(
+            **ids | {"eos_token_id": list(self.turns.stops), "pad_token_id": self._pad}
+        )
         self.in_step = False
 
     @property
@@ -77,8 +93,9 @@ class Language:
             return cast(Tensor, output.logits)
         embeds = torch.cat([prompt.embeds, self.embedding(ids_BA)], dim=1)
         mask = torch.cat([prompt.mask, answers_BA != IGNORED], dim=1).to(torch.int64)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        output = self.model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False)
+        # Positions count real tokens; models without the argument (ALiBi) read them from the mask.
+        positions = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if self._positions else {}
+        output = self.model(inputs_embeds=embeds, attention_mask=mask, use_cache=False, **positions)
         length = answers_BA.shape[1]
         return cast(Tensor, output.logits[:, -length - 1 : -1])
 
@@ -105,9 +122,15 @@ class Language:
         self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0
     ) -> list[str]:
         """Return the greedy (or beam-searched) answers as text without special tokens."""
+        mask = prompt.mask.to(torch.int64)
+        shares = self.is_encoder_decoder and num_beams > 1
+        inputs = (
+            beam_inputs(self.model, prompt.embeds, mask, num_beams)
+            if shares
+            else {"inputs_embeds": prompt.embeds, "attention_mask": mask}
+        )
         sequences = cast(Any, self.model).generate(
-            inputs_embeds=prompt.embeds,
-            attention_mask=prompt.mask.to(torch.int64),
+            **inputs,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
             do_sample=False,
@@ -152,10 +175,7 @@ class Language:
         Raises:
             OptionsError: when the tokenizer does not give each letter one id of its own.
         """
-        rows = [
-            self.tokenizer(f"Option {letter}", add_special_tokens=False)["input_ids"]
-            for letter in LETTERS[:num_choices]
-        ]
+        rows = [self.turns.answer_ids(f"Option {letter}") for letter in LETTERS[:num_choices]]
         common = rows[0][:-1]
         letters = [row[-1] for row in rows]
         unknown = self.tokenizer.unk_token_id
@@ -180,13 +200,12 @@ class Language:
         return [scores[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
     def answer_ids(self, answers: Sequence[str]) -> Tensor:
-        """Return `(B, A)` ids of the answers, each closed by the end token, padded with `IGNORED`."""
-        end = self.tokenizer.eos_token_id
-        rows = [[*self.tokenizer(text, add_special_tokens=False)["input_ids"], end] for text in answers]
+        """Return `(B, A)` ids of the answers, each closed by the end of the turn, padded with `IGNORED`."""
+        rows = [[*self.turns.answer_ids(text), self.turns.end] for text in answers]
         longest = max(map(len, rows))
         return torch.tensor([row + [IGNORED] * (longest - len(row)) for row in rows], dtype=torch.int64)
 
     @property
     def _pad(self) -> int:
         pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.tokenizer.eos_token_id)
+        return int(pad if pad is not None else self.turns.end)

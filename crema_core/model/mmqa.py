@@ -76,17 +76,17 @@ class MMQA(nn.Module):
         return keys
 
     @torch.no_grad()
-    def start_from(self, *, queries: Tensor, output: nn.Linear, norm: nn.LayerNorm | None) -> None:
+    def start_from(self, *, queries: Tensor, output: nn.Linear | None, norm: nn.LayerNorm | None) -> None:
         """Copy the backbone's own queries, output projection and vision LayerNorm where the shapes agree.
 
         Args:
             queries: `(1, Q, H)`; copied when Q is this adapter's number of queries.
-            output: the backbone's projection into the language model.
+            output: the backbone's projection into its own language model; None when another took the seat.
             norm: the LayerNorm after the vision encoder; None for features of another encoder.
         """
         if queries.shape == self.queries.shape:
             self.queries.copy_(queries)
-        if output.weight.shape == self.output.weight.shape:
+        if output is not None and output.weight.shape == self.output.weight.shape:
             self.output.load_state_dict(output.state_dict())
         if norm is not None and isinstance(self.norm, nn.LayerNorm) and norm.weight.shape == self.norm.weight.shape:
             self.norm.load_state_dict(norm.state_dict())

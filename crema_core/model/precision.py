@@ -1,43 +1,90 @@
 """The dtype policy, in one place.
 
 Adapters, Q-Former and fusion stay in float32: they are small and trained. Precision concerns the frozen vision encoder
-and language model. T5's feed-forward outputs exceed 65504, so fp16 turns a FlanT5 into NaN (see the FlanT5-XL reports
-of the transformers project); it is refused rather than worked around.
+and language model; what a checkpoint's configuration says (`torch_dtype`) is overridden by it. fp32 and bf16 have the
+same range and are always accepted. fp16 ends at 65504:
+
+- T5's feed-forward outputs exceed that, so a FlanT5 turns into NaN (reports of the transformers project); refused.
+- A checkpoint that says it was trained in bfloat16 (Llama 3, Qwen, Gemma) may exceed it; refused.
+- Others (OPT, Llama 1 and 2, Vicuna, Mistral: released for fp16) are accepted to answer, not to train: gradients cross
+  the frozen language model on their way to the adapters, and below 6e-8 they become zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
 from crema_core.errors import PrecisionError, did_you_mean
 
-Precision = Literal["fp32", "bf16"]
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_T5_LIKE = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers"})
 
 
-def frozen_dtype(precision: str) -> torch.dtype:
+def frozen_dtype(precision: str, language: PreTrainedConfig) -> torch.dtype:
     """Return the dtype of the frozen parts.
 
+    Args:
+        precision: name of a precision.
+        language: configuration of the language model.
+
     Raises:
-        PrecisionError: for fp16, with the reason, and for unknown names.
+        PrecisionError: for fp16 where the language model does not hold it, with the reason, and for unknown names.
     """
-    if precision in ("fp16", "float16", "half"):
-        raise PrecisionError(
-            "fp16 overflows in FlanT5 feed-forward layers (values above 65504), so training would become NaN. "
-            'Use precision="bf16", or "fp32" where the GPU has no bf16.'
-        )
     if precision not in DTYPES:
         raise PrecisionError(
             f"{precision!r} is not a precision. Accepted: {', '.join(get_args(Precision))}."
             f'{did_you_mean(precision, DTYPES)} Use precision="bf16" on a GPU and "fp32" on a CPU.'
         )
+    if precision == "fp16" and language.model_type in _T5_LIKE:
+        raise PrecisionError(
+            "fp16 overflows in FlanT5 feed-forward layers (values above 65504), so training would become NaN. "
+            'Use precision="bf16", or "fp32" where the GPU has no bf16.'
+        )
+    if precision == "fp16" and language.dtype == torch.bfloat16:
+        raise PrecisionError(
+            f"This {language.model_type} language model was trained in bfloat16, whose values may lie outside fp16 "
+            '(above 65504) and would become infinite. Use precision="bf16", or "fp32" where the GPU has no bf16.'
+        )
     return DTYPES[precision]
 
 
-def keep_full(*modules: nn.Module) -> None:
+def require_trainable(precision: str) -> None:
+    """Raise unless adapters can be trained through frozen parts of this precision.
+
+    Raises:
+        PrecisionError: for fp16.
+    """
+    if precision == "fp16":
+        raise PrecisionError(
+            "This model's frozen parts are in fp16, in which gradients below 6e-8 become zero on their way to the "
+            'adapters. fp16 is for answering. Build the model with precision="bf16", or "fp32" where the GPU has no '
+            "bf16."
+        )
+
+
+def keep_full(*modules: nn.Module | None) -> None:
     """Bring modules between the frozen parts and the adapters to float32, whatever the checkpoint was loaded in."""
     for module in modules:
-        module.float()
+        if module is not None:
+            module.float()
+
+
+def computed_in(device: torch.device) -> str:
+    """Return the number format that matrix products are computed in at this point: "as stored", or autocast's."""
+    if not torch.is_autocast_enabled(device.type):
+        return "as stored"
+    return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+
+
+@contextmanager
+def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute what is inside as training in this precision does: bf16 where that is safe, or as the weights are."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield

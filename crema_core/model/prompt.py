@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from crema_core.model.tokens import Segment
+from crema_core.model.turns import Turns
 
 
 class Prompt(NamedTuple):
@@ -35,7 +36,7 @@ def assemble(
     segments: Sequence[Segment],
     questions: Sequence[str],
     *,
-    tokenizer: PreTrainedTokenizerBase,
+    turns: Turns,
     embedding: nn.Module,
     side: Literal["left", "right"] = "right",
     max_question_tokens: int | None = None,
@@ -44,24 +45,18 @@ def assemble(
 
     Args:
         segments: what the fusion returned, in order.
-        questions: B texts, tokenised with the tokenizer's own special tokens.
-        tokenizer: of the language model.
-        embedding: its input embedding.
+        questions: B texts.
+        turns: what stands around senses and questions, and the tokenizer of the language model.
+        embedding: the language model's input embedding.
         side: where padding goes; "left" for decoder-only generation.
         max_question_tokens: longest question, special tokens included; longer ones lose their end.
     """
     weight: Tensor = next(embedding.parameters())
-    parts = [_with_prefix(segment, tokenizer, embedding, weight) for segment in segments]
-    encoded = tokenizer(
-        list(questions),
-        return_tensors="pt",
-        padding=True,
-        padding_side="right",
-        truncation=max_question_tokens is not None,
-        max_length=max_question_tokens,
-    )
-    ids = encoded["input_ids"].to(weight.device)
-    parts.append((embedding(ids), encoded["attention_mask"].to(weight.device).bool()))
+    parts = [_with_prefix(segment, turns.tokenizer, embedding, weight) for segment in segments]
+    if turns.head:
+        parts.insert(0, _embed([list(turns.head)] * len(questions), embedding, weight))
+    rows = [turns.question_ids(question, max_question_tokens) for question in questions]
+    parts.append(_embed(rows, embedding, weight))
     embeds = torch.cat([part for part, _ in parts], dim=1)
     mask = torch.cat([part_mask for _, part_mask in parts], dim=1)
     return pack(Prompt(embeds, mask), side=side)
@@ -112,8 +107,17 @@ def prefix_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tupl
         Ids `(len(texts), P)` int64 and their mask, bool.
     """
     rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return padded(rows)
+
+
+def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return ids `(len(rows), longest)` int64, padded on the right with 0, and the mask of the real ones, bool."""
     longest = max(map(len, rows))
-    pad = tokenizer.pad_token_id or 0
-    ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], dtype=torch.int64)
-    mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
-    return ids, mask
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], dtype=torch.int64)
+    mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows], dtype=torch.bool)
+    return ids.reshape(len(rows), longest), mask.reshape(len(rows), longest)
+
+
+def _embed(rows: Sequence[Sequence[int]], embedding: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor]:
+    ids, mask = padded(rows)
+    return embedding(ids.to(weight.device)), mask.to(weight.device)

@@ -1,23 +1,28 @@
 """The frozen Q-Former with one named LoRA per sense: the only module that talks to peft.
 
 LoRA sits on query and value of every self-attention layer, none in cross-attention (CREMA section 3.2, equation 1).
-Adapter names get an internal prefix because peft uses them as module keys, where `train` or `keys` break.
+InstructBLIP's Q-Former also reads the question: its tokens pass the same self-attention, LoRA included, and a
+feed-forward of their own. Adapter names get an internal prefix because peft uses them as module keys, where `train` or
+`keys` break.
 
-Shape letters: M steps of all samples, N feature tokens, E their width, Q queries, H Q-Former width.
+Shape letters: M steps of all samples, N feature tokens, E their width, Q queries, H Q-Former width,
+B samples, P tokens of a question.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from transformers import Blip2QFormerModel
+from transformers import Blip2QFormerModel, InstructBlipQFormerModel, PreTrainedTokenizerBase
 
+from crema_core.model.prompt import padded
 from crema_core.model.trainable import freeze
 from crema_core.plugins.spec import MMQASpec
 
@@ -30,16 +35,35 @@ def adapter_name(modality: str) -> str:
     return f"m_{modality}"
 
 
+class QFormerText(NamedTuple):
+    """Questions as a Q-Former reads them.
+
+    Attributes:
+        ids: `(B, P)` int64.
+        mask: `(B, P)` bool, False for padding.
+    """
+
+    ids: Tensor
+    mask: Tensor
+
+    def rows(self, rows: Tensor) -> QFormerText:
+        """Return the questions of the samples `rows` `(M,)`, in that order."""
+        return QFormerText(self.ids[rows], self.mask[rows])
+
+
 class QFormer(nn.Module):
     """Shared Q-Former; `forward` names the sense whose LoRA takes part.
 
     Args:
-        model: a BLIP-2 Q-Former from transformers.
+        model: a BLIP-2 or InstructBLIP Q-Former from transformers.
+        tokenizer: of a Q-Former that reads text (InstructBLIP's); None for BLIP-2's.
     """
 
-    def __init__(self, model: Blip2QFormerModel) -> None:
+    def __init__(
+        self, model: Blip2QFormerModel | InstructBlipQFormerModel, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.tokenizer = model, tokenizer
         self._layers: list[tuple[str, LoraLayer]] = []
 
     @property
@@ -83,7 +107,34 @@ class QFormer(nn.Module):
         for _, layer in self._lora_layers():
             layer.lora_dropout.train(mode)
 
-    def forward(self, modality: str, queries_1QH: Tensor, keys_MNE: Tensor, mask_MN: Tensor | None = None) -> Tensor:
+    def read(self, questions: Sequence[str]) -> QFormerText:
+        """Tokenise questions for a Q-Former that reads text; `(B, P)`, on the Q-Former's device.
+
+        A question longer than its position embeddings (512 tokens) loses its end, with a warning.
+        """
+        assert self.tokenizer is not None, "only a Q-Former with a tokenizer reads text"
+        most = int(self.model.config.max_position_embeddings)
+        rows = [self.tokenizer(question)["input_ids"] for question in questions]
+        longest = max(map(len, rows))
+        if longest > most:
+            warnings.warn(
+                f"A question has {longest} tokens, the Q-Former reads {most}: it does not see the rest. The language "
+                "model does. Shorten the question, or build with template={'qformer_input': 'queries'}.",
+                stacklevel=2,
+            )
+            rows = [row[:most] for row in rows]
+        ids, mask = padded(rows)
+        device = next(self.model.parameters()).device
+        return QFormerText(ids.to(device), mask.to(device))
+
+    def forward(
+        self,
+        modality: str,
+        queries_1QH: Tensor,
+        keys_MNE: Tensor,
+        mask_MN: Tensor | None = None,
+        text: QFormerText | None = None,
+    ) -> Tensor:
         """Let a sense's queries read its features.
 
         Args:
@@ -91,6 +142,7 @@ class QFormer(nn.Module):
             queries_1QH: `(1, Q, H)`.
             keys_MNE: `(M, N, E)`.
             mask_MN: `(M, N)` bool, False for padded feature tokens; None when there are none.
+            text: M questions, which queries and text tokens attend to in self-attention; None: queries alone.
 
         Returns:
             `(M, Q, H)`.
@@ -100,9 +152,18 @@ class QFormer(nn.Module):
             query_embeds=queries_1QH.expand(keys_MNE.shape[0], -1, -1),
             encoder_hidden_states=keys_MNE,
             encoder_attention_mask=None if mask_MN is None else mask_MN.to(torch.int64),
+            **self._text_inputs(text, num_queries=queries_1QH.shape[1]),
         )
-        hidden_MQH: Tensor = output.last_hidden_state
+        hidden_MQH: Tensor = output.last_hidden_state[:, : queries_1QH.shape[1]]
         return hidden_MQH
+
+    def _text_inputs(self, text: QFormerText | None, *, num_queries: int) -> dict[str, Tensor | None]:
+        if self.tokenizer is None:
+            return {}
+        if text is None:
+            return {"input_ids": None}
+        queries = text.mask.new_ones(text.mask.shape[0], num_queries)
+        return {"input_ids": text.ids, "attention_mask": torch.cat([queries, text.mask], dim=1).to(torch.int64)}
 
     def _activate(self, name: str) -> None:
         # peft's set_adapter() also rewrites requires_grad, which would drop gradients of a graph already built for

@@ -10,7 +10,7 @@ from torch import nn
 from crema_core.errors import ContractError
 from crema_core.modality import Features, Modality
 from crema_core.model.mmqa import MMQA
-from crema_core.model.qformer import QFormer
+from crema_core.model.qformer import QFormer, QFormerText
 from crema_core.model.tokens import SenseBatch, SenseFeatures, SenseTokens
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
 
@@ -59,10 +59,11 @@ class Sense(nn.Module):
         self._check(features, samples=batch.rows.shape[0])
         return SenseFeatures(features, batch.rows)
 
-    def tokens(self, features: SenseFeatures, qformer: QFormer) -> SenseTokens:
+    def tokens(self, features: SenseFeatures, qformer: QFormer, text: QFormerText | None = None) -> SenseTokens:
         """Turn features `(R, T, N, D)` into language-model tokens `(R, T, Q, L)`; differentiable in the adapter.
 
-        Only real steps pass the Q-Former; padded ones are zero.
+        Only real steps pass the Q-Former; padded ones are zero. With `text`, the questions of all samples, each step
+        is read with its own sample's question.
         """
         values, mask, times = features.features
         steps_RT = mask if mask.dim() == 2 else mask.any(-1)
@@ -70,7 +71,8 @@ class Sense(nn.Module):
         if token_mask is not None and bool(token_mask.all()):
             token_mask = None
         keys_MNE = self.adapter.inputs(values[steps_RT])
-        hidden_MQH = qformer(self.spec.name, self.adapter.queries, keys_MNE, token_mask)
+        asked = None if text is None else text.rows(features.rows[steps_RT.nonzero()[:, 0]])
+        hidden_MQH = qformer(self.spec.name, self.adapter.queries, keys_MNE, token_mask, asked)
         tokens_MQL = self.adapter.output(hidden_MQH)
         if not bool(steps_RT.all()):
             empty = tokens_MQL.new_zeros(*steps_RT.shape, *tokens_MQL.shape[1:])

@@ -1,4 +1,4 @@
-"""Backbones as shapes alone: the public BLIP-2 family, to count parameters and arithmetic without downloading weights.
+"""Backbones as shapes alone: the public BLIP-2 and InstructBLIP models, to count without downloading weights.
 
 The configurations ship as JSON. Every weight is one zero seen through a view of its full shape, so a model of billions
 of parameters takes no memory and still runs its real control flow; whatever depends on values is refused.
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from torch import nn
-from transformers import Blip2Config, Blip2ForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
+
+from crema_core.model.families import FAMILIES, Family
+from crema_core.model.seat import auto_class
 
 FOLDER = Path(__file__).parent / "shapes"
 
@@ -22,17 +26,41 @@ def shape_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 
 
-def shape_model(name: str, *, dtype: torch.dtype) -> Blip2ForConditionalGeneration:
-    """Build a model of the right shapes whose weights take no memory.
+def shape_config(name: str) -> tuple[PreTrainedConfig, Family]:
+    """Return the configuration of a shipped shape, and its format.
 
     Args:
         name: one of `shape_names()`.
+    """
+    settings = json.loads((FOLDER / f"{name}.json").read_text())
+    family = FAMILIES[settings["model_type"]]
+    return family.config.from_dict(settings), family
+
+
+def shape_model(model_class: Any, config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
+    """Build a model of the right shapes whose weights take no memory.
+
+    Args:
+        model_class: of a `Family`.
+        config: from `shape_config`.
         dtype: of vision encoder and language model, which decides the megabytes that are reported.
     """
-    config = Blip2Config.from_dict(json.loads((FOLDER / f"{name}.json").read_text()))
     with init_empty_weights(include_buffers=False):
-        model = Blip2ForConditionalGeneration(config)
-    _tie(model.language_model)
+        model = model_class(config)
+    if hasattr(model, "language_model"):
+        _tie(model.language_model)
+    return _without_memory(model, dtype)
+
+
+def shape_seat(config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
+    """Build a language model of the right shapes whose weights take no memory; arguments as of `shape_model`."""
+    with init_empty_weights(include_buffers=False):
+        model = auto_class(config).from_config(config)
+    _tie(model)
+    return _without_memory(model, dtype)
+
+
+def _without_memory(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     seen: dict[int, nn.Parameter] = {}
     for path, module in model.named_modules():
         # What lies between the frozen parts and the adapters is float32 in every model, see `precision.keep_full`.

@@ -5,6 +5,7 @@ The multiple-choice wording is the paper's (Table 12): options are lettered, the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crema_core.errors import ManifestError
 from crema_core.model.language import LETTERS
+
+_RELEASED_DROPS = re.compile(r'[.!"()*#:;~]')
+_RELEASED_WORDS = 50
 
 
 class PromptTemplate(BaseModel):
@@ -25,10 +29,23 @@ class PromptTemplate(BaseModel):
         "correct answer from the options.",
         description="question with choices; '{question}' and '{options}' are replaced",
     )
+    question_text: Literal["as_written", "released"] = Field(
+        default="as_written",
+        description="released: lower case, without .!\"()*#:;~ and cut to 50 words, as the released code's loaders of "
+        "SQA3D and MUSIC-AVQA do",
+    )
     choice_scoring: Literal["letters", "likelihood", "released"] = Field(
         default="letters",
         description="letters: 'Option A' is scored where its letter stands; likelihood: each choice's own text is "
         "scored; released: letters at the second greedily generated token, as the released code does",
+    )
+    qformer_input: Literal["question", "queries"] = Field(
+        default="question",
+        description="question: a Q-Former that reads text (InstructBLIP's) reads the question, as it was trained; "
+        "queries: it reads features alone, as BLIP-2's always does",
+    )
+    chat: bool = Field(
+        default=True, description="ask another language model in its chat template, where its tokenizer has one"
     )
     max_question_tokens: int | None = Field(
         default=None, ge=2, description="cut longer questions at their end (77 in the released code); None: never"
@@ -36,6 +53,8 @@ class PromptTemplate(BaseModel):
 
     def render(self, question: str, choices: Sequence[str] | None = None) -> str:
         """Return the text given to the language model."""
+        if self.question_text == "released":
+            question = released_question(question)
         if choices is None or self.choice_scoring == "likelihood":
             return self.open_ended.format(question=question)
         options = " ".join(f"Option {letter}: {text}" for letter, text in zip(LETTERS, choices, strict=False))
@@ -55,3 +74,14 @@ class PromptTemplate(BaseModel):
                 "as one of them. Correct the line."
             )
         return f"Option {LETTERS[list(choices).index(answer)]}"
+
+
+def released_question(question: str) -> str:
+    """Return a question as the released code's text processor leaves it.
+
+    Example:
+        >>> released_question("What is on the (big) chair? #3: ")
+        'what is on the big chair? 3'
+    """
+    kept = _RELEASED_DROPS.sub("", question.lower()).rstrip(" ")
+    return " ".join(kept.split(" ")[:_RELEASED_WORDS])

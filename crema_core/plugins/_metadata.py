@@ -11,7 +11,9 @@ import importlib
 import json
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import importlib_metadata
@@ -60,6 +62,47 @@ class InstalledEntryPoint:
         return functools.reduce(getattr, attribute.split("."), module) if attribute else module
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """One installed distribution, as its metadata folder says.
+
+    Attributes:
+        name: as the metadata spells it.
+        version: its version; empty when the metadata lack one.
+        location: folder the metadata was found in.
+        metadata: name of the metadata folder, `crema_radar-0.1.0.dist-info`.
+        editable: installed with `pip install -e`.
+        requires: its requirements, PEP 508 texts.
+        readme, license: whether the metadata have them.
+        entry_points: the text of `entry_points.txt`, empty when there is none.
+    """
+
+    name: str
+    version: str
+    location: str
+    metadata: str = ""
+    editable: bool = False
+    requires: tuple[str, ...] = ()
+    readme: bool = False
+    license: bool = False
+    entry_points: str = ""
+
+    @property
+    def key(self) -> str:
+        """The one spelling of the name, for comparisons."""
+        return _canonical(self.name)
+
+
+def distributions(path: Sequence[str] | None = None) -> tuple[Distribution, ...]:
+    """Return every distribution in the order of the path, those found twice too.
+
+    Args:
+        path: folders to look in; None: `sys.path`.
+    """
+    context = {} if path is None else {"path": list(path)}
+    return tuple(_facts(distribution) for distribution in importlib_metadata.distributions(**context))
+
+
 @functools.cache
 def scan() -> tuple[InstalledEntryPoint, ...]:
     """Return the entry points of all groups that start with `crema.`, sorted by group, name and distribution.
@@ -103,11 +146,12 @@ def same_distribution(left: str, right: str) -> bool:
     return _canonical(left) == _canonical(right)
 
 
-def unmet(requirement: str) -> str | None:
+def unmet(requirement: str, versions: Mapping[str, str] | None = None) -> str | None:
     """Check one requirement against what is installed.
 
     Args:
         requirement: PEP 508 text, for example `torchaudio>=2.4`; a marker that does not apply here is met.
+        versions: canonical distribution -> version, instead of what is installed here.
 
     Returns:
         None when it is met, else what is there instead: `found 2.1.0` or `it is not installed`.
@@ -118,10 +162,27 @@ def unmet(requirement: str) -> str | None:
     if wanted.marker is not None and not wanted.marker.evaluate():
         return None
     try:
-        version = importlib_metadata.version(wanted.name)
-    except importlib_metadata.PackageNotFoundError:
+        found = importlib_metadata.version(wanted.name) if versions is None else versions[_canonical(wanted.name)]
+    except (importlib_metadata.PackageNotFoundError, KeyError):
         return "it is not installed"
-    return None if wanted.specifier.contains(version, prereleases=True) else f"found {version}"
+    return None if wanted.specifier.contains(found, prereleases=True) else f"found {found}"
+
+
+def _facts(distribution: Any) -> Distribution:
+    headers = distribution.metadata
+    direct_url = json.loads(distribution.read_text("direct_url.json") or "{}")
+    licensed = any(headers.get(key) for key in ("License-Expression", "License", "License-File"))
+    return Distribution(
+        name=headers.get("Name") or "",
+        version=headers.get("Version") or "",
+        location=str(distribution.locate_file("")),
+        metadata=Path(str(getattr(distribution, "_path", ""))).name,
+        editable=bool(direct_url.get("dir_info", {}).get("editable", False)),
+        requires=tuple(distribution.requires or ()),
+        readme=bool((headers.get("Description") or headers.get_payload() or "").strip()),
+        license=licensed or any(text.startswith("License ::") for text in headers.get_all("Classifier") or ()),
+        entry_points=distribution.read_text("entry_points.txt") or "",
+    )
 
 
 def _entries_of(distribution: Any) -> list[InstalledEntryPoint]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from crema_core.errors import ContractError, MissingRequirementError, PluginLoadError
 from crema_core.plugins._metadata import unmet
 from crema_core.plugins.records import ResolvedPlugin
+from crema_core.plugins.spec import ModalitySpec
+from crema_core.plugins.versions import adapter_for
 
 if TYPE_CHECKING:
     from crema_core.modality import Modality
@@ -18,13 +20,18 @@ def check_requirements(plugin: ResolvedPlugin) -> None:
     Raises:
         MissingRequirementError: naming every requirement that is not met and the command that installs them.
     """
-    problems = {text: found for text in plugin.spec.requires if (found := unmet(text)) is not None}
+    problems = unmet_requirements(plugin.spec)
     if problems:
         needs = ", ".join(f"{text} ({found})" for text, found in problems.items())
         command = " ".join(f"'{text}'" for text in problems)
         raise MissingRequirementError(
             f"'{plugin.spec.name}' ({plugin.provider}) needs {needs}. Run: pip install {command}"
         )
+
+
+def unmet_requirements(spec: ModalitySpec) -> dict[str, str]:
+    """Return what a spec requires and this environment lacks: requirement -> what is there instead."""
+    return {text: found for text in spec.requires if (found := unmet(text)) is not None}
 
 
 def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
@@ -49,6 +56,8 @@ def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
             f"{subject} could not be imported: {type(error).__name__}: {error}. "
             f'See the whole traceback: python -c "import {spec.factory.partition(":")[0]}"'
         ) from error
+    if isinstance(factory, type) and (adapter := adapter_for(spec.api_version)):
+        factory = adapter.modality(factory)
     if not (isinstance(factory, type) and issubclass(factory, Modality)):
         raise ContractError(
             f"{subject} is not a subclass of Modality. The factory must name one. "

@@ -16,6 +16,7 @@ from crema_core.errors import ContractError, IncompatiblePluginError, PluginErro
 from crema_core.plugins._metadata import InstalledEntryPoint
 from crema_core.plugins.policy import CORE_DISTRIBUTION
 from crema_core.plugins.spec import API_VERSION, ModalitySpec
+from crema_core.plugins.versions import adapter_for, numbers
 
 HEAVY_MODULES = ("torch", "transformers", "peft", "numpy")
 """Modules a light module may not import: listing and help would pay seconds for them."""
@@ -57,20 +58,27 @@ def load_spec(entry: InstalledEntryPoint) -> LoadedSpec:
 
 
 def check_api_version(spec: ModalitySpec, *, provider: str, distribution: str) -> None:
-    """Refuse another major version of the contract; warn once for a newer minor one.
+    """Refuse another major version of the contract; warn once for a newer minor one and for one that is adapted.
 
     Raises:
-        IncompatiblePluginError: when the major versions differ.
+        IncompatiblePluginError: when the major versions differ and core has no adapter.
     """
-    theirs, ours = _numbers(spec.api_version), _numbers(API_VERSION)
+    theirs, ours = numbers(spec.api_version), numbers(API_VERSION)
     subject = f"'{spec.name}' ({provider}) was written for plugin API {spec.api_version}, this {CORE_DISTRIBUTION}"
     upgrade_core = f"pip install -U {CORE_DISTRIBUTION}"
-    if theirs[0] != ours[0]:
+    if adapter_for(spec.api_version):
+        warnings.warn(
+            f"{subject} speaks {API_VERSION} and adapts it. A later one will not. "
+            f"Upgrade: pip install -U {distribution}",
+            PluginVersionWarning,
+            stacklevel=4,
+        )
+    elif theirs[0] != ours[0]:
         upgrade = upgrade_core if theirs > ours else f"pip install -U {distribution}"
         raise IncompatiblePluginError(
             f"{subject} speaks {API_VERSION}; the major versions must be equal. Upgrade the older side: {upgrade}"
         )
-    if theirs > ours:
+    elif theirs > ours:
         warnings.warn(
             f"{subject} speaks {API_VERSION}. It may use what is not there yet. Upgrade: {upgrade_core}",
             PluginVersionWarning,
@@ -113,8 +121,3 @@ def _notes(entry: InstalledEntryPoint, before: set[str]) -> tuple[str, ...]:
         notes.append(f"{module} imports {', '.join(heavy)}, which slows every listing; import it in the class's file")
     notes.extend(f"other metadata of {entry.distribution} lies in {place}; delete it" for place in entry.shadowed)
     return tuple(notes)
-
-
-def _numbers(version: str) -> tuple[int, int]:
-    major, _, minor = version.partition(".")
-    return int(major), int(minor)

@@ -25,6 +25,8 @@ from crema_core.plugins.policy import Policy
 from crema_core.plugins.spec import ModalitySpec
 
 GROUP = "crema.modalities"
+GROUPS = (GROUP, "crema.hooks", "crema.encoders")
+"""Every group of entry points that something reads."""
 
 registered: dict[str, ModalitySpec] = {}
 """Specs registered by hand, by name."""
@@ -35,6 +37,12 @@ _outcomes: dict[InstalledEntryPoint, LoadedSpec | PluginError] = {}
 def entry_points() -> tuple[InstalledEntryPoint, ...]:
     """Return the installed modality entry points, sorted by name and distribution; nothing is imported."""
     return tuple(entry for entry in _metadata.scan() if entry.group == GROUP)
+
+
+def offered(group: str) -> tuple[InstalledEntryPoint, ...]:
+    """Return the installed entry points of another group that the environment allows; nothing is imported."""
+    policy = Policy.from_environment()
+    return tuple(entry for entry in _metadata.scan() if entry.group == group and policy.refusal(entry) is None)
 
 
 def installed_names() -> tuple[str, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from crema_core.plugins._metadata import InstalledEntryPoint
+from crema_core.plugins._metadata import Distribution, InstalledEntryPoint
 from crema_core.plugins.spec import ModalityOptions, ModalitySpec
+
+__all__ = ["Distribution", "InstalledEntryPoint", "PluginRecord", "ResolvedPlugin", "Status", "provider_of"]
 
 Status = Literal["ok", "broken", "incompatible", "duplicate", "disabled"]
 

@@ -20,7 +20,7 @@ from crema_core.errors import (
     PluginLoadError,
 )
 from crema_core.plugins import lookup
-from crema_core.plugins._metadata import InstalledEntryPoint
+from crema_core.plugins._metadata import Distribution, InstalledEntryPoint, distributions, same_distribution
 from crema_core.plugins.factory import check_requirements, load_modality_class
 from crema_core.plugins.loading import check_api_version
 from crema_core.plugins.lookup import installed_names
@@ -32,6 +32,7 @@ __all__ = [
     "PluginRecord",
     "ResolvedPlugin",
     "describe",
+    "distribution_of",
     "installed_names",
     "list_modalities",
     "load_modality_class",
@@ -177,6 +178,12 @@ def register(spec: ModalitySpec, *, replace: bool = False) -> None:
 def refresh() -> None:
     """Look at the installed packages again, after a `pip install` in a running notebook."""
     lookup.forget()
+
+
+def distribution_of(entry: InstalledEntryPoint) -> Distribution:
+    """Return what the metadata of an entry point's package say."""
+    own = [found for found in distributions() if same_distribution(found.name, entry.distribution)]
+    return next(found for found in own if found.location == entry.location)
 
 
 def _split(item: object) -> tuple[str | ModalitySpec, dict[str, Any]]:

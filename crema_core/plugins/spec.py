@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from crema_core.errors import OptionsError, did_you_mean
+from crema_core.plugins.versions import adapter_for
 
 API_VERSION = "1.0"
 """Version of the plugin contract (spec fields, `Modality` methods, hook specifications); not the package's version."""
@@ -107,7 +108,9 @@ class ModalitySpec(BaseModel):
     name: str = Field(description="name used in `build`, in manifests and in state-dict keys")
     api_version: str = Field(default=API_VERSION, pattern=r"^\d+\.\d+$", description="contract version written against")
     summary: str = Field(min_length=1, description="one sentence for listings")
-    factory: str = Field(description="'package.module:Class' of the Modality subclass, imported only when built")
+    factory: str = Field(
+        description="'package.module:Class' of the Modality subclass, imported only when built; or the class"
+    )
     options: type[ModalityOptions] = Field(default=ModalityOptions, description="pydantic model of the options")
     test_options: tuple[ModalityOptions, ...] = Field(default=(), description="small, fast option sets for tests")
     inputs: tuple[InputSpec, ...] = Field(default=(), description="kinds of sources read")
@@ -130,7 +133,9 @@ class ModalitySpec(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_a_newer_minor(cls, values: Any) -> Any:
+    def _from_another_version(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (adapter := adapter_for(values.get("api_version", API_VERSION))):
+            values = adapter.spec(values)
         # A plugin written for a newer minor version may declare fields this core does not know; they are left aside
         # (the registry warns). Unknown fields of our own version are mistakes and are refused.
         if isinstance(values, dict) and _is_newer_minor(str(values.get("api_version", API_VERSION))):
@@ -159,9 +164,21 @@ class ModalitySpec(BaseModel):
             raise ValueError(f"{name!r} is reserved (an attribute of torch modules or a manifest field). Rename it.")
         return name
 
+    @field_validator("factory", mode="before")
+    @classmethod
+    def _factory_of_a_class(cls, factory: object) -> object:
+        # In a notebook the class is at hand. It is kept as text all the same: the spec must pickle, and a cell that is
+        # run again defines the class anew.
+        return f"{factory.__module__}:{factory.__qualname__}" if isinstance(factory, type) else factory
+
     @field_validator("factory")
     @classmethod
     def _legal_factory(cls, factory: str) -> str:
+        if "<locals>" in factory:
+            raise ValueError(
+                f"{factory!r} is a class inside a function. Worker processes must be able to import it. Move it to the "
+                "top of a module or of a notebook."
+            )
         if not FACTORY_PATTERN.fullmatch(factory):
             raise ValueError(
                 f"{factory!r} does not name a class. Write 'package.module:Class', for example "

@@ -92,6 +92,8 @@ def _snippet(model: CremaModel, name: str) -> str:
 def _changed(model: CremaModel) -> list[tuple[str, Any]]:
     config = model.config
     found: list[tuple[str, Any]] = []
+    if config["language_model"] is not None:
+        found.append(("language_model", config["language_model"]["source"]))
     if config["fusion"] != {"name": "self_gated"}:
         found.append(("fusion", config["fusion"]))
     wording = PromptTemplate(**model.backbone.template).model_dump()

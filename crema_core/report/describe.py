@@ -66,6 +66,7 @@ class Description:
         components: backbone, senses in their order, fusion.
         cost: of one answer with all senses.
         backbone: where the backbone came from.
+        language_model: where the language model in the backbone's seat came from; None for the backbone's own.
         fusion: name of the strategy.
         major: name of the major sense.
     """
@@ -73,6 +74,7 @@ class Description:
     components: tuple[Component, ...]
     cost: Cost
     backbone: str
+    language_model: str | None
     fusion: str
     major: str
 
@@ -98,12 +100,13 @@ class Description:
         width = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
         aligned = [[row[0], *(cell.rjust(size) for cell, size in zip(row[1:], width[1:], strict=True))] for row in rows]
         first = [header[0], *(cell.rjust(size) for cell, size in zip(header[1:], width[1:], strict=True))]
+        seat = f", language model {self.language_model}" if self.language_model else ""
         return "\n".join(
             [
                 table([first, *aligned]),
                 "",
                 f"{self.cost.num_tokens} tokens into the language model per answer with all senses, question included.",
-                f"Backbone {self.backbone}, fusion {self.fusion}, major sense {self.major}.",
+                f"Backbone {self.backbone}{seat}, fusion {self.fusion}, major sense {self.major}.",
                 f"GFLOPs: a multiply-add counts as two; encoders included; an answer of {NUM_ANSWER_TOKENS} tokens to "
                 "a synthetic sample.",
             ]
@@ -142,6 +145,7 @@ def describe_model(model: CremaModel) -> Description:
         ),
         cost=cost,
         backbone=model.backbone.source,
+        language_model=model.backbone.language_source.source if model.backbone.language_source else None,
         fusion=str(model.config["fusion"]["name"]),
         major=model.major,
     )
@@ -176,12 +180,13 @@ def cost_of(
     try:
         # A plugin's encoder may look at its own numbers, so it is computed; the backbone is only counted.
         with measure(_modules(model), real=frozenset({FUSION}), default=LANGUAGE) as meter:
+            asked = [model.template.render(question)]
             tokens = {}
             for name, batch in batches.items():
                 meter.default = name
-                tokens[name] = model.sense_tokens(name, model.encode({name: batch})[name])
+                tokens[name] = model.sense_tokens(name, model.encode({name: batch})[name], asked)
             meter.default = LANGUAGE
-            prompt = model.prompt(tokens, [model.template.render(question)])
+            prompt = model.prompt(tokens, asked)
             answer = torch.zeros(1, num_answer_tokens, dtype=torch.int64, device=model.device)
             model.language.logits(prompt, answer)
     finally:
@@ -212,7 +217,9 @@ def _qformer_parameters(model: CremaModel) -> list[nn.Parameter]:
     """Return the frozen Q-Former with the backbone's queries and projection, which adapters start from."""
     lora = {id(parameter) for name in model.names for parameter in model.lora_parameters(name).values()}
     backbone = model.backbone
-    own = [*backbone.qformer.parameters(), backbone.query_tokens, *backbone.language_projection.parameters()]
+    own = [*backbone.qformer.parameters(), backbone.query_tokens]
+    if backbone.language_projection is not None:
+        own += backbone.language_projection.parameters()
     return [parameter for parameter in own if id(parameter) not in lora]
 
 

@@ -60,9 +60,7 @@ def table_block(rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows[1:]]
     kind = ' class="text"' if text else ""
     body = "".join(f"<tr>{line}</tr>\n" for line in lines)
-    return (
-        f'<div class="scroll"><table{kind}>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
-    )
+    return f'<div class="scroll"><table{kind}>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
 
 
 def facts_block(facts: Mapping[str, object]) -> str:

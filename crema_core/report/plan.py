@@ -25,6 +25,7 @@ from crema_core.cli.tables import table
 from crema_core.model.answer import prepare_batch
 from crema_core.model.blocks import layers, recomputed
 from crema_core.model.crema import CremaModel
+from crema_core.model.kernels import fuse_activations
 from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
 from crema_core.model.tokens import SenseTokens
@@ -118,12 +119,13 @@ def _senses(model: CremaModel) -> tuple[int, int, dict[str, SenseTokens]]:
     ):
         encoded = model.encode(prepare_batch(model, [sources]))
     kept, tokens, parameters = 0, {}, _storages(model)
+    question = [model.template.render(QUESTION)]
     # Products with weights that are one zero seen many times are slow; of shapes alone nothing needs their values.
     adapters = [part for name in model.names for part in model.sense(name).adapter.children()]
     skipped = {"adapter": [model.backbone.qformer, *adapters]} if model.backbone.shape_only else {}
     for name, own in encoded.items():
         with measure(skipped, real=frozenset(), default="adapter") if skipped else nullcontext():
-            size, tokens[name] = _kept(partial(model.sense_tokens, name, own), parameters=parameters)
+            size, tokens[name] = _kept(partial(model.sense_tokens, name, own, question), parameters=parameters)
         kept += size
     return kept, sum(own.features.values.nbytes for own in encoded.values()), tokens
 
@@ -145,6 +147,7 @@ def _language(model: CremaModel, shape: tuple[int, int, int], *, gradient_checkp
     weight = model.language.embedding.get_parameter("weight")
     with FakeTensorMode():
         fake = type(original)._from_config(original.config, dtype=weight.dtype).eval()
+        fuse_activations(fake)  # as the backbone does
         freeze(fake)
         language = Language(fake, model.backbone.tokenizer)
         embeds_BSL = torch.empty(batch, length, weight.shape[1], dtype=weight.dtype, requires_grad=True)

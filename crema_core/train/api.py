@@ -10,6 +10,7 @@ from crema_core.data.check import check_records
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import ManifestError, TrainingError, did_you_mean
 from crema_core.model.crema import CremaModel
+from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
 from crema_core.train.changes import refuse_changes, refuse_differences
 from crema_core.train.metrics import MetricsFile
@@ -25,7 +26,7 @@ from crema_core.train.run import (
     refuse_used,
     write_start,
 )
-from crema_core.train.settings import PRESETS, RESUMABLE, TrainSettings, train_settings
+from crema_core.train.settings import RESUMABLE, TrainSettings, preset_settings, train_settings
 from crema_core.train.state import pointed, read_checkpoint
 from crema_core.train.sync import join_processes
 from crema_core.train.trainer import Trainer
@@ -54,7 +55,7 @@ def fit(
         model: a built model. It ends with its best weights when `valid` is given, else with the last ones.
         data: a manifest, or records.
         valid: validation data, in the same forms.
-        preset: name of a set of settings, see `crema_core.train.settings.PRESETS`.
+        preset: name of a set of settings, see `crema_core.train.settings`.
         out: the run directory, new or to be continued; None: a new one below `runs/`.
         resume: continue the run in `out` from its last checkpoint, or from its beginning when it has none, with the
             numbers of an uninterrupted one. Its settings are taken from its `config.json`; those that change no number
@@ -68,6 +69,7 @@ def fit(
 
     Raises:
         OptionsError: for an unknown preset or setting.
+        PrecisionError: for frozen parts in fp16.
         ManifestError: for unusable data.
         TrainingError: when training cannot start or go on.
         CheckpointError: when a run cannot be continued.
@@ -85,7 +87,8 @@ def fit(
         processes.from_main(lambda: refuse_used(folder))
         chosen = train_settings(preset, settings)
     else:
-        chosen = train_settings(None, saved["settings"] | PRESETS.get(preset or "", {}) | settings)
+        chosen = train_settings(None, saved["settings"] | preset_settings(preset) | settings)
+    require_trainable(model.config["backbone"]["precision"])
     _check_senses(model, chosen)
     status = (status if status is not None else StatusLine()) if processes.is_main else StatusLine(enabled=False)
     records = _read(data, model, status)

@@ -6,7 +6,7 @@ valid then. With n senses a minibatch costs n passes with graph and n - 1 refres
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
@@ -21,6 +21,7 @@ class TokenBank:
     Args:
         model: a built model.
         features: encoded senses of the minibatch.
+        questions: rendered texts of its samples, which a Q-Former may read.
         active: senses that will be updated; of the others no graph is built.
         sync: the forward pass's number format.
         keep_graphs: build each active sense's graph at once and use it in its sub-step. With several minibatches to one
@@ -31,12 +32,13 @@ class TokenBank:
         self,
         model: CremaModel,
         features: Mapping[str, SenseFeatures],
+        questions: Sequence[str],
         *,
         active: Collection[str],
         sync: Sync,
         keep_graphs: bool,
     ) -> None:
-        self.model, self.features, self.sync = model, features, sync
+        self.model, self.features, self.questions, self.sync = model, features, questions, sync
         self._graphs: dict[str, SenseTokens] = {}
         self._tokens: dict[str, SenseTokens] = {}
         for name in features:
@@ -64,4 +66,4 @@ class TokenBank:
 
     def _compute(self, name: str) -> SenseTokens:
         with self.sync.forward_pass():
-            return self.model.sense_tokens(name, self.features[name])
+            return self.model.sense_tokens(name, self.features[name], self.questions)

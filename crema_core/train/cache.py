@@ -1,128 +1,201 @@
-"""Features of frozen encoders, kept in memory: an encoder runs once per file, whatever the number of epochs.
+"""Features of frozen encoders, kept in memory or in a folder: an encoder runs once per file, not once per epoch.
 
 Legal because encoders never train and `prepare` is deterministic (a sense that declares otherwise is not kept).
-Evaluating many sets of senses with one cache costs only the passes after the encoders.
-
-Shape letters: R samples of a batch, T steps, N tokens of a step, D feature width.
+Evaluating many sets of senses with one cache costs only the passes after the encoders; with a folder, the next run and
+the next process need no encoder at all.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
+from crema_core.cache.disk import DiskCache
+from crema_core.cache.identity import encoder_identity
+from crema_core.cache.store import FeatureStore
+from crema_core.cache.stored import StoredFeatures, pad, split
 from crema_core.data.collate import TrainBatch
+from crema_core.data.manifest import Source
+from crema_core.errors import OptionsError
 from crema_core.modality import Features
 from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseFeatures
+from crema_core.model.precision import DTYPES, computed_in
+from crema_core.model.tokens import SenseBatch, SenseFeatures
+from crema_core.train.settings import TrainSettings
 
-Key = tuple[str, ...]
-"""Sense and the files of one source."""
-
-
-class StoredFeatures(NamedTuple):
-    """Features of one source on the CPU, without padding.
-
-    Attributes:
-        values: `(T, N, D)`.
-        mask: `(T,)` or `(T, N)` bool.
-        times: `(T, 2)` seconds, or None.
-    """
-
-    values: Tensor
-    mask: Tensor
-    times: Tensor | None
+Files = str | tuple[str, ...]
+"""The file or files of one source, as a key."""
 
 
 class FeatureCache:
-    """In-memory features of one model's encoders.
+    """Features of one model's encoders.
 
     Args:
         model: whose encoders the features come from; another model's features would be wrong.
         dtype: number format of what is kept; None: as encoded. Features are handed out as they were encoded.
         limit_bytes: memory the features may take; filling stops with an error when it is clear they will not fit.
+        disk: where they are kept; None: in memory. What no longer fits there stays in memory.
     """
 
     def __init__(
-        self, model: CremaModel, *, dtype: torch.dtype | None = None, limit_bytes: float = float("inf")
+        self,
+        model: CremaModel,
+        *,
+        dtype: torch.dtype | None = None,
+        limit_bytes: float = float("inf"),
+        disk: DiskCache | None = None,
     ) -> None:
-        self.model, self.dtype, self.limit_bytes = model, dtype, limit_bytes
-        self.num_bytes = 0
-        self._entries: dict[Key, StoredFeatures] = {}
-        self._encoded_dtype: dict[str, torch.dtype] = {}
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._entries
+        self.model, self.dtype, self.limit_bytes, self.disk = model, dtype, limit_bytes, disk
+        self._entries: dict[tuple[str, Files], StoredFeatures] = {}
+        self._num_bytes = 0
+        self._stores: dict[tuple[str, str], FeatureStore] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + sum(len(store) for store in self._stores.values())
 
-    def put(self, name: str, paths: Sequence[tuple[str, ...]], features: Features) -> None:
+    @property
+    def num_bytes(self) -> int:
+        """Memory the features take; mapped files belong to the system."""
+        return self._num_bytes + sum(store.unwritten_bytes for store in self._stores.values())
+
+    @property
+    def written_bytes(self) -> int:
+        """Size of what this process wrote to the disk."""
+        return sum(store.written_bytes for store in self._stores.values())
+
+    def num_unwritten(self, name: str) -> int:
+        """Return for how many sources of a sense the features are not on disk yet, or cannot be written."""
+        return len(self._entries) if self.disk is None else self._store(name).num_unwritten
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether new features stay in memory, because there is no folder or it is full."""
+        return self.disk is None or self.disk.full
+
+    def has(self, name: str, source: Source) -> bool:
+        """Return whether the features of a source of one sense are here."""
+        if self.disk is None:
+            return (name, _files(source)) in self._entries
+        return self.disk.files.of(source) in self._store(name)
+
+    def content(self, source: Source) -> object:
+        """Return what sources of equal content have in common; in memory, their paths."""
+        return _files(source) if self.disk is None else self.disk.files.of(source)
+
+    def look(self, name: str, sources: Sequence[Source], *, num_threads: int = 1) -> None:
+        """Find out which of these are in the folder, also by the hand of other processes; files are read in threads."""
+        if self.disk is not None:
+            self.disk.files.prepare(sources, num_threads=num_threads)
+            self._store(name).scan()
+
+    def put(self, name: str, sources: Sequence[Source], features: Features) -> None:
         """Keep the features of R sources of one sense, cut to each one's own length."""
-        values_RTND, mask, times = features
-        self._encoded_dtype[name] = values_RTND.dtype
-        values_RTND = values_RTND.to(self.dtype or values_RTND.dtype).cpu()
-        mask = mask.cpu()
-        for row, own in enumerate(paths):
-            entry = _cut(values_RTND[row], mask[row], None if times is None else times[row].cpu())
-            self._entries[(name, *own)] = entry
-            self.num_bytes += sum(part.nbytes for part in entry if part is not None)
-
-    def entry(self, key: Key) -> tuple[StoredFeatures, torch.dtype]:
-        """Return what is kept of one source, and the number format it was encoded in."""
-        return self._entries[key], self._encoded_dtype[key[0]]
-
-    def adopt(self, key: Key, stored: StoredFeatures, *, dtype: torch.dtype) -> None:
-        """Keep what another process's cache returned from `entry`."""
-        self._encoded_dtype[key[0]] = dtype
-        self._entries[key] = stored
-        self.num_bytes += sum(part.nbytes for part in stored if part is not None)
-
-    def gather(self, name: str, paths: Sequence[tuple[str, ...]]) -> Features:
-        """Return the features of R sources of one sense as one padded batch, on the model's device."""
-        entries = [self._entries[(name, *own)] for own in paths]
-        steps = max(entry.values.shape[0] for entry in entries)
-        tokens = max(entry.values.shape[1] for entry in entries)
-        width = entries[0].values.shape[2]
-        # A mask of steps is enough as long as all sources have equally many tokens in a step.
-        per_token = any(entry.mask.dim() == 2 or entry.values.shape[1] != tokens for entry in entries)
-        values_RTND = torch.zeros(len(entries), steps, tokens, width, dtype=self._encoded_dtype[name])
-        mask = torch.zeros(values_RTND.shape[:3] if per_token else values_RTND.shape[:2], dtype=torch.bool)
-        clocks = [entry.times for entry in entries if entry.times is not None]
-        times_RT2 = torch.zeros(len(entries), steps, 2) if len(clocks) == len(entries) else None
-        for row, entry in enumerate(entries):
-            t, n, _ = entry.values.shape
-            values_RTND[row, :t, :n] = entry.values
-            if per_token:
-                mask[row, :t, :n] = entry.mask if entry.mask.dim() == 2 else entry.mask[:, None]
+        for source, entry in zip(sources, split(features, dtype=self.dtype), strict=True):
+            if self.disk is not None:
+                self._store(name).add(self.disk.files.of(source), entry)
             else:
-                mask[row, :t] = entry.mask
-            if times_RT2 is not None:
-                times_RT2[row, :t] = clocks[row]
-        device = self.model.device
-        return Features(values_RTND.to(device), mask.to(device), None if times_RT2 is None else times_RT2.to(device))
+                self._entries[name, _files(source)] = entry
+                self._num_bytes += entry.num_bytes
+
+    def entry(self, name: str, source: Source) -> StoredFeatures:
+        """Return what memory holds of one source."""
+        return self._entries[name, _files(source)]
+
+    def adopt(self, name: str, source: Source, stored: StoredFeatures) -> None:
+        """Keep in memory what another process's cache returned from `entry`."""
+        self._entries[name, _files(source)] = stored
+        self._num_bytes += stored.num_bytes
+
+    def flush(self) -> None:
+        """Bring to the disk what is not there yet."""
+        for store in self._stores.values():
+            store.flush()
+
+    def gather(self, name: str, sources: Sequence[Source]) -> Features:
+        """Return the features of R sources of one sense as one padded batch, on the model's device.
+
+        What was damaged or removed since the cache was filled is encoded anew.
+        """
+        return pad([self._get(name, source) for source in sources], device=self.model.device)
 
     def features(self, batch: TrainBatch) -> dict[str, SenseFeatures]:
         """Return the features of the senses of a batch that were not prepared because they are kept here."""
         return {
             name: SenseFeatures(
-                self.gather(name, [batch.records[row].paths(name) for row in rows.tolist()]),
+                self.gather(name, [batch.records[row].sources[name] for row in rows.tolist()]),
                 rows.to(self.model.device),
             )
             for name, rows in batch.present.items()
             if name not in batch.senses
         }
 
+    def will_need(self, batch: TrainBatch) -> None:
+        """Let the system read a batch's features from the folder while something else is computed."""
+        for name, rows in batch.present.items():
+            if self.disk is not None and name not in batch.senses:
+                for row in rows.tolist():
+                    self._store(name).will_need(self.disk.files.of(batch.records[row].sources[name]))
 
-def _cut(values_TND: Tensor, mask: Tensor, times_T2: Tensor | None) -> StoredFeatures:
-    steps = mask if mask.dim() == 1 else mask.any(1)
-    t = int(steps.nonzero().max()) + 1
-    # Clones, because a view would keep the whole padded batch in memory.
-    times = None if times_T2 is None else times_T2[:t].clone()
-    if mask.dim() == 1:
-        return StoredFeatures(values_TND[:t].clone(), mask[:t].clone(), times)
-    n = int(mask.any(0).nonzero().max()) + 1
-    return StoredFeatures(values_TND[:t, :n].clone(), mask[:t, :n].clone(), times)
+    def _get(self, name: str, source: Source) -> StoredFeatures:
+        if self.disk is None:
+            return self._entries[name, _files(source)]
+        store, digest = self._store(name), self.disk.files.of(source)
+        found = store.get(digest)
+        if found is None:
+            self._encode(name, source)
+            store.flush()
+            found = store.get(digest)
+        assert found is not None, "features just encoded are there"
+        return found
+
+    def _encode(self, name: str, source: Source) -> None:
+        modality = self.model.sense(name).modality
+        batch = SenseBatch(modality.collate([modality.prepare(source)]), torch.zeros(1, dtype=torch.int64))
+        self.put(name, [source], self.model.encode({name: batch})[name].features)
+
+    def _store(self, name: str) -> FeatureStore:
+        # The same sense under another autocast is another encoder.
+        key = (name, computed_in(self.model.device))
+        if key not in self._stores:
+            assert self.disk is not None, "only a cache with a folder has stores"
+            self._stores[key] = self.disk.store(encoder_identity(self.model, name, kept=self.dtype))
+        return self._stores[key]
+
+
+def make_cache(model: CremaModel, settings: TrainSettings) -> FeatureCache | None:
+    """Return the cache that the settings of a training run ask for, or None.
+
+    Raises:
+        CacheError: when the folder they name cannot be a cache.
+    """
+    if settings.cache == "none":
+        return None
+    dtype = DTYPES[settings.cache_precision] if settings.cache_precision != "fp32" else None
+    disk = None
+    if settings.cache != "memory":
+        limit_gb = settings.cache_disk_limit_gb
+        disk = DiskCache(settings.cache, limit_bytes=float("inf") if limit_gb is None else limit_gb * 1e9)
+    return FeatureCache(model, dtype=dtype, limit_bytes=settings.cache_limit_gb * 1e9, disk=disk)
+
+
+def as_cache(model: CremaModel, cache: FeatureCache | str | os.PathLike[str] | None) -> FeatureCache | None:
+    """Return a cache of this model: the one given, or one in the folder named.
+
+    Raises:
+        OptionsError: for a cache of another model.
+        CacheError: when the folder cannot be a cache.
+    """
+    if isinstance(cache, str | os.PathLike):
+        return FeatureCache(model, disk=DiskCache(cache))
+    if cache is not None and cache.model is not model:
+        raise OptionsError(
+            "The feature cache belongs to another model. Features come from a model's own encoders. "
+            "Make one with FeatureCache(model)."
+        )
+    return cache
+
+
+def _files(source: Source) -> Files:
+    return source if isinstance(source, str) else tuple(source)

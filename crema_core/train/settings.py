@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from crema_core.errors import OptionsError, did_you_mean
 from crema_core.plugins.spec import parse_settings
+
+NOT_A_FOLDER = ("memory", "none")
+"""Values of `cache` that name no folder."""
 
 
 class TrainSettings(BaseModel):
@@ -70,11 +73,16 @@ class TrainSettings(BaseModel):
     )
     modality_dropout_major: bool = Field(default=False, description="whether the major sense is left out too")
 
-    cache: Literal["memory", "none"] = Field(
-        default="memory", description="keep features of frozen encoders in memory, or encode every minibatch"
+    cache: str = Field(
+        default="memory",
+        min_length=1,
+        description="where features of frozen encoders are kept: a folder, 'memory', or 'none': encode every minibatch",
     )
     cache_precision: Literal["fp32", "bf16"] = Field(default="fp32", description="number format of kept features")
     cache_limit_gb: float = Field(default=8.0, gt=0, description="memory the features may take, in 10^9 bytes")
+    cache_disk_limit_gb: float | None = Field(
+        default=None, gt=0, description="size of the cache folder at which writing stops, in 10^9 bytes; None: no limit"
+    )
     num_workers: int = Field(default=0, ge=0, description="processes that read media; 0: this one")
 
     eval_every: int = Field(default=1, ge=1, description="epochs between evaluations on the validation data")
@@ -89,6 +97,13 @@ class TrainSettings(BaseModel):
         default=(), description="trackers of accelerate beside metrics.jsonl, for example 'tensorboard'"
     )
 
+    @field_validator("cache")
+    @classmethod
+    def _not_misspelt(cls, cache: str) -> str:
+        if cache not in NOT_A_FOLDER and "/" not in cache and (near := did_you_mean(cache, NOT_A_FOLDER)):
+            raise ValueError(f"as a folder this is easily misread; write ./{cache} if you mean one.{near}")
+        return cache
+
     @model_validator(mode="after")
     def _ordered_rates(self) -> TrainSettings:
         if self.min_lr > self.lr:
@@ -97,8 +112,8 @@ class TrainSettings(BaseModel):
 
 
 RESUMABLE = frozenset(
-    "num_workers cache cache_limit_gb eval_batch_size log_every checkpoint_every trackers gradient_checkpointing "
-    "shard_language_model".split()
+    "num_workers cache cache_limit_gb cache_disk_limit_gb eval_batch_size log_every checkpoint_every trackers "
+    "gradient_checkpointing shard_language_model".split()
 )
 """Settings that may differ when a run is continued: they change no number of the training."""
 
@@ -139,7 +154,7 @@ def train_settings(preset: str | None = None, values: Mapping[str, object] | Non
     """Return the settings of a preset with single values replaced.
 
     Args:
-        preset: a key of `PRESETS`; None: the defaults.
+        preset: a key of `PRESETS`, or a run of a paper such as "nextqa-vfdn"; None: the defaults.
         values: settings by name.
 
     Raises:
@@ -149,10 +164,27 @@ def train_settings(preset: str | None = None, values: Mapping[str, object] | Non
         >>> train_settings("tiny", {"epochs": 2}).lr
         0.002
     """
-    if preset is not None and preset not in PRESETS:
+    return parse_settings(TrainSettings, preset_settings(preset) | dict(values or {}), title="fit")
+
+
+def preset_settings(preset: str | None) -> dict[str, Any]:
+    """Return the settings a preset names, an empty mapping for None.
+
+    Raises:
+        OptionsError: for an unknown preset.
+    """
+    if preset is None:
+        return {}
+    if preset in PRESETS:
+        return dict(PRESETS[preset])
+    from crema_core.datasets.presets import find_preset, preset_names
+
+    found = find_preset(preset)
+    if found is None:
+        names = (*PRESETS, *preset_names())
         raise OptionsError(
-            f"'{preset}' is not a preset. Presets: {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)} "
-            "Name one of them, or leave preset out for the defaults."
+            f"'{preset}' is not a preset. Presets: {', '.join(PRESETS)}, and runs of the paper: "
+            f"{', '.join(preset_names())}.{did_you_mean(preset, names)} Name one of them, or leave preset out for the "
+            "defaults."
         )
-    chosen: dict[str, Any] = dict(PRESETS[preset]) if preset else {}
-    return parse_settings(TrainSettings, chosen | dict(values or {}), title="fit")
+    return dict(found.settings)

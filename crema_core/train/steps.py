@@ -126,7 +126,14 @@ class Stepper:
 
     def _banks(self, group: Sequence[Minibatch], active: Sequence[str]) -> list[TokenBank]:
         return [
-            TokenBank(self.model, one.features, active=active, sync=self.sync, keep_graphs=len(group) == 1)
+            TokenBank(
+                self.model,
+                one.features,
+                self._questions(one.batch),
+                active=active,
+                sync=self.sync,
+                keep_graphs=len(group) == 1,
+            )
             for one in group
         ]
 
@@ -149,8 +156,7 @@ class Stepper:
         return total
 
     def _loss(self, batch: TrainBatch, tokens: Mapping[str, SenseTokens], num_tokens: int) -> Tensor:
-        template = self.model.template
-        questions = [template.render(record.question, record.choices) for record in batch.records]
+        questions = self._questions(batch)
         with self.sync.forward_pass():
             return self.model.loss(tokens, questions, self._answers(batch), num_tokens=num_tokens)
 
@@ -160,6 +166,9 @@ class Stepper:
             with self.sync.forward_pass():
                 loss = self.model.loss({}, [""], [""])
             self.sync.backward(loss * 0.0)
+
+    def _questions(self, batch: TrainBatch) -> list[str]:
+        return [self.model.template.render(record.question, record.choices) for record in batch.records]
 
     def _answers(self, batch: TrainBatch) -> list[str]:
         return [self.model.template.target(record.answer, record.choices) for record in batch.records]

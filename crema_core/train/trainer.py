@@ -22,11 +22,10 @@ from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.model.blocks import recomputed
 from crema_core.model.crema import CremaModel
-from crema_core.model.precision import DTYPES
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
-from crema_core.train.cache import FeatureCache
-from crema_core.train.encode import cacheable, encode_batch
+from crema_core.train.cache import FeatureCache, make_cache
+from crema_core.train.encode import cacheable, encode_batch, read_ahead
 from crema_core.train.interrupt import InterruptGuard, TrainingInterrupted
 from crema_core.train.journal import Journal
 from crema_core.train.keeper import Keeper
@@ -190,7 +189,8 @@ class Trainer:
         num_workers = 0 if self._cached.issuperset(self.model.names) else settings.num_workers
         group: list[Minibatch] = []
         seed = derive_seed("loader", settings.seed, epoch)
-        for batch in load_batches(dataset, keys, num_workers=num_workers, seed=seed):
+        prepared = load_batches(dataset, keys, num_workers=num_workers, seed=seed)
+        for batch in read_ahead(prepared, self.cache):
             with self.sync.forward_pass():
                 group.append(Minibatch(batch, encode_batch(self.model, self.cache, batch)))
             if len(group) == settings.accumulation:
@@ -221,6 +221,7 @@ class Trainer:
                 cache=self.cache,
                 status=self.status,
                 announce=False,
+                measures=(),  # an epoch must not end for want of a package that only measures need
                 processes=self.processes,
             )
         self.journal.evaluation(self.position, result.metrics)
@@ -263,14 +264,13 @@ class Trainer:
             self.hooks.call(event, **arguments)
 
     def _fill_cache(self) -> None:
-        if self.settings.cache == "none":
+        self.cache = make_cache(self.model, self.settings)
+        if self.cache is None:
             return
         names = cacheable(self.model, self.model.names)
-        dtype = DTYPES[self.settings.cache_precision] if self.settings.cache_precision != "fp32" else None
-        self.cache = FeatureCache(self.model, dtype=dtype, limit_bytes=self.settings.cache_limit_gb * 1e9)
         self._cached = frozenset(names)
         with self.sync.forward_pass():
-            fill_shared(
+            filled = fill_shared(
                 self.cache,
                 [*self.records, *self.valid],
                 names=names,
@@ -279,6 +279,8 @@ class Trainer:
                 num_workers=self.settings.num_workers,
                 status=self.status,
             )
+        if self.cache.disk is not None:
+            self.status.note(str(filled))
 
     def _select_trainable(self) -> None:
         """Let gradients flow into the senses that still train, and the fusion; into nothing else."""

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from crema_core.plugins.spec import Capabilities, InputSpec, ModalityOptions, ModalitySpec
+from crema_core.plugins.spec import Capabilities, InputSpec, ModalitySpec
+from crema_core.video.towers.options import TOWER_ASSETS, SeeingOptions
 
 
-class VideoOptions(ModalityOptions):
-    """Which frames are looked at."""
+class VideoOptions(SeeingOptions):
+    """Which frames are looked at, and with what."""
 
-    num_frames: int = Field(default=4, ge=1, description="frames per clip, the middle ones of equal segments")
+    num_frames: int = Field(
+        default=4,
+        ge=1,
+        description="frames per clip, the middle ones of equal segments; with fps the most; towers that see clips take "
+        "as many as they were trained with",
+    )
+    fps: float | None = Field(
+        default=None, gt=0, description="frames per second instead, for clip files; None: num_frames of every clip"
+    )
     start_s: float | None = Field(default=None, ge=0, description="where to start looking, in seconds; None: at 0")
     end_s: float | None = Field(default=None, gt=0, description="where to stop, in seconds; None: at the end")
 
@@ -34,6 +43,7 @@ SPEC = ModalitySpec(
         InputSpec(kind="array", description="(T, H, W, 3) or (T, 3, H, W), uint8 0..255 or float 0..1"),
     ),
     encoder="vision",
+    assets=TOWER_ASSETS,
     prefix="Frame {index}: ",
     per_frame=True,
     capabilities=Capabilities(default_major=True, timestamps=True),

@@ -16,7 +16,7 @@ from transformers import (
     T5Config,
 )
 
-from crema_core.model.backbone import TEMPLATE
+from crema_core.model.checkpoint import TEMPLATE
 from crema_core.world.scene import IMAGE_SIZE
 from crema_core.world.vocabulary import IMAGE_TOKEN_ID, make_tokenizer
 

@@ -39,7 +39,7 @@ def write_demo_report(out: Path, run: Path, records: Sequence[Record], result: D
         f"{result.num_questions:,} questions about held-out clips of a generated world. "
         f"{sets[1].label} alone: {sets[1].accuracy:.1%}; all senses: {every.accuracy:.1%}."
     )
-    predictions = sorted((out / "predictions").iterdir())[-1]
+    predictions = sorted((out / "predictions").glob("*.jsonl"))[-1]
     sections = [
         ReportSection("Accuracy by set of senses", _accuracy(result)),
         ReportSection("Does the accuracy come from the senses?", _checks(result)),

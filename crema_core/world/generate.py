@@ -1,8 +1,8 @@
 """Make a world on the disk: clips in every sense, a manifest of questions and a file of dense captions.
 
-    OUT/manifest.jsonl      one question per line, with the paths of its clip's files
-    OUT/captions.jsonl      one line per clip that spells all facts, for dense supervision
-    OUT/clips/000012.*      the files of clip 12, see `files`
+OUT/manifest.jsonl      one question per line, with the paths of its clip's files
+OUT/captions.jsonl      one line per clip that spells all facts, for dense supervision
+OUT/clips/000012.*      the files of clip 12, see `files`
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _refuse(out: Path, *, num_clips: int, seed: int, split: str, processes: int 
     if split not in SPLITS:
         raise WorldError(
             f"'{split}' is not a split of a world. Splits: {', '.join(SPLITS)}. "
-            f"Write split=\"train\", for example.{did_you_mean(split, SPLITS)}"
+            f'Write split="train", for example.{did_you_mean(split, SPLITS)}'
         )
     for name, value, least in (("num_clips", num_clips, 1), ("seed", seed, 0), ("processes", processes or 1, 1)):
         if value < least:

@@ -56,9 +56,7 @@ def pretrain(out: Path, *, seed: int = 0, schedule: Schedule | None = None) -> N
         )
     model, tokenizer = new_backbone(seed=seed)
     size = schedule.batch_size
-    train_language(
-        model.language_model, num_steps=schedule.language_steps, batch_size=size, seed=seed, report=_report
-    )
+    train_language(model.language_model, num_steps=schedule.language_steps, batch_size=size, seed=seed, report=_report)
     pictures = draw_pictures(schedule.num_pictures, seed=seed)
     train_vision(
         model.vision_model, pictures, num_steps=schedule.vision_steps, batch_size=size, seed=seed, report=_report

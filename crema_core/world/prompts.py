@@ -99,9 +99,7 @@ def token_ids(text: str) -> tuple[int, ...]:
     return tuple(_tokenizer()(text, add_special_tokens=False).input_ids)
 
 
-def _say_soft_block(
-    prompt: Prompt, told: list[tuple[str, str]], generator: random.Random, *, num_frames: int
-) -> None:
+def _say_soft_block(prompt: Prompt, told: list[tuple[str, str]], generator: random.Random, *, num_frames: int) -> None:
     """Put every fact's reading on some of the queries, the same ones in every frame; facts share positions."""
     holders = {fact: generator.sample(range(NUM_QUERIES), generator.randint(1, NUM_QUERIES)) for fact in told}
     loudness = {fact: generator.uniform(0.4, 1.4) for fact in told}

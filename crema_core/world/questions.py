@@ -89,9 +89,7 @@ def deal_answers(num_clips: int, generator: np.random.Generator) -> list[Answers
 def questions_of(scene: Scene) -> list[Question]:
     """Return one question of every type."""
     facts = vars(scene.answers)
-    return [
-        Question(kind, template.format(**facts), str(facts[kind])) for kind, template in TEMPLATE_OF_TYPE.items()
-    ]
+    return [Question(kind, template.format(**facts), str(facts[kind])) for kind, template in TEMPLATE_OF_TYPE.items()]
 
 
 def caption_of(scene: Scene) -> str:

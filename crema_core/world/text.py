@@ -55,9 +55,7 @@ def draw_text_sample(
     return prompt, answer
 
 
-def draw_told_question(
-    scene: TextScene, generator: random.Random, *, dense: bool
-) -> tuple[dict[str, str], str, str]:
+def draw_told_question(scene: TextScene, generator: random.Random, *, dense: bool) -> tuple[dict[str, str], str, str]:
     """Draw the facts that will be told, a question and its answer."""
     known = {kind for kind in scene.facts if generator.random() < 0.7}
     asked, question, answer = _draw_question(scene, known, generator, dense=dense)
@@ -74,9 +72,7 @@ def describe_things(scene: TextScene) -> str:
     return " . ".join(" ".join(thing) for thing in scene.things) + " ."
 
 
-def _draw_question(
-    scene: TextScene, known: set[str], generator: random.Random, *, dense: bool
-) -> tuple[str, str, str]:
+def _draw_question(scene: TextScene, known: set[str], generator: random.Random, *, dense: bool) -> tuple[str, str, str]:
     if dense:
         described, draw = describe_things(scene), generator.random()
         if draw < 0.5 and len({shape for _, _, shape in scene.things}) == 3:

@@ -35,9 +35,7 @@ def test_a_number_in_scientific_notation_is_a_number() -> None:
 def test_an_item_without_a_value_is_explained() -> None:
     with pytest.raises(OptionsError) as caught:
         assignments(["epochs"])
-    assert str(caught.value) == (
-        "'epochs' sets nothing. Accepted: key=value. Write --set epochs=3, for example."
-    )
+    assert str(caught.value) == ("'epochs' sets nothing. Accepted: key=value. Write --set epochs=3, for example.")
 
 
 def test_a_value_that_is_not_yaml_is_explained() -> None:

@@ -47,11 +47,12 @@ def test_no_verb_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "verbs:" in capsys.readouterr().err
 
 
-def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS", "")
     assert main(["plugin", "list"]) == 2
     assert capsys.readouterr().err == (
-        "crema: 'plugin' is not a verb. Verbs: fit, resume, eval, answer, describe, convert, plugins, world, demo. "
-        "Did you mean 'plugins'?\n"
+        "crema: 'plugin' is not a verb. Verbs: fit, resume, encode, cache, eval, answer, data, describe, convert, "
+        "show, plugins, world, demo. Did you mean 'plugins'?\n"
     )
 
 
@@ -115,8 +116,9 @@ def test_warnings_are_one_line_without_source(verb: types.ModuleType, capsys: py
 
 
 def test_a_package_adds_a_verb_but_replaces_none_of_core(
-    install: Installer, capsys: pytest.CaptureFixture[str]
+    install: Installer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS", "good")
     install("good")
     assert main(["greet", "world"]) == 0
     assert capsys.readouterr().out == "hello world\n"

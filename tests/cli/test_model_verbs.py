@@ -14,12 +14,14 @@ def test_eval_prints_accuracy_by_type(trained: Path, clips: Path, capsys: pytest
     assert main(["eval", str(trained), str(clips), "--modalities", "depth"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "senses: depth"
-    assert lines[2].split() == ["questions", "number", "accuracy"]
-    assert [line.split()[:2] for line in lines[3:12]] == [
+    assert lines[2] == "judged by: exact"
+    assert lines[4].split() == ["questions", "number", "accuracy", "95%", "interval"]
+    assert [line.split()[:2] for line in lines[5:14]] == [
         [kind, "6"]
         for kind in ("behind", "color", "facing", "first_sound", "hottest", "material", "motion", "nearest", "shape")
     ]
-    assert lines[12].split()[:2] == ["all", "54"]
+    assert lines[14].split()[:2] == ["all", "54"]
+    assert lines[16].split("  ")[0] == "trainable parameters"
 
 
 def test_eval_as_json_with_one_sense_shuffled_writes_every_answer(
@@ -30,11 +32,43 @@ def test_eval_as_json_with_one_sense_shuffled_writes_every_answer(
     result = json.loads(capsys.readouterr().out)
     assert (result["shuffled"], result["senses"], result["num_samples"]) == ("depth", ["video", "depth"], 54)
     assert len(out.read_text().splitlines()) == 54
+    assert result["cost"]["trainable_parameters"] > 0
+    assert result["cost"]["gflops_per_answer"] > 0
+    assert result["table"][-1]["name"] == "all"
+    assert result["table"][-1]["low"] <= result["accuracy"] <= result["table"][-1]["high"]
 
 
-def test_eval_of_an_unknown_sense_is_our_error(
+def test_eval_goes_on_where_it_was_interrupted(
+    trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    words = ["eval", str(trained), str(clips), "--modalities", "depth", "--json", "--out", str(out)]
+    assert main(words) == 0
+    whole = json.loads(capsys.readouterr().out)
+    lines = out.read_text().splitlines(keepends=True)
+    out.write_text("".join(lines[:20]) + lines[20][:30])
+    assert main([*words, "--resume"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert out.read_text() == "".join(lines)
+    assert {**again, "duration_s": 0} == {**whole, "duration_s": 0}
+    assert main([*words[:-2], "--resume"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "crema: --resume without --out. Answers are taken up from a file. Add --out FILE.jsonl.\n"
+    )
+
+
+def test_eval_without_the_fusion_gives_the_language_model_more_tokens(
     trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    costs = []
+    for more in ([], ["--concat"]):
+        assert main(["eval", str(trained), str(clips), "--json", *more]) == 0
+        costs.append(json.loads(capsys.readouterr().out))
+    assert [own["fusion"] for own in costs] == ["model", "concat"]
+    assert costs[0]["cost"]["trainable_parameters"] > costs[1]["cost"]["trainable_parameters"]
+
+
+def test_eval_of_an_unknown_sense_is_our_error(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(trained), str(clips), "--modalities", "dept"]) == 1
     assert capsys.readouterr().err.endswith(
         "crema: This model has no sense 'dept'. It has: video, depth. Did you mean 'depth'? Add one with "
@@ -52,9 +86,7 @@ def test_answer_chooses_among_choices(trained: Path, clips: Path, capsys: pytest
     assert rows[0].startswith(text)
 
 
-def test_answer_as_json_names_the_senses_used(
-    trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_answer_as_json_names_the_senses_used(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stem = str(clips.parent / "clips" / "000000")
     words = ["answer", str(trained / "model"), "what?", "--video", f"{stem}.mp4", "--source", f"depth={stem}.depth.png"]
     assert main([*words, "--json"]) == 0

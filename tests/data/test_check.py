@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from crema_core.data import manifest
-from crema_core.data.check import Finding, check_manifest
+from crema_core.data.check import Balance, Finding, Shared, check_manifest, check_shared
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def write(folder: Path, lines: list[dict[str, object]]) -> Path:
 
 def test_a_fine_file_has_counts_and_no_findings(tmp_path: Path) -> None:
     lines: list[dict[str, object]] = [
-        {"id": i, "question": "?", "answer": "x", "type": "t" if i else "u", "radar": "a.bin"} for i in range(3)
+        {"id": i, "question": f"{i}?", "answer": "x", "type": "t" if i else "u", "radar": "a.bin"} for i in range(3)
     ]
     report = check_manifest(write(tmp_path, lines))
     assert (report.num_samples, report.senses, report.types, report.findings) == (3, {"radar": 3}, {"u": 1, "t": 2}, ())
@@ -36,7 +36,7 @@ def test_everything_wrong_is_found(tmp_path: Path) -> None:
             {"id": "b", "question": "?", "answer": "", "radar": "a.bin"},
             {"id": "c", "question": "?", "answer": ""},
             {"id": "d", "question": "?", "answer": "x", "rader": "a.bin"},
-            {"id": "e", "question": "?", "answer": "x", "sonar": "a.bin", "radar": "a.bin"},
+            {"id": "e", "question": "what?", "answer": "x", "sonar": "a.bin", "radar": "a.bin"},
         ],
     )
     report = check_manifest(path, modalities=["radar"])
@@ -45,7 +45,46 @@ def test_everything_wrong_is_found(tmp_path: Path) -> None:
         Finding("line", "Line 5 cannot be used: unknown key 'rader'. Did you mean 'radar'?", (5,)),
         Finding("missing", "1 of 5 samples has a missing file, first: b.bin (line 2 of train.jsonl).", (2,)),
         Finding("duplicate", "The id 'a' is used on lines 1, 2.", (1, 2)),
+        Finding("duplicate", "1 question is asked more than once about the same sources, first: lines 1, 3.", (1, 3)),
         Finding("empty", "1 sample has an empty question, first: line 2.", (2,)),
         Finding("empty", "2 samples have an empty answer, first: line 3.", (3, 4)),
         Finding("senseless", "1 sample has no source at all, first: line 4.", (4,)),
     )
+
+
+def test_answers_that_are_nearly_always_the_same_are_found(tmp_path: Path) -> None:
+    lines: list[dict[str, object]] = [
+        {"id": i, "question": f"{i}?", "answer": "no" if i < 2 else "yes", "type": "t", "radar": "a.bin"}
+        for i in range(20)
+    ]
+    report = check_manifest(write(tmp_path, lines))
+    assert report.balance == (Balance("t", 20, 2, "yes", 0.9),)
+    assert report.findings == (
+        Finding("balance", "90% of 20 questions of type 't' have the answer 'yes'.", tuple(range(3, 21))),
+    )
+
+
+def test_of_multiple_choice_the_place_of_the_answer_counts(tmp_path: Path) -> None:
+    lines: list[dict[str, object]] = [
+        {"id": i, "question": "?", "answer": f"b{i}", "choices": [f"a{i}", f"b{i}"], "radar": "a.bin"} for i in range(3)
+    ]
+    assert check_manifest(write(tmp_path, lines)).balance == (Balance("", 3, 1, "Option 2", 1.0),)
+
+
+def test_what_two_splits_share_is_found(tmp_path: Path) -> None:
+    (tmp_path / "b.bin").write_text("y")
+    train = write(tmp_path, [{"id": "a", "question": "?", "answer": "x", "radar": "a.bin#t=0,1"}])
+    valid = train.rename(tmp_path / "valid.jsonl")
+    train = write(
+        tmp_path,
+        [
+            {"id": "z", "question": "?", "answer": "x", "radar": "b.bin"},
+            {"id": "a", "question": "?", "answer": "x", "radar": "a.bin"},
+        ],
+    )
+    lines = {str(train): (2,), str(valid): (1,)}
+    assert check_shared([train, valid]) == (
+        Shared("id", "1 id is in both train.jsonl and valid.jsonl, first: 'a'.", lines),
+        Shared("source", f"1 source is used by both train.jsonl and valid.jsonl, first: {tmp_path / 'a.bin'}.", lines),
+    )
+    assert check_shared([train]) == ()

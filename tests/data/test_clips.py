@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crema_core.data.clips import CLIP_SUFFIXES, read_clip
+from crema_core.data.sampling import rate_indices
 from crema_core.errors import MediaError
 
 ACCEPTED = f"A clip is read from {', '.join(CLIP_SUFFIXES)}."
@@ -152,3 +157,65 @@ def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
         f"'{path}' has no picture stream, only sound. A clip needs pictures. Name a file that has them, or give this "
         "file to a sense that listens."
     )
+
+
+def test_frames_at_a_rate_go_by_time_where_frames_are_uneven(tmp_path: Path) -> None:
+    """Ten frames in the first second, then one that stays for two seconds."""
+    path = write_clip(tmp_path / "a.mp4", num_frames=11, rate=10, stamps=[*range(10), 30])
+    clip = read_clip(path, num_frames=99, fps=2)
+    assert levels(clip.frames)[:6] == [2, 7, 9, 9, 9, 9]
+    assert clip.times is not None
+    assert clip.times[:3].tolist() == [[0.0, 0.5], [0.5, 1.0], [1.0, 1.5]]
+
+
+def test_more_frames_at_a_rate_than_wanted_are_sampled_evenly(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", rate=10)
+    assert levels(read_clip(path, num_frames=4, fps=10).frames) == levels(read_clip(path, num_frames=4).frames)
+    assert len(read_clip(path, num_frames=16, fps=10).frames) == 16
+
+
+def test_a_part_is_sampled_at_a_rate(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", rate=10)
+    clip = read_clip(path, num_frames=99, fps=5, start_s=0.4, end_s=1.0)
+    assert levels(clip.frames) == [5, 7, 9]
+    assert clip.times is not None
+    torch.testing.assert_close(clip.times, torch.tensor([[0.4, 0.6], [0.6, 0.8], [0.8, 1.0]]))
+
+
+@pytest.mark.parametrize(
+    ("turn", "red_side"), [((0, 1, -1, 0), "top"), ((-1, 0, 0, -1), "right"), ((0, -1, 1, 0), "bottom")]
+)
+def test_a_clip_is_shown_as_the_phone_was_held(tmp_path: Path, turn: tuple[int, ...], red_side: str) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"threads": "1"})
+        stream.width, stream.height = 48, 32
+        pixels = np.zeros((32, 48, 3), np.uint8)
+        pixels[:, :24] = (255, 0, 0)  # the left half
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    raw = bytearray(path.read_bytes())
+    matrix = raw.find(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in turn)
+    raw[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(raw)
+    frame = read_clip(path, num_frames=1).frames[0, 0]
+    assert frame.shape == ((48, 32) if turn[0] == 0 else (32, 48))
+    sides = {"top": frame[0], "bottom": frame[-1], "left": frame[:, 0], "right": frame[:, -1]}
+    assert max(sides, key=lambda side: float(sides[side].float().mean())) == red_side
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.floats(0.01, 2.0), min_size=1, max_size=20),
+    st.floats(0.1, 30.0),
+)
+def test_spans_at_a_rate_cover_the_clip_without_gaps(gaps: list[float], fps: float) -> None:
+    edges = [0.0, *accumulate(gaps)]
+    indices, spans = rate_indices(edges[:-1], edges[-1], fps)
+    assert len(indices) == len(spans)
+    assert spans[0][0] == 0.0
+    assert spans[-1][1] == edges[-1]
+    assert all(first[1] == second[0] for first, second in pairwise(spans))
+    assert indices == sorted(indices)
+    assert all(0 <= index < len(gaps) for index in indices)

@@ -81,8 +81,8 @@ def test_every_bad_line_is_reported_at_once(tmp_path: Path) -> None:
             "- line 7: the answer 'red' is none of the choices",
             "- line 8: 'choices' is [\"red\"], not a list of at least two texts",
             "- line 9: 'sonar' is [], not a path or a list of paths",
-            "Keys: id, question, answer, choices and type (id, question and answer are required) and a path for each "
-            "sense; installed senses: radar, sonar. Correct these lines.",
+            "Keys: id, question, answer, choices, type, answers and dataset (id, question and answer are required) and "
+            "a path for each sense; installed senses: radar, sonar. Correct these lines.",
         ]
     )
 

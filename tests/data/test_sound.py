@@ -186,3 +186,11 @@ def test_other_sources_are_refused(source: object, found: str) -> None:
         f"A sound came as {found}. Accepted: a path, an array (S,) or (channels, S) of floats in -1..1 or int16, or a "
         "pair (array, rate_hz). Pass one of these."
     )
+
+
+@pytest.mark.parametrize("num_samples", [1, 7, 500, 1023, 1024])
+def test_a_blink_of_sound_at_another_rate_is_resampled(num_samples: int) -> None:
+    sound = read_sound((np.full(num_samples, 0.25, np.float32), 16_000), sample_rate_hz=48_000)
+    assert abs(len(sound.samples) - 3 * num_samples) <= 64
+    assert bool(torch.isfinite(sound.samples).all())
+    assert float(sound.samples.abs().max()) > 0.1

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from crema_core.errors import ManifestError, OptionsError, UnknownModalityError
 from crema_core.evaluation.run import evaluate
@@ -121,3 +122,50 @@ def test_nothing_to_evaluate_is_refused(new_model: MakeModel) -> None:
     with pytest.raises(ManifestError) as error:
         evaluate(new_model(), [])
     assert str(error.value) == "There is nothing to evaluate: the data have no samples. Give at least one."
+
+
+def test_bypassing_the_fusion_gives_every_senses_own_tokens_and_leaves_the_model_as_it_was(
+    new_model: MakeModel, tmp_path: Path
+) -> None:
+    model = new_model()
+    records = write_records(tmp_path / "data", 4)
+    fusion = model.fusion
+    plain = evaluate(model, records)
+    bypassed = evaluate(model, records, fusion="concat")
+    assert (plain.fusion, bypassed.fusion) == ("model", "concat")
+    assert plain.tokens_per_answer != bypassed.tokens_per_answer
+    assert model.fusion is fusion
+    with torch.no_grad():
+        for parameter in model.fusion_parameters().values():
+            parameter.zero_()
+    assert replace(evaluate(model, records, fusion="concat"), duration_s=0.0) == replace(bypassed, duration_s=0.0)
+
+
+def test_the_data_sets_wording_is_used_when_asked_for(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    records = [replace(record, dataset="music-avqa") for record in write_records(tmp_path / "data", 1)]
+    asked: list[str] = []
+
+    def generate(tokens, questions, **_):  # type: ignore[no-untyped-def]
+        asked.extend(questions)
+        return ["RED"] * len(questions)
+
+    monkeypatch.setattr(model, "generate", generate)
+    evaluate(model, records)
+    evaluate(model, records, prompts="dataset")
+    assert asked == [
+        "what is the color ?",
+        "Question: what is the color ? Based on the frames and audio information, answer the question using a single "
+        "word or phrase.",
+    ]
+
+
+def test_measures_of_the_data_set_are_reported_and_reach_hooks(new_model: MakeModel, tmp_path: Path) -> None:
+    records = [replace(record, dataset="vggsound") for record in write_records(tmp_path / "data", 3)]
+    result = evaluate(new_model(), records)
+    assert set(result.measures) == {"in_vocabulary", "accuracy_in_vocabulary"}
+    assert result.metrics.keys() >= {"accuracy", "in_vocabulary"}
+    assert result.scorers == ("exact",)
+    assert evaluate(new_model(), records, measures=()).measures == {}

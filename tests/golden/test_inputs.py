@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 from crema_3d.encoding import coordinate_table, encode_coordinates
 from crema_audio.fbank import normalized_fbank
 from crema_core.data.sampling import middle_indices
+from crema_core.model.template import PromptTemplate
 from tests.support.golden import DATA
 
 SOUND = load_file(DATA / "audio_frontend.safetensors")
 POINTS = load_file(DATA / "coord_encoding_3d.safetensors")
-SAMPLING = json.loads((DATA / "schedule_text_sampling.json").read_text())["frame_sampling_uniform"]
+SCHEDULE = json.loads((DATA / "schedule_text_sampling.json").read_text())
+SAMPLING, QUESTIONS = SCHEDULE["frame_sampling_uniform"], SCHEDULE["question_processor"]
 
 
 def test_the_whole_normalised_filter_bank_of_a_stereo_sound() -> None:
@@ -51,3 +53,9 @@ def test_frames_are_the_middles_of_equal_segments(case: dict[str, object]) -> No
     # The released loader never uses the last file of a folder, since flow has one frame less.
     usable = int(str(case["files"])) - 1
     assert middle_indices(usable, int(str(case["n_frms"]))) == case["uniform_indices"]
+
+
+@pytest.mark.parametrize("case", QUESTIONS, ids=lambda case: case["out"][:30])
+def test_questions_as_the_released_text_processor_leaves_them(case: dict[str, str]) -> None:
+    assert PromptTemplate(question_text="released").render(case["in"]) == case["out"]
+    assert PromptTemplate().render(case["in"]) == case["in"]

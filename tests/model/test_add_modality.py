@@ -59,6 +59,25 @@ def test_training_the_new_sense_leaves_the_others_bit_identical(t5_folder: Path)
     assert model.answer("what ?", ["red", "blue"], **sources).scores == before_scores
 
 
+@pytest.mark.parametrize("fusion", FUSIONS, ids=str)
+def test_a_model_of_one_sense_trains_no_fusion_until_another_sense_is_added(
+    t5_folder: Path, fusion: str | dict[str, object]
+) -> None:
+    model = build([frames_spec("main")], backbone=t5_folder, fusion=fusion)
+    assert model.fusion_parameters() == {}
+    assert {key.split(".")[0] for key in model.trainable_parameters()} == {"modalities"}
+    before = model.answer("what ?", ["red", "blue"], **examples(model, "main")).scores
+    model.add_modality(wave_spec())
+    assert model.answer("what ?", ["red", "blue"], **examples(model, "main")).scores == before
+    whole = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion=fusion)
+    assert model.fusion_parameters().keys() == whole.fusion_parameters().keys()
+    for parameter in model.trainable_parameters().values():
+        parameter.requires_grad_(True)
+    features = model.encode(prepare_batch(model, [examples(model, "main", "wave")]))
+    model.loss(model.tokens(features, ["what ?"]), ["what ?"], ["green"]).backward()
+    assert all(parameter.grad is not None for parameter in model.fusion_parameters(["wave"]).values())
+
+
 def test_a_sense_starts_the_same_whatever_else_is_built(t5_folder: Path) -> None:
     alone = build([wave_spec()], backbone=t5_folder)
     among = build([frames_spec("main"), points_spec(), wave_spec()], backbone=t5_folder)

@@ -24,7 +24,7 @@ def language(request: pytest.FixtureRequest, t5_folder: Path, opt_folder: Path) 
 
 
 def prompt_of(language: Language, questions: list[str]) -> Prompt:
-    return assemble([], questions, tokenizer=language.tokenizer, embedding=language.embedding, side=language.side)
+    return assemble([], questions, turns=language.turns, embedding=language.embedding, side=language.side)
 
 
 def test_the_loss_is_the_one_transformers_computes_from_token_ids(t5_folder: Path) -> None:

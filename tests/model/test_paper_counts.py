@@ -32,7 +32,8 @@ def trained(model: CremaModel) -> int:
 
 
 def test_a_visual_sense_has_3_96_million() -> None:
-    assert adapter(build(visual(1), backbone=XL), "main") == 3_961_600
+    model = build(visual(1), backbone=XL)
+    assert adapter(model, "main") == trained(model) == 3_961_600
 
 
 @pytest.mark.parametrize(("rank", "millions"), [(32, 3.8), (64, 5.0), (128, 7.4)])

@@ -33,7 +33,8 @@ PROBLEMS = [
 ]
 
 
-def test_faulty_hooks_are_named_and_left_out(install: Installer) -> None:
+def test_faulty_hooks_are_named_and_left_out(install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS", "good,crema-dummy-hook-typo")  # our own packages have hooks too
     install("hook_typo", "good")
     with pytest.warns(UserWarning) as caught:
         hooks = load_hooks()
@@ -91,7 +92,8 @@ def test_disabled_packages_add_no_hooks(install: Installer, monkeypatch: pytest.
     assert load_hooks().names == ()
 
 
-def test_hooks_with_returns_are_collected(install: Installer) -> None:
+def test_hooks_with_returns_are_collected(install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS", "good")
     install("good")
     hooks = load_hooks()
     assert hooks.call("crema_report_sections", run=Path("runs/one")) == [[ReportSection("Good", "<p>one</p>")]]
@@ -133,3 +135,19 @@ def test_one_object_cannot_be_added_twice() -> None:
     with pytest.raises(HookError, match="its hooks do not fit, so none are used: Plugin"):
         hooks.add(listener, name="second")
     assert hooks.names == ("first",)
+
+
+def test_the_hooks_registered_last_are_called_first_as_everywhere_in_pluggy() -> None:
+    heard: list[str] = []
+
+    class Observer:
+        def __init__(self, name: str) -> None:
+            self.__name__ = name
+
+        @hookimpl
+        def crema_step_finished(self, step: int) -> None:
+            heard.append(f"{self.__name__} {step}")
+
+    hooks = load_hooks([Observer("first"), Observer("second"), Observer("third")])
+    hooks.call("crema_step_finished", trainer=None, step=7, losses={})
+    assert heard == ["third 7", "second 7", "first 7"]

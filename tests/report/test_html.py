@@ -92,6 +92,4 @@ def test_a_run_of_one_epoch_has_nothing_to_compare() -> None:
 
 
 def test_early_exit_switched_off_is_said() -> None:
-    assert explain_exits(EPOCHS, {"early_exit": None}) == [
-        "Early exit was off: every sense trained for all 2 epochs."
-    ]
+    assert explain_exits(EPOCHS, {"early_exit": None}) == ["Early exit was off: every sense trained for all 2 epochs."]

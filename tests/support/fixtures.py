@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
 from tests.support.backbones import save_random_blip2
+from tests.support.checkpoints import Language, Published, save_language, save_published
 from tests.support.senses import four_senses
 
 
@@ -20,6 +23,20 @@ def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def opt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_random_blip2(tmp_path_factory.mktemp("backbone") / "opt", language="opt")
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Published], Path]:
+    """Backbones in the format of published ones, written when first asked for."""
+    place = tmp_path_factory.mktemp("published")
+    return cache(lambda kind: save_published(place / kind, kind))
+
+
+@pytest.fixture(scope="session")
+def languages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Language], Path]:
+    """Language models for the backbone's seat, written when first asked for; Mistral's and Qwen's chat."""
+    place = tmp_path_factory.mktemp("languages")
+    return cache(lambda kind: save_language(place / kind, kind, chat=kind == "mistral"))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from crema_core.modality import Batch, Features, Modality, Sample
+from crema_core.plugins import registry
 from crema_core.plugins.spec import Capabilities, MMQASpec, ModalityOptions, ModalitySpec
 
 
@@ -114,3 +115,9 @@ def points_spec(name: str = "points", **changes: Any) -> ModalitySpec:
 def four_senses() -> list[ModalitySpec]:
     """The major sense, another per-frame sense, a sequence and a static set."""
     return [frames_spec("main"), frames_spec("other"), wave_spec(), points_spec()]
+
+
+def register_senses() -> None:
+    """Make the four senses known by name, as loading a saved model needs them."""
+    for spec in four_senses():
+        registry.register(spec)

@@ -10,10 +10,10 @@ import torch
 
 from crema_core.model.crema import CremaModel
 from crema_core.train.sync import Sync
-from tests.support.fixtures import t5_folder
+from tests.support.fixtures import published, t5_folder
 from tests.train.file_senses import random_model
 
-__all__ = ["new_model", "one_thread", "sync", "t5_folder"]
+__all__ = ["new_model", "one_thread", "published", "sync", "t5_folder"]
 
 MakeModel = Callable[..., CremaModel]
 

@@ -85,8 +85,8 @@ def test_features_too_large_for_the_limit_are_refused_early(new_model: MakeModel
     assert len(cache) == 5
     assert str(error.value) == (
         "The features of 100 sources of 'main' need about 6.58e-05 GB of memory together with those already kept, more "
-        'than cache_limit_gb=2e-05. Raise cache_limit_gb, pass cache_precision="bf16" for half of it, or cache="none" '
-        "to encode every minibatch."
+        'than cache_limit_gb=2e-05. Raise cache_limit_gb, pass cache_precision="bf16" for half of it, '
+        'cache="FOLDER" to keep them on disk, or cache="none" to encode every minibatch.'
     )
 
 
@@ -96,8 +96,8 @@ def test_bf16_halves_the_memory_and_is_handed_out_as_encoded(new_model: MakeMode
     exact, rounded = FeatureCache(model), FeatureCache(model, dtype=torch.bfloat16)
     for cache in (exact, rounded):
         fill_cache(cache, records, names=["main"], batch_size=4)
-    paths = [record.paths("main") for record in records]
-    first, second = exact.gather("main", paths), rounded.gather("main", paths)
+    sources = [record.sources["main"] for record in records]
+    first, second = exact.gather("main", sources), rounded.gather("main", sources)
     assert second.values.dtype == first.values.dtype == torch.float32
     torch.testing.assert_close(second.values, first.values, rtol=1e-2, atol=1e-2)
     assert rounded.num_bytes < 0.6 * exact.num_bytes
@@ -105,9 +105,9 @@ def test_bf16_halves_the_memory_and_is_handed_out_as_encoded(new_model: MakeMode
 
 def test_sources_with_different_numbers_of_tokens_get_a_mask_of_tokens(new_model: MakeModel) -> None:
     cache = FeatureCache(new_model(num=1))
-    cache.put("wave", [("a",)], Features(torch.ones(1, 2, 3, 4), torch.ones(1, 2, dtype=torch.bool)))
-    cache.put("wave", [("b",)], Features(torch.ones(1, 1, 5, 4), torch.ones(1, 1, dtype=torch.bool)))
-    features = cache.gather("wave", [("a",), ("b",)])
+    cache.put("wave", ["a"], Features(torch.ones(1, 2, 3, 4), torch.ones(1, 2, dtype=torch.bool)))
+    cache.put("wave", ["b"], Features(torch.ones(1, 1, 5, 4), torch.ones(1, 1, dtype=torch.bool)))
+    features = cache.gather("wave", ["a", "b"])
     assert features.values.shape == (2, 2, 5, 4)
     assert features.mask.tolist() == [[[True] * 3 + [False] * 2] * 2, [[True] * 5, [False] * 5]]
 

@@ -4,6 +4,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from crema_core.datasets.presets import preset_names
 from crema_core.errors import OptionsError
 from crema_core.train.settings import PRESETS, RESUMABLE, TrainSettings, train_settings
 
@@ -27,9 +28,14 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
     with pytest.raises(OptionsError) as error:
         train_settings("papr")
     assert str(error.value) == (
-        "'papr' is not a preset. Presets: tiny, small, paper, released. Did you mean 'paper'? Name one of them, or "
-        "leave preset out for the defaults."
+        "'papr' is not a preset. Presets: tiny, small, paper, released, and runs of the paper: "
+        f"{', '.join(preset_names())}. Did you mean 'paper'? Name one of them, or leave preset out for the defaults."
     )
+
+
+def test_a_run_of_the_paper_is_a_preset_too() -> None:
+    settings = train_settings("nextqa-vfdn", {"batch_size": 4})
+    assert (settings.lr, settings.batch_size, settings.warmup_steps) == (1e-4, 4, 1000)
 
 
 def test_an_unknown_setting_is_answered_with_the_nearest() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record
 from crema_core.data.order import cut, epoch_order
 from crema_core.errors import TrainingError
+from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.train.optim import gradient_norm
@@ -23,8 +24,9 @@ from crema_core.train.parts import make_stepper
 from crema_core.train.settings import train_settings
 from crema_core.train.steps import Minibatch, Stepper
 from crema_core.train.sync import Sync
+from tests.support.checkpoints import Published
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import write_records
+from tests.train.file_senses import file_senses, write_records
 
 
 def batches(model: CremaModel, records: Sequence[Record], size: int, num: int) -> Iterator[TrainBatch]:
@@ -59,8 +61,8 @@ def naive_update(stepper: Stepper, batch: TrainBatch, active: Sequence[str]) -> 
         if name not in batch.present:
             continue
         features = model.encode(batch.senses)
-        tokens = {sense: model.sense_tokens(sense, own) for sense, own in features.items()}
         questions = [record.question for record in batch.records]
+        tokens = model.tokens(features, questions)
         answers = [record.answer for record in batch.records]
         model.loss(tokens, questions, answers).backward()
         own = {id(parameter) for parameter in [*stepper.adapters[name].values(), *stepper.fusion.values()]}
@@ -95,6 +97,19 @@ def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Sync, 
     assert largest_difference(reused, naive) < 1e-6
 
 
+def test_updates_equal_the_naive_loop_where_the_qformer_reads_the_questions(
+    published: Callable[[Published], Path], sync: Sync, tmp_path: Path
+) -> None:
+    records = write_records(tmp_path / "data", 8)
+    reused, naive, start = (build(file_senses(), backbone=published("instructblip-flan-t5")) for _ in range(3))
+    fast, slow = ready(reused, sync), ready(naive, sync)
+    for batch in batches(reused, records, 2, 6):
+        fast.sequential([Minibatch(batch, reused.encode(batch.senses))], reused.names)
+        naive_update(slow, batch, naive.names)
+    assert largest_difference(start, reused) > 1e-2
+    assert largest_difference(reused, naive) < 1e-6
+
+
 def test_each_sub_step_moves_its_own_adapter_and_the_fusion_alone(
     new_model: MakeModel, sync: Sync, tmp_path: Path
 ) -> None:
@@ -121,9 +136,9 @@ def test_adapter_passes_are_two_for_every_sense_less_one(
     passes: list[tuple[str, bool]] = []
     compute = model.sense_tokens
 
-    def counted(name: str, features: object) -> object:
+    def counted(name: str, *arguments: object) -> object:
         passes.append((name, torch.is_grad_enabled()))
-        return compute(name, features)  # type: ignore[arg-type]
+        return compute(name, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "sense_tokens", counted)
     stepper.sequential([minibatch], model.names)

@@ -46,7 +46,7 @@ def test_it_leaves_results_report_model_and_predictions(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
         "demo.json", "model", "predictions", "report.html", "results.json", "run", "world",
     }  # fmt: skip
-    assert len(list((finished / "predictions").iterdir())) == len(SENSES) + 1
+    assert len(list((finished / "predictions").glob("*.jsonl"))) == len(SENSES) + 1
 
 
 def test_the_results_have_a_row_per_growing_set_and_per_shuffled_sense(finished: Path) -> None:

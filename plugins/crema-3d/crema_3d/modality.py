@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from crema_3d.drawing import draw_points, principal_colors
 from crema_3d.encoding import encode_coordinates, fourier
 from crema_3d.files import read_features, read_points
 from crema_3d.plugin import FOURIER_DIM, SPEC, PointCloudOptions
@@ -57,6 +58,17 @@ class PointCloudModality(Modality):
             places = encode_coordinates(batch["coordinates"], self.options.feature_dim)
             values = batch["features"] + self.options.coordinate_scale * places
         return Features(values * mask[..., None], mask)
+
+    def show(self, source: object) -> Tensor:
+        """Return the points that are kept, seen from above, from behind the viewer and from the side."""
+        options = self.options
+        if options.encoder == "features":
+            stored = read_features(source, feature_dim=options.feature_dim)
+            kept = choose_points(len(stored.features), options.num_points)
+            return draw_points(stored.coordinates[kept].float(), principal_colors(stored.features[kept]), unit="voxels")
+        cloud = read_points(source)
+        kept = choose_points(len(cloud.xyz), options.num_points)
+        return draw_points(cloud.xyz[kept], None if cloud.rgb is None else cloud.rgb[kept])
 
     def example(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return 50 coloured points around the viewer, or 20 stored features."""

@@ -18,16 +18,29 @@ PATCH_DIM = PATCH * PATCH + TIME_DIM + BAND_DIM
 class AudioOptions(ModalityOptions):
     """How sounds are cut and encoded."""
 
-    encoder: Literal["patches", "beats"] = Field(
+    encoder: Literal["patches", "beats", "ast", "clap", "whisper", "pe"] = Field(
         default="patches",
         description="patches: spectrogram patches as they are, no parameters, no weights; beats: the paper's frozen "
-        "encoder, loaded from `weights`",
+        "encoder; ast, clap, whisper, pe: frozen encoders of transformers",
     )
-    weights: str | None = Field(default=None, description="file of the released BEATs checkpoint; None: none")
+    weights: str | None = Field(
+        default=None,
+        description="beats: file of the released checkpoint; others: hub id or folder; None: the encoder's usual hub "
+        "id, see the table of encoders",
+    )
+    revision: str | None = Field(
+        default=None, description="commit, tag or branch of the hub id; a commit pins the weights; None: the latest"
+    )
     window_s: float = Field(
         default=5.12, ge=0.16, description="length of a window in seconds, a multiple of 0.16 s is used"
     )
     num_windows: int = Field(default=2, ge=1, description="most windows per sound; a short sound has fewer")
+    stride_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="seconds between the beginnings of windows, shorter than window_s: they overlap; None: no overlap "
+        "(first), or evenly over the sound (spread)",
+    )
     placement: Literal["spread", "first"] = Field(
         default="spread",
         description="which part of a longer sound is heard; spread: windows evenly over all of it; first: the "
@@ -42,7 +55,10 @@ SPEC = ModalitySpec(
     summary="Sounds and the sound track of videos, as spectrogram patches with time stamps.",
     factory="crema_audio.modality:AudioModality",
     options=AudioOptions,
-    test_options=(AudioOptions(window_s=0.32, num_windows=3), AudioOptions(window_s=0.64, placement="first")),
+    test_options=(
+        AudioOptions(window_s=0.32, num_windows=3),
+        AudioOptions(window_s=0.64, stride_s=0.25, num_windows=3, placement="first"),
+    ),
     inputs=(
         InputSpec(
             kind="waveform", suffixes=(".wav", ".flac", ".mp3", ".ogg", ".m4a"), description="any rate and channels"
@@ -60,6 +76,17 @@ SPEC = ModalitySpec(
             license="MIT",
             url="https://github.com/microsoft/unilm/tree/master/beats",
         ),
+        Asset(
+            id="MIT/ast-finetuned-audioset-10-10-0.4593",
+            license="BSD-3-Clause",
+            url="https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593",
+        ),
+        Asset(
+            id="laion/clap-htsat-unfused",
+            license="Apache-2.0",
+            url="https://huggingface.co/laion/clap-htsat-unfused",
+        ),
+        Asset(id="openai/whisper-base", license="Apache-2.0", url="https://huggingface.co/openai/whisper-base"),
     ),
     capabilities=Capabilities(timestamps=True),
 )

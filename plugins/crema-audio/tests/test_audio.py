@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from crema_audio.encoders import ENCODERS, PatchEncoder, sinusoids
-from crema_audio.modality import AudioModality, window_starts
+from crema_audio.encoders import ENCODERS
+from crema_audio.encoders.patches import PatchEncoder, sinusoids
+from crema_audio.modality import AudioModality
 from crema_audio.plugin import BAND_DIM, PATCH_DIM, SPEC, TIME_DIM, AudioOptions
+from crema_audio.windows import window_starts
 from crema_core.data.media import SOUND_SUFFIXES
 from crema_core.errors import MediaError
 from crema_core.modality import BuildContext
@@ -46,20 +48,20 @@ def refusal(source: object) -> str:
 def test_windows_carry_their_times(tmp_path: Path) -> None:
     path = write_wave(tmp_path / "a.wav", tone(2.0))
     sample = build(window_s=0.48, num_windows=2, placement="first").prepare(path)
-    assert sample.tensors["fbank"].shape == (2, 48, 128)
-    assert sample.tensors["num_frames"].tolist() == [48, 48]
+    assert sample.tensors["windows"].shape == (2, 48, 128)
+    assert sample.tensors["lengths"].tolist() == [48, 48]
     assert sample.times is not None
     torch.testing.assert_close(sample.times, torch.tensor([[0.0, 0.48], [0.48, 0.96]]))
 
 
 def test_a_short_sound_is_one_short_window() -> None:
     sample = build().prepare(tone(0.5))
-    assert sample.tensors["fbank"].shape == (1, 48, 128)
-    assert sample.tensors["num_frames"].tolist() == [48]
+    assert sample.tensors["windows"].shape == (1, 48, 128)
+    assert sample.tensors["lengths"].tolist() == [48]
     sample = build().prepare(tone(0.6))
-    assert sample.tensors["fbank"].shape == (1, 64, 128)
-    assert sample.tensors["num_frames"].tolist() == [58]
-    assert sample.tensors["fbank"][0, 58:].abs().max() == 0
+    assert sample.tensors["windows"].shape == (1, 64, 128)
+    assert sample.tensors["lengths"].tolist() == [58]
+    assert sample.tensors["windows"][0, 58:].abs().max() == 0
 
 
 @pytest.mark.parametrize("num_samples", [1, 100, 399, 401])
@@ -92,6 +94,29 @@ def test_where_windows_begin(arguments: tuple[int, int, int, str], expected: lis
     assert window_starts(*arguments) == expected
 
 
+@pytest.mark.parametrize(
+    ("arguments", "stride", "expected"),
+    [
+        ((250, 100, 9, "first"), 50, [0, 50, 100, 150]),
+        ((250, 100, 2, "first"), 50, [0, 50]),
+        ((1000, 100, 3, "spread"), 100, [100, 400, 800]),
+        ((50, 100, 3, "spread"), 25, [0]),
+        ((101, 100, 3, "spread"), 100, [0, 100]),
+    ],
+)
+def test_where_windows_with_a_stride_begin(
+    arguments: tuple[int, int, int, str], stride: int, expected: list[int]
+) -> None:
+    assert window_starts(*arguments, stride=stride) == expected
+
+
+def test_overlapping_windows_carry_their_times() -> None:
+    sample = build(window_s=0.32, stride_s=0.16, num_windows=8, placement="first").prepare(tone(1.0))
+    assert sample.times is not None
+    torch.testing.assert_close(sample.times[:3], torch.tensor([[0.0, 0.32], [0.16, 0.48], [0.32, 0.64]]))
+    assert len(sample.times) == 6  # the last one is the first that reaches the end, 0.98 s of frames
+
+
 def test_the_released_window_is_one_option_away() -> None:
     """CREMA: 2 clips of 512 frames, the first 10.24 s, 256 tokens each."""
     modality = build(placement="first")
@@ -101,7 +126,7 @@ def test_the_released_window_is_one_option_away() -> None:
 
 def test_patches_are_ordered_in_time_with_bands_together() -> None:
     fbank = torch.arange(32.0)[:, None] * 1000 + torch.arange(128.0)
-    values, mask = PatchEncoder()(fbank[None, None], torch.tensor([[32]]), torch.zeros(1, 1))
+    values, mask = PatchEncoder(AudioOptions())(fbank[None, None], torch.tensor([[32]]), torch.zeros(1, 1))
     assert values.shape == (1, 1, 16, 256 + TIME_DIM + BAND_DIM)
     assert bool(mask.all())
     patches = values[0, 0, :, :256]
@@ -112,8 +137,8 @@ def test_patches_are_ordered_in_time_with_bands_together() -> None:
 
 def test_a_later_window_has_another_time_but_the_same_sound() -> None:
     fbank = torch.rand(1, 1, 16, 128)
-    early, _ = PatchEncoder()(fbank, torch.tensor([[16]]), torch.zeros(1, 1))
-    late, _ = PatchEncoder()(fbank, torch.tensor([[16]]), torch.ones(1, 1))
+    early, _ = PatchEncoder(AudioOptions())(fbank, torch.tensor([[16]]), torch.zeros(1, 1))
+    late, _ = PatchEncoder(AudioOptions())(fbank, torch.tensor([[16]]), torch.ones(1, 1))
     assert torch.equal(early[..., :256], late[..., :256])
     assert not torch.equal(early[..., 256 : 256 + TIME_DIM], late[..., 256 : 256 + TIME_DIM])
     assert torch.equal(early[..., 256 + TIME_DIM :], late[..., 256 + TIME_DIM :])

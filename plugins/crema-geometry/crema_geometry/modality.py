@@ -12,9 +12,11 @@ from torch import Tensor
 from crema_core.data.media import ARRAY_SUFFIXES, IMAGE_SUFFIXES, Reader, read_array, read_image, read_stack, resize
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, Features, Modality, Sample
+from crema_core.report.sheet import line, scale_bar, sheet, stack, times_as_captions
+from crema_geometry.exr import read_exr_depth, read_exr_normals
 from crema_geometry.files import read_depth_image, read_flo, read_kitti_flow
 from crema_geometry.plugin import DEPTH, FLOW, NORMALS, DepthOptions, FlowOptions, NormalsOptions
-from crema_geometry.render import render_depth, render_flow, render_normals
+from crema_geometry.render import flow_wheel, normals_ball, render_depth, render_flow, render_normals
 
 
 class DepthModality(Modality):
@@ -35,9 +37,23 @@ class DepthModality(Modality):
         Raises:
             MediaError: when the source is absent, empty, damaged or of another type.
         """
+        return _sample(self, self._pictures(source))
+
+    def show(self, source: object) -> Tensor:
+        """Return the coloured maps with what their colours stand for."""
+        options = self.options
+        frames = self._pictures(source)
+        far, near = f"{options.far_m:g} m", f"{options.near_m:g} m, {options.scale}"
+        if options.window == "per_clip":
+            far, near = "farthest 2 %", f"nearest 2 %, {options.scale}"
+        bar = scale_bar(options.colormap, far, near)
+        return stack([sheet(frames, times_as_captions(None, len(frames))), bar, line("black: unknown")])
+
+    def _pictures(self, source: object) -> Tensor:
         readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, read_depth_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="depth")),
+            ".exr": read_exr_depth,
         }
         maps = read_stack(source, what="a depth map", readers=readers, num_frames=self.options.num_frames)
         if maps.dtype == np.uint8:
@@ -47,16 +63,17 @@ class DepthModality(Modality):
             )
         scale = 1.0 if maps.dtype.kind == "f" else self.options.counts_per_metre
         metres = torch.from_numpy(maps.astype(np.float32)) / scale
-        return _sample(self, render_depth(metres, self.options))
+        return render_depth(metres, self.options)
 
     def encode(self, batch: Batch) -> Features:
         """Encode every map: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
         return Features(self.context.encode_frames(batch["frames"]), batch.mask)
 
     def example(self, generator: torch.Generator) -> Tensor:
-        """Return a wall 4 m away with a box before it, `(3, 24, 32)` float metres."""
+        """Return a wall 4 m away with a box somewhere before it, `(3, 24, 32)` float metres."""
         metres = 4 + 0.1 * torch.rand(3, 24, 32, generator=generator)
-        metres[:, 8:16, 10:20] = 1.5
+        left = int(torch.randint(0, 22, (), generator=generator))
+        metres[:, 8:16, left : left + 10] = 1.0 + float(torch.rand((), generator=generator))
         return metres
 
 
@@ -68,13 +85,24 @@ class FlowModality(Modality):
 
     def prepare(self, source: object) -> Sample:
         """Read motion and colour it; arguments and errors as in `DepthModality.prepare`, arrays `(T, H, W, 2)`."""
+        return _sample(self, self._pictures(source))
+
+    def show(self, source: object) -> Tensor:
+        """Return the coloured fields beside the wheel of directions."""
+        frames, limit = self._pictures(source), self.options.max_px
+        fastest = "the fastest pixel of the source" if limit is None else f"{limit:g} pixels per frame"
+        wheel = sheet(flow_wheel(), ["edge: full colour"])
+        note = line(f"full colour: {fastest}; white: rest; hue: direction as in the wheel")
+        return stack([sheet(frames, times_as_captions(None, len(frames))), wheel, note])
+
+    def _pictures(self, source: object) -> Tensor:
         readers: dict[str, Reader] = {
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="flow")),
             ".flo": read_flo,
             ".png": read_kitti_flow,
         }
         maps = read_stack(source, what="a flow field", readers=readers, num_frames=self.options.num_frames, channels=2)
-        return _sample(self, render_flow(torch.from_numpy(maps.astype(np.float32)), self.options.max_px))
+        return render_flow(torch.from_numpy(maps.astype(np.float32)), self.options.max_px)
 
     def encode(self, batch: Batch) -> Features:
         """Encode every field: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
@@ -97,13 +125,23 @@ class NormalsModality(Modality):
 
         uint8 numbers are colours `(n + 1) / 2`.
         """
+        return _sample(self, self._pictures(source))
+
+    def show(self, source: object) -> Tensor:
+        """Return the coloured maps beside a ball, whose every direction is known."""
+        frames = self._pictures(source)
+        ball = sheet(normals_ball(), ["a ball seen so"])
+        return stack([sheet(frames, times_as_captions(None, len(frames))), ball, line("grey: unknown")])
+
+    def _pictures(self, source: object) -> Tensor:
         readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, read_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="normals")),
+            ".exr": read_exr_normals,
         }
         num_frames = self.options.num_frames
         maps = read_stack(source, what="a normal map", readers=readers, num_frames=num_frames, channels=3)
-        return _sample(self, render_normals(_directions(maps)))
+        return render_normals(_directions(maps))
 
     def encode(self, batch: Batch) -> Features:
         """Encode every map: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""

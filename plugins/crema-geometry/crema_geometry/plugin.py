@@ -60,6 +60,7 @@ DEPTH = ModalitySpec(
             kind="image", suffixes=(".png", ".tif", ".tiff"), description="16 bit: millimetres (option), 0: unknown"
         ),
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`depth` (H, W) or (T, H, W), float metres"),
+        InputSpec(kind="image", suffixes=(".exr",), description="channel Z, V, Y or R in metres; needs OpenEXR"),
     ),
     encoder="vision",
     prefix="Depth Map {index}: ",
@@ -97,6 +98,7 @@ NORMALS = ModalitySpec(
             kind="array", suffixes=(".npz", ".npy"), description="`normals` (T, H, W, 3): right, up, to the viewer"
         ),
         InputSpec(kind="image", suffixes=(".png", ".jpg"), description="8 bit: (n + 1) / 2 as colour"),
+        InputSpec(kind="image", suffixes=(".exr",), description="channels X, Y, Z or R, G, B; needs OpenEXR"),
     ),
     encoder="vision",
     prefix="Surface Normals {index}: ",

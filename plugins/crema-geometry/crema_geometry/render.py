@@ -75,6 +75,23 @@ def render_normals(normals_THWC: Tensor) -> Tensor:
     return ((unit + 1) / 2).permute(0, 3, 1, 2).contiguous()
 
 
+def flow_wheel(size: int = 160) -> Tensor:
+    """Return the colour of every direction and speed, `(1, 3, size, size)`: rest in the middle, full colour outside."""
+    axis = torch.linspace(-1, 1, size)
+    field = torch.stack([axis.expand(size, -1), axis[:, None].expand(-1, size)], dim=-1)
+    inside = field.norm(dim=-1) <= 1
+    return torch.where(inside, render_flow(field[None], 1.0), torch.ones(()))
+
+
+def normals_ball(size: int = 160) -> Tensor:
+    """Return the colours of a ball, `(1, 3, size, size)`: left points left, top up, the middle to the viewer."""
+    axis = torch.linspace(-1, 1, size)
+    right, up = axis.expand(size, -1), -axis[:, None].expand(-1, size)
+    towards = (1 - right**2 - up**2).clamp(min=0).sqrt()
+    ball = torch.stack([right, up, towards], dim=-1) * (right**2 + up**2 <= 1)[..., None]
+    return render_normals(ball[None])
+
+
 def _hue(turns_THW: Tensor) -> Tensor:
     """Return the fully saturated colour of each hue in 0..1, `(T, 3, H, W)`."""
     offsets = turns_THW.new_tensor([0.0, 2 / 3, 1 / 3]).view(1, 3, 1, 1)

@@ -19,7 +19,7 @@ from crema_geometry.plugin import DEPTH, DepthOptions
 from crema_geometry.render import render_depth
 
 PLAIN = BuildContext(image_size=8, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0))
-ACCEPTED = f"A depth map is read from {', '.join((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES))}."
+ACCEPTED = f"A depth map is read from {', '.join((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES, '.exr'))}."
 
 
 def frames_of(source: object, **options: object) -> torch.Tensor:

@@ -17,7 +17,7 @@ from crema_geometry.plugin import NORMALS
 from crema_geometry.render import render_normals
 
 PLAIN = BuildContext(image_size=8, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0))
-ACCEPTED = f"A normal map is read from {', '.join((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES))}."
+ACCEPTED = f"A normal map is read from {', '.join((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES, '.exr'))}."
 
 
 def frames_of(source: object, **options: object) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -15,16 +16,19 @@ from crema_core.data.media import (
     CLIP_SUFFIXES,
     IMAGE_SUFFIXES,
     Reader,
+    file_of,
     read_array,
     read_clip,
     read_raw_image,
     read_stack,
-    resize,
 )
 from crema_core.errors import MediaError
-from crema_core.modality import Batch, Features, Modality, Sample
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.report.sheet import line, scale_bar, sheet, stack, times_as_captions
+from crema_core.video.towers.seeing import SeeingEncoder
+from crema_thermal.flir import is_flir, read_flir
 from crema_thermal.plugin import SPEC, ThermalOptions
-from crema_thermal.render import heatmap, to_celsius
+from crema_thermal.render import ZERO_CELSIUS_K, heatmap, to_celsius
 
 
 class ThermalModality(Modality):
@@ -32,6 +36,19 @@ class ThermalModality(Modality):
 
     spec = SPEC
     options: ThermalOptions
+
+    def __init__(self, options: ThermalOptions, context: BuildContext) -> None:
+        super().__init__(options, context)
+        self.encoder = SeeingEncoder(options, context)
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the chosen encoder's features."""
+        return self.encoder.feature_dim
+
+    def load_assets(self, folder: Path | None) -> None:
+        """Load a tower's weights."""
+        self.encoder.load()
 
     def prepare(self, source: object) -> Sample:
         """Read temperatures.
@@ -46,31 +63,60 @@ class ThermalModality(Modality):
         Raises:
             MediaError: when the source is absent, empty, damaged, of another type, or not a temperature.
         """
-        if isinstance(source, str | Path) and str(source).lower().endswith(CLIP_SUFFIXES) and not Path(source).is_dir():
-            clip = read_clip(source, num_frames=self.options.num_frames)
-            frames = clip.frames
-        else:
-            frames = self._render(self._read_maps(source))
-        return Sample({"frames": self.context.normalize(resize(frames, self.context.image_size))})
+        frames = self._frames(source)
+        return self.encoder.prepare(frames, num_frames=self.options.num_frames)
 
     def encode(self, batch: Batch) -> Features:
         """Encode every heatmap: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
-        return Features(self.context.encode_frames(batch["frames"]), batch.mask)
+        features: Features = self.encoder(batch)
+        return features
+
+    def show(self, source: object) -> Tensor:
+        """Return the heatmaps with what their colours stand for."""
+        frames, options = self._frames(source), self.options
+        panels = [sheet(frames, times_as_captions(None, len(frames)))]
+        if frames.dtype == torch.uint8:
+            panels.append(line("finished heatmap, kept as it is: its colours' temperatures are not known"))
+        elif options.window == "fixed":
+            low, high = f"{options.coldest_c:g} C", f"{options.hottest_c:g} C"
+            panels.append(scale_bar(options.colormap, low, high))
+        else:
+            panels.append(scale_bar(options.colormap, "coldest 1 %", "hottest 1 %"))
+        return stack(panels)
 
     def example(self, generator: torch.Generator) -> Tensor:
-        """Return a room with one warm spot, `(3, 24, 32)` float kelvin."""
+        """Return a room with a warm spot somewhere, `(3, 24, 32)` float kelvin."""
         kelvin = 292 + 2 * torch.rand(3, 24, 32, generator=generator)
-        kelvin[:, 6:14, 10:20] += 15
+        left = int(torch.randint(0, 22, (), generator=generator))
+        kelvin[:, 6:14, left : left + 10] += 15
         return kelvin
+
+    def _frames(self, source: object) -> Tensor:
+        """Return heatmaps `(T, 3, H, W)`, uint8 0..255 or float 0..1."""
+        if isinstance(source, str | os.PathLike):
+            path = Path(file_of(str(source)))
+            if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
+                return read_clip(str(source), num_frames=self.encoder.frames_wanted(self.options.num_frames)).frames
+        return self._render(self._read_maps(source))
 
     def _read_maps(self, source: object) -> NDArray[np.generic]:
         readers: dict[str, Reader] = {
-            **dict.fromkeys(IMAGE_SUFFIXES, read_raw_image),
+            **dict.fromkeys(IMAGE_SUFFIXES, self._read_picture),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="thermal")),
         }
         return read_stack(
-            source, what="a thermal image", readers=readers, num_frames=self.options.num_frames, color_bytes=True
+            source,
+            what="a thermal image",
+            readers=readers,
+            num_frames=self.encoder.frames_wanted(self.options.num_frames),
+            color_bytes=True,
         )
+
+    def _read_picture(self, path: Path) -> NDArray[np.generic]:
+        if self.options.flir == "temperature" and is_flir(path):
+            kelvin = read_flir(path)
+            return kelvin - np.float32(ZERO_CELSIUS_K) if self.options.unit == "celsius" else kelvin
+        return read_raw_image(path)
 
     def _render(self, maps: NDArray[np.generic]) -> Tensor:
         """Turn `(T, H, W)` or 8-bit `(T, H, W, 3)` into RGB `(T, 3, H, W)`."""
@@ -82,5 +128,5 @@ class ThermalModality(Modality):
                 f"A colour image came with {maps.dtype} numbers. Colours are uint8, temperatures one number per pixel. "
                 "Pass kelvin (H, W), or an 8-bit heatmap."
             )
-        celsius = to_celsius(maps, self.options.counts_per_kelvin)
+        celsius = to_celsius(maps, self.options.counts_per_kelvin, unit=self.options.unit)
         return heatmap(celsius, self.options)

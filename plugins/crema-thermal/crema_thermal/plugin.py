@@ -6,14 +6,20 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from crema_core.plugins.spec import InputSpec, ModalityOptions, ModalitySpec
+from crema_core.plugins.spec import InputSpec, ModalitySpec
+from crema_core.video.towers.options import TOWER_ASSETS, SeeingOptions
 
 
-class ThermalOptions(ModalityOptions):
-    """How temperatures are read and coloured."""
+class ThermalOptions(SeeingOptions):
+    """How temperatures are read and coloured, and with what they are seen."""
 
     num_frames: int = Field(default=4, ge=1, description="frames taken from a sequence; a single image stays single")
     counts_per_kelvin: float = Field(default=100.0, gt=0, description="what 16-bit images count per kelvin")
+    unit: Literal["kelvin", "celsius"] = Field(default="kelvin", description="what float arrays and tiffs hold")
+    flir: Literal["temperature", "picture"] = Field(
+        default="temperature",
+        description="FLIR jpegs: the temperatures stored inside (needs flyr), or the finished picture",
+    )
     coldest_c: float = Field(default=10.0, description="degrees Celsius shown black; fixed for a whole data set")
     hottest_c: float = Field(default=45.0, description="degrees Celsius shown brightest; fixed for a whole data set")
     window: Literal["fixed", "per_clip"] = Field(
@@ -41,9 +47,11 @@ SPEC = ModalitySpec(
         InputSpec(
             kind="image", suffixes=(".png", ".jpg", ".bmp"), description="8 bit: a finished heatmap, kept as it is"
         ),
+        InputSpec(kind="image", suffixes=(".jpg",), description="FLIR radiometric jpeg; needs flyr"),
         InputSpec(kind="clip", suffixes=(".mp4", ".avi", ".mkv"), description="8-bit heatmap video, kept as it is"),
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`thermal` (H, W) or (T, H, W), float kelvin"),
     ),
     encoder="vision",
+    assets=TOWER_ASSETS,
     prefix="Thermal: ",
 )

@@ -14,18 +14,21 @@ from crema_thermal.plugin import ThermalOptions
 ZERO_CELSIUS_K = 273.15
 
 
-def to_celsius(values: NDArray[np.generic], counts_per_kelvin: float) -> Tensor:
+def to_celsius(values: NDArray[np.generic], counts_per_kelvin: float, *, unit: str = "kelvin") -> Tensor:
     """Turn readings into degrees Celsius.
 
     Args:
-        values: whole numbers are counts, floats are kelvin; any shape.
+        values: whole numbers are counts, floats are in `unit`; any shape.
         counts_per_kelvin: counts of one kelvin.
+        unit: "kelvin" or "celsius", of floats.
 
     Raises:
         MediaError: when the median is below 150 K or above 2000 K, or a value is not finite: another unit or scale.
     """
     scale = counts_per_kelvin if values.dtype.kind in "ui" else 1.0
     kelvin = torch.from_numpy(values.astype(np.float32)) / scale
+    if unit == "celsius" and values.dtype.kind == "f":
+        kelvin = kelvin + ZERO_CELSIUS_K
     middle = float(kelvin.median())
     if not 150 <= middle <= 2000 or not bool(torch.isfinite(kelvin).all()):
         raise MediaError(

@@ -1,13 +1,25 @@
-"""The touch sense: images of a tactile sensor through the backbone's shared frozen vision encoder (as in CREMA)."""
+"""The touch sense: images of a tactile sensor through the backbone's frozen vision encoder, or a tower of its own."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from crema_core.data.media import read_frames, resize
-from crema_core.modality import Batch, Features, Modality, Sample
-from crema_touch.plugin import SPEC, TouchOptions
+from crema_core.data.media import middle_indices, read_frames, resize
+from crema_core.errors import MediaError
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.report.sheet import line, sheet, stack, times_as_captions
+from crema_core.video.towers.seeing import SeeingEncoder
+from crema_touch.contact import frames_in_contact, median_of
+from crema_touch.plugin import AUTO, SPEC, TouchOptions
+
+TOUCH_AND_GO = ("gelsight_frame", "gelsight.mp4")
+"""What a recording's folder of the Touch and Go data set has for the sensor."""
+NUM_SEARCHED = 64
+"""Frames of a recording among which those with contact are looked for."""
 
 
 class TouchModality(Modality):
@@ -16,34 +28,90 @@ class TouchModality(Modality):
     spec = SPEC
     options: TouchOptions
 
+    def __init__(self, options: TouchOptions, context: BuildContext) -> None:
+        super().__init__(options, context)
+        self.encoder = SeeingEncoder(options, context)
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the chosen encoder's features."""
+        return self.encoder.feature_dim
+
+    def load_assets(self, folder: Path | None) -> None:
+        """Load a tower's weights."""
+        self.encoder.load()
+
     def prepare(self, source: object) -> Sample:
         """Read tactile images.
 
         Args:
-            source: an image, a folder or list of images, a recording, or an array; see `read_frames` of core.
+            source: an image, a folder or list of images, a folder as in Touch and Go, a recording, or an array; see
+                `read_frames` of core.
 
         Returns:
             `frames` `(T, 3, S, S)` normalised; T is 1 for a single image.
 
         Raises:
-            MediaError: when the source or the background is absent, empty, damaged or of another type.
+            MediaError: when the source or the background is absent, empty, damaged or of another type, or has too few
+                frames to find the background in.
         """
-        clip = read_frames(source, num_frames=self.options.num_frames)
-        size = self.context.image_size
-        frames = resize(clip.frames, size)
-        if self.options.background is not None:
-            background = read_frames(self.options.background, num_frames=1).frames
-            frames = subtract_background(frames, resize(background, size))
-        return Sample({"frames": self.context.normalize(frames)})
+        return self.encoder.prepare(self._frames(source), num_frames=self.options.num_frames)
 
     def encode(self, batch: Batch) -> Features:
         """Encode every image: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
-        return Features(self.context.encode_frames(batch["frames"]), batch.mask)
+        features: Features = self.encoder(batch)
+        return features
+
+    def show(self, source: object) -> Tensor:
+        """Return the images as the encoder gets them, before it normalises."""
+        frames = self._frames(source)
+        note = "grey: no contact" if self.options.background is not None else "as recorded"
+        return stack([line(f"touch, {note}"), sheet(frames, times_as_captions(None, len(frames)))])
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a smooth random relief `(3, 3, 32, 40)` float in 0..1, a recording of three frames."""
         coarse = torch.rand(3, 3, 4, 5, generator=generator)
         return torch.nn.functional.interpolate(coarse, size=(32, 40), mode="bilinear")
+
+    def _frames(self, source: object) -> Tensor:
+        """Return `(T, 3, S, S)` in 0..1, as the encoder will see them before it normalises."""
+        options, size = self.options, self.encoder.image_size
+        source = locate(source)
+        wanted = self.encoder.frames_wanted(options.num_frames)
+        searched = wanted if not options.only_contact else max(NUM_SEARCHED, wanted)
+        background = self._background(source)
+        frames = resize(read_frames(source, num_frames=searched).frames, size)
+        if background is None:
+            return frames
+        background = resize(background, size)
+        if options.only_contact and len(frames) > wanted:
+            touching = frames_in_contact(frames, background)
+            frames = frames[[touching[index] for index in middle_indices(len(touching), wanted)]]
+        return subtract_background(frames, background)
+
+    def _background(self, source: object) -> Tensor | None:
+        options = self.options
+        if options.background is None:
+            return None
+        if options.background != AUTO:
+            return read_frames(options.background, num_frames=1).frames
+        # Many frames are asked for so that the first ones are near the beginning.
+        recording = read_frames(source, num_frames=max(NUM_SEARCHED, options.background_frames)).frames
+        if len(recording) == 1:
+            raise MediaError(
+                "A single tactile image has no frames before contact, and background='auto' takes it from those. It "
+                "needs a recording. Name an image without contact as background, or leave background out."
+            )
+        return median_of(recording[: options.background_frames])
+
+
+def locate(source: object) -> object:
+    """Return what holds the sensor's images: inside a folder of Touch and Go, or the source itself."""
+    if isinstance(source, str | os.PathLike):
+        for name in TOUCH_AND_GO:
+            if (Path(source) / name).exists():
+                return Path(source) / name
+    return source
 
 
 def subtract_background(frames: Tensor, background: Tensor) -> Tensor:

@@ -1,0 +1,83 @@
+"""Counted arithmetic of a sequential minibatch at full size, on shapes without weights: naive loop and engine.
+
+BLIP-2 FlanT5-XL, video, depth, flow and normals as four per-frame senses of 4 frames of 224 pixels, LoRA rank 64,
+self-gated fusion, one sample. Both loops run for real on weights that take no memory; products are counted and skipped.
+A multiply-add counts as two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.measure import report
+from benchmarks.moderate import moderate_stepper
+from benchmarks.naive import naive_minibatch
+from crema_core.data.collate import TrainBatch
+from crema_core.data.manifest import Record
+from crema_core.model.build import build
+from crema_core.model.crema import CremaModel
+from crema_core.model.tokens import SenseBatch, SenseFeatures
+from crema_core.report.flops import FlopMeter
+from crema_core.train.steps import Minibatch
+
+SENSES = ("video", "depth", "flow", "normals")
+QUESTION = "what happens after the person opens the door and looks around in the room ?"
+
+
+def one_sample(model: CremaModel) -> tuple[TrainBatch, dict[str, SenseBatch]]:
+    """Return one question with a synthetic example of every sense."""
+    generator = torch.Generator().manual_seed(0)
+    row = torch.arange(1)
+    inputs = {}
+    for name in model.names:
+        modality = model.sense(name).modality
+        inputs[name] = SenseBatch(modality.collate([modality.prepare(modality.example(generator))]), row)
+    record = Record(id="0", question=QUESTION, answer="Option A", sources={}, line=1)
+    return TrainBatch((record,), dict.fromkeys(model.names, row), inputs), inputs
+
+
+def count(task: Callable[[], object]) -> dict[str, int]:
+    """Return the operations of `task`: forward ones of the three large parts, everything else under "rest"."""
+    meter = FlopMeter("rest")
+    meter.enter("rest", skip=True)
+    with sdpa_kernel(SDPBackend.MATH), meter:
+        task()
+    return dict(meter.flops)
+
+
+def main() -> None:
+    """Count and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="blip2-flan-t5-xl")
+    parser.add_argument("--senses", nargs="+", default=list(SENSES))
+    options = parser.parse_args()
+    model = build(options.senses, backbone=options.backbone, mmqa={"lora_rank": 64})
+    with tempfile.TemporaryDirectory() as place:
+        stepper = moderate_stepper(model, Path(place))
+        batch, inputs = one_sample(model)
+        kept: dict[str, SenseFeatures] = {}
+
+        def encode() -> None:
+            kept.update(model.encode(inputs))
+
+        once = sum(count(encode).values())
+        given = sum(count(lambda: naive_minibatch(stepper, batch, inputs, order=model.names, given=kept)).values())
+        engine = sum(count(lambda: stepper.sequential([Minibatch(batch, kept)], model.names)).values())
+    naive = given + once * len(model.names)
+    rows = [
+        {"loop": "naive", "tflop": round(naive / 1e12, 2), "times_less": 1.0},
+        {"loop": "engine", "tflop": round((engine + once) / 1e12, 2), "times_less": round(naive / (engine + once), 2)},
+        {"loop": "engine, features cached", "tflop": round(engine / 1e12, 2), "times_less": round(naive / engine, 2)},
+    ]
+    report("flops_of_a_minibatch", rows, backbone=options.backbone, senses=options.senses,
+           encoder_tflop=round(once / 1e12, 3))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

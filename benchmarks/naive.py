@@ -1,0 +1,42 @@
+"""The reference: a sequential minibatch as it is published, everything computed anew in each sub-step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from crema_core.data.collate import TrainBatch
+from crema_core.model.tokens import SenseBatch, SenseFeatures
+from crema_core.train.steps import Stepper
+
+
+def naive_minibatch(
+    stepper: Stepper,
+    batch: TrainBatch,
+    inputs: Mapping[str, SenseBatch],
+    *,
+    order: Sequence[str],
+    given: Mapping[str, SenseFeatures] | None = None,
+) -> None:
+    """Update the senses one after the other.
+
+    Args:
+        stepper: model and optimizer, everything trainable.
+        batch: questions and answers.
+        inputs: prepared inputs of every sense; the encoders run on them in every sub-step.
+        order: senses in the order of their sub-steps.
+        given: encoded features, where a cache is compared; then no encoder runs.
+    """
+    model = stepper.model
+    questions = [record.question for record in batch.records]
+    answers = [record.answer for record in batch.records]
+    for active in order:
+        own = {id(parameter) for parameter in [*stepper.adapters[active].values(), *stepper.fusion.values()]}
+        for parameter in stepper.parameters.values():
+            parameter.requires_grad_(id(parameter) in own)
+        features = model.encode(inputs) if given is None else given
+        tokens = {name: model.sense_tokens(name, features[name]) for name in model.names}
+        model.loss(tokens, questions, answers).backward()
+        stepper.optimizer.step()
+        stepper.optimizer.zero_grad(set_to_none=True)
+    for parameter in stepper.parameters.values():
+        parameter.requires_grad_(True)

@@ -1,0 +1,88 @@
+"""(a) The engine against the naive loop: CPU time of a sequential minibatch with n senses.
+
+Three kinds of work: on given features (both loops), with the ViT online (the naive loop runs it in every sub-step, the
+engine once), and with the ViT's features cached (the engine alone has a cache). Same kernels, model, batch, optimizer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import alternate, median, ratio, report
+from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch
+from benchmarks.naive import naive_minibatch
+from crema_core.train.steps import Minibatch
+
+Row = dict[str, object]
+
+
+def on_given_features(folder: Path, count: int, repeats: int) -> Row:
+    """Compare both loops where no encoder runs."""
+    model = moderate_model(folder, count, "features")
+    stepper = moderate_stepper(model, folder)
+    batch, inputs = random_batch(model, count)
+    kept = model.encode(inputs)
+    seconds = alternate(
+        {
+            "naive": lambda: naive_minibatch(stepper, batch, inputs, order=model.names, given=kept),
+            "engine": lambda: stepper.sequential([Minibatch(batch, kept)], model.names),
+        },
+        repeats=repeats,
+    )
+    with torch.no_grad():
+        tokens = {name: model.sense_tokens(name, own) for name, own in kept.items()}
+        length = model.prompt(tokens, [record.question for record in batch.records]).embeds.shape[1]
+    return {
+        "prompt": length,
+        "naive_s": median(seconds["naive"]),
+        "engine_s": median(seconds["engine"]),
+        "given": round(ratio(seconds, "naive", "engine"), 2),
+    }
+
+
+def with_vision(folder: Path, count: int, repeats: int) -> Row:
+    """Compare the naive loop that runs the ViT with the engine that runs it once, or not at all."""
+    model = moderate_model(folder, count, "vision")
+    stepper = moderate_stepper(model, folder)
+    batch, inputs = random_batch(model, count)
+    kept = model.encode(inputs)
+    seconds = alternate(
+        {
+            "naive": partial(naive_minibatch, stepper, batch, inputs, order=model.names),
+            "online": lambda: stepper.sequential([Minibatch(batch, model.encode(inputs))], model.names),
+            "cached": lambda: stepper.sequential([Minibatch(batch, kept)], model.names),
+        },
+        repeats=repeats,
+    )
+    return {
+        "naive_vit_s": median(seconds["naive"]),
+        "engine_vit_s": median(seconds["online"]),
+        "engine_cached_s": median(seconds["cached"]),
+        "online": round(ratio(seconds, "naive", "online"), 2),
+        "cached": round(ratio(seconds, "naive", "cached"), 2),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--senses", type=int, nargs="+", default=[2, 3, 4, 5, 6])
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = moderate_backbone(Path(place) / "backbone")
+        for count in options.senses:
+            given = on_given_features(folder, count, options.repeats)
+            rows.append({"senses": count, **given, **with_vision(folder, count, options.repeats)})
+    report("sequential_minibatch", rows, unit="CPU seconds of one thread")
+
+
+if __name__ == "__main__":
+    main()

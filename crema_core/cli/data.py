@@ -1,0 +1,166 @@
+"""`crema data`: named data sets and the state of data files. Listing and preparing import no torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from crema_core.cli.inputs import names
+from crema_core.cli.tables import counted, table
+
+if TYPE_CHECKING:
+    from crema_core.data.check import CheckReport
+
+FINDINGS = 3
+NUM_LINES = 10
+
+HELP = """\
+List the installed data sets, write the data file of one, or check data files.
+
+prepare reads the official annotation files below --root and writes one line per question; every missing file is named
+in one message, and nothing is written then. check looks for missing files, repeated ids and questions, empty answers,
+lines without any sense, answers that are nearly always the same, and, of several files, what they share; --deep also
+reads every source once, as training would. Exit code 3: check found something.
+
+Example:
+  crema data list
+  crema data prepare nextqa --root ~/nextqa --split val --out nextqa-val.jsonl
+  crema data check nextqa-train.jsonl nextqa-val.jsonl --deep"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the three actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{list,prepare,check}")
+    listing = actions.add_parser("list", help="one line per data set; --json has layouts, prompts and licences")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    make = actions.add_parser("prepare", help="write the data file of one split")
+    make.add_argument("name", metavar="NAME", help="a name from the list, or distribution:name")
+    make.add_argument("--root", required=True, metavar="DIR", help="folder with the official files")
+    make.add_argument("--split", required=True, metavar="S", help="one of the data set's splits")
+    make.add_argument("--out", required=True, metavar="FILE.jsonl", help="the data file to write")
+    make.add_argument("--senses", type=names, metavar="A,B", help="default: those installed whose folder exists")
+    make.add_argument("--skip-missing", action="store_true", help="leave out questions whose media are missing")
+    make.add_argument("--replace", action="store_true", help="overwrite an existing file")
+    check = actions.add_parser("check", help="look for what is wrong; exit code 3 when something is")
+    check.add_argument("files", nargs="+", metavar="FILE.jsonl", help="data files, for example of all splits")
+    check.add_argument("--senses", type=names, metavar="A,B", help="senses to look at; default: every installed one")
+    check.add_argument("--deep", action="store_true", help="read every source once")
+    check.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one action."""
+    return {"list": _list, "prepare": _prepare, "check": _check}[arguments.action](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from crema_core.datasets.registry import list_datasets
+
+    records = list_datasets()
+    if arguments.json:
+        facts = [
+            {"distribution": own.distribution, "version": own.version, "name": own.name, "error": own.error}
+            | (own.spec.describe() if own.spec else {})
+            for own in records
+        ]
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return 0
+    rows = [["name", "splits", "senses", "package", "summary"]]
+    rows += [
+        [own.name, " ".join(own.spec.splits), " ".join(own.spec.senses), own.distribution, own.spec.summary]
+        for own in records
+        if own.spec
+    ]
+    print(table(rows))
+    for own in records:
+        if own.error:
+            print(own.error)
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from crema_core.datasets.prepare import prepare
+    from crema_core.datasets.registry import find_dataset
+
+    done = prepare(
+        arguments.name,
+        root=arguments.root,
+        split=arguments.split,
+        out=arguments.out,
+        senses=arguments.senses,
+        missing="skip" if arguments.skip_missing else "error",
+        replace=arguments.replace,
+    )
+    print(f"{counted(done.num_lines, 'question')} with {', '.join(done.senses)}: {done.path}")
+    if done.num_skipped:
+        print(f"{counted(done.num_skipped, 'question')} left out, because a source of theirs is missing")
+    for sense, reason in done.left_out.items():
+        print(f"without {sense}: {reason}")
+    for note in find_dataset(arguments.name).notes:
+        print(f"note: {note}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from crema_core.data.check import check_manifest, check_shared
+
+    reports = {path: check_manifest(path, modalities=arguments.senses) for path in arguments.files}
+    shared = check_shared(arguments.files, modalities=arguments.senses)
+    if arguments.deep:
+        from crema_core.data.deep import check_sources
+        from crema_core.train.progress import StatusLine
+
+        status = StatusLine()
+        deep = check_sources(arguments.files, modalities=arguments.senses, say=status.show)
+        status.done()
+        reports = {path: own.with_findings(deep.findings[path]) for path, own in reports.items()}
+        shared += deep.shared
+    if arguments.json:
+        print(
+            json.dumps(
+                {"files": {path: _facts(own) for path, own in reports.items()}, "shared": _plain(shared)}, indent=2
+            )
+        )
+    else:
+        print("\n\n".join(_page(path, own) for path, own in reports.items()))
+        if len(reports) > 1:
+            print("\n".join(["", "shared between files:", *([f"  {own.text}" for own in shared] or ["  nothing"])]))
+    return FINDINGS if shared or any(own.findings for own in reports.values()) else 0
+
+
+def _plain(findings: Any) -> list[dict[str, Any]]:
+    return [asdict(own) for own in findings]
+
+
+def _facts(report: CheckReport) -> dict[str, Any]:
+    return asdict(report)
+
+
+def _page(path: str, report: CheckReport) -> str:
+    senses = ", ".join(f"{name} {count:,}" for name, count in report.senses.items()) or "no sense"
+    parts = [f"{path}: {counted(report.num_samples, 'sample')} ({senses})"]
+    if report.balance:
+        rows = [["questions", "number", "answers", "most frequent answer", "share"]]
+        rows += [
+            [
+                own.type or "without type",
+                f"{own.num_questions:,}",
+                f"{own.num_answers:,}",
+                own.answer,
+                f"{own.share:.1%}",
+            ]
+            for own in report.balance
+        ]
+        parts.append(table(rows))
+    found = [f"- {own.text}{_lines(own.lines)}" for own in report.findings]
+    parts.append("\n".join([f"{counted(len(found), 'finding')}:", *found]) if found else "nothing to correct")
+    return "\n\n".join(parts)
+
+
+def _lines(lines: tuple[int, ...]) -> str:
+    if len(lines) < 2:
+        return ""
+    shown = ", ".join(map(str, lines[:NUM_LINES]))
+    return f" Lines {shown}{f' and {len(lines) - NUM_LINES:,} more' if len(lines) > NUM_LINES else ''}."

@@ -1,0 +1,118 @@
+"""`crema encode`: run the frozen encoders over a data file once and keep their features."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crema_core.cli.fit_config import complete, read_config
+from crema_core.cli.inputs import assignments, names, num_bytes, with_options
+from crema_core.errors import OptionsError
+from crema_core.train.settings import NOT_A_FOLDER, train_settings
+
+if TYPE_CHECKING:
+    from crema_core.train.encode import Filled
+
+HELP = """\
+Run the frozen encoders over a data file once and keep their features in a folder.
+
+Training and evaluation with the same folder then need no encoder and read no media: crema fit --set cache=DIR,
+crema eval --cache DIR. A YAML file is one of crema fit; its senses, backbone, data and settings count. What is in the
+folder already is not encoded again, so an interrupted command is simply given again. --part 3/100 encodes the third
+of 100 parts, for the jobs of a cluster that write to one folder.
+
+Example:
+  crema encode train.jsonl --modalities video,audio --cache features --processes 4"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the source, the folder and how to work."""
+    parser.add_argument("source", metavar="CONFIG.yaml|DATA.jsonl", help="a configuration of crema fit, or data")
+    parser.add_argument("--cache", metavar="DIR", help="folder of the features; default: the configuration's")
+    parser.add_argument("--modalities", type=names, metavar="A,B", help="senses; default: those in the data")
+    parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
+    parser.add_argument("--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="may be repeated")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="encoders compute in; as in training")
+    parser.add_argument("--cache-precision", choices=("fp32", "bf16"), help="number format of what is kept")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="sources per encoder pass")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read media, per encoding process")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes that encode")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="encode only the I-th of N parts")
+    parser.add_argument("--device", help="for example cuda")
+    parser.add_argument("--max-size", metavar="SIZE", help="size of the folder at which to stop: 500MB, 20GB")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything that needs no torch, then encode."""
+    if arguments.processes < 1:
+        raise OptionsError(f"--processes is {arguments.processes}. At least 1 is needed. Write --processes 2.")
+    index, count = _part(arguments.part)
+    changes = {
+        "cache": arguments.cache,
+        "cache_precision": arguments.cache_precision,
+        "precision": arguments.precision,
+        "batch_size": arguments.batch_size,
+        "num_workers": arguments.workers,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    config = read_config(arguments.source, {"modalities": arguments.modalities, "backbone": arguments.backbone}, given)
+    settings = train_settings(config.preset, config.settings)  # misspelt ones are refused before anything is read
+    if settings.cache in NOT_A_FOLDER:
+        raise OptionsError(
+            f"Features have nowhere to go: cache is '{settings.cache}'. A folder is needed. Write --cache features."
+        )
+    limit = float("inf") if settings.cache_disk_limit_gb is None else settings.cache_disk_limit_gb * 1e9
+    if arguments.max_size is not None:
+        limit = num_bytes(arguments.max_size)
+    config = complete(config)
+    requests = with_options(config.modalities or (), assignments(arguments.set))
+    from crema_core.train.encode import Share
+    from crema_core.train.encode_job import EncodeJob, encode, encode_in_processes
+    from crema_core.train.progress import StatusLine
+
+    job = EncodeJob(
+        data=tuple(place for place in (config.data, config.valid) if place is not None),
+        modalities=tuple(requests),
+        folder=str(Path(settings.cache).absolute()),
+        model={key: getattr(config, key) for key in ("backbone", "revision", "precision", "seed")},
+        precision=settings.precision,
+        cache_precision=settings.cache_precision,
+        batch_size=settings.batch_size,
+        num_workers=settings.num_workers,
+        limit_bytes=limit,
+        device=arguments.device,
+        share=Share(index, count),
+    )
+    status, start = StatusLine(), time.monotonic()
+    filled = (
+        encode(job, status=status)
+        if arguments.processes == 1
+        else encode_in_processes(job, arguments.processes, status=status)
+    )
+    status.done()
+    _tell(filled, Path(job.folder), duration_s=time.monotonic() - start, as_json=arguments.json)
+    return 0
+
+
+def _part(text: str) -> tuple[int, int]:
+    """Return the 0-based index and the number of parts."""
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise OptionsError(f"--part is '{text}'. Accepted: I/N with I from 1 to N. Write --part 3/100, for example.")
+    return int(index) - 1, int(count)
+
+
+def _tell(filled: Filled, folder: Path, *, duration_s: float, as_json: bool) -> None:
+    from crema_core.cache.survey import folder_bytes
+
+    size = folder_bytes(folder)
+    if as_json:
+        facts = {"cache": str(folder), **dataclasses.asdict(filled), "num_bytes": size, "duration_s": duration_s}
+        print(json.dumps(facts, indent=2))
+        return
+    print(f"{filled}\n{folder}: {size / 1e6:,.1f} MB")

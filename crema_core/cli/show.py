@@ -1,0 +1,60 @@
+"""`crema show`: what a sense makes of a file, as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+from crema_core.cli.inputs import assignments
+from crema_core.errors import OptionsError
+
+HELP = """\
+Draw what a sense makes of a file, so that a person can check units, ranges and directions.
+
+Nothing is trained and no weights are read. The options of a sense are those of crema plugins show SENSE.
+
+Example:
+  crema show clip.wav --modality audio --out clip.png
+  crema show scan.png --modality depth --set far_m=5"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the source, the sense and where the picture goes."""
+    parser.add_argument("source", metavar="FILE", help="a file or folder the sense reads")
+    parser.add_argument("--modality", required=True, metavar="SENSE", help="which sense")
+    parser.add_argument("--out", metavar="PICTURE.png", help="default: FILE.SENSE.show.png in this folder")
+    parser.add_argument("--force", action="store_true", help="replace a picture that is there")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="option; may be repeated")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Find the sense, draw, write."""
+    from crema_core.plugins import registry
+
+    plugin = registry.resolve(arguments.modality)
+    options = plugin.spec.parse_options(assignments(arguments.set))
+    name = Path(arguments.source).resolve().stem or "source"
+    out = Path(arguments.out or f"{name}.{plugin.spec.name}.show.png")
+    if out.suffix.lower() != ".png":
+        raise OptionsError(
+            f"--out is '{out}'. Pictures are written as .png. Write --out {out.with_suffix('.png')}. Nothing was "
+            "written."
+        )
+    if out.exists() and not arguments.force:
+        raise OptionsError(
+            f"'{out}' exists. A picture is written to a new file. Name another --out, or pass --force to replace it. "
+            "Nothing was written."
+        )
+    from PIL import Image
+
+    from crema_core.io.atomic import write_bytes
+    from crema_core.modality import BuildContext
+
+    modality = registry.load_modality_class(plugin)(options, BuildContext())
+    pixels = modality.show(arguments.source)
+    packed = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(packed, format="PNG")
+    write_bytes(out, packed.getvalue())
+    print(f"{out}  {pixels.shape[1]} x {pixels.shape[0]}")
+    return 0

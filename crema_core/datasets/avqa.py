@@ -1,0 +1,40 @@
+"""AVQA: questions about everyday sounds and sights, four choices.
+
+Layout: `train_qa.json` and `val_qa.json` of the official page (the answer is an index) and the clips, ten seconds of
+VGGSound videos, by their `video_name` in one folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crema_core.datasets.read import Place
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
+
+QUESTIONS = "{split}_qa.json"
+MEDIA = (Media(sense="video", path="videos/<video>.mp4"), Media(sense="audio", path="videos/<video>.mp4"))
+
+
+def read(place: Place) -> Iterator[Line]:
+    """Yield the questions of one split; the type says what is needed: View, Sound or Both."""
+    for entry in place.entries(QUESTIONS.format(split=place.split)):
+        yield {
+            "id": str(entry["id"]),
+            "question": entry["question_text"],
+            "answer": entry.pick("multi_choice", "answer"),
+            "choices": entry["multi_choice"],
+            "type": entry["question_relation"],
+            **{media.sense: media.of(place.split, video=entry["video_name"]) for media in MEDIA},
+        }
+
+
+SPEC = DatasetSpec(
+    name="avqa",
+    summary="Audio-visual questions about everyday clips, four choices.",
+    source="https://mn.cs.tsinghua.edu.cn/avqa",
+    license="no licence file in the official repository",
+    splits=("train", "val"),
+    files=(AnnotationFile(path=QUESTIONS),),
+    media=MEDIA,
+    read=read,
+)

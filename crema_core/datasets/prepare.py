@@ -1,0 +1,194 @@
+"""From a data set's folder to a data file; whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from crema_core.cli.tables import counted
+from crema_core.data.manifest import FIELDS, parse_line
+from crema_core.data.span import file_of, split_span
+from crema_core.datasets.read import Place
+from crema_core.datasets.registry import find_dataset
+from crema_core.datasets.spec import DatasetSpec, Line
+from crema_core.errors import DatasetError, did_you_mean
+from crema_core.io.atomic import write_text
+from crema_core.plugins.registry import installed_names
+
+NUM_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was written.
+
+    Attributes:
+        path: the data file.
+        num_lines: questions in it.
+        senses: senses it has sources of.
+        left_out: senses the data set knows and the file does not have, with the reason.
+        num_skipped: questions left out because a source is missing.
+    """
+
+    path: Path
+    num_lines: int
+    senses: tuple[str, ...]
+    left_out: dict[str, str]
+    num_skipped: int = 0
+
+
+def prepare(
+    name: str,
+    *,
+    root: str | os.PathLike[str],
+    split: str,
+    out: str | os.PathLike[str],
+    senses: Sequence[str] | None = None,
+    missing: Literal["error", "skip"] = "error",
+    replace: bool = False,
+) -> Prepared:
+    """Write the data file of one split.
+
+    Args:
+        name: the data set.
+        root: folder with its files, laid out as `crema data list --json` says.
+        split: one of its splits.
+        out: the data file to write.
+        senses: senses to take; None: those that are installed and whose folder exists.
+        missing: "skip" leaves out questions of which a source is missing; videos of the web disappear.
+        replace: overwrite an existing file.
+
+    Raises:
+        DatasetError: for an unknown data set, split or sense, files that are missing (all of them are named) or not
+            in the official layout; nothing is written.
+    """
+    spec = find_dataset(name)
+    place, target = Place(Path(root), split), Path(out)
+    if split not in spec.splits:
+        raise DatasetError(
+            f"{spec.name} has no split '{split}' with public answers. Splits: {', '.join(spec.splits)}."
+            f"{did_you_mean(split, spec.splits)} Name one of these."
+        )
+    if target.exists() and not replace:
+        raise DatasetError(f"'{target}' exists. Nothing was written. Name another file, or add --replace.")
+    files = [path for path in spec.files_of(split) if not (place.root / path).is_file()]
+    if files:
+        raise _missing(spec, place.root, files, what="annotation file")
+    chosen, left_out = _choose(spec, place, senses)
+    lines = [_keep(line, spec, chosen) for line in spec.read(place)]
+    _check_texts(spec, lines)
+    absent = _absent(spec, place.root, lines)
+    if absent and missing == "error":
+        raise _missing(spec, place.root, absent, what="media file")
+    kept = [line for line in lines if not any(file_of(path) in absent for path in _sources(spec, line))]
+    if not kept:
+        raise _missing(spec, place.root, absent, what="media file", end=", so no question is left")
+    folder = target.absolute().parent
+    text = "".join(json.dumps(_relative(line, place.root, folder), ensure_ascii=False) + "\n" for line in kept)
+    write_text(target, text)
+    return Prepared(target, len(kept), chosen, left_out, len(lines) - len(kept))
+
+
+def _choose(spec: DatasetSpec, place: Place, senses: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    root, split = place.root, place.split
+    if senses is not None:
+        for sense in senses:
+            if sense not in spec.senses:
+                raise DatasetError(
+                    f"{spec.name} has no sources of '{sense}'. It has: {', '.join(spec.senses)}."
+                    f"{did_you_mean(sense, spec.senses)} Name some of these."
+                )
+        return tuple(senses), {sense: "not asked for" for sense in spec.senses if sense not in senses}
+    installed = installed_names()
+    left_out = {}
+    for media in spec.media:
+        if media.sense not in installed:
+            left_out[media.sense] = "not installed"
+        elif not (root / media.folder(split)).is_dir():
+            left_out[media.sense] = f"no folder {media.folder(split)}"
+    chosen = tuple(media.sense for media in spec.media if media.sense not in left_out)
+    if not chosen:
+        layout = "; ".join(f"{media.sense}: {media.splits.get(split, media.path)}" for media in spec.media)
+        raise DatasetError(
+            f"'{root}' has no media of {spec.name}. Expected there: {layout}. Nothing was written. Put the media "
+            "there, or name the senses to take with --senses to see which files are missing."
+        )
+    return chosen, left_out
+
+
+def _keep(line: Line, spec: DatasetSpec, senses: Sequence[str]) -> Line:
+    kept = {key: value for key, value in line.items() if value is not None and (key in FIELDS or key in senses)}
+    kept["dataset"] = spec.name
+    return {key: kept[key] for key in (*FIELDS, *spec.senses) if key in kept}
+
+
+def _check_texts(spec: DatasetSpec, lines: Sequence[Line]) -> None:
+    if not lines:
+        raise DatasetError(
+            f"The annotations of {spec.name} hold no question of this split. Nothing was written. Download them again "
+            f"from {spec.source}."
+        )
+    known = frozenset(spec.senses)
+    faults = [
+        f"- {line['id']}: {fault}"
+        for line in lines
+        for fault in parse_line(json.dumps(line, ensure_ascii=False), known)[1]
+    ]
+    if faults:
+        raise DatasetError(
+            "\n".join(
+                [
+                    f"{counted(len(faults), 'problem')} in the annotations of {spec.name}. Nothing was written:",
+                    *_cut(faults),
+                    f"Download them again from {spec.source}.",
+                ]
+            )
+        )
+
+
+def _absent(spec: DatasetSpec, root: Path, lines: Sequence[Line]) -> dict[str, None]:
+    files = dict.fromkeys(file_of(path) for line in lines for path in _sources(spec, line))
+    return {path: None for path in files if not (root / path).exists()}
+
+
+def _sources(spec: DatasetSpec, line: Line) -> list[str]:
+    found: list[str] = []
+    for sense in spec.senses:
+        source = line.get(sense, [])
+        found += [source] if isinstance(source, str) else source
+    return found
+
+
+def _missing(spec: DatasetSpec, root: Path, absent: Collection[str], *, what: str, end: str = "") -> DatasetError:
+    verb = "is" if len(absent) == 1 else "are"
+    return DatasetError(
+        "\n".join(
+            [
+                f"{counted(len(absent), what)} of {spec.name} {verb} missing in '{root}'{end}. Nothing was written:",
+                *_cut([f"- {path}" for path in absent]),
+                f"Get them from {spec.source} ({spec.license}).",
+            ]
+        )
+    )
+
+
+def _cut(items: Sequence[str]) -> list[str]:
+    more = [f"- and {len(items) - NUM_SHOWN:,} more"] if len(items) > NUM_SHOWN else []
+    return [*items[:NUM_SHOWN], *more]
+
+
+def _relative(line: Line, root: Path, folder: Path) -> Line:
+    def move(path: str) -> str:
+        name = split_span(path).path
+        return os.path.relpath(root.absolute() / name, folder) + path[len(name) :]
+
+    moved = {
+        key: [move(path) for path in value] if isinstance(value, list) else move(value)
+        for key, value in line.items()
+        if key not in FIELDS
+    }
+    return {**line, **moved}

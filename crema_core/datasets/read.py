@@ -1,0 +1,178 @@
+"""Reading annotation files, so that whatever is not in the official layout is named with its file and entry."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crema_core.errors import DatasetError
+
+
+class Entry(dict[str, Any]):
+    """One annotation; an absent key is an error that says where.
+
+    Args:
+        values: its fields.
+        where: file and number, for messages.
+    """
+
+    def __init__(self, values: dict[str, Any], where: str) -> None:
+        super().__init__(values)
+        self.where = where
+
+    def __missing__(self, key: str) -> Any:
+        raise DatasetError(
+            f"{self.where} has no '{key}'; it has: {', '.join(map(str, self))}. This is not the official layout. "
+            "Download the file again from the official page."
+        )
+
+    def pick(self, key: str, index_key: str) -> Any:
+        """Return the element of the list `key` whose index is written under `index_key`."""
+        options, index = self[key], self[index_key]
+        if not isinstance(options, list) or not str(index).isdigit() or int(index) >= len(options):
+            raise self.wrong(index_key, f"not the index of one of its {key}")
+        return options[int(index)]
+
+    def wrong(self, key: str, what: str) -> DatasetError:
+        """Return the error for a value of the wrong kind."""
+        return DatasetError(
+            f"{self.where}: '{key}' is {json.dumps(self[key])[:60]}, {what}. This is not the official layout. "
+            "Download the file again from the official page."
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """A data set's folder and the split to read.
+
+    Attributes:
+        root: the folder.
+        split: one of the data set's splits.
+    """
+
+    root: Path
+    split: str
+
+    def json(self, path: str) -> Any:
+        """Return the content of a JSON file.
+
+        Raises:
+            DatasetError: when it is not JSON.
+        """
+        return _parsed(path, (self.root / path).read_text(encoding="utf-8"), path)
+
+    def entries(self, path: str, *keys: str) -> Iterator[Entry]:
+        """Yield the objects of a list in a JSON file.
+
+        Args:
+            path: the file.
+            keys: where the list is inside the file.
+        """
+        content = self.json(path)
+        for key in keys:
+            content = Entry(_object(content, path), path)[key]
+        if not isinstance(content, list):
+            raise _not_official(path, f"{type(content).__name__} instead of a list")
+        for number, values in enumerate(content, start=1):
+            yield Entry(_object(values, f"entry {number} of {path}"), f"Entry {number} of {path}")
+
+    def json_lines(self, path: str) -> Iterator[Entry]:
+        """Yield the objects of a JSON Lines file."""
+        for number, text in enumerate((self.root / path).read_text(encoding="utf-8").split("\n"), start=1):
+            if text.strip():
+                where = f"line {number} of {path}"
+                yield Entry(_object(_parsed(path, text, where), where), f"Line {number} of {path}")
+
+    def table(self, path: str, *names: str) -> Iterator[Entry]:
+        """Yield the rows of a CSV file.
+
+        Args:
+            path: the file.
+            names: names of its columns when its first line does not hold them.
+        """
+        with (self.root / path).open(encoding="utf-8", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file, names or None), start=1 if names else 2):
+                values = {key: value for key, value in row.items() if key is not None and value is not None}
+                yield Entry(values, f"Line {number} of {path}")
+
+    def parquet(self, path: str) -> Iterator[Entry]:
+        """Yield the rows of a Parquet file.
+
+        Raises:
+            DatasetError: when pyarrow is not installed, or the file is not Parquet.
+        """
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise DatasetError(
+                f"{path} is a Parquet file, which the package pyarrow reads. It is not installed. Run: pip "
+                "install pyarrow"
+            ) from error
+        try:
+            rows = parquet.read_table(self.root / path).to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _not_official(path, "not a Parquet file") from error
+        for number, values in enumerate(rows, start=1):
+            yield Entry(_object(values, path), f"Row {number} of {path}")
+
+    def first(self, stem: str, suffixes: tuple[str, ...]) -> str:
+        """Return the first of `stem` + suffix that exists; the first of all when none does."""
+        return next(
+            (stem + suffix for suffix in suffixes if (self.root / (stem + suffix)).exists()), stem + suffixes[0]
+        )
+
+    def frames_between(self, folder: str, start_s: float | None, end_s: float | None, *, rate_hz: float) -> list[str]:
+        """Return the numbered pictures (`00001.jpg` is second 0) of a folder that fall into a part of its clip.
+
+        The folder itself when it does not exist, so that it is reported as missing.
+        """
+        place = self.root / folder
+        names = sorted(path.name for path in place.glob("*.jpg")) if place.is_dir() else []
+        low, high = (start_s or 0.0) * rate_hz, float("inf") if end_s is None else end_s * rate_hz
+        kept = [name for name in names if low - 1 < int(Path(name).stem) - 1 <= high]
+        return [f"{folder}/{name}" for name in kept] or [folder]
+
+    def frame_rate_hz(self, path: str) -> float | None:
+        """Return a clip's frames in a second, or None when it does not exist.
+
+        Raises:
+            DatasetError: when it cannot be read.
+        """
+        if not (self.root / path).is_file():
+            return None
+        import av
+
+        try:
+            with av.open(str(self.root / path)) as container:
+                rate = container.streams.video[0].average_rate
+        except (av.error.FFmpegError, IndexError) as error:
+            raise DatasetError(
+                f"'{path}' cannot be read, so its frame numbers cannot be turned into seconds. It should be a clip. "
+                "Download it again."
+            ) from error
+        return float(rate) if rate else None
+
+
+def _object(content: Any, where: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise _not_official(where, f"{type(content).__name__} instead of an object")
+    return content
+
+
+def _parsed(path: str, text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _not_official(where, f"not JSON ({error.msg} at character {error.pos})") from error
+
+
+def _not_official(where: str, what: str) -> DatasetError:
+    return DatasetError(
+        f"{where[0].upper()}{where[1:]} is {what}. This is not the official layout. Download the file again from the "
+        "official page."
+    )

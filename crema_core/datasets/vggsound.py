@@ -1,0 +1,55 @@
+"""VGGSound: name the sound, one of 309 classes, as a free answer.
+
+Layout: the official `vggsound.csv` without a header (YouTube id, start second, label, split; labels hold commas and are
+quoted) and ten-second clips named `<id>_<six digits of the start>.mp4`. The share of answers that are a class at all
+is reported, and the accuracy among these, as CREMA does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crema_core.datasets.read import Place
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media, Wording
+
+LABELS = "vggsound.csv"
+QUESTION = "Which sound can be heard in the video?"
+MEDIA = (Media(sense="video", path="videos/<clip>.mp4"), Media(sense="audio", path="videos/<clip>.mp4"))
+
+
+def read(place: Place) -> Iterator[Line]:
+    """Yield the clips of one split."""
+    for entry in place.table(LABELS, "id", "start", "label", "split"):
+        if entry["split"] != place.split:
+            continue
+        if not entry["start"].isdigit():
+            raise entry.wrong("start", "not a second")
+        clip = f"{entry['id']}_{int(entry['start']):06d}"
+        yield {
+            "id": clip,
+            "question": QUESTION,
+            "answer": entry["label"],
+            **{media.sense: media.of(place.split, clip=clip) for media in MEDIA},
+        }
+
+
+SPEC = DatasetSpec(
+    name="vggsound",
+    summary="Sounds in the wild, the class named freely.",
+    source="https://github.com/hche11/VGGSound",
+    license="CC-BY-4.0 (labels); videos of YouTube",
+    splits=("train", "test"),
+    files=(AnnotationFile(path=LABELS),),
+    media=MEDIA,
+    read=read,
+    wording=Wording(
+        open_ended="Question: {question} Based on the frames and audio information, answer the question using a single "
+        "word or phrase.",
+        source="worded after the pattern of CREMA Table 12",
+    ),
+    measures=("in_vocabulary",),
+    notes=(
+        "The data set has labels, not questions; the question's wording is ours.",
+        "The vocabulary are the classes that occur in the evaluated file.",
+    ),
+)

@@ -1,0 +1,52 @@
+"""How sure an accuracy is: percentile bootstrap over clips.
+
+Questions about one clip stand or fall together, so clips are drawn, not questions (cluster bootstrap); drawing
+questions would give intervals that are too narrow.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+NUM_DRAWS, LEVEL = 1000, 0.95
+_BLOCK = 100
+
+
+def bootstrap_interval(
+    right: Sequence[bool], clips: Sequence[str], *, seed: int = 0, num_draws: int = NUM_DRAWS, level: float = LEVEL
+) -> tuple[float, float]:
+    """Return the interval in which the accuracy lies.
+
+    Args:
+        right: of every question, at least one.
+        clips: the clip each is about; equal texts are one clip.
+        seed: of the draws.
+        num_draws: draws of as many clips as there are, with replacement.
+        level: share of the draws inside the interval.
+
+    Returns:
+        Lower and upper end, 0..1. With a single clip nothing can be said, and the interval is (0, 1).
+
+    Example:
+        >>> bootstrap_interval([True] * 4, ["a", "a", "b", "c"])
+        (1.0, 1.0)
+    """
+    sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for own, clip in zip(right, clips, strict=True):
+        sums[clip][0] += own
+        sums[clip][1] += 1
+    if len(sums) < 2:
+        return 0.0, 1.0
+    totals = np.array(list(sums.values()), dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    drawn: list[float] = []
+    while len(drawn) < num_draws:
+        size = min(_BLOCK, num_draws - len(drawn))
+        counts = generator.multinomial(len(totals), np.full(len(totals), 1 / len(totals)), size=size)
+        correct, asked = (counts @ totals).T
+        drawn += (correct / asked).tolist()
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,83 @@
+"""Accuracies laid out as the papers' tables: by question type, by group of types, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from crema_core.datasets.spec import Column
+from crema_core.evaluation.bootstrap import bootstrap_interval
+
+MEAN_OF_TYPES = "mean of types"
+
+
+class Judged(Protocol):
+    """What is needed of an answered question."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def correct(self) -> bool: ...
+
+    @property
+    def clip(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: a question type, the name of several, or "all".
+        accuracy: 0..1.
+        number: questions.
+        low, high: 95% bootstrap interval over clips; equal to 0 and 1 where there is only one clip.
+    """
+
+    name: str
+    accuracy: float
+    number: int
+    low: float
+    high: float
+
+
+def breakdown(
+    answered: Sequence[Judged], *, columns: Sequence[Column] = (), average_types: bool = False, seed: int = 0
+) -> list[Row]:
+    """Return the rows of a table.
+
+    Args:
+        answered: judged questions, at least one.
+        columns: groups of types that papers report.
+        average_types: add the mean over question types, the total of some benchmarks.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per type, then the groups that occur, then "all"; the mean of types, if wanted, comes last.
+    """
+    kinds = sorted({own.type for own in answered if own.type})
+    parts = [(kind, [own for own in answered if own.type == kind]) for kind in kinds]
+    for column in columns:
+        pooled = [own for own in answered if own.type in column.types]
+        if pooled:
+            parts.append((column.name, pooled))
+    rows = [_row(name, own, seed) for name, own in [*parts, ("all", list(answered))]]
+    if average_types and kinds:
+        rows.append(_mean_of_types(answered, kinds, rows))
+    return rows
+
+
+def _row(name: str, answered: Sequence[Judged], seed: int) -> Row:
+    right, clips = [own.correct for own in answered], [own.clip for own in answered]
+    low, high = bootstrap_interval(right, clips, seed=seed)
+    return Row(name, sum(right) / len(right), len(right), low, high)
+
+
+def _mean_of_types(answered: Sequence[Judged], kinds: Sequence[str], rows: Sequence[Row]) -> Row:
+    own = [row for row in rows if row.name in kinds][: len(kinds)]
+    # Types have clips of their own, so the variances of their accuracies add up; half widths stand for deviations.
+    half = sum(((row.high - row.low) / 2) ** 2 for row in own) ** 0.5 / len(own)
+    mean = sum(row.accuracy for row in own) / len(own)
+    return Row(MEAN_OF_TYPES, mean, len(answered), max(0.0, mean - half), min(1.0, mean + half))

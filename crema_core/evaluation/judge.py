@@ -1,0 +1,77 @@
+"""Which rule, wording and table each sample's data set asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from crema_core.data.manifest import Record
+from crema_core.datasets.registry import find_dataset
+from crema_core.datasets.spec import Column, DatasetSpec
+from crema_core.errors import CremaError
+from crema_core.evaluation.measures import require_measures
+from crema_core.evaluation.score import Scorer, find_scorer
+from crema_core.model.template import PromptTemplate
+
+logger = logging.getLogger(__name__)
+
+DEFAULT = "exact"
+
+
+class Judge:
+    """Decides about the samples of one evaluation.
+
+    Args:
+        records: the samples; their `dataset` names what judges them.
+        scorer: one rule for all free answers; None: that of each sample's data set, else "exact".
+        measures: further measures; None: those of the data sets.
+
+    Raises:
+        OptionsError: for an unknown rule or measure, or one that cannot be computed here.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], *, scorer: str | None = None, measures: Sequence[str] | None = None
+    ) -> None:
+        names = dict.fromkeys(record.dataset for record in records)
+        self.specs = {name: spec for name in names if name and (spec := _spec(name)) is not None}
+        self._only = None if scorer is None else find_scorer(scorer)
+        self._scorers = {name: find_scorer(spec.scorer) for name, spec in self.specs.items()}
+        own = dict.fromkeys(measure for spec in self.specs.values() for measure in spec.measures)
+        self.measures = tuple(own) if measures is None else tuple(measures)
+        require_measures(self.measures)
+
+    def scorer(self, record: Record) -> Scorer:
+        """Return the rule for a sample's free answer."""
+        return self._only or self._scorers.get(record.dataset) or find_scorer(DEFAULT)
+
+    def is_right(self, record: Record, prediction: str) -> bool:
+        """Return whether a free answer is right."""
+        return self.scorer(record).is_right(prediction, record.accepted)
+
+    def scorers(self, records: Sequence[Record]) -> tuple[str, ...]:
+        """Return the rules used for free answers, and "choices" where options are scored."""
+        rules = dict.fromkeys("choices" if record.choices else self.scorer(record).name for record in records)
+        return tuple(rules)
+
+    def templates(self, own: PromptTemplate) -> dict[str, PromptTemplate]:
+        """Return the data sets' wordings, on top of the model's settings."""
+        return {name: own.model_copy(update=spec.wording.template) for name, spec in self.specs.items()}
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of the papers' tables, of all data sets."""
+        return tuple(column for spec in self.specs.values() for column in spec.columns)
+
+    @property
+    def averages_types(self) -> bool:
+        """Whether a data set's total is the mean of its question types."""
+        return any(spec.average == "types" for spec in self.specs.values())
+
+
+def _spec(name: str) -> DatasetSpec | None:
+    try:
+        return find_dataset(name)
+    except CremaError as error:
+        logger.warning("%s Its answers are judged by '%s', and its own measures are left out.", error, DEFAULT)
+        return None

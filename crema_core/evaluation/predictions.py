@@ -1,0 +1,163 @@
+"""Answered questions on disk: written as they come, and taken up again after an interruption.
+
+Beside `predictions.jsonl` lies `predictions.jsonl.run.json` with what the answers depend on; an evaluation that would
+give other answers is not continued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from crema_core.data.manifest import Record
+from crema_core.errors import CheckpointError
+from crema_core.io.atomic import write_text
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answered question.
+
+    Attributes:
+        id, type, question, answer: of the sample.
+        prediction: the generated text or the chosen option.
+        correct: whether it is right.
+        senses: the senses that took part.
+        num_tokens: tokens given to the language model, question included.
+        clip: the sample's first source, for statistics over clips; the id where there is none.
+        dataset: of the sample; empty when it has none.
+        answers: every accepted answer, the sample's own first.
+        chosen: whether the answer was chosen among options.
+    """
+
+    id: str
+    type: str
+    question: str
+    answer: str
+    prediction: str
+    correct: bool
+    senses: tuple[str, ...]
+    num_tokens: int
+    clip: str = ""
+    dataset: str = ""
+    answers: tuple[str, ...] = ()
+    chosen: bool = False
+
+
+class PredictionFile:
+    """A file of predictions, one JSON object per line.
+
+    Args:
+        path: the file; None: nothing is written.
+        identity: what the answers depend on, plain JSON data.
+        resume: keep what is there and go on; False: begin anew.
+
+    Raises:
+        CheckpointError: when there is something else to continue; nothing is changed.
+    """
+
+    def __init__(self, path: Path | None, identity: Mapping[str, Any], *, resume: bool = False) -> None:
+        self.path = path
+        self.done: list[Prediction] = []
+        if path is None:
+            return
+        beside = path.with_name(path.name + ".run.json")
+        if resume and path.is_file():
+            _require_same(path, beside, identity)
+            self.done = _read(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What was cut off in the middle of a line goes; the rest is written back whole.
+        write_text(path, "".join(_line(own) for own in self.done))
+        write_text(beside, json.dumps(identity, indent=2) + "\n")
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> PredictionFile:
+        self._file = None if self.path is None else self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, prediction: Prediction) -> None:
+        """Write one prediction."""
+        if self._file is not None:
+            self._file.write(_line(prediction))
+            self._file.flush()
+
+    def left(self, records: Sequence[Record]) -> list[Record]:
+        """Return the samples that are not answered yet; of equal ids as many are left as are missing."""
+        answered = Counter(own.id for own in self.done)
+        left = []
+        for record in records:
+            if answered[record.id] > 0:
+                answered[record.id] -= 1
+            else:
+                left.append(record)
+        return left
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """Return a short sha256 of several pieces."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "big") + part)
+    return found.hexdigest()[:16]
+
+
+def records_digest(records: Sequence[Record]) -> str:
+    """Return a digest of what is asked, of which sources, and of the accepted answers."""
+    lines = ([r.id, r.question, r.accepted, r.choices, r.type, r.dataset, sorted(r.sources.items())] for r in records)
+    return digest(json.dumps(line).encode() for line in lines)
+
+
+def _require_same(path: Path, beside: Path, identity: Mapping[str, Any]) -> None:
+    try:
+        earlier = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"'{path.name}' cannot be continued: '{beside.name}', which says what its answers depend on, cannot be "
+            "read. Name another file, or leave --resume out to begin anew. Nothing was changed."
+        ) from error
+    changed = [
+        f"{key}: {json.dumps(earlier.get(key))} -> {json.dumps(value)}"
+        for key, value in identity.items()
+        if earlier.get(key) != json.loads(json.dumps(value))
+    ]
+    if changed:
+        raise CheckpointError(
+            f"'{path.name}' was written by another evaluation ({'; '.join(changed)}). Only the same one can be "
+            "continued. Name another file, or leave --resume out to begin anew. Nothing was changed."
+        )
+
+
+def _read(path: Path) -> list[Prediction]:
+    names = {field.name for field in fields(Prediction)}
+    found = []
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # after the last line break stands nothing, or a torn line
+    for number, text in enumerate(whole, start=1):
+        try:
+            values: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in json.loads(text).items()
+                if key in names
+            }
+            found.append(Prediction(**values))
+        except (json.JSONDecodeError, AttributeError, TypeError) as error:
+            raise CheckpointError(
+                f"Line {number} of '{path.name}' is no prediction. A line is a JSON object as this evaluation writes "
+                "it. Correct or remove the line. Nothing was changed."
+            ) from error
+    return found
+
+
+def _line(prediction: Prediction) -> str:
+    return json.dumps(asdict(prediction), ensure_ascii=False) + "\n"

@@ -1,0 +1,103 @@
+"""Another language model in the backbone's seat (CREMA Table 6): any causal or encoder-decoder model of transformers.
+
+The backbone's own projection leads into another model's space, so every sense starts with a fresh one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
+
+from crema_core.errors import CheckpointError
+from crema_core.model.checkpoint import read_config, read_model, read_tokenizer
+
+TRY = "Try language_model='mistralai/Mistral-7B-v0.1' where the hub is reachable."
+
+
+class LanguageSource(NamedTuple):
+    """Where a language model came from.
+
+    Attributes:
+        source: folder or hub id.
+        revision: hub revision, or None.
+    """
+
+    source: str
+    revision: str | None
+
+
+class Seat(NamedTuple):
+    """A language model that takes the seat.
+
+    Attributes:
+        model: causal or encoder-decoder.
+        tokenizer: its tokenizer.
+        source: where it came from.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: LanguageSource
+
+
+def read_seat_config(place: str, revision: str | None) -> PreTrainedConfig:
+    """Read the configuration of a language model.
+
+    Raises:
+        CheckpointError: when there is none at `place`, or it is another kind of model.
+    """
+    config = read_config(
+        place,
+        revision,
+        what="language model",
+        accepted="a folder or hub id of a causal or encoder-decoder language model of transformers",
+        try_next=TRY,
+    )
+    if auto_class(config) is None:
+        raise CheckpointError(
+            f"'{place}' is a '{config.model_type}' model, which transformers does not list as a language model. "
+            f"Accepted: causal (Mistral, Llama, Qwen and others) and encoder-decoder (T5 and others) ones. {TRY}"
+        )
+    return config
+
+
+def auto_class(config: PreTrainedConfig) -> Any:
+    """Return the transformers class that builds this language model, None when it is none."""
+    if config.is_encoder_decoder and config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForSeq2SeqLM
+    if not config.is_encoder_decoder and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForCausalLM
+    return None
+
+
+def load_seat(
+    source: LanguageSource, config: PreTrainedConfig, *, dtype: torch.dtype, quantized: Any = None
+) -> Seat:
+    """Load a language model and its tokenizer.
+
+    Args:
+        source: where it is.
+        config: from `read_seat_config`.
+        dtype: of its weights.
+        quantized: from `crema_core.model.quantization`; None: not quantised.
+
+    Raises:
+        CheckpointError: when weights or tokenizer cannot be read.
+    """
+    tokenizer = read_tokenizer(source.source, source.revision)
+    model = read_model(
+        auto_class(config), source.source, source.revision, dtype=dtype, config=config, quantized=quantized
+    )
+    return Seat(model, tokenizer, source)

@@ -1,0 +1,172 @@
+"""What stands around senses, question and answer in the language model's text: chat turns, begin and end tokens.
+
+Three kinds of language model take a prompt, and each is asked the way it was trained:
+
+- the backbone's own follows the senses with the question and the tokenizer's own special tokens, as BLIP-2 and
+  InstructBLIP do (a begin token then stands between senses and question);
+- another one without chat template gets its begin token, where it has one, before everything;
+- another one with a chat template reads senses and question inside the user's turn, and its answer is the assistant's.
+
+An answer continues a text: byte-level tokenizers write " red" otherwise than "red", so answers and answer letters are
+tokenised behind the text they follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from crema_core.errors import OptionsError
+
+_QUESTION, _ANSWER = "QUESTIONTEXT", "ANSWERTEXT"
+# Templates that name today's date or think aloud first would make an answer depend on the day, or never come.
+_SETTINGS: dict[str, Any] = {"date_string": "26 Jul 2024", "enable_thinking": False}
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The text around a question, and how it is tokenised.
+
+    Attributes:
+        tokenizer: of the language model.
+        end: id that closes an answer in training.
+        stops: ids at which generation stops.
+        head: ids before the senses.
+        tail: text between question and answer.
+        context: text whose continuation an answer is; "" where an answer begins a text of its own.
+        lead: text between `context` and the answer's own.
+        own_specials: tokenise the question with the tokenizer's own special tokens.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    end: int
+    stops: tuple[int, ...]
+    head: tuple[int, ...] = ()
+    tail: str = ""
+    context: str = ""
+    lead: str = ""
+    own_specials: bool = True
+
+    def question_ids(self, question: str, limit: int | None = None) -> list[int]:
+        """Return the ids from the senses to the answer.
+
+        Args:
+            question: rendered text.
+            limit: most tokens of the question, special tokens included; a longer one loses its end, never the turn's.
+        """
+        if self.own_specials:
+            return _ids(
+                self.tokenizer, question, add_special_tokens=True, truncation=limit is not None, max_length=limit
+            )
+        if limit is not None and len(own := _ids(self.tokenizer, question)) > limit:
+            question = str(self.tokenizer.decode(own[:limit]))
+        return _ids(self.tokenizer, question + self.tail)
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Return the ids of an answer where it follows the question, without the closing one."""
+        return _continuation(self.tokenizer, self.context, self.lead + answer)
+
+
+def own_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Turns:
+    """Return the turns of a backbone's own language model."""
+    end, stops = _ends(model, tokenizer)
+    context, lead = _plain_answer(model, tokenizer)
+    return Turns(tokenizer, end, stops, context=context, lead=lead)
+
+
+def seat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> Turns:
+    """Return the turns of a language model that took the seat of the backbone's own.
+
+    Args:
+        model: causal or encoder-decoder.
+        tokenizer: its tokenizer.
+        chat: use the tokenizer's chat template where it has one.
+
+    Raises:
+        OptionsError: for a chat template without place for a question.
+    """
+    if chat and tokenizer.chat_template is not None:
+        return _chat_turns(model, tokenizer)
+    if model.config.is_encoder_decoder:
+        return own_turns(model, tokenizer)
+    end, stops = _ends(model, tokenizer)
+    begins = _ids(tokenizer, "a", add_special_tokens=True)[:1] == [tokenizer.bos_token_id]
+    head = (int(tokenizer.bos_token_id),) if begins else ()
+    context, lead = _plain_answer(model, tokenizer)
+    return Turns(tokenizer, end, stops, head=head, context=context, lead=lead, own_specials=False)
+
+
+def _chat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Turns:
+    user = {"role": "user", "content": _QUESTION}
+    asked = _render(tokenizer, [user], add_generation_prompt=True)
+    answered = _render(tokenizer, [user, {"role": "assistant", "content": _ANSWER}], add_generation_prompt=False)
+    head, found, tail = asked.partition(_QUESTION)
+    _, found_answer, close = answered.rpartition(_ANSWER)
+    if not found or not found_answer:
+        raise OptionsError(
+            "The tokenizer's chat template leaves out the user's or the assistant's text, so a question has no place "
+            "in it. A template must write both messages. Build with template={'chat': False}."
+        )
+    # Text between the assistant's header and its answer: Mistral's template writes a space there.
+    between = answered[: -len(_ANSWER + close)]
+    lead = between.removeprefix(asked) if between.startswith(asked) else ""
+    context, lead = _joined(tokenizer, tail, lead)
+    end, stops = _ends(model, tokenizer)
+    closing = _ids(tokenizer, close.lstrip()) or [end]
+    return Turns(
+        tokenizer,
+        closing[0],
+        tuple(sorted({*stops, closing[0]})),
+        head=tuple(_ids(tokenizer, head)),
+        tail=tail,
+        context=context,
+        lead=lead,
+        own_specials=False,
+    )
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]], **settings: Any) -> str:
+    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, **settings, **_SETTINGS))
+
+
+def _plain_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """A decoder of its own begins a text; a decoder-only model goes on after the question's last sign."""
+    return ("", "") if model.config.is_encoder_decoder else _joined(tokenizer, "?", " ")
+
+
+def _joined(tokenizer: PreTrainedTokenizerBase, context: str, lead: str) -> tuple[str, str]:
+    """Return the context to tokenise answers behind and the lead, none where the tokenizer would merge the two."""
+    before, joined = _ids(tokenizer, context), _ids(tokenizer, f"{context}{lead}Option A")
+    return (context, lead) if joined[: len(before)] == before else ("", "")
+
+
+def _continuation(tokenizer: PreTrainedTokenizerBase, context: str, text: str) -> list[int]:
+    before = _ids(tokenizer, context) if context else []
+    return _ids(tokenizer, context + text)[len(before) :]
+
+
+def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, tuple[int, ...]]:
+    """Return the id that closes an answer and all at which generation stops.
+
+    Where tokenizer and checkpoint disagree the checkpoint decides: BLIP-2's OPT ends its answers with a new line
+    (id 50118), which its tokenizer does not call an end.
+    """
+    given = model.generation_config.eos_token_id if model.generation_config is not None else None
+    stops = [given] if isinstance(given, int) else list(given or ())
+    own = tokenizer.eos_token_id
+    if own is None and not stops:
+        raise OptionsError(
+            "This language model has no end token, neither in its tokenizer nor in its configuration, so its answers "
+            "would never end. Accepted: a tokenizer with eos_token. Set it in tokenizer_config.json."
+        )
+    end = own if own is not None and (own in stops or not stops) else stops[0]
+    return int(end), tuple(sorted({*stops, *([own] if own is not None else [])}))
+
+
+def _ids(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, add_special_tokens: bool = False, **settings: Any
+) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=add_special_tokens, **settings)["input_ids"])

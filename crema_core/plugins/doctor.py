@@ -1,0 +1,198 @@
+"""What is wrong with an environment: packages found twice, stale metadata, wrong entry points, versions that clash.
+
+Everything is read from installed metadata; only the light modules of plugins are imported, to see whether they can be.
+Each finding ends with what to type.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import platform
+import re
+import sys
+import traceback
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from crema_core.errors import PluginError, did_you_mean
+from crema_core.plugins import lookup
+from crema_core.plugins._metadata import Distribution, distributions, unmet
+from crema_core.plugins.policy import CORE_DISTRIBUTION, Policy
+from crema_core.plugins.spec import API_VERSION
+from crema_core.plugins.torch_builds import torch_builds
+
+TORCH = ("torch", "torchvision", "torchaudio")
+REFERENCE = re.compile(r"^[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)?$")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to repair.
+
+    Attributes:
+        kind: what it is, in one word or two.
+        text: what was found, what should be, what to type.
+        detail: a traceback, or empty.
+    """
+
+    kind: str
+    text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The environment and what is wrong with it."""
+
+    environment: dict[str, str]
+    packages: tuple[Distribution, ...]
+    findings: tuple[Finding, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        keys = ("name", "version", "location", "editable")
+        packages = [{key: getattr(package, key) for key in keys} for package in self.packages]
+        return {
+            "environment": self.environment,
+            "packages": packages,
+            "findings": [asdict(found) for found in self.findings],
+        }
+
+
+def examine(path: Sequence[str] | None = None) -> Diagnosis:
+    """Look at the packages of an environment.
+
+    Args:
+        path: folders to look in; None: this process, whose plugins are imported too.
+    """
+    found = distributions(path)
+    ours = tuple(own for own in found if own.key == CORE_DISTRIBUTION or "[crema" in own.entry_points)
+    findings = [
+        *_doubles(found, ours),
+        *_entry_points(ours),
+        *_requirements(_first(ours), None if path is None else _first(found)),
+    ]
+    findings += [
+        Finding("torch builds", text) for text in torch_builds({own.key: own.version for own in _first(found)})
+    ]
+    if path is None:
+        findings += [*_broken(), *_strangers()]
+    stack = tuple(own for own in _first(found) if own.key in TORCH)
+    return Diagnosis(_environment(path), (*ours, *stack), tuple(findings))
+
+
+def _environment(path: Sequence[str] | None) -> dict[str, str]:
+    return {
+        "interpreter": sys.executable,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "virtual environment": sys.prefix if sys.prefix != sys.base_prefix else "none",
+        "plugin API": API_VERSION,
+        **{name: value for name, value in sorted(os.environ.items()) if name.startswith("CREMA_")},
+        "path": os.pathsep.join(folder for folder in (sys.path if path is None else path) if Path(folder).is_dir()),
+    }
+
+
+def _first(found: Sequence[Distribution]) -> tuple[Distribution, ...]:
+    """Keep of every distribution the one Python imports: the first on the path."""
+    return tuple({own.key: own for own in reversed(found)}.values())[::-1]
+
+
+def _doubles(found: Sequence[Distribution], ours: Sequence[Distribution]) -> Iterator[Finding]:
+    """Yield packages whose metadata lie in several places and disagree, so that one hides another."""
+    watched = {own.key for own in ours} | set(TORCH)
+    places: dict[str, list[Distribution]] = defaultdict(list)
+    for own in found:
+        if own.key in watched:
+            places[own.key].append(own)
+    for used, *hidden in places.values():
+        for other in hidden:
+            if (other.version, other.entry_points) == (used.version, used.entry_points):
+                continue
+            stale = used.metadata.endswith(".egg-info")
+            remove = f"{used.location}/{used.metadata}" if stale else f"{other.location}/{other.metadata}"
+            yield Finding(
+                "stale metadata" if stale else "found twice",
+                f"{used.name} {used.version} in {used.location} ({used.metadata}) hides {other.version} in "
+                f"{other.location} ({other.metadata}). One environment has one. Delete {remove}, then pip install "
+                f"--force-reinstall {used.name}",
+            )
+
+
+def _entry_points(ours: Sequence[Distribution]) -> Iterator[Finding]:
+    """Yield entry points nobody can load: groups that do not exist, texts that name no object."""
+    for own in ours:
+        parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        try:
+            parser.read_string(own.entry_points)
+        except configparser.Error as error:
+            yield Finding(
+                "entry point",
+                f"entry_points.txt of {own.name} {own.version} cannot be read: {str(error).splitlines()[0]}. Lines are "
+                f"'name = package.module:SPEC'. Repair its pyproject.toml and install it again.",
+            )
+            continue
+        for group in parser.sections():
+            if group.startswith("crema") and group not in lookup.GROUPS:
+                yield Finding(
+                    "entry point",
+                    f"{own.name} {own.version} has entry points in '{group}', which nothing reads. Groups: "
+                    f"{', '.join(lookup.GROUPS)}.{did_you_mean(group, lookup.GROUPS)} Correct its pyproject.toml and "
+                    "install it again.",
+                )
+            for name, reference in parser.items(group) if group in lookup.GROUPS else ():
+                if not REFERENCE.match(reference.strip()):
+                    yield Finding(
+                        "entry point",
+                        f"{own.name} {own.version} has '{name} = {reference}'. The text is 'package.module:SPEC'. "
+                        "Correct its pyproject.toml and install it again.",
+                    )
+
+
+def _requirements(ours: Sequence[Distribution], found: Sequence[Distribution] | None) -> Iterator[Finding]:
+    """Yield requirements of core and of plugins that what is installed does not meet."""
+    versions = None if found is None else {own.key: own.version for own in found}
+    for own in ours:
+        for text in own.requires:
+            marker = Requirement(text).marker
+            if marker is not None and not marker.evaluate({"extra": ""}):
+                continue
+            missing = unmet(text.partition(";")[0].strip(), versions)
+            if missing is not None:
+                wanted = text.partition(";")[0].strip()
+                yield Finding(
+                    "version conflict",
+                    f"{own.name} {own.version} needs {wanted}; {missing}. Run: pip install '{wanted}'",
+                )
+
+
+def _broken() -> Iterator[Finding]:
+    """Yield plugins that cannot be loaded, with the traceback of the cause."""
+    policy = Policy.from_environment()
+    for entry in lookup.entry_points():
+        if policy.refusal(entry) is not None:
+            continue
+        try:
+            lookup.loaded(entry)
+        except PluginError as error:
+            cause = error.__cause__
+            yield Finding(
+                "broken plugin", str(error), "" if cause is None else "".join(traceback.format_exception(cause))
+            )
+
+
+def _strangers() -> Iterator[Finding]:
+    """Yield words of the environment variables that match no plugin."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Policy.from_environment().warn_about_strangers(lookup.entry_points())
+    for warning in caught:
+        yield Finding("environment variable", str(warning.message))

@@ -1,0 +1,19 @@
+"""The conformance kit: what a package of a sense is checked for, by its author, in three lines.
+
+```python
+from crema_core.testing import conformance
+
+test_conformance = conformance("radar")
+```
+
+The same checks run from `crema plugins check radar` and from `check_modality("radar")`. Nothing here imports torch
+before a check needs it.
+"""
+
+from __future__ import annotations
+
+from crema_core.testing.conformance import conformance
+from crema_core.testing.report import Report, Result
+from crema_core.testing.session import check_modality
+
+__all__ = ["Report", "Result", "check_modality", "conformance"]

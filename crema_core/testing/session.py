@@ -1,0 +1,124 @@
+"""Run the checks on one sense: each at most once, after those it needs, with announced failures taken into account."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from crema_core.errors import ConformanceError, CremaError, OptionsError, did_you_mean
+from crema_core.plugins.spec import ModalitySpec
+from crema_core.testing.check import Check, checks_up_to
+from crema_core.testing.report import TIERS, Report, Result, Tier
+from crema_core.testing.subject import Subject, find_subject
+
+
+class Session:
+    """The checks of one sense.
+
+    Args:
+        subject: the sense.
+        tier: the highest tier that runs.
+        expected_failures: check -> why it is known to fail. Such a check that passes is an error.
+
+    Raises:
+        OptionsError: for an unknown tier, an expected failure that is no check, or one without a reason.
+    """
+
+    def __init__(
+        self, subject: Subject, *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
+    ) -> None:
+        if tier not in TIERS:
+            raise OptionsError(f"'{tier}' is not a tier. Tiers: {', '.join(TIERS)}.{did_you_mean(tier, TIERS)}")
+        self.subject = subject
+        self.checks = {check.name: check for check in checks_up_to(tier)}
+        self.expected = dict(expected_failures or {})
+        self._refuse_unknown()
+        self._results: dict[str, Result] = {}
+
+    def result(self, name: str) -> Result:
+        """Run one check, after those it needs; a second call returns the same result."""
+        if name not in self._results:
+            check = self.checks[name]
+            start = time.perf_counter()
+            reason = self._obstacle(check)
+            fault = None if reason is not None else _fault(check, self.subject)
+            seconds = time.perf_counter() - start
+            self._results[name] = self._judge(check, reason, fault, seconds)
+        return self._results[name]
+
+    def report(self) -> Report:
+        """Run every check."""
+        results = tuple(self.result(name) for name in self.checks)
+        counts = Counter(check.tier for check in self.checks.values())
+        return Report(self.subject.name, self.subject.provider, results, dict(counts))
+
+    def _obstacle(self, check: Check) -> str | None:
+        if check.package and self.subject.distribution is None:
+            return "the spec was given in this process; install its package to check this"
+        stopped = [name for name in check.needs if self.result(name).status not in ("passed", "unexpected pass")]
+        return f"it needs {stopped[0]}, which did not pass" if stopped else None
+
+    def _judge(self, check: Check, reason: str | None, fault: str | None, seconds: float) -> Result:
+        expected = self.expected.get(check.name)
+        if reason is not None:
+            return Result(check.name, check.tier, "skipped", reason, seconds)
+        if fault is not None and expected is not None:
+            return Result(check.name, check.tier, "expected failure", f"{expected}\n{fault}", seconds)
+        if expected is not None:
+            text = f"It passes, although it was expected to fail ({expected}). Take it out of expected_failures."
+            return Result(check.name, check.tier, "unexpected pass", text, seconds)
+        return Result(check.name, check.tier, "passed" if fault is None else "failed", fault or "", seconds)
+
+    def _refuse_unknown(self) -> None:
+        every = {check.name for check in checks_up_to("gold")} if self.expected.keys() - self.checks.keys() else set()
+        for name, reason in self.expected.items():
+            if name not in self.checks and name not in every:
+                raise OptionsError(
+                    f"expected_failures names '{name}', which is not a check.{did_you_mean(name, every)} "
+                    "List the checks: crema plugins check --list"
+                )
+            if not reason.strip():
+                raise OptionsError(
+                    f"expected_failures gives no reason for '{name}'. An announced failure says why it is known. "
+                    f'Write: expected_failures={{"{name}": "why"}}'
+                )
+
+
+def check_modality(
+    item: str | ModalitySpec, *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
+) -> Report:
+    """Check one sense against the contract.
+
+    Args:
+        item: a name, `distribution:name`, or a spec given in this process.
+        tier: the highest tier that runs: "bronze" (static), "silver" (the sense alone) or "gold" (in a model).
+        expected_failures: check -> why it is known to fail.
+
+    Returns:
+        the outcomes; `report.tier` is what the sense reaches, `report.findings` what is wrong.
+
+    Raises:
+        UnknownModalityError: when nothing provides the name.
+        OptionsError: for an unknown tier or expected failure.
+
+    Example:
+        >>> check_modality("video", tier="bronze").tier
+        'bronze'
+    """
+    return Session(find_subject(item), tier=tier, expected_failures=expected_failures).report()
+
+
+def _fault(check: Check, subject: Subject) -> str | None:
+    """Run a check and return what is wrong, or None."""
+    try:
+        check.run(subject)
+    except ConformanceError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - whatever foreign code raises is a finding, not an end
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, CremaError) else f" ({Path(last.filename).name}, line {last.lineno})"
+        return f"{type(error).__name__}: {error}{where}"
+    return None

@@ -1,0 +1,3 @@
+from crema_core.testing import conformance
+
+test_conformance = conformance("imu")

@@ -1,0 +1,60 @@
+"""A cloud as a picture: three orthogonal views."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from crema_core.data.media import colorize
+from crema_core.report.sheet import line, sheet, stack
+
+SIDE_PX, DOT_PX = 320, 2
+VIEWS = (("x right, y up", 0, 1, 2), ("x right, z up", 0, 2, 1), ("y right, z up", 1, 2, 0))
+
+
+def draw_points(xyz_N3: Tensor, rgb_N3: Tensor | None, *, unit: str = "m") -> Tensor:
+    """Return `(H, W, 3)` uint8: the cloud along each axis, one scale for all three.
+
+    Args:
+        xyz_N3: `(N, 3)`.
+        rgb_N3: `(N, 3)` in 0..1; None: colours by the third coordinate.
+        unit: what the numbers count, for the text.
+    """
+    low, high = xyz_N3.amin(dim=0), xyz_N3.amax(dim=0)
+    size = float((high - low).max().clamp(min=1e-6))
+    colors_N3 = rgb_N3 if rgb_N3 is not None else _by_height(xyz_N3[:, 2])
+    placed = (xyz_N3 - (low + high) / 2) / size + 0.5  # 0..1 along every axis, one scale
+    views = [_view(placed[:, across], placed[:, up], placed[:, depth], colors_N3) for _, across, up, depth in VIEWS]
+    ranges = ", ".join(
+        f"{name} {a:.2f}..{b:.2f}" for name, a, b in zip("xyz", low.tolist(), high.tolist(), strict=True)
+    )
+    note = f"{len(xyz_N3):,} points; {ranges} {unit}"
+    return stack([sheet(torch.stack(views), [name for name, *_ in VIEWS], height=SIDE_PX), line(note)])
+
+
+def principal_colors(features_ND: Tensor) -> Tensor:
+    """Return colours `(N, 3)` in 0..1 by the three principal directions of the features: alike looks alike."""
+    centered = features_ND - features_ND.mean(dim=0)
+    _, _, directions = torch.pca_lowrank(centered, q=min(3, *centered.shape), center=False, niter=4)
+    scores = centered @ directions  # (N, 3 or fewer)
+    scores = torch.nn.functional.pad(scores, (0, 3 - scores.shape[1]))
+    spread = scores.std(dim=0, unbiased=False).clamp(min=1e-6)
+    return (scores / spread / 4 + 0.5).clamp(0, 1)
+
+
+def _by_height(values_N: Tensor) -> Tensor:
+    share = (values_N - values_N.min()) / (values_N.max() - values_N.min()).clamp(min=1e-6)
+    return colorize(share[None, None], "turbo")[0, :, 0].T
+
+
+def _view(across_N: Tensor, up_N: Tensor, depth_N: Tensor, colors_N3: Tensor) -> Tensor:
+    picture = torch.full((3, SIDE_PX, SIDE_PX), 0.12)
+    order = depth_N.argsort()  # what is in front is drawn last
+    room = SIDE_PX - DOT_PX - 1
+    column = (across_N[order] * room).round().long().clamp(0, room)
+    row = ((1 - up_N[order]) * room).round().long().clamp(0, room)
+    for down in range(DOT_PX):
+        for right in range(DOT_PX):
+            # Later points win: indices are written in order.
+            picture[:, row + down, column + right] = colors_N3[order].T.float()
+    return picture

@@ -1,0 +1,5 @@
+"""The package against the conformance kit."""
+
+from crema_core.testing import conformance
+
+test_conformance = conformance("pointcloud")

@@ -1,0 +1,113 @@
+"""What every encoder of sound offers, and the two ways of cutting a sound into its inputs.
+
+Shape letters: B sounds, T windows, N tokens of a window, D width, S samples, F frames of 10 ms, M mel bands.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from crema_audio.fbank import FRAMES_PER_S, SAMPLE_RATE_HZ, normalized_fbank
+from crema_audio.plugin import PATCH, AudioOptions
+from crema_audio.windows import window_starts
+
+
+class Windows(NamedTuple):
+    """A sound cut for an encoder.
+
+    Attributes:
+        inputs: `(T, ...)`, what the encoder takes for each window.
+        lengths: `(T,)` int64, how much of each window is real, in frames of 10 ms or in samples.
+        spans_s: start and end of every window in seconds of the sound.
+    """
+
+    inputs: Tensor
+    lengths: Tensor
+    spans_s: list[tuple[float, float]]
+
+
+class AudioEncoder(nn.Module, abc.ABC):
+    """A frozen encoder of windows.
+
+    Args:
+        options: of the sense.
+    """
+
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    """Rate at which it takes sound."""
+    default_weights: str | None = None
+    """Hub id taken where the user names none; None: weights must be named, or there are none."""
+
+    def __init__(self, options: AudioOptions) -> None:
+        super().__init__()
+        self.options = options
+
+    @property
+    @abc.abstractmethod
+    def feature_dim(self) -> int:
+        """Width D of its tokens."""
+
+    @abc.abstractmethod
+    def cut(self, samples: Tensor) -> Windows:
+        """Cut `(S,)` mono samples at `sample_rate_hz`, full scale -1..1; runs in worker processes."""
+
+    @abc.abstractmethod
+    def forward(self, inputs_BT: Tensor, lengths_BT: Tensor, starts_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode windows.
+
+        Args:
+            inputs_BT: `(B, T, ...)` from `cut`, padded.
+            lengths_BT: `(B, T)`; 0 for a window that is padding.
+            starts_BT: `(B, T)` seconds, where each window begins.
+
+        Returns:
+            `(B, T, N, D)` and a mask `(B, T, N)` of tokens that cover real sound.
+        """
+
+    def load(self) -> None:
+        """Load weights, for an encoder that has some."""
+
+
+def cut_fbank(samples: Tensor, options: AudioOptions) -> Windows:
+    """Cut the filter banks of a sound at 16 kHz: inputs `(T, F, 128)`, lengths in frames.
+
+    F is a multiple of the patch; a sound shorter than a window is not padded further.
+    """
+    fbank = normalized_fbank(samples)  # (frames, 128)
+    length = window_frames(options.window_s)
+    stride = None if options.stride_s is None else max(round(options.stride_s * FRAMES_PER_S), 1)
+    starts = window_starts(len(fbank), length, options.num_windows, options.placement, stride=stride)
+    kept = min(length, math.ceil(len(fbank) / PATCH) * PATCH)
+    windows = [fbank[start : start + length] for start in starts]
+    padded = [nn.functional.pad(window, (0, 0, 0, kept - len(window))) for window in windows]
+    spans = [
+        (start / FRAMES_PER_S, (start + len(window)) / FRAMES_PER_S)
+        for start, window in zip(starts, windows, strict=True)
+    ]
+    return Windows(torch.stack(padded), torch.tensor([len(window) for window in windows]), spans)
+
+
+def cut_samples(
+    samples: Tensor, options: AudioOptions, *, rate_hz: int
+) -> tuple[list[Tensor], Tensor, list[tuple[float, float]]]:
+    """Cut a waveform; returns the windows `(S,)` of at most `window_s` each, their lengths in samples, and spans."""
+    length = max(round(options.window_s * rate_hz), 1)
+    stride = None if options.stride_s is None else max(round(options.stride_s * rate_hz), 1)
+    starts = window_starts(len(samples), length, options.num_windows, options.placement, stride=stride)
+    windows = [samples[start : start + length] for start in starts]
+    spans = [(start / rate_hz, (start + len(window)) / rate_hz) for start, window in zip(starts, windows, strict=True)]
+    return windows, torch.tensor([len(window) for window in windows]), spans
+
+
+def window_frames(window_s: float) -> int:
+    """Return the length of a full window in frames of 10 ms, a multiple of the patch.
+
+    >>> window_frames(5.12)
+    512
+    """
+    return max(round(window_s * FRAMES_PER_S) // PATCH, 1) * PATCH

@@ -1,0 +1,55 @@
+"""BEATs, the paper's encoder, from its released checkpoint."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from crema_audio.beats import Beats, BeatsConfig, load_beats
+from crema_audio.encoders.base import AudioEncoder, Windows, cut_fbank, window_frames
+from crema_audio.encoders.real import encode_real
+from crema_audio.plugin import AudioOptions
+from crema_core.errors import AssetError
+
+
+class BeatsEncoder(AudioEncoder):
+    """Every window is padded with zeros to its full length, as BEATs was trained.
+
+    Args:
+        options: of the sense; `weights` names the released checkpoint.
+    """
+
+    def __init__(self, options: AudioOptions) -> None:
+        super().__init__(options)
+        self.model: Beats | None = None
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the checkpoint's tokens; 768, the released one's, before it is loaded."""
+        config = self.model.config if self.model is not None else BeatsConfig()
+        return config.encoder_embed_dim
+
+    def load(self) -> None:
+        """Load the weights.
+
+        Raises:
+            AssetError: when no file is named or it cannot be used.
+        """
+        if self.options.weights is None:
+            raise AssetError(
+                "encoder='beats' was chosen without weights. It needs the released checkpoint, for example "
+                "BEATs_iter3_plus_AS2M.pt. Download it and pass {'name': 'audio', 'encoder': 'beats', "
+                "'weights': 'path/to/BEATs_iter3_plus_AS2M.pt'}."
+            )
+        self.model = load_beats(self.options.weights)
+
+    def cut(self, samples: Tensor) -> Windows:
+        """See `cut_fbank`."""
+        return cut_fbank(samples, self.options)
+
+    def forward(self, inputs_BT: Tensor, lengths_BT: Tensor, starts_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AudioEncoder`; inputs are `(B, T, F, M)`; all tokens of a real window count."""
+        assert self.model is not None, "load_assets loads it"
+        missing = window_frames(self.options.window_s) - inputs_BT.shape[2]
+        windows_BTFM = nn.functional.pad(inputs_BT, (0, 0, 0, max(missing, 0)))
+        values_BTND = encode_real(self.model, windows_BTFM, lengths_BT)
+        return values_BTND, (lengths_BT > 0)[..., None].expand(values_BTND.shape[:3])

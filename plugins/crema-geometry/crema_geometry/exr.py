@@ -1,0 +1,63 @@
+"""OpenEXR files, where the library is installed: floats per channel, as renderers write depth and normals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crema_core.data.media import damaged
+from crema_core.errors import MediaError
+
+DEPTH_CHANNELS = ("Z", "depth.Z", "Depth.Z", "V", "Y", "R")
+WHAT, SUFFIXES = "an OpenEXR file", (".exr",)
+
+
+def read_exr_depth(path: Path) -> NDArray[np.float32]:
+    """Read distances `(H, W)` float32 metres from the first of the channels Z, V, Y and R.
+
+    Raises:
+        MediaError: when the library is absent, or the file is damaged or has none of them.
+    """
+    channels = _channels(path)
+    name = next((name for name in DEPTH_CHANNELS if name in channels), None)
+    if name is None:
+        raise MediaError(
+            f"'{path}' has the channels {', '.join(channels)}. Depth is read from Z, V, Y or R. Rename the channel, or "
+            "save the map as .npz with the key depth."
+        )
+    return channels[name]
+
+
+def read_exr_normals(path: Path) -> NDArray[np.float32]:
+    """Read directions `(H, W, 3)` float32 from the channels X, Y, Z or R, G, B.
+
+    Raises:
+        MediaError: when the library is absent, or the file is damaged or has neither.
+    """
+    channels = _channels(path)
+    for names in (("X", "Y", "Z"), ("R", "G", "B")):
+        if set(names) <= channels.keys():
+            return np.stack([channels[name] for name in names], axis=-1)
+    raise MediaError(
+        f"'{path}' has the channels {', '.join(channels)}. Normals are read from X, Y, Z or R, G, B. Rename the "
+        "channels, or save the map as .npz with the key normals."
+    )
+
+
+def _channels(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise MediaError(
+            f"'{path}' is an OpenEXR file, and the library that reads those is not installed. Accepted without it: "
+            '.png, .tif, .npz, .npy. Run: pip install "crema-geometry[exr]"'
+        ) from error
+    library: Any = OpenEXR
+    try:
+        with library.File(str(path), separate_channels=True) as file:
+            return {name: np.asarray(channel.pixels, dtype=np.float32) for name, channel in file.channels().items()}
+    except Exception as error:
+        raise damaged(path, "the decoder found invalid data", what=WHAT, suffixes=SUFFIXES) from error

@@ -1,0 +1,1 @@
+"""`crema extract`: RGB videos in, files of depth, flow and normals out."""

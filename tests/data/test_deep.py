@@ -1,0 +1,72 @@
+"""Reading every source once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from crema_core.data.check import Finding, Shared
+from crema_core.data.deep import check_sources
+from tests.datasets.official import write_clip
+
+
+def write(path: Path, *lines: dict[str, str]) -> str:
+    rows = [{"id": i, "question": f"{i}?", "answer": "x", **line} for i, line in enumerate(lines)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_fine_sources_have_no_findings_and_are_read_once(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", sound_s=2.0)
+    said: list[str] = []
+    found = check_sources(
+        [write(tmp_path / "d.jsonl", {"video": "a.mp4", "audio": "a.mp4"}, {"video": "a.mp4"})], say=said.append
+    )
+    assert (list(found.findings.values()), found.shared) == ([[]], ())
+    assert said == ["reading sources: 1", "reading sources: 2"]
+
+
+def test_damaged_files_parts_beyond_the_end_and_unequal_lengths_are_found(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", sound_s=2.0)
+    write_clip(tmp_path / "long.mp4", num_frames=60, sound_s=6.0)
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:500])
+    manifest = write(
+        tmp_path / "d.jsonl",
+        {"video": "a.mp4"},
+        {"video": "cut.mp4"},
+        {"video": "a.mp4#t=0,9"},
+        {"video": "a.mp4", "audio": "long.mp4"},
+        {"video": "cut.mp4"},
+    )
+    (findings,) = check_sources([manifest]).findings.values()
+    assert [(own.kind, own.lines) for own in findings] == [("damaged", (2, 5)), ("length", (3,)), ("length", (4,))]
+    assert findings[0].text.startswith(f"video: '{tmp_path / 'cut.mp4'}' cannot be read: ")
+    assert findings[1].text.startswith(
+        "1 sample has a part beyond the end of its file, first: line 3 (a.mp4#t=0,9 lasts 2."
+    )
+    assert findings[2].text.startswith("1 sample has sources of different lengths, first: line 4 (video 2.")
+
+
+def test_equal_files_are_found_within_and_between_data_files(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4")
+    for name in ("b", "c"):
+        shutil.copy(tmp_path / "a.mp4", tmp_path / f"{name}.mp4")
+    train = write(tmp_path / "train.jsonl", {"video": "a.mp4"}, {"video": "b.mp4"})
+    valid = write(tmp_path / "valid.jsonl", {"video": "c.mp4"})
+    found = check_sources([train, valid])
+    assert found.findings == {
+        train: [Finding("duplicate", "The same content is in a.mp4 and b.mp4.", (1, 2))],
+        valid: [],
+    }
+    assert found.shared == (
+        Shared(
+            "content",
+            "2 files are equal in train.jsonl and valid.jsonl, first: a.mp4 and c.mp4.",
+            {train: (1, 2), valid: (1,)},
+        ),
+    )
+
+
+def test_absent_files_are_left_to_the_quick_check(tmp_path: Path) -> None:
+    assert check_sources([write(tmp_path / "d.jsonl", {"video": "no.mp4"})]).findings == {str(tmp_path / "d.jsonl"): []}

@@ -1,0 +1,73 @@
+"""Parts of files written into their paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crema_core.data.frames import read_frames
+from crema_core.data.manifest import read_manifest
+from crema_core.data.sound import read_sound
+from crema_core.data.span import Span, file_of, join_span, split_span
+from crema_core.errors import MediaError
+from tests.datasets.official import write_clip
+
+times = st.none() | st.integers(0, 90_000).map(lambda thousandths: thousandths / 1000)
+
+
+@pytest.mark.parametrize(
+    ("source", "span"),
+    [
+        ("a.mp4", Span("a.mp4")),
+        ("a.mp4#t=1", Span("a.mp4", 1.0)),
+        ("a.mp4#t=,2.5", Span("a.mp4", None, 2.5)),
+        ("a.mp4#t=1,2", Span("a.mp4", 1.0, 2.0)),
+        ("a#t=b.mp4", Span("a#t=b.mp4")),  # a file may be called so
+        ("a.mp4#t=", Span("a.mp4#t=")),
+    ],
+)
+def test_a_source_is_a_file_and_perhaps_a_part(source: str, span: Span) -> None:
+    assert split_span(source) == span
+    assert file_of(source) == span.path
+
+
+@given(st.text(alphabet="ab/. ", min_size=1), times, times)
+def test_what_is_joined_is_split_again(path: str, start_s: float | None, end_s: float | None) -> None:
+    assert split_span(join_span(path, start_s, end_s)) == Span(path, start_s, end_s)
+
+
+def test_frames_and_sound_of_a_part_are_those_of_the_same_times(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", sound_s=2.0)
+    named, given_apart = (
+        read_frames(f"{clip}#t=0.5,1.5", num_frames=3),
+        read_frames(clip, num_frames=3, start_s=0.5, end_s=1.5),
+    )
+    assert named.times is not None
+    assert given_apart.times is not None
+    assert bool((named.frames == given_apart.frames).all())
+    assert named.times.tolist() == given_apart.times.tolist()
+    heard = read_sound(f"{clip}#t=0.5,1.5", sample_rate_hz=16_000)
+    assert (heard.samples.shape[0], heard.start_s) == (16_000, 0.5)
+
+
+def test_options_count_from_the_beginning_of_the_part(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4")
+    times = read_frames(f"{clip}#t=0.5,1.5", num_frames=1, start_s=0.5).times
+    assert times is not None
+    assert times.tolist() == [[1.0, 1.5]]
+
+
+def test_a_part_of_a_picture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MediaError) as error:
+        read_frames(f"{tmp_path / 'a.png'}#t=1,2", num_frames=1)
+    assert str(error.value).startswith(f"'{tmp_path / 'a.png'}' does not exist.")
+
+
+def test_the_file_of_a_part_must_exist(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4")
+    manifest = tmp_path / "data.jsonl"
+    manifest.write_text('{"id": 1, "question": "?", "answer": "x", "video": "clip.mp4#t=0,1"}\n')
+    assert read_manifest(manifest)[0].paths("video") == (f"{tmp_path}/clip.mp4#t=0,1",)

@@ -1,0 +1,106 @@
+"""Predictions on disk, and going on with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crema_core.data.manifest import Record
+from crema_core.errors import CheckpointError
+from crema_core.evaluation.predictions import Prediction, PredictionFile, records_digest
+from crema_core.evaluation.run import evaluate
+from tests.train.conftest import MakeModel
+from tests.train.file_senses import write_records
+
+ONE = Prediction("a", "t", "?", "x", "y", False, ("main",), 3, "m", "", ("x",), False)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    with PredictionFile(path, {"data": "1"}) as file:
+        file.add(ONE)
+    again = PredictionFile(path, {"data": "1"}, resume=True)
+    assert again.done == [ONE]
+
+
+def test_without_resume_the_file_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    with PredictionFile(path, {}) as file:
+        file.add(ONE)
+    assert PredictionFile(path, {}).done == []
+    assert path.read_text() == ""
+
+
+def test_of_equal_ids_as_many_are_left_as_are_missing() -> None:
+    file = PredictionFile(None, {})
+    file.done = [ONE, replace(ONE, id="b")]
+    records = [Record(name, "?", "x", {}, line=line) for line, name in enumerate("aabc", start=1)]
+    assert [(record.id, record.line) for record in file.left(records)] == [("a", 2), ("c", 4)]
+
+
+def test_another_evaluation_is_not_continued(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    with PredictionFile(path, {"data": "1", "senses": ["main"]}) as file:
+        file.add(ONE)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError) as error:
+        PredictionFile(path, {"data": "1", "senses": ["main", "wave"]}, resume=True)
+    assert str(error.value) == (
+        '\'p.jsonl\' was written by another evaluation (senses: ["main"] -> ["main", "wave"]). Only the same one '
+        "can be continued. Name another file, or leave --resume out to begin anew. Nothing was changed."
+    )
+    assert path.read_bytes() == before
+
+
+def test_a_file_without_its_companion_and_a_foreign_line_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("{}\n")
+    with pytest.raises(CheckpointError) as error:
+        PredictionFile(path, {}, resume=True)
+    assert str(error.value) == (
+        "'p.jsonl' cannot be continued: 'p.jsonl.run.json', which says what its answers depend on, cannot be read. "
+        "Name another file, or leave --resume out to begin anew. Nothing was changed."
+    )
+    (tmp_path / "p.jsonl.run.json").write_text("{}")
+    with pytest.raises(CheckpointError) as error:
+        PredictionFile(path, {}, resume=True)
+    assert str(error.value) == (
+        "Line 1 of 'p.jsonl' is no prediction. A line is a JSON object as this evaluation writes it. Correct or remove "
+        "the line. Nothing was changed."
+    )
+
+
+def test_the_digest_follows_answers_and_sources() -> None:
+    own = Record("a", "?", "x", {"main": "m"})
+    others = [replace(own, answers=("y",)), replace(own, sources={"main": "n"}), replace(own, question="!")]
+    assert len({records_digest([one]) for one in (own, *others)}) == 4
+
+
+def test_an_interrupted_evaluation_asks_only_what_is_left(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    records = write_records(tmp_path / "data", 5)
+    out = tmp_path / "p.jsonl"
+    whole = evaluate(model, records, batch_size=2, out=out)
+    lines = out.read_text().splitlines(keepends=True)
+    out.write_text("".join(lines[:3]) + lines[3][:10])
+    asked: list[int] = []
+    generate = model.generate
+
+    def count(tokens, questions, **options):  # type: ignore[no-untyped-def]
+        asked.append(len(questions))
+        return generate(tokens, questions, **options)
+
+    monkeypatch.setattr(model, "generate", count)
+    again = evaluate(model, records, batch_size=2, out=out, resume=True)
+    assert asked == [2]
+    assert replace(again, duration_s=0.0) == replace(whole, duration_s=0.0)
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == [record.id for record in records]
+    other = new_model()
+    next(iter(other.trainable_parameters().values())).data.add_(1.0)
+    with pytest.raises(CheckpointError, match=r"was written by another evaluation \(model: "):
+        evaluate(other, records, out=out, resume=True)

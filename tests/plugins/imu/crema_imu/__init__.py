@@ -1,1 +1,0 @@
-"""Accelerometer and gyroscope recordings as a sense of CREMA models."""

@@ -1,0 +1,99 @@
+"""Small random vision towers, saved in the format of the real ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import transformers as hf
+from safetensors.torch import save_file
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8, "image_size": 16,
+}  # fmt: skip
+
+
+def save_clip(folder: Path) -> Path:
+    """Both towers, as the released checkpoint."""
+    text = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4, "vocab_size": 8}
+    config = hf.CLIPConfig(vision_config={**SIZES, "patch_size": 8}, text_config=text, projection_dim=4)
+    hf.CLIPModel(config).save_pretrained(folder)
+    hf.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def save_siglip(folder: Path) -> Path:
+    """Both towers, as the released checkpoint."""
+    text = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4, "vocab_size": 8}
+    hf.SiglipModel(hf.SiglipConfig(vision_config={**SIZES, "patch_size": 8}, text_config=text)).save_pretrained(folder)
+    hf.SiglipImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def save_dinov2(folder: Path, *, registers: int = 0) -> Path:
+    """Trained at 28 pixels, used at 14 as the released one is trained at 518 and used at 224."""
+    sizes = {**SIZES, "image_size": 28, "patch_size": 7}
+    if registers:
+        config = hf.Dinov2WithRegistersConfig(**sizes, num_register_tokens=registers)
+        hf.Dinov2WithRegistersModel(config).save_pretrained(folder)
+    else:
+        hf.Dinov2Model(hf.Dinov2Config(**sizes)).save_pretrained(folder)
+    processor = hf.BitImageProcessor(size={"shortest_edge": 18}, crop_size={"height": 14, "width": 14})
+    processor.save_pretrained(folder)
+    return folder
+
+
+def save_dinov2_registers(folder: Path) -> Path:
+    """With four registers."""
+    return save_dinov2(folder, registers=4)
+
+
+def save_dinov3(folder: Path) -> Path:
+    """Rotary positions, four registers."""
+    config = hf.DINOv3ViTConfig(**SIZES, patch_size=8, num_register_tokens=4)
+    hf.DINOv3ViTModel(config).save_pretrained(folder)
+    return folder
+
+
+def save_vivit(folder: Path) -> Path:
+    """Four frames, tubes of two; pixels in -1..1 before they are normalised."""
+    config = hf.VivitConfig(**SIZES, num_frames=4, tubelet_size=[2, 8, 8])
+    hf.VivitForVideoClassification(config).save_pretrained(folder)
+    hf.VivitImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def save_videomae(folder: Path) -> Path:
+    """As pre-trained, decoder included."""
+    config = hf.VideoMAEConfig(
+        **SIZES, patch_size=8, num_frames=4, decoder_hidden_size=8, decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2, decoder_intermediate_size=8,
+    )  # fmt: skip
+    hf.VideoMAEForPreTraining(config).save_pretrained(folder)
+    return folder
+
+
+def save_vjepa2(folder: Path) -> Path:
+    """With its predictor, which is not run."""
+    config = hf.VJEPA2Config(
+        patch_size=8, crop_size=16, frames_per_clip=4, hidden_size=12, num_hidden_layers=2, num_attention_heads=2,
+        mlp_ratio=2, pred_hidden_size=12, pred_num_attention_heads=2, pred_num_hidden_layers=1, pred_num_mask_tokens=2,
+    )  # fmt: skip
+    hf.VJEPA2Model(config).save_pretrained(folder)
+    return folder
+
+
+def save_timm(folder: Path) -> Path:
+    """An EVA-02 in timm's layout."""
+    arguments = {"img_size": 28, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    model = timm.create_model("eva02_tiny_patch14_224", num_classes=0, **arguments)
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    config = {
+        "architecture": "eva02_tiny_patch14_224", "num_classes": 0, "num_features": 16, "model_args": arguments,
+        "pretrained_cfg": {"input_size": [3, 28, 28], "mean": [0.4] * 3, "std": [0.2] * 3, "num_classes": 0},
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

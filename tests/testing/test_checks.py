@@ -1,0 +1,72 @@
+"""Every check accepts the specimen, and finds its own fault and no other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from crema_core.plugins import lookup, registry
+from crema_core.testing import Report, check_modality
+from crema_core.testing.check import checks_up_to
+from crema_core.testing.report import TIERS, Tier
+from tests.testing.faults import FAULTS, PACKAGE, Edit, write_specimen
+
+Check = Callable[[str, tuple[Edit, ...], Tier], Report]
+CASES = [(tier, name) for tier in TIERS for name in FAULTS[tier]]
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
+    """Installs the specimen with some edits for one test, and checks it."""
+    environment = dict(os.environ)
+
+    def install(name: str, edits: tuple[Edit, ...], tier: Tier) -> Report:
+        place = write_specimen(tmp_path / name, name, edits)
+        monkeypatch.syspath_prepend(str(place))
+        registry.refresh()
+        (sense,) = [entry.name for entry in lookup.entry_points() if entry.location == str(place)]
+        return check_modality(sense, tier=tier)
+
+    yield install
+    monkeypatch.undo()
+    for key in set(os.environ) - set(environment):
+        del os.environ[key]
+    for module in [module for module in sys.modules if module.startswith(PACKAGE)]:
+        del sys.modules[module]
+    registry.refresh()
+
+
+def test_the_specimen_reaches_gold(check: Check) -> None:
+    report = check("whole", (), "gold")
+    assert [result for result in report.results if result.status != "passed"] == []
+    assert report.tier == "gold"
+
+
+@pytest.mark.parametrize(("tier", "name"), CASES, ids=[name for _, name in CASES])
+def test_a_fault_is_found_by_its_check_and_by_no_other(check: Check, tier: Tier, name: str) -> None:
+    report = check(name, FAULTS[tier][name], tier)
+    assert [(result.check, result.message) for result in report.findings if result.check != name] == []
+    assert report.of(name).status == "failed"
+    assert report.tier != tier
+
+
+def test_every_check_has_a_fault_and_the_number_of_checks_is_pinned() -> None:
+    assert {tier: len(FAULTS[tier]) for tier in TIERS} == {"bronze": 16, "silver": 22, "gold": 7}
+    assert [(found.tier, found.name) for found in checks_up_to("gold")] == sorted(
+        CASES, key=lambda case: [(found.tier, found.name) for found in checks_up_to("gold")].index(case)
+    )
+
+
+@pytest.mark.parametrize("found", checks_up_to("gold"), ids=lambda found: found.name)
+def test_a_check_says_what_it_looks_at_why_and_how_to_repair(found: object) -> None:
+    text = found.documentation
+    first, *rest = text.split("\n\n", maxsplit=1)
+    assert first.endswith(".")
+    assert [line.partition(":")[0] for line in rest[0].splitlines() if line.startswith(("Why:", "Fix:"))] == [
+        "Why",
+        "Fix",
+    ]

@@ -1,0 +1,73 @@
+"""A vision encoder another package adds with an entry point."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import Tensor
+
+from crema_core.errors import ContractError, PluginLoadError
+from crema_core.plugins import _metadata
+from crema_core.plugins._metadata import InstalledEntryPoint
+from crema_core.video.towers import GROUP, tower_class, tower_names
+from crema_core.video.towers.base import Preprocessing, Tower
+
+
+class MeanTower(Tower):
+    """One token: the mean colour."""
+
+    name = "mean"
+    preprocessing = Preprocessing(4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    feature_dim = 3
+    grid = (1, 1)
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def forward(self, frames_BTCHW: Tensor) -> Tensor:
+        return frames_BTCHW.mean(dim=(-1, -2))[:, :, None]
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    module = types.ModuleType("crema_mean")
+    monkeypatch.setitem(sys.modules, "crema_mean", module)
+    found = _metadata.scan()
+    added = InstalledEntryPoint(GROUP, "mean", "crema_mean:MeanTower", "crema-mean", "1.0")
+    monkeypatch.setattr(_metadata, "scan", lambda: (*found, added))
+    return module
+
+
+def test_an_added_tower_is_found_by_its_name(package: types.ModuleType) -> None:
+    package.MeanTower = MeanTower
+    assert "mean" in tower_names()
+    tower = tower_class("mean")()
+    frames = tower.prepare(torch.full((2, 3, 8, 8), 0.25))
+    torch.testing.assert_close(tower(frames[None]), torch.full((1, 2, 1, 3), 0.25))
+
+
+def test_a_tower_that_cannot_be_imported_is_named(package: types.ModuleType) -> None:
+    with pytest.raises(PluginLoadError) as caught:
+        tower_class("mean")
+    assert str(caught.value) == (
+        "The vision encoder 'mean' of crema-mean 1.0 could not be imported from crema_mean:MeanTower: AttributeError: "
+        "module 'crema_mean' has no attribute 'MeanTower'. Install the package again, or use another encoder."
+    )
+
+
+def test_an_entry_point_that_names_something_else_is_refused(package: types.ModuleType) -> None:
+    package.MeanTower = dict
+    with pytest.raises(ContractError) as caught:
+        tower_class("mean")
+    assert str(caught.value) == (
+        "The vision encoder 'mean' of crema-mean 1.0 (crema_mean:MeanTower) is no subclass of Tower. An entry point of "
+        "the group crema.encoders names one. Write: class ...(crema_core.video.towers.base.Tower)."
+    )
+
+
+def test_a_package_switched_off_adds_no_tower(package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "crema-mean")
+    assert "mean" not in tower_names()
