@@ -97,6 +97,10 @@ class TrainingError(CremaError):
     """Training cannot start or cannot go on."""
 
 
+class LostProcessError(TrainingError):
+    """Another process of the launch ended; its own message says why."""
+
+
 class PrecisionError(CremaError, ValueError):
     """The number format cannot hold this model's activations."""
 

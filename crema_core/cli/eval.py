@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from crema_core.cli.inputs import model_folder, names
+from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.cli.tables import table
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features; the encoders run for the rest alone")
     parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
     parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
-    parser.add_argument("--device", help="for example cuda")
+    parser.add_argument("--device", help="for example cuda; several processes choose their own")
+    add_processes(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="write every answer, one JSON object per line")
     parser.add_argument("--resume", action="store_true", help="go on with the answers that --out already has")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -72,20 +74,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, evaluate, print."""
+    if wants_launch(arguments):
+        return launch(arguments.words, arguments.processes)
     from crema_core.errors import OptionsError
     from crema_core.evaluation.run import evaluate
     from crema_core.io.bundle import load
     from crema_core.train.progress import StatusLine
+    from crema_core.train.sync import join_processes, leave_processes, own_device
 
     if arguments.resume and not arguments.out:
         raise OptionsError("--resume without --out. Answers are taken up from a file. Add --out FILE.jsonl.")
+    processes = join_processes()
     model = load(
         model_folder(arguments.model),
         backbone=arguments.backbone,
         language_model=arguments.language_model,
-        device=arguments.device,
+        device=own_device() if processes.count > 1 else arguments.device,
     )
-    status = StatusLine()
+    status = StatusLine(enabled=processes.is_main)
     result = evaluate(
         model,
         arguments.data,
@@ -103,8 +109,12 @@ def run(arguments: argparse.Namespace) -> int:
         prompts=arguments.prompts,
         fusion="concat" if arguments.concat else "model",
         status=status,
+        processes=processes,
     )
     status.done()
+    leave_processes()
+    if not processes.is_main:
+        return 0
     price = _price(model, result)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(result) | {"cost": dataclasses.asdict(price)}, indent=2))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from crema_core.cli.fit_config import complete, read_config, show
 from crema_core.cli.inputs import assignments, names, with_options
+from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.cli.training import add_common, train
 from crema_core.train.settings import PRESETS, TrainSettings, train_settings
 
@@ -31,7 +32,8 @@ Example:
   crema fit train.jsonl --valid valid.jsonl --modalities video,audio --preset tiny --set epochs=5
   crema fit nextqa-train.jsonl --preset nextqa-vfdn --set batch_size=4 --set accumulation=4
   crema fit --preset nextqa-vfdn --show > config.yaml
-  crema fit config.yaml --out runs/second"""
+  crema fit config.yaml --out runs/second
+  crema fit config.yaml --processes 8"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--major", metavar="SENSE", help="sense on whose frames the others are fused")
     parser.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS)}, or a run such as nextqa-vfdn")
     parser.add_argument("--show", action="store_true", help="print what --preset stands for, and do nothing")
+    add_processes(parser)
     add_common(parser)
 
 
@@ -69,10 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
         return USAGE
     config = read_config(arguments.source, changes, settings)
     train_settings(config.preset, config.settings)
+    if wants_launch(arguments):
+        return launch(arguments.words, arguments.processes)
     config = complete(config)
     requests = with_options(config.modalities or (), {key: value for key, value in given.items() if "." in key})
     config = config.model_copy(update={"modalities": tuple(requests)})
-    from crema_core.train.run import new_run_folder
-
-    folder = Path(config.out) if config.out else new_run_folder()
+    folder = Path(config.out) if config.out else None
     return train(config, folder, resume=False, settings=config.settings, as_json=arguments.json)

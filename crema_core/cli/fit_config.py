@@ -41,23 +41,15 @@ class FitConfig(BaseModel):
     template: dict[str, Any] = Field(default_factory=dict, description="wording of questions")
     precision: str = Field(default="fp32", description="of the frozen parts: fp32 or bf16; fp16 is for answering")
     frozen_dropout: bool = Field(default=False, description="train with the frozen parts' dropout, as released")
+    quantization: str | None = Field(default=None, description="8bit or 4bit: smaller frozen language model")
     seed: int = Field(default=0, ge=0, description="of new parameters")
     preset: str | None = Field(default=None, description="a set of training settings by name")
     settings: dict[str, Any] = Field(default_factory=dict, description="training settings, see crema fit --help")
 
 
 BUILD_KEYS = (
-    "backbone",
-    "revision",
-    "language_model",
-    "language_revision",
-    "fusion",
-    "major",
-    "mmqa",
-    "template",
-    "precision",
-    "frozen_dropout",
-    "seed",
+    *("backbone", "revision", "language_model", "language_revision", "fusion", "major", "mmqa", "template"),
+    *("precision", "frozen_dropout", "quantization", "seed"),
 )
 """Fields that `crema_core.build` takes under the same names, besides `modalities`."""
 

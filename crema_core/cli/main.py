@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 import crema_core
+from crema_core.cli.outcome import enrol, fail, rank
 from crema_core.cli.verbs import load_verb, own_commands, plugin_commands
-from crema_core.errors import CremaError, did_you_mean
+from crema_core.errors import CremaError, LostProcessError, did_you_mean
 from crema_core.plugins.hookspecs import Command
 
 DONE, FAILED, USAGE, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -39,18 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     # Decided before parsing, so that it works even when the parsing itself fails.
     show_traceback = "--traceback" in words
+    enrol()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return _run([word for word in words if word != "--traceback"])
     except CremaError as error:
-        print(f"crema: {error}", file=sys.stderr)
+        code = fail(str(error), FAILED, is_consequence=isinstance(error, LostProcessError))
         if show_traceback:
             traceback.print_exc()
-        return FAILED
+        return code
     except KeyboardInterrupt:
-        print("crema: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`crema ... | head`): nothing is wrong, and nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,7 +87,10 @@ def _run(words: list[str]) -> int:
     verb.add_arguments(own_parser)
     position = words.index(name)
     arguments = _parse(own_parser, words[:position] + words[position + 1 :])
-    return arguments if isinstance(arguments, int) else verb.run(arguments)
+    if isinstance(arguments, int):
+        return arguments
+    arguments.words = words  # for verbs that start themselves in several processes
+    return verb.run(arguments)
 
 
 def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
@@ -126,7 +130,8 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning as one line people can read, without the source line that raised it."""
-    print(f"crema: warning: {message}", file=file or sys.stderr)
+    if rank() == 0:
+        print(f"crema: warning: {message}", file=file or sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crema_core.cli.fit_config import FitConfig
 from crema_core.cli.inputs import assignments
+from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.cli.training import CONFIG, add_common, train
 from crema_core.errors import CheckpointError
 from crema_core.train.settings import RESUMABLE
@@ -16,14 +17,17 @@ Go on with an interrupted run; the result is that of a run without interruption.
 
 Data and settings are those of the run. With --set only settings that change no number may differ:
 {", ".join(sorted(RESUMABLE))}.
+The number of processes may differ too.
 
 Example:
-  crema resume runs/second"""
+  crema resume runs/second
+  crema resume runs/second --processes 4"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the run directory."""
     parser.add_argument("folder", metavar="RUN", help="directory that crema fit wrote")
+    add_processes(parser)
     add_common(parser)
 
 
@@ -36,5 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"'{folder}' holds no run of crema fit (there is no {CONFIG} in it). Accepted: a directory that crema fit "
             "wrote. Check the path; a run of crema_core.fit is continued in Python with fit(..., resume=True)."
         )
+    if wants_launch(arguments):
+        return launch(arguments.words, arguments.processes)
     config = FitConfig.model_validate_json(file.read_text(encoding="utf-8"))
     return train(config, folder, resume=True, settings=assignments(arguments.set), as_json=arguments.json)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crema_core.cli.fit_config import BUILD_KEYS, FitConfig
+from crema_core.cli.outcome import fail
 from crema_core.errors import TrainingError
 from crema_core.train.settings import NOT_A_FOLDER, train_settings
 
 if TYPE_CHECKING:
     from crema_core.model.crema import CremaModel
     from crema_core.plugins.hookspecs import ReportSection
+    from crema_core.report.describe import Description
+    from crema_core.train.processes import Processes
     from crema_core.train.run import Run
 
 CONFIG, MODEL, EXAMPLES = "fit.json", "model", "examples.jsonl"
@@ -22,49 +24,66 @@ NUM_EXAMPLES = 64
 INTERRUPTED = 130
 
 
-def train(config: FitConfig, folder: Path, *, resume: bool, settings: dict[str, Any], as_json: bool) -> int:
-    """Train as configured and return the exit code.
+def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dict[str, Any], as_json: bool) -> int:
+    """Train as configured and return the exit code; in a launch every process does this.
 
     Args:
         config: complete configuration.
-        folder: the run directory.
+        folder: the run directory; None: a new one below `runs/`.
         resume: go on from its last checkpoint.
         settings: training settings to pass on.
         as_json: print the result as JSON.
     """
     from crema_core.io.atomic import write_text
     from crema_core.model.build import build
+    from crema_core.report.describe import describe_model
     from crema_core.train.api import fit
     from crema_core.train.interrupt import TrainingInterrupted
-    from crema_core.train.run import refuse_used
+    from crema_core.train.run import CONFIG as STARTED
+    from crema_core.train.run import new_run_folder
+    from crema_core.train.sync import join_processes, leave_processes
 
+    processes = join_processes()
+    place = processes.from_main(lambda: folder if folder is not None else new_run_folder())
     if not resume:
-        if (folder / CONFIG).exists():
-            raise TrainingError(
-                f"'{folder}' already holds a run. A new run needs a folder of its own. Continue that run with "
-                f"crema resume {folder}, or give another --out."
-            )
-        refuse_used(folder)
+        processes.from_main(lambda: _refuse_used(place))
     assert config.modalities is not None, "complete() fills them in"
     model = build(config.modalities, **{key: getattr(config, key) for key in BUILD_KEYS})
     if not resume:
-        write_text(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
+        processes.from_main(lambda: write_text(place / CONFIG, config.model_dump_json(indent=2) + "\n"))
+    # Counted now, because a language model shared out over processes cannot be run by one of them.
+    description = describe_model(model) if processes.is_main else None
+    # A run that was stopped while its model was built has nothing to go on from.
+    resume = processes.from_main(lambda: resume and (place / STARTED).exists())
     try:
         run = fit(
             model,
             config.data,
             config.valid,
             preset=None if resume else config.preset,
-            out=folder,
+            out=place,
             resume=resume,
-            **settings,
+            **(settings if resume else {**config.settings, **settings}),
         )
     except TrainingInterrupted:
-        print(f"crema: interrupted; everything is saved. Continue with: crema resume {folder}", file=sys.stderr)
-        return INTERRUPTED
-    _finish(model, run, config)
-    _tell(run, as_json=as_json)
+        return fail(f"interrupted; everything is saved. Continue with: crema resume {place}", INTERRUPTED)
+    sections = _examples(model, run.path, config, processes)
+    if processes.is_main:
+        _finish(model, run, sections, description)
+        _tell(run, as_json=as_json)
+    leave_processes()
     return 0
+
+
+def _refuse_used(folder: Path) -> None:
+    from crema_core.train.run import refuse_used
+
+    if (folder / CONFIG).exists():
+        raise TrainingError(
+            f"'{folder}' already holds a run. A new run needs a folder of its own. Continue that run with "
+            f"crema resume {folder}, or give another --out."
+        )
+    refuse_used(folder)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -75,17 +94,17 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def _finish(model: CremaModel, run: Run, config: FitConfig) -> None:
+def _finish(model: CremaModel, run: Run, sections: list[ReportSection], description: Description | None) -> None:
     from crema_core.report.card import write_card
     from crema_core.report.run_report import write_run_report
 
     model.save_pretrained(run.path / MODEL)
     metrics = {} if run.best_score is None else {"validation accuracy": run.best_score}
-    write_card(run.path / MODEL, model, metrics=metrics)
-    write_run_report(run.path, title=f"Training run {run.path.name}", sections=_examples(model, run.path, config))
+    write_card(run.path / MODEL, model, metrics=metrics, description=description)
+    write_run_report(run.path, title=f"Training run {run.path.name}", sections=sections)
 
 
-def _examples(model: CremaModel, folder: Path, config: FitConfig) -> list[ReportSection]:
+def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Processes) -> list[ReportSection]:
     """Answer some of the validation questions with the saved weights, to be looked at."""
     from crema_core.data.manifest import read_manifest
     from crema_core.evaluation.run import evaluate
@@ -101,7 +120,9 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig) -> list[Report
     cache = None if settings.cache in NOT_A_FOLDER else make_cache(model, settings)
     with computing_in(settings.precision, model.device):
         some = records[:: -(-len(records) // NUM_EXAMPLES)]
-        evaluate(model, some, out=folder / EXAMPLES, cache=cache, measures=())
+        evaluate(model, some, out=folder / EXAMPLES, cache=cache, measures=(), processes=processes)
+    if not processes.is_main:
+        return []
     return [ReportSection("Validation questions and answers", examples_block(read_lines(folder / EXAMPLES)))]
 
 

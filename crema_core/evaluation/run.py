@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,8 +35,10 @@ from crema_core.model.crema import CremaModel
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.hooks import load_hooks
 from crema_core.train.cache import FeatureCache, as_cache
-from crema_core.train.encode import cacheable, encode_batch, fill_cache, read_ahead
+from crema_core.train.encode import cacheable, encode_batch, read_ahead
+from crema_core.train.processes import ALONE, Processes
 from crema_core.train.progress import StatusLine
+from crema_core.train.share import fill_shared
 
 __all__ = ["EvaluationResult", "Prediction", "evaluate", "fused"]
 
@@ -60,6 +63,7 @@ def evaluate(
     cache: FeatureCache | str | os.PathLike[str] | None = None,
     status: StatusLine | None = None,
     announce: bool = True,
+    processes: Processes = ALONE,
 ) -> EvaluationResult:
     """Answer every question of a data set and score the answers.
 
@@ -82,8 +86,10 @@ def evaluate(
         fusion: "concat" bypasses the fusion and gives the language model every sense's own tokens, which needs no
             trained fusion (zero-shot, CREMA appendix A.5).
         cache: features of this model, or the folder of a cache, filled where they are missing; None: nothing is kept.
-        announce: tell installed packages' `crema_evaluated` hooks; the trainer tells its own.
         status: where progress is shown.
+        announce: tell installed packages' `crema_evaluated` hooks; the trainer tells its own.
+        processes: those that share the questions; all of them make this same call and get the same result, and the
+            main one writes. By default this process answers every question itself.
 
     Raises:
         OptionsError: for an unknown sense, rule or measure, a missing package, or a cache of another model.
@@ -113,7 +119,7 @@ def evaluate(
     rules = {"scorer": scorer, "prompts": prompts, "fusion": fusion}
     answers = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "shuffle": shuffle, "senses": list(senses)}
     identity = {} if out is None else {"data": records_digest(records), "model": _digest(model), **answers, **rules}
-    journal = PredictionFile(None if out is None else Path(out), identity, resume=resume)
+    journal = _journal(None if out is None else Path(out), identity, resume=resume, processes=processes)
     left = journal.left(records)
     started = time.monotonic()
     mode = model.training
@@ -132,6 +138,7 @@ def evaluate(
                 num_workers=num_workers,
                 cache=cache,
                 status=status,
+                processes=processes,
             )
             results = list(journal.done)
             for prediction in predictions:
@@ -153,7 +160,7 @@ def evaluate(
         prompts=prompts,
         fusion=fusion,
     )
-    if announce:
+    if announce and processes.is_main:
         load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics)
     return result
 
@@ -163,6 +170,20 @@ def _chosen(model: CremaModel, modalities: Sequence[str] | None) -> tuple[str, .
     for name in wanted:
         model.sense(name)  # raises with the nearest name
     return tuple(name for name in model.names if name in wanted)
+
+
+def _journal(out: Path | None, identity: Mapping[str, Any], *, resume: bool, processes: Processes) -> PredictionFile:
+    """Open the file of answers in the main process; all processes know what it has already."""
+    opened: list[PredictionFile] = []
+
+    def begin() -> list[Prediction]:
+        opened.append(PredictionFile(out, identity, resume=resume))
+        return opened[0].done
+
+    done = processes.from_main(begin)
+    journal = opened[0] if opened else PredictionFile(None, identity)
+    journal.done = done
+    return journal
 
 
 def _digest(model: CremaModel) -> str:
@@ -197,14 +218,16 @@ def _predict(
     num_workers: int,
     cache: FeatureCache | None,
     status: StatusLine | None,
+    processes: Processes,
 ) -> Iterator[Prediction]:
     cached = frozenset(cacheable(model, senses) if cache is not None else ())
     if cache is not None:
-        fill_cache(
+        fill_shared(
             cache,
             records,
             names=[name for name in senses if name in cached],
             batch_size=batch_size,
+            processes=processes,
             num_workers=num_workers,
             status=status,
         )
@@ -213,12 +236,19 @@ def _predict(
     )
     # Scoring choices and generating text are different passes, so a batch has questions of one kind.
     kinds = [[i for i, record in enumerate(records) if bool(record.choices) is kind] for kind in (True, False)]
-    keys = [[(0, index) for index in piece] for kind in kinds for piece in cut(kind, batch_size)]
+    pieces = [piece for kind in kinds for piece in cut(kind, batch_size)]
+    shares = [processes.share(piece) for piece in pieces]
+    # Where the language model's layers are shared out every process makes every pass: one without a question of its own
+    # answers another's too, and nobody hears of it.
+    stand_ins = [piece[:1] if model.language.in_step else [] for piece in pieces]
+    keys = [[(0, index) for index in share or other] for share, other in zip(shares, stand_ins, strict=True)]
     done = 0
     batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers)
-    for batch in read_ahead(batches, cache):
-        yield from _answer(model, batch, cache, judge, templates, max_new_tokens=max_new_tokens, num_beams=num_beams)
-        done += len(batch)
+    for share, batch in zip(shares, read_ahead(batches, cache), strict=True):
+        own = _answer(model, batch, cache, judge, templates, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        found = [prediction for part in processes.gather(own[: len(share)]) for prediction in part]
+        yield from found
+        done += len(found)
         if status is not None:
             status.show(f"evaluating: {done:,} of {len(records):,} questions")
 
@@ -234,6 +264,8 @@ def _answer(
     max_new_tokens: int,
     num_beams: int,
 ) -> list[Prediction]:
+    if len(batch) == 0:  # fewer questions than processes
+        return []
     features = encode_batch(model, cache, batch)
     questions = [
         templates.get(record.dataset, model.template).render(record.question, record.choices)

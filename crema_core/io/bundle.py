@@ -99,6 +99,7 @@ def load(
             template=manifest["template"],
             precision=precision or origin["precision"],
             frozen_dropout=manifest["frozen_dropout"],
+            quantization=manifest.get("quantization"),
             seed=manifest["seed"],
         )
     except BuildError as error:

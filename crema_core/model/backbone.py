@@ -33,6 +33,7 @@ from crema_core.model.fingerprint import fingerprint
 from crema_core.model.kernels import fuse_activations
 from crema_core.model.precision import frozen_dtype, keep_full
 from crema_core.model.qformer import QFormer
+from crema_core.model.quantization import quantization_config
 from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
 from crema_core.model.shapes import shape_config, shape_model, shape_names, shape_seat, shape_tokenizer
 from crema_core.model.trainable import freeze
@@ -184,6 +185,7 @@ def load_backbone(
     language_revision: str | None = None,
     precision: str = "fp32",
     frozen_dropout: bool = False,
+    quantization: str | None = None,
 ) -> Backbone:
     """Load a checkpoint in BLIP-2 or InstructBLIP format.
 
@@ -197,6 +199,7 @@ def load_backbone(
         precision: "fp32", "bf16" or, where the language model holds it, "fp16"; of vision encoder and language model.
             What the checkpoint's configuration says about its dtype is not looked at.
         frozen_dropout: see `Backbone`.
+        quantization: "8bit" or "4bit" language model, see `crema_core.model.quantization`; None: as it is.
 
     Raises:
         CheckpointError: when nothing loads from `source`, or it is no backbone.
@@ -222,10 +225,19 @@ def load_backbone(
             f"'{TINY}' to see everything work."
         )
     dtype = frozen_dtype(precision, seat_config or config.text_config)
+    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
     seat = None
     if language is not None and seat_config is not None:
-        seat = load_seat(language, seat_config, dtype=dtype)
-    model = read_model(family.whole if seat is None else family.senses, place, revision, dtype=dtype, config=config)
+        seat = load_seat(language, seat_config, dtype=dtype, quantized=quantized)
+        quantized = None
+    model = read_model(
+        family.whole if seat is None else family.senses,
+        place,
+        revision,
+        dtype=dtype,
+        config=config,
+        quantized=quantized,
+    )
     mean, std = image_statistics(place, revision)
     return Backbone(
         model,

@@ -41,6 +41,7 @@ def build(
     template: PromptTemplate | Mapping[str, Any] | None = None,
     precision: str = "fp32",
     frozen_dropout: bool = False,
+    quantization: str | None = None,
     device: str | torch.device | None = None,
     seed: int = 0,
 ) -> CremaModel:
@@ -63,6 +64,8 @@ def build(
             it has wording of its own.
         precision: "fp32", "bf16" or, to answer only, "fp16" where the language model holds it; of the frozen parts.
         frozen_dropout: train with the frozen parts' own dropout as the released code does.
+        quantization: "8bit" or "4bit" for a frozen language model that takes less memory; needs bitsandbytes or
+            torchao.
         device: where to put the model; by default it stays on the CPU.
         seed: of every newly initialised parameter; a sense's start does not depend on which others are built.
 
@@ -70,6 +73,7 @@ def build(
         BuildError: holding every problem found with names, packages and options.
         CheckpointError: when the backbone or the language model cannot be loaded.
         PrecisionError: for a precision the language model cannot hold.
+        MissingRequirementError: when a quantised language model needs a library that is not installed.
 
     Example:
         >>> model = build(["video"], backbone="crema-tiny")
@@ -96,6 +100,7 @@ def build(
             language_revision=language_revision,
             precision=precision,
             frozen_dropout=frozen_dropout,
+            quantization=quantization,
         )
     elif language_model is not None:
         raise BuildError(
@@ -135,6 +140,7 @@ def build(
         "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": backbone.precision},
         "language_model": None if backbone.language_source is None else backbone.language_source._asdict(),
         "frozen_dropout": backbone.frozen_dropout,
+        **({} if quantization is None else {"quantization": quantization}),
         "fusion": {"name": fusion_name, **fusion_options},
         "major": major,
         "seed": seed,

@@ -6,6 +6,7 @@ What can go wrong outside this package (a wrong place, a damaged file, another k
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,13 @@ def read_config(place: str, revision: str | None, *, what: str, accepted: str, t
 
 
 def read_model(
-    model_class: Any, place: str, revision: str | None, *, dtype: torch.dtype, config: PreTrainedConfig
+    model_class: Any,
+    place: str,
+    revision: str | None,
+    *,
+    dtype: torch.dtype,
+    config: PreTrainedConfig,
+    quantized: Any = None,
 ) -> PreTrainedModel:
     """Read weights, sharded or not, in `dtype` whatever the configuration says.
 
@@ -60,6 +67,7 @@ def read_model(
         revision: hub revision.
         dtype: of every weight, see `crema_core.model.precision`.
         config: from `read_config`.
+        quantized: from `crema_core.model.quantization`; None: not quantised.
 
     Raises:
         CheckpointError: when weights are absent, damaged or do not fit the configuration.
@@ -67,7 +75,12 @@ def read_model(
     try:
         with _quiet():
             model, found = model_class.from_pretrained(
-                place, revision=revision or "main", dtype=dtype, config=config, output_loading_info=True
+                place,
+                revision=revision or "main",
+                dtype=dtype,
+                config=config,
+                output_loading_info=True,
+                **({} if quantized is None else {"quantization_config": quantized}),
             )
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(
@@ -126,7 +139,8 @@ def _quiet() -> Iterator[None]:
 
     It would say of every FlanT5, for example, that output layer and embedding should have been one.
     """
-    hide = not sys.stderr.isatty() and logging.is_progress_bar_enabled()
+    speaks = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    hide = not speaks and logging.is_progress_bar_enabled()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     if hide:

@@ -141,9 +141,16 @@ class CremaModel(nn.Module):
             max_question_tokens=self.template.max_question_tokens,
         )
 
-    def loss(self, tokens: Mapping[str, SenseTokens], questions: Sequence[str], answers: Sequence[str]) -> Tensor:
-        """Return the mean cross-entropy of the answers' tokens (scalar)."""
-        return self.language.loss(self.prompt(tokens, questions), answers)
+    def loss(
+        self,
+        tokens: Mapping[str, SenseTokens],
+        questions: Sequence[str],
+        answers: Sequence[str],
+        *,
+        num_tokens: int | None = None,
+    ) -> Tensor:
+        """Return the mean cross-entropy of the answers' tokens (scalar), see `Language.loss`."""
+        return self.language.loss(self.prompt(tokens, questions), answers, num_tokens=num_tokens)
 
     @torch.no_grad()
     def generate(

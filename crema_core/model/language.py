@@ -32,6 +32,10 @@ class Language:
         model: an encoder-decoder or decoder-only model.
         tokenizer: its tokenizer.
         turns: what stands around question and answer; by default as for a backbone's own language model.
+
+    Attributes:
+        in_step: the model's layers are shared out over processes, so that all of them make each pass together, forward
+            and backward, whether they have anything to compute or not.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Language:
         model.generation_config = GenerationConfig(
             **ids | {"eos_token_id": list(self.turns.stops), "pad_token_id": self._pad}
         )
+        self.in_step = False
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -73,6 +78,10 @@ class Language:
             answers_BA: `(B, A)` ids, padded with `IGNORED`.
         """
         ids_BA = answers_BA.masked_fill(answers_BA == IGNORED, self._pad)
+        if self.in_step and torch.is_grad_enabled():
+            # A process whose samples lack the sense under training has no graph, and makes the backward pass too.
+            zero = torch.zeros((), device=prompt.embeds.device, dtype=prompt.embeds.dtype, requires_grad=True)
+            prompt = prompt._replace(embeds=prompt.embeds + zero)
         if self.is_encoder_decoder:
             start = torch.full_like(ids_BA[:, :1], self.model.config.decoder_start_token_id)
             output = self.model(
@@ -90,11 +99,24 @@ class Language:
         length = answers_BA.shape[1]
         return cast(Tensor, output.logits[:, -length - 1 : -1])
 
-    def loss(self, prompt: Prompt, answers: Sequence[str]) -> Tensor:
-        """Return the mean cross-entropy over all answer tokens of the batch, end token included (scalar, float32)."""
+    def loss(self, prompt: Prompt, answers: Sequence[str], *, num_tokens: int | None = None) -> Tensor:
+        """Return the mean cross-entropy over the answers' tokens, end tokens included (scalar, float32).
+
+        Args:
+            prompt: of B samples.
+            answers: B texts.
+            num_tokens: divide the sum by this number instead, where the samples are a part of a larger batch.
+        """
         ids_BA = self.answer_ids(answers).to(prompt.embeds.device)
         logits_BAV = self.logits(prompt, ids_BA)
-        return F.cross_entropy(logits_BAV.flatten(0, 1).float(), ids_BA.flatten(), ignore_index=IGNORED)
+        total = F.cross_entropy(
+            logits_BAV.flatten(0, 1).float(), ids_BA.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return total / (num_tokens or self.count_tokens(answers))
+
+    def count_tokens(self, answers: Sequence[str]) -> int:
+        """Return the number of tokens of all answers together, end tokens included."""
+        return int((self.answer_ids(answers) != IGNORED).sum()) if answers else 0
 
     def generate(
         self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0
@@ -112,6 +134,7 @@ class Language:
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
             do_sample=False,
+            synced_gpus=self.in_step,
             **({"length_penalty": length_penalty} if num_beams > 1 else {}),
         )
         texts: list[str] = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
@@ -139,6 +162,7 @@ class Language:
             attention_mask=prompt.mask.to(torch.int64),
             max_new_tokens=2,
             do_sample=False,
+            synced_gpus=self.in_step,
             output_logits=True,
             return_dict_in_generate=True,
         )

@@ -82,17 +82,22 @@ def auto_class(config: PreTrainedConfig) -> Any:
     return None
 
 
-def load_seat(source: LanguageSource, config: PreTrainedConfig, *, dtype: torch.dtype) -> Seat:
+def load_seat(
+    source: LanguageSource, config: PreTrainedConfig, *, dtype: torch.dtype, quantized: Any = None
+) -> Seat:
     """Load a language model and its tokenizer.
 
     Args:
         source: where it is.
         config: from `read_seat_config`.
         dtype: of its weights.
+        quantized: from `crema_core.model.quantization`; None: not quantised.
 
     Raises:
         CheckpointError: when weights or tokenizer cannot be read.
     """
     tokenizer = read_tokenizer(source.source, source.revision)
-    model = read_model(auto_class(config), source.source, source.revision, dtype=dtype, config=config)
+    model = read_model(
+        auto_class(config), source.source, source.revision, dtype=dtype, config=config, quantized=quantized
+    )
     return Seat(model, tokenizer, source)

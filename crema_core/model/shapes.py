@@ -43,7 +43,7 @@ def shape_model(model_class: Any, config: PreTrainedConfig, *, dtype: torch.dtyp
     Args:
         model_class: of a `Family`.
         config: from `shape_config`.
-        dtype: of the weights, which decides the megabytes that are reported.
+        dtype: of vision encoder and language model, which decides the megabytes that are reported.
     """
     with init_empty_weights(include_buffers=False):
         model = model_class(config)
@@ -62,10 +62,12 @@ def shape_seat(config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
 
 def _without_memory(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     seen: dict[int, nn.Parameter] = {}
-    for module in model.modules():
+    for path, module in model.named_modules():
+        # What lies between the frozen parts and the adapters is float32 in every model, see `precision.keep_full`.
+        own = torch.float32 if path.startswith(("qformer", "language_projection")) or not path else dtype
         for key, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in seen:  # tied weights stay tied
-                zero = torch.zeros((), dtype=dtype).expand(parameter.shape)
+                zero = torch.zeros((), dtype=own).expand(parameter.shape)
                 seen[id(parameter)] = nn.Parameter(zero, requires_grad=False)
             setattr(module, key, seen[id(parameter)])
     return model

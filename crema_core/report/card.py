@@ -16,27 +16,41 @@ from crema_core.report.describe import Description, describe_model
 CARD = "README.md"
 
 
-def write_card(folder: Path, model: CremaModel, *, metrics: Mapping[str, float] | None = None) -> Path:
+def write_card(
+    folder: Path,
+    model: CremaModel,
+    *,
+    metrics: Mapping[str, float] | None = None,
+    description: Description | None = None,
+) -> Path:
     """Write the card into the folder of a saved model.
 
     Args:
         folder: where `model.save_pretrained` wrote.
         model: the saved model.
         metrics: name -> value in 0..1.
+        description: sizes and cost, where they are known already.
     """
-    write_text(folder / CARD, model_card(model, name=folder.name, metrics=metrics))
+    write_text(folder / CARD, model_card(model, name=folder.name, metrics=metrics, description=description))
     return folder / CARD
 
 
-def model_card(model: CremaModel, *, name: str, metrics: Mapping[str, float] | None = None) -> str:
+def model_card(
+    model: CremaModel,
+    *,
+    name: str,
+    metrics: Mapping[str, float] | None = None,
+    description: Description | None = None,
+) -> str:
     """Return the card as Markdown; only settings that are not the default are named.
 
     Args:
         model: a built model.
         name: of the folder it is saved in.
         metrics: name -> value in 0..1.
+        description: sizes and cost, where they are known already; counting them runs the model.
     """
-    description = describe_model(model)
+    description = description or describe_model(model)
     parts = [
         f"# {name}",
         f"Adapters for the frozen backbone `{model.backbone.source}`, written by crema-core {crema_core.__version__}. "

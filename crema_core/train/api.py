@@ -12,20 +12,23 @@ from crema_core.errors import ManifestError, TrainingError, did_you_mean
 from crema_core.model.crema import CremaModel
 from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
+from crema_core.train.changes import refuse_changes, refuse_differences
+from crema_core.train.metrics import MetricsFile
 from crema_core.train.progress import StatusLine
 from crema_core.train.run import (
     LAST,
+    METRICS,
     Run,
     describe_run,
     finished_run,
     new_run_folder,
     read_config,
-    refuse_changes,
     refuse_used,
     write_start,
 )
 from crema_core.train.settings import RESUMABLE, TrainSettings, preset_settings, train_settings
-from crema_core.train.state import read_checkpoint, require_pointed
+from crema_core.train.state import pointed, read_checkpoint
+from crema_core.train.sync import join_processes
 from crema_core.train.trainer import Trainer
 
 Data = str | os.PathLike[str] | Sequence[Record]
@@ -45,15 +48,19 @@ def fit(
 ) -> Run:
     """Train a model's adapters and fusion; everything else stays as it is.
 
+    In a launch of several processes (`crema fit --processes`, `accelerate launch`, `torchrun`) each of them makes this
+    same call. They share every minibatch and evaluation and end with equal models; the main one prints and writes.
+
     Args:
         model: a built model. It ends with its best weights when `valid` is given, else with the last ones.
         data: a manifest, or records.
         valid: validation data, in the same forms.
         preset: name of a set of settings, see `crema_core.train.settings`.
         out: the run directory, new or to be continued; None: a new one below `runs/`.
-        resume: continue the run in `out` from its last checkpoint, with the numbers of an uninterrupted one. Its
-            settings are taken from its `config.json`; those that change no number may be given anew.
-        hooks: told about events; None: those of the installed packages.
+        resume: continue the run in `out` from its last checkpoint, or from its beginning when it has none, with the
+            numbers of an uninterrupted one. Its settings are taken from its `config.json`; those that change no number
+            may be given anew, and the number of processes may be another.
+        hooks: told about events, in the main process; None: those of the installed packages.
         status: where progress is shown; None: standard error.
         **settings: see `crema_core.train.settings.TrainSettings`.
 
@@ -71,18 +78,19 @@ def fit(
     Example:
         >>> run = crema_core.fit(model, "train.jsonl", "valid.jsonl", preset="tiny", epochs=3)    # doctest: +SKIP
     """
-    folder = Path(out) if out is not None else new_run_folder()
     if resume and out is None:
         raise TrainingError("resume=True without a run. Continuing needs the run directory. Pass out='runs/...'.")
+    processes = join_processes()
+    folder = processes.from_main(lambda: Path(out) if out is not None else new_run_folder())
     saved = read_config(folder) if resume else None
     if saved is None:
-        refuse_used(folder)
+        processes.from_main(lambda: refuse_used(folder))
         chosen = train_settings(preset, settings)
     else:
         chosen = train_settings(None, saved["settings"] | preset_settings(preset) | settings)
     require_trainable(model.config["backbone"]["precision"])
     _check_senses(model, chosen)
-    status = status if status is not None else StatusLine()
+    status = (status if status is not None else StatusLine()) if processes.is_main else StatusLine(enabled=False)
     records = _read(data, model, status)
     valid_records = _read(valid, model, status) if valid is not None else []
     _check_data(model, chosen, records)
@@ -93,13 +101,19 @@ def fit(
         valid=valid_records,
         inputs={"data": _place(data), "valid": _place(valid)},
     )
+    refuse_differences(processes.gather(config))
     checkpoint = None
     if saved is None:
-        write_start(folder, config)
+        processes.from_main(lambda: write_start(folder, config))
     else:
-        refuse_changes(saved, config, resumable=RESUMABLE)
-        checkpoint = require_pointed(folder, LAST)
-        read_checkpoint(checkpoint)  # a damaged one is refused before any work
+        for line in refuse_changes(saved, config, resumable=RESUMABLE):
+            status.note(line)
+        checkpoint = pointed(folder, LAST)
+        if checkpoint is not None:
+            read_checkpoint(checkpoint)  # a damaged one is refused before any work
+        elif processes.is_main:
+            status.note("This run stopped before its first checkpoint; it starts from its beginning.")
+            MetricsFile(folder / METRICS).truncate(0)
     trainer = Trainer(
         model,
         records,
@@ -110,6 +124,7 @@ def fit(
         status=status,
     )
     trainer.train(resume_from=checkpoint)
+    processes.wait()
     return finished_run(
         folder,
         best_score=trainer.best_score,

@@ -99,6 +99,15 @@ class FeatureCache:
                 self._entries[name, _files(source)] = entry
                 self._num_bytes += entry.num_bytes
 
+    def entry(self, name: str, source: Source) -> StoredFeatures:
+        """Return what memory holds of one source."""
+        return self._entries[name, _files(source)]
+
+    def adopt(self, name: str, source: Source, stored: StoredFeatures) -> None:
+        """Keep in memory what another process's cache returned from `entry`."""
+        self._entries[name, _files(source)] = stored
+        self._num_bytes += stored.num_bytes
+
     def flush(self) -> None:
         """Bring to the disk what is not there yet."""
         for store in self._stores.values():

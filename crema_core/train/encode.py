@@ -105,7 +105,7 @@ def fill_cache(
     encoded, found, written = dict.fromkeys(names, 0), dict.fromkeys(names, 0), cache.written_bytes
     try:
         for name in names:
-            sources = [own for own in _distinct(records, name) if share.has(own.sources[name])]
+            sources = [own for own in distinct(records, name) if share.has(own.sources[name])]
             progress = _Progress(cache, name, len(sources), status)
             # In pieces, so that files are still in the system's memory from their digest when they are decoded.
             for piece in cut(sources, PIECE * batch_size):
@@ -241,7 +241,8 @@ def _as_source(source: Any) -> Source:
     return [os.fspath(path) for path in source] if isinstance(source, list | tuple) else os.fspath(source)
 
 
-def _distinct(records: Sequence[Record], name: str) -> Iterator[Record]:
+def distinct(records: Sequence[Record], name: str) -> Iterator[Record]:
+    """Yield the records that have a sense, one of those that share its files."""
     seen = set()
     for record in records:
         paths = record.paths(name)

@@ -1,4 +1,7 @@
-"""What a run writes about itself while it trains: metrics file, trackers and the status line."""
+"""What a run writes about itself while it trains: metrics file, trackers and the status line.
+
+With several processes each keeps the same sums; the main one writes.
+"""
 
 from __future__ import annotations
 
@@ -39,17 +42,16 @@ class Journal:
         self._num_updates = 0
         self._num_samples = 0
 
-    def update(self, result: StepResult, at: Position, *, lr: float, num_samples: int) -> None:
+    def update(self, result: StepResult, at: Position, *, lr: float) -> None:
         """Note one update.
 
         Args:
             result: its numbers; empty when no trained sense was in the minibatch.
             at: the position after it.
             lr: the learning rate it used.
-            num_samples: samples in it.
         """
         self._num_updates += 1
-        self._num_samples += num_samples
+        self._num_samples += result.num_samples
         if not result.losses:
             return
         for name, loss in result.losses.items():
@@ -104,10 +106,12 @@ class Journal:
         assert isinstance(losses, dict)
         assert isinstance(num_bytes, int)
         self._losses.update({name: list(values) for name, values in losses.items()})
-        self.metrics.truncate(num_bytes)
+        if self.sync.processes.is_main:
+            self.metrics.truncate(num_bytes)
 
     def _write(self, kind: str, at: Position, values: Mapping[str, Value]) -> None:
-        self.metrics.write(kind, {"epoch": at.epoch, "step": at.step, **values})
+        if self.sync.processes.is_main:
+            self.metrics.write(kind, {"epoch": at.epoch, "step": at.step, **values})
 
 
 def _mean(values: Iterable[float]) -> float:

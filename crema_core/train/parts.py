@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from crema_core.errors import OptionsError
+from crema_core.model.blocks import share_out
 from crema_core.model.crema import CremaModel
 from crema_core.train.optim import make_optimizer
 from crema_core.train.settings import TrainSettings
@@ -30,3 +32,20 @@ def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[s
         stepper_parameters(adapters, fusion), lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas
     )
     return Stepper(model, adapters, fusion, measured, sync, optimizer, settings.clip_norm)
+
+
+def share_language_model(model: CremaModel, sync: Sync) -> None:
+    """Keep a part of the frozen language model in each process; from then on all of them make each pass together.
+
+    Raises:
+        OptionsError: when this process is alone.
+    """
+    if sync.processes.count == 1:
+        raise OptionsError(
+            "shard_language_model=True in one process. A language model is shared out over several, one per GPU. Start "
+            "with --processes 2 or more, or leave the setting out."
+        )
+    if not model.language.in_step:
+        model.backbone.identity()  # a checksum of whole weights, which saved models name; kept from here on
+        share_out(model.backbone.language_model, device=sync.device, count=sync.processes.count)
+        model.language.in_step = True

@@ -32,7 +32,6 @@ from crema_core.train.metrics import Value, read_metrics
 CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
 LAST, BEST = "last", "best"
 FORMAT = 1
-_GUARDED = ("senses", "major", "backbone", "data", "valid")  # not the files' places: a run may be moved
 
 
 @dataclass(frozen=True)
@@ -133,33 +132,6 @@ def read_config(folder: Path) -> dict[str, Any]:
             "Start a new run with another out=. Nothing was changed."
         )
     return config
-
-
-def refuse_changes(saved: Mapping[str, Any], now: Mapping[str, Any], *, resumable: frozenset[str]) -> None:
-    """Raise when a run to continue would give other numbers than it did.
-
-    Args:
-        saved: contents of its `config.json`.
-        now: what `config.json` would be now.
-        resumable: settings that may differ.
-
-    Raises:
-        CheckpointError: with a line `key: was -> now` for everything that changed.
-    """
-    lines = [f"{key}: {saved.get(key)} -> {now[key]}" for key in _GUARDED if saved.get(key) != now[key]]
-    old, new = saved["settings"], now["settings"]
-    lines += [
-        f"{key}: {old.get(key)} -> {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if key not in resumable and old.get(key) != new.get(key)
-    ]
-    if lines:
-        raise CheckpointError(
-            "This run cannot be continued, because something changed (was -> now):\n  "
-            + "\n  ".join(lines)
-            + "\nA continued run must agree with its config.json. Undo the change, or start a new run with another "
-            "out=. Nothing was changed."
-        )
 
 
 def write_start(folder: Path, config: Mapping[str, Any]) -> None:

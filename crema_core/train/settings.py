@@ -49,6 +49,13 @@ class TrainSettings(BaseModel):
     clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm of an update; None: any")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="number format of the forward pass")
 
+    gradient_checkpointing: bool = Field(
+        default=False, description="compute the language model's layers again in the backward pass: less memory, slower"
+    )
+    shard_language_model: bool = Field(
+        default=False, description="keep a part of the language model in each process, for one larger than a device"
+    )
+
     early_exit: float | None = Field(
         default=None, gt=0, description="tau: a sense exits when its gradient norm exceeds tau times its past mean"
     )
@@ -105,16 +112,8 @@ class TrainSettings(BaseModel):
 
 
 RESUMABLE = frozenset(
-    {
-        "num_workers",
-        "cache",
-        "cache_limit_gb",
-        "cache_disk_limit_gb",
-        "eval_batch_size",
-        "log_every",
-        "checkpoint_every",
-        "trackers",
-    }
+    "num_workers cache cache_limit_gb cache_disk_limit_gb eval_batch_size log_every checkpoint_every trackers "
+    "gradient_checkpointing shard_language_model".split()
 )
 """Settings that may differ when a run is continued: they change no number of the training."""
 

@@ -4,7 +4,7 @@
 checkpoints/epoch-003-step-000120/
   adapters.safetensors    adapters and fusion, keys as in `CremaModel.adapter_state_dict`
   optimizer.safetensors   moments, keys `<parameter>/<moment>`
-  random.safetensors      states of the random generators
+  random.safetensors      states of the random generators, keys `<process>.<kind of device>`
   state.json              position, early exit, sums of the running epoch, sha256 of the files above
   complete                written last
 ```
@@ -22,10 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crema_core.errors import CheckpointError
 from crema_core.io.atomic import new_folder, require_complete, write_text
 from crema_core.io.state import checksum, read_tensors, write_tensors
-from crema_core.train.run import CHECKPOINTS
+from crema_core.train.run import BEST, CHECKPOINTS, CONFIG, ENVIRONMENT, LAST
 
 STATE = "state.json"
 _FILES = ("adapters", "optimizer", "random")
@@ -38,7 +37,7 @@ class Checkpoint:
     Attributes:
         adapters: trainable state by parameter name.
         optimizer: moments by `<parameter>/<moment>`.
-        random: generator states by device kind.
+        random: generator states by `<process>.<kind of device>`.
         state: JSON data.
     """
 
@@ -83,21 +82,6 @@ def pointed(run: Path, pointer: str) -> Path | None:
     return run / CHECKPOINTS / file.read_text(encoding="utf-8").strip() if file.exists() else None
 
 
-def require_pointed(run: Path, pointer: str) -> Path:
-    """Return the checkpoint folder that `last` or `best` names.
-
-    Raises:
-        CheckpointError: when the run has none.
-    """
-    folder = pointed(run, pointer)
-    if folder is None:
-        raise CheckpointError(
-            f"The run in '{run}' has no checkpoint to continue from: it stopped before its first one. A run is "
-            "continued from a checkpoint. Delete the folder and start again, with checkpoint_every=100 for example."
-        )
-    return folder
-
-
 def prune(run: Path, keep: Collection[Path | None]) -> None:
     """Delete checkpoints that nothing points to."""
     for folder in (run / CHECKPOINTS).iterdir():
@@ -109,6 +93,9 @@ def remove_leftovers(run: Path) -> None:
     """Delete what an interrupted save left behind."""
     for folder in (run / CHECKPOINTS).glob(".*"):
         shutil.rmtree(folder)
+    for name in (LAST, BEST, CONFIG, ENVIRONMENT):
+        for file in run.glob(f".{name}.*"):
+            file.unlink()
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -142,6 +129,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 def load_random_state(device: torch.device, states: Mapping[str, Tensor]) -> None:
     """Take over what `random_state` returned; a state of another kind of device is left out."""
-    torch.set_rng_state(states["cpu"])
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

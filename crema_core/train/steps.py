@@ -2,7 +2,8 @@
 
 Several minibatches that make one update ("accumulation") are a group and give the numbers of one large minibatch: the
 senses are the outer loop, so each sense's gradient is summed over the whole group before its step, and the next sense
-sees the result. Losses are weighted by samples.
+sees the result. Several processes share an update in the same way: each has its part of every minibatch. The loss is
+the mean over all answer tokens of the update, wherever they are.
 """
 
 from __future__ import annotations
@@ -37,12 +38,29 @@ class StepResult:
     """Numbers of one update.
 
     Attributes:
+        num_samples: samples of the update, in all processes.
         losses: by sense, before its own sub-step; in joint mode one entry, "joint".
         gradient_norms: by sense, over the weights that early exit measures.
     """
 
+    num_samples: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     gradient_norms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What all processes together have in one update.
+
+    Attributes:
+        num_samples: samples.
+        num_tokens: answer tokens, end tokens included.
+        present: the active senses that at least one sample has, in order.
+    """
+
+    num_samples: int
+    num_tokens: int
+    present: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,13 +92,13 @@ class Stepper:
 
     def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update the active senses one after the other; a sense that no sample of the group has is skipped."""
-        present = [name for name in active if any(name in minibatch.features for minibatch in group)]
-        banks = self._banks(group, present)
-        result = StepResult()
-        for name in present:
-            result.losses[name] = self._accumulate(group, [partial(bank.tokens, name) for bank in banks])
-            self._step([name], result)
-            if name != present[-1]:
+        survey = self._survey(group, active)
+        banks = self._banks(group, survey.present)
+        result = StepResult(survey.num_samples)
+        for name in survey.present:
+            loss = self._accumulate(group, [partial(bank.tokens, name) for bank in banks], survey.num_tokens)
+            result.losses[name] = self._step([name], loss, result)
+            if name != survey.present[-1]:
                 for bank in banks:
                     if name in bank.features:
                         bank.refresh(name)
@@ -88,13 +106,23 @@ class Stepper:
 
     def joint(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update all active senses in one step."""
-        present = [name for name in active if any(name in minibatch.features for minibatch in group)]
-        result = StepResult()
-        if present:
+        survey = self._survey(group, active)
+        result = StepResult(survey.num_samples)
+        if survey.present:
             # One bank at a time: the graphs of a minibatch are freed by its backward pass.
-            result.losses["joint"] = self._accumulate(group, [partial(self._all_tokens, one, present) for one in group])
-            self._step(present, result)
+            tokens = [partial(self._all_tokens, one, survey.present) for one in group]
+            loss = self._accumulate(group, tokens, survey.num_tokens)
+            result.losses["joint"] = self._step(survey.present, loss, result)
         return result
+
+    def _survey(self, group: Sequence[Minibatch], active: Sequence[str]) -> Survey:
+        # A sense may be in another process's samples alone; this process takes part in its sub-step all the same.
+        here = [float(any(name in one.features for one in group)) for name in active]
+        num_tokens = sum(self.model.language.count_tokens(self._answers(one.batch)) for one in group)
+        num_samples = sum(len(one.batch) for one in group)
+        samples, tokens, *found = self.sync.processes.sum([num_samples, num_tokens, *here])
+        present = tuple(name for name, count in zip(active, found, strict=True) if count)
+        return Survey(int(samples), int(tokens), present)
 
     def _banks(self, group: Sequence[Minibatch], active: Sequence[str]) -> list[TokenBank]:
         return [
@@ -112,38 +140,53 @@ class Stepper:
     def _all_tokens(self, one: Minibatch, active: Sequence[str]) -> dict[str, SenseTokens]:
         return self._banks([one], active)[0].all_tokens()
 
-    def _accumulate(self, group: Sequence[Minibatch], tokens: Iterable[Callable[[], dict[str, SenseTokens]]]) -> float:
-        """Add the group's gradients and return its loss."""
-        num_samples = sum(len(one.batch) for one in group)
+    def _accumulate(
+        self, group: Sequence[Minibatch], tokens: Iterable[Callable[[], dict[str, SenseTokens]]], num_tokens: int
+    ) -> float:
+        """Add the group's gradients and return its part of the loss."""
         total = 0.0
         for one, make in zip(group, tokens, strict=True):
-            loss = self._loss(one.batch, make()) * (len(one.batch) / num_samples)
+            if len(one.batch) == 0:  # the last batch of an epoch may be smaller than the number of processes
+                self._keep_in_step()
+                continue
+            loss = self._loss(one.batch, make(), num_tokens)
             total += _finite(loss, one.batch)
             if loss.requires_grad:  # not so where no trained sense and no trained fusion block takes part
                 self.sync.backward(loss)
         return total
 
-    def _loss(self, batch: TrainBatch, tokens: Mapping[str, SenseTokens]) -> Tensor:
-        template, questions = self.model.template, self._questions(batch)
-        answers = [template.target(record.answer, record.choices) for record in batch.records]
+    def _loss(self, batch: TrainBatch, tokens: Mapping[str, SenseTokens], num_tokens: int) -> Tensor:
+        questions = self._questions(batch)
         with self.sync.forward_pass():
-            return self.model.loss(tokens, questions, answers)
+            return self.model.loss(tokens, questions, self._answers(batch), num_tokens=num_tokens)
+
+    def _keep_in_step(self) -> None:
+        """Make the passes the other processes make where the language model's layers are shared out."""
+        if self.model.language.in_step:
+            with self.sync.forward_pass():
+                loss = self.model.loss({}, [""], [""])
+            self.sync.backward(loss * 0.0)
 
     def _questions(self, batch: TrainBatch) -> list[str]:
         return [self.model.template.render(record.question, record.choices) for record in batch.records]
 
-    def _step(self, names: Sequence[str], result: StepResult) -> None:
+    def _answers(self, batch: TrainBatch) -> list[str]:
+        return [self.model.template.target(record.answer, record.choices) for record in batch.records]
+
+    def _step(self, names: Sequence[str], loss: float, result: StepResult) -> float:
+        """Step with the gradients of all processes; return the loss of all of them."""
         allowed = [parameter for name in names for parameter in self.adapters[name].values()]
         allowed += self.fusion.values()
         self._assert_only(allowed)
+        loss = self.sync.reduce_gradients(allowed, loss)
         updated = [parameter for parameter in allowed if parameter.grad is not None]
-        self.sync.reduce_gradients(updated)
         for name in names:
             result.gradient_norms[name] = gradient_norm(self.measured[name])
         if self.clip_norm is not None:
             clip_gradients(updated, self.clip_norm)
         self.optimizer.step()
         clear_gradients(allowed)
+        return loss
 
     def _assert_only(self, allowed: Sequence[nn.Parameter]) -> None:
         known = set(map(id, allowed))

@@ -1,22 +1,73 @@
-"""Devices, number formats, processes and trackers, through accelerate; the only module that talks to it.
+"""Devices, number formats, processes and trackers, through accelerate (whose launcher is used in `launch`).
 
 The model is not wrapped in DistributedDataParallel: which parameters train changes from sub-step to sub-step, and DDP
-with toggled `requires_grad` leaves gradients unsynchronised. `reduce_gradients` is where several processes will meet.
+with toggled `requires_grad` leaves gradients unsynchronised. Instead the gradients of what was just updated, one sense
+and the fusion, are added up over the processes as one flat buffer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
 from crema_core.errors import OptionsError, TrainingError
+from crema_core.train.processes import ALONE, Processes
+
+_PATIENCE = timedelta(hours=12)  # one process may encode, evaluate or write much longer than the others
+
+
+def join_processes() -> Processes:
+    """Meet the other processes of the launch that this one was started by; without a launch it is alone.
+
+    Launchers (`crema fit --processes`, `accelerate launch`, `torchrun`) say so in environment variables.
+
+    Raises:
+        TrainingError: when the launcher did not say enough.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count <= 1:
+        return ALONE
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise TrainingError(
+            f"WORLD_SIZE={count} says that this is one of {count} processes, but {', '.join(missing)} is not set. "
+            "Launchers set all of these. Use crema fit --processes, accelerate launch or torchrun, or unset WORLD_SIZE."
+        )
+    # Without an accelerator accelerate would take each process for the only one, unless told to use CPUs.
+    PartialState(cpu=not torch.accelerator.is_available() or _cpu_only(), timeout=_PATIENCE)
+    return Processes(rank=dist.get_rank(), count=dist.get_world_size(), control=_control_group())
+
+
+def own_device() -> torch.device:
+    """Return this process's device in a launch of several."""
+    return torch.device(PartialState().device)
+
+
+def leave_processes() -> None:
+    """Part from the other processes at the end of a program."""
+    if dist.is_initialized():
+        _control_group.cache_clear()
+        PartialState().destroy_process_group()
+
+
+def _cpu_only() -> bool:
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "t", "on")
+
+
+@functools.cache
+def _control_group() -> dist.ProcessGroup | None:
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
 class Sync:
@@ -27,12 +78,16 @@ class Sync:
         trackers: accelerate's trackers beside `metrics.jsonl`.
         folder: where trackers write.
 
+    Attributes:
+        processes: those of the launch.
+
     Raises:
-        TrainingError: in a launch of several processes.
+        TrainingError: in an incomplete launch of several processes.
         OptionsError: for a tracker that is unknown or not installed.
     """
 
     def __init__(self, *, precision: Literal["fp32", "bf16"], trackers: tuple[str, ...] = (), folder: Path) -> None:
+        self.processes = join_processes()
         # accelerate keeps one state for the whole Python process and refuses another precision later; a notebook calls
         # fit() more than once. The process group lives elsewhere (PartialState) and stays.
         AcceleratorState._reset_state()
@@ -53,21 +108,12 @@ class Sync:
                 f"The tracker '{unknown[0]}' is not installed. metrics.jsonl is always written; others need their "
                 f"package. Install it (pip install {unknown[0]}), or leave it out of trackers."
             )
-        if self._accelerator.num_processes > 1:
-            raise TrainingError(
-                f"Training was launched in {self._accelerator.num_processes} processes. This version trains in one. "
-                "Start it with python, not with a launcher."
-            )
+        assert self._accelerator.num_processes == self.processes.count, "accelerate counts other processes"
 
     @property
     def device(self) -> torch.device:
         """Where the model is put."""
         return torch.device(self._accelerator.device)
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process prints and writes files."""
-        return bool(self._accelerator.is_main_process)
 
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
@@ -79,8 +125,36 @@ class Sync:
         """Add the gradients of `loss` (scalar)."""
         self._accelerator.backward(loss)
 
-    def reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Make gradients equal in all processes; with one process they already are."""
+    def reduce_gradients(self, parameters: Sequence[nn.Parameter], loss: float) -> float:
+        """Add up gradients and loss over all processes, in one flat buffer.
+
+        A parameter gets a gradient in all processes when it has one in any; one that has none anywhere keeps none, so
+        that the optimizer leaves it alone.
+
+        Args:
+            parameters: the same ones in all processes.
+            loss: this process's part of the loss.
+
+        Returns:
+            The loss of all processes together.
+        """
+        if self.processes.count == 1:
+            return loss
+        gradients = [torch.zeros_like(own) if own.grad is None else own.grad for own in parameters]
+        notes = [*(float(own.grad is not None) for own in parameters), loss]
+        buffer = torch.cat([*(gradient.flatten() for gradient in gradients), gradients[0].new_tensor(notes)])
+        self.processes.add_up(buffer)
+        *sums, notes_sum = buffer.split([*(own.numel() for own in parameters), len(notes)])
+        *found, total = notes_sum.tolist()
+        for own, gradient, count in zip(parameters, sums, found, strict=True):
+            own.grad = gradient.view_as(own) if count else None
+        return float(total)
+
+    @torch.no_grad()
+    def start_equal(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Give all processes the main one's values, whatever they started from."""
+        for own in parameters:
+            self.processes.copy_from_main(own.detach())
 
     def start_trackers(self, settings: Mapping[str, object]) -> None:
         """Begin the trackers' run with its settings."""

@@ -1,7 +1,8 @@
 """The training loop, to be read from top to bottom.
 
 For every epoch, for every group of minibatches: encode (or take features from the cache), update sense by sense, note
-losses and gradient norms. At the end of an epoch: test early exit, evaluate, save.
+losses and gradient norms. At the end of an epoch: test early exit, evaluate, save. With several processes each runs
+this same loop on its part of every minibatch; all numbers that decide anything are those of all of them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,33 +18,26 @@ from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record
 from crema_core.data.order import cut, derive_seed, epoch_order
+from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
+from crema_core.model.blocks import recomputed
 from crema_core.model.crema import CremaModel
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
 from crema_core.train.cache import FeatureCache, make_cache
-from crema_core.train.encode import cacheable, encode_batch, fill_cache, read_ahead
+from crema_core.train.encode import cacheable, encode_batch, read_ahead
 from crema_core.train.interrupt import InterruptGuard, TrainingInterrupted
 from crema_core.train.journal import Journal
+from crema_core.train.keeper import Keeper
 from crema_core.train.optim import set_learning_rate
-from crema_core.train.parts import make_stepper
+from crema_core.train.parts import make_stepper, share_language_model
 from crema_core.train.phases import Phases, training_order
 from crema_core.train.progress import StatusLine
-from crema_core.train.run import BEST, LAST
+from crema_core.train.run import BEST
 from crema_core.train.schedule import Position, make_schedule
 from crema_core.train.settings import TrainSettings
-from crema_core.train.state import (
-    Checkpoint,
-    load_optimizer_state,
-    load_random_state,
-    optimizer_state,
-    point,
-    pointed,
-    prune,
-    random_state,
-    read_checkpoint,
-    write_checkpoint,
-)
+from crema_core.train.share import fill_shared
+from crema_core.train.state import pointed, read_checkpoint
 from crema_core.train.steps import Minibatch
 from crema_core.train.sync import Sync
 
@@ -56,12 +51,15 @@ class Trainer:
         valid: validation samples; empty for none.
         settings: of the run.
         folder: the run directory.
-        hooks: told about events.
+        hooks: told about events, in the main process.
         status: where progress is shown.
 
     Attributes:
         step: updates done.
         best_score: best validation accuracy so far, or None.
+
+    Raises:
+        OptionsError: when there are more processes than samples in a minibatch, or none to share a language model with.
     """
 
     def __init__(
@@ -79,6 +77,14 @@ class Trainer:
         self.model, self.records, self.valid, self.settings = model, records, valid, settings
         self.folder, self.hooks, self.status = folder, hooks, status
         self.sync = Sync(precision=settings.precision, trackers=settings.trackers, folder=folder)
+        self.processes = self.sync.processes
+        if settings.batch_size < self.processes.count:
+            raise OptionsError(
+                f"batch_size={settings.batch_size} is the whole minibatch, which {self.processes.count} processes "
+                "share. Each needs at least one sample. Raise batch_size, or start fewer processes."
+            )
+        if settings.shard_language_model:
+            share_language_model(model, self.sync)
         model.to(self.sync.device)
         self.phases = Phases(
             training_order(model.names, settings.modalities),
@@ -87,6 +93,8 @@ class Trainer:
             value=settings.early_exit_value,
         )
         self.stepper = make_stepper(model, settings, trained=self.phases.order, sync=self.sync)
+        self.sync.start_equal(self.stepper.parameters.values())
+        self.keeper = Keeper(folder, model=model, stepper=self.stepper, seed=settings.seed)
         steps_per_epoch = math.ceil(math.ceil(len(records) / settings.batch_size) / settings.accumulation)
         self.schedule = make_schedule(settings, steps_per_epoch=steps_per_epoch)
         self.position = Position(0, 0, 0)
@@ -123,11 +131,15 @@ class Trainer:
         self._fill_cache()
         try:
             # The caller's random state is not touched.
-            with torch.random.fork_rng(devices=cuda), InterruptGuard(self.status.note) as guard:
-                torch.manual_seed(derive_seed("train", self.settings.seed))
+            with (
+                torch.random.fork_rng(devices=cuda),
+                recomputed(self.model.backbone.language_model, enabled=self.settings.gradient_checkpointing),
+                InterruptGuard(self.status.note) as guard,
+            ):
+                self.keeper.seed_dropout(self.position)
                 if resume_from is not None:
                     self._load(resume_from)
-                self.hooks.call("crema_train_started", trainer=self)
+                self._tell("crema_train_started", trainer=self)
                 while self.position.epoch < self.settings.epochs and self.phases.active:
                     self._train_epoch(guard)
                     self._end_epoch()
@@ -153,14 +165,14 @@ class Trainer:
             self.position = Position(epoch, step_in_epoch + 1, step + 1)
             for name, norm in result.gradient_norms.items():
                 self.phases.record(name, norm)
-            self.journal.update(result, self.position, lr=lr, num_samples=sum(len(one.batch) for one in group))
-            self.hooks.call("crema_step_finished", trainer=self, step=self.step, losses=result.losses)
+            self.journal.update(result, self.position, lr=lr)
+            self._tell("crema_step_finished", trainer=self, step=self.step, losses=result.losses)
             if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
                 self._save()
             self._stop_if_asked(guard)
 
     def _groups(self) -> Iterator[list[Minibatch]]:
-        """Yield what is left of the epoch, as encoded minibatches, as many at a time as make one update."""
+        """Yield this process's part of what is left of the epoch: encoded minibatches, as many as make one update."""
         settings, epoch = self.settings, self.position.epoch
         order = epoch_order(len(self.records), seed=settings.seed, epoch=epoch)
         batches = cut(order, settings.batch_size)[self.position.step_in_epoch * settings.accumulation :]
@@ -173,7 +185,7 @@ class Trainer:
             drop_major=settings.modality_dropout_major,
             cached=self._cached,
         )
-        keys = [[(epoch, index) for index in batch] for batch in batches]
+        keys = [[(epoch, index) for index in self.processes.share(batch)] for batch in batches]
         num_workers = 0 if self._cached.issuperset(self.model.names) else settings.num_workers
         group: list[Minibatch] = []
         seed = derive_seed("loader", settings.seed, epoch)
@@ -210,54 +222,46 @@ class Trainer:
                 status=self.status,
                 announce=False,
                 measures=(),  # an epoch must not end for want of a package that only measures need
+                processes=self.processes,
             )
         self.journal.evaluation(self.position, result.metrics)
-        self.hooks.call("crema_evaluated", trainer=self, metrics=result.metrics)
+        self._tell("crema_evaluated", trainer=self, metrics=result.metrics)
         if self.best_score is not None and result.accuracy <= self.best_score:
             return False
         self.best_score = result.accuracy
         return True
 
     def _save(self, *, best: bool = False) -> None:
-        name = f"epoch-{self.position.epoch:03d}-step-{self.step:06d}"
-        state = {
-            "position": list(self.position),
+        progress = {
             "phases": self.phases.state_dict(),
             "journal": self.journal.state_dict(),
             "best_score": self.best_score,
             "senses": list(self.model.names),
         }
-        folder = write_checkpoint(
-            self.folder,
-            name,
-            Checkpoint(
-                adapters=self.model.adapter_state_dict(),
-                optimizer=optimizer_state(self.stepper.optimizer, self.stepper.parameters),
-                random=random_state(self.sync.device),
-                state=state,
-            ),
-        )
-        point(self.folder, LAST, name)
-        if best:
-            point(self.folder, BEST, name)
-        prune(self.folder, keep=[folder, pointed(self.folder, BEST)])
-        self.hooks.call("crema_checkpoint_saved", path=folder, manifest=state)
+        folder = self.keeper.save(self.position, progress, best=best)
+        if folder is not None:
+            self._tell("crema_checkpoint_saved", path=folder, manifest={"position": list(self.position), **progress})
 
     def _load(self, folder: Path) -> None:
-        checkpoint = read_checkpoint(folder)
-        self.model.load_adapter_state_dict(checkpoint.adapters)
-        load_optimizer_state(self.stepper.optimizer, self.stepper.parameters, checkpoint.optimizer)
-        load_random_state(self.sync.device, checkpoint.random)
-        state = checkpoint.state
+        state = self.keeper.load(folder)
         self.position = Position(*state["position"])
         self.phases.load_state_dict(state["phases"])
         self.journal.load_state_dict(state["journal"])
         self.best_score = state["best_score"]
+        if state["processes"] != self.processes.count:
+            self.status.note(
+                f"processes: {state['processes']} -> {self.processes.count}: dropout draws other numbers from here on; "
+                "without dropout nothing changes."
+            )
 
     def _stop_if_asked(self, guard: InterruptGuard) -> None:
-        if guard.requested:
+        if self.processes.any(guard.requested):
             self._save()
             raise TrainingInterrupted(self.folder)
+
+    def _tell(self, event: str, **arguments: Any) -> None:
+        if self.processes.is_main:
+            self.hooks.call(event, **arguments)
 
     def _fill_cache(self) -> None:
         self.cache = make_cache(self.model, self.settings)
@@ -266,11 +270,12 @@ class Trainer:
         names = cacheable(self.model, self.model.names)
         self._cached = frozenset(names)
         with self.sync.forward_pass():
-            filled = fill_cache(
+            filled = fill_shared(
                 self.cache,
                 [*self.records, *self.valid],
                 names=names,
                 batch_size=self.settings.batch_size,
+                processes=self.processes,
                 num_workers=self.settings.num_workers,
                 status=self.status,
             )

@@ -92,6 +92,14 @@ def test_an_interrupted_fit_is_saved_and_resumed_to_the_same_weights(
             assert (out / "model" / file).read_bytes() == (trained / "model" / file).read_bytes()
 
 
+def test_a_fit_killed_while_it_built_the_model_is_resumed_from_its_beginning(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "fit.json").write_bytes((trained / "fit.json").read_bytes())
+    assert main(["resume", str(out), "--set", "epochs=1"]) == 0
+    assert (out / "last").read_text() == "epoch-001-step-000002\n"
+
+
 def test_a_used_folder_is_refused(
     trained: Path, clips: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,7 +135,8 @@ def test_an_unknown_key_of_the_configuration_names_the_nearest(tmp_path: Path) -
         read_config(str(file), {}, {})
     assert str(caught.value) == (
         "config.yaml: unknown option 'modalites'. Accepted: backbone, data, frozen_dropout, fusion, major, mmqa, "
-        "modalities, out, precision, preset, revision, seed, settings, template, valid. Did you mean 'modalities'?"
+        "modalities, out, precision, preset, quantization, revision, seed, settings, template, valid. Did you mean "
+        "'modalities'?"
     )
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
 from crema_core.train.sync import Sync
 from tests.support.fixtures import published, t5_folder
-from tests.train.file_senses import file_senses
+from tests.train.file_senses import random_model
 
 __all__ = ["new_model", "one_thread", "published", "sync", "t5_folder"]
 
@@ -29,12 +28,7 @@ def new_model(t5_folder: Path) -> MakeModel:
     """Builds equal models: `new_model(dropout=0.1, num=2)`; every adapter and fusion weight is non-zero."""
 
     def make(**options: float) -> CremaModel:
-        model = build(file_senses(**options), backbone=t5_folder)
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in model.trainable_parameters().values():
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-        return model
+        return random_model(t5_folder, **options)
 
     return make
 

@@ -12,6 +12,8 @@ import torch
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import MediaError
 from crema_core.modality import Sample
+from crema_core.model.build import build
+from crema_core.model.crema import CremaModel
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
 from tests.support.senses import (
     FramesModality,
@@ -64,7 +66,19 @@ def file_senses(*, dropout: float = 0.0, num: int = 4) -> list[ModalitySpec]:
     ]
 
 
-def write_data(folder: Path, num_samples: int, *, seed: int = 0, senses: str = "mowp") -> Path:
+def random_model(backbone: Path, **options: Any) -> CremaModel:
+    """Return a model of the file senses whose every adapter and fusion weight is non-zero; equal at every call."""
+    model = build(file_senses(**options), backbone=backbone)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return model
+
+
+def write_data(
+    folder: Path, num_samples: int, *, seed: int = 0, senses: str = "mowp", answers: tuple[str, ...] = ANSWERS
+) -> Path:
     """Write sources and a manifest of one-word answers.
 
     Args:
@@ -72,12 +86,13 @@ def write_data(folder: Path, num_samples: int, *, seed: int = 0, senses: str = "
         num_samples: lines.
         seed: of everything random.
         senses: first letters of the senses; every third sample lacks the second, every fourth the third.
+        answers: texts to draw from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     lines = []
     for index in range(num_samples):
-        answer = ANSWERS[int(torch.randint(len(ANSWERS), (), generator=generator))]
+        answer = answers[int(torch.randint(len(answers), (), generator=generator))]
         line: dict[str, Any] = {"id": f"s{index}", "question": "what is the color ?", "answer": answer}
         line["type"] = "color" if index % 2 else "side"
         arrays = {

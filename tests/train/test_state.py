@@ -14,7 +14,6 @@ from crema_core.train.state import (
     pointed,
     prune,
     read_checkpoint,
-    require_pointed,
     write_checkpoint,
 )
 
@@ -82,12 +81,3 @@ def test_only_what_is_pointed_at_is_kept(tmp_path: Path) -> None:
     point(tmp_path, "best", "one")
     prune(tmp_path, [pointed(tmp_path, "last"), pointed(tmp_path, "best")])
     assert {name for name, folder in folders.items() if folder.exists()} == {"one", "three"}
-
-
-def test_a_run_without_checkpoint_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError) as error:
-        require_pointed(tmp_path, "last")
-    assert str(error.value) == (
-        f"The run in '{tmp_path}' has no checkpoint to continue from: it stopped before its first one. A run is "
-        "continued from a checkpoint. Delete the folder and start again, with checkpoint_every=100 for example."
-    )

@@ -209,6 +209,16 @@ def test_joint_training_is_one_step_of_all_senses(new_model: MakeModel, sync: Sy
     assert steps == {1.0}
 
 
+def test_only_adapters_and_fusion_have_optimizer_state(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    model = new_model()
+    stepper = ready(model, sync)
+    stepper.sequential(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), model.names)
+    trained = list(model.trainable_parameters().values())
+    assert set(map(id, stepper.optimizer.state)) == set(map(id, trained))
+    moments = [value for state in stepper.optimizer.state.values() for value in state.values() if value.dim()]
+    assert sum(moment.nbytes for moment in moments) == 2 * sum(parameter.nbytes for parameter in trained)
+
+
 def test_the_lora_metric_measures_the_lora_alone(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
     model = new_model()
     stepper = ready(model, sync, early_exit_metric="lora")

@@ -1,0 +1,64 @@
+"""The frozen language model in 8 or 4 bits, by the libraries transformers knows; adapters stay in float32.
+
+Gradients go through the quantised layers to their inputs, as through any frozen layer.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import torch
+
+from crema_core.errors import MissingRequirementError, OptionsError, did_you_mean
+
+Quantization = Literal["8bit", "4bit"]
+_WHOLE = ["vision_model", "qformer", "query_tokens", "language_projection", "lm_head"]
+
+
+def quantization_config(kind: str, *, dtype: torch.dtype) -> Any:
+    """Return transformers' configuration of a quantised language model.
+
+    Args:
+        kind: "8bit" or "4bit".
+        dtype: number format the products are computed in.
+
+    Raises:
+        OptionsError: for another kind.
+        MissingRequirementError: where neither bitsandbytes nor torchao is installed.
+    """
+    if kind not in get_args(Quantization):
+        raise OptionsError(
+            f"quantization='{kind}' is not known. Accepted: {', '.join(get_args(Quantization))}."
+            f"{did_you_mean(kind, get_args(Quantization))} Use quantization='8bit', or leave it out."
+        )
+    if find_spec("bitsandbytes") is not None:
+        return _bitsandbytes(kind, dtype)
+    if find_spec("torchao") is not None:
+        return _torchao(kind)
+    raise MissingRequirementError(
+        f"quantization='{kind}' needs a library that computes with quantised weights, and neither bitsandbytes nor "
+        "torchao is installed. Install one: pip install bitsandbytes (NVIDIA and AMD GPUs) or pip install torchao."
+    )
+
+
+def _bitsandbytes(kind: str, dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if kind == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_WHOLE)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=_WHOLE,
+    )
+
+
+def _torchao(kind: str) -> Any:
+    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    own = Int8WeightOnlyConfig() if kind == "8bit" else Int4WeightOnlyConfig()
+    return TorchAoConfig(own, modules_to_not_convert=_WHOLE)

@@ -1,0 +1,182 @@
+"""How much memory a training step will take, by component, before anything large is loaded.
+
+Counted are tensors that live at the same time when the language model's backward pass begins: weights, optimizer
+state, gradients, features, what every sense's graph and the language model keep for the backward pass, and one layer's
+working memory. The language model runs on tensors without contents (torch's fake tensors), the small rest for real with
+one sample. Memory that libraries take for themselves (a CUDA context, fragmentation) is not contained.
+
+Shape letters: B samples, S prompt length, A answer length, T steps, N tokens of a step, Q queries, L width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+
+from crema_core.cli.tables import table
+from crema_core.model.answer import prepare_batch
+from crema_core.model.blocks import layers, recomputed
+from crema_core.model.crema import CremaModel
+from crema_core.model.kernels import fuse_activations
+from crema_core.model.language import Language
+from crema_core.model.prompt import Prompt
+from crema_core.model.tokens import SenseTokens
+from crema_core.model.trainable import freeze, names_of, set_trainable
+from crema_core.report.describe import NUM_ANSWER_TOKENS, QUESTION
+from crema_core.report.flops import measure
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Peak memory of a training step.
+
+    Attributes:
+        rows: bytes by component, in order.
+        batch_size: samples in this process's part of a minibatch.
+        num_tokens: S, tokens into the language model per sample.
+    """
+
+    rows: dict[str, int]
+    batch_size: int
+    num_tokens: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes of everything together."""
+        return sum(self.rows.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"rows": self.rows, "peak": self.peak, "batch_size": self.batch_size, "num_tokens": self.num_tokens}
+
+    def __str__(self) -> str:
+        rows = [["component", "MB"]]
+        rows += [[name, f"{size / 1e6:,.1f}"] for name, size in [*self.rows.items(), ("peak", self.peak)]]
+        return (
+            f"{table(rows)}\n\n{self.batch_size} samples of {self.num_tokens} tokens each into the language model. "
+            "An estimate:\na GPU's context and fragmentation come on top."
+        )
+
+
+def plan(model: CremaModel, *, batch_size: int, joint: bool = False, gradient_checkpointing: bool = False) -> Plan:
+    """Estimate the peak memory of a training step with all senses in every sample.
+
+    Args:
+        model: a built model; one of shapes alone will do. It is left as it was.
+        batch_size: B, samples in a process's part of a minibatch.
+        joint: all senses are updated at once.
+        gradient_checkpointing: the language model's layers are computed again in the backward pass.
+    """
+    mode = model.training
+    before = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    model.eval()
+    set_trainable(model, names_of(model, model.trainable_parameters().values()))
+    try:
+        senses, features, tokens = _senses(model)
+        fusion, prompt = _kept(
+            lambda: model.prompt(tokens, [model.template.render(QUESTION)]), parameters=_storages(model)
+        )
+        num_tokens = int(prompt.mask.shape[1])
+        shape = (batch_size, num_tokens, NUM_ANSWER_TOKENS)
+        whole = _language(model, shape, gradient_checkpointing=False)
+        language = _language(model, shape, gradient_checkpointing=True) if gradient_checkpointing else whole
+    finally:
+        set_trainable(model, before)
+        model.train(mode)
+    adapters = {name: _bytes(model.adapter_parameters(name).values()) for name in model.names}
+    shared = _bytes(model.fusion_parameters().values())
+    trained = sum(adapters.values()) + shared
+    rows = {
+        "weights: frozen": _bytes({*model.parameters()} - {*model.trainable_parameters().values()}),
+        "weights: adapters and fusion": trained,
+        "optimizer state": 2 * trained,
+        "gradients": shared + (sum(adapters.values()) if joint else max(adapters.values())),
+        "features of encoders": features * batch_size,
+        "activations: senses": senses * batch_size,
+        "activations: fusion and prompt": fusion * batch_size,
+        "activations: language model": language,
+        "working memory of a layer": whole // max(1, len(layers(model.backbone.language_model))),
+    }
+    return Plan(rows, batch_size, num_tokens)
+
+
+def _senses(model: CremaModel) -> tuple[int, int, dict[str, SenseTokens]]:
+    """Return the bytes all senses' graphs keep for one sample, those of its features, and its tokens."""
+    generator = torch.Generator().manual_seed(0)
+    sources = {name: model.sense(name).modality.example(generator) for name in model.names}
+    vision = model.backbone.vision_model
+    with (
+        measure({"vision": [vision.embeddings]}, real=frozenset(), default="encoder"),
+        _passed_through(vision.encoder),
+    ):
+        encoded = model.encode(prepare_batch(model, [sources]))
+    kept, tokens, parameters = 0, {}, _storages(model)
+    question = [model.template.render(QUESTION)]
+    # Products with weights that are one zero seen many times are slow; of shapes alone nothing needs their values.
+    adapters = [part for name in model.names for part in model.sense(name).adapter.children()]
+    skipped = {"adapter": [model.backbone.qformer, *adapters]} if model.backbone.shape_only else {}
+    for name, own in encoded.items():
+        with measure(skipped, real=frozenset(), default="adapter") if skipped else nullcontext():
+            size, tokens[name] = _kept(partial(model.sense_tokens, name, own, question), parameters=parameters)
+        kept += size
+    return kept, sum(own.features.values.nbytes for own in encoded.values()), tokens
+
+
+@contextmanager
+def _passed_through(encoder: nn.Module) -> Iterator[None]:
+    """Leave out the layers of the vision encoder: their output is as large as their input."""
+    encoder.forward = lambda inputs_embeds: SimpleNamespace(last_hidden_state=inputs_embeds)
+    try:
+        yield
+    finally:
+        del encoder.forward
+
+
+def _language(model: CremaModel, shape: tuple[int, int, int], *, gradient_checkpointing: bool) -> int:
+    """Return the bytes the language model keeps for the backward pass to its inputs."""
+    batch, length, num_answer = shape
+    original = model.backbone.language_model
+    weight = model.language.embedding.get_parameter("weight")
+    with FakeTensorMode():
+        fake = type(original)._from_config(original.config, dtype=weight.dtype).eval()
+        fuse_activations(fake)  # as the backbone does
+        freeze(fake)
+        language = Language(fake, model.backbone.tokenizer)
+        embeds_BSL = torch.empty(batch, length, weight.shape[1], dtype=weight.dtype, requires_grad=True)
+        prompt = Prompt(embeds_BSL, torch.ones(batch, length, dtype=torch.bool))
+        answers_BA = torch.zeros(batch, num_answer, dtype=torch.int64)
+        with recomputed(fake, enabled=gradient_checkpointing):
+            scores = lambda: language.logits(prompt, answers_BA).float().log_softmax(-1)  # noqa: E731
+            return _kept(scores, parameters=_storages(fake))[0]
+
+
+def _kept(run: Callable[[], Any], *, parameters: set[int]) -> tuple[int, Any]:
+    """Return the bytes a pass keeps for its backward pass, parameters apart, and its result."""
+    found: dict[int, Any] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in parameters:
+            found[storage._cdata] = storage  # held, so that no address is used twice
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = run()
+    return sum(int(storage.nbytes()) for storage in found.values()), result
+
+
+def _storages(model: nn.Module) -> set[int]:
+    return {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+
+def _bytes(parameters: Any) -> int:
+    sizes: Sequence[int] = [parameter.nbytes for parameter in parameters]
+    return sum(sizes)

@@ -1,0 +1,178 @@
+"""`--processes`: several real processes, one result, one message."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+import crema_core
+from crema_core.cli.launch import launch, without_processes
+from crema_core.cli.main import main
+from crema_core.cli.outcome import FOLDER, enrol, enrolled, fail, outcomes
+from crema_core.errors import OptionsError
+from crema_core.train.launch import LaunchedProcessError, refuse_too_many
+from tests.support.world import QUICK, SENSES
+
+STILL = ["--set", "lr=5e-5", "--set", "video.mmqa.lora_dropout=0", "--set", "depth.mmqa.lora_dropout=0"]
+
+
+def words(clips: Path, tiny: Path, out: Path, *more: str) -> list[str]:
+    return ["fit", str(clips), "--modalities", SENSES, "--backbone", str(tiny), "--out", str(out), *QUICK, *more]
+
+
+def test_fit_in_two_processes_is_fit_in_one(
+    clips: Path, tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(clips, tiny_folder, tmp_path / "one", *STILL, "--json")) == 0
+    alone = json.loads(capfd.readouterr().out)
+    parts = ["--set", "shard_language_model=true", "--processes", "2"]
+    assert main(words(clips, tiny_folder, tmp_path / "two", *STILL, "--json", *parts)) == 0
+    shared = json.loads(capfd.readouterr().out)
+    assert shared["num_steps"] == alone["num_steps"] == 4
+    one, two = (crema_core.load(tmp_path / name / "model").adapter_state_dict() for name in ("one", "two"))
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-6
+
+
+def test_a_failing_process_ends_all_with_its_message(
+    clips: Path, tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = clips.read_text().splitlines()
+    damaged = clips.with_name("damaged.jsonl")
+    broken = json.loads(lines[-1])
+    broken["depth"] = "clips/none.png"
+    (clips.parent / "clips" / "none.png").write_bytes(b"not a picture")
+    damaged.write_text("\n".join([*lines[:-1], json.dumps(broken)]) + "\n")
+    before = signal.getsignal(signal.SIGTERM), dict(os.environ), torch.get_num_threads()
+    assert main(words(damaged, tiny_folder, tmp_path / "run", "--processes", "2")) == 1
+    # What the launcher changes for its processes is as before in the process that started it.
+    assert (signal.getsignal(signal.SIGTERM), dict(os.environ), torch.get_num_threads()) == before
+    message = capfd.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"crema: Sample '{broken['id']}' (line {len(lines)}): ")
+    assert "none.png" in message
+
+
+def test_a_killed_process_ends_all_and_ctrl_c_saves(clips: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    more = ["--set", "epochs=200", "--set", "checkpoint_every=1", "--set", "log_every=1", "--processes", "2"]
+    command = [sys.executable, "-m", "crema_core.cli.main"]
+    first = _start([*command, *words(clips, tiny_folder, tmp_path / "run", *more)])
+    _wait_for(tmp_path / "run" / "last", first)
+    _workers(first)[1].kill()
+    assert first.communicate(timeout=60)[1].splitlines()[-1] == (
+        "crema: Process 1 of 2 was killed by SIGKILL, so the others were ended too. SIGKILL often means that the "
+        "machine ran out of memory. Lower batch_size or cache_limit_gb; crema resume goes on from the last checkpoint."
+    )
+    assert first.returncode == 1
+    before = (tmp_path / "run" / "last").read_text()
+    second = _start([*command, "resume", str(tmp_path / "run"), "--processes", "2"])
+    _wait_for(tmp_path / "run" / "last", second, other_than=before)
+    second.send_signal(signal.SIGINT)
+    said = second.communicate(timeout=60)[1].splitlines()
+    assert second.returncode == 130
+    assert said[-1] == f"crema: interrupted; everything is saved. Continue with: crema resume {tmp_path / 'run'}"
+    assert (
+        said.count("Interrupted: finishing this update, then saving. Press Ctrl-C again to stop without saving.") == 1
+    )
+
+
+def _start(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def _wait_for(file: Path, process: subprocess.Popen[str], *, other_than: str = "") -> None:
+    until = time.monotonic() + 120
+    while not file.exists() or file.read_text() in ("", other_than):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _workers(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the processes of a launch by rank."""
+    found = [child for child in psutil.Process(launcher.pid).children() if "RANK" in child.environ()]
+    return sorted(found, key=lambda child: int(child.environ()["RANK"]))
+
+
+def test_eval_in_two_processes_answers_each_question_once(
+    trained: Path, clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = {name: tmp_path / f"{name}.jsonl" for name in ("one", "two")}
+    assert main(["eval", str(trained), str(clips), "--json", "--out", str(out["one"])]) == 0
+    alone = json.loads(capfd.readouterr().out)
+    assert main(["eval", str(trained), str(clips), "--json", "--out", str(out["two"]), "--processes=2"]) == 0
+    shared = json.loads(capfd.readouterr().out)
+    assert {**alone, "duration_s": 0} == {**shared, "duration_s": 0}
+    assert out["one"].read_text() == out["two"].read_text()
+
+
+def test_the_cause_is_told_before_its_consequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setenv("RANK", "0")
+    enrol()
+    assert fail("Another process ended.", 1, is_consequence=True) == 1
+    monkeypatch.setenv("RANK", "1")
+    assert fail("The loss became nan.", 1) == 1
+    assert [one.message for one in outcomes(tmp_path)] == ["The loss became nan.", "Another process ended."]
+    assert enrolled(tmp_path) == [os.getpid()]
+
+
+def test_without_a_launcher_a_message_goes_to_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(FOLDER, raising=False)
+    assert fail("No.", 3) == 3
+    assert capsys.readouterr().err == "crema: No.\n"
+
+
+def test_a_process_that_could_not_say_why_is_described(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise LaunchedProcessError("Process 0 of 2 ended with exit code 7.", num_silent=0)
+
+    monkeypatch.setattr("crema_core.train.launch.run_processes", run)
+    assert launch(["fit", "x"], 2) == 1
+    assert capsys.readouterr().err == "crema: Process 0 of 2 ended with exit code 7.\n"
+
+
+def test_the_number_of_processes_is_not_passed_on() -> None:
+    given = ["fit", "a.jsonl", "--processes", "2", "--out", "x", "--processes=4"]
+    assert without_processes(given) == ["fit", "a.jsonl", "--out", "x"]
+
+
+def test_no_process_is_refused(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(clips), "--processes", "0"]) == 1
+    assert capsys.readouterr().err == (
+        "crema: --processes 0 starts nothing. Accepted: 1 and more. Give the number of GPUs, or of groups of CPU "
+        "cores, that are to work.\n"
+    )
+
+
+def test_a_launch_inside_a_launch_is_refused(
+    clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert main(["fit", str(clips), "--processes", "2"]) == 1
+    assert capsys.readouterr().err == (
+        "crema: --processes 2 inside a launch of 4 processes (WORLD_SIZE). One launcher is enough. Leave --processes "
+        "out, or start crema without the other launcher.\n"
+    )
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    refuse_too_many(2, num_gpus=0)
+    refuse_too_many(2, num_gpus=2)
+    with pytest.raises(OptionsError) as error:
+        refuse_too_many(4, num_gpus=2)
+    assert str(error.value) == (
+        "4 processes were asked for and this machine has 2 GPUs. Each process needs one of its own. Use --processes 2, "
+        "or set CUDA_VISIBLE_DEVICES='' to work on CPU cores."
+    )

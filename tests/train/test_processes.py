@@ -1,0 +1,280 @@
+"""Several processes give the numbers of one."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from crema_core.errors import CremaError, LostProcessError
+from crema_core.evaluation.run import evaluate
+from crema_core.plugins.hooks import Hooks
+from crema_core.train.api import fit
+from crema_core.train.metrics import Value
+from crema_core.train.processes import Processes
+from crema_core.train.progress import StatusLine
+from crema_core.train.sync import join_processes, leave_processes
+from tests.support.launch import ChildError, start, together
+from tests.train.file_senses import random_model, write_data
+
+LONG_AND_SHORT = ("red", "left of the blue", "green", "right one")
+SETTINGS: dict[str, Any] = {
+    "epochs": 2, "batch_size": 4, "lr": 2e-4, "log_every": 1, "modality_dropout": 0.3, "seed": 7, "load_best": False,
+}  # fmt: skip
+
+
+class Outcome(NamedTuple):
+    parameters: dict[str, np.ndarray]
+    metrics: list[dict[str, Value]]
+    exited: dict[str, str]
+    said: str
+
+
+def train(backbone: Path, data: Path, out: Path, **settings: Any) -> Outcome:
+    """What one process does."""
+    model = random_model(backbone, dropout=settings.pop("dropout", 0.0))
+    stream = io.StringIO()
+    options = {"out": out, "status": StatusLine(stream), "hooks": Hooks(strict=True)}
+    run = fit(model, data, **{**SETTINGS, **options, **settings})
+    parameters = {key: value.numpy() for key, value in model.adapter_state_dict().items()}
+    metrics = [{key: value for key, value in line.items() if key != "samples_per_s"} for line in run.metrics]
+    leave_processes()
+    return Outcome(parameters, metrics, run.exited, stream.getvalue())
+
+
+def largest_difference(one: Outcome, two: Outcome) -> float:
+    return max(float(np.abs(one.parameters[key] - two.parameters[key]).max()) for key in one.parameters)
+
+
+def assert_equal_runs(one: Outcome, two: Outcome) -> None:
+    assert largest_difference(one, two) < 1e-6
+    assert one.exited.keys() == two.exited.keys()
+    assert len(one.metrics) == len(two.metrics)
+    for ours, theirs in zip(one.metrics, two.metrics, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            # Norms of gradients magnify the rounding of the weights they are taken at.
+            tolerance = {"rel": 1e-4} if key.startswith("grad_norm/") or key in ("value", "mean") else {"abs": 1e-6}
+            assert value == (theirs[key] if isinstance(value, str) else pytest.approx(theirs[key], **tolerance)), key
+
+
+def rare(data: Path, **keep: list[int]) -> Path:
+    """Leave a sense's sources only in some lines."""
+    lines = [json.loads(line) for line in data.read_text().splitlines()]
+    for name, rows in keep.items():
+        for row, line in enumerate(lines):
+            if row not in rows:
+                line.pop(name, None)
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("train"), 10, answers=LONG_AND_SHORT)
+
+
+@pytest.fixture(scope="module")
+def whole(t5_folder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run of one process to its end."""
+    return train(t5_folder, data, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mode": "joint", "cache": "none", "epochs": 1},
+        {"accumulation": 2, "clip_norm": 0.1, "epochs": 1},
+        {"modalities": ["wave"], "batch_size": 3, "epochs": 1},
+    ],
+    ids=["joint without cache", "accumulated and clipped", "one sense in odd batches"],
+)
+def test_two_processes_give_the_losses_and_weights_of_one(
+    settings: dict[str, Any], t5_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    alone = train(t5_folder, data, tmp_path / "one", **settings)
+    first, _ = together(train, t5_folder, data, tmp_path / "two", **settings)
+    assert_equal_runs(alone, first)
+
+
+def test_two_processes_end_with_equal_weights_those_of_one(
+    whole: Outcome, t5_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    first, second = together(train, t5_folder, data, tmp_path / "two")
+    assert_equal_runs(whole, first)
+    assert all(np.array_equal(first.parameters[key], second.parameters[key]) for key in first.parameters)
+    start = {key: value.numpy() for key, value in random_model(t5_folder).adapter_state_dict().items()}
+    assert largest_difference(whole, whole._replace(parameters=start)) > 2e-4
+
+
+def test_a_process_whose_samples_lack_a_sense_takes_part_in_its_update(t5_folder: Path, tmp_path: Path) -> None:
+    # One sample with points and one with a wave: at any time at least one process has none of them.
+    data = rare(write_data(tmp_path / "train", 7, answers=LONG_AND_SHORT), points=[3], wave=[6])
+    settings = {"epochs": 1, "modality_dropout": 0.0}
+    alone = train(t5_folder, data, tmp_path / "one", **settings)
+    first, _ = together(train, t5_folder, data, tmp_path / "two", **settings)
+    assert any("loss/points" in line for line in first.metrics)
+    assert_equal_runs(alone, first)
+
+
+def test_processes_without_any_sample_of_the_last_batch_take_part(t5_folder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "train", 5, answers=LONG_AND_SHORT)
+    alone = train(t5_folder, data, tmp_path / "one", epochs=1)
+    assert_equal_runs(alone, together(train, t5_folder, data, tmp_path / "three", count=3, epochs=1)[2])
+
+
+def test_all_processes_agree_on_early_exits(t5_folder: Path, data: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 3, "early_exit": 0.9}
+    alone = train(t5_folder, data, tmp_path / "one", **settings)
+    first, second = together(train, t5_folder, data, tmp_path / "two", **settings)
+    assert alone.exited
+    assert first.exited == second.exited
+    assert_equal_runs(alone, first)
+    # Only the main process speaks and writes.
+    assert first.said.count("exits after epoch") == len(alone.exited)
+    assert second.said == ""
+    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == len(first.metrics)
+
+
+def test_validation_is_shared_and_chooses_the_same_best_weights(t5_folder: Path, data: Path, tmp_path: Path) -> None:
+    settings = {
+        "valid": write_data(tmp_path / "valid", 7, seed=1),
+        "eval_batch_size": 3,
+        "load_best": True,
+        "epochs": 2,
+    }
+    alone = train(t5_folder, data, tmp_path / "one", **settings)
+    first, second = together(train, t5_folder, data, tmp_path / "two", **settings)
+    assert_equal_runs(alone, first)
+    assert_equal_runs(alone, second)
+    assert (tmp_path / "one" / "best").read_text() == (tmp_path / "two" / "best").read_text()
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_in_another_number_of_processes(
+    before: int, after: int, whole: Outcome, t5_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    settings = {"checkpoint_every": 2}
+    outcomes = start(train_until, 4, t5_folder, data, tmp_path / "moved", count=before, **settings)
+    assert {kind for kind, _ in outcomes} == {"error"}
+    assert (tmp_path / "moved" / "last").read_text() == "epoch-001-step-000004\n"
+    moved = together(train, t5_folder, data, tmp_path / "moved", count=after, resume=True)[0]
+    assert_equal_runs(whole, moved)
+    assert moved.said.splitlines()[0] == (
+        f"processes: {before} -> {after}: dropout draws other numbers from here on; without dropout nothing changes."
+    )
+
+
+def test_with_dropout_a_run_goes_on_to_the_same_bits_in_as_many_processes(
+    t5_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    whole, _ = together(train, t5_folder, data, tmp_path / "whole", dropout=0.2)
+    start(train_until, 4, t5_folder, data, tmp_path / "stopped", checkpoint_every=2, dropout=0.2)
+    first, second = together(train, t5_folder, data, tmp_path / "stopped", resume=True, dropout=0.2)
+    assert all(np.array_equal(first.parameters[key], whole.parameters[key]) for key in whole.parameters)
+    assert whole.metrics == first.metrics == second.metrics
+
+
+def train_until(step: int, *arguments: Any, **settings: Any) -> None:
+    """Train and stop without saving after an update."""
+    from crema_core.train.journal import Journal
+
+    update = Journal.update
+
+    def stop(self: Journal, result: Any, at: Any, **named: Any) -> None:
+        update(self, result, at, **named)
+        if at.step == step + 1:
+            raise KeyboardInterrupt
+
+    Journal.update = stop  # type: ignore[method-assign]  # in a process of its own
+    train(*arguments, **settings)
+
+
+def answers(backbone: Path, data: Path, out: Path) -> tuple[float, float]:
+    model = random_model(backbone)
+    result = evaluate(model, data, batch_size=3, out=out, processes=join_processes())
+    leave_processes()
+    return result.accuracy, result.tokens_per_answer
+
+
+def test_each_question_is_answered_once(t5_folder: Path, data: Path, tmp_path: Path) -> None:
+    alone = answers(t5_folder, data, tmp_path / "one.jsonl")
+    assert together(answers, t5_folder, data, tmp_path / "three.jsonl", count=3) == [alone] * 3
+    assert (tmp_path / "three.jsonl").read_text() == (tmp_path / "one.jsonl").read_text()
+
+
+def train_differently(backbone: Path, data: Path, out: Path) -> None:
+    train(backbone, data, out, lr=(2e-4, 4e-4)[join_processes().rank])
+
+
+def test_processes_that_would_train_different_things_are_refused(t5_folder: Path, data: Path, tmp_path: Path) -> None:
+    outcomes = start(train_differently, t5_folder, data, tmp_path / "run")
+    for kind, text in outcomes:
+        assert kind == "error"
+        assert text.endswith(
+            "TrainingError: Process 1 would train something else than process 0 (process 0 -> process 1):\n"
+            "  lr: 0.0002 -> 0.0004\n"
+            "All processes need the same data, settings, packages and weights. Give all machines the same files. "
+            "Nothing was written.\n"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_processes_than_samples_in_a_minibatch_are_refused(t5_folder: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ChildError) as error:
+        together(train, t5_folder, data, tmp_path / "run", batch_size=1)
+    assert str(error.value).endswith(
+        "OptionsError: batch_size=1 is the whole minibatch, which 2 processes share. Each needs at least one sample. "
+        "Raise batch_size, or start fewer processes.\n"
+    )
+
+
+def test_a_used_folder_is_refused_by_all_processes(t5_folder: Path, data: Path, tmp_path: Path) -> None:
+    train(t5_folder, data, tmp_path / "run", epochs=1)
+    outcomes = start(train, t5_folder, data, tmp_path / "run")
+    assert all(text.endswith("Pass resume=True to continue that run, or another out=.\n") for _, text in outcomes)
+
+
+def leave_early() -> str:
+    processes = join_processes()
+    if processes.rank == 1:
+        return "left"
+    try:
+        processes.wait()
+    except LostProcessError as error:
+        return str(error)
+    return "not noticed"
+
+
+def test_a_process_says_that_another_one_ended() -> None:
+    message, _ = together(leave_early)
+    start_of_message = "Another process of this launch ended while this one waited for it ("
+    assert message.startswith(start_of_message)
+    assert message.endswith(
+        "). All processes must live until the end. Look at the other processes' messages; crema resume goes on from "
+        "the last checkpoint."
+    )
+
+
+def test_a_launch_that_is_not_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(CremaError) as error:
+        join_processes()
+    assert str(error.value) == (
+        "WORLD_SIZE=4 says that this is one of 4 processes, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set. "
+        "Launchers set all of these. Use crema fit --processes, accelerate launch or torchrun, or unset WORLD_SIZE."
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shares_follow_each_other_and_are_even(count: int) -> None:
+    for size in range(12):
+        parts = [Processes(rank=rank, count=count).share(range(size)) for rank in range(count)]
+        assert [entry for part in parts for entry in part] == list(range(size))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1

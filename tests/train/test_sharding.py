@@ -1,0 +1,74 @@
+"""A language model shared out over processes gives the numbers of a whole one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crema_core.errors import OptionsError
+from crema_core.evaluation.run import evaluate
+from crema_core.plugins.hooks import Hooks
+from crema_core.train.api import fit
+from crema_core.train.parts import share_language_model
+from crema_core.train.progress import StatusLine
+from crema_core.train.sync import Sync, leave_processes
+from tests.support.launch import together
+from tests.train.file_senses import random_model, write_data
+from tests.train.test_processes import LONG_AND_SHORT, assert_equal_runs, train
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"mode": "joint", "gradient_checkpointing": True}], ids=["sequential", "joint and checkpointed"]
+)
+def test_training_with_a_shared_out_language_model(
+    settings: dict[str, object], t5_folder: Path, tmp_path: Path
+) -> None:
+    # Five samples in batches of four: in the last one, one process has nothing to compute.
+    data = write_data(tmp_path / "train", 5, answers=LONG_AND_SHORT)
+    options = {"valid": write_data(tmp_path / "valid", 3, seed=1), "eval_batch_size": 1, "epochs": 1, **settings}
+    alone = train(t5_folder, data, tmp_path / "one", **options)
+    first, second = together(train, t5_folder, data, tmp_path / "two", shard_language_model=True, **options)
+    assert_equal_runs(alone, first)
+    assert all(np.array_equal(first.parameters[key], second.parameters[key]) for key in first.parameters)
+
+
+def answers_and_part(backbone: Path, data: Path, folder: Path) -> tuple[str, float]:
+    model = random_model(backbone)
+    before = sum(parameter.numel() for parameter in model.backbone.language_model.parameters())
+    sync = Sync(precision="fp32", folder=folder)
+    share_language_model(model, sync)
+    here = sum(getattr(own, "_local_tensor", own).numel() for own in model.backbone.language_model.parameters())
+    place = folder / "answers.jsonl"
+    evaluate(model, data, batch_size=2, out=place, max_new_tokens=4, num_beams=2, processes=sync.processes)
+    model.save_pretrained(folder / f"model-{sync.processes.rank}")
+    sync.processes.wait()
+    text = place.read_text()
+    leave_processes()
+    return text, here / before
+
+
+def test_generation_in_step_gives_the_same_answers(t5_folder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "test", 3)
+    evaluate(random_model(t5_folder), data, batch_size=2, out=tmp_path / "whole", max_new_tokens=4, num_beams=2)
+    (first, share), (second, _) = together(answers_and_part, t5_folder, data, tmp_path)
+    assert first == second == (tmp_path / "whole").read_text()
+    assert share < 0.75  # half of the layers, and all that is outside of them
+
+
+def test_alone_there_is_nobody_to_share_with(t5_folder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "train", 4)
+    with pytest.raises(OptionsError) as error:
+        fit(
+            random_model(t5_folder),
+            data,
+            out=tmp_path / "run",
+            shard_language_model=True,
+            hooks=Hooks(strict=True),
+            status=StatusLine(enabled=False),
+        )
+    assert str(error.value) == (
+        "shard_language_model=True in one process. A language model is shared out over several, one per GPU. Start "
+        "with --processes 2 or more, or leave the setting out."
+    )
