@@ -25,7 +25,8 @@ NAME_PATTERN = re.compile(r"^[a-z][a-z0-9_]{1,31}$")
 FACTORY_PATTERN = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 # Attributes of torch.nn.Module and torch.nn.ModuleDict: a child module of such a name cannot be registered. Written
-# down because this module must not import torch; a test compares the list with the installed torch.
+# down because this module must not import torch; a test compares the list with the installed torch, on whose modules
+# transformers hangs one more (smart_apply).
 RESERVED_NAMES = frozenset(
     "add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches eval "
     "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys "
@@ -33,8 +34,8 @@ RESERVED_NAMES = frozenset(
     "register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
     "register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook "
     "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
-    "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty "
-    "train training type update values xpu zero_grad".split()
+    "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory smart_apply state_dict to "
+    "to_empty train training type update values xpu zero_grad".split()
 ) | frozenset(("text", "base", "default", "question", "answer", "choices", "id", "start", "end"))
 
 OPTION_KEYS_OF_CORE = frozenset(("name", "mmqa", "prefix"))

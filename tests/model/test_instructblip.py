@@ -105,11 +105,15 @@ def test_lora_and_queries_of_a_sense_get_gradients_through_the_text_reading_qfor
 
 
 @pytest.mark.parametrize("name", ["instructblip-flan-t5-xl", "instructblip-vicuna-7b"])
-def test_a_shape_is_described_without_weights(name: str) -> None:
-    model = build([frames_spec("main")], backbone=name)
-    rows = {row.name: row for row in model.describe().components}
-    assert rows["vision encoder"].frozen == pytest.approx(986.0e6, rel=1e-3)
-    assert rows["Q-Former"].frozen == pytest.approx(186.7e6 + 768 * model.backbone.language_dim, rel=1e-2)
+def test_a_shape_has_the_published_sizes(name: str) -> None:
+    backbone = load_backbone(name)
+    vision, qformer = (
+        sum(parameter.numel() for parameter in part.parameters()) / 1e6
+        for part in (backbone.vision_model, backbone.qformer)
+    )
+    assert round(vision, 1) == 986.0
+    assert 185 < qformer < 187, "BLIP-2's 105.1M, a feed-forward for text in each of 12 layers, word embeddings"
+    assert backbone.qformer.tokenizer is not None
 
 
 def test_a_checkpoint_without_the_qformer_s_tokenizer_is_refused(published: Folders, tmp_path: Path) -> None:

