@@ -82,9 +82,7 @@ def auto_class(config: PreTrainedConfig) -> Any:
     return None
 
 
-def load_seat(
-    source: LanguageSource, config: PreTrainedConfig, *, dtype: torch.dtype, quantized: Any = None
-) -> Seat:
+def load_seat(source: LanguageSource, config: PreTrainedConfig, *, dtype: torch.dtype, quantized: Any = None) -> Seat:
     """Load a language model and its tokenizer.
 
     Args:
