@@ -56,7 +56,7 @@ def enrol() -> None:
     """Tell the launcher, if there is one, which process this is, so that Ctrl-C reaches it."""
     folder = os.environ.get(FOLDER)
     if folder is not None:
-        (Path(folder) / f"process-{os.getpid()}").touch()
+        (Path(folder) / f"process-{os.getpid()}").write_text("", encoding="utf-8")
 
 
 def enrolled(folder: Path) -> list[int]:
