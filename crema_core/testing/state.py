@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +30,6 @@ def snapshot() -> dict[str, str]:
         "the environment variables": str(sorted(os.environ.items())),
         "the working directory": str(Path.cwd()),
         "the root logger": f"{root.level} {root.handlers}",
-        "the warning filters": str(warnings.filters),
     }
 
 
