@@ -132,6 +132,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "precision": "bf16",
         "num_workers": 4,
     },
+    # CREMA appendix A.3: one sense alone, before it is used beside others without further training (A.5).
+    "pretrain": {"epochs": 1, "batch_size": 16, "lr": 1e-5, "precision": "bf16", "num_workers": 4},
     # What the released code computes, with its early exit made to run.
     "released": {
         "epochs": 20,
