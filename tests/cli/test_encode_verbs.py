@@ -17,6 +17,7 @@ from crema_core.cli.inputs import duration_s, num_bytes
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError
 from crema_core.model.crema import CremaModel
+from crema_core.report.describe import Cost
 from tests.support.world import QUICK, SENSES
 
 
@@ -74,7 +75,8 @@ def test_fit_and_eval_from_the_folder_run_no_encoder_and_give_the_run_without_it
 
     with monkeypatch.context() as patch:
         patch.setattr(CremaModel, "encode", only_empty)
-        patch.setattr("crema_core.report.card.write_card", lambda *_, **__: None)  # counts FLOPs of a made-up clip
+        # Costs are counted on a made-up clip, which is in no cache.
+        patch.setattr("crema_core.report.describe.cost_of", lambda model, names, **_: Cost(tuple(names), 1, {}))
         patch.chdir(filled.parent)
         words = ["fit", str(clips), "--valid", str(clips), "--modalities", SENSES, "--backbone", str(tiny_folder)]
         words += [*QUICK, "--set", "early_exit=1.8", "--set", "load_best=false", "--set", "cache=cache"]
