@@ -6,7 +6,7 @@ BIN := .venv/bin
 # One thread per process: the tests run two processes, and tiny models are slower on many threads.
 SINGLE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install demo test lint bench tables docs clean
+.PHONY: install demo test test-slow lint bench tables docs clean
 
 install: .venv/.installed
 
@@ -31,7 +31,10 @@ demo: install
 	$(BIN)/crema demo --out runs/demo
 
 test: install
-	$(SINGLE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(SINGLE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-slow: install
+	$(SINGLE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 lint: install
 	$(BIN)/ruff check .

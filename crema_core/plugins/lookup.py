@@ -25,7 +25,7 @@ from crema_core.plugins.policy import Policy
 from crema_core.plugins.spec import ModalitySpec
 
 GROUP = "crema.modalities"
-GROUPS = (GROUP, "crema.hooks", "crema.encoders")
+GROUPS = (GROUP, "crema.hooks", "crema.encoders", "crema.datasets")
 """Every group of entry points that something reads."""
 
 registered: dict[str, ModalitySpec] = {}

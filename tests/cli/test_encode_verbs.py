@@ -101,6 +101,7 @@ def test_an_answer_about_files_in_the_folder_runs_no_encoder(
     assert json.loads(capsys.readouterr().out) == expected
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_content_of_one(
     clips: Path, tiny_folder: Path, filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +129,7 @@ def test_parts_of_a_job_array_fill_one_folder(
     assert contents(tmp_path / "cache").keys() == contents(filled).keys()
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_is_told_in_its_words(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,7 @@ def test_options_and_files_replace_what_a_preset_says(tmp_path: Path) -> None:
     assert "select the correct answer" in config.template["multiple_choice"]
 
 
+@pytest.mark.slow
 def test_a_run_of_the_paper_trains(
     clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

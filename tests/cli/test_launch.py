@@ -29,6 +29,7 @@ def words(clips: Path, tiny: Path, out: Path, *more: str) -> list[str]:
     return ["fit", str(clips), "--modalities", SENSES, "--backbone", str(tiny), "--out", str(out), *QUICK, *more]
 
 
+@pytest.mark.slow
 def test_fit_in_two_processes_is_fit_in_one(
     clips: Path, tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,6 +43,7 @@ def test_fit_in_two_processes_is_fit_in_one(
     assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_failing_process_ends_all_with_its_message(
     clips: Path, tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +62,7 @@ def test_a_failing_process_ends_all_with_its_message(
     assert "none.png" in message
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_and_ctrl_c_saves(clips: Path, tiny_folder: Path, tmp_path: Path) -> None:
     more = ["--set", "epochs=200", "--set", "checkpoint_every=1", "--set", "log_every=1", "--processes", "2"]
     command = [sys.executable, "-m", "crema_core.cli.main"]
@@ -101,6 +104,7 @@ def _workers(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
     return sorted(found, key=lambda child: int(child.environ()["RANK"]))
 
 
+@pytest.mark.slow
 def test_eval_in_two_processes_answers_each_question_once(
     trained: Path, clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

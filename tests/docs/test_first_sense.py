@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(
     r"^```(\w+)\n(.*?)^```$", (ROOT / "docs" / "first_sense.md").read_text(encoding="utf-8"), flags=re.M | re.S
@@ -25,6 +27,7 @@ def run(*command: str, folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_the_python_blocks_run_and_print_what_the_page_says(tmp_path: Path) -> None:
     lines = run(sys.executable, "-W", "ignore", "-c", blocks("python"), folder=tmp_path)
     assert lines[0] in ("red ('radar',)", "blue ('radar',)")

@@ -62,6 +62,7 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_class_in_a_notebook_is_built_saved_and_loaded(tmp_path: Path) -> None:
     done = run(CELL + CELL + USE, tmp_path)
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr

@@ -135,17 +135,20 @@ def test_the_packages_follow_the_style_of_this_repository(packages: list[Path]) 
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_every_package_passes_its_own_tests_where_it_is_installed(user: User, packages: list[Path]) -> None:
     tests = [str(place / "tests") for place in packages]
     printed = user.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *tests)
     assert re.search(rf"^{len(NAMES) * len(checks_up_to('gold'))} passed in ", printed, flags=re.MULTILINE), printed
 
 
+@pytest.mark.slow
 def test_the_command_finds_nothing_in_the_installed_package(user: User) -> None:
     printed = user.run(str(user.python.with_name("crema")), "plugins", "check", NAMES["features"], "--tier", "bronze")
     assert printed.splitlines()[-1] == "16 checks: 16 passed – tier bronze"
 
 
+@pytest.mark.slow
 def test_every_installed_package_trains_a_step(user: User) -> None:
     printed = user.run("-c", TRAIN, *NAMES.values())
     assert printed.splitlines() == [f"crema-sonar-{encoder} True" for encoder in ENCODERS]

@@ -103,6 +103,7 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
     assert found[1:] == expected[1:]
 
 
+@pytest.mark.slow
 def test_killed_after_any_update(whole: Outcome, t5_folder: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     for step in (1, 3, 4, 6):
@@ -110,6 +111,7 @@ def test_killed_after_any_update(whole: Outcome, t5_folder: Path, data: Path, tm
     assert_same(train(t5_folder, data, out), whole)
 
 
+@pytest.mark.slow
 def test_killed_at_any_point_of_writing(whole: Outcome, t5_folder: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     # A checkpoint is a dozen changes: five files, a rename, the pointers, the deletion of the one before.

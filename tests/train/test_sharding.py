@@ -19,6 +19,7 @@ from tests.train.file_senses import random_model, write_data
 from tests.train.test_processes import LONG_AND_SHORT, assert_equal_runs, train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{}, {"mode": "joint", "gradient_checkpointing": True}], ids=["sequential", "joint and checkpointed"]
 )

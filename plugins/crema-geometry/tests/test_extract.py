@@ -104,6 +104,7 @@ def test_a_damaged_video_is_reported_and_the_others_are_done(
     assert not (out / "bad.depth.npz").exists()
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_same_files(folders: dict[str, Path], tmp_path: Path) -> None:
     clips = [str(write_clip(tmp_path / f"{name}.mp4")) for name in "ab"]
     settings = ExtractSettings(senses=("depth",), depth_model=str(folders["glpn"]), num_frames=2)
