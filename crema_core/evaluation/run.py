@@ -32,6 +32,7 @@ from crema_core.evaluation.score import best_choice, summarize
 from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.model.crema import CremaModel
+from crema_core.model.sharing import shared_tokens
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.hooks import load_hooks
 from crema_core.train.cache import FeatureCache, as_cache
@@ -271,7 +272,8 @@ def _answer(
         templates.get(record.dataset, model.template).render(record.question, record.choices)
         for record in batch.records
     ]
-    tokens = model.tokens(features, questions)
+    keys = {name: [batch.records[row].paths(name) for row in own.rows.tolist()] for name, own in features.items()}
+    tokens = shared_tokens(model, features, questions, keys)
     num_tokens = model.prompt(tokens, questions).mask.sum(1).tolist()
     if batch.records[0].choices:
         choices = [record.choices or () for record in batch.records]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from crema_core.errors import OptionsError
-from crema_core.model.tokens import SenseBatch, SenseFeatures
+from crema_core.model.sharing import shared_tokens, sharing, spread_features
+from crema_core.model.tokens import SenseBatch, SenseFeatures, SenseTokens
 
 if TYPE_CHECKING:
     from crema_core.model.crema import CremaModel
@@ -99,10 +100,9 @@ def _answer_batch(
     max_new_tokens: int,
 ) -> list[Answer]:
     sources = [_sources(model, item) for item in items]
-    features = encode(sources)
     choices = [item.get("choices") for item in items]
     questions = [model.template.render(item["question"], own) for item, own in zip(items, choices, strict=True)]
-    tokens = model.tokens(features, questions)
+    tokens = _tokens(model, sources, questions, encode)
     answers: dict[int, tuple[str, dict[str, float]]] = {}
     # Both kinds of question may be in one batch; each pass keeps the answers of its own kind.
     if any(own for own in choices):
@@ -115,6 +115,33 @@ def _answer_batch(
         texts = model.generate(tokens, questions, max_new_tokens=max_new_tokens)
         answers |= {index: (texts[index], {}) for index, own in enumerate(choices) if not own}
     return [Answer(*answers[index], used=tuple(own)) for index, own in enumerate(sources)]
+
+
+def _tokens(
+    model: CremaModel,
+    sources: Sequence[Mapping[str, Any]],
+    questions: Sequence[str],
+    encode: Callable[[Sequence[Mapping[str, Any]]], dict[str, SenseFeatures]],
+) -> dict[str, SenseTokens]:
+    """Return the tokens of all samples; a source that several questions concern is read and encoded once."""
+    rows = {name: [row for row, own in enumerate(sources) if name in own] for name in model.names}
+    keys = {name: [_source_key(sources[row][name]) for row in own] for name, own in rows.items() if own}
+    same = {name: sharing(own) for name, own in keys.items()}
+    firsts = {name: {rows[name][position] for position in found.firsts} for name, found in same.items()}
+    once = [{name: own[name] for name in own if row in firsts[name]} for row, own in enumerate(sources)]
+    features = {
+        name: spread_features(few, same[name].owner, torch.tensor(rows[name])) for name, few in encode(once).items()
+    }
+    return shared_tokens(model, features, questions, keys)
+
+
+def _source_key(source: Any) -> Hashable:
+    """Return what equal sources share: files their paths, anything else is equal to itself alone."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    if isinstance(source, list | tuple) and all(isinstance(part, str | os.PathLike) for part in source):
+        return tuple(os.fspath(part) for part in source)
+    return id(source)
 
 
 def _sources(model: CremaModel, item: Mapping[str, Any]) -> dict[str, Any]:
