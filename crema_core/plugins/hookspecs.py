@@ -1,7 +1,7 @@
 """The events of a run, as pluggy specifications. Names in the past tense are told, not asked: they return nothing.
 
 A hook implementation takes any subset of the arguments by name, without default values. All but
-`crema_register_commands` run in the main process of training or building; on several ranks, on every rank.
+`crema_register_commands` run in the main process of training or building, also where several processes train.
 """
 
 from __future__ import annotations
