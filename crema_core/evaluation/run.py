@@ -14,29 +14,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from crema_core.data.collate import TrainBatch
 from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.data.order import cut
-from crema_core.data.span import file_of
 from crema_core.errors import ManifestError, OptionsError
+from crema_core.evaluation.batch import answer_batch
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.measures import measure
 from crema_core.evaluation.predictions import Prediction, PredictionFile, digest, records_digest
 from crema_core.evaluation.result import EvaluationResult, FusionMode, Prompts
-from crema_core.evaluation.score import best_choice, summarize
+from crema_core.evaluation.score import summarize
 from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.model.crema import CremaModel
-from crema_core.model.sharing import shared_tokens
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.hooks import load_hooks
 from crema_core.train.cache import FeatureCache, as_cache
-from crema_core.train.encode import cacheable, encode_batch, read_ahead
+from crema_core.train.encode import cacheable, read_ahead
 from crema_core.train.processes import ALONE, Processes
 from crema_core.train.progress import StatusLine
 from crema_core.train.share import fill_shared
@@ -246,57 +242,9 @@ def _predict(
     done = 0
     batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers)
     for share, batch in zip(shares, read_ahead(batches, cache), strict=True):
-        own = _answer(model, batch, cache, judge, templates, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        own = answer_batch(model, batch, cache, judge, templates, max_new_tokens=max_new_tokens, num_beams=num_beams)
         found = [prediction for part in processes.gather(own[: len(share)]) for prediction in part]
         yield from found
         done += len(found)
         if status is not None:
             status.show(f"evaluating: {done:,} of {len(records):,} questions")
-
-
-@torch.no_grad()
-def _answer(
-    model: CremaModel,
-    batch: TrainBatch,
-    cache: FeatureCache | None,
-    judge: Judge,
-    templates: Mapping[str, PromptTemplate],
-    *,
-    max_new_tokens: int,
-    num_beams: int,
-) -> list[Prediction]:
-    if len(batch) == 0:  # fewer questions than processes
-        return []
-    features = encode_batch(model, cache, batch)
-    questions = [
-        templates.get(record.dataset, model.template).render(record.question, record.choices)
-        for record in batch.records
-    ]
-    keys = {name: [batch.records[row].paths(name) for row in own.rows.tolist()] for name, own in features.items()}
-    tokens = shared_tokens(model, features, questions, keys)
-    num_tokens = model.prompt(tokens, questions).mask.sum(1).tolist()
-    if batch.records[0].choices:
-        choices = [record.choices or () for record in batch.records]
-        scores = model.score_choices(tokens, questions, choices)
-        texts = [own[best_choice(row)] for own, row in zip(choices, scores, strict=True)]
-        right = [text == record.answer for text, record in zip(texts, batch.records, strict=True)]
-    else:
-        texts = model.generate(tokens, questions, max_new_tokens=max_new_tokens, num_beams=num_beams)
-        right = [judge.is_right(record, text) for text, record in zip(texts, batch.records, strict=True)]
-    return [
-        Prediction(
-            id=record.id,
-            type=record.type,
-            question=record.question,
-            answer=record.answer,
-            prediction=texts[row],
-            correct=right[row],
-            senses=tuple(name for name, rows in batch.present.items() if row in rows.tolist()),
-            num_tokens=num_tokens[row],
-            clip=next((file_of(record.paths(name)[0]) for name in record.sources if record.paths(name)), record.id),
-            dataset=record.dataset,
-            answers=record.accepted,
-            chosen=bool(record.choices),
-        )
-        for row, record in enumerate(batch.records)
-    ]

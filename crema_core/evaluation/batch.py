@@ -1,0 +1,77 @@
+"""One batch of an evaluation: from prepared senses to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from crema_core.data.collate import TrainBatch
+from crema_core.data.span import file_of
+from crema_core.evaluation.judge import Judge
+from crema_core.evaluation.predictions import Prediction
+from crema_core.evaluation.score import best_choice
+from crema_core.model.crema import CremaModel
+from crema_core.model.sharing import shared_tokens
+from crema_core.model.template import PromptTemplate
+from crema_core.train.cache import FeatureCache
+from crema_core.train.encode import encode_batch
+
+
+@torch.no_grad()
+def answer_batch(
+    model: CremaModel,
+    batch: TrainBatch,
+    cache: FeatureCache | None,
+    judge: Judge,
+    templates: Mapping[str, PromptTemplate],
+    *,
+    max_new_tokens: int,
+    num_beams: int,
+) -> list[Prediction]:
+    """Answer the questions of a batch, all with choices or all without.
+
+    Args:
+        model: in eval mode.
+        batch: prepared senses and their records.
+        cache: features that are not prepared; None for none.
+        judge: decides what is right.
+        templates: wording by data set, where it is not the model's own.
+        max_new_tokens: longest open-ended answer.
+        num_beams: beams of its search.
+    """
+    if len(batch) == 0:  # fewer questions than processes
+        return []
+    features = encode_batch(model, cache, batch)
+    questions = [
+        templates.get(record.dataset, model.template).render(record.question, record.choices)
+        for record in batch.records
+    ]
+    keys = {name: [batch.records[row].paths(name) for row in own.rows.tolist()] for name, own in features.items()}
+    tokens = shared_tokens(model, features, questions, keys)
+    num_tokens = model.prompt(tokens, questions).mask.sum(1).tolist()
+    if batch.records[0].choices:
+        choices = [record.choices or () for record in batch.records]
+        scores = model.score_choices(tokens, questions, choices)
+        texts = [own[best_choice(row)] for own, row in zip(choices, scores, strict=True)]
+        right = [text == record.answer for text, record in zip(texts, batch.records, strict=True)]
+    else:
+        texts = model.generate(tokens, questions, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        right = [judge.is_right(record, text) for text, record in zip(texts, batch.records, strict=True)]
+    return [
+        Prediction(
+            id=record.id,
+            type=record.type,
+            question=record.question,
+            answer=record.answer,
+            prediction=texts[row],
+            correct=right[row],
+            senses=tuple(name for name, rows in batch.present.items() if row in rows.tolist()),
+            num_tokens=num_tokens[row],
+            clip=next((file_of(record.paths(name)[0]) for name in record.sources if record.paths(name)), record.id),
+            dataset=record.dataset,
+            answers=record.accepted,
+            chosen=bool(record.choices),
+        )
+        for row, record in enumerate(batch.records)
+    ]
