@@ -1,8 +1,9 @@
 """Fused kernels in place of formulas spelled out operation by operation, in frozen parts.
 
 T5's gated feed-forward (FlanT5, every BLIP-2 with it) writes the tanh approximation of GELU as eight elementwise
-operations, each of which keeps a tensor for the backward pass. torch has the same function as one kernel: half the
-time and fewer kept tensors, with differences of a few float32 roundings (below 3e-7 on values of order one).
+operations, most of which keep a tensor for the backward pass. torch has the same function as one kernel: 0.021 s
+instead of 0.039 s forward and backward for 8 x 317 x 1024 float32 on one CPU core, with differences of a few float32
+roundings (below 3e-7 on values of order one).
 """
 
 from __future__ import annotations

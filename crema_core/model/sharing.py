@@ -83,6 +83,8 @@ def spread_features(few: SenseFeatures, owner: Sequence[int], rows: Tensor) -> S
         owner: for every row, the index of its source.
         rows: `(R,)` samples of the batch the rows belong to.
     """
+    if list(owner) == list(range(few.rows.shape[0])):  # nothing is shared, and features are large
+        return few
     index = torch.tensor(owner, device=few.features.values.device)
     values, mask, times = few.features
     own = Features(values[index], mask[index], None if times is None else times[index])
@@ -90,8 +92,6 @@ def spread_features(few: SenseFeatures, owner: Sequence[int], rows: Tensor) -> S
 
 
 def _select(features: SenseFeatures, positions: Sequence[int]) -> SenseFeatures:
-    if len(positions) == features.rows.shape[0]:
-        return features
     rows = features.rows[torch.tensor(positions, device=features.rows.device)]
     return spread_features(features, positions, rows)
 
