@@ -30,7 +30,7 @@ def naive_minibatch(
     questions = [record.question for record in batch.records]
     answers = [record.answer for record in batch.records]
     for active in order:
-        own = {id(parameter) for parameter in [*stepper.adapters[active].values(), *stepper.fusion.values()]}
+        own = {id(parameter) for parameter in [*stepper.adapters[active].values(), *stepper.shared.values()]}
         for parameter in stepper.parameters.values():
             parameter.requires_grad_(id(parameter) in own)
         features = model.encode(inputs) if given is None else given

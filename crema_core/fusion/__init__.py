@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.fusion.base import Fusion, SenseSet
+from crema_core.fusion.base import Fusion, FusionSizes, SenseSet, VisualTokens
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.fusion.cross_attention import CrossAttentionFusion
 from crema_core.fusion.mixture import MixtureFusion
@@ -20,30 +20,40 @@ FUSIONS: dict[str, type[Fusion]] = {
     "mixture": MixtureFusion,
 }
 
-__all__ = ["FUSIONS", "Fusion", "SenseSet", "make_fusion"]
+__all__ = ["FUSIONS", "Fusion", "FusionSizes", "SenseSet", "VisualTokens", "fusion_class", "make_fusion"]
 
 
-def make_fusion(
-    name: str, supports: Sequence[str], *, width: int, num_queries: int, options: dict[str, Any] | None = None
-) -> Fusion:
-    """Build a fusion by name.
-
-    Args:
-        name: one of `FUSIONS`.
-        supports: supporting senses, in the order of `build`.
-        width: language-model width L.
-        num_queries: queries Q of every fused sense.
-        options: further arguments of the strategy.
+def fusion_class(name: str) -> type[Fusion]:
+    """Return the class of a strategy.
 
     Raises:
-        OptionsError: for an unknown name or option.
+        OptionsError: for an unknown name.
     """
     if name not in FUSIONS:
         raise OptionsError(
             f"{name!r} is not a fusion. Accepted: {', '.join(FUSIONS)}.{did_you_mean(name, FUSIONS)} "
             "Use fusion='self_gated', the paper's."
         )
+    return FUSIONS[name]
+
+
+def make_fusion(
+    name: str, supports: Sequence[str], sizes: FusionSizes, *, options: Mapping[str, Any] | None = None
+) -> Fusion:
+    """Build a fusion by name.
+
+    Args:
+        name: one of `FUSIONS`.
+        supports: supporting senses, in the order of `build`.
+        sizes: what it is built for.
+        options: further arguments of the strategy.
+
+    Raises:
+        OptionsError: for an unknown name or option.
+    """
     try:
-        return FUSIONS[name](supports, width=width, num_queries=num_queries, **(options or {}))
+        return fusion_class(name).for_sizes(supports, sizes, **(options or {}))
     except TypeError as error:
-        raise OptionsError(f"fusion {name!r} cannot take {options}: {error}. Leave the options out.") from error
+        raise OptionsError(
+            f"fusion {name!r} cannot take {dict(options or {})}: {error}. Leave the options out."
+        ) from error

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,39 @@ from crema_core.fusion.align import Grid, align, frame_grid
 from crema_core.model.tokens import Segment, SenseTokens
 
 Layout = Literal["paper", "released"]
+
+
+@dataclass(frozen=True)
+class VisualTokens:
+    """How the tokens of a video language model's own projector lie.
+
+    Attributes:
+        rows, columns: of one frame's tokens, rows first.
+        inner_width: width E of the same tokens before the projector.
+        newline: `(L,)` the model's learned end of a row, or None where it has none.
+    """
+
+    rows: int
+    columns: int
+    inner_width: int
+    newline: nn.Parameter | None = None
+
+
+@dataclass(frozen=True)
+class FusionSizes:
+    """What a strategy is built for.
+
+    Attributes:
+        width: L.
+        num_queries: Q of every fused sense.
+        token_widths: by supporting sense, width of the tokens its connector gives; L unless it hands features on.
+        visual: the major sense's tokens where they are a video language model's own, else None.
+    """
+
+    width: int
+    num_queries: int
+    token_widths: Mapping[str, int] = field(default_factory=dict)
+    visual: VisualTokens | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +128,20 @@ class Fusion(nn.Module, abc.ABC):
         num_queries: Q.
         layout: "paper" (every sense's tokens after its own prefix, footnote 4; time stamps decide what falls on a
             frame) or "released" (the released code's order of prefixes and its averaging, for its weights).
+
+    Attributes:
+        major_connector, support_connector: kind of connector (`crema_core.model.connector`) the tokens come from.
+        one_query_count: whether all fused senses need the same number of queries.
     """
+
+    major_connector: ClassVar[str] = "qformer"
+    support_connector: ClassVar[str] = "qformer"
+    one_query_count: ClassVar[bool] = True
+
+    @classmethod
+    def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Self:
+        """Build the strategy; one that needs more than width and queries overrides this."""
+        return cls(supports, width=sizes.width, num_queries=sizes.num_queries, **options)
 
     def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, layout: Layout = "paper") -> None:
         super().__init__()
@@ -104,6 +150,7 @@ class Fusion(nn.Module, abc.ABC):
                 f"layout={layout!r} is not a layout. Accepted: {', '.join(get_args(Layout))}. Use layout='paper'."
             )
         self.width, self.num_queries, self.layout = width, num_queries, layout
+        self.token_widths: dict[str, int] = {}
         self.supports: list[str] = []
         self.blocks = nn.ModuleDict()
         self._has_shared = False
@@ -114,14 +161,16 @@ class Fusion(nn.Module, abc.ABC):
     def forward(self, senses: SenseSet) -> list[Segment]:
         """Lay out the senses of a batch; every value may depend on its own sample only."""
 
-    def add_support(self, name: str, *, total: int, zero: bool = False) -> None:
+    def add_support(self, name: str, *, total: int, zero: bool = False, token_width: int | None = None) -> None:
         """Add the weights of one supporting sense.
 
         Args:
             name: the sense.
             total: number of supporting senses the initialisation assumes.
             zero: start without influence, so that outputs do not change until the block is trained.
+            token_width: width of the tokens its connector gives; None: L.
         """
+        self.token_widths[name] = self.width if token_width is None else token_width
         self._add(name, total=total, zero=zero)
         self.complete()
 

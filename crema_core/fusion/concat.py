@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from crema_core.fusion.base import Fusion, SenseSet
 from crema_core.model.tokens import Segment
 
 
 class ConcatFusion(Fusion):
     """Major sense first, then the others in the order of `build`, each after its own prefix; no parameters."""
+
+    one_query_count: ClassVar[bool] = False
 
     def forward(self, senses: SenseSet) -> list[Segment]:
         """Return the senses side by side."""

@@ -5,6 +5,7 @@ my-model/
   crema.json           how to build it again: backbone, language model and their identities, fusion, major sense, senses
                        with their packages
   fusion.safetensors   the fusion's shared weights
+  language.safetensors what was trained of the language model; only where it was
   <sense>/             one adapter folder per sense, see `crema_core.io.adapters`
   complete             written last
 ```
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from crema_core.model.crema import CremaModel
 
 FORMAT = 1
-MANIFEST, FUSION = "crema.json", "fusion.safetensors"
+MANIFEST, FUSION, LANGUAGE = "crema.json", "fusion.safetensors", "language.safetensors"
 
 
 def save(model: CremaModel, folder: str | Path) -> None:
@@ -41,6 +42,9 @@ def save(model: CremaModel, folder: str | Path) -> None:
     with new_folder(Path(folder)) as place:
         shared = model.fusion.shared_parameters()
         write_tensors(place / FUSION, shared)
+        tuned = model.language_parameters()
+        if tuned:
+            write_tensors(place / LANGUAGE, tuned)
         for name in model.names:
             (place / name).mkdir()
             write_adapter(model, name, place / name)
@@ -51,6 +55,7 @@ def save(model: CremaModel, folder: str | Path) -> None:
             "identity": model.backbone.identity(),
             "language_identity": model.backbone.language_identity(),
             "fusion_sha256": checksum(place / FUSION),
+            **({"language_sha256": checksum(place / LANGUAGE)} if tuned else {}),
         }
         (place / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
@@ -100,6 +105,7 @@ def load(
             precision=precision or origin["precision"],
             frozen_dropout=manifest["frozen_dropout"],
             quantization=manifest.get("quantization"),
+            tuning=manifest.get("tuning"),
             seed=manifest["seed"],
         )
     except BuildError as error:
@@ -164,6 +170,9 @@ def _request(entry: dict[str, Any]) -> dict[str, Any]:
 def _read_state(place: Path, manifest: dict[str, Any]) -> dict[str, torch.Tensor]:
     shared = read_tensors(place / FUSION, sha256=manifest["fusion_sha256"])
     state = {f"fusion.{key}": value for key, value in shared.items()}
+    if "language_sha256" in manifest:
+        tuned = read_tensors(place / LANGUAGE, sha256=manifest["language_sha256"])
+        state |= {f"language.{key}": value for key, value in tuned.items()}
     for entry in manifest["modalities"]:
         own = place / entry["name"]
         for key, value in read_tensors(own / TENSORS, sha256=read_description(own)["sha256"]).items():

@@ -9,34 +9,22 @@ Shape letters: M images, N tokens per image, E vision width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from crema_core.errors import CheckpointError, did_you_mean
-from crema_core.model.checkpoint import (
-    CLIP_MEAN,
-    CLIP_STD,
-    RGB,
-    image_statistics,
-    own_template,
-    read_config,
-    read_model,
-    read_tokenizer,
-)
-from crema_core.model.families import FAMILIES, QFORMER_TOKENIZER
+from crema_core.errors import CheckpointError
+from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.fingerprint import fingerprint
 from crema_core.model.kernels import fuse_activations
-from crema_core.model.precision import frozen_dtype, keep_full
-from crema_core.model.qformer import QFormer
-from crema_core.model.quantization import quantization_config
-from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
-from crema_core.model.shapes import shape_config, shape_model, shape_names, shape_seat, shape_tokenizer
+from crema_core.model.precision import keep_full
+from crema_core.model.qformer import QFormer, QFormerText
+from crema_core.model.seat import LanguageSource
 from crema_core.model.trainable import freeze
+from crema_core.model.tuning import FULL, LanguageLora, add_lora, lora_parameters, train_dropout
 from crema_core.model.turns import Turns, own_turns, seat_turns
 
 TINY = "crema-tiny"
@@ -44,15 +32,19 @@ LANGUAGE_PREFIX = "language_model."
 
 
 class Backbone(nn.Module):
-    """Frozen parts of a model.
+    """Frozen parts of a model: a language model, and what a checkpoint has before it.
 
     Args:
-        model: the transformers model, whole, or without language model when `seat` is given.
+        language_model: causal or encoder-decoder.
         tokenizer: of the language model.
         source: folder or hub id it came from, recorded in checkpoints.
         revision: hub revision, or None.
-        seat: another language model instead of the checkpoint's own; the checkpoint's projection is of no use then.
-        qformer_tokenizer: of a Q-Former that reads the question; None for one that does not.
+        vision_model: encoder of images, or None.
+        qformer: BLIP-2's or InstructBLIP's, or None; adapters of senses are built around it.
+        query_tokens: the Q-Former's own queries.
+        language_projection: from the Q-Former into the checkpoint's own language model; None when another took its
+            seat.
+        language_source: where the language model in the seat came from; None for the checkpoint's own.
         image_mean, image_std: normalisation of RGB in 0..1.
         precision: what vision encoder and language model were loaded in, recorded in checkpoints.
         frozen_dropout: train with the frozen parts' own dropout, as the released code does (0.1); off by default.
@@ -63,13 +55,16 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        model: Any,
+        language_model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
         source: str,
         revision: str | None = None,
-        seat: Seat | None = None,
-        qformer_tokenizer: PreTrainedTokenizerBase | None = None,
+        vision_model: nn.Module | None = None,
+        qformer: QFormer | None = None,
+        query_tokens: nn.Parameter | None = None,
+        language_projection: nn.Linear | None = None,
+        language_source: LanguageSource | None = None,
         image_mean: RGB = CLIP_MEAN,
         image_std: RGB = CLIP_STD,
         precision: str = "fp32",
@@ -79,34 +74,50 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.shape_only, self.template = shape_only, dict(template or {})
-        self.vision_model = model.vision_model
-        self.qformer = QFormer(model.qformer, qformer_tokenizer)
-        self.query_tokens: nn.Parameter = model.query_tokens
-        self.language_projection: nn.Linear | None = None if seat else model.language_projection
-        self.language_model: PreTrainedModel = seat.model if seat else model.language_model
+        self.vision_model, self.qformer = vision_model, qformer
+        self.query_tokens, self.language_projection = query_tokens, language_projection
+        self.language_model = language_model
         fuse_activations(self.language_model)
-        self.language_source: LanguageSource | None = seat.source if seat else None
-        self.tokenizer = tokenizer
+        self.language_source, self.tokenizer = language_source, tokenizer
         self.source, self.revision = source, revision
         self.image_mean, self.image_std = image_mean, image_std
         self.precision, self.frozen_dropout = precision, frozen_dropout
         if not shape_only:
             keep_full(self.qformer, self.language_projection)
-            self.query_tokens.data = self.query_tokens.data.float()
+            if self.query_tokens is not None:
+                self.query_tokens.data = self.query_tokens.data.float()
         freeze(self)
         self.eval()
+        self.tuning: LanguageLora | Literal["full"] | None = None
         self._identity: str | None = None
         self._language_identity: str | None = None
 
     @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        embedding: Any = self.language_model.get_input_embeddings()
+        found: torch.device = embedding.weight.device
+        return found
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the vision encoder, or of the language model where there is none."""
+        frozen = self.language_model if self.vision_model is None else self.vision_model
+        return next(frozen.parameters()).dtype
+
+    @property
     def image_size(self) -> int:
-        """Side in pixels of the square images the vision encoder takes."""
-        return int(self.vision_model.config.image_size)
+        """Side in pixels of the square images the vision encoder takes; 224 where there is none."""
+        return 224 if self.vision_model is None else int(self._vision_config.image_size)
 
     @property
     def vision_dim(self) -> int:
-        """Width E of the vision features."""
-        return int(self.vision_model.config.hidden_size)
+        """Width E of the vision features; 0 where there is no vision encoder."""
+        return 0 if self.vision_model is None else int(self._vision_config.hidden_size)
+
+    @property
+    def _vision_config(self) -> Any:
+        return cast(Any, self.vision_model).config
 
     @property
     def language_dim(self) -> int:
@@ -130,14 +141,45 @@ class Backbone(nn.Module):
         Returns:
             `(M, N, E)`: the last hidden states *before* the final LayerNorm, which every sense has as its own.
         """
-        embedded = self.vision_model.embeddings(pixels_MCHW)
-        tokens: Tensor = self.vision_model.encoder(inputs_embeds=embedded).last_hidden_state
+        vision = cast(Any, self.vision_model)
+        tokens: Tensor = vision.encoder(inputs_embeds=vision.embeddings(pixels_MCHW)).last_hidden_state
         return tokens
+
+    def vision_parts(self) -> tuple[nn.Module, ...]:
+        """Return the parts of the vision encoder that `encode_images` runs: embeddings first, layers last."""
+        vision: Any = self.vision_model
+        return () if vision is None else (vision.embeddings, vision.encoder)
+
+    def read(self, questions: Sequence[str]) -> QFormerText:
+        """Tokenise questions for a Q-Former that reads text, see `QFormer.read`."""
+        assert self.qformer is not None, "only a Q-Former reads text"
+        return self.qformer.read(questions)
+
+    def train_lora(self, mode: bool) -> None:
+        """Switch the dropouts of LoRA inside the frozen parts on or off."""
+        if self.qformer is not None:
+            self.qformer.train_lora(mode)
+        train_dropout(self.language_model, mode)
+
+    def tune(self, tuning: LanguageLora | Literal["full"] | None) -> None:
+        """Let the language model be trained, see `crema_core.model.tuning`; nothing changes before it is."""
+        self.tuning = tuning
+        if isinstance(tuning, LanguageLora):
+            add_lora(self.language_model, tuning)
+        elif tuning == FULL and not self.shape_only:
+            self.identity(), self.language_identity()  # kept: what the model was before it was trained
+
+    def tuned_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what is trained of the language model; nothing where it is frozen."""
+        if isinstance(self.tuning, LanguageLora):
+            return lora_parameters(self.language_model)
+        return dict(self.language_model.named_parameters()) if self.tuning == FULL else {}
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode, unless the released code's frozen dropout was asked for (vision stays in eval there)."""
         super().train(mode and self.frozen_dropout)
-        self.vision_model.eval()
+        if self.vision_model is not None:
+            self.vision_model.eval()
         return self
 
     def fingerprint(self) -> str:
@@ -175,110 +217,3 @@ class Backbone(nn.Module):
         if self._language_identity is None:
             self._language_identity = fingerprint(self.language_model, dtype=torch.bfloat16)
         return self._language_identity
-
-
-def load_backbone(
-    source: str | Path,
-    *,
-    revision: str | None = None,
-    language_model: str | Path | None = None,
-    language_revision: str | None = None,
-    precision: str = "fp32",
-    frozen_dropout: bool = False,
-    quantization: str | None = None,
-) -> Backbone:
-    """Load a checkpoint in BLIP-2 or InstructBLIP format.
-
-    Args:
-        source: folder, hub id, "crema-tiny" for the one shipped in the package, or a name of
-            `crema_core.model.shapes`, for counting without weights.
-        revision: hub revision (commit, tag or branch).
-        language_model: folder or hub id of another language model for the seat of the checkpoint's own, whose weights
-            are then not loaded; with a shape as `source`, its configuration is enough.
-        language_revision: hub revision of that one.
-        precision: "fp32", "bf16" or, where the language model holds it, "fp16"; of vision encoder and language model.
-            What the checkpoint's configuration says about its dtype is not looked at.
-        frozen_dropout: see `Backbone`.
-        quantization: "8bit" or "4bit" language model, see `crema_core.model.quantization`; None: as it is.
-
-    Raises:
-        CheckpointError: when nothing loads from `source`, or it is no backbone.
-        PrecisionError: for a precision the language model cannot hold.
-    """
-    seat_config = None if language_model is None else read_seat_config(str(language_model), language_revision)
-    language = None if language_model is None else LanguageSource(str(language_model), language_revision)
-    if str(source) in shape_names() and not Path(source).exists():
-        return _shape_backbone(str(source), language, seat_config, precision=precision)
-    place = str(tiny_backbone() if str(source) == TINY else source)
-    config = read_config(
-        place,
-        revision,
-        what="backbone",
-        accepted=f"a folder or hub id in BLIP-2 or InstructBLIP format, or '{TINY}'",
-        try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable." + _near_shape(place),
-    )
-    family = FAMILIES.get(config.model_type)
-    if family is None:
-        raise CheckpointError(
-            f"'{source}' is a '{config.model_type}' model. The backbone must be in BLIP-2 or InstructBLIP format "
-            f"(model_type {' or '.join(map(repr, FAMILIES))}). Try backbone='Salesforce/blip2-flan-t5-xl', or "
-            f"'{TINY}' to see everything work."
-        )
-    dtype = frozen_dtype(precision, seat_config or config.text_config)
-    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
-    seat = None
-    if language is not None and seat_config is not None:
-        seat = load_seat(language, seat_config, dtype=dtype, quantized=quantized)
-        quantized = None
-    model = read_model(
-        family.whole if seat is None else family.senses,
-        place,
-        revision,
-        dtype=dtype,
-        config=config,
-        quantized=quantized,
-    )
-    mean, std = image_statistics(place, revision)
-    return Backbone(
-        model,
-        read_tokenizer(place, revision) if seat is None else seat.tokenizer,
-        source=str(source),
-        revision=revision,
-        seat=seat,
-        qformer_tokenizer=(
-            read_tokenizer(place, revision, subfolder=QFORMER_TOKENIZER) if family.qformer_reads_text else None
-        ),
-        image_mean=mean,
-        image_std=std,
-        precision=precision,
-        frozen_dropout=frozen_dropout,
-        template=own_template(place, revision) if seat is None else None,
-    )
-
-
-def tiny_backbone() -> Path:
-    """Return the folder of the backbone shipped in the package."""
-    from crema_core.world import tiny_backbone_path
-
-    return tiny_backbone_path()
-
-
-def _shape_backbone(name: str, language: LanguageSource | None, seat_config: Any, *, precision: str) -> Backbone:
-    config, family = shape_config(name)
-    dtype = frozen_dtype(precision, seat_config or config.text_config)
-    seat = None
-    if language is not None:
-        seat = Seat(shape_seat(seat_config, dtype=dtype), shape_tokenizer(), language)
-    return Backbone(
-        shape_model(family.whole if seat is None else family.senses, config, dtype=dtype),
-        shape_tokenizer(),
-        source=name,
-        seat=seat,
-        qformer_tokenizer=shape_tokenizer() if family.qformer_reads_text else None,
-        precision=precision,
-        shape_only=True,
-    )
-
-
-def _near_shape(place: str) -> str:
-    return did_you_mean(place, shape_names())

@@ -15,14 +15,16 @@ from typing import Any
 import torch
 
 from crema_core.errors import BuildError
-from crema_core.fusion import make_fusion
+from crema_core.fusion import FUSIONS, Fusion, FusionSizes, fusion_class, make_fusion
 from crema_core.modality import BuildContext, Modality
-from crema_core.model.backbone import TINY, Backbone, load_backbone
+from crema_core.model.backbone import TINY, Backbone
+from crema_core.model.connect import make_connector
 from crema_core.model.crema import CremaModel
-from crema_core.model.mmqa import MMQA
+from crema_core.model.load_backbone import load_backbone
 from crema_core.model.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
 from crema_core.model.sense import Sense
 from crema_core.model.template import PromptTemplate
+from crema_core.model.tuning import Tuning, parse_tuning
 from crema_core.plugins import registry
 from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.spec import parse_settings
@@ -42,6 +44,7 @@ def build(
     precision: str = "fp32",
     frozen_dropout: bool = False,
     quantization: str | None = None,
+    tuning: Tuning = None,
     device: str | torch.device | None = None,
     seed: int = 0,
 ) -> CremaModel:
@@ -66,6 +69,8 @@ def build(
         frozen_dropout: train with the frozen parts' own dropout as the released code does.
         quantization: "8bit" or "4bit" for a frozen language model that takes less memory; needs bitsandbytes or
             torchao.
+        tuning: what of the language model is trained too: None (nothing, as CREMA), settings of a LoRA such as
+            `{"rank": 64, "alpha": 16}` (as PAVE), or "full" (as MERV's second stage).
         device: where to put the model; by default it stays on the CPU.
         seed: of every newly initialised parameter; a sense's start does not depend on which others are built.
 
@@ -84,6 +89,7 @@ def build(
     requests = resolve_requests(modalities, mmqa or {})
     names = [request.spec.name for request in requests]
     fusion_name, fusion_options = name_and_options(fusion, "fusion")
+    strategy, tuned = fusion_class(fusion_name), parse_tuning(tuning)
     major = choose_major(requests, major)
     if not isinstance(template, PromptTemplate):  # refused before anything large is loaded
         parse_settings(PromptTemplate, dict(template or {}), title="template")
@@ -110,13 +116,14 @@ def build(
                 "instead."
             ]
         )
-    elif existing := [name for name in names if backbone.qformer.lora_parameters(name)]:
+    elif existing := [name for name in names if backbone.qformer and backbone.qformer.lora_parameters(name)]:
         raise BuildError(
             [
                 f"This backbone object already carries adapters for: {', '.join(existing)}. A backbone object serves "
                 "one model. Pass a folder or hub id, or load_backbone(...) again."
             ]
         )
+    backbone.tune(tuned)
     wording = (
         template
         if isinstance(template, PromptTemplate)
@@ -124,30 +131,25 @@ def build(
     )
     senses = {}
     for request in requests:
-        sense = senses[request.spec.name] = _make_sense(request, backbone, seed)
+        kind = strategy.major_connector if request.spec.name == major else strategy.support_connector
+        sense = senses[request.spec.name] = _make_sense(request, backbone, seed, kind=kind)
         hooks.call("crema_modality_built", modality=sense.modality, spec=sense.spec)
+    supports = [name for name in names if name != major]
     with _seeded(seed, "fusion"):
-        strategy = make_fusion(
-            fusion_name,
-            [name for name in names if name != major],
-            width=backbone.language_dim,
-            num_queries=_common_queries(
-                {name: sense.mmqa.num_queries or 0 for name, sense in senses.items()}, fusion_name
-            ),
-            options=fusion_options,
-        )
+        fused = make_fusion(fusion_name, supports, _fusion_sizes(strategy, senses, backbone), options=fusion_options)
     config = {
         "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": backbone.precision},
         "language_model": None if backbone.language_source is None else backbone.language_source._asdict(),
         "frozen_dropout": backbone.frozen_dropout,
         **({} if quantization is None else {"quantization": quantization}),
+        **({} if tuned is None else {"tuning": tuned if tuned == "full" else tuned.model_dump(mode="json")}),
         "fusion": {"name": fusion_name, **fusion_options},
         "major": major,
         "seed": seed,
         "template": wording.model_dump(),
         "modalities": [request.record() for request in requests],
     }
-    model = CremaModel(backbone, senses, strategy, major=major, template=wording, config=config)
+    model = CremaModel(backbone, senses, fused, major=major, template=wording, config=config)
     if device is not None:
         model.to(device)
     hooks.call("crema_model_built", model=model)
@@ -168,57 +170,59 @@ def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
         raise BuildError(
             [f"The model already has a sense '{name}'. Each sense is built once. Train it, or build a new model."]
         )
-    counts = {own: model.sense(own).mmqa.num_queries or 0 for own in model.names}
-    default = int(model.backbone.query_tokens.shape[1])
-    _common_queries(counts | {name: request.mmqa.num_queries or default}, model.config["fusion"]["name"])
-    sense = _make_sense(request, model.backbone, model.config["seed"])
+    strategy, queries = type(model.fusion), model.backbone.query_tokens
+    if queries is not None:  # refused before anything is changed
+        counts = _query_counts({own: model.sense(own) for own in model.names})
+        _common_queries(counts | {name: request.mmqa.num_queries or int(queries.shape[1])}, strategy)
+    sense = _make_sense(request, model.backbone, model.config["seed"], kind=strategy.support_connector)
     load_hooks().call("crema_modality_built", modality=sense.modality, spec=sense.spec)
     with _seeded(model.config["seed"], f"fusion.{name}"):
-        model.fusion.add_support(name, total=len(model.fusion.supports) + 1, zero=True)
+        model.fusion.add_support(name, total=len(model.fusion.supports) + 1, zero=True, token_width=sense.adapter.width)
     model.modalities[name] = sense.to(model.device)
     model.config["modalities"].append(request.record())
     model.to(model.device)
     model.train(model.training)
 
 
-def _make_sense(request: Request, backbone: Backbone, seed: int) -> Sense:
+def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str) -> Sense:
     spec = request.spec
     factory = registry.load_modality_class(request.resolved)
     context = BuildContext(
-        vision=backbone.encode_images,
+        vision=None if backbone.vision_model is None else backbone.encode_images,
         vision_dim=backbone.vision_dim,
         image_size=backbone.image_size,
         image_mean=backbone.image_mean,
         image_std=backbone.image_std,
         seed=seed,
-        dtype=next(backbone.vision_model.parameters()).dtype,
+        dtype=backbone.dtype,
     )
+    sizes = request.mmqa
+    if sizes.num_queries is None and backbone.query_tokens is not None:
+        sizes = sizes.model_copy(update={"num_queries": int(backbone.query_tokens.shape[1])})
     with _seeded(seed, spec.name):
         modality: Modality = factory(request.options, context)
         if not backbone.shape_only:
             modality.load_assets(None)
-        sizes = request.mmqa
-        if sizes.num_queries is None:
-            sizes = sizes.model_copy(update={"num_queries": int(backbone.query_tokens.shape[1])})
-        adapter = MMQA(
-            sizes,
-            feature_dim=modality.feature_dim,
-            width=backbone.qformer.encoder_width,
-            hidden=backbone.qformer.hidden_size,
-            output_dim=backbone.language_dim,
-        )
-        backbone.qformer.add_lora(spec.name, sizes)
-    adapter.start_from(
-        queries=backbone.query_tokens,
-        output=backbone.language_projection,
-        norm=backbone.vision_model.post_layernorm if spec.encoder == "vision" else None,
+        connector = make_connector(kind, modality, sizes, backbone, {})
+    return Sense(modality, connector, sizes, request.provenance, request.prefix)
+
+
+def _fusion_sizes(strategy: type[Fusion], senses: Mapping[str, Sense], backbone: Backbone) -> FusionSizes:
+    return FusionSizes(
+        width=backbone.language_dim,
+        num_queries=_common_queries(_query_counts(senses), strategy),
+        token_widths={name: sense.adapter.width for name, sense in senses.items()},
     )
-    return Sense(modality, adapter, sizes, request.provenance, request.prefix)
 
 
-def _common_queries(counts: Mapping[str, int], fusion: str) -> int:
-    if fusion != "concat" and len(set(counts.values())) > 1:
+def _query_counts(senses: Mapping[str, Sense]) -> dict[str, int]:
+    return {name: sense.adapter.num_tokens or 0 for name, sense in senses.items()}
+
+
+def _common_queries(counts: Mapping[str, int], strategy: type[Fusion]) -> int:
+    if strategy.one_query_count and len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        fusion = next(name for name, own in FUSIONS.items() if own is strategy)
         raise BuildError(
             [
                 f"The senses have different numbers of queries: {listed}. Fusion '{fusion}' needs one number for all. "

@@ -67,7 +67,7 @@ class CremaModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.backbone.query_tokens.device
+        return self.backbone.device
 
     def sense(self, name: str) -> Sense:
         """Return one built sense.
@@ -91,7 +91,8 @@ class CremaModel(nn.Module):
     @property
     def reads_questions(self) -> bool:
         """Whether a sense's tokens depend on the question (InstructBLIP's Q-Former)."""
-        return self.backbone.qformer.tokenizer is not None and self.template.qformer_input == "question"
+        reading = any(self.sense(name).adapter.reads_text for name in self.names)
+        return reading and self.template.qformer_input == "question"
 
     def sense_tokens(self, name: str, features: SenseFeatures, questions: Sequence[str] | None = None) -> SenseTokens:
         """Return one sense's tokens `(R, T, Q, L)`; differentiable in that sense's adapter.
@@ -105,14 +106,14 @@ class CremaModel(nn.Module):
             OptionsError: when the questions are needed and missing.
         """
         if not self.reads_questions:
-            return self.sense(name).tokens(features, self.backbone.qformer)
+            return self.sense(name).tokens(features)
         if questions is None:
             raise OptionsError(
                 "This backbone's Q-Former reads the question, so tokens of a sense need the questions of the batch. "
                 "Accepted: one rendered text per sample. Pass sense_tokens(name, features, questions), or build with "
                 "template={'qformer_input': 'queries'}."
             )
-        return self.sense(name).tokens(features, self.backbone.qformer, self.backbone.qformer.read(questions))
+        return self.sense(name).tokens(features, self.backbone.read(questions))
 
     def tokens(self, features: Mapping[str, SenseFeatures], questions: Sequence[str]) -> dict[str, SenseTokens]:
         """Return the tokens of all senses of a batch; `questions` are texts already rendered."""
@@ -184,14 +185,12 @@ class CremaModel(nn.Module):
         return [row[: len(own)].log_softmax(-1).tolist() for row, own in zip(scores, choices, strict=True)]
 
     def lora_parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """Return one sense's LoRA matrices, keyed `<layer>.<query|value>.<A|B>`."""
-        self.sense(name)
-        return self.backbone.qformer.lora_parameters(name)
+        """Return one sense's LoRA matrices, keyed `<layer>.<query|value>.<A|B>`; none where its connector has none."""
+        return self.sense(name).adapter.lora()
 
     def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
         """Return everything trainable of one sense except its fusion block, keyed as in an adapter file."""
-        own = {f"mmqa.{key}": parameter for key, parameter in self.sense(name).adapter.named_parameters()}
-        return own | {f"lora.{key}": parameter for key, parameter in self.lora_parameters(name).items()}
+        return self.sense(name).adapter.trained()
 
     def fusion_parameters(self, names: Sequence[str] | None = None) -> dict[str, nn.Parameter]:
         """Return the fusion's parameters: the blocks of `names` alone, or all of them with what they share."""
@@ -199,14 +198,24 @@ class CremaModel(nn.Module):
             return dict(self.fusion.named_parameters())
         return self.fusion.block_parameters(names)
 
+    def language_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what is trained of the language model, see `crema_core.model.tuning`; nothing where it is frozen."""
+        return self.backbone.tuned_parameters()
+
+    def shared_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the trainable state that belongs to no sense alone, keyed `fusion.*` and `language.*`."""
+        found = {f"fusion.{key}": parameter for key, parameter in self.fusion.shared_parameters().items()}
+        return found | {f"language.{key}": parameter for key, parameter in self.language_parameters().items()}
+
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Return all trainable state, keyed `modalities.<name>.*` and `fusion.*`."""
+        """Return all trainable state, keyed `modalities.<name>.*`, `fusion.*` and `language.*`."""
         found = {
             f"modalities.{name}.{key}": parameter
             for name in self.names
             for key, parameter in self.adapter_parameters(name).items()
         }
-        return found | {f"fusion.{key}": parameter for key, parameter in self.fusion_parameters().items()}
+        found |= {f"fusion.{key}": parameter for key, parameter in self.fusion_parameters().items()}
+        return found | {f"language.{key}": parameter for key, parameter in self.language_parameters().items()}
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
         """Return detached copies of all trainable state, on the CPU."""
@@ -231,7 +240,7 @@ class CremaModel(nn.Module):
         """Put adapters and fusion in train mode; everything frozen stays in eval mode."""
         super().train(mode)
         self.backbone.train(mode)
-        self.backbone.qformer.train_lora(mode)
+        self.backbone.train_lora(mode)
         return self
 
     # The verbs below live in rooms of their own; they are methods because users look for them here.

@@ -1,20 +1,27 @@
-"""The Modality-specific Multi-Query Adapter without its LoRA (which lives inside the shared Q-Former).
+"""The Modality-specific Multi-Query Adapter: one sense's way through the shared Q-Former.
+
+Its LoRA lives inside the Q-Former, everything else here.
 
 CREMA section 3.2: projection FC where widths differ (or interpolation, Table 21), learnable queries, and a linear map
 of the Q-Former's output into the language model's space. As in the released code the LayerNorm follows the FC, which
 is what the paper's counts of 3.96 M (visual) and 5.04 M (with FC) parameters contain.
 
-Shape letters: M steps of all samples, N tokens of a step, D feature width, E width the Q-Former attends to,
-Q queries, H Q-Former width, L language-model width.
+Shape letters: R samples that have the sense, T steps, M steps of all samples, N tokens of a step, D feature width, E
+width the Q-Former attends to, Q queries, H Q-Former width, L language-model width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crema_core.errors import OptionsError
+from crema_core.model.connector import Connector
+from crema_core.model.qformer import QFormer, QFormerText
+from crema_core.model.tokens import SenseFeatures, SenseTokens
 from crema_core.plugins.spec import MMQASpec
 
 
@@ -51,24 +58,73 @@ def input_projection(feature_dim: int, width: int, kind: str) -> nn.Module:
     return Interpolate(width) if kind == "interpolate" else nn.Linear(feature_dim, width)
 
 
-class MMQA(nn.Module):
-    """Adapter of one sense around the shared Q-Former.
+class MMQA(Connector):
+    """Adapter of one sense around the shared Q-Former, with a LoRA of the sense's name inside it.
 
     Args:
+        name: the sense.
         spec: sizes; `num_queries` must be set.
+        qformer: shared and frozen, not a part of this module; it gets the LoRA.
         feature_dim: D, width of the sense's features.
-        width: E, width of the Q-Former's keys and values.
-        hidden: H, width of the Q-Former.
         output_dim: L, width of the language model.
     """
 
-    def __init__(self, spec: MMQASpec, *, feature_dim: int, width: int, hidden: int, output_dim: int) -> None:
+    kind = "qformer"
+
+    def __init__(self, name: str, spec: MMQASpec, qformer: QFormer, *, feature_dim: int, output_dim: int) -> None:
         super().__init__()
         assert spec.num_queries is not None, "build() fills in the backbone's number of queries"
+        width, hidden = qformer.encoder_width, qformer.hidden_size
+        self.name, self.width, self.num_tokens = name, output_dim, spec.num_queries
+        self.reads_text = qformer.tokenizer is not None
         self.projection = input_projection(feature_dim, width, spec.projection)
         self.norm = nn.LayerNorm(width) if spec.norm else nn.Identity()
         self.queries = nn.Parameter(torch.empty(1, spec.num_queries, hidden).normal_(std=0.02))
         self.output = nn.Linear(hidden, output_dim)
+        self._shared = (qformer,)  # in a tuple: torch would make an attribute a child
+        qformer.add_lora(name, spec)
+
+    @property
+    def qformer(self) -> QFormer:
+        """The shared Q-Former."""
+        return self._shared[0]
+
+    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+        """Turn features `(R, T, N, D)` into language-model tokens `(R, T, Q, L)`.
+
+        Only real steps pass the Q-Former; padded ones are zero. With `text`, the questions of all samples, each step
+        is read with its own sample's question.
+        """
+        values, mask, times = features.features
+        steps_RT = mask if mask.dim() == 2 else mask.any(-1)
+        token_mask = None if mask.dim() == 2 else mask[steps_RT]
+        if token_mask is not None and bool(token_mask.all()):
+            token_mask = None
+        keys_MNE = self.inputs(values[steps_RT])
+        asked = None if text is None else text.rows(features.rows[steps_RT.nonzero()[:, 0]])
+        hidden_MQH = self.qformer(self.name, self.queries, keys_MNE, token_mask, asked)
+        tokens_MQL = self.output(hidden_MQH)
+        if not bool(steps_RT.all()):
+            empty = tokens_MQL.new_zeros(*steps_RT.shape, *tokens_MQL.shape[1:])
+            tokens_RTQL = empty.index_put((steps_RT.nonzero(as_tuple=True)), tokens_MQL)
+        else:
+            tokens_RTQL = tokens_MQL.unflatten(0, steps_RT.shape)
+        return SenseTokens(tokens_RTQL, steps_RT, features.rows, times)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Return queries, maps and norm as `mmqa.*`, the LoRA as `lora.*`."""
+        own = {f"mmqa.{key}": parameter for key, parameter in self.named_parameters()}
+        return own | {f"lora.{key}": parameter for key, parameter in self.lora().items()}
+
+    def lora(self) -> dict[str, nn.Parameter]:
+        """Return this sense's matrices inside the Q-Former, keyed `<layer>.<query|value>.<A|B>`."""
+        return self.qformer.lora_parameters(self.name)
+
+    def counted(self) -> Iterable[nn.Module]:
+        """Return the maps and the low-rank layers inside the Q-Former."""
+        lora = {id(parameter) for parameter in self.lora().values()}
+        low_rank = [module for module in self.qformer.modules() if id(getattr(module, "weight", None)) in lora]
+        return [self.projection, self.norm, self.output, *low_rank]
 
     def inputs(self, features_MND: Tensor) -> Tensor:
         """Return `(M, N, E)`: what the Q-Former cross-attends to."""

@@ -1,4 +1,4 @@
-"""One built sense: the plugin's encoder and core's adapter, with where it came from."""
+"""One built sense: the plugin's encoder and core's connector, with where it came from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import nn
 
 from crema_core.errors import ContractError
 from crema_core.modality import Features, Modality
-from crema_core.model.mmqa import MMQA
-from crema_core.model.qformer import QFormer, QFormerText
+from crema_core.model.connector import Connector
+from crema_core.model.qformer import QFormerText
 from crema_core.model.tokens import SenseBatch, SenseFeatures, SenseTokens
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
 
@@ -29,14 +29,14 @@ class Sense(nn.Module):
 
     Args:
         modality: the plugin's instance; frozen.
-        adapter: the trainable part outside the Q-Former.
-        mmqa: the sizes the adapter was built with, number of queries filled in.
+        adapter: its connector, which holds everything trainable of the sense.
+        mmqa: the sizes of an adapter around the Q-Former, number of queries filled in.
         provenance: the package it came from.
         prefix: text before its tokens; the declared one unless the user chose another.
     """
 
     def __init__(
-        self, modality: Modality, adapter: MMQA, mmqa: MMQASpec, provenance: Provenance, prefix: str | None = None
+        self, modality: Modality, adapter: Connector, mmqa: MMQASpec, provenance: Provenance, prefix: str | None = None
     ) -> None:
         super().__init__()
         self.modality, self.adapter = modality, adapter
@@ -59,27 +59,10 @@ class Sense(nn.Module):
         self._check(features, samples=batch.rows.shape[0])
         return SenseFeatures(features, batch.rows)
 
-    def tokens(self, features: SenseFeatures, qformer: QFormer, text: QFormerText | None = None) -> SenseTokens:
-        """Turn features `(R, T, N, D)` into language-model tokens `(R, T, Q, L)`; differentiable in the adapter.
-
-        Only real steps pass the Q-Former; padded ones are zero. With `text`, the questions of all samples, each step
-        is read with its own sample's question.
-        """
-        values, mask, times = features.features
-        steps_RT = mask if mask.dim() == 2 else mask.any(-1)
-        token_mask = None if mask.dim() == 2 else mask[steps_RT]
-        if token_mask is not None and bool(token_mask.all()):
-            token_mask = None
-        keys_MNE = self.adapter.inputs(values[steps_RT])
-        asked = None if text is None else text.rows(features.rows[steps_RT.nonzero()[:, 0]])
-        hidden_MQH = qformer(self.spec.name, self.adapter.queries, keys_MNE, token_mask, asked)
-        tokens_MQL = self.adapter.output(hidden_MQH)
-        if not bool(steps_RT.all()):
-            empty = tokens_MQL.new_zeros(*steps_RT.shape, *tokens_MQL.shape[1:])
-            tokens_RTQL = empty.index_put((steps_RT.nonzero(as_tuple=True)), tokens_MQL)
-        else:
-            tokens_RTQL = tokens_MQL.unflatten(0, steps_RT.shape)
-        return SenseTokens(tokens_RTQL, steps_RT, features.rows, times)
+    def tokens(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+        """Turn features `(R, T, N, D)` into tokens, see `Connector.forward`; differentiable in the adapter."""
+        tokens: SenseTokens = self.adapter(features, text)
+        return tokens
 
     def _check(self, features: Features, *, samples: int) -> None:
         name, width = type(self.modality).__name__, self.modality.feature_dim

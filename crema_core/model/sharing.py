@@ -99,6 +99,4 @@ def _select(features: SenseFeatures, positions: Sequence[int]) -> SenseFeatures:
 def _spread_tokens(few: SenseTokens, owner: Sequence[int], rows: Tensor) -> SenseTokens:
     if len(owner) == few.values.shape[0]:
         return few
-    index = torch.tensor(owner, device=few.values.device)
-    times = None if few.times is None else few.times[index]
-    return SenseTokens(few.values[index], few.mask[index], rows, times)
+    return few.select(torch.tensor(owner, device=few.values.device), rows)

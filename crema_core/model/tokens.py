@@ -48,20 +48,33 @@ class SenseTokens(NamedTuple):
     """One sense in the language model's space, before fusion.
 
     Attributes:
-        values: `(R, T, Q, L)`.
+        values: `(R, T, Q, L)`; features of their own width where the sense's connector hands them on as they are.
         mask: `(R, T)` bool, real steps.
         rows: `(R,)` int64.
         times: `(R, T, 2)` seconds, or None.
+        token_mask: `(R, T, Q)` bool where tokens inside a step are padded too, else None.
+        inner: `(R, T, Q, E)` the same tokens before a video language model's projector, else None.
+        encoder_weights: `(R, N)` share of each of N encoders in the tokens, where several were mixed, else None.
     """
 
     values: Tensor
     mask: Tensor
     rows: Tensor
     times: Tensor | None = None
+    token_mask: Tensor | None = None
+    inner: Tensor | None = None
+    encoder_weights: Tensor | None = None
 
     def detach(self) -> SenseTokens:
         """Return the tokens without their graph."""
-        return self._replace(values=self.values.detach())
+        weights = None if self.encoder_weights is None else self.encoder_weights.detach()
+        return self._replace(values=self.values.detach(), encoder_weights=weights)
+
+    def select(self, index: Tensor, rows: Tensor) -> SenseTokens:
+        """Return the samples at the positions `index` `(S,)`, in that order, as those of `rows` `(S,)`."""
+        optional = (self.times, self.token_mask, self.inner, self.encoder_weights)
+        chosen = (None if one is None else one[index] for one in optional)
+        return SenseTokens(self.values[index], self.mask[index], rows, *chosen)
 
 
 class Segment(NamedTuple):

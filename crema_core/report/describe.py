@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crema_core.cli.tables import table
 from crema_core.model.answer import prepare_batch
 from crema_core.model.crema import CremaModel
+from crema_core.model.qformer import QFormer
 from crema_core.report.flops import measure
 
 VISION, QFORMER, LANGUAGE, FUSION = "vision encoder", "Q-Former", "language model", "fusion"
@@ -123,11 +124,18 @@ def describe_model(model: CremaModel) -> Description:
         >>> print(describe_model(model))    # doctest: +SKIP
     """
     cost = cost_of(model, model.names)
-    groups: dict[str, tuple[list[nn.Parameter], list[nn.Parameter]]] = {
-        VISION: (list(model.backbone.vision_model.parameters()), []),
-        QFORMER: (_qformer_parameters(model), []),
-        LANGUAGE: (list(model.backbone.language_model.parameters()), []),
-    }
+    backbone = model.backbone
+    tuned = {id(parameter) for parameter in model.language_parameters().values()}
+    language = list(backbone.language_model.parameters())
+    groups: dict[str, tuple[list[nn.Parameter], list[nn.Parameter]]] = {}
+    if backbone.vision_model is not None:
+        groups[VISION] = (list(backbone.vision_model.parameters()), [])
+    if backbone.qformer is not None:
+        groups[QFORMER] = (_qformer_parameters(model, backbone.qformer), [])
+    groups[LANGUAGE] = (
+        [parameter for parameter in language if id(parameter) not in tuned],
+        [parameter for parameter in language if id(parameter) in tuned],
+    )
     for name in model.names:
         own = list(model.sense(name).modality.parameters())
         groups[name] = (own, list(model.adapter_parameters(name).values()))
@@ -144,8 +152,8 @@ def describe_model(model: CremaModel) -> Description:
             for name, (frozen, trainable) in groups.items()
         ),
         cost=cost,
-        backbone=model.backbone.source,
-        language_model=model.backbone.language_source.source if model.backbone.language_source else None,
+        backbone=backbone.source,
+        language_model=backbone.language_source.source if backbone.language_source else None,
         fusion=str(model.config["fusion"]["name"]),
         major=model.major,
     )
@@ -200,26 +208,22 @@ def _modules(model: CremaModel) -> dict[str, list[nn.Module]]:
     """Return the modules whose operations belong to each component; LoRA inside the Q-Former is its sense's."""
     backbone = model.backbone
     found: dict[str, list[nn.Module]] = {
-        VISION: [backbone.vision_model.embeddings, backbone.vision_model.encoder],
-        QFORMER: [backbone.qformer],
+        VISION: list(backbone.vision_parts()),
+        QFORMER: [] if backbone.qformer is None else [backbone.qformer],
         LANGUAGE: [backbone.language_model],
         FUSION: [model.fusion],
     }
-    for name in model.names:
-        adapter = model.sense(name).adapter
-        lora = {id(parameter) for parameter in model.lora_parameters(name).values()}
-        low_rank = [module for module in backbone.qformer.modules() if id(getattr(module, "weight", None)) in lora]
-        found[name] = [adapter.projection, adapter.norm, adapter.output, *low_rank]
-    return found
+    return found | {name: list(model.sense(name).adapter.counted()) for name in model.names}
 
 
-def _qformer_parameters(model: CremaModel) -> list[nn.Parameter]:
+def _qformer_parameters(model: CremaModel, qformer: QFormer) -> list[nn.Parameter]:
     """Return the frozen Q-Former with the backbone's queries and projection, which adapters start from."""
     lora = {id(parameter) for name in model.names for parameter in model.lora_parameters(name).values()}
-    backbone = model.backbone
-    own = [*backbone.qformer.parameters(), backbone.query_tokens]
-    if backbone.language_projection is not None:
-        own += backbone.language_projection.parameters()
+    own = list(qformer.parameters())
+    if model.backbone.query_tokens is not None:
+        own.append(model.backbone.query_tokens)
+    if model.backbone.language_projection is not None:
+        own += model.backbone.language_projection.parameters()
     return [parameter for parameter in own if id(parameter) not in lora]
 
 

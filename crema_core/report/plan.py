@@ -112,17 +112,18 @@ def _senses(model: CremaModel) -> tuple[int, int, dict[str, SenseTokens]]:
     """Return the bytes all senses' graphs keep for one sample, those of its features, and its tokens."""
     generator = torch.Generator().manual_seed(0)
     sources = {name: model.sense(name).modality.example(generator) for name in model.names}
-    vision = model.backbone.vision_model
+    parts = model.backbone.vision_parts()
     with (
-        measure({"vision": [vision.embeddings]}, real=frozenset(), default="encoder"),
-        _passed_through(vision.encoder),
+        measure({"vision": parts[:1]}, real=frozenset(), default="encoder"),
+        _passed_through(parts[-1]) if parts else nullcontext(),
     ):
         encoded = model.encode(prepare_batch(model, [sources]))
     kept, tokens, parameters = 0, {}, _storages(model)
     question = [model.template.render(QUESTION)]
     # Products with weights that are one zero seen many times are slow; of shapes alone nothing needs their values.
     adapters = [part for name in model.names for part in model.sense(name).adapter.children()]
-    skipped = {"adapter": [model.backbone.qformer, *adapters]} if model.backbone.shape_only else {}
+    qformer = [] if model.backbone.qformer is None else [model.backbone.qformer]
+    skipped = {"adapter": [*qformer, *adapters]} if model.backbone.shape_only else {}
     for name, own in encoded.items():
         with measure(skipped, real=frozenset(), default="adapter") if skipped else nullcontext():
             size, tokens[name] = _kept(partial(model.sense_tokens, name, own, question), parameters=parameters)

@@ -22,16 +22,20 @@ def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[s
     """
     adapters = {name: model.adapter_parameters(name) for name in trained}
     # When only some senses are trained, the other blocks keep their weights, and so does what all senses share:
-    # otherwise answers without the trained senses would change.
-    fusion = model.fusion_parameters(None if trained == model.names else trained)
+    # otherwise answers without the trained senses would change. PAVE's second stage asks for it.
+    everything = trained == model.names or settings.train_shared
+    blocks = model.fusion_parameters(trained)
+    shared = {f"fusion.{key}": parameter for key, parameter in blocks.items()}
+    if everything:
+        shared |= model.shared_parameters()
     measured = {
         name: list((model.lora_parameters(name) if settings.early_exit_metric == "lora" else own).values())
         for name, own in adapters.items()
     }
     optimizer = make_optimizer(
-        stepper_parameters(adapters, fusion), lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas
+        stepper_parameters(adapters, shared), lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas
     )
-    return Stepper(model, adapters, fusion, measured, sync, optimizer, settings.clip_norm)
+    return Stepper(model, adapters, shared, measured, sync, optimizer, settings.clip_norm)
 
 
 def share_language_model(model: CremaModel, sync: Sync) -> None:

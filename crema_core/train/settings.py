@@ -32,6 +32,11 @@ class TrainSettings(BaseModel):
     modalities: tuple[str, ...] | None = Field(
         default=None, description="senses to train; the others keep their weights. None: all"
     )
+    train_shared: bool = Field(
+        default=False,
+        description="with modalities: also train what belongs to no sense alone, the fusion's shared weights and a "
+        "language model that is not frozen; answers without the trained senses change then",
+    )
     epochs: int = Field(default=10, ge=1, description="passes over the data")
     batch_size: int = Field(default=16, ge=1, description="samples in a minibatch")
     accumulation: int = Field(default=1, ge=1, description="minibatches that make one update, as if they were one")

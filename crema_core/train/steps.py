@@ -70,7 +70,7 @@ class Stepper:
     Attributes:
         model: in train mode, with exactly the parameters below trainable.
         adapters: parameters of every trained sense, by sense and name.
-        fusion: trained parameters of the fusion, by name.
+        shared: trained parameters of fusion and language model, keyed as in `CremaModel.trainable_parameters`.
         measured: the parameters whose gradient norm is recorded, by sense.
         sync: number format and processes.
         optimizer: over all parameters.
@@ -79,7 +79,7 @@ class Stepper:
 
     model: CremaModel
     adapters: Mapping[str, Mapping[str, nn.Parameter]]
-    fusion: Mapping[str, nn.Parameter]
+    shared: Mapping[str, nn.Parameter]
     measured: Mapping[str, Sequence[nn.Parameter]]
     sync: Sync
     optimizer: torch.optim.Optimizer
@@ -88,7 +88,7 @@ class Stepper:
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """Everything the optimizer may move, keyed as in `CremaModel.trainable_parameters`."""
-        return stepper_parameters(self.adapters, self.fusion)
+        return stepper_parameters(self.adapters, self.shared)
 
     def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update the active senses one after the other; a sense that no sample of the group has is skipped."""
@@ -176,7 +176,7 @@ class Stepper:
     def _step(self, names: Sequence[str], loss: float, result: StepResult) -> float:
         """Step with the gradients of all processes; return the loss of all of them."""
         allowed = [parameter for name in names for parameter in self.adapters[name].values()]
-        allowed += self.fusion.values()
+        allowed += self.shared.values()
         self._assert_only(allowed)
         loss = self.sync.reduce_gradients(allowed, loss)
         updated = [parameter for parameter in allowed if parameter.grad is not None]
@@ -196,15 +196,15 @@ class Stepper:
             for name, parameter in own.items()
             if parameter.grad is not None and id(parameter) not in known
         ]
-        assert not strays, f"gradients outside the active senses and the fusion: {strays[:3]}"
+        assert not strays, f"gradients outside the active senses and what they share: {strays[:3]}"
 
 
 def stepper_parameters(
-    adapters: Mapping[str, Mapping[str, nn.Parameter]], fusion: Mapping[str, nn.Parameter]
+    adapters: Mapping[str, Mapping[str, nn.Parameter]], shared: Mapping[str, nn.Parameter]
 ) -> dict[str, nn.Parameter]:
-    """Return the parameters of adapters and fusion, keyed as in `CremaModel.trainable_parameters`."""
+    """Return the parameters of adapters and what they share, keyed as in `CremaModel.trainable_parameters`."""
     own = {f"modalities.{sense}.{key}": value for sense, part in adapters.items() for key, value in part.items()}
-    return own | {f"fusion.{key}": value for key, value in fusion.items()}
+    return own | dict(shared)
 
 
 def _finite(loss: Tensor, batch: TrainBatch) -> float:

@@ -285,4 +285,4 @@ class Trainer:
     def _select_trainable(self) -> None:
         """Let gradients flow into the senses that still train, and the fusion; into nothing else."""
         active = [parameter for name in self.phases.active for parameter in self.stepper.adapters[name].values()]
-        set_trainable(self.model, names_of(self.model, [*active, *self.stepper.fusion.values()]))
+        set_trainable(self.model, names_of(self.model, [*active, *self.stepper.shared.values()]))

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import CheckpointError
+from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
 from crema_core.io.atomic import write_text
 from crema_core.model.build import build
@@ -34,6 +35,7 @@ from crema_core.report.describe import cost_of
 from crema_core.report.environment import environment
 from crema_core.train.api import fit
 from crema_core.train.cache import FeatureCache
+from crema_core.train.processes import ALONE, Processes
 from crema_core.train.progress import StatusLine
 from crema_core.train.run import Run
 from crema_core.world.demo_results import DemoResult, Row, missed, reference_rows
@@ -101,13 +103,20 @@ class DemoSettings:
     deviations: float = 3.0
 
 
-def run_demo(out: Path, settings: DemoSettings | None = None, *, say: Callable[[str], None] = print) -> DemoResult:
+def run_demo(
+    out: Path,
+    settings: DemoSettings | None = None,
+    *,
+    say: Callable[[str], None] = print,
+    processes: Processes = ALONE,
+) -> DemoResult:
     """Run the demo.
 
     Args:
         out: a new folder, or that of an earlier demo, which is replaced.
-        settings: None: the defaults, about seven minutes on two cores.
-        say: gets a line of text after each phase.
+        settings: None: the defaults.
+        say: gets a line of text after each phase, in the main process.
+        processes: those that share the work; all of them make this same call and get the same result.
 
     Raises:
         CheckpointError: when `out` holds something else; nothing is changed then.
@@ -115,25 +124,25 @@ def run_demo(out: Path, settings: DemoSettings | None = None, *, say: Callable[[
         BuildError: when a package of a sense is missing.
     """
     settings = settings or DemoSettings()
-    take_over(out, settings)
-    status = StatusLine()
-    clock = _Clock(say, status)
+    processes.from_main(lambda: take_over(out, settings))
+    status = StatusLine() if processes.is_main else StatusLine(enabled=False)
+    clock = _Clock(say if processes.is_main else lambda text: None, status)
     with clock.phase("build"):
         model = build(settings.modalities, backbone=settings.backbone, mmqa=settings.mmqa, seed=settings.seed)
     with clock.phase("world"):
-        worlds = {
-            split: make_world(out / "world" / split, num_clips=count, seed=settings.seed, split=split)
-            for split, count in _splits(settings)
-        }
+        worlds = processes.from_main(lambda: _worlds(out / "world", settings, processes=processes.count))
     with clock.phase("train"):
         records = training_records(worlds["train"], settings, model.names)
         run = fit(model, records, out=out / "run", status=status, **_training(settings))
     records = read_manifest(worlds["test"].manifest, modalities=model.names)
     with clock.phase("evaluate"):
         cache = FeatureCache(model)
-        growing = _growing(model, records, cache, out, settings, status)
-        shuffled = _shuffled(model, records, cache, settings)
-        rows = [*reference_rows(worlds["test"].majority), *growing, *shuffled]
+        ask = _Asker(model, cache, settings, processes)
+        rows = [
+            *reference_rows(worlds["test"].majority),
+            *_growing(ask, records, out, status),
+            *_shuffled(ask, records),
+        ]
     result = DemoResult(
         rows=tuple(rows),
         missed=tuple(missed(rows, settings)),
@@ -144,12 +153,17 @@ def run_demo(out: Path, settings: DemoSettings | None = None, *, say: Callable[[
         settings=asdict(settings),
     )
     with clock.phase("report"):
-        _write(out, model, run, records, result)
+        processes.from_main(lambda: _write(out, model, run, records, result))
     return result
 
 
-def _splits(settings: DemoSettings) -> tuple[tuple[Literal["train", "test"], int], ...]:
-    return ("train", settings.train_clips), ("test", settings.test_clips)
+def _worlds(place: Path, settings: DemoSettings, *, processes: int) -> dict[str, WorldSummary]:
+    splits: tuple[tuple[Literal["train", "test"], int], ...]
+    splits = ("train", settings.train_clips), ("test", settings.test_clips)
+    return {
+        split: make_world(place / split, num_clips=count, seed=settings.seed, split=split, processes=processes)
+        for split, count in splits
+    }
 
 
 def _training(settings: DemoSettings) -> dict[str, Any]:
@@ -168,28 +182,34 @@ def training_records(world: WorldSummary, settings: DemoSettings, names: Sequenc
     return records
 
 
-def _growing(
-    model: CremaModel,
-    records: Sequence[Record],
-    cache: FeatureCache,
-    out: Path,
-    settings: DemoSettings,
-    status: StatusLine,
-) -> Iterator[Row]:
+@dataclass(frozen=True)
+class _Asker:
+    """Evaluation with what every row of the table has in common."""
+
+    model: CremaModel
+    cache: FeatureCache
+    settings: DemoSettings
+    processes: Processes
+
+    def __call__(self, records: Sequence[Record], **arguments: Any) -> EvaluationResult:
+        return evaluate(
+            self.model,
+            records,
+            batch_size=self.settings.eval_batch_size,
+            max_new_tokens=self.settings.max_new_tokens,
+            cache=self.cache,
+            processes=self.processes,
+            **arguments,
+        )
+
+
+def _growing(ask: _Asker, records: Sequence[Record], out: Path, status: StatusLine) -> Iterator[Row]:
     """Evaluate the question alone, then one sense more at a time."""
-    names = model.names
+    model, names = ask.model, ask.model.names
     for count in range(len(names) + 1):
         senses = names[:count]
-        result = evaluate(
-            model,
-            records,
-            modalities=senses,
-            batch_size=settings.eval_batch_size,
-            max_new_tokens=settings.max_new_tokens,
-            out=out / "predictions" / f"{count}-{senses[-1] if senses else 'question'}.jsonl",
-            cache=cache,
-            status=status,
-        )
+        file = out / "predictions" / f"{count}-{senses[-1] if senses else 'question'}.jsonl"
+        result = ask(records, modalities=senses, out=file, status=status)
         # The answer is one word and the end token.
         cost = cost_of(model, senses, sources=records[0].sources, question=records[0].question, num_answer_tokens=2)
         label = ("+ " if count > 1 else "") + senses[-1] if senses else "question alone, model"
@@ -206,21 +226,11 @@ def _growing(
         )
 
 
-def _shuffled(
-    model: CremaModel, records: Sequence[Record], cache: FeatureCache, settings: DemoSettings
-) -> Iterator[Row]:
+def _shuffled(ask: _Asker, records: Sequence[Record]) -> Iterator[Row]:
     """Evaluate each sense's own questions with all senses, this one taken from another clip."""
-    for name in model.names:
+    for name in ask.model.names:
         own = [record for record in records if SENSE_OF_TYPE[record.type] == name]
-        result = evaluate(
-            model,
-            own,
-            shuffle=name,
-            batch_size=settings.eval_batch_size,
-            max_new_tokens=settings.max_new_tokens,
-            seed=settings.seed,
-            cache=cache,
-        )
+        result = ask(own, shuffle=name, seed=ask.settings.seed)
         yield Row(
             label=f"all, {name} shuffled",
             kind="shuffled",

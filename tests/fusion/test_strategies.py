@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import FUSIONS, Fusion, SenseSet, make_fusion
+from crema_core.fusion import FUSIONS, Fusion, FusionSizes, SenseSet, make_fusion
 from crema_core.fusion.self_gated import SelfGatedFusion
 from crema_core.model.tokens import SenseTokens
 
@@ -30,7 +30,7 @@ def senses(rows: dict[str, list[int]], num_samples: int, *, seed: int = 0) -> Se
 
 def fusion_of(name: str) -> Fusion:
     torch.manual_seed(0)
-    return make_fusion(name, ["one", "two"], width=WIDTH, num_queries=QUERIES)
+    return make_fusion(name, ["one", "two"], FusionSizes(WIDTH, QUERIES))
 
 
 def test_self_gated_fusion_is_equation_3_on_concatenated_channels() -> None:
@@ -50,7 +50,7 @@ def test_self_gated_fusion_is_equation_3_on_concatenated_channels() -> None:
 
 def test_the_additive_variant_adds_the_gated_tokens_to_the_major_ones() -> None:
     torch.manual_seed(0)
-    fusion = make_fusion("self_gated", ["one"], width=WIDTH, num_queries=QUERIES, options={"append": False})
+    fusion = make_fusion("self_gated", ["one"], FusionSizes(WIDTH, QUERIES), options={"append": False})
     batch = senses({"main": [0], "one": [0]}, 1)
     (only,) = fusion(batch)
     fused = fusion.blocks["one"](batch.tokens["one"].values) + fusion.bias
@@ -58,7 +58,7 @@ def test_the_additive_variant_adds_the_gated_tokens_to_the_major_ones() -> None:
 
 
 def test_a_linear_map_over_channels_keeps_its_initial_spread() -> None:
-    wide = make_fusion("linear", [f"s{i}" for i in range(4)], width=64, num_queries=1)
+    wide = make_fusion("linear", [f"s{i}" for i in range(4)], FusionSizes(64, 1))
     bound = 1 / (64 * 4) ** 0.5
     weights = torch.cat([block.weight.detach().flatten() for block in wide.blocks.values()])
     assert weights.abs().max() <= bound
@@ -95,7 +95,7 @@ def test_a_sample_without_supporting_senses_gets_no_fused_tokens_and_no_nan(name
 
 @pytest.mark.parametrize("name", sorted(FUSIONS))
 def test_a_sense_without_weights_is_concatenated_as_in_zero_shot_use(name: str) -> None:
-    fusion = make_fusion(name, ["one"], width=WIDTH, num_queries=QUERIES)
+    fusion = make_fusion(name, ["one"], FusionSizes(WIDTH, QUERIES))
     batch = senses({"main": [0], "one": [0], "two": [0]}, 1)
     last = fusion(batch)[-1]
     assert last.prefix == "Two: "
@@ -111,7 +111,7 @@ def test_every_parameter_belongs_to_one_sense_or_to_all(name: str) -> None:
 
 def test_an_unknown_fusion_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(OptionsError) as caught:
-        make_fusion("self-gated", [], width=8, num_queries=1)
+        make_fusion("self-gated", [], FusionSizes(8, 1))
     assert str(caught.value) == (
         "'self-gated' is not a fusion. Accepted: self_gated, concat, linear, cross_attention, mixture. "
         "Did you mean 'self_gated'? Use fusion='self_gated', the paper's."
@@ -120,7 +120,7 @@ def test_an_unknown_fusion_is_refused_with_the_nearest_name() -> None:
 
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(OptionsError) as caught:
-        make_fusion("concat", [], width=8, num_queries=1, options={"heads": 2})
+        make_fusion("concat", [], FusionSizes(8, 1), options={"heads": 2})
     assert str(caught.value) == (
         "fusion 'concat' cannot take {'heads': 2}: Fusion.__init__() got an unexpected keyword argument 'heads'. "
         "Leave the options out."

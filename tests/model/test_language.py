@@ -9,8 +9,8 @@ import torch
 from transformers import Blip2ForConditionalGeneration
 
 from crema_core.errors import ManifestError, OptionsError
-from crema_core.model.backbone import load_backbone
 from crema_core.model.language import Language
+from crema_core.model.load_backbone import load_backbone
 from crema_core.model.prompt import Prompt, assemble, pack
 from crema_core.model.template import PromptTemplate
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from crema_core.errors import CheckpointError
-from crema_core.model.backbone import load_backbone
 from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
+from crema_core.model.load_backbone import load_backbone
 from crema_core.model.shapes import shape_names
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
 from tests.support.senses import frames_spec, points_spec, wave_spec

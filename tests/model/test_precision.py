@@ -12,8 +12,8 @@ import torch
 
 from crema_core.errors import PrecisionError
 from crema_core.io.bundle import load
-from crema_core.model.backbone import load_backbone
 from crema_core.model.build import build
+from crema_core.model.load_backbone import load_backbone
 from crema_core.train.api import fit
 from tests.support.checkpoints import Language, Published, save_language
 from tests.support.senses import four_senses, register_senses, wave_spec

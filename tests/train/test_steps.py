@@ -65,7 +65,7 @@ def naive_update(stepper: Stepper, batch: TrainBatch, active: Sequence[str]) -> 
         tokens = model.tokens(features, questions)
         answers = [record.answer for record in batch.records]
         model.loss(tokens, questions, answers).backward()
-        own = {id(parameter) for parameter in [*stepper.adapters[name].values(), *stepper.fusion.values()]}
+        own = {id(parameter) for parameter in [*stepper.adapters[name].values(), *stepper.shared.values()]}
         for parameter in stepper.parameters.values():
             if id(parameter) not in own:
                 parameter.grad = None
@@ -116,7 +116,7 @@ def test_each_sub_step_moves_its_own_adapter_and_the_fusion_alone(
     model = new_model()
     stepper = ready(model, sync)
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
-    fusion = names_of(model, stepper.fusion.values())
+    fusion = names_of(model, stepper.shared.values())
     for name in model.names:
         before = snapshot(model)
         stepper.sequential([minibatch], [name])

@@ -37,7 +37,7 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     quick = {**defaults.training, "epochs": 1, "batch_size": 18}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "DemoSettings", lambda: dataclasses.replace(defaults, training=quick))
-        code = main(["demo", "--out", str(out), "--clips", "4", "--backbone", str(tiny_folder)])
+        code = main(["demo", "--out", str(out), "--clips", "4", "--backbone", str(tiny_folder), "--processes", "1"])
     assert code == verb.FINDINGS
     return out
 

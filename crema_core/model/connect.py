@@ -1,0 +1,59 @@
+"""Making the connector a strategy asks for, and saying so where backbone or sense cannot give it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from crema_core.errors import BuildError
+from crema_core.modality import Modality
+from crema_core.model.backbone import TINY, Backbone
+from crema_core.model.connector import Connector, FeatureConnector
+from crema_core.model.mmqa import MMQA
+from crema_core.plugins.spec import MMQASpec
+
+
+def make_connector(
+    kind: str, modality: Modality, sizes: MMQASpec, backbone: Backbone, options: Mapping[str, Any]
+) -> Connector:
+    """Return what stands between a sense's features and the fusion.
+
+    Args:
+        kind: of the connector, as a strategy names it.
+        modality: the sense.
+        sizes: of an adapter around the Q-Former, number of queries filled in.
+        backbone: it is built for.
+        options: of the connector, as given with the strategy.
+
+    Raises:
+        BuildError: when this backbone or this sense has no such connector.
+    """
+    return _MAKERS[kind](modality, sizes, backbone, options)
+
+
+def _qformer(modality: Modality, sizes: MMQASpec, backbone: Backbone, options: Mapping[str, Any]) -> Connector:
+    name, vision = modality.spec.name, backbone.vision_model
+    if backbone.qformer is None or backbone.query_tokens is None:
+        raise BuildError(
+            [
+                f"'{name}' is to pass a Q-Former, and the backbone '{backbone.source}' has none. Accepted: backbones "
+                f"in BLIP-2 or InstructBLIP format. Use backbone='{TINY}' or 'Salesforce/blip2-flan-t5-xl'."
+            ]
+        )
+    adapter = MMQA(name, sizes, backbone.qformer, feature_dim=modality.feature_dim, output_dim=backbone.language_dim)
+    adapter.start_from(
+        queries=backbone.query_tokens,
+        output=backbone.language_projection,
+        norm=getattr(vision, "post_layernorm", None) if modality.spec.encoder == "vision" else None,
+    )
+    return adapter
+
+
+def _features(modality: Modality, sizes: MMQASpec, backbone: Backbone, options: Mapping[str, Any]) -> Connector:
+    return FeatureConnector(modality.feature_dim)
+
+
+_MAKERS: dict[str, Callable[[Modality, MMQASpec, Backbone, Mapping[str, Any]], Connector]] = {
+    "qformer": _qformer,
+    "features": _features,
+}

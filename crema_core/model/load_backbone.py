@@ -1,0 +1,145 @@
+"""Loading a backbone: a folder, a hub id, the one shipped in the package, or a shape without weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from crema_core.errors import CheckpointError, did_you_mean
+from crema_core.model.backbone import TINY, Backbone
+from crema_core.model.checkpoint import image_statistics, own_template, read_config, read_model, read_tokenizer
+from crema_core.model.families import FAMILIES, QFORMER_TOKENIZER
+from crema_core.model.precision import frozen_dtype
+from crema_core.model.qformer import QFormer
+from crema_core.model.quantization import quantization_config
+from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
+from crema_core.model.shapes import shape_config, shape_model, shape_names, shape_seat, shape_tokenizer
+
+
+def load_backbone(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    language_model: str | Path | None = None,
+    language_revision: str | None = None,
+    precision: str = "fp32",
+    frozen_dropout: bool = False,
+    quantization: str | None = None,
+) -> Backbone:
+    """Load a checkpoint in BLIP-2 or InstructBLIP format.
+
+    Args:
+        source: folder, hub id, "crema-tiny" for the one shipped in the package, or a name of
+            `crema_core.model.shapes`, for counting without weights.
+        revision: hub revision (commit, tag or branch).
+        language_model: folder or hub id of another language model for the seat of the checkpoint's own, whose weights
+            are then not loaded; with a shape as `source`, its configuration is enough.
+        language_revision: hub revision of that one.
+        precision: "fp32", "bf16" or, where the language model holds it, "fp16"; of vision encoder and language model.
+            What the checkpoint's configuration says about its dtype is not looked at.
+        frozen_dropout: see `Backbone`.
+        quantization: "8bit" or "4bit" language model, see `crema_core.model.quantization`; None: as it is.
+
+    Raises:
+        CheckpointError: when nothing loads from `source`, or it is no backbone.
+        PrecisionError: for a precision the language model cannot hold.
+    """
+    seat_config = None if language_model is None else read_seat_config(str(language_model), language_revision)
+    language = None if language_model is None else LanguageSource(str(language_model), language_revision)
+    if str(source) in shape_names() and not Path(source).exists():
+        return _shape_backbone(str(source), language, seat_config, precision=precision)
+    place = str(tiny_backbone() if str(source) == TINY else source)
+    config = read_config(
+        place,
+        revision,
+        what="backbone",
+        accepted=f"a folder or hub id in BLIP-2 or InstructBLIP format, or '{TINY}'",
+        try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable." + _near_shape(place),
+    )
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        raise CheckpointError(
+            f"'{source}' is a '{config.model_type}' model. The backbone must be in BLIP-2 or InstructBLIP format "
+            f"(model_type {' or '.join(map(repr, FAMILIES))}). Try backbone='Salesforce/blip2-flan-t5-xl', or "
+            f"'{TINY}' to see everything work."
+        )
+    dtype = frozen_dtype(precision, seat_config or config.text_config)
+    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
+    seat = None
+    if language is not None and seat_config is not None:
+        seat = load_seat(language, seat_config, dtype=dtype, quantized=quantized)
+        quantized = None
+    model = read_model(
+        family.whole if seat is None else family.senses,
+        place,
+        revision,
+        dtype=dtype,
+        config=config,
+        quantized=quantized,
+    )
+    mean, std = image_statistics(place, revision)
+    reader = read_tokenizer(place, revision, subfolder=QFORMER_TOKENIZER) if family.qformer_reads_text else None
+    return _assembled(
+        model,
+        seat,
+        tokenizer=read_tokenizer(place, revision) if seat is None else seat.tokenizer,
+        qformer_tokenizer=reader,
+        source=str(source),
+        revision=revision,
+        image_mean=mean,
+        image_std=std,
+        precision=precision,
+        frozen_dropout=frozen_dropout,
+        template=own_template(place, revision) if seat is None else None,
+    )
+
+
+def _assembled(
+    model: Any,
+    seat: Seat | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    qformer_tokenizer: PreTrainedTokenizerBase | None,
+    **settings: Any,
+) -> Backbone:
+    """Take a BLIP-2 or InstructBLIP model apart, with another language model in the seat of its own or not."""
+    return Backbone(
+        seat.model if seat else model.language_model,
+        tokenizer,
+        vision_model=model.vision_model,
+        qformer=QFormer(model.qformer, qformer_tokenizer),
+        query_tokens=model.query_tokens,
+        language_projection=None if seat else model.language_projection,
+        language_source=seat.source if seat else None,
+        **settings,
+    )
+
+
+def tiny_backbone() -> Path:
+    """Return the folder of the backbone shipped in the package."""
+    from crema_core.world import tiny_backbone_path
+
+    return tiny_backbone_path()
+
+
+def _shape_backbone(name: str, language: LanguageSource | None, seat_config: Any, *, precision: str) -> Backbone:
+    config, family = shape_config(name)
+    dtype = frozen_dtype(precision, seat_config or config.text_config)
+    seat = None
+    if language is not None:
+        seat = Seat(shape_seat(seat_config, dtype=dtype), shape_tokenizer(), language)
+    return _assembled(
+        shape_model(family.whole if seat is None else family.senses, config, dtype=dtype),
+        seat,
+        tokenizer=shape_tokenizer(),
+        qformer_tokenizer=shape_tokenizer() if family.qformer_reads_text else None,
+        source=name,
+        precision=precision,
+        shape_only=True,
+    )
+
+
+def _near_shape(place: str) -> str:
+    return did_you_mean(place, shape_names())

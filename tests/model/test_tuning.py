@@ -1,0 +1,151 @@
+"""Training the language model beside the senses: LoRA, or all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from crema_core import load
+from crema_core.errors import OptionsError
+from crema_core.model.build import build
+from crema_core.model.crema import CremaModel
+from crema_core.model.tuning import LanguageLora, parse_tuning
+from crema_core.plugins import registry
+from crema_core.report.describe import describe_model
+from crema_core.train.parts import make_stepper
+from crema_core.train.settings import TrainSettings
+from crema_core.train.sync import Sync
+from tests.support.senses import frames_spec, wave_spec
+from tests.support.steps import train_a_little
+
+LORA = {"rank": 4, "alpha": 8, "dropout": 0.5}
+CHOICES = ["red", "blue"]
+
+
+def tuned(folder: Path, tuning: Any) -> CremaModel:
+    return build([frames_spec("main"), wave_spec()], backbone=folder, tuning=tuning)
+
+
+def scores(model: CremaModel) -> list[float]:
+    source = model.sense("main").modality.example(torch.Generator().manual_seed(3))
+    return list(model.answer("what color ?", CHOICES, main=source).scores.values())
+
+
+def language_state(model: CremaModel) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.backbone.language_model.state_dict().items()}
+
+
+@pytest.mark.parametrize("folder", ["t5_folder", "opt_folder"])
+@pytest.mark.parametrize("tuning", [LORA, "full"])
+def test_nothing_changes_before_training(folder: str, tuning: Any, request: pytest.FixtureRequest) -> None:
+    place = request.getfixturevalue(folder)
+    assert scores(tuned(place, tuning)) == scores(tuned(place, None))
+
+
+def test_lora_is_on_every_linear_layer_of_the_blocks_and_nowhere_else(opt_folder: Path) -> None:
+    model = tuned(opt_folder, LORA)
+    layers = {key.rpartition(".")[0].rpartition(".")[2] for key in model.language_parameters()}
+    assert layers == {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}
+    count = model.backbone.language_model.config.num_hidden_layers
+    assert len(model.language_parameters()) == 2 * 6 * count
+    assert model.language_parameters()["model.decoder.layers.0.fc1.A"].shape[0] == 4
+
+
+def test_training_moves_lora_and_leaves_the_weights_below_it(t5_folder: Path) -> None:
+    model = tuned(t5_folder, LORA)
+    before, frozen = language_state(model), model.frozen_fingerprint()
+    losses = train_a_little(model)
+    after = language_state(model)
+    assert losses[-1] < losses[0]
+    assert {key for key in before if not torch.equal(before[key], after[key])} == {
+        key for key in before if "lora_" in key
+    }
+    assert model.frozen_fingerprint() == frozen
+
+
+def test_full_tuning_moves_every_weight_of_the_language_model_alone(t5_folder: Path) -> None:
+    model = tuned(t5_folder, "full")
+    identity, before = model.backbone.identity(), language_state(model)
+    vision = [parameter.clone() for parameter in model.backbone.vision_model.parameters()]
+    train_a_little(model)
+    after = language_state(model)
+    assert all(not torch.equal(before[key], after[key]) for key in before)
+    assert all(torch.equal(old, new) for old, new in zip(vision, model.backbone.vision_model.parameters(), strict=True))
+    assert model.backbone.identity() == identity  # what it was before it was trained, which a saved model names
+
+
+@pytest.mark.parametrize("tuning", [LORA, "full"])
+def test_a_saved_model_answers_the_same(t5_folder: Path, tmp_path: Path, tuning: Any) -> None:
+    for spec in (frames_spec("main"), wave_spec()):
+        registry.register(spec)
+    model = tuned(t5_folder, tuning)
+    train_a_little(model)
+    model.eval()
+    model.save_pretrained(tmp_path / "saved")
+    assert scores(load(tmp_path / "saved")) == scores(model)
+    assert scores(model) != scores(tuned(t5_folder, tuning))
+
+
+def test_dropout_of_the_lora_follows_train_mode(t5_folder: Path) -> None:
+    model = tuned(t5_folder, LORA).train()
+    assert {name for name, part in model.backbone.language_model.named_modules() if part.training} != set()
+    assert all("lora_dropout" in name for name, part in model.backbone.named_modules() if part.training)
+    model.eval()
+    assert not any(part.training for part in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("settings", "language"),
+    [({}, True), ({"modalities": ("wave",)}, False), ({"modalities": ("wave",), "train_shared": True}, True)],
+)
+def test_training_some_senses_leaves_the_language_model_unless_asked(
+    t5_folder: Path, tmp_path: Path, settings: dict[str, Any], language: bool
+) -> None:
+    model, chosen = tuned(t5_folder, LORA), TrainSettings(**settings)
+    sync = Sync(precision="fp32", folder=tmp_path)
+    stepper = make_stepper(model, chosen, trained=chosen.modalities or model.names, sync=sync)
+    assert any(key.startswith("language.") for key in stepper.parameters) == language
+    assert ("fusion.bias" in stepper.parameters) == language
+    assert stepper.parameters.keys() <= model.trainable_parameters().keys()
+
+
+def test_describe_counts_what_is_trained_of_the_language_model(t5_folder: Path) -> None:
+    rows = {row.name: row for row in describe_model(tuned(t5_folder, "full")).components}
+    assert (rows["language model"].frozen, rows["language model"].trainable > 0) == (0, True)
+    lora = tuned(t5_folder, LORA)
+    rows = {row.name: row for row in describe_model(lora).components}
+    assert rows["language model"].trainable == sum(own.numel() for own in lora.language_parameters().values())
+
+
+def test_the_defaults_are_those_of_pave() -> None:
+    settings = LanguageLora()
+    assert (settings.rank, settings.alpha, settings.dropout) == (64, 16, 0.05)
+
+
+def test_anything_else_is_refused() -> None:
+    with pytest.raises(OptionsError) as caught:
+        parse_tuning("lora")
+    assert str(caught.value) == (
+        "tuning='lora' says nothing about the language model. Accepted: None (frozen), 'full', or settings of a LoRA. "
+        "Write tuning={'rank': 64, 'alpha': 16}."
+    )
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(OptionsError) as caught:
+        parse_tuning({"ranks": 4})
+    assert str(caught.value) == (
+        "tuning: unknown option 'ranks'. Accepted: alpha, dropout, rank, targets. Did you mean 'rank'?"
+    )
+
+
+def test_targets_that_are_not_there_are_refused(t5_folder: Path) -> None:
+    with pytest.raises(OptionsError) as caught:
+        tuned(t5_folder, {"targets": ("q_proj",)})
+    assert str(caught.value) == (
+        "tuning.targets=['q_proj'] names no linear layer of this language model. Accepted: k, o, q, v, wi_0, wi_1, wo. "
+        "Leave targets out for all of them."
+    )
