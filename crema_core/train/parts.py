@@ -24,10 +24,10 @@ def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[s
     # When only some senses are trained, the other blocks keep their weights, and so does what all senses share:
     # otherwise answers without the trained senses would change. PAVE's second stage asks for it.
     everything = trained == model.names or settings.train_shared
-    blocks = model.fusion_parameters(trained)
-    shared = {f"fusion.{key}": parameter for key, parameter in blocks.items()}
-    if everything:
-        shared |= model.shared_parameters()
+    known = model.trainable_parameters()
+    blocks = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
+    wanted = blocks | set(model.shared_parameters()) if everything else blocks
+    shared = {key: parameter for key, parameter in known.items() if key in wanted}
     measured = {
         name: list((model.lora_parameters(name) if settings.early_exit_metric == "lora" else own).values())
         for name, own in adapters.items()

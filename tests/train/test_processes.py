@@ -51,7 +51,8 @@ def largest_difference(one: Outcome, two: Outcome) -> float:
 
 
 def assert_equal_runs(one: Outcome, two: Outcome) -> None:
-    assert largest_difference(one, two) < 1e-6
+    # Adam divides by a gradient's own size: roundings of tiny ones grow to some share of lr = 2e-4, by the machine.
+    assert largest_difference(one, two) < 5e-6
     assert one.exited.keys() == two.exited.keys()
     assert len(one.metrics) == len(two.metrics)
     for ours, theirs in zip(one.metrics, two.metrics, strict=True):
