@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -48,12 +48,14 @@ class FusionSizes:
     Attributes:
         width: L.
         num_queries: Q of every fused sense.
+        major_queries: tokens of the major sense per step; None: Q.
         token_widths: by supporting sense, width of the tokens its connector gives; L unless it hands features on.
         visual: the major sense's tokens where they are a video language model's own, else None.
     """
 
     width: int
     num_queries: int
+    major_queries: int | None = None
     token_widths: Mapping[str, int] = field(default_factory=dict)
     visual: VisualTokens | None = None
 
@@ -139,9 +141,14 @@ class Fusion(nn.Module, abc.ABC):
     one_query_count: ClassVar[bool] = True
 
     @classmethod
-    def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Self:
+    def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
         """Build the strategy; one that needs more than width and queries overrides this."""
         return cls(supports, width=sizes.width, num_queries=sizes.num_queries, **options)
+
+    @classmethod
+    def split_options(cls, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Split options in those of the strategy and those of the major sense's connector, which has none here."""
+        return dict(options), {}
 
     def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, layout: Layout = "paper") -> None:
         super().__init__()

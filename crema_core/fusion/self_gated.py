@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from crema_core.errors import OptionsError
 from crema_core.fusion.align import Grid
-from crema_core.fusion.base import Fusion, Layout, SenseSet, spread
+from crema_core.fusion.base import Fusion, FusionSizes, Layout, SenseSet, spread
 from crema_core.model.tokens import Segment
 
 
@@ -41,6 +43,21 @@ class LinearFusion(Fusion):
         super().__init__(supports, width=width, num_queries=num_queries, layout=layout)
         self.append = append
         self.complete()
+
+    @classmethod
+    def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
+        """Build the strategy.
+
+        Raises:
+            OptionsError: when fused tokens are to be added to major ones of another number.
+        """
+        major = sizes.major_queries
+        if not options.get("append", True) and major not in (None, sizes.num_queries):
+            raise OptionsError(
+                f"append=False adds {sizes.num_queries} fused tokens to {major} of the major sense, frame by frame. "
+                "Both must be as many. Leave append out, or set mmqa={'num_queries': " + f"{major}}}."
+            )
+        return super().for_sizes(supports, sizes, **options)
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
         """Add a `(L, L)` block, initialised as the columns of one `Linear(total * L, L)`."""

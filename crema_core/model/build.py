@@ -15,16 +15,17 @@ from typing import Any
 import torch
 
 from crema_core.errors import BuildError
-from crema_core.fusion import FUSIONS, Fusion, FusionSizes, fusion_class, make_fusion
+from crema_core.fusion import FusionSizes, fusion_class, make_fusion
 from crema_core.modality import BuildContext, Modality
-from crema_core.model.backbone import TINY, Backbone
+from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.connect import make_connector
 from crema_core.model.crema import CremaModel
-from crema_core.model.load_backbone import load_backbone
+from crema_core.model.load_backbone import load_backbone, load_language_backbone
 from crema_core.model.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
 from crema_core.model.sense import Sense
 from crema_core.model.template import PromptTemplate
 from crema_core.model.tuning import Tuning, parse_tuning
+from crema_core.model.video_language import VideoBackbone
 from crema_core.plugins import registry
 from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.spec import parse_settings
@@ -33,7 +34,7 @@ from crema_core.plugins.spec import parse_settings
 def build(
     modalities: Sequence[ModalityRequest],
     *,
-    backbone: str | Path | Backbone = TINY,
+    backbone: str | Path | Backbone | None = None,
     revision: str | None = None,
     language_model: str | Path | None = None,
     language_revision: str | None = None,
@@ -54,7 +55,8 @@ def build(
         modalities: senses in the order of sequential training, each as `"name"`, `"distribution:name"`,
             `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter
             sizes, "prefix" the text before the sense's tokens.
-        backbone: folder or hub id in BLIP-2 or InstructBLIP format, "crema-tiny", or one already loaded.
+        backbone: folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model (for fusion="pave"),
+            or one already loaded. None: "crema-tiny"; nothing but `language_model` where the strategy needs no more.
         revision: hub revision of the backbone.
         language_model: folder or hub id of any causal or encoder-decoder language model of transformers, for the seat
             of the backbone's own (Table 6); every sense then starts with a fresh projection into it.
@@ -90,15 +92,27 @@ def build(
     names = [request.spec.name for request in requests]
     fusion_name, fusion_options = name_and_options(fusion, "fusion")
     strategy, tuned = fusion_class(fusion_name), parse_tuning(tuning)
+    own_options, connector_options = strategy.split_options(fusion_options)
     major = choose_major(requests, major)
     if not isinstance(template, PromptTemplate):  # refused before anything large is loaded
         parse_settings(PromptTemplate, dict(template or {}), title="template")
+    kinds = {strategy.major_connector, *([strategy.support_connector] if len(names) > 1 else [])}
+    if backbone is None:
+        backbone = TINY if language_model is None or "qformer" in kinds else ALONE
     source = backbone.source if isinstance(backbone, Backbone) else str(backbone)
     hooks.call(
         "crema_build_started",
         config={"modalities": tuple(names), "backbone": source, "fusion": fusion_name, "major": major, "seed": seed},
     )
-    if not isinstance(backbone, Backbone):
+    if backbone == ALONE and language_model is not None:
+        backbone = load_language_backbone(
+            language_model,
+            revision=language_revision,
+            precision=precision,
+            frozen_dropout=frozen_dropout,
+            quantization=quantization,
+        )
+    elif not isinstance(backbone, Backbone):
         backbone = load_backbone(
             backbone,
             revision=revision,
@@ -131,12 +145,15 @@ def build(
     )
     senses = {}
     for request in requests:
-        kind = strategy.major_connector if request.spec.name == major else strategy.support_connector
-        sense = senses[request.spec.name] = _make_sense(request, backbone, seed, kind=kind)
+        is_major = request.spec.name == major
+        kind = strategy.major_connector if is_major else strategy.support_connector
+        own = connector_options if is_major else {}
+        sense = senses[request.spec.name] = _make_sense(request, backbone, seed, kind=kind, options=own)
         hooks.call("crema_modality_built", modality=sense.modality, spec=sense.spec)
     supports = [name for name in names if name != major]
     with _seeded(seed, "fusion"):
-        fused = make_fusion(fusion_name, supports, _fusion_sizes(strategy, senses, backbone), options=fusion_options)
+        sizes = _fusion_sizes(fusion_name, senses, major, backbone)
+        fused = make_fusion(fusion_name, supports, sizes, options=own_options)
     config = {
         "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": backbone.precision},
         "language_model": None if backbone.language_source is None else backbone.language_source._asdict(),
@@ -170,11 +187,12 @@ def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
         raise BuildError(
             [f"The model already has a sense '{name}'. Each sense is built once. Train it, or build a new model."]
         )
-    strategy, queries = type(model.fusion), model.backbone.query_tokens
+    fusion, queries = model.config["fusion"]["name"], model.backbone.query_tokens
     if queries is not None:  # refused before anything is changed
-        counts = _query_counts({own: model.sense(own) for own in model.names})
-        _common_queries(counts | {name: request.mmqa.num_queries or int(queries.shape[1])}, strategy)
-    sense = _make_sense(request, model.backbone, model.config["seed"], kind=strategy.support_connector)
+        counts = _query_counts({own: model.sense(own) for own in model.names}, model.major)
+        _common_queries(counts | {name: request.mmqa.num_queries or int(queries.shape[1])}, fusion)
+    kind = fusion_class(fusion).support_connector
+    sense = _make_sense(request, model.backbone, model.config["seed"], kind=kind, options={})
     load_hooks().call("crema_modality_built", modality=sense.modality, spec=sense.spec)
     with _seeded(model.config["seed"], f"fusion.{name}"):
         model.fusion.add_support(name, total=len(model.fusion.supports) + 1, zero=True, token_width=sense.adapter.width)
@@ -184,7 +202,7 @@ def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
     model.train(model.training)
 
 
-def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str) -> Sense:
+def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, options: Mapping[str, Any]) -> Sense:
     spec = request.spec
     factory = registry.load_modality_class(request.resolved)
     context = BuildContext(
@@ -203,26 +221,30 @@ def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str) -
         modality: Modality = factory(request.options, context)
         if not backbone.shape_only:
             modality.load_assets(None)
-        connector = make_connector(kind, modality, sizes, backbone, {})
+        connector = make_connector(kind, modality, sizes, backbone, options)
     return Sense(modality, connector, sizes, request.provenance, request.prefix)
 
 
-def _fusion_sizes(strategy: type[Fusion], senses: Mapping[str, Sense], backbone: Backbone) -> FusionSizes:
+def _fusion_sizes(name: str, senses: Mapping[str, Sense], major: str, backbone: Backbone) -> FusionSizes:
+    count = senses[major].adapter.num_tokens
     return FusionSizes(
         width=backbone.language_dim,
-        num_queries=_common_queries(_query_counts(senses), strategy),
-        token_widths={name: sense.adapter.width for name, sense in senses.items()},
+        num_queries=_common_queries(_query_counts(senses, major), name),
+        major_queries=count,
+        token_widths={own: sense.adapter.width for own, sense in senses.items()},
+        visual=backbone.layout if isinstance(backbone, VideoBackbone) else None,
     )
 
 
-def _query_counts(senses: Mapping[str, Sense]) -> dict[str, int]:
-    return {name: sense.adapter.num_tokens or 0 for name, sense in senses.items()}
+def _query_counts(senses: Mapping[str, Sense], major: str) -> dict[str, int]:
+    """Return the number of queries of the senses that pass the Q-Former."""
+    counts = {name: sense.adapter.num_tokens or 0 for name, sense in senses.items() if sense.adapter.kind == "qformer"}
+    return counts or {major: senses[major].adapter.num_tokens or 0}
 
 
-def _common_queries(counts: Mapping[str, int], strategy: type[Fusion]) -> int:
-    if strategy.one_query_count and len(set(counts.values())) > 1:
+def _common_queries(counts: Mapping[str, int], fusion: str) -> int:
+    if fusion_class(fusion).one_query_count and len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        fusion = next(name for name, own in FUSIONS.items() if own is strategy)
         raise BuildError(
             [
                 f"The senses have different numbers of queries: {listed}. Fusion '{fusion}' needs one number for all. "

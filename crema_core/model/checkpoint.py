@@ -121,6 +121,16 @@ def own_template(place: str, revision: str | None) -> dict[str, Any]:
     return settings
 
 
+def processor_chat_template(place: str, revision: str | None) -> str | None:
+    """Return the chat template a checkpoint's processor has of its own, None where it has none."""
+    for name in ("chat_template.jinja", "chat_template.json"):
+        file = cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if file is not None:
+            text = Path(file).read_text(encoding="utf-8")
+            return text if name.endswith(".jinja") else str(json.loads(text)["chat_template"])
+    return None
+
+
 def image_statistics(place: str, revision: str | None) -> tuple[RGB, RGB]:
     """Return mean and standard deviation of RGB in 0..1, CLIP's where the checkpoint names none."""
     for name in ("preprocessor_config.json", "processor_config.json"):

@@ -10,6 +10,7 @@ from crema_core.modality import Modality
 from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.connector import Connector, FeatureConnector
 from crema_core.model.mmqa import MMQA
+from crema_core.model.video_language import VIDEO_FAMILIES, VideoBackbone, VisualConnector
 from crema_core.plugins.spec import MMQASpec
 
 
@@ -53,7 +54,29 @@ def _features(modality: Modality, sizes: MMQASpec, backbone: Backbone, options: 
     return FeatureConnector(modality.feature_dim)
 
 
+def _visual(modality: Modality, sizes: MMQASpec, backbone: Backbone, options: Mapping[str, Any]) -> Connector:
+    name = modality.spec.name
+    if not isinstance(backbone, VideoBackbone):
+        raise BuildError(
+            [
+                f"The tokens of '{name}' are to be a video language model's own, and the backbone '{backbone.source}' "
+                f"is none. Accepted: {', '.join(VIDEO_FAMILIES)} of transformers. Use "
+                "backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
+            ]
+        )
+    if modality.spec.encoder != "vision" or modality.feature_dim != backbone.vision_dim:
+        raise BuildError(
+            [
+                f"The tokens of '{name}' are to be the video language model's own, and this sense brings features of "
+                f"another encoder ({modality.feature_dim} wide, the backbone's are {backbone.vision_dim}). Accepted: a "
+                "major sense that sees through the backbone. Leave its encoder option out, or make another sense major."
+            ]
+        )
+    return VisualConnector(backbone)
+
+
 _MAKERS: dict[str, Callable[[Modality, MMQASpec, Backbone, Mapping[str, Any]], Connector]] = {
     "qformer": _qformer,
     "features": _features,
+    "visual": _visual,
 }

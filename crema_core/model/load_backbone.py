@@ -5,17 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+import torch
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from crema_core.errors import CheckpointError, did_you_mean
-from crema_core.model.backbone import TINY, Backbone
-from crema_core.model.checkpoint import image_statistics, own_template, read_config, read_model, read_tokenizer
+from crema_core.model.backbone import ALONE, TINY, Backbone
+from crema_core.model.checkpoint import (
+    image_statistics,
+    own_template,
+    processor_chat_template,
+    read_config,
+    read_model,
+    read_tokenizer,
+)
 from crema_core.model.families import FAMILIES, QFORMER_TOKENIZER
 from crema_core.model.precision import frozen_dtype
 from crema_core.model.qformer import QFormer
 from crema_core.model.quantization import quantization_config
 from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
 from crema_core.model.shapes import shape_config, shape_model, shape_names, shape_seat, shape_tokenizer
+from crema_core.model.video_language import VIDEO_FAMILIES, VideoBackbone
 
 
 def load_backbone(
@@ -58,15 +67,21 @@ def load_backbone(
         accepted=f"a folder or hub id in BLIP-2 or InstructBLIP format, or '{TINY}'",
         try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable." + _near_shape(place),
     )
+    text_config: PreTrainedConfig = getattr(config, "text_config", config)
+    dtype = frozen_dtype(precision, seat_config or text_config)
+    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
+    if config.model_type in VIDEO_FAMILIES:
+        _refuse_seat(str(source), config.model_type, language)
+        settings = {"precision": precision, "frozen_dropout": frozen_dropout}
+        return _video_backbone(str(source), place, revision, config, dtype=dtype, quantized=quantized, **settings)
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise CheckpointError(
             f"'{source}' is a '{config.model_type}' model. The backbone must be in BLIP-2 or InstructBLIP format "
-            f"(model_type {' or '.join(map(repr, FAMILIES))}). Try backbone='Salesforce/blip2-flan-t5-xl', or "
-            f"'{TINY}' to see everything work."
+            f"(model_type {' or '.join(map(repr, FAMILIES))}), or for fusion='pave' a video language model "
+            f"({', '.join(map(repr, VIDEO_FAMILIES))}). Try backbone='Salesforce/blip2-flan-t5-xl', or '{TINY}' to see "
+            "everything work."
         )
-    dtype = frozen_dtype(precision, seat_config or config.text_config)
-    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
     seat = None
     if language is not None and seat_config is not None:
         seat = load_seat(language, seat_config, dtype=dtype, quantized=quantized)
@@ -94,6 +109,73 @@ def load_backbone(
         frozen_dropout=frozen_dropout,
         template=own_template(place, revision) if seat is None else None,
     )
+
+
+def load_language_backbone(
+    language_model: str | Path,
+    *,
+    revision: str | None = None,
+    precision: str = "fp32",
+    frozen_dropout: bool = False,
+    quantization: str | None = None,
+) -> Backbone:
+    """Load a language model alone, for strategies whose senses bring everything before it.
+
+    Args:
+        language_model: folder or hub id of a causal or encoder-decoder language model.
+        revision: hub revision.
+        precision: of its weights.
+        frozen_dropout: see `Backbone`.
+        quantization: see `load_backbone`.
+
+    Raises:
+        CheckpointError: when nothing loads.
+        PrecisionError: for a precision the language model cannot hold.
+    """
+    source = LanguageSource(str(language_model), revision)
+    config = read_seat_config(source.source, revision)
+    dtype = frozen_dtype(precision, config)
+    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
+    seat = load_seat(source, config, dtype=dtype, quantized=quantized)
+    return Backbone(
+        seat.model,
+        seat.tokenizer,
+        source=ALONE,
+        language_source=source,
+        precision=precision,
+        frozen_dropout=frozen_dropout,
+    )
+
+
+def _video_backbone(
+    source: str,
+    place: str,
+    revision: str | None,
+    config: PreTrainedConfig,
+    *,
+    dtype: torch.dtype,
+    quantized: Any,
+    **settings: Any,
+) -> VideoBackbone:
+    family = VIDEO_FAMILIES[config.model_type]
+    model = read_model(family.whole, place, revision, dtype=dtype, config=config, quantized=quantized)
+    tokenizer = read_tokenizer(place, revision)
+    own = processor_chat_template(place, revision)
+    if own is not None:  # it knows where frames stand, which the language model's own template does not
+        tokenizer.chat_template = own
+    mean, std = image_statistics(place, revision)
+    return VideoBackbone(
+        model, family, tokenizer, source=source, revision=revision, image_mean=mean, image_std=std, **settings
+    )
+
+
+def _refuse_seat(source: str, kind: str, language: LanguageSource | None) -> None:
+    if language is not None:
+        raise CheckpointError(
+            f"'{source}' is a video language model ('{kind}'), whose language model reads its own visual tokens, and "
+            f"language_model='{language.source}' was to take its seat. Accepted: such a backbone as it is. Leave "
+            "language_model out."
+        )
 
 
 def _assembled(

@@ -13,7 +13,10 @@ import torch
 from crema_core.errors import MissingRequirementError, OptionsError, did_you_mean
 
 Quantization = Literal["8bit", "4bit"]
-_WHOLE = ["vision_model", "qformer", "query_tokens", "language_projection", "lm_head"]
+_WHOLE = [
+    *("vision_model", "qformer", "query_tokens", "language_projection", "lm_head"),  # BLIP-2 and InstructBLIP
+    *("vision_tower", "video_tower", "image_tower", "multi_modal_projector"),  # video language models
+]
 
 
 def quantization_config(kind: str, *, dtype: torch.dtype) -> Any:

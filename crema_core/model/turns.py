@@ -14,7 +14,7 @@ tokenised behind the text they follow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,6 +39,7 @@ class Turns:
         context: text whose continuation an answer is; "" where an answer begins a text of its own.
         lead: text between `context` and the answer's own.
         own_specials: tokenise the question with the tokenizer's own special tokens.
+        before: text between senses and question.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -49,6 +50,7 @@ class Turns:
     context: str = ""
     lead: str = ""
     own_specials: bool = True
+    before: str = ""
 
     def question_ids(self, question: str, limit: int | None = None) -> list[int]:
         """Return the ids from the senses to the answer.
@@ -63,7 +65,7 @@ class Turns:
             )
         if limit is not None and len(own := _ids(self.tokenizer, question)) > limit:
             question = str(self.tokenizer.decode(own[:limit]))
-        return _ids(self.tokenizer, question + self.tail)
+        return _ids(self.tokenizer, self.before + question + self.tail)
 
     def answer_ids(self, answer: str) -> list[int]:
         """Return the ids of an answer where it follows the question, without the closing one."""
@@ -99,11 +101,29 @@ def seat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, ch
     return Turns(tokenizer, end, stops, head=head, context=context, lead=lead, own_specials=False)
 
 
-def _chat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Turns:
-    user = {"role": "user", "content": _QUESTION}
-    asked = _render(tokenizer, [user], add_generation_prompt=True)
-    answered = _render(tokenizer, [user, {"role": "assistant", "content": _ANSWER}], add_generation_prompt=False)
+def video_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, chat: bool, placeholder: str) -> Turns:
+    """Return the turns of a video language model: frames stand where its template writes the placeholder.
+
+    Args:
+        model: the language model inside it.
+        tokenizer: its tokenizer.
+        chat: use the chat template, where there is one; else frames, a new line and the question.
+        placeholder: the text that stands for a video.
+
+    Raises:
+        OptionsError: for a chat template without place for a question.
+    """
+    if chat and tokenizer.chat_template is not None:
+        return _chat_turns(model, tokenizer, placeholder)
+    return replace(seat_turns(model, tokenizer, chat=False), before="\n")
+
+
+def _chat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, placeholder: str | None = None) -> Turns:
+    asked, answered = _rendered(tokenizer, placeholder)
     head, found, tail = asked.partition(_QUESTION)
+    before = ""
+    if placeholder is not None:
+        head, _, before = head.partition(placeholder)
     _, found_answer, close = answered.rpartition(_ANSWER)
     if not found or not found_answer:
         raise OptionsError(
@@ -125,10 +145,25 @@ def _chat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> T
         context=context,
         lead=lead,
         own_specials=False,
+        before=before,
     )
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]], **settings: Any) -> str:
+def _rendered(tokenizer: PreTrainedTokenizerBase, placeholder: str | None) -> tuple[str, str]:
+    """Return a chat up to the answer, and with it."""
+    user: Any = _QUESTION
+    assistant: Any = _ANSWER
+    if placeholder is not None:
+        user = [{"type": "video"}, {"type": "text", "text": _QUESTION}]
+        assistant = [{"type": "text", "text": _ANSWER}]
+        if placeholder not in _render(tokenizer, [{"role": "user", "content": user}], add_generation_prompt=True):
+            user, assistant = f"{placeholder}\n{_QUESTION}", _ANSWER  # a language model's own template, for text
+    chat = [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+    asked = _render(tokenizer, chat[:1], add_generation_prompt=True)
+    return asked, _render(tokenizer, chat, add_generation_prompt=False)
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, Any]], **settings: Any) -> str:
     return str(tokenizer.apply_chat_template(list(messages), tokenize=False, **settings, **_SETTINGS))
 
 
