@@ -26,7 +26,7 @@ Layout = Literal["paper", "released"]
 
 
 @dataclass(frozen=True)
-class VisualTokens:
+class VisualLayout:
     """How the tokens of a video language model's own projector lie.
 
     Attributes:
@@ -57,7 +57,7 @@ class FusionSizes:
     num_queries: int
     major_queries: int | None = None
     token_widths: Mapping[str, int] = field(default_factory=dict)
-    visual: VisualTokens | None = None
+    visual: VisualLayout | None = None
 
 
 @dataclass(frozen=True)

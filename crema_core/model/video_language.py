@@ -25,7 +25,7 @@ from transformers import (
     VideoLlavaForConditionalGeneration,
 )
 
-from crema_core.fusion.base import VisualTokens
+from crema_core.fusion.base import VisualLayout
 from crema_core.model.backbone import Backbone
 from crema_core.model.connector import Connector
 from crema_core.model.qformer import QFormerText
@@ -79,14 +79,14 @@ class VideoBackbone(Backbone):
         self.eval()
 
     @property
-    def layout(self) -> VisualTokens:
+    def layout(self) -> VisualLayout:
         """How the visual tokens of a frame lie; a single row where a class token is among them."""
         side = self.image_size // int(self._vision_config.patch_size)
         if self.pooled:
             side = math.ceil(side / 2)
         prefix = 0 if self.pooled or self.drops_first else int(self._has_class_token)
         rows, columns = (1, side * side + prefix) if prefix else (side, side)
-        return VisualTokens(rows, columns, inner_width=self.vision_dim, newline=self.newline)
+        return VisualLayout(rows, columns, inner_width=self.vision_dim, newline=self.newline)
 
     @property
     def vision_dim(self) -> int:
