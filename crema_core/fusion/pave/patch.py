@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crema_core.errors import OptionsError
@@ -179,6 +180,9 @@ class PavePatch(nn.Module):
             side_mask = torch.ones(side.shape[:2], dtype=torch.bool, device=side.device)
         if side_mask.dim() == 2:
             side_mask = side_mask[:, :, None].expand(side.shape[:3])
+        if side.shape[1] == 0:  # no sample has a step: a masked one keeps all shapes below at least one long
+            side, side_mask = F.pad(side, (0, 0, 0, 0, 0, 1)), F.pad(side_mask, (0, 0, 0, 1))
+            side_times = None
         mapped = self._map_side(side, side_mask, side_grid)
         clock = None
         if self.alignment == "time" and frame_times is not None and side_times is not None:

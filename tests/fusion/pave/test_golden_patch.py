@@ -69,7 +69,10 @@ def test_what_lies_between_input_and_output(case: PatchCase) -> None:
         handle.remove()
     names = {"after_query_projection": "query_map", "after_adapter_mlp": "adapter"}
     for layer in range(len(case.patch.layers)):
-        names |= {f"layer{layer}_attention_only": f"layers.{layer}.attention", f"layer{layer}_output": f"layers.{layer}"}
+        names |= {
+            f"layer{layer}_attention_only": f"layers.{layer}.attention",
+            f"layer{layer}_output": f"layers.{layer}",
+        }
     if isinstance(case.patch.side_map, torch.nn.Linear):
         names["after_side_projection"] = "side_map"
     middle = [key for key in case.tensors if key.startswith("mid/")]
