@@ -60,7 +60,7 @@ def add_newlines(
     if layout not in get_args(Newlines):
         raise OptionsError(
             f"newlines={layout!r} is not a layout. Accepted: {', '.join(get_args(Newlines))}. Use newlines='grid', as "
-            "LLaVA-OneVision for video."
+            "LLaVA-OneVision for clips."
         )
     batch, num_frames, num_tokens, width = tokens.shape
     if frame_mask is None:

@@ -105,5 +105,5 @@ def test_an_unknown_layout_is_refused() -> None:
         add_newlines(torch.zeros(1, 1, 4, 2), NEWLINE, layout="row")  # type: ignore[arg-type]
     assert str(caught.value) == (
         "newlines='row' is not a layout. Accepted: grid, frame, one_token, none. Use newlines='grid', as "
-        "LLaVA-OneVision for video."
+        "LLaVA-OneVision for clips."
     )
