@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crema_core.errors import OptionsError
+from crema_core.fusion.pave import patch as module
 from crema_core.fusion.pave.patch import PavePatch
 from tests.support.pave import random_patch
 
@@ -212,3 +214,7 @@ def test_learnable_queries_serve_only_the_frames_they_were_made_for() -> None:
         "5 frames of 4 tokens came. Learnable queries were made for up to 4 frames of 4. Read that many frames, or "
         "build the patch with other num_frames and tokens_per_frame."
     )
+
+
+def test_the_example_of_the_docstring() -> None:
+    assert doctest.testmod(module) == doctest.TestResults(failed=0, attempted=3)
