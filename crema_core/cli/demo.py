@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; the table goes to standard output, everything else to standard error."""
     if arguments.processes is None:
-        arguments.processes = _usual_processes()
+        arguments.processes = usual_processes()
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
     from crema_core.train.interrupt import TrainingInterrupted
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     return fail("an accuracy is not as it should be; the output says which.", FINDINGS) if result.missed else 0
 
 
-def _usual_processes() -> int:
+def usual_processes() -> int:
     """Two where that is faster: small matrices keep two cores busier in two processes than in one of two threads."""
     import torch
 

@@ -135,3 +135,33 @@ def test_an_earlier_demo_is_replaced(finished: Path) -> None:
     demo.take_over(finished, DemoSettings(seed=5))
     assert {path.name for path in finished.iterdir()} == {"demo.json", "report.html", "results.json"}
     assert json.loads((finished / "demo.json").read_text())["seed"] == 5
+
+
+@pytest.mark.slow
+def test_two_processes_leave_what_one_leaves(
+    tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["demo", "--out", str(out), "--clips", "2", "--backbone", str(tiny_folder), "--processes", "2"]
+    assert main(words) == verb.FINDINGS
+    said = capfd.readouterr()
+    assert said.out.count("question alone, model") == 1
+    assert said.err.splitlines()[-1] == "crema: an accuracy is not as it should be; the output says which."
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert [row["kind"] for row in rows] == ["reference"] * 3 + ["set"] * 9 + ["shuffled"] * 8
+    counts = [len(file.read_text().splitlines()) for file in (out / "predictions").glob("*.jsonl")]
+    assert set(counts) == {18}
+    assert (out / "model" / "complete").exists()
+
+
+@pytest.mark.parametrize(
+    ("cores", "inside", "gpu", "wanted"),
+    [(8, "1", False, 2), (1, "1", False, 1), (8, "2", False, 1), (8, "1", True, 1)],
+)
+def test_the_usual_number_of_processes(
+    monkeypatch: pytest.MonkeyPatch, cores: int, inside: str, gpu: bool, wanted: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: gpu)
+    monkeypatch.setenv("WORLD_SIZE", inside)
+    assert verb.usual_processes() == wanted
