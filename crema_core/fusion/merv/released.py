@@ -187,8 +187,8 @@ def _attention(fusion: State, *, collapse: bool) -> dict[str, Tensor]:
         return own | positions
     query_1M, key_ML = own["query"].double(), key.double()
     vector_L = (query_1M[0] @ query.double().T + own["query_map.bias"].double()) @ key_ML / math.sqrt(len(key_ML))
-    priors = {"prior": (values.double() @ vector_L).float() for values in positions.values()}
-    return {"query": vector_L.float()} | priors
+    collapsed = {"query": vector_L.float()}
+    return collapsed | ({"prior": (fusion["pe"].double() @ vector_L).float()} if positions else {})
 
 
 def load_released(connector: Connector, parts: ReleasedParts) -> None:
