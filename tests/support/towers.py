@@ -87,7 +87,7 @@ def save_vjepa2(folder: Path) -> Path:
 
 def save_timm(folder: Path) -> Path:
     """An EVA-02 in timm's layout."""
-    arguments = {"img_size": 28, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    arguments = {"img_size": 28, "embed_dim": 16, "depth": 3, "num_heads": 2}
     model = timm.create_model("eva02_tiny_patch14_224", num_classes=0, **arguments)
     folder.mkdir(parents=True)
     save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})

@@ -78,7 +78,7 @@ def test_a_towers_weights_are_frozen(folders: dict[str, Path], name: str) -> Non
     assert not [parameter for parameter in tower.parameters() if parameter.requires_grad]
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "timm"])
+@pytest.mark.parametrize("name", CASES)
 def test_sizes_are_known_before_the_weights_are_read(folders: dict[str, Path], name: str) -> None:
     case = CASES[name]
     tower = tower_class(case.tower)(str(folders[name]))
@@ -120,8 +120,7 @@ def test_the_layer_before_the_last_is_one_option_away(folders: dict[str, Path]) 
 
 @pytest.mark.parametrize(("name", "told"), [
     ("clip", "layer=-5 is none of '{0}'. Accepted: -1 (the last) to -2. Leave layer out for the last."),
-    ("timm", "layer=-5 was asked of a timm encoder. Accepted: -1, the last. Leave layer out, or use a checkpoint of "
-             "transformers."),
+    ("timm", "layer=-5 is none of '{0}'. Accepted: -1 (the last) to -3. Leave layer out for the last."),
 ])  # fmt: skip
 def test_a_layer_that_is_not_there_is_refused(folders: dict[str, Path], name: str, told: str) -> None:
     with pytest.raises(OptionsError) as caught:

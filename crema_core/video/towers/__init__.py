@@ -20,6 +20,7 @@ TOWERS: dict[str, str] = {
     "clip": "crema_core.video.towers.clip:ClipTower",
     "dinov2": "crema_core.video.towers.dinov2:Dinov2Tower",
     "dinov3": "crema_core.video.towers.dinov3:Dinov3Tower",
+    "languagebind": "crema_core.video.towers.languagebind:LanguageBindTower",
     "siglip": "crema_core.video.towers.siglip:SiglipTower",
     "timm": "crema_core.video.towers.timm:TimmTower",
     "videomae": "crema_core.video.towers.videomae:VideoMaeTower",

@@ -7,33 +7,23 @@ feature width.
 from __future__ import annotations
 
 import abc
-import json
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers.utils.hub import cached_file
 
 from crema_core.data.frames import resize
 from crema_core.errors import AssetError, OptionsError
 from crema_core.model.pretrained import load_frozen, read_config
+from crema_core.video.towers.preprocessing import (
+    Preprocessing,
+    preprocessing_of,
+    read_preprocessing,
+    resize_as_trained,
+    side_of,
+)
 
-PREPROCESSING = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
-RGB = tuple[float, float, float]
-
-
-class Preprocessing(NamedTuple):
-    """How a tower wants its pixels.
-
-    Attributes:
-        size: side of the square pictures.
-        mean, std: of every channel, for pixels in 0..1.
-    """
-
-    size: int
-    mean: RGB
-    std: RGB
+__all__ = ["ClipTransformerTower", "ImageTower", "Preprocessing", "Tower", "TransformersTower"]
 
 
 class Tower(nn.Module, abc.ABC):
@@ -44,12 +34,17 @@ class Tower(nn.Module, abc.ABC):
         revision: commit, tag or branch on the hub.
         layer: whose output is taken: -1 the last (with the model's final norm, where it has one), -2 the one before.
         dtype: number format of the weights.
+        image_size: side of the square pictures, for towers that take any; None: as trained.
+
+    Raises:
+        OptionsError: when another size is asked of a tower that takes one only.
 
     `__init__` reads nothing; `load` reads weights; sizes come from the configuration alone.
     """
 
     name: ClassVar[str]
     default_weights: ClassVar[str | None] = None
+    takes_any_size: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -58,9 +53,16 @@ class Tower(nn.Module, abc.ABC):
         revision: str | None = None,
         layer: int = -1,
         dtype: torch.dtype = torch.float32,
+        image_size: int | None = None,
     ) -> None:
         super().__init__()
+        if image_size is not None and not self.takes_any_size:
+            raise OptionsError(
+                f"image_size={image_size} was asked of the vision encoder '{self.name}', which takes pictures of the "
+                "size it was trained with alone. Encoders of any size: dinov2, dinov3, timm. Leave image_size out."
+            )
         self._source, self.revision, self.layer, self.dtype = source or self.default_weights, revision, layer, dtype
+        self.image_size = image_size
         self.model: Any = None
 
     @property
@@ -106,11 +108,20 @@ class Tower(nn.Module, abc.ABC):
         """Whether frames are looked at together; such a tower gets exactly `frames_wanted` frames of every source."""
         return self.frames_per_step > 1
 
-    def prepare(self, frames_TCHW: Tensor) -> Tensor:
-        """Return `(T, 3, size, size)` normalised float32, from uint8 0..255 or float 0..1 of any size."""
-        size, mean, std = self.preprocessing
-        pixels = resize(frames_TCHW, size)
-        return (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
+    def prepare(self, frames_TCHW: Tensor, *, as_trained: bool = False) -> Tensor:
+        """Make pixels.
+
+        Args:
+            frames_TCHW: `(T, 3, H, W)` uint8 0..255 or float 0..1, of any size.
+            as_trained: resize as the tower's own preprocessor does, which may cut the longer side; False: squash the
+                whole picture into the square, so that nothing at its sides is lost.
+
+        Returns:
+            `(T, 3, size, size)` normalised float32.
+        """
+        wanted = self.preprocessing
+        pixels = resize_as_trained(frames_TCHW, wanted) if as_trained else resize(frames_TCHW, wanted.size)
+        return (pixels - pixels.new_tensor(wanted.mean).view(3, 1, 1)) / pixels.new_tensor(wanted.std).view(3, 1, 1)
 
     @abc.abstractmethod
     def load(self) -> None:
@@ -137,8 +148,9 @@ class TransformersTower(Tower):
         revision: str | None = None,
         layer: int = -1,
         dtype: torch.dtype = torch.float32,
+        image_size: int | None = None,
     ) -> None:
-        super().__init__(source, revision=revision, layer=layer, dtype=dtype)
+        super().__init__(source, revision=revision, layer=layer, dtype=dtype, image_size=image_size)
         self._config: Any = None
         self._preprocessing: Preprocessing | None = None
 
@@ -155,7 +167,8 @@ class TransformersTower(Tower):
         """As the checkpoint's own preprocessor says; sizes of the model and 0.5 where it has none."""
         if self._preprocessing is None:
             settings = read_preprocessing(self.source, revision=self.revision)
-            self._preprocessing = _preprocessing(settings, default_size=_side(self._trained_size))
+            trained = preprocessing_of(settings, default_size=side_of(self._trained_size))
+            self._preprocessing = trained.at_size(self.image_size)
         return self._preprocessing
 
     @property
@@ -170,7 +183,7 @@ class TransformersTower(Tower):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns."""
-        side = self.preprocessing.size // _side(self.config.patch_size)
+        side = self.preprocessing.size // side_of(self.config.patch_size)
         return side, side
 
     @property
@@ -220,44 +233,3 @@ class ClipTransformerTower(TransformersTower):
         steps = frames_BTCHW.shape[1] // self.frames_per_step
         patches_BSND: Tensor = patches.unflatten(1, (steps, -1))
         return patches_BSND
-
-
-def read_preprocessing(source: str | Path, *, revision: str | None = None) -> dict[str, Any]:
-    """Return the settings a checkpoint's own preprocessor has (`image_mean`, `size`, ...); empty where it has none.
-
-    Raises:
-        AssetError: when the file is there and is not JSON.
-    """
-    for name in PREPROCESSING:
-        file = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if file is None:
-            continue
-        try:
-            settings: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise AssetError(
-                f"'{file}' is not JSON ({error}). It must be the file the checkpoint came with. Download it again."
-            ) from error
-        return settings.get("image_processor") or settings.get("video_processor") or settings
-    return {}
-
-
-def _preprocessing(settings: dict[str, Any], *, default_size: int) -> Preprocessing:
-    # Some processors scale to -1..1 before they normalise: (x * 255 * factor - offset - mean) / std.
-    scale = 255 * float(settings.get("rescale_factor", 1 / 255))
-    offset = 1.0 if settings.get("offset") else 0.0
-    normalizes = settings.get("do_normalize", True)
-    mean = settings.get("image_mean", [0.5] * 3) if normalizes else [0.0] * 3
-    std = settings.get("image_std", [0.5] * 3) if normalizes else [1.0] * 3
-    size = (settings.get("crop_size") if settings.get("do_center_crop", True) else None) or settings.get("size")
-    return Preprocessing(
-        _side(size) if size else default_size,
-        (float(offset + mean[0]) / scale, float(offset + mean[1]) / scale, float(offset + mean[2]) / scale),
-        (float(std[0]) / scale, float(std[1]) / scale, float(std[2]) / scale),
-    )
-
-
-def _side(size: Any) -> int:
-    if isinstance(size, dict):
-        return int(size.get("height") or size.get("shortest_edge") or next(iter(size.values())))
-    return int(size[0]) if isinstance(size, list | tuple) else int(size)

@@ -12,6 +12,7 @@ class Dinov2Tower(ImageTower):
 
     name, model_class = "dinov2", AutoModel
     default_weights = "facebook/dinov2-large"
+    takes_any_size = True
 
     @property
     def num_prefix_tokens(self) -> int:

@@ -12,6 +12,7 @@ class Dinov3Tower(ImageTower):
 
     name, model_class = "dinov3", DINOv3ViTModel
     default_weights = "facebook/dinov3-vitl16-pretrain-lvd1689m"
+    takes_any_size = True
 
     @property
     def num_prefix_tokens(self) -> int:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
 from crema_core.errors import AssetError, OptionsError
 from crema_core.model.trainable import freeze
-from crema_core.video.towers.base import Preprocessing, Tower
+from crema_core.video.towers.base import Tower
+from crema_core.video.towers.preprocessing import Preprocessing
 
 
 class TimmTower(Tower):
     """A timm checkpoint: hub id such as `timm/eva02_large_patch14_clip_224.merged2b_s4b_b131k`, or its folder."""
 
     name = "timm"
+    takes_any_size = True
 
-    @property
+    @functools.cached_property
     def settings(self) -> dict[str, Any]:
         """The checkpoint's `config.json`.
 
@@ -44,7 +49,15 @@ class TimmTower(Tower):
         """What the checkpoint was trained with."""
         trained = self.settings["pretrained_cfg"]
         mean, std = trained.get("mean", (0.5,) * 3), trained.get("std", (0.5,) * 3)
-        return Preprocessing(int(trained["input_size"][-1]), tuple(mean), tuple(std))
+        size = int(trained["input_size"][-1])
+        crops = trained.get("crop_mode", "center") == "center"
+        return Preprocessing(
+            size,
+            tuple(mean),
+            tuple(std),
+            shorter=math.floor(size / float(trained.get("crop_pct") or 1)) if crops else None,
+            interpolation="bilinear" if trained.get("interpolation") == "bilinear" else "bicubic",
+        ).at_size(self.image_size)
 
     @property
     def feature_dim(self) -> int:
@@ -53,23 +66,35 @@ class TimmTower(Tower):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns; known once the weights are there."""
-        assert self.model is not None, "load() reads the weights"
-        rows, columns = self.model.patch_embed.grid_size
+        """Rows and columns."""
+        model = self._skeleton if self.model is None else self.model
+        rows, columns = model.patch_embed.grid_size
         return int(rows), int(columns)
+
+    @functools.cached_property
+    def _skeleton(self) -> Any:
+        # Its sizes are in no file: they follow from the architecture's code. Nothing is allocated.
+        with torch.device("meta"):
+            return self._create(pretrained=False)
 
     def load(self) -> None:
         """See `Tower.load`."""
-        if self.layer != -1:
+        model = self._create(pretrained=True)
+        if not -len(model.blocks) <= self.layer <= -1:
             raise OptionsError(
-                f"layer={self.layer} was asked of a timm encoder. Accepted: -1, the last. Leave layer out, or use a "
-                "checkpoint of transformers."
+                f"layer={self.layer} is none of '{self.source}'. Accepted: -1 (the last) to -{len(model.blocks)}. "
+                "Leave layer out for the last."
             )
+        freeze(model)
+        self.model = model.eval().to(self.dtype)
+
+    def _create(self, *, pretrained: bool) -> Any:
         architecture = self.settings["architecture"]
         place = f"local-dir:{self.source}" if Path(self.source).is_dir() else f"hf-hub:{self.source}"
         revision = f"@{self.revision}" if self.revision and place.startswith("hf-hub:") else ""
+        size: dict[str, Any] = {} if self.image_size is None else {"img_size": self.image_size}
         try:
-            model = timm.create_model(place + revision, pretrained=True, num_classes=0)
+            model = timm.create_model(place + revision, pretrained=pretrained, num_classes=0, **size)
         except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise AssetError(
@@ -81,13 +106,18 @@ class TimmTower(Tower):
                 f"'{self.source}' is a '{architecture}', which has no patch tokens. Accepted: vision transformers of "
                 "timm. Name another checkpoint."
             )
-        freeze(model)
-        self.model = model.eval().to(self.dtype)
+        return model
 
     def forward(self, frames_BTCHW: Tensor) -> Tensor:
-        """See `Tower.forward`."""
+        """See `Tower.forward`; a layer before the last is without the final norm, and those after it are not run."""
         assert self.model is not None, "load() reads the weights"
-        tokens = self.model.forward_features(frames_BTCHW.flatten(0, 1).to(self.dtype))
-        patches = tokens[:, self.model.num_prefix_tokens :]
+        pixels = frames_BTCHW.flatten(0, 1).to(self.dtype)
+        if self.layer == -1:
+            patches = self.model.forward_features(pixels)[:, self.model.num_prefix_tokens :]
+        else:
+            wanted = [len(self.model.blocks) + self.layer]
+            (patches,) = self.model.forward_intermediates(
+                pixels, indices=wanted, norm=False, stop_early=True, output_fmt="NLC", intermediates_only=True
+            )
         patches_BTND: Tensor = patches.unflatten(0, tuple(frames_BTCHW.shape[:2]))
         return patches_BTND
