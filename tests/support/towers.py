@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 import transformers as hf
 from safetensors.torch import save_file
 
@@ -82,6 +83,45 @@ def save_vjepa2(folder: Path) -> Path:
         mlp_ratio=2, pred_hidden_size=12, pred_num_attention_heads=2, pred_num_hidden_layers=1, pred_num_mask_tokens=2,
     )  # fmt: skip
     hf.VJEPA2Model(config).save_pretrained(folder)
+    return folder
+
+
+def save_languagebind(folder: Path, *, file: str = "pytorch_model.bin", quiet: bool = False) -> Path:
+    """Four frames a clip, in LanguageBind's own layout; `quiet`: attention over time adds nothing."""
+    sizes = {**SIZES, "patch_size": 8, "hidden_act": "gelu"}
+    own = hf.CLIPVisionModel(hf.CLIPVisionConfig(**sizes)).state_dict()
+    state = {f"vision_model.{key}": value for key, value in own.items()}
+    width, scale = sizes["hidden_size"], 0.0 if quiet else 1.0
+    for layer in range(sizes["num_hidden_layers"]):
+        stem = f"vision_model.encoder.layers.{layer}.temporal_"
+        state[f"{stem}embedding"] = scale * torch.randn(1, 4, width)
+        state |= {f"{stem}layer_norm1.{end}": torch.rand(width) for end in ("weight", "bias")}
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            state[f"{stem}attn.{name}.weight"] = scale * torch.randn(width, width) / width**0.5
+            state[f"{stem}attn.{name}.bias"] = scale * torch.randn(width)
+    state["text_model.final_layer_norm.weight"] = torch.ones(4)
+    folder.mkdir(parents=True)
+    if file.endswith(".bin"):
+        torch.save(state, folder / file)
+    else:
+        save_file(state, folder / file)
+    vision = {**sizes, "image_size": [16, 16], "add_time_attn": True, "num_frames": 4, "lora_r": 0}
+    (folder / "config.json").write_text(json.dumps({"model_type": "LanguageBindVideo", "vision_config": vision}))
+    return folder
+
+
+def save_timm_vit(folder: Path) -> Path:
+    """Registers and learned positions, as DINOv2 in timm."""
+    arguments = {"img_size": 28, "embed_dim": 16, "depth": 3, "num_heads": 2}
+    model = timm.create_model("vit_small_patch14_reg4_dinov2", num_classes=0, **arguments)
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    trained = {"input_size": [3, 28, 28], "mean": [0.4] * 3, "std": [0.2] * 3, "crop_pct": 0.875, "num_classes": 0}
+    config = {
+        "architecture": "vit_small_patch14_reg4_dinov2", "num_classes": 0, "num_features": 16,
+        "model_args": arguments, "pretrained_cfg": trained,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

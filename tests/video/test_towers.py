@@ -35,7 +35,9 @@ CASES = {
     "vivit": Case("vivit", towers.save_vivit, 4, 2, (2, 2), 8, 16),
     "videomae": Case("videomae", towers.save_videomae, 4, 2, (2, 2), 8, 16),
     "vjepa2": Case("vjepa2", towers.save_vjepa2, 4, 2, (2, 2), 12, 16),
+    "languagebind": Case("languagebind", towers.save_languagebind, 4, 4, (2, 2), 8, 16),
     "timm": Case("timm", towers.save_timm, 3, 3, (2, 2), 16, 28),
+    "timm with registers": Case("timm", towers.save_timm_vit, 3, 3, (2, 2), 16, 28),
 }
 
 
@@ -126,6 +128,33 @@ def test_a_layer_that_is_not_there_is_refused(folders: dict[str, Path], name: st
     with pytest.raises(OptionsError) as caught:
         loaded(folders, name, layer=-5)
     assert str(caught.value) == told.format(folders[name])
+
+
+def test_a_layer_of_timm_is_its_output_without_the_final_norm(folders: dict[str, Path]) -> None:
+    frames = torch.randn(1, 2, 3, 28, 28)
+    model = loaded(folders, "timm with registers").model
+    with torch.no_grad():
+        hidden = model._pos_embed(model.patch_embed(frames[0]))
+        for block in model.blocks[:-1]:
+            hidden = block(hidden)
+        torch.testing.assert_close(loaded(folders, "timm with registers", layer=-2)(frames)[0], hidden[:, 5:])
+
+
+@pytest.mark.parametrize(("name", "size"), [("timm with registers", 42), ("dinov2", 21)])
+def test_towers_of_any_size_interpolate_their_positions(folders: dict[str, Path], name: str, size: int) -> None:
+    tower = loaded(folders, name, image_size=size)
+    frames = tower.prepare(noise(2))
+    assert (tower.grid, frames.shape) == ((3, 3), (2, 3, size, size))
+    assert tower(frames[None]).shape == (1, 2, 9, CASES[name].width)
+
+
+def test_another_size_is_refused_by_towers_of_one_size(folders: dict[str, Path]) -> None:
+    with pytest.raises(OptionsError) as caught:
+        tower_class("vivit")(str(folders["vivit"]), image_size=32)
+    assert str(caught.value) == (
+        "image_size=32 was asked of the vision encoder 'vivit', which takes pictures of the size it was trained with "
+        "alone. Encoders of any size: dinov2, dinov3, timm. Leave image_size out."
+    )
 
 
 def test_frames_of_a_clip_see_each_other_and_pictures_do_not(folders: dict[str, Path]) -> None:

@@ -127,7 +127,8 @@ class LanguageBindTower(Tower):
             )
         model.load_state_dict(state, assign=True)
         positions = model.embeddings.position_embedding.num_embeddings
-        model.embeddings.position_ids = torch.arange(positions)[None]  # in no checkpoint, so still without numbers
+        # In no checkpoint, so still without numbers.
+        model.embeddings.register_buffer("position_ids", torch.arange(positions)[None], persistent=False)
         freeze(model)
         self.model = model.eval().to(self.dtype)
 
