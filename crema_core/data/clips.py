@@ -20,7 +20,7 @@ from av.container import InputContainer
 from torch import Tensor
 
 from crema_core.data.files import check_file, damaged
-from crema_core.data.sampling import middle_indices, rate_indices, segment_spans
+from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans
 from crema_core.data.span import split_span
 from crema_core.errors import MediaError
 
@@ -74,6 +74,7 @@ def read_clip(
     start_s: float | None = None,
     end_s: float | None = None,
     fps: float | None = None,
+    pick: Pick = middle_indices,
 ) -> Clip:
     """Read frames of a clip, by default the middle ones of equal segments.
 
@@ -83,6 +84,7 @@ def read_clip(
         start_s, end_s: part to look at, seconds from the beginning of what `path` names; None: from the start, to the
             end.
         fps: frames per second taken instead; a part with more than `num_frames` of them is sampled evenly as without.
+        pick: which frames of the part are taken, without `fps`.
 
     Returns:
         Frames `(T, 3, H, W)` uint8, upright, and spans `(T, 2)` in seconds from the beginning of the file.
@@ -104,7 +106,7 @@ def read_clip(
             if len(numbers) <= num_frames:
                 return [first + number for number in numbers]
         spans[:] = segment_spans(starts_s[first:last], limit_s, num_frames)
-        return [first + offset for offset in middle_indices(last - first, num_frames)]
+        return [first + offset for offset in pick(last - first, num_frames)]
 
     frames = read_chosen(file, choose)
     return Clip(frames, torch.tensor(spans, dtype=torch.float32))

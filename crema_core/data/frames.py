@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from crema_core.data.clips import CLIP_SUFFIXES, Clip, read_clip
 from crema_core.data.files import check_file, wrong_source
 from crema_core.data.images import IMAGE_SUFFIXES, read_image
-from crema_core.data.sampling import middle_indices
+from crema_core.data.sampling import Pick, middle_indices
 from crema_core.data.span import split_span
 from crema_core.data.stacks import read_stack
 from crema_core.errors import MediaError
@@ -29,8 +29,9 @@ def read_frames(
     start_s: float | None = None,
     end_s: float | None = None,
     fps: float | None = None,
+    pick: Pick = middle_indices,
 ) -> Clip:
-    """Read RGB frames, the middle ones of equal segments.
+    """Read RGB frames, by default the middle ones of equal segments.
 
     Args:
         source: a clip file (`a.mp4#t=1,2` is a part of it), a picture file, a folder or list of pictures, a PIL image,
@@ -39,6 +40,7 @@ def read_frames(
         num_frames: frames returned from a source with several; a single picture stays single (T = 1).
         start_s, end_s: part of a clip file in seconds; refused for sources without a clock.
         fps: frames per second of a clip file instead, at most `num_frames`; refused for sources without a clock.
+        pick: which of the frames are taken.
 
     Returns:
         Frames `(T, 3, H, W)`; times only for clip files.
@@ -50,7 +52,7 @@ def read_frames(
         source, start_s, end_s = split_span(str(source)).within(start_s, end_s)
         path = Path(source)
         if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
-            return read_clip(path, num_frames=num_frames, start_s=start_s, end_s=end_s, fps=fps)
+            return read_clip(path, num_frames=num_frames, start_s=start_s, end_s=end_s, fps=fps, pick=pick)
         if not path.is_dir():
             check_file(path, what="a clip or picture", suffixes=FRAME_SUFFIXES)
     if fps is not None:
@@ -69,9 +71,9 @@ def read_frames(
         source = torch.from_numpy(np.ascontiguousarray(source))
     if isinstance(source, Tensor):
         frames = _channels_first(source)
-        return Clip(frames if len(frames) == 1 else frames[middle_indices(len(frames), num_frames)], None)
+        return Clip(frames if len(frames) == 1 else frames[pick(len(frames), num_frames)], None)
     readers = dict.fromkeys(IMAGE_SUFFIXES, read_image)
-    stack = read_stack(source, what="a picture", readers=readers, num_frames=num_frames, channels=3)
+    stack = read_stack(source, what="a picture", readers=readers, num_frames=num_frames, channels=3, pick=pick)
     return Clip(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), None)
 
 

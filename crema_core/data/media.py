@@ -13,7 +13,7 @@ from crema_core.data.colormap import ColormapName, colorize
 from crema_core.data.files import accepts, check_file, damaged, list_files, wrong_source
 from crema_core.data.frames import FRAME_SUFFIXES, read_frames, resize
 from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_arrays, read_image, read_raw_image
-from crema_core.data.sampling import middle_indices, rate_indices, segment_spans
+from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, spread_indices
 from crema_core.data.sound import SOUND_SUFFIXES, Sound, read_sound
 from crema_core.data.span import file_of
 from crema_core.data.stacks import Reader, read_stack
@@ -26,6 +26,7 @@ __all__ = [
     "SOUND_SUFFIXES",
     "Clip",
     "ColormapName",
+    "Pick",
     "Reader",
     "Sound",
     "accepts",
@@ -46,5 +47,6 @@ __all__ = [
     "read_stack",
     "resize",
     "segment_spans",
+    "spread_indices",
     "wrong_source",
 ]

@@ -1,15 +1,18 @@
 """Which frames are taken from a clip: the middle one of equal segments.
 
 The rule of the released CREMA code in evaluation (`(a + b) // 2` between integer bounds); senses that follow the frames
-of another sense use the same function, so their frames show the same instants.
+of another sense use the same function, so their frames show the same instants. `spread_indices` is another rule.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+
+Pick = Callable[[int, int], list[int]]
+"""Which of so many frames are taken when so many are wanted."""
 
 
 def segment_bounds(num_available: int, num_wanted: int) -> list[int]:
@@ -31,6 +34,17 @@ def middle_indices(num_available: int, num_wanted: int) -> list[int]:
     """
     bounds = segment_bounds(num_available, num_wanted)
     return [(low + high) // 2 for low, high in pairwise(bounds)]
+
+
+def spread_indices(num_available: int, num_wanted: int) -> list[int]:
+    """Return equally spaced indices from the first frame to the last, as the released MERV code takes them.
+
+    >>> spread_indices(16, 4)
+    [0, 5, 10, 15]
+    >>> spread_indices(16, 1)
+    [0]
+    """
+    return [(num_available - 1) * index // max(num_wanted - 1, 1) for index in range(num_wanted)]
 
 
 def segment_spans(starts_s: Sequence[float], end_s: float, num_wanted: int) -> list[tuple[float, float]]:

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from crema_core.data.files import check_file, list_files, wrong_source
-from crema_core.data.sampling import middle_indices
+from crema_core.data.sampling import Pick, middle_indices
 from crema_core.errors import MediaError
 
 Reader = Callable[[Path], NDArray[np.generic]]
+_Chosen = Callable[[int], list[int]]
 
 
 class _Layout(NamedTuple):
@@ -41,6 +42,7 @@ def read_stack(
     num_frames: int,
     channels: int | None = None,
     color_bytes: bool = False,
+    pick: Pick = middle_indices,
 ) -> NDArray[np.generic]:
     """Read maps in their own number format.
 
@@ -52,6 +54,7 @@ def read_stack(
         num_frames: maps returned from a source with several; a single map stays single.
         channels: size of a last dimension; None: the maps have none.
         color_bytes: also accept uint8 maps with a last dimension of 3 (finished pictures among measurements).
+        pick: which maps are taken from a source with several.
 
     Returns:
         `(T, H, W)` or `(T, H, W, channels)`, T is 1 or `num_frames`.
@@ -60,27 +63,31 @@ def read_stack(
         MediaError: when a file cannot be read or the shapes do not fit.
     """
     layout = _Layout(what, channels, color_bytes)
+
+    def chosen(count: int) -> list[int]:
+        return pick(count, num_frames)
+
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if path.is_dir():
-            return _read_files(list_files(path, what=what, suffixes=readers), readers, num_frames, layout)
-        return _choose(_read_file(path, readers, layout), num_frames)
+            return _read_files(list_files(path, what=what, suffixes=readers), readers, chosen, layout)
+        return _choose(_read_file(path, readers, layout), chosen)
     if isinstance(source, list | tuple) and source and all(isinstance(item, str | os.PathLike) for item in source):
-        return _read_files([Path(item) for item in source], readers, num_frames, layout)
+        return _read_files([Path(item) for item in source], readers, chosen, layout)
     if isinstance(source, torch.Tensor):
         source = source.detach().cpu().numpy()
     if isinstance(source, np.ndarray):
-        return _choose(_with_time(source, layout, "The array"), num_frames)
+        return _choose(_with_time(source, layout, "The array"), chosen)
     accepted = f"a path, a folder, a list of paths, or an array {layout}"
     raise wrong_source(source, what=what, accepted=accepted, advice="Pass one of these.")
 
 
 def _read_files(
-    paths: Sequence[Path], readers: Mapping[str, Reader], num_frames: int, layout: _Layout
+    paths: Sequence[Path], readers: Mapping[str, Reader], chosen: _Chosen, layout: _Layout
 ) -> NDArray[np.generic]:
     if len(paths) == 1:
-        return _choose(_read_file(paths[0], readers, layout), num_frames)
-    numbers = middle_indices(len(paths), num_frames)
+        return _choose(_read_file(paths[0], readers, layout), chosen)
+    numbers = chosen(len(paths))
     read = {number: _read_file(paths[number], readers, layout) for number in sorted(set(numbers))}
     first = read[numbers[0]]
     for number, maps in read.items():
@@ -98,8 +105,8 @@ def _read_file(path: Path, readers: Mapping[str, Reader], layout: _Layout) -> ND
     return _with_time(readers[checked.suffix.lower()](checked), layout, f"'{path}'")
 
 
-def _choose(maps: NDArray[np.generic], num_frames: int) -> NDArray[np.generic]:
-    return maps if len(maps) == 1 else maps[middle_indices(len(maps), num_frames)]
+def _choose(maps: NDArray[np.generic], chosen: _Chosen) -> NDArray[np.generic]:
+    return maps if len(maps) == 1 else maps[chosen(len(maps))]
 
 
 def _with_time(values: NDArray[np.generic], layout: _Layout, where: str) -> NDArray[np.generic]:
