@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from crema_core.data.frames import FRAME_SUFFIXES, read_frames, resize
+from crema_core.data.sampling import spread_indices
 from crema_core.errors import MediaError
 
 
@@ -32,6 +33,14 @@ def test_a_folder_and_a_list_of_pictures_are_clips_without_a_clock(tmp_path: Pat
         assert clip.frames.shape == (4, 3, 4, 6)
         assert clip.frames[:, 0, 0, 0].tolist() == [20, 60, 100, 140]
         assert clip.times is None
+
+
+def test_another_rule_may_pick_the_frames(tmp_path: Path) -> None:
+    paths = pictures(tmp_path, 16)
+    array = np.stack([np.array(Image.open(path)) for path in paths])
+    for source in (str(tmp_path), paths, array):
+        clip = read_frames(source, num_frames=4, pick=spread_indices)
+        assert clip.frames[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
 
 
 def test_a_single_picture_stays_single(tmp_path: Path) -> None:
