@@ -54,9 +54,9 @@ class VideoOptions(SeeingOptions):
             return self
         if not self.encoders:
             raise ValueError("encoders is empty; name one or more, or leave it out")
-        single = {key for key in SeeingOptions.model_fields if key in self.model_fields_set}
+        single = [key for key, field in SeeingOptions.model_fields.items() if getattr(self, key) != field.default]
         if single:
-            raise ValueError(f"encoders was given together with {', '.join(sorted(single))}; every encoder has its own")
+            raise ValueError(f"encoders was given together with {', '.join(single)}; every encoder has its own")
         if self.fps is not None:
             raise ValueError(
                 f"fps ({self.fps:g}) was given with encoders, which see fixed numbers of frames; leave it out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch import nn
 
 from crema_core.cache.stored import pad, split
 from crema_core.errors import OptionsError
+from crema_core.io.bundle import load
 from crema_core.modality import BuildContext
+from crema_core.model.build import build as build_model
 from crema_core.video.modality import VideoModality
 from crema_core.video.plugin import SPEC, VideoOptions
 from crema_core.video.towers import group as group_module
@@ -267,6 +270,25 @@ def test_options_name_encoders_in_three_ways() -> None:
         {"name": "clip", "weights": None, "revision": None, "layer": -1, "num_frames": None, "image_size": None,
          "resize": "trained"},
     ]  # fmt: skip
+
+
+def test_options_come_back_from_a_saved_model_as_they_were() -> None:
+    options = SPEC.parse_options({"encoders": ["clip", {"name": "timm", "weights": "a", "layer": -2}]})
+    assert SPEC.parse_options(json.loads(options.model_dump_json())) == options
+    assert SPEC.parse_options(options.model_dump()) == options
+
+
+def test_a_model_with_several_encoders_is_saved_and_comes_back(
+    clip: str, folders: dict[str, str], t5_folder: Path, tmp_path: Path
+) -> None:
+    encoders = [{"name": name, "weights": folders[name]} for name in ("siglip", "vivit")]
+    model = build_model([{"name": "video", "encoders": encoders, "num_frames": 2}], backbone=t5_folder)
+    answer = model.answer("what is it", video=clip)
+    assert not [key for key in model.trainable_parameters() if "tower" in key or "group" in key]
+    model.save_pretrained(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.sense("video").modality.options == model.sense("video").modality.options
+    assert again.answer("what is it", video=clip).text == answer.text
 
 
 @pytest.mark.parametrize(("options", "told"), [
