@@ -13,7 +13,7 @@ import torch
 from crema_core.errors import CheckpointError
 from crema_core.fusion.merv.released import load_released
 from crema_core.io.merv import read_released_merv
-from tests.support.merv import ENCODERS, KINDS, golden_connector, load, released_fusion, released_projectors
+from tests.support.merv import ENCODERS, KINDS, golden_merv, load, released_fusion, released_projectors
 
 ABOUT, TENSORS = load("projectors")
 _, MIXERS = load("fusion")
@@ -46,10 +46,10 @@ def save(folder: Path, what: object, *, zipped: bool = True) -> Path:
 @pytest.mark.parametrize("case", KINDS)
 def test_a_file_of_the_released_code_gives_the_released_tokens(case: str, tmp_path: Path) -> None:
     parts = read_released_merv(save(tmp_path, content(case)))
-    connector = golden_connector(ABOUT, case)
-    load_released(connector, parts)
+    merv = golden_merv(ABOUT, case)
+    load_released(merv, parts)
     features = [TENSORS[f"{case}/{encoder}/in"] for encoder in ENCODERS]
-    for projector, values, encoder in zip(connector.projectors, features, ENCODERS, strict=True):
+    for projector, values, encoder in zip(merv.projectors, features, ENCODERS, strict=True):
         tokens = projector(values, torch.ones(values.shape[:2], dtype=torch.bool)).values
         torch.testing.assert_close(tokens.flatten(1, 2), TENSORS[f"{case}/{encoder}/out"], atol=1e-5, rtol=0)
     assert parts.step == 42

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from crema_core.fusion.merv import Connector, Mixer, Projector
+from crema_core.fusion.merv import Merv, Mixer, Projector
 from crema_core.fusion.merv.alignment import align_encoders
 from crema_core.fusion.merv.mixers import Mixed
 from crema_core.fusion.merv.projectors import Projected
@@ -58,12 +58,12 @@ def golden_projector(about: dict[str, Any], tensors: dict[str, Tensor], case: st
     return projector
 
 
-def golden_connector(about: dict[str, Any], case: str, **options: Any) -> Connector:
-    """Build an untrained connector for the four golden encoders."""
+def golden_merv(about: dict[str, Any], case: str, **options: Any) -> Merv:
+    """Build untrained projectors and a mixer for the four golden encoders."""
     layout = [layout_of(about, case, encoder) for encoder in ENCODERS]
     settings = dict(KINDS[case])
     named = {"projector": settings.pop("kind", "average"), "token_grid": (2, 2), **settings, **options}
-    return Connector(layout, width=about["llm_width"], **named)
+    return Merv(layout, width=about["llm_width"], **named)
 
 
 def released_projectors(tensors: dict[str, Tensor], case: str) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,14 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from torch import nn
 
 from crema_core.cache.stored import pad, split
-from crema_core.errors import OptionsError
+from crema_core.errors import AssetError, OptionsError
 from crema_core.io.bundle import load
 from crema_core.modality import BuildContext
 from crema_core.model.build import build as build_model
 from crema_core.video.modality import VideoModality
-from crema_core.video.plugin import SPEC, VideoOptions
-from crema_core.video.towers import group as group_module
+from crema_core.video.plugin import SPEC
 from crema_core.video.towers import tower_class
 from crema_core.video.towers.layout import EncoderLayout, unpack
 from tests.support import towers
@@ -177,76 +174,6 @@ def test_a_squashed_picture_keeps_its_sides(folders: dict[str, str]) -> None:
     assert seen == {"trained": False, "squash": True}
 
 
-class Recorder:
-    """Stands in for a CUDA stream and notes what is asked of it."""
-
-    notes: list[tuple[str, str, str]]
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def wait_stream(self, other: Recorder) -> None:
-        self.notes.append((self.name, "waits for", other.name))
-
-
-class Watched(torch.Tensor):
-    """A tensor that notes on which stream it is used."""
-
-    label = ""
-
-    def record_stream(self, stream: Any) -> None:
-        Recorder.notes.append((self.label, "is used on", stream.name))
-
-
-@pytest.fixture
-def streams(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    Recorder.notes = []
-    active: list[str] = []
-
-    class Use:
-        def __init__(self, stream: Recorder) -> None:
-            self.stream = stream
-
-        def __enter__(self) -> None:
-            active.append(self.stream.name)
-
-        def __exit__(self, *error: object) -> None:
-            active.pop()
-
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Recorder("main"))
-    monkeypatch.setattr(torch.cuda, "stream", Use)
-    made = [Recorder("side 0"), Recorder("side 1")]
-    monkeypatch.setattr(group_module, "_streams", lambda device, count: made[:count])
-    monkeypatch.setattr(Recorder, "active", active, raising=False)
-    return Recorder.notes
-
-
-class Doubling(nn.Module):
-    """Notes the stream it runs on."""
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        Recorder.notes.append(("tower", "runs on", Recorder.active[-1]))
-        doubled = (2 * pixels).as_subclass(Watched)
-        doubled.label = "result"
-        return doubled
-
-
-def test_on_a_gpu_every_encoder_runs_on_its_own_stream_and_all_are_awaited(streams: list[tuple[str, str, str]]) -> None:
-    frames = [torch.full((1,), float(index)).as_subclass(Watched) for index in range(2)]
-    for pixels in frames:
-        pixels.label = "pixels"
-    encoded = group_module.encode_at_once([Doubling(), Doubling()], frames)
-    assert [float(values) for values in encoded] == [0.0, 2.0]
-    one = [
-        ("side {0}", "waits for", "main"),
-        ("tower", "runs on", "side {0}"),
-        ("pixels", "is used on", "side {0}"),
-        ("result", "is used on", "main"),
-    ]
-    expected = [tuple(word.format(index) for word in note) for index in range(2) for note in one]
-    assert streams == [*expected, ("main", "waits for", "side 0"), ("main", "waits for", "side 1")]
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_side_by_side_gives_the_numbers_of_one_after_another(folders: dict[str, str]) -> None:
@@ -263,21 +190,6 @@ def test_side_by_side_gives_the_numbers_of_one_after_another(folders: dict[str, 
             modality.group.at_once = True
 
 
-def test_options_name_encoders_in_three_ways() -> None:
-    names = VideoOptions(encoders="clip+vivit").encoders
-    assert names == VideoOptions(encoders=["clip", {"name": "vivit"}]).encoders
-    assert SPEC.parse_options({"encoders": ["clip"]}).model_dump(mode="json")["encoders"] == [
-        {"name": "clip", "weights": None, "revision": None, "layer": -1, "num_frames": None, "image_size": None,
-         "resize": "trained"},
-    ]  # fmt: skip
-
-
-def test_options_come_back_from_a_saved_model_as_they_were() -> None:
-    options = SPEC.parse_options({"encoders": ["clip", {"name": "timm", "weights": "a", "layer": -2}]})
-    assert SPEC.parse_options(json.loads(options.model_dump_json())) == options
-    assert SPEC.parse_options(options.model_dump()) == options
-
-
 def test_a_model_with_several_encoders_is_saved_and_comes_back(
     clip: str, folders: dict[str, str], t5_folder: Path, tmp_path: Path
 ) -> None:
@@ -291,27 +203,6 @@ def test_a_model_with_several_encoders_is_saved_and_comes_back(
     assert again.answer("what is it", video=clip).text == answer.text
 
 
-@pytest.mark.parametrize(("options", "told"), [
-    ({"encoders": []}, "encoders is empty; name one or more, or leave it out"),
-    ({"encoders": ["clip"], "encoder": "siglip", "weights": "a"},
-     "encoders was given together with encoder, weights; every encoder has its own"),
-    ({"encoders": ["clip"], "fps": 2.0},
-     "fps (2) was given with encoders, which see fixed numbers of frames; leave it out"),
-    ({"encoders": ["backbone"]},
-     "the backbone's encoder is none of several; name a tower such as clip, or leave it out"),
-])  # fmt: skip
-def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(OptionsError) as caught:
-        SPEC.parse_options(options)
-    assert f"value error, {told}, got " in str(caught.value)
-    assert str(caught.value).endswith("Give another value, for example the default.")
-
-
-def test_an_encoder_that_is_not_there_is_refused() -> None:
-    with pytest.raises(OptionsError, match=r"^'siglib' is no vision encoder\. Accepted: .* Did you mean 'siglip'\?"):
-        VideoModality(VideoOptions(encoders=["siglib"]), BuildContext())
-
-
 def test_the_sheet_shows_the_frames_of_the_encoder_with_most(clip: str, folders: dict[str, str]) -> None:
     sheet = build(folders).show(clip)
     assert sheet.dim() == 3
@@ -319,8 +210,6 @@ def test_the_sheet_shows_the_frames_of_the_encoder_with_most(clip: str, folders:
 
 
 def test_loading_says_where_weights_are_missing(tmp_path: Path) -> None:
-    from crema_core.errors import AssetError
-
     one = {"name": "clip", "weights": str(tmp_path)}
     with pytest.raises(AssetError, match=r"No encoder was found at"):
         VideoModality(SPEC.parse_options({"encoders": [one]}), BuildContext()).load_assets(None)

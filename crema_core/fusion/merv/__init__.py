@@ -2,13 +2,13 @@
 
 Implements MERV (Unifying Specialized Visual Encoders for Video Language Models). Features of every
 encoder go through a projector (`projectors.py`) onto common steps (`alignment.py`) into a mixer (`mixers.py`);
-`Connector` is all three, `released.py` reads the released weights into it.
+`Merv` is all three, `released.py` reads the released weights into it.
 """
 
 from __future__ import annotations
 
-from crema_core.fusion.merv.connector import Connector, MixerKind, make_mixer
+from crema_core.fusion.merv.merv import Merv, MixerKind, make_mixer
 from crema_core.fusion.merv.mixers import Mixed, Mixer
 from crema_core.fusion.merv.projectors import Projected, Projector, ProjectorKind
 
-__all__ = ["Connector", "Mixed", "Mixer", "MixerKind", "Projected", "Projector", "ProjectorKind", "make_mixer"]
+__all__ = ["Merv", "Mixed", "Mixer", "MixerKind", "Projected", "Projector", "ProjectorKind", "make_mixer"]

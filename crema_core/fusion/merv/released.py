@@ -15,8 +15,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from crema_core.errors import CheckpointError
-from crema_core.fusion.merv.connector import Connector, MixerKind
 from crema_core.fusion.merv.maps import MapKind
+from crema_core.fusion.merv.merv import Merv, MixerKind
 from crema_core.fusion.merv.projectors import ProjectorKind
 from crema_core.fusion.merv.released_mixer import ReleasedMixer
 from crema_core.io.state import copy_state, mismatches
@@ -191,22 +191,22 @@ def _attention(fusion: State, *, collapse: bool) -> dict[str, Tensor]:
     return collapsed | ({"prior": (fusion["pe"].double() @ vector_L).float()} if positions else {})
 
 
-def load_released(connector: Connector, parts: ReleasedParts) -> None:
-    """Put released weights into a connector built for the same encoders.
+def load_released(merv: Merv, parts: ReleasedParts) -> None:
+    """Put released weights into projectors and a mixer built for the same encoders.
 
     Args:
-        connector: its mixer decides whether the released attention is collapsed.
+        merv: its mixer decides whether the released attention is collapsed.
         parts: from `crema_core.io.merv.read_released_merv`.
 
     Raises:
         CheckpointError: telling what the checkpoint is and every weight that does not fit; nothing is changed then.
     """
     described = [describe_projector(state) for state in parts.projectors]
-    mixer = mixer_state(parts.fusion, collapse=not isinstance(connector.mixer, ReleasedMixer))
+    mixer = mixer_state(parts.fusion, collapse=not isinstance(merv.mixer, ReleasedMixer))
     state = {f"mixer.{key}": value for key, value in mixer.items()}
     for index, projector in enumerate(parts.projectors):
         state |= {f"projectors.{index}.{key}": value for key, value in projector_state(projector).items()}
-    parameters = dict(connector.named_parameters())
+    parameters = dict(merv.named_parameters())
     problems = mismatches(parameters, state)
     if problems:
         raise CheckpointError(

@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 from torch import nn
 
-from crema_core.fusion.merv import Connector, Projector
+from crema_core.fusion.merv import Merv, Projector
 from crema_core.fusion.merv.mixers import ChannelMixer, CrossAttentionMixer, ScalarMixer
 from crema_core.fusion.merv.released_mixer import ReleasedMixer
 from crema_core.video.towers.languagebind import TimeAwareVision
@@ -58,19 +58,19 @@ def language_model() -> int:
         return count(hf.LlamaForCausalLM(hf.LlamaConfig(vocab_size=32_064)))
 
 
-def connector(**options: str) -> Connector:
+def merv(**options: str) -> Merv:
     with torch.device("meta"):
-        return Connector(LAYOUT, width=WIDTH, **options)
+        return Merv(LAYOUT, width=WIDTH, **options)
 
 
 def test_projectors_have_the_papers_number_of_parameters() -> None:
-    own = connector()
+    own = merv()
     assert count(own.projectors) == PROJECTORS
     assert own.num_tokens == 64
 
 
 def test_the_mixer_of_one_vector_replaces_44_million_parameters() -> None:
-    assert count(connector().mixer) == WIDTH
+    assert count(merv().mixer) == WIDTH
     with torch.device("meta"):
         attention = nn.MultiheadAttention(3072, 1, kdim=WIDTH, vdim=WIDTH)
         factors = ReleasedMixer(4, width=WIDTH)
@@ -108,7 +108,7 @@ def test_all_of_merv_together() -> None:
     assert language_model() == 6_738_939_904
     # The paper says 7686.0M and truncates.
     assert round((frozen + PROJECTORS + RELEASED_MIXER) / 1e6, 2) == 7686.64
-    assert frozen + count(connector()) == 7_642_589_184
+    assert frozen + count(merv()) == 7_642_589_184
 
 
 @pytest.mark.parametrize(("index", "millions"), [(0, 7147.0), (1, 7046.0), (2, 6830.0), (3, 6834.0)])

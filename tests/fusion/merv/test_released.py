@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crema_core.errors import CheckpointError
-from crema_core.fusion.merv import Connector
+from crema_core.fusion.merv import Merv
 from crema_core.fusion.merv.mixers import CrossAttentionMixer
 from crema_core.fusion.merv.released import (
     ReleasedParts,
@@ -20,7 +20,7 @@ from crema_core.fusion.merv.released import (
     projector_state,
 )
 from crema_core.fusion.merv.released_mixer import ReleasedMixer
-from tests.support.merv import ENCODERS, KINDS, below, golden_connector, load, released_fusion, released_projectors
+from tests.support.merv import ENCODERS, KINDS, below, golden_merv, load, released_fusion, released_projectors
 
 ABOUT, TENSORS = load("projectors")
 _, MIXERS = load("fusion")
@@ -44,9 +44,9 @@ def features_of(case: str) -> list[Tensor]:
 
 @pytest.mark.parametrize("case", KINDS)
 def test_a_whole_checkpoint_gives_the_released_tokens_mixed_by_the_released_weights(case: str) -> None:
-    connector = golden_connector(ABOUT, case)
-    load_released(connector, parts_of(case, "cross_attention_avg_lq"))
-    mixed = connector(features_of(case))
+    merv = golden_merv(ABOUT, case)
+    load_released(merv, parts_of(case, "cross_attention_avg_lq"))
+    mixed = merv(features_of(case))
     outs = torch.stack([TENSORS[f"{case}/{encoder}/out"] for encoder in ENCODERS], dim=1)
     own = released_fusion(MIXERS, "cross_attention_avg_lq")
     attention = torch.nn.MultiheadAttention(12, 1, batch_first=True, kdim=16, vdim=16)
@@ -64,25 +64,25 @@ def test_every_mixer_is_told_from_its_weights_and_loaded(mixer: str) -> None:
     parts = parts_of("avg2d_linear", mixer)
     kind = describe_mixer(parts.fusion)
     assert kind == MIXER[mixer]
-    connector = golden_connector(ABOUT, "avg2d_linear", mixer=kind)
-    before = {key: value.clone() for key, value in connector.state_dict().items()}
-    load_released(connector, parts)
-    assert all(not torch.equal(value, before[key]) for key, value in connector.state_dict().items())
+    merv = golden_merv(ABOUT, "avg2d_linear", mixer=kind)
+    before = {key: value.clone() for key, value in merv.state_dict().items()}
+    load_released(merv, parts)
+    assert all(not torch.equal(value, before[key]) for key, value in merv.state_dict().items())
 
 
 def test_concatenation_has_no_weights() -> None:
-    connector = golden_connector(ABOUT, "avg2d_linear", mixer="concat")
+    merv = golden_merv(ABOUT, "avg2d_linear", mixer="concat")
     parts = parts_of("avg2d_linear", None)
     assert describe_mixer(parts.fusion) is None
-    load_released(connector, parts)
+    load_released(merv, parts)
     outs = [TENSORS[f"avg2d_linear/{encoder}/out"] for encoder in ENCODERS]
-    mixed = connector(features_of("avg2d_linear"))
+    mixed = merv(features_of("avg2d_linear"))
     torch.testing.assert_close(mixed.values.flatten(1, 2), torch.cat(outs, dim=1), atol=1e-5, rtol=0)
 
 
 def test_released_weights_can_be_kept_for_further_training() -> None:
-    collapsed = golden_connector(ABOUT, "avg2d_linear")
-    factors = golden_connector(ABOUT, "avg2d_linear")
+    collapsed = golden_merv(ABOUT, "avg2d_linear")
+    factors = golden_merv(ABOUT, "avg2d_linear")
     factors.mixer = ReleasedMixer(4, width=16, inner_width=12)
     parts = parts_of("avg2d_linear", "cross_attention_avg_lq")
     load_released(collapsed, parts)
@@ -95,15 +95,13 @@ def test_released_weights_can_be_kept_for_further_training() -> None:
 
 
 def test_positional_vectors_become_one_score_per_encoder() -> None:
-    connector = golden_connector(ABOUT, "avg2d_linear")
-    connector.mixer = CrossAttentionMixer(4, width=16, positional=True)
-    load_released(connector, parts_of("avg2d_linear", "cross_attention_avg_lq_positional"))
-    assert connector.mixer.prior is not None
-    assert connector.mixer.prior.shape == (4,)
+    merv = golden_merv(ABOUT, "avg2d_linear")
+    merv.mixer = CrossAttentionMixer(4, width=16, positional=True)
+    load_released(merv, parts_of("avg2d_linear", "cross_attention_avg_lq_positional"))
+    assert merv.mixer.prior is not None
+    assert merv.mixer.prior.shape == (4,)
     with pytest.raises(CheckpointError, match=r"unknown: mixer\.prior"):
-        load_released(
-            golden_connector(ABOUT, "avg2d_linear"), parts_of("avg2d_linear", "cross_attention_avg_lq_positional")
-        )
+        load_released(golden_merv(ABOUT, "avg2d_linear"), parts_of("avg2d_linear", "cross_attention_avg_lq_positional"))
 
 
 def test_weights_in_half_precision_are_collapsed_in_full() -> None:
@@ -121,12 +119,12 @@ def test_per_token_projectors_are_known_by_their_shorter_names() -> None:
 
 
 def test_a_model_of_other_sizes_is_refused_whole() -> None:
-    connector = golden_connector(ABOUT, "avg2d_linear", mixer="scalar")
-    before = {key: value.clone() for key, value in connector.state_dict().items()}
+    merv = golden_merv(ABOUT, "avg2d_linear", mixer="scalar")
+    before = {key: value.clone() for key, value in merv.state_dict().items()}
     parts = parts_of("avg2d_linear", "scalar")
     swapped = parts._replace(projectors=(parts.projectors[1], parts.projectors[0], *parts.projectors[2:]))
     with pytest.raises(CheckpointError) as caught:
-        load_released(connector, swapped)
+        load_released(merv, swapped)
     assert str(caught.value) == (
         "The released checkpoint does not fit this model, 2 weights differ:\n"
         "  shape: projectors.0.map.weight is (16, 24), the model's is (16, 16)\n"
@@ -135,7 +133,7 @@ def test_a_model_of_other_sizes_is_refused_whole() -> None:
         "average + linear 32 -> 16), and the mixer scalar. Build the model with its encoders, in its order, its "
         "projector, map and mixer. Nothing was changed."
     )
-    assert all(torch.equal(value, before[key]) for key, value in connector.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in merv.state_dict().items())
 
 
 @pytest.mark.parametrize(("options", "difference"), [
@@ -145,9 +143,9 @@ def test_a_model_of_other_sizes_is_refused_whole() -> None:
     ({"projector": "attentive", "num_heads": 8}, "missing: projectors.0.resampler.queries"),
 ])  # fmt: skip
 def test_other_parts_are_named(options: dict[str, Any], difference: str) -> None:
-    connector: Connector = golden_connector(ABOUT, "avg2d_linear", **options)
+    merv: Merv = golden_merv(ABOUT, "avg2d_linear", **options)
     with pytest.raises(CheckpointError) as caught:
-        load_released(connector, parts_of("avg2d_linear", "cross_attention_avg_lq"))
+        load_released(merv, parts_of("avg2d_linear", "cross_attention_avg_lq"))
     assert f"\n  {difference}\n" in str(caught.value)
 
 

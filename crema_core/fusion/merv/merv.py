@@ -60,7 +60,7 @@ def make_mixer(kind: MixerKind, num_encoders: int, *, width: int) -> Mixer:
     )
 
 
-class Connector(nn.Module):
+class Merv(nn.Module):
     """Projects the features of several encoders and mixes them.
 
     Args:
@@ -81,8 +81,8 @@ class Connector(nn.Module):
         >>> import torch
         >>> pictures = EncoderLayout("siglip", steps=4, rows=3, columns=3, width=8)
         >>> clips = EncoderLayout("vivit", steps=2, rows=5, columns=4, width=12)
-        >>> connector = Connector([pictures, clips], width=16, token_grid=(2, 2))
-        >>> mixed = connector([torch.zeros(1, 4, 9, 8), torch.zeros(1, 2, 20, 12)])
+        >>> merv = Merv([pictures, clips], width=16, token_grid=(2, 2))
+        >>> mixed = merv([torch.zeros(1, 4, 9, 8), torch.zeros(1, 2, 20, 12)])
         >>> mixed.values.shape, mixed.weights.shape
         (torch.Size([1, 4, 4, 16]), torch.Size([1, 2]))
     """

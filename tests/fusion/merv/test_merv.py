@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from crema_core.errors import OptionsError
-from crema_core.fusion.merv import Connector
+from crema_core.fusion.merv import Merv
 from crema_core.video.towers.layout import EncoderLayout, pack, unpack
 
 LAYOUT = (
@@ -31,8 +31,8 @@ def features_of(layout: tuple[EncoderLayout, ...], samples: int = 2) -> list[tor
 @given(sizes=layouts, kind=st.sampled_from(MIXERS), projector=st.sampled_from(("average", "average_3d", "conv_3d")))
 def test_any_encoders_go_together(sizes: list[tuple[int, ...]], kind: str, projector: str) -> None:
     layout = tuple(EncoderLayout(f"e{index}", *own) for index, own in enumerate(sizes))
-    connector = Connector(layout, width=8, projector=projector, token_grid=(2, 3), num_steps=3, mixer=kind)
-    mixed = connector(features_of(layout))
+    merv = Merv(layout, width=8, projector=projector, token_grid=(2, 3), num_steps=3, mixer=kind)
+    mixed = merv(features_of(layout))
     steps = 3 * (len(layout) if kind == "concat" else 1)
     assert mixed.values.shape == (2, steps, 6, 8)
     assert mixed.mask.all()
@@ -53,11 +53,11 @@ def test_features_come_out_of_the_flat_tensor_as_they_went_in(sizes: list[tuple[
 def test_a_sample_is_mixed_the_same_beside_longer_ones_and_others_with_more_encoders(kind: str) -> None:
     torch.manual_seed(0)
     layout = LAYOUT[:2]
-    connector = Connector(layout, width=8, token_grid=(2, 2), mixer=kind)
+    merv = Merv(layout, width=8, token_grid=(2, 2), mixer=kind)
     whole = features_of(layout)
     masks = [torch.tensor([[True, True, False, False], [True] * 4]), torch.tensor([[False, False], [True, True]])]
-    together = connector([values + 0 for values in whole], masks)
-    alone = connector([whole[0][:1, :2], whole[1][:1]], [masks[0][:1, :2], masks[1][:1]])
+    together = merv([values + 0 for values in whole], masks)
+    alone = merv([whole[0][:1, :2], whole[1][:1]], [masks[0][:1, :2], masks[1][:1]])
     real = [together.mask[0], alone.mask[0]]
     assert [int(mask.sum()) for mask in real] == [2, 2]
     torch.testing.assert_close(together.values[0][real[0]], alone.values[0][real[1]])
@@ -68,23 +68,23 @@ def test_a_sample_is_mixed_the_same_beside_longer_ones_and_others_with_more_enco
 def test_an_encoder_taken_away_leaves_the_mix_of_the_others() -> None:
     torch.manual_seed(0)
     layout = LAYOUT[:2]
-    connector = Connector(layout, width=8, token_grid=(2, 2))
+    merv = Merv(layout, width=8, token_grid=(2, 2))
     features = features_of(layout)
-    mixed = connector(features, None, torch.tensor([[True, False], [True, True]]))
-    tokens = connector.projectors[0](features[0], torch.ones(2, 4, dtype=torch.bool)).values
+    mixed = merv(features, None, torch.tensor([[True, False], [True, True]]))
+    tokens = merv.projectors[0](features[0], torch.ones(2, 4, dtype=torch.bool)).values
     torch.testing.assert_close(mixed.values[0], tokens[0])
     assert not torch.allclose(mixed.values[1], tokens[1])
 
 
 def test_one_token_of_a_class_stands_beside_grids() -> None:
-    connector = Connector(LAYOUT[1:], width=8, projector="full", mixer="average")
-    assert connector.num_tokens == 4
+    merv = Merv(LAYOUT[1:], width=8, projector="full", mixer="average")
+    assert merv.num_tokens == 4
     features = features_of(LAYOUT[1:])
-    mixed = connector(features)
+    mixed = merv(features)
     ones = torch.ones(2, 2, dtype=torch.bool)
     clips, word = (
         projector(values, ones[:, : values.shape[1]]).values
-        for projector, values in zip(connector.projectors, features, strict=True)
+        for projector, values in zip(merv.projectors, features, strict=True)
     )
     torch.testing.assert_close(mixed.values, (clips + word) / 2)
 
@@ -92,15 +92,15 @@ def test_one_token_of_a_class_stands_beside_grids() -> None:
 def test_gradients_reach_every_weight() -> None:
     for kind in ("cross_attention", "released"):
         torch.manual_seed(0)
-        connector = Connector(LAYOUT[:2], width=8, projector="attentive", token_grid=(2, 2), num_heads=2, mixer=kind)
-        mixed = connector(features_of(LAYOUT[:2]))
+        merv = Merv(LAYOUT[:2], width=8, projector="attentive", token_grid=(2, 2), num_heads=2, mixer=kind)
+        mixed = merv(features_of(LAYOUT[:2]))
         F.mse_loss(mixed.values, torch.randn_like(mixed.values)).backward()
-        assert not [name for name, weight in connector.named_parameters() if weight.grad is None]
+        assert not [name for name, weight in merv.named_parameters() if weight.grad is None]
 
 
 def test_encoders_with_other_numbers_of_tokens_are_refused() -> None:
     with pytest.raises(OptionsError) as caught:
-        Connector(LAYOUT, width=8, projector="full")
+        Merv(LAYOUT, width=8, projector="full")
     assert str(caught.value) == (
         "The encoders give different numbers of tokens a step: pictures 15, clips 4, word 1. To be mixed, all give the "
         "same, or one. Use a projector that resamples, such as 'average', instead of 'full'."
@@ -109,5 +109,5 @@ def test_encoders_with_other_numbers_of_tokens_are_refused() -> None:
 
 def test_no_encoder_is_refused() -> None:
     with pytest.raises(OptionsError) as caught:
-        Connector([], width=8)
+        Merv([], width=8)
     assert str(caught.value) == ("No encoder was given to mix. One or more are. Name encoders of the sense that sees.")
