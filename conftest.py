@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 # Two test processes share two cores, and tiny models are slower on many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,3 +16,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # What a developer switched off in the shell must not change what the tests see.
 for variable in ("CREMA_PLUGINS", "CREMA_PLUGINS_DISABLE", "CREMA_PLUGINS_STRICT"):
     os.environ.pop(variable, None)
+
+
+@pytest.fixture(autouse=True)
+def _registered_specs_are_forgotten() -> Iterator[None]:
+    """A spec that one test registers must be unknown to the next."""
+    from crema_core.plugins import lookup
+
+    before = dict(lookup.registered)
+    yield
+    lookup.registered.clear()
+    lookup.registered.update(before)

@@ -54,10 +54,12 @@ def test_the_data_line_is_a_manifest(tmp_path: Path) -> None:
     assert set(record.sources) == {"video", "audio"}
 
 
+@pytest.mark.slow
 def test_the_shell_block_leaves_a_trained_model(folder: Path) -> None:
     assert (folder / "runs" / "mine" / "model" / "crema.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_script_runs(folder: Path) -> None:
     script = blocks("python")[0]
     done = subprocess.run(

@@ -57,6 +57,9 @@ class TrainSettings(BaseModel):
     gradient_checkpointing: bool = Field(
         default=False, description="compute the language model's layers again in the backward pass: less memory, slower"
     )
+    compile_frozen: bool = Field(
+        default=False, description="run the layers of frozen encoder and language model through torch.compile"
+    )
     shard_language_model: bool = Field(
         default=False, description="keep a part of the language model in each process, for one larger than a device"
     )

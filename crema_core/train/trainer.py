@@ -21,6 +21,7 @@ from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.model.blocks import recomputed
+from crema_core.model.compiled import compiled
 from crema_core.model.crema import CremaModel
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
@@ -134,6 +135,7 @@ class Trainer:
             with (
                 torch.random.fork_rng(devices=cuda),
                 recomputed(self.model.backbone.language_model, enabled=self.settings.gradient_checkpointing),
+                compiled(self._frozen(), enabled=self.settings.compile_frozen),
                 InterruptGuard(self.status.note) as guard,
             ):
                 self.keeper.seed_dropout(self.position)
@@ -152,6 +154,9 @@ class Trainer:
         best = pointed(self.folder, BEST)
         if self.settings.load_best and best is not None:
             self.model.load_adapter_state_dict(read_checkpoint(best).adapters)
+
+    def _frozen(self) -> tuple[torch.nn.Module | None, ...]:
+        return self.model.backbone.vision_model, self.model.backbone.language_model
 
     def _train_epoch(self, guard: InterruptGuard) -> None:
         self._select_trainable()

@@ -10,6 +10,8 @@ import pytest
 from crema_core.testing.check import checks_up_to
 from tests.support.environment import ROOT, User, new_user
 
+pytestmark = pytest.mark.slow
+
 IMU = ROOT / "examples" / "crema-imu"
 
 
