@@ -1,4 +1,4 @@
-"""`torch.compile` for the frozen layers, as an option: whether it pays is measured (`benchmarks/compiled.py`), not assumed.
+"""`torch.compile` for frozen layers, as an option: whether it pays is measured (`benchmarks/compiled.py`), not assumed.
 
 Layers are compiled one by one and for any sizes, so that prompts of other lengths compile nothing anew. Values differ
 from uncompiled ones by roundings.
