@@ -113,6 +113,15 @@ class PluginVersionWarning(UserWarning):
     """A plugin was written for a newer minor version of the contract."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return what a library said, for the middle of a sentence: the first line without its full stop, else the class.
+
+    >>> first_line(OSError("No such file.\\nTry again."))
+    'No such file'
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the nearest known name, or an empty string when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Blip2Config, Blip2ForConditionalGeneration
 
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, first_line
 from crema_core.io.lavis import AdapterKeys, blip2_keys
 from crema_core.io.state import copy_state, read_tensors
 from crema_core.model.crema import CremaModel
@@ -39,8 +39,8 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
-            f"'{path}' cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}. Accepted: "
-            "a torch file of tensors (it is read without executing code) or safetensors. Download it again."
+            f"'{path}' cannot be read: {first_line(error)}. Accepted: a torch file of tensors (it is "
+            "read without executing code) or safetensors. Download it again."
         ) from error
     state = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):

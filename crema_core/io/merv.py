@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, first_line
 from crema_core.fusion.merv.released import ReleasedParts, State
 
 _PARTS = ("projectors", "projector", "feature_fusion", "adapter", "llm_backbone")
@@ -34,10 +34,9 @@ def read_released_merv(path: str | Path) -> ReleasedParts:
         mapped = zipfile.is_zipfile(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise CheckpointError(
-            f"'{path}' cannot be read: {reason}. Accepted: a torch file of the released MERV code (it is read without "
-            "executing code). Download it again."
+            f"'{path}' cannot be read: {first_line(error)}. Accepted: a torch file of the released MERV code (it is "
+            "read without executing code). Download it again."
         ) from error
     model = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(model, Mapping) or not ({"projectors", "projector"} & set(model)):

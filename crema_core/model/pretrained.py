@@ -1,22 +1,19 @@
-"""Frozen encoders from the hub or a folder: the one place that loads a transformers model for a sense.
+"""Frozen encoders of senses from the hub or a folder.
 
 Every load is complete or refused: a checkpoint that lacks weights of the model would leave layers at random, which
-transformers only logs. Code of a checkpoint is never run, and its revision can be pinned.
+transformers only logs. The revision can be pinned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from crema_core.errors import AssetError
+from crema_core.model.loading import find_config, read_weights
 from crema_core.model.trainable import freeze
 
 
@@ -51,23 +48,13 @@ def load_frozen(
             f"'{source}' is a '{config.model_type}' checkpoint. Needed is one for {model_class.__name__} "
             f"('{accepted.model_type}'). Name another checkpoint, or choose the encoder that fits this one."
         )
-    try:
-        with _quiet():
-            loaded = model_class.from_pretrained(
-                source, revision=revision or "main", dtype=dtype, output_loading_info=True, use_safetensors=True
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise AssetError(
-            f"The weights of '{source}' cannot be read: {_first_line(error)} Accepted: a complete checkpoint in "
-            "safetensors format. Download or copy it again."
-        ) from error
-    model, info = loaded
-    absent = sorted(key for key in info["missing_keys"] if not key.startswith(unused)) + sorted(
-        str(key) for key in info["mismatched_keys"]
+    model, absent, misfit = read_weights(
+        model_class, source, revision=revision, error=AssetError, dtype=dtype, use_safetensors=True
     )
-    if absent:
+    random = [key for key in absent if not key.startswith(unused)] + list(misfit)
+    if random:
         raise AssetError(
-            f"'{source}' lacks {len(absent)} weights of {type(model).__name__}, first: {absent[0]}. They would stay "
+            f"'{source}' lacks {len(random)} weights of {type(model).__name__}, first: {random[0]}. They would stay "
             "random. Name a checkpoint that holds the whole encoder."
         )
     freeze(model)
@@ -75,43 +62,45 @@ def load_frozen(
     return frozen
 
 
-def read_config(source: str | Path, *, revision: str | None = None) -> PretrainedConfig:
+def read_config(source: str | Path, *, revision: str | None = None) -> PreTrainedConfig:
     """Return the configuration of a checkpoint.
 
     Raises:
         AssetError: when nothing is found at `source` or it is no transformers checkpoint.
     """
+    return find_config(
+        source,
+        revision=revision,
+        error=AssetError,
+        what="encoder",
+        accepted="a hub id, or a folder with config.json and model.safetensors",
+        try_next="Check the name, or download the checkpoint and name its folder.",
+    )
+
+
+def read_processor(processor_class: Any, source: str | Path, *, revision: str | None = None, needed: str) -> Any:
+    """Return the preprocessing a checkpoint came with.
+
+    Args:
+        processor_class: an Auto class of transformers for it.
+        source: hub id or folder.
+        revision: commit, tag or branch on the hub; None: the latest.
+        needed: the sentence that says what needs it, for the message.
+
+    Raises:
+        AssetError: when the checkpoint has none.
+    """
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(source, revision=revision)
+        return processor_class.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise AssetError(
-            f"No encoder was found at '{source}': {_first_line(error)} Accepted: a hub id, or a folder with "
-            "config.json and model.safetensors. Check the name, or download the checkpoint and name its folder."
+            f"'{source}' has weights but no preprocessor_config.json. {needed} Download that file into the folder too."
         ) from error
-    return config
 
 
-def _fits(config: PretrainedConfig, accepted: Any) -> bool:
+def _fits(config: PreTrainedConfig, accepted: Any) -> bool:
     # A model of one tower also loads from the checkpoint of the whole, whose configuration contains the tower's.
     own = {config.model_type} | {
-        part.model_type for part in vars(config).values() if isinstance(part, PretrainedConfig)
+        part.model_type for part in vars(config).values() if isinstance(part, PreTrainedConfig)
     }
     return accepted.model_type in own
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' loading bar and its report of heads left out (which is intended) out of the output."""
-    bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".") + "."

@@ -23,7 +23,7 @@ from transformers import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
 from transformers.utils.hub import cached_file
 
-from crema_core.errors import AssetError, OptionsError
+from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.trainable import freeze
 from crema_core.video.towers.base import Tower
 from crema_core.video.towers.preprocessing import Preprocessing, side_of
@@ -77,10 +77,9 @@ class LanguageBindTower(Tower):
             clip = CLIPVisionConfig(image_size=side, **{key: vision[key] for key in _SIZES if key in vision})
             return VisionSizes(clip, side, int(vision["patch_size"]), int(vision["num_frames"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise AssetError(
-                f"'{self.source}' holds no tower of clips of LanguageBind: {reason}. Accepted: a hub id such as "
-                f"{self.default_weights}, or a folder with its config.json and weights. Check the name, or download it "
+                f"'{self.source}' holds no tower of clips of LanguageBind: {first_line(error)}. Accepted: a hub id such "
+                f"as {self.default_weights}, or a folder with its config.json and weights. Check the name, or download it "
                 "and name its folder."
             ) from error
 
@@ -145,10 +144,9 @@ class LanguageBindTower(Tower):
             )
             return state
         except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise AssetError(
-                f"The weights of '{self.source}' cannot be read: {reason}. Accepted: model.safetensors, or a "
-                "pytorch_model.bin of tensors alone. Download or copy it again."
+                f"The weights of '{self.source}' cannot be read: {first_line(error)}. Accepted: model.safetensors, or "
+                "a pytorch_model.bin of tensors alone. Download or copy it again."
             ) from error
 
     def forward(self, frames_BTCHW: Tensor) -> Tensor:

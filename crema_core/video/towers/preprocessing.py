@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from transformers.utils.hub import cached_file
 
 from crema_core.errors import AssetError
+from crema_core.model.loading import read_json
 
 PREPROCESSING = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 PIL_BILINEAR = 2  # how preprocessors of transformers and Pillow number it; everything else is bicubic here
@@ -75,16 +74,9 @@ def read_preprocessing(source: str | Path, *, revision: str | None = None) -> di
         AssetError: when the file is there and is not JSON.
     """
     for name in PREPROCESSING:
-        file = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if file is None:
-            continue
-        try:
-            settings: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise AssetError(
-                f"'{file}' is not JSON ({error}). It must be the file the checkpoint came with. Download it again."
-            ) from error
-        return settings.get("image_processor") or settings.get("video_processor") or settings
+        settings = read_json(source, name, revision=revision, error=AssetError)
+        if settings is not None:
+            return settings.get("image_processor") or settings.get("video_processor") or settings
     return {}
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
-from crema_core.errors import AssetError, OptionsError
+from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.trainable import freeze
 from crema_core.video.towers.base import Tower
 from crema_core.video.towers.preprocessing import Preprocessing
@@ -37,10 +37,9 @@ class TimmTower(Tower):
             found: dict[str, Any] = json.loads(Path(str(file)).read_text(encoding="utf-8"))
             found["architecture"], found["num_features"], found["pretrained_cfg"]["input_size"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise AssetError(
-                f"'{self.source}' holds no checkpoint of timm: {reason}. Accepted: a hub id, or a folder with timm's "
-                "config.json and model.safetensors. Check the name, or download it and name its folder."
+                f"'{self.source}' holds no checkpoint of timm: {first_line(error)}. Accepted: a hub id, or a folder "
+                "with timm's config.json and model.safetensors. Check the name, or download it and name its folder."
             ) from error
         return found
 
@@ -96,10 +95,9 @@ class TimmTower(Tower):
         try:
             model = timm.create_model(place + revision, pretrained=pretrained, num_classes=0, **size)
         except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise AssetError(
-                f"The weights of '{self.source}' cannot be read: {reason}. Accepted: a complete checkpoint of timm in "
-                "safetensors format. Download or copy it again."
+                f"The weights of '{self.source}' cannot be read: {first_line(error)}. Accepted: a complete "
+                "checkpoint of timm in safetensors format. Download or copy it again."
             ) from error
         if not hasattr(model, "num_prefix_tokens") or not hasattr(getattr(model, "patch_embed", None), "grid_size"):
             raise AssetError(

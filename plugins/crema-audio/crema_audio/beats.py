@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crema_core.errors import AssetError
+from crema_core.errors import AssetError, first_line
 
 
 class BeatsConfig(BaseModel):
@@ -196,10 +196,9 @@ def load_beats(path: str | Path) -> Beats:
         content = torch.load(path, map_location="cpu", weights_only=True)
         config, state = BeatsConfig(**content["cfg"]), content["model"]
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AssetError(
-            f"'{path}' is not a readable BEATs checkpoint: {reason}. Accepted: the released torch file with the "
-            "entries 'cfg' and 'model'. Download it again and pass its path."
+            f"'{path}' is not a readable BEATs checkpoint: {first_line(error)}. Accepted: the released torch file with "
+            "the entries 'cfg' and 'model'. Download it again and pass its path."
         ) from error
     return beats_from_state(config, state)
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crema_core.errors import first_line
+
 SAMPLE_RATE_HZ = 16_000
 FRAME_LENGTH, FRAME_SHIFT = 400, 160  # samples: 25 ms every 10 ms
 FRAMES_PER_S = SAMPLE_RATE_HZ // FRAME_SHIFT
@@ -40,10 +42,9 @@ def _fbank_function() -> Callable[[Tensor], Tensor]:
     try:
         from torchaudio.compliance.kaldi import fbank  # type: ignore[import-untyped, unused-ignore]
     except (ImportError, OSError, RuntimeError) as error:  # missing, CPU-only torch, or another CUDA version
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
         warnings.warn(
-            f"torchaudio cannot be imported ({first_line}). crema-audio computes the same filter banks with torch "
-            "alone; nothing needs to be done. To use torchaudio, install the version made for this torch.",
+            f"torchaudio cannot be imported ({first_line(error)}). crema-audio computes the same filter banks with "
+            "torch alone; nothing needs to be done. To use torchaudio, install the version made for this torch.",
             stacklevel=2,
         )
         return kaldi_fbank

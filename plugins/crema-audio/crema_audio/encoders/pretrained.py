@@ -17,7 +17,7 @@ from crema_audio.encoders.base import AudioEncoder, Windows, cut_samples
 from crema_audio.encoders.real import encode_real
 from crema_audio.plugin import AudioOptions
 from crema_core.errors import AssetError
-from crema_core.model.pretrained import load_frozen, read_config
+from crema_core.model.pretrained import load_frozen, read_config, read_processor
 
 ROUNDING_S = 0.001
 
@@ -64,13 +64,8 @@ class PretrainedEncoder(AudioEncoder):
         place, revision = self._place(), self.options.revision
         model = load_frozen(self.model_class, place, revision=revision)
         self._config = model.config
-        try:
-            self.extractor = AutoFeatureExtractor.from_pretrained(place, revision=revision)
-        except (OSError, ValueError) as error:
-            raise AssetError(
-                f"'{place}' has weights but no preprocessor_config.json. The encoder needs the front end it was "
-                "trained with. Download that file into the folder too."
-            ) from error
+        needed = "The encoder needs the front end it was trained with."
+        self.extractor = read_processor(AutoFeatureExtractor, place, revision=revision, needed=needed)
         self.sample_rate_hz = int(self.extractor.sampling_rate)
         if self.options.window_s > self.longest_s + 1e-6:
             raise AssetError(

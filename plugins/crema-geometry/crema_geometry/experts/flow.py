@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights, raft_large, raft_small
 
-from crema_core.errors import AssetError
+from crema_core.errors import AssetError, first_line
 from crema_core.model.trainable import freeze
 
 FlowModel = Literal["raft_large", "raft_small"]
@@ -106,9 +106,8 @@ def _read(weights: str) -> dict[str, Tensor]:
         if not isinstance(state, dict):
             raise TypeError(f"it holds a {type(state).__name__}")
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise AssetError(
-            f"'{path}' cannot be read as weights: {reason}. Accepted: a file of torchvision's RAFT, .pth or "
+            f"'{path}' cannot be read as weights: {first_line(error)}. Accepted: a file of torchvision's RAFT, .pth or "
             ".safetensors. Download it again and pass its path."
         ) from error
     return state

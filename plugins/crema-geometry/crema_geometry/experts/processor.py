@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoImageProcessor
 
-from crema_core.errors import AssetError
+from crema_core.model.pretrained import read_processor
 
 
 def load_processor(source: str, *, revision: str | None) -> Any:
@@ -15,10 +15,5 @@ def load_processor(source: str, *, revision: str | None) -> Any:
     Raises:
         AssetError: when it has none.
     """
-    try:
-        return AutoImageProcessor.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
-        raise AssetError(
-            f"'{source}' has weights but no preprocessor_config.json. An expert needs the preprocessing it was trained "
-            "with. Download that file into the folder too."
-        ) from error
+    needed = "An expert needs the preprocessing it was trained with."
+    return read_processor(AutoImageProcessor, source, revision=revision, needed=needed)
