@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
 
 QUESTIONS = "{split}_qa.json"
-MEDIA = (Media(sense="video", path="videos/<video>.mp4"), Media(sense="audio", path="videos/<video>.mp4"))
+MEDIA = seen_and_heard("videos/<video>.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:
@@ -24,7 +24,7 @@ def read(place: Place) -> Iterator[Line]:
             "answer": entry.pick("multi_choice", "answer"),
             "choices": entry["multi_choice"],
             "type": entry["question_relation"],
-            **{media.sense: media.of(place.split, video=entry["video_name"]) for media in MEDIA},
+            **sources(MEDIA, place.split, video=entry["video_name"]),
         }
 
 

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from crema_core.datasets.read import Entry, Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
 
 TEST = "mock_test_set4DSTC10-AVSD_from_DSTC7_singref.json"
-TEST_CLIPS = {"test": "Charades_vu17_test_480/<video>.mp4"}
-MEDIA = tuple(Media(sense=sense, path="Charades_v1_480/<video>.mp4", splits=TEST_CLIPS) for sense in ("video", "audio"))
+MEDIA = seen_and_heard("Charades_v1_480/<video>.mp4", test="Charades_vu17_test_480/<video>.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:
@@ -37,7 +36,7 @@ def _line(place: Place, video: str, turns: list[dict[str, Any]], number: int, wh
         "id": f"{video}_{number + 1}",
         "question": " ".join([*before, f"Question: {entries[-1]['question']}"]),
         "answer": entries[-1]["answer"],
-        **{media.sense: media.of(place.split, video=video) for media in MEDIA},
+        **sources(MEDIA, place.split, video=video),
     }
 
 

@@ -8,25 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_core.datasets.mvbench import task_lines
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
 
 TASKS = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
-MEDIA = (Media(sense="video", path="video/<task>/<video>"), Media(sense="audio", path="video/<task>/<video>"))
+MEDIA = seen_and_heard("video/<task>/<video>")
 
 
 def read(place: Place) -> Iterator[Line]:
-    """Yield the questions of all tasks; the type is the task."""
-    for task in TASKS:
-        for number, entry in enumerate(place.entries(f"json/{task}.json"), start=1):
-            yield {
-                "id": f"{task}_{number}",
-                "question": entry["question"],
-                "answer": entry["answer"],
-                "choices": entry["candidates"],
-                "type": task,
-                **{media.sense: media.of(place.split, task=task, video=entry["video"]) for media in MEDIA},
-            }
+    """Yield the questions of all tasks."""
+    for task, entry, line in task_lines(place, TASKS):
+        yield {**line, **sources(MEDIA, place.split, task=task, video=entry["video"])}
 
 
 SPEC = DatasetSpec(

@@ -12,16 +12,12 @@ import re
 from collections.abc import Iterator
 
 from crema_core.datasets.read import Entry, Place
-from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Line, Media, Wording
+from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Line, Media, seen_and_heard, sources
+from crema_core.datasets.wordings import TABLE_12, single_word
 
 QUESTIONS = "data/json_update/avqa-{split}.json"
-MEDIA = (
-    Media(sense="video", path="videos/<video>.mp4"),
-    Media(sense="audio", path="videos/<video>.mp4"),
-    Media(sense="flow", path="flow/<video>", derived=True),
-    Media(sense="depth", path="depth/<video>", derived=True),
-    Media(sense="normals", path="normals/<video>", derived=True),
-)
+MAPS = tuple(Media(sense=name, path=f"{name}/<video>", derived=True) for name in ("flow", "depth", "normals"))
+MEDIA = (*seen_and_heard("videos/<video>.mp4"), *MAPS)
 TYPES = {
     "Audio": ("Counting", "Comparative"),
     "Visual": ("Counting", "Location"),
@@ -37,7 +33,7 @@ def read(place: Place) -> Iterator[Line]:
             "question": _filled(entry),
             "answer": entry["anser"].replace("_", " "),
             "type": "/".join(_list(entry, "type")),
-            **{media.sense: media.of(place.split, video=entry["video_id"]) for media in MEDIA},
+            **sources(MEDIA, place.split, video=entry["video_id"]),
         }
 
 
@@ -66,10 +62,6 @@ SPEC = DatasetSpec(
     files=(AnnotationFile(path=QUESTIONS),),
     media=MEDIA,
     read=read,
-    wording=Wording(
-        open_ended="Question: {question} Based on the frames and audio information, answer the question using a single "
-        "word or phrase.",
-        source="CREMA Table 12",
-    ),
+    wording=single_word("frames and audio information", source=TABLE_12),
     columns=tuple(Column(name=kind, types=tuple(f"{kind}/{own}" for own in owns)) for kind, owns in TYPES.items()),
 )

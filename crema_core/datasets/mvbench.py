@@ -7,7 +7,7 @@ counts, and one task has pictures at three frames a second instead of clips.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from crema_core.data.span import join_span
 from crema_core.datasets.read import Entry, Place
@@ -41,17 +41,24 @@ VIDEO = Media(sense="video", path="video/<folder>/<video>")
 
 
 def read(place: Place) -> Iterator[Line]:
-    """Yield the questions of all tasks; the type is the task."""
-    for task, folder in FOLDERS.items():
+    """Yield the questions of all tasks."""
+    for task, entry, line in task_lines(place, FOLDERS):
+        path = VIDEO.of(place.split, folder=FOLDERS[task], video=entry["video"])
+        yield {**line, "video": _clip(place, entry, task, path)}
+
+
+def task_lines(place: Place, tasks: Iterable[str]) -> Iterator[tuple[str, Entry, Line]]:
+    """Yield task, entry and line without sources of every question in `json/<task>.json`; the type is the task."""
+    for task in tasks:
         for number, entry in enumerate(place.entries(f"json/{task}.json"), start=1):
-            yield {
+            line = {
                 "id": f"{task}_{number}",
                 "question": entry["question"],
                 "answer": entry["answer"],
                 "choices": entry["candidates"],
                 "type": task,
-                "video": _clip(place, entry, task, VIDEO.of(place.split, folder=folder, video=entry["video"])),
             }
+            yield task, entry, line
 
 
 def _clip(place: Place, entry: Entry, task: str, path: str) -> str | list[str]:

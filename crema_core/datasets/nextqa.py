@@ -10,17 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Line, Media, Wording
+from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Line, Media, sources
+from crema_core.datasets.wordings import MULTIPLE_CHOICE
 
 QUESTIONS, FOLDERS = "dataset/nextqa/{split}.csv", "dataset/nextqa/map_vid_vidorID.json"
 NUM_CHOICES = 5
 VIDEO = Media(sense="video", path="NExTVideo/<folder>.mp4")
 MAPS = tuple(Media(sense=name, path=f"{name}/<video>", derived=True) for name in ("flow", "depth", "normals"))
-MULTIPLE_CHOICE = Wording(
-    multiple_choice="Question: {question} {options} Considering the information presented in the frame, select the "
-    "correct answer from the options.",
-    source="CREMA Table 12",
-)
 
 
 def read(place: Place) -> Iterator[Line]:
@@ -40,7 +36,7 @@ def read(place: Place) -> Iterator[Line]:
             "choices": choices,
             "type": "TN" if kind == "TP" else kind,
             "video": VIDEO.of(place.split, folder=folders[video]),
-            **{media.sense: media.of(place.split, video=video) for media in MAPS},
+            **sources(MAPS, place.split, video=video),
         }
 
 

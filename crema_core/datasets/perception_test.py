@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from crema_core.data.span import join_span
-from crema_core.datasets.nextqa import MULTIPLE_CHOICE
 from crema_core.datasets.read import Entry, Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard
+from crema_core.datasets.wordings import MULTIPLE_CHOICE
 
 QUESTIONS, CUTS = "mc_question_{split}.json", "cut_frame_mapping_{split}.json"
-MEDIA = (Media(sense="video", path="videos/<video>.mp4"), Media(sense="audio", path="videos/<video>.mp4"))
+MEDIA = seen_and_heard("videos/<video>.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:

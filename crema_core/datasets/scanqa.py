@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, sources
 from crema_core.datasets.sqa3d import SCANS, first_word
 
 QUESTIONS = "qa/ScanQA_v1.0_{split}.json"
@@ -27,7 +27,7 @@ def read(place: Place) -> Iterator[Line]:
             "answer": first,
             "answers": others or None,
             "type": first_word(entry["question"]),
-            **{media.sense: media.of(place.split, scene=entry["scene_id"]) for media in SCANS},
+            **sources(SCANS, place.split, scene=entry["scene_id"]),
         }
 
 

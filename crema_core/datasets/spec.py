@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -59,6 +59,26 @@ class Media(_Declaration):
         for name, value in parts.items():
             path = path.replace(f"<{name}>", str(value))
         return path
+
+
+def seen_and_heard(path: str, **splits: str) -> tuple[Media, ...]:
+    """Return the picture and the sound of the same files, as sources of two senses.
+
+    Args:
+        path: as of `Media`.
+        splits: another layout for a split.
+    """
+    return tuple(Media(sense=sense, path=path, splits=splits) for sense in ("video", "audio"))
+
+
+def sources(media: Iterable[Media], split: str, **parts: object) -> dict[str, str]:
+    """Return the source of every sense of one sample, see `Media.of`.
+
+    Example:
+        >>> sources(seen_and_heard("videos/<video>.mp4"), "train", video=7)
+        {'video': 'videos/7.mp4', 'audio': 'videos/7.mp4'}
+    """
+    return {own.sense: own.of(split, **parts) for own in media}
 
 
 class Wording(_Declaration):

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media, Wording
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media, sources
+from crema_core.datasets.wordings import TABLE_12, single_word
 
 FIRST_WORDS = ("What", "Is", "How", "Can", "Which")
 QUESTIONS = "sqa_task/balanced/v1_balanced_questions_{split}_scannetv2.json"
@@ -37,7 +38,7 @@ def read(place: Place) -> Iterator[Line]:
             "answer": first,
             "answers": others or None,
             "type": first_word(asked["question"]),
-            **{media.sense: media.of(split, scene=entry["scene_id"]) for media in SCANS},
+            **sources(SCANS, split, scene=entry["scene_id"]),
         }
 
 
@@ -56,10 +57,10 @@ SPEC = DatasetSpec(
     files=(AnnotationFile(path=QUESTIONS), AnnotationFile(path=ANSWERS)),
     media=SCANS,
     read=read,
-    wording=Wording(
-        open_ended="{question} Based on the frames and 3D Model information, answer the question using a single word "
-        "or phrase.",
-        source="CREMA Table 12; the situation precedes the question as in the released loader",
+    wording=single_word(
+        "frames and 3D Model information",
+        source=f"{TABLE_12}; the situation precedes the question as in the released loader",
+        question="{question}",
     ),
     scorer="em",
     measures=("em_refined",),

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from crema_core.data.span import join_span
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media, Wording
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
+from crema_core.datasets.wordings import single_word
 
 QUESTIONS = "thermalqa_{split}.json"
 VIDEO = Media(sense="video", path="Thermal-IM/<clip>/RGBD_RGB.mp4")
@@ -44,10 +45,6 @@ SPEC = DatasetSpec(
     files=(AnnotationFile(path=QUESTIONS),),
     media=(VIDEO, THERMAL),
     read=read,
-    wording=Wording(
-        open_ended="Question: {question} Based on the frames and thermal heatmap information, answer the question "
-        "using a single word or phrase.",
-        source="worded after the pattern of CREMA Table 12",
-    ),
+    wording=single_word("frames and thermal heatmap information"),
     notes=("'start' is taken as seconds; the authors' script takes it as a frame number.",),
 )

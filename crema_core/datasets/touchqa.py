@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from crema_core.data.span import join_span
 from crema_core.datasets.read import Entry, Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media, Wording
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
+from crema_core.datasets.wordings import single_word
 
 QUESTIONS = "touch_{split}.json"
 VIDEO = Media(sense="video", path="dataset/<recording>/video.mp4")
@@ -52,10 +53,6 @@ SPEC = DatasetSpec(
     files=(AnnotationFile(path=QUESTIONS),),
     media=(VIDEO, TOUCH),
     read=read,
-    wording=Wording(
-        open_ended="Question: {question} Based on the frames and touch map information, answer the question using a "
-        "single word or phrase.",
-        source="worded after the pattern of CREMA Table 12",
-    ),
+    wording=single_word("frames and touch map information"),
     notes=("The part of a recording is found with the frame rate of video.mp4, for both sensors.",),
 )

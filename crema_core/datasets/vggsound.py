@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media, Wording
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
+from crema_core.datasets.wordings import single_word
 
 LABELS = "vggsound.csv"
 QUESTION = "Which sound can be heard in the video?"
-MEDIA = (Media(sense="video", path="videos/<clip>.mp4"), Media(sense="audio", path="videos/<clip>.mp4"))
+MEDIA = seen_and_heard("videos/<clip>.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:
@@ -29,7 +30,7 @@ def read(place: Place) -> Iterator[Line]:
             "id": clip,
             "question": QUESTION,
             "answer": entry["label"],
-            **{media.sense: media.of(place.split, clip=clip) for media in MEDIA},
+            **sources(MEDIA, place.split, clip=clip),
         }
 
 
@@ -42,11 +43,7 @@ SPEC = DatasetSpec(
     files=(AnnotationFile(path=LABELS),),
     media=MEDIA,
     read=read,
-    wording=Wording(
-        open_ended="Question: {question} Based on the frames and audio information, answer the question using a single "
-        "word or phrase.",
-        source="worded after the pattern of CREMA Table 12",
-    ),
+    wording=single_word("frames and audio information"),
     measures=("in_vocabulary",),
     notes=(
         "The data set has labels, not questions; the question's wording is ours.",

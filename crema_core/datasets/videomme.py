@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
 
 QUESTIONS = "videomme/test-00000-of-00001.parquet"
 LETTERS = "ABCD"
-MEDIA = (Media(sense="video", path="data/<video>.mp4"), Media(sense="audio", path="data/<video>.mp4"))
+MEDIA = seen_and_heard("data/<video>.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:
@@ -29,7 +29,7 @@ def read(place: Place) -> Iterator[Line]:
             "answer": choices[LETTERS.index(entry["answer"])],
             "choices": choices,
             "type": entry["duration"],
-            **{media.sense: media.of(place.split, video=entry["videoID"]) for media in MEDIA},
+            **sources(MEDIA, place.split, video=entry["videoID"]),
         }
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from crema_core.errors import CheckpointError
-from crema_core.io.atomic import new_folder, require_complete
+from crema_core.io.atomic import new_folder
+from crema_core.io.described import read_described
 from crema_core.io.state import checksum, copy_state, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -92,21 +93,7 @@ def read_description(place: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: when the folder is incomplete or of another format.
     """
-    require_complete(place, what="saved adapter")
-    try:
-        description: dict[str, Any] = json.loads((place / DESCRIPTION).read_text())
-        found = description["format"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"'{place / DESCRIPTION}' cannot be read: {error!r}. It must be the JSON file save_adapter wrote. Copy the "
-            "folder again. Nothing was changed."
-        ) from error
-    if found != FORMAT:
-        raise CheckpointError(
-            f"'{place}' has adapter format {found}. This version reads format {FORMAT}. Upgrade crema-core. Nothing "
-            "was changed."
-        )
-    return description
+    return read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
 
 
 def _parameters(model: CremaModel, name: str) -> dict[str, nn.Parameter]:

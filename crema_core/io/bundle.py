@@ -22,7 +22,8 @@ import torch
 
 from crema_core.errors import BuildError, CheckpointError
 from crema_core.io.adapters import TENSORS, read_description, write_adapter
-from crema_core.io.atomic import MARKER, new_folder, require_complete
+from crema_core.io.atomic import MARKER, new_folder
+from crema_core.io.described import read_described
 from crema_core.io.state import checksum, read_tensors, write_tensors
 from crema_core.plugins.registry import list_modalities
 
@@ -131,21 +132,7 @@ def read_manifest(place: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: when the folder is incomplete or of another format.
     """
-    require_complete(place, what="saved model")
-    try:
-        manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text())
-        found = manifest["format"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"'{place / MANIFEST}' cannot be read: {error!r}. It must be the JSON file save_pretrained wrote. Copy the "
-            "folder again. Nothing was changed."
-        ) from error
-    if found != FORMAT:
-        raise CheckpointError(
-            f"'{place}' has model format {found}. This version reads format {FORMAT}. Upgrade crema-core. Nothing was "
-            "changed."
-        )
-    return manifest
+    return read_described(place, MANIFEST, what="model", writer="save_pretrained", accepted=FORMAT)
 
 
 def _what_it_needs(place: Path, entries: Sequence[Mapping[str, Any]]) -> str:

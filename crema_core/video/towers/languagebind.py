@@ -78,9 +78,9 @@ class LanguageBindTower(Tower):
             return VisionSizes(clip, side, int(vision["patch_size"]), int(vision["num_frames"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AssetError(
-                f"'{self.source}' holds no tower of clips of LanguageBind: {first_line(error)}. Accepted: a hub id such "
-                f"as {self.default_weights}, or a folder with its config.json and weights. Check the name, or download it "
-                "and name its folder."
+                f"'{self.source}' holds no tower of clips of LanguageBind: {first_line(error)}. Accepted: a hub id "
+                f"such as {self.default_weights}, or a folder with its config.json and weights. Check the name, or "
+                "download it and name its folder."
             ) from error
 
     @property

@@ -23,32 +23,19 @@ from crema_core.data.media import (
     read_stack,
 )
 from crema_core.errors import MediaError
-from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.modality import Sample
 from crema_core.report.sheet import line, scale_bar, sheet, stack, times_as_captions
-from crema_core.video.towers.seeing import SeeingEncoder
+from crema_core.video.seeing import SeeingModality
 from crema_thermal.flir import is_flir, read_flir
 from crema_thermal.plugin import SPEC, ThermalOptions
 from crema_thermal.render import ZERO_CELSIUS_K, heatmap, to_celsius
 
 
-class ThermalModality(Modality):
+class ThermalModality(SeeingModality):
     """Heatmaps of radiometric images; finished 8-bit heatmaps are kept as they are."""
 
     spec = SPEC
     options: ThermalOptions
-
-    def __init__(self, options: ThermalOptions, context: BuildContext) -> None:
-        super().__init__(options, context)
-        self.encoder = SeeingEncoder(options, context)
-
-    @property
-    def feature_dim(self) -> int:
-        """Width of the chosen encoder's features."""
-        return self.encoder.feature_dim
-
-    def load_assets(self, folder: Path | None) -> None:
-        """Load a tower's weights."""
-        self.encoder.load()
 
     def prepare(self, source: object) -> Sample:
         """Read temperatures.
@@ -65,11 +52,6 @@ class ThermalModality(Modality):
         """
         frames = self._frames(source)
         return self.encoder.prepare(frames, num_frames=self.options.num_frames)
-
-    def encode(self, batch: Batch) -> Features:
-        """Encode every heatmap: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
-        features: Features = self.encoder(batch)
-        return features
 
     def show(self, source: object) -> Tensor:
         """Return the heatmaps with what their colours stand for."""

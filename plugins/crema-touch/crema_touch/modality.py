@@ -10,9 +10,9 @@ from torch import Tensor
 
 from crema_core.data.media import middle_indices, read_frames, resize
 from crema_core.errors import MediaError
-from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.modality import Sample
 from crema_core.report.sheet import line, sheet, stack, times_as_captions
-from crema_core.video.towers.seeing import SeeingEncoder
+from crema_core.video.seeing import SeeingModality
 from crema_touch.contact import frames_in_contact, median_of
 from crema_touch.plugin import AUTO, SPEC, TouchOptions
 
@@ -22,24 +22,11 @@ NUM_SEARCHED = 64
 """Frames of a recording among which those with contact are looked for."""
 
 
-class TouchModality(Modality):
+class TouchModality(SeeingModality):
     """Tactile images, optionally as the difference to an image without contact."""
 
     spec = SPEC
     options: TouchOptions
-
-    def __init__(self, options: TouchOptions, context: BuildContext) -> None:
-        super().__init__(options, context)
-        self.encoder = SeeingEncoder(options, context)
-
-    @property
-    def feature_dim(self) -> int:
-        """Width of the chosen encoder's features."""
-        return self.encoder.feature_dim
-
-    def load_assets(self, folder: Path | None) -> None:
-        """Load a tower's weights."""
-        self.encoder.load()
 
     def prepare(self, source: object) -> Sample:
         """Read tactile images.
@@ -56,11 +43,6 @@ class TouchModality(Modality):
                 frames to find the background in.
         """
         return self.encoder.prepare(self._frames(source), num_frames=self.options.num_frames)
-
-    def encode(self, batch: Batch) -> Features:
-        """Encode every image: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
-        features: Features = self.encoder(batch)
-        return features
 
     def show(self, source: object) -> Tensor:
         """Return the images as the encoder gets them, before it normalises."""
