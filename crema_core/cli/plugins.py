@@ -14,6 +14,7 @@ from typing import Any
 from crema_core.cli.tables import table
 from crema_core.errors import PluginDisabledError, PluginError
 from crema_core.plugins import registry
+from crema_core.plugins.options import option_rows
 from crema_core.plugins.records import PluginRecord
 
 FINDINGS = 3
@@ -134,23 +135,8 @@ def _inputs(inputs: list[dict[str, Any]]) -> str:
 
 
 def _options(schema: dict[str, Any]) -> str:
-    fields: dict[str, dict[str, Any]] = schema.get("properties", {})
-    required = schema.get("required", [])
-    rows = [["name", "default", "type", "meaning"]]
-    for name, field in fields.items():
-        default = "required" if name in required else json.dumps(field.get("default"))
-        rows.append([name, default, _type_of(field), field.get("description", "")])
-    return table(rows) if fields else "none"
-
-
-def _type_of(field: dict[str, Any]) -> str:
-    if "enum" in field:
-        return " | ".join(json.dumps(value) for value in field["enum"])
-    if "anyOf" in field:
-        return " | ".join(_type_of(choice) for choice in field["anyOf"])
-    limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    kind = str(field.get("type", json.dumps(field["const"]) if "const" in field else "object"))
-    return " ".join([kind, *(f"{sign} {field[key]}" for key, sign in limits.items() if key in field)])
+    rows = [[row.name, row.default, row.type, row.meaning] for row in option_rows(schema)]
+    return table([["name", "default", "type", "meaning"], *rows]) if rows else "none"
 
 
 def _assets(assets: list[dict[str, Any]]) -> str:
