@@ -49,7 +49,7 @@ tables: install
 
 docs: install
 	@$(BIN)/python -m mkdocs --version >/dev/null 2>&1 || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	$(BIN)/python docs/reference.py
+	@for page in reference options api; do $(BIN)/python docs/$$page.py || exit 1; done
 	$(BIN)/python -m mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 
