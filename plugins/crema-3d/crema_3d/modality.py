@@ -1,6 +1,8 @@
-"""The point-cloud sense: every point, or every stored 3D feature, is one token; there is no time (T = 1)."""
+"""The point-cloud sense: every point, group of points or stored 3D feature is one token; there is no time (T = 1)."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -8,8 +10,11 @@ from torch import Tensor
 from crema_3d.drawing import draw_points, principal_colors
 from crema_3d.encoding import encode_coordinates, fourier
 from crema_3d.files import read_features, read_points
-from crema_3d.plugin import FOURIER_DIM, SPEC, PointCloudOptions
-from crema_core.modality import Batch, Features, Modality, Sample
+from crema_3d.groups import group_points
+from crema_3d.plugin import FOURIER_DIM, PLACE_DIM, POINT_BERT_DIM, SPEC, PointCloudOptions
+from crema_3d.pointbert import PointBert
+from crema_3d.weights import load_point_bert
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 
 
 class PointCloudModality(Modality):
@@ -18,10 +23,25 @@ class PointCloudModality(Modality):
     spec = SPEC
     options: PointCloudOptions
 
+    def __init__(self, options: PointCloudOptions, context: BuildContext) -> None:
+        super().__init__(options, context)
+        self.model: PointBert | None = None
+
     @property
     def feature_dim(self) -> int:
-        """Width of a token: 43 for points, the option's for stored features."""
+        """Width of a token: 43 for points, the encoder's and 39 for groups, the option's for stored features."""
+        if self.options.encoder == "pointbert":
+            return PLACE_DIM + (POINT_BERT_DIM if self.model is None else self.model.feature_dim)
         return FOURIER_DIM if self.options.encoder == "fourier" else self.options.feature_dim
+
+    def load_assets(self, folder: Path | None) -> None:
+        """Load the weights of an encoder that has some.
+
+        Raises:
+            AssetError: when they cannot be had or are another model's.
+        """
+        if self.options.encoder == "pointbert":
+            self.model = load_point_bert(self.options.weights, revision=self.options.revision).to(self.context.dtype)
 
     def prepare(self, source: object) -> Sample:
         """Read a cloud and keep at most `num_points`, always the same ones.
@@ -31,7 +51,8 @@ class PointCloudModality(Modality):
 
         Returns:
             `points` `(1, n, 7)` (x y z scaled, red green blue in -1..1, 1 where coloured), or `features` `(1, n, D)`
-            and `coordinates` `(1, n, 3)`; with each `valid` `(1, n)`, which padding leaves False.
+            and `coordinates` `(1, n, 3)`, or `points` `(1, G, K, 6)`, `centers` and `places` `(1, G, 3)` (see
+            `crema_3d.groups`); with each `valid` `(1, n or G)`, which padding leaves False.
 
         Raises:
             MediaError: when the source is absent, empty, damaged or of another type.
@@ -44,13 +65,19 @@ class PointCloudModality(Modality):
         cloud = read_points(source, **self._scan())
         kept = choose_points(len(cloud.xyz), options.num_points)
         xyz = cloud.xyz - cloud.xyz.mean(dim=0) if options.center else cloud.xyz
+        if options.encoder == "pointbert":
+            colors = None if cloud.rgb is None else cloud.rgb[kept]
+            groups = group_points(xyz[kept], colors, num_groups=options.num_groups, group_size=options.group_size)
+            return _sample(**groups._asdict())
         rgb = torch.zeros_like(xyz) if cloud.rgb is None else 2 * cloud.rgb - 1  # as large as the sines
         colored = torch.full((len(xyz), 1), float(cloud.rgb is not None))
         return _sample(points=torch.cat([xyz / options.extent_m, rgb, colored], dim=1)[kept])
 
     def encode(self, batch: Batch) -> Features:
-        """Encode every point: `(B, 1, N, 7)` -> `(B, 1, N, 43)`, or stored features with their coordinates added."""
+        """Encode every point, `(B, 1, N, 7)` -> `(B, 1, N, 43)`, every group, or stored features with coordinates."""
         mask = batch["valid"]
+        if self.options.encoder == "pointbert":
+            return self._encode_groups(batch)
         if self.options.encoder == "fourier":
             points = batch["points"]
             values = torch.cat([fourier(points[..., :3]), points[..., 3:]], dim=-1)
@@ -58,6 +85,16 @@ class PointCloudModality(Modality):
             places = encode_coordinates(batch["coordinates"], self.options.feature_dim)
             values = batch["features"] + self.options.coordinate_scale * places
         return Features(values * mask[..., None], mask)
+
+    def _encode_groups(self, batch: Batch) -> Features:
+        """Return a token for the whole cloud and one per group, followed by where it is in the viewer's frame."""
+        assert self.model is not None, "load_assets reads the weights"
+        points, centers, places, valid = (batch[key].squeeze(1) for key in ("points", "centers", "places", "valid"))
+        tokens = self.model(points.to(self.context.dtype), centers.to(self.context.dtype), valid)
+        codes = torch.nn.functional.pad(fourier(places / self.options.extent_m), (0, 0, 1, 0))  # 0 for the whole
+        mask = torch.nn.functional.pad(valid, (1, 0), value=True) & valid.any(dim=1, keepdim=True)
+        values = torch.cat([tokens, codes.to(tokens)], dim=-1) * mask[..., None]
+        return Features(values[:, None], mask[:, None])
 
     def show(self, source: object) -> Tensor:
         """Return the points that are kept, seen from above, from behind the viewer and from the side."""

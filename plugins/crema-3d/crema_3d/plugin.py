@@ -6,23 +6,41 @@ from typing import Literal
 
 from pydantic import Field
 
-from crema_core.plugins.spec import InputSpec, ModalityOptions, ModalitySpec
+from crema_core.plugins.spec import Asset, InputSpec, ModalityOptions, ModalitySpec
 
 NUM_OCTAVES = 6
-FOURIER_DIM = 3 + 3 * 2 * NUM_OCTAVES + 4
-"""Width of a point: x y z, their sine and cosine in six octaves, red green blue, 1 where it has a colour."""
+PLACE_DIM = 3 + 3 * 2 * NUM_OCTAVES
+"""Width of a position: x y z, their sine and cosine in six octaves."""
+FOURIER_DIM = PLACE_DIM + 4
+"""Width of a point: its position, red green blue, 1 where it has a colour."""
+POINT_BERT_DIM = 384
+"""Width of the released Point-BERTs' tokens."""
 
 
 class PointCloudOptions(ModalityOptions):
     """How point clouds are read."""
 
-    encoder: Literal["fourier", "features"] = Field(
+    encoder: Literal["fourier", "pointbert", "features"] = Field(
         default="fourier",
-        description="fourier: position and colour of every point, no parameters; features: vectors stored in the file "
-        "(3D-LLM style) with their coordinates",
+        description="fourier: position and colour of every point, no parameters; pointbert: groups of points through "
+        "a frozen Point-BERT of ULIP-2; features: vectors stored in the file (3D-LLM style) with their coordinates",
     )
-    num_points: int = Field(default=1024, ge=1, description="most points kept; a larger cloud is sampled, always alike")
-    extent_m: float = Field(default=4.0, gt=0, description="fourier: metres that become 1; positions are not clipped")
+    weights: str | None = Field(
+        default=None, description="pointbert: file of a ULIP checkpoint, its folder, or OWNER/NAME/FILE on the hub"
+    )
+    revision: str | None = Field(
+        default=None, description="pointbert: commit, tag or branch on the hub; None: the latest"
+    )
+    num_points: int = Field(
+        default=1024,
+        ge=1,
+        description="most points kept; a larger cloud is sampled, always alike; ULIP-2 was trained with 10000",
+    )
+    num_groups: int = Field(default=512, ge=1, description="pointbert: most groups, each of which is a token")
+    group_size: int = Field(default=32, ge=1, description="pointbert: points of a group")
+    extent_m: float = Field(
+        default=4.0, gt=0, description="fourier, pointbert: metres that become 1; positions are not clipped"
+    )
     center: bool = Field(default=False, description="fourier: move the middle to 0, which hides where the viewer is")
     voxel_m: float = Field(
         default=0.02, gt=0, description="side in metres of the voxels in which RGB-D views are fused"
@@ -57,6 +75,13 @@ SPEC = ModalitySpec(
     ),
     encoder="own",
     feature_dim=FOURIER_DIM,
+    assets=(
+        Asset(
+            id="ULIP-2-PointBERT-10k-colored-pc-pretrained.pt",
+            license="BSD-3-Clause (code); of the weights see the page",
+            url="https://github.com/salesforce/ULIP",
+        ),
+    ),
     prefix="3D Model: ",
     requires=("trimesh>=4.5",),
 )
