@@ -45,6 +45,15 @@ class _Key(NamedTuple):
     seek_to: int  # where to seek for it: containers index decoding times
 
 
+class _Packet(NamedTuple):
+    """What is kept of a packet; its content, which may be gigabytes in a long clip, is not."""
+
+    stamp: int | None
+    decoded_at: int | None
+    is_key: bool
+    duration: int
+
+
 class _Index(NamedTuple):
     stamps: list[int]  # presentation time of every frame in `time_base` units, sorted
     keys: list[_Key]  # sorted, at least one
@@ -156,18 +165,22 @@ def _picture_stream(container: InputContainer, path: Path) -> av.VideoStream:
 
 
 def _index(container: InputContainer, stream: av.VideoStream, path: Path) -> _Index:
-    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    stamps = sorted(stamp for stamp in map(_stamp, packets) if stamp is not None)
+    packets = [
+        _Packet(_stamp(packet), packet.dts, packet.is_keyframe, packet.duration or 1)
+        for packet in container.demux(stream)
+        if packet.size and not packet.is_discard
+    ]
+    stamps = sorted(packet.stamp for packet in packets if packet.stamp is not None)
     if not stamps or len(packets) < stream.frames:
         cause = f"it announces {stream.frames} frames and holds {len(packets)}" if packets else "it holds no frame"
         raise damaged(path, cause, what=WHAT, suffixes=CLIP_SUFFIXES)
     keys = [
-        _Key(stamp, stamp if packet.dts is None else min(stamp, packet.dts))
+        _Key(packet.stamp, packet.stamp if packet.decoded_at is None else min(packet.stamp, packet.decoded_at))
         for packet in packets
-        if packet.is_keyframe and (stamp := _stamp(packet)) is not None
+        if packet.is_key and packet.stamp is not None
     ]
     gaps = sorted(after - before for before, after in pairwise(stamps))
-    step = gaps[len(gaps) // 2] if gaps else max(int(packets[0].duration or 1), 1)
+    step = gaps[len(gaps) // 2] if gaps else max(packets[0].duration, 1)
     return _Index(stamps, sorted(keys) or [_Key(stamps[0], stamps[0])], step)
 
 

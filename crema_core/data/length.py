@@ -6,7 +6,7 @@ from pathlib import Path
 
 import av
 
-from crema_core.data.sound import SOUND_SUFFIXES
+from crema_core.data.sound_file import SOUND_SUFFIXES
 
 CLOCKED = SOUND_SUFFIXES
 """Endings of files that have a clock: sounds, and clips (animated pictures aside)."""

@@ -14,7 +14,8 @@ from crema_core.data.files import accepts, check_file, damaged, list_files, wron
 from crema_core.data.frames import FRAME_SUFFIXES, read_frames, resize
 from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_arrays, read_image, read_raw_image
 from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, spread_indices
-from crema_core.data.sound import SOUND_SUFFIXES, Sound, read_sound
+from crema_core.data.sound import Sound, Waveform, open_sound, read_sound
+from crema_core.data.sound_file import SOUND_SUFFIXES
 from crema_core.data.span import file_of
 from crema_core.data.stacks import Reader, read_stack
 
@@ -29,6 +30,7 @@ __all__ = [
     "Pick",
     "Reader",
     "Sound",
+    "Waveform",
     "accepts",
     "check_file",
     "colorize",
@@ -36,6 +38,7 @@ __all__ = [
     "file_of",
     "list_files",
     "middle_indices",
+    "open_sound",
     "rate_indices",
     "read_array",
     "read_arrays",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crema_core.data.clips import CLIP_SUFFIXES
 from crema_core.data.files import check_file, damaged, wrong_source
+from crema_core.data.sound_file import SOUND_SUFFIXES, WHAT, decode_whole, long_file, mean_of_channels
 from crema_core.data.span import split_span
 from crema_core.errors import MediaError
 
-SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", *(s for s in CLIP_SUFFIXES if s != ".gif"))
-WHAT = "a sound"
 SHORTEST = 1024
 """Samples that every resampling filter gives an output for."""
 
@@ -35,10 +34,33 @@ class Sound(NamedTuple):
     start_s: float
 
 
+class Waveform(NamedTuple):
+    """A mono waveform whose parts are read when they are asked for: a long file is never in memory as a whole.
+
+    Attributes:
+        num_samples: its length S.
+        start_s: when the first sample is heard, seconds from the beginning of the source.
+        part: `part(low, high)` returns samples `low` to `high`, `(high - low,)` float32, full scale -1..1; raises
+            `MediaError` when a long file turns out to be damaged.
+    """
+
+    num_samples: int
+    start_s: float
+    part: Callable[[int, int], Tensor]
+
+
 def read_sound(
     source: object, *, sample_rate_hz: int, start_s: float | None = None, end_s: float | None = None
 ) -> Sound:
-    """Read a sound, average its channels and resample it.
+    """Read a sound as a whole; arguments and errors as `open_sound`."""
+    sound = open_sound(source, sample_rate_hz=sample_rate_hz, start_s=start_s, end_s=end_s)
+    return Sound(sound.part(0, sound.num_samples), sound.start_s)
+
+
+def open_sound(
+    source: object, *, sample_rate_hz: int, start_s: float | None = None, end_s: float | None = None
+) -> Waveform:
+    """Read a sound, average its channels and resample it; of a file longer than ten minutes only the parts asked for.
 
     Args:
         source: a sound file, a clip with a sound track (`a.mp4#t=1,2` is a part of it), an array or tensor `(S,)` or
@@ -53,20 +75,31 @@ def read_sound(
         named, start_s, end_s = split_span(str(source)).within(start_s, end_s)
         path = check_file(named, what=WHAT, suffixes=SOUND_SUFFIXES)
         _refuse_cut_wave(path)
-        samples, offset_s, name = *_decode(path, sample_rate_hz), f"'{path}'"
+        name, whole = f"'{path}'", _of_file(path, sample_rate_hz)
     else:
-        samples, offset_s, name = _from_memory(source, sample_rate_hz), 0.0, "The array"
+        name, whole = "The array", _in_memory(_from_memory(source, sample_rate_hz), 0.0)
+    offset_s, total = whole.start_s, whole.num_samples
     low = max(round(((start_s or 0.0) - offset_s) * sample_rate_hz), 0)
-    high = samples.shape[0] if end_s is None else max(round((end_s - offset_s) * sample_rate_hz), 0)
-    part = samples[low:high]
-    if part.numel() == 0:
-        seconds = offset_s + samples.shape[0] / sample_rate_hz
+    high = total if end_s is None else min(max(round((end_s - offset_s) * sample_rate_hz), 0), total)
+    if low >= high:
+        seconds = offset_s + total / sample_rate_hz
         until = "on" if end_s is None else f"to {end_s:g} s"
         raise MediaError(
             f"{name} has no sound from {start_s or 0:g} s {until}; it lasts {seconds:g} s. A part must overlap "
             f"{offset_s:g}..{seconds:g} s. Change start_s and end_s."
         )
-    return Sound(part, offset_s + low / sample_rate_hz)
+    return Waveform(high - low, offset_s + low / sample_rate_hz, lambda a, b: whole.part(low + a, low + b))
+
+
+def _of_file(path: Path, rate_hz: int) -> Waveform:
+    long = long_file(path, rate_hz=rate_hz)
+    if long is not None:
+        return Waveform(long.num_samples, 0.0, long.part)
+    return _in_memory(*decode_whole(path, rate_hz=rate_hz))
+
+
+def _in_memory(samples: Tensor, start_s: float) -> Waveform:
+    return Waveform(len(samples), start_s, lambda low, high: samples[low:high])
 
 
 def _refuse_cut_wave(path: Path) -> None:
@@ -78,37 +111,6 @@ def _refuse_cut_wave(path: Path) -> None:
     if head[:4] == b"RIFF" and size < told < 2**31:  # streamed files say 2^31 and more: unknown
         cause = f"it is cut short, {size} of {told} bytes"
         raise damaged(path, cause, what=WHAT, suffixes=SOUND_SUFFIXES)
-
-
-def _decode(path: Path, rate_hz: int) -> tuple[Tensor, float]:
-    resampler = av.AudioResampler(format="fltp", rate=rate_hz)
-    pieces: list[np.ndarray] = []
-    first_s: float | None = None
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            streams = [stream for stream in container.streams if isinstance(stream, av.AudioStream)]
-            if not streams:
-                raise MediaError(
-                    f"'{path}' has no sound track. A sound is read from sound files and from clips that have one. "
-                    "Name another file, or leave this sense out for this sample."
-                )
-            origin_s = container.start_time / av.time_base if container.start_time is not None else 0.0
-            for frame in container.decode(streams[0]):
-                if first_s is None:
-                    first_s = max((frame.time or 0.0) - origin_s, 0.0)
-                pieces += [_mono(out) for out in resampler.resample(frame)]
-            if pieces:
-                pieces += [_mono(out) for out in resampler.resample(None)]
-    except av.error.FFmpegError as error:
-        raise damaged(path, "the decoder found invalid data", what=WHAT, suffixes=SOUND_SUFFIXES) from error
-    if not pieces or sum(map(len, pieces)) == 0:
-        raise damaged(path, "it holds no sample", what=WHAT, suffixes=SOUND_SUFFIXES)
-    return torch.from_numpy(np.concatenate(pieces)), first_s or 0.0
-
-
-def _mono(frame: av.AudioFrame) -> np.ndarray:
-    # The mean over channels, as the released code; FFmpeg's own mixing of float stereo would be 3 dB louder.
-    return np.asarray(frame.to_ndarray().mean(axis=0, dtype=np.float32))
 
 
 def _from_memory(source: object, rate_hz: int) -> Tensor:
@@ -140,5 +142,5 @@ def _from_memory(source: object, rate_hz: int) -> Tensor:
     frame = av.AudioFrame.from_ndarray(np.pad(mono, (0, behind))[None], format="fltp", layout="mono")
     frame.sample_rate = given_hz
     pieces = [*resampler.resample(frame), *resampler.resample(None)]
-    samples = torch.from_numpy(np.concatenate([_mono(piece) for piece in pieces]))
+    samples = torch.from_numpy(np.concatenate([mean_of_channels(piece) for piece in pieces]))
     return samples[: math.ceil(len(mono) * rate_hz / given_hz)] if behind else samples

@@ -64,14 +64,15 @@ class PointCloudModality(Modality):
             return _sample(features=stored.features[kept], coordinates=stored.coordinates[kept])
         cloud = read_points(source, **self._scan())
         kept = choose_points(len(cloud.xyz), options.num_points)
-        xyz = cloud.xyz - cloud.xyz.mean(dim=0) if options.center else cloud.xyz
+        xyz, rgb = cloud.xyz[kept], None if cloud.rgb is None else cloud.rgb[kept]
+        if options.center:
+            xyz = xyz - cloud.xyz.mean(dim=0)
         if options.encoder == "pointbert":
-            colors = None if cloud.rgb is None else cloud.rgb[kept]
-            groups = group_points(xyz[kept], colors, num_groups=options.num_groups, group_size=options.group_size)
+            groups = group_points(xyz, rgb, num_groups=options.num_groups, group_size=options.group_size)
             return _sample(**groups._asdict())
-        rgb = torch.zeros_like(xyz) if cloud.rgb is None else 2 * cloud.rgb - 1  # as large as the sines
-        colored = torch.full((len(xyz), 1), float(cloud.rgb is not None))
-        return _sample(points=torch.cat([xyz / options.extent_m, rgb, colored], dim=1)[kept])
+        colors = torch.zeros_like(xyz) if rgb is None else 2 * rgb - 1  # as large as the sines
+        colored = torch.full((len(xyz), 1), float(rgb is not None))
+        return _sample(points=torch.cat([xyz / options.extent_m, colors, colored], dim=1))
 
     def encode(self, batch: Batch) -> Features:
         """Encode every point, `(B, 1, N, 7)` -> `(B, 1, N, 43)`, every group, or stored features with coordinates."""

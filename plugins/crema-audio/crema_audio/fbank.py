@@ -27,6 +27,15 @@ PREEMPHASIS = 0.97
 FBANK_MEAN, FBANK_STD = 15.41663, 6.55582
 
 
+def count_frames(num_samples: int) -> int:
+    """Return how many frames a waveform at 16 kHz has, at least one.
+
+    >>> count_frames(16_000)
+    98
+    """
+    return max((num_samples - FRAME_LENGTH) // FRAME_SHIFT, 0) + 1
+
+
 def normalized_fbank(samples: Tensor) -> Tensor:
     """Return `(F, 128)` normalised log-mel energies of a waveform, one row per 10 ms.
 

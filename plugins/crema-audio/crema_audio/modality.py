@@ -12,7 +12,7 @@ from crema_audio.drawing import draw_sound
 from crema_audio.encoders import make_encoder
 from crema_audio.fbank import SAMPLE_RATE_HZ
 from crema_audio.plugin import SPEC, AudioOptions
-from crema_core.data.media import read_sound
+from crema_core.data.media import open_sound
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 
 
@@ -39,7 +39,7 @@ class AudioModality(Modality):
         """Read a sound and cut it into windows.
 
         Args:
-            source: a sound or video file, an array at 16 kHz, or a pair `(array, rate_hz)`; see core's `read_sound`.
+            source: a sound or video file, an array at 16 kHz, or a pair `(array, rate_hz)`; see core's `open_sound`.
 
         Returns:
             `windows` `(T, ...)`, what the encoder takes (`patches`, `beats`: filter banks `(T, F, 128)`, F a multiple
@@ -52,8 +52,8 @@ class AudioModality(Modality):
         options, rate_hz = self.options, self.encoder.sample_rate_hz
         if isinstance(source, torch.Tensor) or hasattr(source, "__array__"):
             source = (source, SAMPLE_RATE_HZ)  # a bare array means the same whatever rate the encoder takes
-        sound = read_sound(source, sample_rate_hz=rate_hz, start_s=options.start_s, end_s=options.end_s)
-        inputs, lengths, spans = self.encoder.cut(sound.samples)
+        sound = open_sound(source, sample_rate_hz=rate_hz, start_s=options.start_s, end_s=options.end_s)
+        inputs, lengths, spans = self.encoder.cut(sound)
         times = torch.tensor([(sound.start_s + start, sound.start_s + end) for start, end in spans])
         return Sample({"windows": inputs, "lengths": lengths}, times)
 

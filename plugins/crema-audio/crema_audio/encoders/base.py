@@ -12,9 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crema_audio.fbank import FRAMES_PER_S, SAMPLE_RATE_HZ, normalized_fbank
+from crema_audio.fbank import (
+    FRAME_LENGTH,
+    FRAME_SHIFT,
+    FRAMES_PER_S,
+    SAMPLE_RATE_HZ,
+    count_frames,
+    normalized_fbank,
+)
 from crema_audio.plugin import PATCH, AudioOptions
 from crema_audio.windows import window_starts
+from crema_core.data.media import Waveform
 
 
 class Windows(NamedTuple):
@@ -53,8 +61,8 @@ class AudioEncoder(nn.Module, abc.ABC):
         """Width D of its tokens."""
 
     @abc.abstractmethod
-    def cut(self, samples: Tensor) -> Windows:
-        """Cut `(S,)` mono samples at `sample_rate_hz`, full scale -1..1; runs in worker processes."""
+    def cut(self, sound: Waveform) -> Windows:
+        """Cut a waveform at `sample_rate_hz`, of which only the windows are read; runs in worker processes."""
 
     @abc.abstractmethod
     def forward(self, inputs_BT: Tensor, lengths_BT: Tensor, starts_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,17 +81,17 @@ class AudioEncoder(nn.Module, abc.ABC):
         """Load weights, for an encoder that has some."""
 
 
-def cut_fbank(samples: Tensor, options: AudioOptions) -> Windows:
+def cut_fbank(sound: Waveform, options: AudioOptions) -> Windows:
     """Cut the filter banks of a sound at 16 kHz: inputs `(T, F, 128)`, lengths in frames.
 
     F is a multiple of the patch; a sound shorter than a window is not padded further.
     """
-    fbank = normalized_fbank(samples)  # (frames, 128)
+    num_frames = count_frames(sound.num_samples)
     length = window_frames(options.window_s)
     stride = None if options.stride_s is None else max(round(options.stride_s * FRAMES_PER_S), 1)
-    starts = window_starts(len(fbank), length, options.num_windows, options.placement, stride=stride)
-    kept = min(length, math.ceil(len(fbank) / PATCH) * PATCH)
-    windows = [fbank[start : start + length] for start in starts]
+    starts = window_starts(num_frames, length, options.num_windows, options.placement, stride=stride)
+    kept = min(length, math.ceil(num_frames / PATCH) * PATCH)
+    windows = [_fbank(sound, start, min(start + length, num_frames)) for start in starts]
     padded = [nn.functional.pad(window, (0, 0, 0, kept - len(window))) for window in windows]
     spans = [
         (start / FRAMES_PER_S, (start + len(window)) / FRAMES_PER_S)
@@ -92,14 +100,20 @@ def cut_fbank(samples: Tensor, options: AudioOptions) -> Windows:
     return Windows(torch.stack(padded), torch.tensor([len(window) for window in windows]), spans)
 
 
+def _fbank(sound: Waveform, first: int, last: int) -> Tensor:
+    """Return frames `first` to `last` of the sound's filter banks, `(last - first, 128)`."""
+    end = min((last - 1) * FRAME_SHIFT + FRAME_LENGTH, sound.num_samples)
+    return normalized_fbank(sound.part(first * FRAME_SHIFT, end))
+
+
 def cut_samples(
-    samples: Tensor, options: AudioOptions, *, rate_hz: int
+    sound: Waveform, options: AudioOptions, *, rate_hz: int
 ) -> tuple[list[Tensor], Tensor, list[tuple[float, float]]]:
     """Cut a waveform; returns the windows `(S,)` of at most `window_s` each, their lengths in samples, and spans."""
     length = max(round(options.window_s * rate_hz), 1)
     stride = None if options.stride_s is None else max(round(options.stride_s * rate_hz), 1)
-    starts = window_starts(len(samples), length, options.num_windows, options.placement, stride=stride)
-    windows = [samples[start : start + length] for start in starts]
+    starts = window_starts(sound.num_samples, length, options.num_windows, options.placement, stride=stride)
+    windows = [sound.part(start, min(start + length, sound.num_samples)) for start in starts]
     spans = [(start / rate_hz, (start + len(window)) / rate_hz) for start, window in zip(starts, windows, strict=True)]
     return windows, torch.tensor([len(window) for window in windows]), spans
 

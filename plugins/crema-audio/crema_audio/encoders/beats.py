@@ -8,6 +8,7 @@ from crema_audio.beats import Beats, BeatsConfig, load_beats
 from crema_audio.encoders.base import AudioEncoder, Windows, cut_fbank, window_frames
 from crema_audio.encoders.real import encode_real
 from crema_audio.plugin import AudioOptions
+from crema_core.data.media import Waveform
 from crema_core.errors import AssetError
 
 
@@ -42,9 +43,9 @@ class BeatsEncoder(AudioEncoder):
             )
         self.model = load_beats(self.options.weights)
 
-    def cut(self, samples: Tensor) -> Windows:
+    def cut(self, sound: Waveform) -> Windows:
         """See `cut_fbank`."""
-        return cut_fbank(samples, self.options)
+        return cut_fbank(sound, self.options)
 
     def forward(self, inputs_BT: Tensor, lengths_BT: Tensor, starts_BT: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder`; inputs are `(B, T, F, M)`; all tokens of a real window count."""

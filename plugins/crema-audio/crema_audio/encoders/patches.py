@@ -9,6 +9,7 @@ from torch import Tensor
 
 from crema_audio.encoders.base import AudioEncoder, Windows, cut_fbank
 from crema_audio.plugin import BAND_DIM, PATCH, PATCH_DIM, TIME_DIM
+from crema_core.data.media import Waveform
 
 
 class PatchEncoder(AudioEncoder):
@@ -22,9 +23,9 @@ class PatchEncoder(AudioEncoder):
         """Width of a patch with its place."""
         return PATCH_DIM
 
-    def cut(self, samples: Tensor) -> Windows:
+    def cut(self, sound: Waveform) -> Windows:
         """See `cut_fbank`."""
-        return cut_fbank(samples, self.options)
+        return cut_fbank(sound, self.options)
 
     def forward(self, inputs_BT: Tensor, lengths_BT: Tensor, starts_BT: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder`; inputs are `(B, T, F, M)`, F a multiple of 16."""

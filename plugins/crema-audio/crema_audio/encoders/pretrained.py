@@ -16,6 +16,7 @@ from transformers import AutoFeatureExtractor
 from crema_audio.encoders.base import AudioEncoder, Windows, cut_samples
 from crema_audio.encoders.real import encode_real
 from crema_audio.plugin import AudioOptions
+from crema_core.data.media import Waveform
 from crema_core.errors import AssetError
 from crema_core.model.pretrained import load_frozen, read_config, read_processor
 
@@ -75,14 +76,14 @@ class PretrainedEncoder(AudioEncoder):
             )
         self.model = self.part(model)
 
-    def cut(self, samples: Tensor) -> Windows:
+    def cut(self, sound: Waveform) -> Windows:
         """Cut the waveform and run the checkpoint's front end on every window; lengths in samples."""
         if self.extractor is None:
             raise AssetError(
                 f"encoder='{self.name}' has no front end yet. It comes with the weights. Call load_assets(None) before "
                 "prepare, or build the model with crema_core.build."
             )
-        windows, lengths, spans = cut_samples(samples, self.options, rate_hz=self.sample_rate_hz)
+        windows, lengths, spans = cut_samples(sound, self.options, rate_hz=self.sample_rate_hz)
         return Windows(torch.stack([self.front(window.numpy()) for window in windows]), lengths, spans)
 
     def front(self, window_S: np.ndarray) -> Tensor:
