@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 import wave
 from pathlib import Path
 
@@ -187,3 +188,32 @@ def test_another_type_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"x")
     assert refusal(path) == f"'{path}' ends in '.png'. {ACCEPTED} Convert the file, or pass its values as an array."
+
+
+@pytest.fixture(scope="module")
+def hour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One hour at 8 kHz, loud in the two minutes in its middle alone."""
+    path = tmp_path_factory.mktemp("hour") / "hour.wav"
+    noise = np.random.default_rng(0).integers(-9000, 9000, 8_000 * 60, dtype=np.int16)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8_000)
+        for minute in range(60):
+            file.writeframesraw((noise if minute in (29, 30) else noise // 1000).astype("<i2").tobytes())
+    return path
+
+
+@pytest.mark.parametrize(("placement", "heard"), [("first", [False] * 3), ("spread", [False, True, False])])
+def test_of_an_hour_only_the_windows_are_read(hour: Path, placement: str, heard: list[bool]) -> None:
+    sense = build(num_windows=3, window_s=10.24, placement=placement)
+    tracemalloc.start()
+    sample = sense.prepare(hour)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sample.tensors["windows"].shape == (3, 1024, 128)
+    assert [float(window.mean()) > 0 for window in sample.tensors["windows"]] == heard
+    assert sample.times is not None
+    if placement == "spread":
+        assert float(sample.times[-1, 1]) == pytest.approx(3600, abs=0.1)
+    assert peak < 5_000_000, "the whole would be 230 MB"
