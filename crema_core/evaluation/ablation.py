@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +20,8 @@ from crema_core.evaluation.ablated import ALL, WHATS, Ablation, Cell, Variant, W
 from crema_core.evaluation.batch import clip_of
 from crema_core.evaluation.bootstrap import bootstrap_change
 from crema_core.evaluation.breakdown import breakdown
+from crema_core.evaluation.difficulty import right_by_record
 from crema_core.evaluation.judge import Judge
-from crema_core.evaluation.predictions import read_predictions
 from crema_core.evaluation.result import FusionMode, Prompts
 from crema_core.evaluation.run import evaluate
 from crema_core.model.crema import CremaModel
@@ -186,12 +185,8 @@ def _file_name(plan: _Plan) -> str:
 
 def _answered(records: Sequence[Record], path: Path) -> list[_Answered]:
     """Return the answers in the order of the questions, with the clips as they are when nothing is taken away."""
-    right: defaultdict[tuple[str, bool], list[bool]] = defaultdict(list)
-    for prediction in read_predictions(path):
-        right[prediction.id, prediction.chosen].append(prediction.correct)
-    return [
-        _Answered(record.type, right[record.id, bool(record.choices)].pop(0), clip_of(record)) for record in records
-    ]
+    right = right_by_record(records, path)
+    return [_Answered(own.type, correct, clip_of(own)) for own, correct in zip(records, right, strict=True)]
 
 
 def _variant(plan: _Plan, done: _Done, base: Sequence[_Answered], columns: Sequence[Column], *, seed: int) -> Variant:
