@@ -12,12 +12,11 @@ HELP = """\
 Tell easy questions from hard ones: easy is what a reference model answers right with its major sense alone.
 
 OUT gets easy.jsonl and hard.jsonl, data files with the lines as they are and paths that fit, split.json with the
-numbers by type, and the reference's answers. Score other models on both parts with crema eval: a sense that only
-repeats what the major one shows helps with neither, one that shows more helps with the hard part.
+numbers by type, and the reference's answers. Score other models on both parts (crema eval MODEL OUT/hard.jsonl): a
+sense that only repeats what the major one shows helps with neither, one that shows more helps with the hard part.
 
 Example:
-  crema split runs/video-only test.jsonl --out parts
-  crema eval runs/second parts/hard.jsonl"""
+  crema split runs/video-only test.jsonl --out parts"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -83,6 +83,24 @@ def change_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str, S
     return _heat_map(rows, mark or {}, colors="RdBu", low=-1.1, high=1.1, form="{:+.0f}")
 
 
+def seeds_plot(rows: Mapping[str, Sequence[float]]) -> bytes:
+    """Draw what several seeds gave: a dot for each, a bar for their mean, one line per row.
+
+    Args:
+        rows: accuracies in 0..1 by row, at least one each.
+    """
+    figure, axes = _figure(1.1 + 0.32 * len(rows))
+    for y, values in enumerate(rows.values()):
+        per_cent = [100 * value for value in values]
+        axes.barh(y, sum(per_cent) / len(per_cent), color=COLORS[5], height=0.6, alpha=0.5)
+        axes.plot(per_cent, [y] * len(per_cent), "o", color=COLORS[0], markersize=4)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("accuracy, per cent")
+    return _png(figure)
+
+
 def _heat_map(
     rows: Mapping[str, Mapping[str, float]],
     mark: Mapping[str, Sequence[str]],
