@@ -25,6 +25,7 @@ VERBS = (
     Command("ablate", "ask a saved model with less: which sense matters for which questions", "crema_core.cli.ablate"),
     Command("split", "tell easy questions from hard ones by a reference model", "crema_core.cli.split"),
     Command("sweep", "train one model per value of a choice and seed, and compare", "crema_core.cli.sweep"),
+    Command("maps", "draw where a saved model looks and how far its gate opens", "crema_core.cli.maps"),
     Command("answer", "ask a saved model a question about media files", "crema_core.cli.answer"),
     Command("data", "list named data sets, write their data files, check data files", "crema_core.cli.data"),
     Command("describe", "show the parts, sizes and costs of a model", "crema_core.cli.describe"),
