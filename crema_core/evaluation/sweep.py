@@ -8,57 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from crema_core.data.manifest import Record, read_manifest
-from crema_core.errors import ManifestError, OptionsError, did_you_mean
-from crema_core.evaluation.cells import CellStore, Measured, TrainedTable
+from crema_core.errors import ManifestError, OptionsError
+from crema_core.evaluation.axes import Value, check_values, find_axis, value_label, with_value
+from crema_core.evaluation.cell_store import CellStore
+from crema_core.evaluation.cells import Measured, TrainedTable
 from crema_core.evaluation.predictions import records_digest
 from crema_core.evaluation.train_cell import train_cell
-from crema_core.fusion import FUSIONS
 from crema_core.model.build import build
-from crema_core.model.requests import ModalityRequest, choose_major, resolve_requests
-from crema_core.plugins.spec import MMQASpec, parse_settings
+from crema_core.model.requests import ModalityRequest, resolve_requests
 from crema_core.train.progress import StatusLine
-from crema_core.train.settings import train_settings
-
-Place = Literal["build", "mmqa", "training"]
-Value = str | int | float | None
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A choice that can be swept.
-
-    Attributes:
-        name: as in `over`.
-        place: whose argument it is: `build`'s, its adapter sizes', or `fit`'s.
-        key: the argument.
-        source: the paper's table.
-        values: tried when none are named; empty: the senses themselves.
-    """
-
-    name: str
-    place: Place
-    key: str
-    source: str
-    values: tuple[Value, ...]
-
-
-AXES = {
-    axis.name: axis
-    for axis in (
-        Axis("fusion", "build", "fusion", "Table 8", tuple(FUSIONS)),
-        Axis("major", "build", "major", "Table 20", ()),
-        Axis("num_queries", "mmqa", "num_queries", "Table 22", (8, 16, 32, 64)),
-        Axis("lora_rank", "mmqa", "lora_rank", "Table 19", (32, 64, 128)),
-        Axis("connector", "mmqa", "projection", "Table 21", ("auto", "interpolate")),
-        Axis("mode", "training", "mode", "Table 17", ("sequential", "joint")),
-        Axis("early_exit", "training", "early_exit", "Table 7", (None, 1.4, 1.8)),
-    )
-}
 
 
 def sweep(
@@ -85,10 +47,10 @@ def sweep(
         train: training data, a manifest or records.
         test: questions that are asked, in the same forms.
         modalities: senses, as for `crema_core.build`.
-        over: the choice, a key of `AXES`.
+        over: the choice, a key of `crema_core.evaluation.axes.AXES`.
         values: of the choice, at least one; None: those of `AXES`, or every sense for "major".
         seeds: of the model's new parameters and of training.
-        out: folder of the table, see `crema_core.evaluation.cells`.
+        out: folder of the table, see `crema_core.evaluation.cell_store`.
         build_options: further arguments of `crema_core.build`.
         settings: of training, see `crema_core.train.settings`; "cache" is `out/features` unless given.
         batch_size: questions per pass of the evaluation.
@@ -126,7 +88,7 @@ def sweep(
     by_label = {value_label(value): value for value in chosen}
 
     def make(label: str, seed: int, place: Path) -> Measured:
-        built, trained = _with(axis, by_label[label], options, base)
+        built, trained = with_value(axis, by_label[label], options, base)
         if status is not None:
             status.note(f"{axis.name} {label}, seed {seed}")
         return train_cell(
@@ -146,81 +108,6 @@ def sweep(
         f"{axis.source} of the CREMA paper compares the same choice."
     )
     return TrainedTable(axis.name, rows, (note,))
-
-
-def find_axis(name: str) -> Axis:
-    """Return a choice by name.
-
-    Raises:
-        OptionsError: for an unknown name.
-    """
-    if name not in AXES:
-        raise OptionsError(
-            f"'{name}' is no choice to sweep. Choices: {', '.join(AXES)}.{did_you_mean(name, AXES)} Name one of these."
-        )
-    return AXES[name]
-
-
-def check_values(
-    axis: Axis,
-    values: Sequence[Value],
-    modalities: Sequence[ModalityRequest],
-    options: Mapping[str, Any],
-    settings: Mapping[str, Any],
-) -> None:
-    """Raise unless every value can be built and trained; nothing heavy is done.
-
-    Raises:
-        OptionsError: for a value that cannot be, one named twice, or a sense with a value of its own.
-        BuildError: for senses that cannot be built.
-    """
-    labels = [value_label(value) for value in values]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if not labels or twice is not None:
-        given = f"'{twice}' is listed twice" if labels else "No value is named"
-        raise OptionsError(
-            f"{given} for {axis.name}. A sweep has one row for each value. Write every value once, or leave the values "
-            "out for the default ones."
-        )
-    for item in modalities:
-        if axis.place == "mmqa" and isinstance(item, Mapping) and axis.key in item.get("mmqa", {}):
-            raise OptionsError(
-                f"'{item['name']}' has a {axis.key} of its own, which a sweep over {axis.name} would not change. "
-                "Accepted: senses that leave it open. Leave it out for this sense, or sweep something else."
-            )
-    for value in values:
-        built, trained = _with(axis, value, options, settings)
-        train_settings(None, trained)
-        requests = resolve_requests(modalities, built.get("mmqa") or {})
-        choose_major(requests, built.get("major"))
-        if axis.place == "mmqa":
-            parse_settings(MMQASpec, built["mmqa"], title="mmqa")
-        fusion = built.get("fusion", "self_gated")
-        name = fusion["name"] if isinstance(fusion, Mapping) else fusion
-        if name not in FUSIONS:
-            raise OptionsError(
-                f"'{name}' is not a fusion. Accepted: {', '.join(FUSIONS)}.{did_you_mean(str(name), FUSIONS)} Name one "
-                "or more of these."
-            )
-
-
-def value_label(value: Value) -> str:
-    """Return a value as rows and files call it."""
-    return "none" if value is None else str(value)
-
-
-def _with(
-    axis: Axis, value: Value, options: Mapping[str, Any], settings: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arguments of `build` and of `fit` for one value."""
-    built, trained = dict(options), dict(settings)
-    if axis.place == "build":
-        built[axis.key] = value
-    elif axis.place == "mmqa":
-        built["mmqa"] = {**(options.get("mmqa") or {}), axis.key: value}
-    else:
-        trained[axis.key] = value
-    return built, trained
 
 
 def _require_seeds(seeds: Sequence[int]) -> None:

@@ -30,12 +30,13 @@ def train_cell(
     settings: Mapping[str, Any],
     batch_size: int = 32,
     max_new_tokens: int = 10,
+    keep_model: bool = True,
     status: StatusLine | None = None,
 ) -> Measured:
     """Train a model and evaluate it on held-out questions.
 
     A training that was interrupted in this folder goes on from its last checkpoint. Of a finished one the run's metrics
-    and the saved model stay; its checkpoints are deleted, because nothing continues it.
+    stay; its checkpoints are deleted, because nothing continues it.
 
     Args:
         build_model: returns the model to train, the same one at every call.
@@ -44,6 +45,7 @@ def train_cell(
         settings: of training, the seed included.
         batch_size: questions per pass of the evaluation.
         max_new_tokens: longest open-ended answer.
+        keep_model: save the trained model too.
         status: where progress is shown.
     """
     model = build_model()
@@ -62,7 +64,8 @@ def train_cell(
         status=status,
         announce=False,
     )
-    model.save_pretrained(folder / MODEL)
+    if keep_model:
+        model.save_pretrained(folder / MODEL)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     for pointer in (LAST, BEST):
         (folder / pointer).unlink(missing_ok=True)

@@ -80,7 +80,7 @@ def change_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str, S
         rows: change in -1..1 by column, by row; a column may be missing in a row.
         mark: columns written bold, by row.
     """
-    return _heat_map(rows, mark or {}, colors="RdBu", low=-1.1, high=1.1, form="{:+.0f}")
+    return _heat_map(rows, mark or {}, colors="RdBu", low=-1.4, high=1.4, form="{:+.0f}")
 
 
 def seeds_plot(rows: Mapping[str, Sequence[float]]) -> bytes:

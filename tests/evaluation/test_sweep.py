@@ -9,9 +9,10 @@ import pytest
 
 import crema_core.evaluation.train_cell as cell_module
 from crema_core.errors import CheckpointError, ManifestError, OptionsError
+from crema_core.evaluation.axes import AXES
 from crema_core.evaluation.cells import Measured
 from crema_core.evaluation.run import evaluate
-from crema_core.evaluation.sweep import AXES, sweep
+from crema_core.evaluation.sweep import sweep
 from crema_core.model.build import build
 from crema_core.train.api import fit
 from crema_core.train.keeper import Keeper
