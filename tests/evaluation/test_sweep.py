@@ -14,6 +14,7 @@ from crema_core.evaluation.cells import Measured
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.sweep import sweep
 from crema_core.model.build import build
+from crema_core.plugins import lookup, registry
 from crema_core.train.api import fit
 from crema_core.train.keeper import Keeper
 from crema_core.train.progress import StatusLine
@@ -169,11 +170,11 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("text", MISTAKES)
-def test_mistakes_are_found_before_anything_is_trained_or_written(text: str, t5_folder: Path, tmp_path: Path) -> None:
-    from crema_core.plugins import registry
-
-    for spec in file_senses()[:1]:
-        registry.register(spec, replace=True)
+def test_mistakes_are_found_before_anything_is_trained_or_written(
+    text: str, t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "registered", dict(lookup.registered))  # known here, and no longer
+    registry.register(file_senses()[0], replace=True)
     with pytest.raises(OptionsError) as error:
         run(tmp_path, t5_folder, **MISTAKES[text])
     assert str(error.value) == text
