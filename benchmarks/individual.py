@@ -13,47 +13,43 @@ from typing import Any
 
 from torch import nn
 
-from crema_core.model.backbone import Backbone, load_backbone
+from crema_core.model.backbone import Backbone
 from crema_core.model.build import build
+from crema_core.model.connector import Connector
 from crema_core.model.crema import CremaModel
+from crema_core.model.load_backbone import load_backbone
+from crema_core.model.mmqa import MMQA
 from crema_core.model.qformer import QFormer
-from crema_core.model.tokens import SenseFeatures, SenseTokens
 
 
-class IndividualModel(CremaModel):
-    """A model whose senses share no Q-Former; trained by the same trainer, in joint mode as an ordinary network.
+class IndividualQFormer(MMQA):
+    """A sense's way through a Q-Former of its own; trained by the same trainer.
 
     Args:
-        model: built with fusion "concat".
-        plain: the backbone's Q-Former before any LoRA was added.
+        adapter: the MMQA whose projection, norm, queries and output projection it takes over.
+        plain: the backbone's Q-Former before any LoRA was added; copied.
     """
 
-    def __init__(self, model: CremaModel, plain: QFormer) -> None:
-        senses = {name: model.sense(name) for name in model.names}
-        super().__init__(
-            model.backbone, senses, model.fusion, major=model.major, template=model.template, config=model.config
-        )
-        self.own_qformers = nn.ModuleDict({name: copy.deepcopy(plain) for name in self.names})
-        self.train(False)
+    kind = "individual"
 
-    def sense_tokens(self, name: str, features: SenseFeatures, questions: Sequence[str] | None = None) -> SenseTokens:
-        """Return one sense's tokens `(R, T, Q, L)`, read by its own Q-Former."""
-        qformer = self.own_qformers[name]
-        assert isinstance(qformer, QFormer)
-        return self.sense(name).tokens(features, qformer)
+    def __init__(self, adapter: MMQA, plain: QFormer) -> None:
+        Connector.__init__(self)  # an MMQA's own would add a LoRA to the shared Q-Former
+        self.name, self.width, self.num_tokens = adapter.name, adapter.width, adapter.num_tokens
+        self.projection, self.norm, self.output = adapter.projection, adapter.norm, adapter.output
+        self.queries = adapter.queries
+        self.own = copy.deepcopy(plain)
 
-    def lora_parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """Return nothing: no sense has a LoRA."""
-        self.sense(name)
+    @property
+    def qformer(self) -> QFormer:
+        """The sense's own Q-Former."""
+        return self.own
+
+    def lora(self) -> dict[str, nn.Parameter]:
+        """Return nothing: there is no LoRA."""
         return {}
 
-    def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """Return everything trainable of one sense: what surrounds the Q-Former, and all of its own Q-Former."""
-        own = super().adapter_parameters(name)
-        return own | {f"qformer.{key}": parameter for key, parameter in self.own_qformers[name].named_parameters()}
 
-
-def build_individual(modalities: Sequence[Any], *, backbone: str | Backbone, **options: Any) -> IndividualModel:
+def build_individual(modalities: Sequence[Any], *, backbone: str | Backbone, **options: Any) -> CremaModel:
     """Build the baseline.
 
     Args:
@@ -61,6 +57,13 @@ def build_individual(modalities: Sequence[Any], *, backbone: str | Backbone, **o
         backbone: of a kind whose Q-Former reads no text.
     """
     loaded = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    assert loaded.qformer is not None, "a backbone in BLIP-2 format"
     assert loaded.qformer.tokenizer is None, "InstructBLIP's Q-Former reads the question; this baseline does not"
     plain = copy.deepcopy(loaded.qformer)
-    return IndividualModel(build(modalities, backbone=loaded, **{**options, "fusion": "concat"}), plain)
+    model = build(modalities, backbone=loaded, **{**options, "fusion": "concat"})
+    for name in model.names:
+        adapter = model.sense(name).adapter
+        assert isinstance(adapter, MMQA), "concatenated senses pass the Q-Former"
+        model.sense(name).adapter = IndividualQFormer(adapter, plain)
+    model.train(False)
+    return model

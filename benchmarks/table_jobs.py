@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crema_core.fusion import FUSIONS
+from crema_core.evaluation.axes import PAPER_FUSIONS
 from crema_core.world.demo import DemoSettings
 
 DEMO = DemoSettings()
@@ -65,7 +65,8 @@ def plans() -> list[Plan]:
     start = {"early_exit_start_epoch": DEMO.training["early_exit_start_epoch"]}
     exits = [(f"tau {tau:g}", Job(f"tau-{tau:g}", training={"early_exit": tau, **start})) for tau in TAUS]
     fusions = [
-        (name, BASE if name == "self_gated" else Job(f"fusion-{name}", build={"fusion": name})) for name in FUSIONS
+        (name, BASE if name == "self_gated" else Job(f"fusion-{name}", build={"fusion": name}))
+        for name in PAPER_FUSIONS
     ]
     majors = [(name, BASE if name == NAMES[0] else Job(f"major-{name}", build={"major": name})) for name in NAMES]
     ranks = [(str(rank), BASE if rank == RANK else Job(f"rank-{rank}", mmqa={"lora_rank": rank})) for rank in RANKS]

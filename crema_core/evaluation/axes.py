@@ -35,10 +35,13 @@ class Axis:
     values: tuple[Value, ...]
 
 
+PAPER_FUSIONS = ("self_gated", "concat", "linear", "cross_attention", "mixture")
+"""Strategies of the CREMA paper; others need other backbones."""
+
 AXES = {
     axis.name: axis
     for axis in (
-        Axis("fusion", "build", "fusion", "Table 8", tuple(FUSIONS)),
+        Axis("fusion", "build", "fusion", "Table 8", PAPER_FUSIONS),
         Axis("major", "build", "major", "Table 20", ()),
         Axis("num_queries", "mmqa", "num_queries", "Table 22", (8, 16, 32, 64)),
         Axis("lora_rank", "mmqa", "lora_rank", "Table 19", (32, 64, 128)),

@@ -18,6 +18,7 @@ from crema_core.evaluation.observe import watched_attention, watched_fusion
 from crema_core.modality import Batch
 from crema_core.model.answer import prepare_batch
 from crema_core.model.crema import CremaModel
+from crema_core.model.mmqa import MMQA
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Maps:
     Attributes:
         question: as asked.
         answer: the model's.
-        senses: by name, in the model's order.
+        senses: those that pass a Q-Former, by name, in the model's order.
         gate: None where nothing was fused.
     """
 
@@ -107,7 +108,7 @@ def attention_maps(
 
     Raises:
         UnknownModalityError: for a source of a sense the model does not have.
-        OptionsError: without any source.
+        OptionsError: without any source, or when no sense passes a Q-Former.
         MediaError: for a source that cannot be read.
 
     Example:
@@ -122,6 +123,11 @@ def attention_maps(
             f"The question {question!r} comes without any source, so there is nothing to look at. Accepted: one or "
             f"more of {', '.join(model.names)}. Name a line that has some."
         )
+    if not any(isinstance(model.sense(name).adapter, MMQA) for name in sources):
+        raise OptionsError(
+            f"None of {', '.join(sources)} passes a Q-Former in this model, so no queries look at them. Accepted: "
+            "models on a backbone in BLIP-2 format, whose senses do. Use such a model."
+        )
     model.backbone.require_weights()
     mode = model.training
     model.eval()
@@ -131,7 +137,11 @@ def attention_maps(
         asked = [model.template.render(question, choices)]
         tokens, senses = {}, {}
         for name, own in features.items():
-            with watched_attention(model.backbone.qformer) as seen:
+            adapter = model.sense(name).adapter
+            if not isinstance(adapter, MMQA):  # it reaches the fusion by another way, without queries that look
+                tokens[name] = model.sense_tokens(name, own, asked)
+                continue
+            with watched_attention(adapter.qformer) as seen:
                 tokens[name] = model.sense_tokens(name, own, asked)
             weights = torch.stack(seen).cpu()
             pictures = _pictures(batches[name].batch, num_steps=weights.shape[1])
@@ -178,7 +188,7 @@ def _listed(times: Tensor | None) -> list[list[float]] | None:
 
 
 def require_layer(model: CremaModel, layer: int | None) -> None:
-    """Raise unless the Q-Former has that cross-attention layer.
+    """Raise when the Q-Former has no such cross-attention layer; a model without Q-Former is `attention_maps`' matter.
 
     Args:
         model: a built model.
@@ -187,8 +197,10 @@ def require_layer(model: CremaModel, layer: int | None) -> None:
     Raises:
         OptionsError: for any other.
     """
-    count = sum(name.endswith(".crossattention") for name, _ in model.backbone.qformer.model.named_modules())
-    if layer is not None and not 0 <= layer < count:
+    qformer = model.backbone.qformer
+    modules = [] if qformer is None else [name for name, _ in qformer.model.named_modules()]
+    count = sum(name.endswith(".crossattention") for name in modules)
+    if layer is not None and count and not 0 <= layer < count:
         raise OptionsError(
             f"layer={layer} is no cross-attention layer of this Q-Former. It has {count}, 0 to {count - 1}. Name one "
             "of them, or leave layer out for their mean."

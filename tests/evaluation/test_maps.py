@@ -12,6 +12,7 @@ import torch
 from crema_core.errors import OptionsError, UnknownModalityError
 from crema_core.evaluation.maps import SenseMap, attention_maps, require_layer
 from crema_core.evaluation.run import evaluate
+from crema_core.model.connector import FeatureConnector
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import write_records
 
@@ -85,6 +86,14 @@ def test_mistakes_are_named(new_model: MakeModel) -> None:
     assert str(error.value) == (
         "The question 'what?' comes without any source, so there is nothing to look at. Accepted: one or more of main, "
         "other, wave, points. Name a line that has some."
+    )
+    for name in model.names:
+        model.sense(name).adapter = FeatureConnector(24)
+    with pytest.raises(OptionsError) as error:
+        attention_maps(model, "what?", {"main": "a.npy", "wave": "b.npy"})
+    assert str(error.value) == (
+        "None of main, wave passes a Q-Former in this model, so no queries look at them. Accepted: models on a "
+        "backbone in BLIP-2 format, whose senses do. Use such a model."
     )
     require_layer(model, None)
     require_layer(model, 0)

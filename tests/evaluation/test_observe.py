@@ -7,10 +7,16 @@ import torch
 from torch import Tensor
 
 from crema_core.evaluation.observe import watched_attention, watched_fusion
-from crema_core.fusion import make_fusion
+from crema_core.fusion import FusionSizes, make_fusion
 from crema_core.model.answer import prepare_batch
 from crema_core.model.crema import CremaModel
+from crema_core.model.qformer import QFormer
 from crema_core.model.tokens import SenseFeatures
+
+
+def qformer(model: CremaModel) -> QFormer:
+    assert model.backbone.qformer is not None
+    return model.backbone.qformer
 
 
 def inputs(model: CremaModel, count: int = 2) -> dict[str, SenseFeatures]:
@@ -29,9 +35,9 @@ def inputs(model: CremaModel, count: int = 2) -> dict[str, SenseFeatures]:
 @pytest.mark.parametrize("name", ["main", "points"])
 def test_weights_are_those_of_spelled_out_attention(model: CremaModel, name: str) -> None:
     features = inputs(model)[name]
-    with torch.no_grad(), watched_attention(model.backbone.qformer) as seen:
+    with torch.no_grad(), watched_attention(qformer(model)) as seen:
         tokens = model.sense_tokens(name, features)
-    inner, wanted = model.backbone.qformer.model, []
+    inner, wanted = qformer(model).model, []
     modules = [own for path, own in inner.named_modules() if path.endswith(".crossattention.attention")]
     hooks = [own.register_forward_hook(lambda module, args, output: wanted.append(output[1])) for own in modules]
     inner.config._attn_implementation = "eager"
@@ -53,7 +59,7 @@ def test_outputs_are_bit_identical_and_hooks_are_gone_afterwards(model: CremaMod
     questions = ["what is the color ?"] * 2
     plain = model.tokens(features, questions)
     loss = model.loss(plain, questions, ["red", "blue"])
-    with watched_attention(model.backbone.qformer) as seen, watched_fusion(model.fusion) as watch:
+    with watched_attention(qformer(model)) as seen, watched_fusion(model.fusion) as watch:
         watched = model.tokens(features, questions)
         again = model.loss(watched, questions, ["red", "blue"])
     assert all(torch.equal(plain[name].values, watched[name].values) for name in plain)
@@ -68,7 +74,7 @@ def test_outputs_are_bit_identical_and_hooks_are_gone_afterwards(model: CremaMod
 
 
 def test_hooks_are_gone_after_an_error(model: CremaModel) -> None:
-    with pytest.raises(KeyError), watched_attention(model.backbone.qformer), watched_fusion(model.fusion):
+    with pytest.raises(KeyError), watched_attention(qformer(model)), watched_fusion(model.fusion):
         raise KeyError
     assert "gate" not in vars(model.fusion)
     assert not any(own._forward_pre_hooks or own._forward_hooks for own in model.modules())
@@ -94,7 +100,7 @@ def test_the_gate_is_the_sigmoid_of_the_sum_of_the_parts(model: CremaModel) -> N
 
 @pytest.mark.parametrize("name", ["concat", "cross_attention"])
 def test_a_fusion_without_gate_or_sum_shows_none(model: CremaModel, name: str) -> None:
-    model.fusion = make_fusion(name, ["other", "wave", "points"], width=24, num_queries=5)
+    model.fusion = make_fusion(name, ["other", "wave", "points"], FusionSizes(width=24, num_queries=5))
     with watched_fusion(model.fusion) as watch:
         model.prompt(model.tokens(inputs(model), ["?"] * 2), ["?"] * 2)
     assert watch.gate is None
