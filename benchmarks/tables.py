@@ -1,97 +1,232 @@
-"""Separate models on SenseWorld, one table each: `make tables`.
+"""The CREMA paper's tables in small, on SenseWorld, with three seeds and their spread: `make tables`.
 
-The demo trains one model on all senses and asks subsets; here every row is a model of its own, trained on the same
-clips with the same settings, as in the paper's tables: growing sets of senses (Table 3), sequential against joint
-training (Table 17), fusion strategies (Table 8). Each row is repeated with several seeds; mean and spread are printed.
+Every row is a model of its own, trained on the same clips with the same settings; `benchmarks.table_jobs` says which.
+Seeds are those of the model's new weights and of training; the world is the same, so rows differ by nothing else.
+Finished trainings are kept in OUT, so an interrupted run goes on, and more seeds may be asked for later.
 
-Prints a table and one line of JSON per question.
+Prints a table and one line of JSON per question; OUT/tables.html has all of them with pictures. The whole is 66
+trainings, together about 5,400 seconds of one core by their first epochs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-from collections.abc import Sequence
-from dataclasses import replace
+import logging
+import multiprocessing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from crema_core.data.manifest import read_manifest
+from benchmarks.individual import build_individual
+from benchmarks.table_jobs import BASE, DEMO, NAMES, SENSES, TRAINING, Job, Plan, plans
+from crema_core.data.manifest import Record, read_manifest
+from crema_core.evaluation.cell_store import CellStore
+from crema_core.evaluation.cells import Measured, TableRow, TrainedTable
+from crema_core.evaluation.difficulty import split_by_difficulty
 from crema_core.evaluation.run import evaluate
+from crema_core.evaluation.train_cell import MODEL, train_cell
+from crema_core.io.bundle import load
 from crema_core.model.build import build
-from crema_core.train.api import fit
-from crema_core.world.demo import DemoSettings
+from crema_core.model.crema import CremaModel
+from crema_core.report.trained_tables import write_trained_tables
+from crema_core.train.progress import StatusLine
+from crema_core.world.demo import training_records
 from crema_core.world.generate import make_world
+from crema_core.world.questions import FACT_OF_TYPE, SENSE_OF_TYPE
 
-FUSIONS = ("self_gated", "concat", "linear", "cross_attention", "mixture")
+DIFFICULTY = "easy and hard"
+TYPES = tuple(kind for kind, sense in SENSE_OF_TYPE.items() if sense in NAMES)
 
 
-def train_and_ask(
-    out: Path, settings: DemoSettings, *, count: int | None = None, fusion: str = "self_gated", **training: Any
-) -> float:
-    """Train one model on the first `count` senses and return its accuracy on held-out clips."""
-    senses = settings.modalities[:count]
-    model = build(senses, backbone=settings.backbone, mmqa=settings.mmqa, fusion=fusion, seed=settings.seed)
-    worlds = {
-        split: make_world(out / split, num_clips=clips, seed=settings.seed, split=split)
-        for split, clips in (("train", settings.train_clips), ("test", settings.test_clips))
-    }
-    fit(
-        model,
-        read_manifest(worlds["train"].manifest, modalities=model.names),
-        out=out / "run",
-        **{"seed": settings.seed, **settings.training, **training},
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything.
+
+    Attributes:
+        backbone: "crema-tiny" or another folder.
+        clips, test_clips: of the world.
+        epochs: of every training.
+        seed: of the world.
+    """
+
+    backbone: str = DEMO.backbone
+    clips: int = 320
+    test_clips: int = 100
+    epochs: int = 4
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """Return what all cells depend on."""
+        return {**vars(self), "senses": list(SENSES), "mmqa": DEMO.mmqa, "training": TRAINING}
+
+
+def make_cell(out: Path, scale: Scale, job: Job, seed: int) -> Measured:
+    """Train and ask one model."""
+
+    def new() -> CremaModel:
+        make = build_individual if job.individual else build
+        mmqa = {**DEMO.mmqa, **job.mmqa}
+        return make(SENSES[: job.count], backbone=scale.backbone, mmqa=mmqa, seed=seed, **job.build)
+
+    store = CellStore(out, scale.identity())
+    train, test = worlds(out, scale)
+    settings = {**TRAINING, "epochs": scale.epochs, "cache": str((out / "features").absolute()), **job.training}
+    return train_cell(
+        new,
+        train,
+        test,
+        folder=store.run_folder(job.name, seed),
+        settings={**settings, "seed": seed},
+        batch_size=DEMO.eval_batch_size,
+        max_new_tokens=DEMO.max_new_tokens,
+        keep_model=not job.individual,
+        status=StatusLine(enabled=False),
     )
-    return evaluate(model, read_manifest(worlds["test"].manifest, modalities=model.names)).accuracy
 
 
-def tables(settings: DemoSettings) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """Return the rows of every table: a label and the arguments of `train_and_ask`."""
-    names = [sense["name"] for sense in settings.modalities]
-    growing = [(" + ".join(names[:count]), {"count": count}) for count in range(1, len(names) + 1)]
-    modes = [(mode, {"mode": mode}) for mode in ("sequential", "joint")]
-    return {
-        "sets of senses": growing,
-        "training": modes,
-        "fusion": [(fusion, {"fusion": fusion}) for fusion in FUSIONS],
-    }
+def worlds(out: Path, scale: Scale) -> tuple[list[Record], list[Record]]:
+    """Return what is trained on and what is asked: questions that the senses can answer, and captions of their facts.
+
+    The world is made where it is missing; models that lack some of the senses get the same lines.
+    """
+    places = {"train": scale.clips, "test": scale.test_clips}
+    for split, count in places.items():
+        if not (out / "world" / split).exists():
+            make_world(out / "world" / split, num_clips=count, seed=scale.seed, split=split)  # type: ignore[arg-type]
+    world = _Written(*(out / "world" / "train" / name for name in ("manifest.jsonl", "captions.jsonl")))
+    # Two questions of each clip are taken from those that remain, so that every clip has its share.
+    lines = training_records(world, replace(DEMO, seed=scale.seed, questions_per_clip=9), NAMES)  # type: ignore[arg-type]
+    kept: dict[str, list[Record]] = {}
+    for record in lines:
+        if record.type == "describe":
+            kept.setdefault("captions", []).append(replace(record, answer=known_facts(record.answer)))
+        elif record.type in TYPES and len(kept.setdefault(record.id.partition("-")[0], [])) < DEMO.questions_per_clip:
+            kept[record.id.partition("-")[0]].append(record)
+    train = [record for own in kept.values() for record in own]
+    test = [
+        own for own in read_manifest(out / "world" / "test" / "manifest.jsonl", modalities=NAMES) if own.type in TYPES
+    ]
+    return train, test
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The two files of a world that training needs."""
+
+    manifest: Path
+    captions: Path
+
+
+def known_facts(caption: str) -> str:
+    """Return a caption without the facts that only absent senses could know.
+
+    >>> known_facts("left red ball . nearest left . behind white .")
+    'left red ball . nearest left .'
+    """
+    absent = {word for kind, word in FACT_OF_TYPE.items() if SENSE_OF_TYPE[kind] not in NAMES}
+    facts = caption.removesuffix(" .").split(" . ")
+    return " . ".join(fact for fact in facts if fact.split()[0] not in absent) + " ."
+
+
+def train_all(out: Path, scale: Scale, jobs: Iterable[Job], seeds: Sequence[int], *, processes: int) -> None:
+    """Make the cells that are missing, one seed of all jobs before the next."""
+    store = CellStore(out, scale.identity())
+    unique = {job.name: job for job in jobs}
+    missing = [
+        (out, scale, job, seed) for seed in seeds for job in unique.values() if store.read(job.name, seed) is None
+    ]
+    worlds(out, scale)
+    if processes == 1:
+        for work in missing:
+            _work(work)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:  # fork is unsafe once torch runs threads
+        for _ in pool.imap_unordered(_work, missing):
+            pass
+
+
+def _work(work: tuple[Path, Scale, Job, int]) -> None:
+    out, scale, job, seed = work
+    torch.set_num_threads(1)
+    # Said for every training otherwise: the world has more senses than these tables.
+    logging.getLogger("crema_core.data.manifest").setLevel(logging.ERROR)
+    found = make_cell(out, scale, job, seed)
+    CellStore(out, scale.identity()).keep(job.name, seed, found)
+    print(f"  {job.name}, seed {seed}: {found.accuracy:.1%}", flush=True)
+
+
+def read_table(out: Path, scale: Scale, plan: Plan, seeds: Sequence[int]) -> TrainedTable:
+    """Return a table whose cells are all there."""
+    store = CellStore(out, scale.identity())
+    rows = []
+    for label, job in plan.rows:
+        cells = {seed: store.read(job.name, seed) for seed in seeds}
+        rows.append(TableRow(label, {seed: cell for seed, cell in cells.items() if cell is not None}))
+    return TrainedTable(plan.title, tuple(rows), (plan.note,))
+
+
+def difficulty_table(out: Path, scale: Scale, seeds: Sequence[int]) -> TrainedTable:
+    """Ask the models of growing sets what is easy and what is hard for the one with the major sense alone (Table 9)."""
+    store = CellStore(out, scale.identity())
+    growing = plans()[0].rows
+    test = worlds(out, scale)[1]
+    found: dict[str, dict[int, Measured]] = {label: {} for label, _ in growing[1:]}
+    options: dict[str, Any] = {"batch_size": DEMO.eval_batch_size, "max_new_tokens": DEMO.max_new_tokens,
+                               "cache": out / "features"}  # fmt: skip
+    for seed in seeds:
+        reference = load(store.run_folder(growing[0][1].name, seed) / MODEL)
+        parts = split_by_difficulty(reference, test, **options)
+        for label, job in growing[1:]:
+            model, cell = load(store.run_folder(job.name, seed) / MODEL), store.read(job.name, seed)
+            assert cell is not None, "the models of growing sets are trained first"
+            asked = {name: part for name, part in (("easy", parts.easy), ("hard", parts.hard)) if part}
+            shares = {name: evaluate(model, part, **options, announce=False).accuracy for name, part in asked.items()}
+            found[label][seed] = replace(cell, by_type=shares)
+    note = (
+        f"Table 9: easy is what the model with {NAMES[0]} alone (same seed) answers right; that model itself would "
+        "have 100 and 0."
+    )
+    return TrainedTable(DIFFICULTY, tuple(TableRow(label, cells) for label, cells in found.items()), (note,))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, ask and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, default=Path("runs/tables"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--clips", type=int, default=None, help="training clips; None: as the demo")
-    parser.add_argument("--epochs", type=int, default=None, help="None: as the demo")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of every row")
+    parser.add_argument("--clips", type=int, default=Scale.clips, help="training clips")
+    parser.add_argument("--test-clips", type=int, default=Scale.test_clips)
+    parser.add_argument("--epochs", type=int, default=Scale.epochs)
+    parser.add_argument("--backbone", default=Scale.backbone)
+    parser.add_argument("--processes", type=int, default=2, help="trainings at once, each with one thread")
     parser.add_argument("--only", nargs="*", default=None, help="names of tables")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    settings = DemoSettings()
-    if options.clips is not None:
-        settings = replace(settings, train_clips=options.clips)
-    if options.epochs is not None:
-        settings = replace(settings, training={**settings.training, "epochs": options.epochs})
-    for title, rows in tables(settings).items():
-        if options.only and title not in options.only:
-            continue
-        results = []
-        for label, row in rows:
-            scores = [
-                train_and_ask(
-                    options.out / title.replace(" ", "_") / label.replace(" ", "") / str(seed),
-                    replace(settings, seed=seed),
-                    **row,
-                )
-                for seed in options.seeds
-            ]
-            spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
-            results.append({"row": label, "mean": statistics.mean(scores), "spread": spread, "seeds": scores})
-            print(f"{title:<16} {label:<72} {statistics.mean(scores):6.1%} +- {spread:.1%}", flush=True)
-        print(json.dumps({"table": title, "rows": results}), flush=True)
+    logging.getLogger("crema_core.data.manifest").setLevel(logging.ERROR)
+    scale = Scale(options.backbone, options.clips, options.test_clips, options.epochs)
+    seeds = range(options.seeds)
+    titles = [own.title for own in plans()] + [DIFFICULTY]
+    wanted = titles if options.only is None else options.only
+    if unknown := [title for title in wanted if title not in titles]:
+        parser.error(f"no such table: {', '.join(unknown)}. Tables: {', '.join(titles)}")
+    asked = [own for own in plans() if own.title in wanted or (own.title == "senses" and DIFFICULTY in wanted)]
+    train_all(options.out, scale, [BASE, *(job for own in asked for _, job in own.rows)], seeds,
+              processes=options.processes)  # fmt: skip
+    found = [read_table(options.out, scale, own, seeds) for own in asked if own.title in wanted]
+    if DIFFICULTY in wanted:
+        found.append(difficulty_table(options.out, scale, seeds))
+    for table in found:
+        print(f"\n{table}\n{json.dumps(table.to_dict())}", flush=True)
+    lead = (
+        f"{', '.join(NAMES)}; {scale.clips:,} clips to train on, {scale.test_clips:,} others to ask about, "
+        f"{scale.epochs} epochs, {len(seeds)} seeds: mean ± standard deviation over seeds. Question types: "
+        f"{', '.join(TYPES)}."
+    )
+    place = write_trained_tables(options.out, found, name="tables", title="The paper's tables in small", lead=lead)
+    print(f"\nreport: {place}")
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from crema_core.data.collate import TrainBatch
+from crema_core.data.manifest import Record
 from crema_core.data.span import file_of
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.predictions import Prediction
@@ -68,10 +69,15 @@ def answer_batch(
             correct=right[row],
             senses=tuple(name for name, rows in batch.present.items() if row in rows.tolist()),
             num_tokens=num_tokens[row],
-            clip=next((file_of(record.paths(name)[0]) for name in record.sources if record.paths(name)), record.id),
+            clip=clip_of(record),
             dataset=record.dataset,
             answers=record.accepted,
             chosen=bool(record.choices),
         )
         for row, record in enumerate(batch.records)
     ]
+
+
+def clip_of(record: Record) -> str:
+    """Return what a question is about, for statistics over clips: its first file, or its id where there is none."""
+    return next((file_of(record.paths(name)[0]) for name in record.sources if record.paths(name)), record.id)

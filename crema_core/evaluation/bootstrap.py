@@ -34,19 +34,64 @@ def bootstrap_interval(
         >>> bootstrap_interval([True] * 4, ["a", "a", "b", "c"])
         (1.0, 1.0)
     """
-    sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for own, clip in zip(right, clips, strict=True):
+    return _interval([float(own) for own in right], clips, (0.0, 1.0), seed=seed, num_draws=num_draws, level=level)
+
+
+def bootstrap_change(
+    right: Sequence[bool],
+    before: Sequence[bool],
+    clips: Sequence[str],
+    *,
+    seed: int = 0,
+    num_draws: int = NUM_DRAWS,
+    level: float = LEVEL,
+) -> tuple[float, float]:
+    """Return the interval in which the change of an accuracy lies, both measured on the same questions.
+
+    The draws are of pairs, so what makes a clip easy or hard for both drops out; the interval is narrower than the
+    difference of two intervals, and one without 0 is a change that other clips would show too.
+
+    Args:
+        right: of every question, at least one.
+        before: the same questions, answered in the situation compared with.
+        clips: the clip each is about.
+        seed: of the draws.
+        num_draws: draws of as many clips as there are, with replacement.
+        level: share of the draws inside the interval.
+
+    Returns:
+        Lower and upper end, -1..1. With a single clip nothing can be said, and the interval is (-1, 1).
+
+    Example:
+        >>> bootstrap_change([True, True], [True, True], ["a", "b"])
+        (0.0, 0.0)
+    """
+    changes = [float(own) - float(old) for own, old in zip(right, before, strict=True)]
+    return _interval(changes, clips, (-1.0, 1.0), seed=seed, num_draws=num_draws, level=level)
+
+
+def _interval(
+    values: Sequence[float],
+    clips: Sequence[str],
+    unknown: tuple[float, float],
+    *,
+    seed: int,
+    num_draws: int,
+    level: float,
+) -> tuple[float, float]:
+    sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for own, clip in zip(values, clips, strict=True):
         sums[clip][0] += own
         sums[clip][1] += 1
     if len(sums) < 2:
-        return 0.0, 1.0
+        return unknown
     totals = np.array(list(sums.values()), dtype=np.float64)
     generator = np.random.default_rng(seed)
     drawn: list[float] = []
     while len(drawn) < num_draws:
         size = min(_BLOCK, num_draws - len(drawn))
         counts = generator.multinomial(len(totals), np.full(len(totals), 1 / len(totals)), size=size)
-        correct, asked = (counts @ totals).T
-        drawn += (correct / asked).tolist()
+        summed, asked = (counts @ totals).T
+        drawn += (summed / asked).tolist()
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -70,7 +70,7 @@ class PredictionFile:
         beside = path.with_name(path.name + ".run.json")
         if resume and path.is_file():
             _require_same(path, beside, identity)
-            self.done = _read(path)
+            self.done = read_predictions(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # What was cut off in the middle of a line goes; the rest is written back whole.
         write_text(path, "".join(_line(own) for own in self.done))
@@ -119,6 +119,31 @@ def records_digest(records: Sequence[Record]) -> str:
     return digest(json.dumps(line).encode() for line in lines)
 
 
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read a file of predictions; a line cut off by an interruption is left out.
+
+    Raises:
+        CheckpointError: for a line that is no prediction.
+    """
+    names = {field.name for field in fields(Prediction)}
+    found = []
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # after the last line break stands nothing, or a torn line
+    for number, text in enumerate(whole, start=1):
+        try:
+            values: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in json.loads(text).items()
+                if key in names
+            }
+            found.append(Prediction(**values))
+        except (json.JSONDecodeError, AttributeError, TypeError) as error:
+            raise CheckpointError(
+                f"Line {number} of '{path.name}' is no prediction. A line is a JSON object as this evaluation writes "
+                "it. Correct or remove the line. Nothing was changed."
+            ) from error
+    return found
+
+
 def _require_same(path: Path, beside: Path, identity: Mapping[str, Any]) -> None:
     try:
         earlier = json.loads(beside.read_text(encoding="utf-8"))
@@ -137,26 +162,6 @@ def _require_same(path: Path, beside: Path, identity: Mapping[str, Any]) -> None
             f"'{path.name}' was written by another evaluation ({'; '.join(changed)}). Only the same one can be "
             "continued. Name another file, or leave --resume out to begin anew. Nothing was changed."
         )
-
-
-def _read(path: Path) -> list[Prediction]:
-    names = {field.name for field in fields(Prediction)}
-    found = []
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # after the last line break stands nothing, or a torn line
-    for number, text in enumerate(whole, start=1):
-        try:
-            values: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in json.loads(text).items()
-                if key in names
-            }
-            found.append(Prediction(**values))
-        except (json.JSONDecodeError, AttributeError, TypeError) as error:
-            raise CheckpointError(
-                f"Line {number} of '{path.name}' is no prediction. A line is a JSON object as this evaluation writes "
-                "it. Correct or remove the line. Nothing was changed."
-            ) from error
-    return found
 
 
 def _line(prediction: Prediction) -> str:

@@ -70,16 +70,56 @@ def accuracy_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str,
         rows: accuracy in 0..1 by column, by row; a column may be missing in a row.
         mark: columns to frame, by row.
     """
+    return _heat_map(rows, mark or {}, colors="YlGn", low=0.0, high=1.25, form="{:.0f}")
+
+
+def change_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str, Sequence[str]] | None = None) -> bytes:
+    """Draw changes of accuracies as a heat map: losses red, gains blue, no change white.
+
+    Args:
+        rows: change in -1..1 by column, by row; a column may be missing in a row.
+        mark: columns written bold, by row.
+    """
+    return _heat_map(rows, mark or {}, colors="RdBu", low=-1.4, high=1.4, form="{:+.0f}")
+
+
+def seeds_plot(rows: Mapping[str, Sequence[float]]) -> bytes:
+    """Draw what several seeds gave: a dot for each, a bar for their mean, one line per row.
+
+    Args:
+        rows: accuracies in 0..1 by row, at least one each.
+    """
+    figure, axes = _figure(1.1 + 0.32 * len(rows))
+    for y, values in enumerate(rows.values()):
+        per_cent = [100 * value for value in values]
+        axes.barh(y, sum(per_cent) / len(per_cent), color=COLORS[5], height=0.6, alpha=0.5)
+        axes.plot(per_cent, [y] * len(per_cent), "o", color=COLORS[0], markersize=4)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("accuracy, per cent")
+    return _png(figure)
+
+
+def _heat_map(
+    rows: Mapping[str, Mapping[str, float]],
+    mark: Mapping[str, Sequence[str]],
+    *,
+    colors: str,
+    low: float,
+    high: float,
+    form: str,
+) -> bytes:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     figure, axes = _figure(0.9 + 0.3 * len(rows))
     values = [[row.get(column, math.nan) for column in columns] for row in rows.values()]
-    axes.imshow(values, cmap="YlGn", vmin=0, vmax=1.25, aspect="auto")
+    axes.imshow(values, cmap=colors, vmin=low, vmax=high, aspect="auto")
     for y, row in enumerate(values):
         for x, value in enumerate(row):
             if not math.isnan(value):
-                bold = columns[x] in (mark or {}).get(list(rows)[y], ())
+                bold = columns[x] in mark.get(list(rows)[y], ())
                 weight = "bold" if bold else "normal"
-                axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=9, fontweight=weight)
+                axes.text(x, y, form.format(100 * value), ha="center", va="center", fontsize=9, fontweight=weight)
     axes.set_xticks(range(len(columns)), columns, rotation=40, ha="left", fontsize=9)
     axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
     axes.xaxis.tick_top()

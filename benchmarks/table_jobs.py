@@ -1,0 +1,104 @@
+"""Which trainings the in-house tables need. Rows of several tables that are the same training are one job.
+
+The base: the demo's first senses, self-gated fusion, sequential training without early exit, the demo's sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crema_core.evaluation.axes import PAPER_FUSIONS
+from crema_core.world.demo import DemoSettings
+
+DEMO = DemoSettings()
+SENSES: tuple[dict[str, Any], ...] = DEMO.modalities[:4]
+NAMES: tuple[str, ...] = tuple(sense["name"] for sense in SENSES)
+TRAINING = {key: value for key, value in DEMO.training.items() if not key.startswith("early_exit")}
+
+RANKS, QUERIES, TAUS = (4, 16, 64), (4, 8, 16, 32), (1.4, 1.8)
+RANK = DEMO.mmqa["lora_rank"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, whatever the seed.
+
+    Attributes:
+        name: of its cell.
+        count: the first `count` senses are built.
+        build: arguments of `build` besides senses, backbone, seed and the demo's adapter sizes.
+        mmqa: adapter sizes besides the demo's.
+        training: settings besides the demo's.
+        individual: a Q-Former of its own per sense, fully trained.
+    """
+
+    name: str
+    count: int = len(SENSES)
+    build: Mapping[str, Any] = field(default_factory=dict)
+    mmqa: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    individual: bool = False
+
+
+BASE = Job("base")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One table before anything is trained.
+
+    Attributes:
+        title: short, also for `--only`.
+        rows: label and job.
+        note: what it is the counterpart of, and how to read it.
+    """
+
+    title: str
+    rows: tuple[tuple[str, Job], ...]
+    note: str
+
+
+def plans() -> list[Plan]:
+    """Return every table that needs trainings, in the order of the paper's."""
+    start = {"early_exit_start_epoch": DEMO.training["early_exit_start_epoch"]}
+    exits = [(f"tau {tau:g}", Job(f"tau-{tau:g}", training={"early_exit": tau, **start})) for tau in TAUS]
+    fusions = [
+        (name, BASE if name == "self_gated" else Job(f"fusion-{name}", build={"fusion": name}))
+        for name in PAPER_FUSIONS
+    ]
+    majors = [(name, BASE if name == NAMES[0] else Job(f"major-{name}", build={"major": name})) for name in NAMES]
+    ranks = [(str(rank), BASE if rank == RANK else Job(f"rank-{rank}", mmqa={"lora_rank": rank})) for rank in RANKS]
+    queries = [(str(own), BASE if own == 8 else Job(f"queries-{own}", mmqa={"num_queries": own})) for own in QUERIES]
+    joint = Job("joint", training={"mode": "joint"})
+    interpolate = Job("interpolate", mmqa={"projection": "interpolate"})
+    return [
+        Plan("senses", tuple(_growing()), "Table 3's kind: growing sets of senses; every row is a model of its own."),
+        Plan("individual", tuple(_individual()),
+             "The paper's baseline: a Q-Former of its own per sense, all of it trained, nothing fused, joint updates."),
+        Plan("early exit", (("off", BASE), *exits), "Table 7: adaptive early exit by the gradient's norm."),
+        Plan("fusion", tuple(fusions), "Table 8: how senses are merged."),
+        Plan("training", (("sequential", BASE), ("joint", joint)),
+             "Table 17: one update per sense in each minibatch, or one update of all."),
+        Plan("rank", tuple(ranks), "Table 19: rank of every sense's LoRA."),
+        Plan("major sense", tuple(majors), "Table 20: the sense on whose frames the others are fused."),
+        Plan("connector", (("FC", BASE), ("interpolation", interpolate)),
+             "Table 21: how features of another width reach the Q-Former's."),
+        Plan("queries", tuple(queries),
+             "Table 22: queries of every sense; other numbers than 8 start from random queries, not the backbone's."),
+    ]  # fmt: skip
+
+
+def _growing() -> list[tuple[str, Job]]:
+    rows = [(" + ".join(NAMES[:count]), Job(f"senses-{count}", count=count)) for count in range(1, len(NAMES))]
+    return [*rows, (" + ".join(NAMES), BASE)]
+
+
+def _individual() -> list[tuple[str, Job]]:
+    rows = [("MMQA, " + label, job) for label, job in _growing() if job.count in (1, len(NAMES))]
+    joint = {"mode": "joint"}
+    for count in (1, len(NAMES)):
+        label = "individual Q-Formers, " + " + ".join(NAMES[:count])
+        rows.append((label, Job(f"individual-{count}", count=count, training=joint, individual=True)))
+    return rows

@@ -1,0 +1,203 @@
+"""Which sense matters for which questions: one model, asked again and again with less.
+
+Three ways to take something away: one sense left out; senses added one by one to the question alone (the rows of the
+papers' tables); one sense taken from another clip, which keeps the number of tokens and takes the information. Every
+variant answers the same questions, so changes are measured on pairs and their intervals are drawn over clips.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from crema_core.data.manifest import Record, read_manifest
+from crema_core.datasets.spec import Column
+from crema_core.errors import OptionsError, did_you_mean
+from crema_core.evaluation.ablated import ALL, WHATS, Ablation, Cell, Variant, What
+from crema_core.evaluation.batch import clip_of
+from crema_core.evaluation.bootstrap import bootstrap_change
+from crema_core.evaluation.breakdown import breakdown
+from crema_core.evaluation.difficulty import right_by_record
+from crema_core.evaluation.judge import Judge
+from crema_core.evaluation.result import FusionMode, Prompts
+from crema_core.evaluation.run import evaluate
+from crema_core.model.crema import CremaModel
+from crema_core.train.cache import FeatureCache, as_cache
+from crema_core.train.progress import StatusLine
+
+__all__ = ["Ablation", "ablate"]
+
+
+class _Plan(NamedTuple):
+    label: str
+    what: str
+    senses: tuple[str, ...]
+    sense: str
+    shuffle: str | None = None
+
+
+class _Answered(NamedTuple):
+    type: str
+    correct: bool
+    clip: str
+
+
+class _Done(NamedTuple):
+    answered: list[_Answered]
+    tokens_per_answer: float
+
+
+def ablate(
+    model: CremaModel,
+    data: str | os.PathLike[str] | Sequence[Record],
+    *,
+    what: What | Sequence[What] = WHATS,
+    order: Sequence[str] | None = None,
+    batch_size: int = 32,
+    max_new_tokens: int = 10,
+    num_beams: int = 1,
+    num_workers: int = 0,
+    seed: int = 0,
+    scorer: str | None = None,
+    prompts: Prompts = "model",
+    fusion: FusionMode = "model",
+    cache: FeatureCache | str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    status: StatusLine | None = None,
+) -> Ablation:
+    """Ask one model all questions with all senses, and again with less.
+
+    Senses that no question has a source of are left aside.
+
+    Args:
+        model: a built model; it is left in the mode it was in.
+        data: a manifest, or records.
+        what: comparisons, any of "leave-one-out", "growing" and "shuffled".
+        order: senses in the order of growing sets; None: the model's.
+        batch_size: questions per pass.
+        max_new_tokens: longest open-ended answer.
+        num_beams: beams of the search for open-ended answers.
+        num_workers: processes that read media.
+        seed: of the exchange of sources and of the bootstrap.
+        scorer: rule for open-ended answers; None: the data set's, see `crema_core.evaluation.run.evaluate`.
+        prompts: whose wording of questions.
+        fusion: "concat" bypasses the fusion.
+        cache: features of this model, or the folder of a cache; None: in memory, so the encoders run once all the same.
+        out: folder for the answers of every variant, one file each; None: they are not kept.
+        resume: take up the answers that `out` has.
+        status: where progress is shown.
+
+    Raises:
+        OptionsError: for an unknown comparison, an order of other senses, a rule that does not
+            exist, or sources that cannot be exchanged.
+        ManifestError: for data without any question.
+        CheckpointError: when `out` cannot be continued.
+
+    Example:
+        >>> print(ablate(model, "test.jsonl", what="leave-one-out"))    # doctest: +SKIP
+    """
+    wanted = _wanted(what)
+    records = read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
+    names = tuple(name for name in model.names if any(name in record.sources for record in records))
+    plans = list(_plans(names, wanted, order=_order(names, order)))
+    given = as_cache(model, cache)
+    features = FeatureCache(model) if given is None else given
+    done: dict[tuple[tuple[str, ...], str | None], _Done] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(out if out is not None else scratch)
+        for plan in plans:
+            key = plan.senses, plan.shuffle
+            if key in done:
+                continue
+            path = folder / f"{_file_name(plan)}.jsonl"
+            result = evaluate(
+                model,
+                records,
+                modalities=plan.senses,
+                shuffle=plan.shuffle,
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+                num_beams=num_beams,
+                num_workers=num_workers,
+                seed=seed,
+                out=path,
+                resume=resume,
+                scorer=scorer,
+                measures=(),
+                prompts=prompts,
+                fusion=fusion,
+                cache=features,
+                status=status,
+                announce=False,
+            )
+            done[key] = _Done(_answered(records, path), result.tokens_per_answer)
+    columns = Judge(records, scorer=scorer, measures=()).columns
+    base = done[names, None].answered
+    variants = [_variant(plan, done[plan.senses, plan.shuffle], base, columns, seed=seed) for plan in plans]
+    return Ablation(tuple(variants), len(records), len({own.clip for own in base}))
+
+
+def _wanted(what: What | Sequence[What]) -> tuple[What, ...]:
+    names = (what,) if isinstance(what, str) else tuple(what)
+    for name in names:
+        if name not in WHATS:
+            raise OptionsError(
+                f"'{name}' is not a comparison. Comparisons: {', '.join(WHATS)}.{did_you_mean(name, WHATS)} Name one "
+                "or more of these."
+            )
+    return names
+
+
+def _order(names: tuple[str, ...], order: Sequence[str] | None) -> tuple[str, ...]:
+    if order is None:
+        return names
+    if sorted(order) != sorted(names):
+        raise OptionsError(
+            f"order='{','.join(order)}' is not an order of the senses that are asked. Each of {', '.join(names)} comes "
+            "once. Write them in the order in which they are added, or leave order out."
+        )
+    return tuple(order)
+
+
+def _plans(names: tuple[str, ...], wanted: Sequence[What], *, order: tuple[str, ...]) -> Iterator[_Plan]:
+    yield _Plan("all senses", ALL, names, "")
+    if "leave-one-out" in wanted:
+        for name in names:
+            yield _Plan(f"without {name}", "leave-one-out", tuple(own for own in names if own != name), name)
+    if "growing" in wanted:
+        yield _Plan("question alone", "growing", (), "")
+        for count, name in enumerate(order, start=1):
+            senses = tuple(own for own in names if own in order[:count])
+            yield _Plan(name if count == 1 else f"+ {name}", "growing", senses, name)
+    if "shuffled" in wanted:
+        for name in names:
+            yield _Plan(f"{name} of another clip", "shuffled", names, name, shuffle=name)
+
+
+def _file_name(plan: _Plan) -> str:
+    senses = "-".join(plan.senses) or "question"
+    return senses if plan.shuffle is None else f"{senses}.{plan.shuffle}-shuffled"
+
+
+def _answered(records: Sequence[Record], path: Path) -> list[_Answered]:
+    """Return the answers in the order of the questions, with the clips as they are when nothing is taken away."""
+    right = right_by_record(records, path)
+    return [_Answered(own.type, correct, clip_of(own)) for own, correct in zip(records, right, strict=True)]
+
+
+def _variant(plan: _Plan, done: _Done, base: Sequence[_Answered], columns: Sequence[Column], *, seed: int) -> Variant:
+    types = {column.name: column.types for column in columns}
+    cells = []
+    for row in breakdown(done.answered, columns=columns, seed=seed):
+        kept = [
+            place for place, own in enumerate(base) if row.name == ALL or own.type in types.get(row.name, (row.name,))
+        ]
+        right, before = [done.answered[place].correct for place in kept], [base[place].correct for place in kept]
+        low, high = bootstrap_change(right, before, [base[place].clip for place in kept], seed=seed)
+        change = (sum(right) - sum(before)) / len(kept)
+        cells.append(Cell(row.name, row.accuracy, row.number, row.low, row.high, change, low, high))
+    return Variant(plan.label, plan.what, plan.senses, plan.sense, tuple(cells), done.tokens_per_answer)

@@ -1,0 +1,133 @@
+"""Choices that can be swept, where each goes, and which values it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from crema_core.errors import OptionsError, did_you_mean
+from crema_core.fusion import FUSIONS
+from crema_core.model.requests import ModalityRequest, choose_major, resolve_requests
+from crema_core.plugins.spec import MMQASpec, parse_settings
+from crema_core.train.settings import train_settings
+
+Place = Literal["build", "mmqa", "training"]
+Value = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A choice that can be swept.
+
+    Attributes:
+        name: as in `over`.
+        place: whose argument it is: `build`'s, its adapter sizes', or `fit`'s.
+        key: the argument.
+        source: the paper's table.
+        values: tried when none are named; empty: the senses themselves.
+    """
+
+    name: str
+    place: Place
+    key: str
+    source: str
+    values: tuple[Value, ...]
+
+
+PAPER_FUSIONS = ("self_gated", "concat", "linear", "cross_attention", "mixture")
+"""Strategies of the CREMA paper; others need other backbones."""
+
+AXES = {
+    axis.name: axis
+    for axis in (
+        Axis("fusion", "build", "fusion", "Table 8", PAPER_FUSIONS),
+        Axis("major", "build", "major", "Table 20", ()),
+        Axis("num_queries", "mmqa", "num_queries", "Table 22", (8, 16, 32, 64)),
+        Axis("lora_rank", "mmqa", "lora_rank", "Table 19", (32, 64, 128)),
+        Axis("connector", "mmqa", "projection", "Table 21", ("auto", "interpolate")),
+        Axis("mode", "training", "mode", "Table 17", ("sequential", "joint")),
+        Axis("early_exit", "training", "early_exit", "Table 7", (None, 1.4, 1.8)),
+    )
+}
+
+
+def find_axis(name: str) -> Axis:
+    """Return a choice by name.
+
+    Raises:
+        OptionsError: for an unknown name.
+    """
+    if name not in AXES:
+        raise OptionsError(
+            f"'{name}' is no choice to sweep. Choices: {', '.join(AXES)}.{did_you_mean(name, AXES)} Name one of these."
+        )
+    return AXES[name]
+
+
+def check_values(
+    axis: Axis,
+    values: Sequence[Value],
+    modalities: Sequence[ModalityRequest],
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> None:
+    """Raise unless every value can be built and trained; nothing heavy is done.
+
+    Raises:
+        OptionsError: for a value that cannot be, one named twice, or a sense with a value of its own.
+        BuildError: for senses that cannot be built.
+    """
+    labels = [value_label(value) for value in values]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if not labels or twice is not None:
+        given = f"'{twice}' is listed twice" if labels else "No value is named"
+        raise OptionsError(
+            f"{given} for {axis.name}. A sweep has one row for each value. Write every value once, or leave the values "
+            "out for the default ones."
+        )
+    for item in modalities:
+        if axis.place == "mmqa" and isinstance(item, Mapping) and axis.key in item.get("mmqa", {}):
+            raise OptionsError(
+                f"'{item['name']}' has a {axis.key} of its own, which a sweep over {axis.name} would not change. "
+                "Accepted: senses that leave it open. Leave it out for this sense, or sweep something else."
+            )
+    for value in values:
+        built, trained = with_value(axis, value, options, settings)
+        train_settings(None, trained)
+        requests = resolve_requests(modalities, built.get("mmqa") or {})
+        choose_major(requests, built.get("major"))
+        if axis.place == "mmqa":
+            parse_settings(MMQASpec, built["mmqa"], title="mmqa")
+        fusion = built.get("fusion", "self_gated")
+        name = fusion["name"] if isinstance(fusion, Mapping) else fusion
+        if name not in FUSIONS:
+            raise OptionsError(
+                f"'{name}' is not a fusion. Accepted: {', '.join(FUSIONS)}.{did_you_mean(str(name), FUSIONS)} Name one "
+                "or more of these."
+            )
+
+
+def value_label(value: Value) -> str:
+    """Return a value as rows and files call it."""
+    return "none" if value is None else str(value)
+
+
+def with_value(
+    axis: Axis, value: Value, options: Mapping[str, Any], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of `build` and of `fit` for one value.
+
+    Args:
+        axis: the choice.
+        value: one it can have.
+        options, settings: the arguments that are equal for all values; they are left as they are.
+    """
+    built, trained = dict(options), dict(settings)
+    if axis.place == "build":
+        built[axis.key] = value
+    elif axis.place == "mmqa":
+        built["mmqa"] = {**(options.get("mmqa") or {}), axis.key: value}
+    else:
+        trained[axis.key] = value
+    return built, trained

@@ -1,0 +1,198 @@
+"""Easy and hard questions by a reference model (CREMA Table 9): easy is what the major sense alone answers right.
+
+Accuracy on both parts tells whether another sense helps where the major one fails, or only repeats what it can do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crema_core.cli.tables import table
+from crema_core.data.manifest import FIELDS, Record, read_manifest
+from crema_core.errors import OptionsError
+from crema_core.evaluation.predictions import read_predictions
+from crema_core.evaluation.run import evaluate
+from crema_core.io.atomic import write_text
+from crema_core.model.crema import CremaModel
+from crema_core.train.cache import FeatureCache
+from crema_core.train.progress import StatusLine
+
+EASY, HARD, SUMMARY = "easy.jsonl", "hard.jsonl", "split.json"
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Questions in two parts, each in the order of the data.
+
+    Attributes:
+        easy: what the reference model answers right.
+        hard: the others.
+        senses: what the reference model was given.
+    """
+
+    easy: tuple[Record, ...]
+    hard: tuple[Record, ...]
+    senses: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Easy and hard questions by type, then "all"."""
+        easy, hard = (Counter(record.type for record in part) for part in (self.easy, self.hard))
+        kinds = sorted(kind for kind in easy | hard if kind)
+        return {kind: (easy[kind], hard[kind]) for kind in kinds} | {"all": (len(self.easy), len(self.hard))}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain JSON data."""
+        return {
+            "senses": list(self.senses),
+            "questions": {kind: {"easy": easy, "hard": hard} for kind, (easy, hard) in self.counts.items()},
+        }
+
+    def __str__(self) -> str:
+        rows = [["questions", "easy", "hard", "share easy"]]
+        rows += [
+            [kind, f"{easy:,}", f"{hard:,}", f"{easy / (easy + hard):.1%}"]
+            for kind, (easy, hard) in self.counts.items()
+        ]
+        return f"easy: answered right with {', '.join(self.senses) or 'the question'} alone\n\n{table(rows)}"
+
+
+def split_by_difficulty(
+    model: CremaModel,
+    data: str | os.PathLike[str] | Sequence[Record],
+    *,
+    modalities: Sequence[str] | None = None,
+    batch_size: int = 32,
+    max_new_tokens: int = 10,
+    num_workers: int = 0,
+    scorer: str | None = None,
+    cache: FeatureCache | str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    status: StatusLine | None = None,
+) -> Difficulty:
+    """Tell easy questions from hard ones by what a reference model answers.
+
+    Args:
+        model: the reference.
+        data: a manifest, or records.
+        modalities: senses the reference is given; None: its major sense alone.
+        batch_size: questions per pass.
+        max_new_tokens: longest open-ended answer.
+        num_workers: processes that read media.
+        scorer: rule for open-ended answers; None: the data set's.
+        cache: features of this model, or the folder of a cache.
+        out: file for the reference's answers.
+        resume: take up the answers that `out` has.
+        status: where progress is shown.
+
+    Raises:
+        OptionsError: for a sense the model does not have, or a rule that does not exist.
+        ManifestError: for data without any question.
+        CheckpointError: when `out` cannot be continued.
+
+    Example:
+        >>> split_by_difficulty(model, "test.jsonl").counts["all"]    # doctest: +SKIP
+        (612, 288)
+    """
+    senses = (model.major,) if modalities is None else tuple(modalities)
+    records = read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(out) if out is not None else Path(scratch) / "answers.jsonl"
+        result = evaluate(
+            model,
+            records,
+            modalities=senses,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            num_workers=num_workers,
+            scorer=scorer,
+            measures=(),
+            cache=cache,
+            out=path,
+            resume=resume,
+            status=status,
+            announce=False,
+        )
+        answered = right_by_record(records, path)
+    pairs = list(zip(records, answered, strict=True))
+    return Difficulty(
+        easy=tuple(record for record, right in pairs if right),
+        hard=tuple(record for record, right in pairs if not right),
+        senses=result.senses,
+    )
+
+
+def right_by_record(records: Sequence[Record], path: Path) -> list[bool]:
+    """Return whether each question was answered right, in the order of the questions.
+
+    Args:
+        records: the questions of an evaluation; several may have one id.
+        path: what `evaluate(out=...)` wrote about exactly these.
+    """
+    right: defaultdict[tuple[str, bool], list[bool]] = defaultdict(list)
+    for prediction in read_predictions(path):
+        right[prediction.id, prediction.chosen].append(prediction.correct)
+    return [right[record.id, bool(record.choices)].pop(0) for record in records]
+
+
+def write_parts(out: Path, data: Path, found: Difficulty) -> tuple[Path, Path]:
+    """Write `easy.jsonl` and `hard.jsonl`, data files like the one they are parts of, and `split.json`.
+
+    Lines are kept whole, senses the reference model lacks included; paths are made relative to `out`.
+
+    Args:
+        out: the folder, made where it is missing.
+        data: the manifest whose lines were split.
+        found: the parts.
+
+    Returns:
+        the two data files.
+
+    Raises:
+        OptionsError: when a file would replace the data themselves.
+    """
+    refuse_own_parts(out, data)
+    places = out / EASY, out / HARD
+    lines = data.read_text(encoding="utf-8-sig").split("\n")
+    for place, part in zip(places, (found.easy, found.hard), strict=True):
+        moved = (_moved(json.loads(lines[record.line - 1]), data.parent, out) for record in part)
+        write_text(place, "".join(json.dumps(values, ensure_ascii=False) + "\n" for values in moved))
+    write_text(out / SUMMARY, json.dumps(found.to_dict(), indent=2) + "\n")
+    return places
+
+
+def refuse_own_parts(out: Path, data: Path) -> None:
+    """Raise when the parts would replace the data they are made from.
+
+    Raises:
+        OptionsError: naming the data.
+    """
+    if data.resolve() in [(out / name).resolve() for name in (EASY, HARD)]:
+        raise OptionsError(
+            f"'{data}' would be replaced by a part of itself. Parts are written as {EASY} and {HARD}. Name another "
+            "folder with --out. Nothing was changed."
+        )
+
+
+def _moved(values: dict[str, Any], there: Path, here: Path) -> dict[str, Any]:
+    """Return a line whose relative paths start from another folder."""
+
+    def path(text: str) -> str:
+        return text if Path(text).is_absolute() else os.path.relpath(there.absolute() / text, here.absolute())
+
+    return {
+        key: value
+        if key in FIELDS or value is None
+        else path(value)
+        if isinstance(value, str)
+        else list(map(path, value))
+        for key, value in values.items()
+    }

@@ -1,0 +1,207 @@
+"""Where each sense's queries look, and how far the gate opens, for one question (CREMA Figure 5).
+
+Shape letters: T steps of a sense, N feature tokens of a step, Q queries, H and W a picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crema_core.errors import OptionsError
+from crema_core.evaluation.observe import watched_attention, watched_fusion
+from crema_core.modality import Batch
+from crema_core.model.answer import prepare_batch
+from crema_core.model.crema import CremaModel
+from crema_core.model.mmqa import MMQA
+
+
+@dataclass(frozen=True)
+class SenseMap:
+    """Attention of one sense's queries over its feature tokens.
+
+    Attributes:
+        weights: `(layers, T, Q, N)`, mean over heads; each row sums to 1 over N.
+        pictures: `(T, 3, H, W)` in 0..1, brightness stretched, of what was encoded; None for senses without pictures.
+        grid: rows and columns of patches where the tokens are a picture's; None where they are not.
+        times: `(T, 2)` seconds, or None.
+    """
+
+    weights: Tensor
+    pictures: Tensor | None
+    grid: tuple[int, int] | None
+    times: Tensor | None
+
+    def strips(self, layer: int | None = None) -> Tensor:
+        """Return `(T, N)`: the mean over queries, of one cross-attention layer or of all."""
+        chosen = self.weights if layer is None else self.weights[layer : layer + 1]
+        return chosen.mean((0, 2))
+
+    def heat(self, layer: int | None = None) -> Tensor | None:
+        """Return `(T, rows, columns)` over the patches, without a class token; None where tokens are no picture's."""
+        if self.grid is None:
+            return None
+        patches: Tensor = self.strips(layer)[:, -math.prod(self.grid) :]
+        return patches.view(-1, *self.grid)
+
+
+@dataclass(frozen=True)
+class GateMap:
+    """The self-gated fusion on the major sense's frames.
+
+    Attributes:
+        gate: `(T, Q)` in 0..1, mean over the width; None for a fusion without a gate.
+        shares: by supporting sense `(T,)`, its part of the summed lengths of what all senses add to the fused tokens.
+    """
+
+    gate: Tensor | None
+    shares: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """One answered question and what the model looked at.
+
+    Attributes:
+        question: as asked.
+        answer: the model's.
+        senses: those that pass a Q-Former, by name, in the model's order.
+        gate: None where nothing was fused.
+    """
+
+    question: str
+    answer: str
+    senses: dict[str, SenseMap]
+    gate: GateMap | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain JSON data: per sense and step the attention, per frame the gate and shares."""
+        gate = self.gate
+        return {
+            "question": self.question,
+            "answer": self.answer,
+            "senses": {
+                name: {"grid": own.grid, "attention": own.strips().tolist(), "times_s": _listed(own.times)}
+                for name, own in self.senses.items()
+            },
+            "gate": None if gate is None or gate.gate is None else gate.gate.mean(-1).tolist(),
+            "shares": {} if gate is None else {name: own.tolist() for name, own in gate.shares.items()},
+        }
+
+
+@torch.no_grad()
+def attention_maps(
+    model: CremaModel, question: str, sources: Mapping[str, Any], *, choices: tuple[str, ...] | None = None
+) -> Maps:
+    """Answer one question and return where the model looked.
+
+    Args:
+        model: a built model; it is left in the mode it was in, and its outputs are those without watching.
+        question: as written.
+        sources: by sense.
+        choices: of a multiple-choice question.
+
+    Raises:
+        UnknownModalityError: for a source of a sense the model does not have.
+        OptionsError: without any source, or when no sense passes a Q-Former.
+        MediaError: for a source that cannot be read.
+
+    Example:
+        >>> maps = attention_maps(model, "what is on the left?", {"video": "a.mp4"})    # doctest: +SKIP
+        >>> maps.senses["video"].heat().shape    # doctest: +SKIP
+        torch.Size([2, 8, 8])
+    """
+    for name in sources:
+        model.sense(name)
+    if not sources:
+        raise OptionsError(
+            f"The question {question!r} comes without any source, so there is nothing to look at. Accepted: one or "
+            f"more of {', '.join(model.names)}. Name a line that has some."
+        )
+    if not any(isinstance(model.sense(name).adapter, MMQA) for name in sources):
+        raise OptionsError(
+            f"None of {', '.join(sources)} passes a Q-Former in this model, so no queries look at them. Accepted: "
+            "models on a backbone in BLIP-2 format, whose senses do. Use such a model."
+        )
+    model.backbone.require_weights()
+    mode = model.training
+    model.eval()
+    try:
+        batches = prepare_batch(model, [sources])
+        features = model.encode(batches)
+        asked = [model.template.render(question, choices)]
+        tokens, senses = {}, {}
+        for name, own in features.items():
+            adapter = model.sense(name).adapter
+            if not isinstance(adapter, MMQA):  # it reaches the fusion by another way, without queries that look
+                tokens[name] = model.sense_tokens(name, own, asked)
+                continue
+            with watched_attention(adapter.qformer) as seen:
+                tokens[name] = model.sense_tokens(name, own, asked)
+            weights = torch.stack(seen).cpu()
+            pictures = _pictures(batches[name].batch, num_steps=weights.shape[1])
+            # A grid of patches means something only where there is a picture below it.
+            grid = None if pictures is None else _grid(weights.shape[-1])
+            mask, times = own.features.mask, own.features.times
+            real = (mask if mask.dim() == 2 else mask.any(-1))[0]
+            senses[name] = SenseMap(weights, pictures, grid, None if times is None else times[0][real].cpu())
+        with watched_fusion(model.fusion) as watch:
+            if choices:
+                scores = model.score_choices(tokens, asked, [choices])[0]
+                answer = choices[max(range(len(scores)), key=scores.__getitem__)]
+            else:
+                answer = model.generate(tokens, asked)[0]
+    finally:
+        model.train(mode)
+    total = sum(watch.parts.values(), start=torch.zeros(()))
+    shares = {name: (own / total.clamp(min=1e-12))[0].cpu() for name, own in watch.parts.items()}
+    gate = None if watch.gate is None else watch.gate[0].cpu()
+    return Maps(question, answer, senses, GateMap(gate, shares) if gate is not None or shares else None)
+
+
+def _pictures(batch: Batch, *, num_steps: int) -> Tensor | None:
+    """Return the first tensor of a prepared sample that holds one RGB picture per step, stretched to 0..1."""
+    for values in batch.tensors.values():
+        if values.dim() == 5 and values.shape[2] == 3 and values.shape[1] == num_steps:
+            frames = values[0].float()
+            low, high = frames.amin(), frames.amax()
+            return ((frames - low) / (high - low).clamp(min=1e-6)).cpu()
+    return None
+
+
+def _grid(num_tokens: int) -> tuple[int, int] | None:
+    """Return the square grid that N tokens are, with or without a class token before them."""
+    for count in (num_tokens, num_tokens - 1):
+        side = math.isqrt(count)
+        if side > 1 and side * side == count:
+            return side, side
+    return None
+
+
+def _listed(times: Tensor | None) -> list[list[float]] | None:
+    return None if times is None else times.tolist()
+
+
+def require_layer(model: CremaModel, layer: int | None) -> None:
+    """Raise when the Q-Former has no such cross-attention layer; a model without Q-Former is `attention_maps`' matter.
+
+    Args:
+        model: a built model.
+        layer: counted from 0; None: the mean of all, which there always is.
+
+    Raises:
+        OptionsError: for any other.
+    """
+    qformer = model.backbone.qformer
+    modules = [] if qformer is None else [name for name, _ in qformer.model.named_modules()]
+    count = sum(name.endswith(".crossattention") for name in modules)
+    if layer is not None and count and not 0 <= layer < count:
+        raise OptionsError(
+            f"layer={layer} is no cross-attention layer of this Q-Former. It has {count}, 0 to {count - 1}. Name one "
+            "of them, or leave layer out for their mean."
+        )

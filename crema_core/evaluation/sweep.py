@@ -1,0 +1,127 @@
+"""One choice, several values, several seeds: a small model trained for each (CREMA Tables 7, 8, 17 and 19 to 22).
+
+Everything but the choice is equal between rows: data, order of the data, initial weights where shapes allow it, number
+of epochs. Frozen encoders run once for the whole sweep, because all cells share one folder of features.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crema_core.data.manifest import Record, read_manifest
+from crema_core.errors import ManifestError, OptionsError
+from crema_core.evaluation.axes import Value, check_values, find_axis, value_label, with_value
+from crema_core.evaluation.cell_store import CellStore
+from crema_core.evaluation.cells import Measured, TrainedTable
+from crema_core.evaluation.predictions import records_digest
+from crema_core.evaluation.train_cell import train_cell
+from crema_core.model.build import build
+from crema_core.model.requests import ModalityRequest, resolve_requests
+from crema_core.train.progress import StatusLine
+
+
+def sweep(
+    train: str | os.PathLike[str] | Sequence[Record],
+    test: str | os.PathLike[str] | Sequence[Record],
+    *,
+    modalities: Sequence[ModalityRequest],
+    over: str,
+    values: Sequence[Value] | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: str | os.PathLike[str],
+    build_options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    batch_size: int = 32,
+    max_new_tokens: int = 10,
+    status: StatusLine | None = None,
+) -> TrainedTable:
+    """Train and evaluate one model for each value and seed.
+
+    Finished cells are kept in `out`, and the same call goes on where it was interrupted, within a training from its
+    last checkpoint. More values and seeds may be asked for later.
+
+    Args:
+        train: training data, a manifest or records.
+        test: questions that are asked, in the same forms.
+        modalities: senses, as for `crema_core.build`.
+        over: the choice, a key of `crema_core.evaluation.axes.AXES`.
+        values: of the choice, at least one; None: those of `AXES`, or every sense for "major".
+        seeds: of the model's new parameters and of training.
+        out: folder of the table, see `crema_core.evaluation.cell_store`.
+        build_options: further arguments of `crema_core.build`.
+        settings: of training, see `crema_core.train.settings`; "cache" is `out/features` unless given.
+        batch_size: questions per pass of the evaluation.
+        max_new_tokens: longest open-ended answer.
+        status: where progress is shown.
+
+    Raises:
+        OptionsError: for an unknown choice or a value it cannot have; nothing is trained then.
+        BuildError: for senses that cannot be built.
+        ManifestError: for unusable data.
+        CheckpointError: when `out` holds another table.
+
+    Example:
+        >>> sweep("train.jsonl", "test.jsonl", modalities=["video", "audio"], over="fusion",
+        ...       out="runs/fusions").rows[0].mean()    # doctest: +SKIP
+    """
+    axis = find_axis(over)
+    base, options = dict(settings or {}), dict(build_options or {})
+    names = [request.spec.name for request in resolve_requests(modalities, options.get("mmqa") or {})]
+    chosen = tuple(values) if values is not None else axis.values or tuple(names)
+    check_values(axis, chosen, modalities, options, base)
+    _require_seeds(seeds)
+    records = {"train": _read(train, names), "test": _read(test, names)}
+    folder = Path(out)
+    identity = {
+        "over": axis.name,
+        "modalities": [request.record() for request in resolve_requests(modalities, options.get("mmqa") or {})],
+        "build": {key: str(value) if key == "backbone" else value for key, value in options.items()},
+        "settings": base,
+        "max_new_tokens": max_new_tokens,
+        **{name: records_digest(own) for name, own in records.items()},
+    }
+    store = CellStore(folder, identity)
+    base = {"cache": str((folder / "features").absolute()), **base}
+    by_label = {value_label(value): value for value in chosen}
+
+    def make(label: str, seed: int, place: Path) -> Measured:
+        built, trained = with_value(axis, by_label[label], options, base)
+        if status is not None:
+            status.note(f"{axis.name} {label}, seed {seed}")
+        return train_cell(
+            lambda: build(modalities, **{**built, "seed": seed}),
+            records["train"],
+            records["test"],
+            folder=place,
+            settings={**trained, "seed": seed},
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            status=status,
+        )
+
+    rows = store.fill(by_label, seeds, make)
+    note = (
+        f"Accuracy in per cent on {len(records['test']):,} questions, mean ± standard deviation over seeds; "
+        f"{axis.source} of the CREMA paper compares the same choice."
+    )
+    return TrainedTable(axis.name, rows, (note,))
+
+
+def _require_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise OptionsError(
+            f"seeds is {list(seeds)}. Accepted: one or more different whole numbers from 0. Write --seeds 3 for 0, 1 "
+            "and 2."
+        )
+
+
+def _read(data: str | os.PathLike[str] | Sequence[Record], names: Sequence[str]) -> list[Record]:
+    records = read_manifest(data, modalities=names) if isinstance(data, str | os.PathLike) else list(data)
+    if not records:
+        raise ManifestError(
+            "A sweep needs samples to train on and to ask about, and there are none. Give some of each."
+        )
+    return records

@@ -1,0 +1,118 @@
+"""What evaluation programs hand over as media, as sources of the senses that read them.
+
+Programs know pictures, clips and sounds, not senses. Pictures and clips go to the major sense and sounds to the first
+sense that declares it reads waveforms, unless the user names others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from crema_core.errors import MediaError, OptionsError
+from crema_core.model.crema import CremaModel
+
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Which sense gets which kind of media.
+
+    Attributes:
+        picture, clip: names of senses.
+        sound: the sense for sounds; None when the model has none that reads waveforms.
+        sound_of_clips: whether it gets the clips too, for their sound track.
+    """
+
+    picture: str
+    clip: str
+    sound: str | None
+    sound_of_clips: bool
+
+
+def routes(
+    model: CremaModel, *, picture: str | None = None, clip: str | None = None, sound: str | None = None
+) -> Routes:
+    """Return which sense gets which kind of media.
+
+    Args:
+        model: whose senses.
+        picture, clip: senses for them; None: the major one.
+        sound: the sense for sounds, which then hears the sound track of clips too; None: the first that declares
+            waveforms among its inputs, for sounds of their own alone.
+
+    Raises:
+        UnknownModalityError: for a sense the model does not have.
+    """
+    for name in (picture, clip, sound):
+        if name is not None:
+            model.sense(name)
+    hearing = [name for name, spec in model.specs.items() if any(own.kind == "waveform" for own in spec.inputs)]
+    return Routes(picture or model.major, clip or model.major, sound or next(iter(hearing), None), sound is not None)
+
+
+def as_sources(media: Sequence[Any], to: Routes) -> dict[str, Any]:
+    """Return the media of one question by sense.
+
+    Args:
+        media: PIL images, paths of clips, pictures and sounds, and sounds as mappings with "array" `(S,)` or
+            `(channels, S)` and "sampling_rate" in Hz. Several images become the frames of one source.
+        to: which sense gets what.
+
+    Raises:
+        MediaError: for anything else.
+        OptionsError: for a sound when no sense hears, or more than one clip or sound.
+    """
+    found: dict[str, Any] = {}
+    pictures: list[Any] = []
+    for item in media:
+        if isinstance(item, Image.Image):
+            pictures.append(item)
+        elif isinstance(item, Mapping) and {"array", "sampling_rate"} <= item.keys():
+            _give(found, _hearing(to), (np.asarray(item["array"]), float(item["sampling_rate"])))
+        elif isinstance(item, str | Path) and Path(item).suffix.lower() in SOUND_SUFFIXES:
+            _give(found, _hearing(to), str(item))
+        elif isinstance(item, str | Path):
+            _give(found, to.clip, str(item))
+            if to.sound_of_clips:
+                _give(found, _hearing(to), str(item))
+        else:
+            raise MediaError(
+                f"{type(item).__name__} is no kind of media this adapter knows. Accepted: PIL images, paths of files, "
+                "and sounds as {'array': ..., 'sampling_rate': ...}. Use a task that gives these."
+            )
+    if pictures:
+        _give(found, to.picture, _frames(pictures))
+    return found
+
+
+def _frames(pictures: Sequence[Image.Image]) -> torch.Tensor:
+    """Return `(T, H, W, 3)` uint8; pictures of other sizes are brought to that of the first."""
+    first = pictures[0].size
+    same = [own.convert("RGB") if own.size == first else own.convert("RGB").resize(first) for own in pictures]
+    return torch.stack([torch.from_numpy(np.array(own)) for own in same])
+
+
+def _hearing(to: Routes) -> str:
+    if to.sound is None:
+        raise OptionsError(
+            "The task has a sound, and no sense of this model declares that it reads waveforms. Accepted: models with "
+            "a sense that hears. Name one with sound_sense=..., or use another task."
+        )
+    return to.sound
+
+
+def _give(found: dict[str, Any], name: str, source: Any) -> None:
+    if name in found:
+        raise OptionsError(
+            f"The task gives one question several sources for '{name}'. Accepted: one clip, one sound, or pictures "
+            "that become one clip. Use a task with one, or send kinds of media to different senses."
+        )
+    found[name] = source

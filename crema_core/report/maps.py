@@ -1,0 +1,148 @@
+"""Pictures of attention and gate: heat over frames, strips where there is no frame, bars per frame."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from crema_core.evaluation.maps import GateMap, Maps, SenseMap
+from crema_core.io.atomic import write_bytes
+from crema_core.plugins.hookspecs import ReportSection
+from crema_core.report.html import figure_block, paragraphs
+from crema_core.report.plots import COLORS, DPI, WIDTH_IN
+from crema_core.report.sheet import times_as_captions
+
+MAX_FRAMES = 8
+
+
+def sense_picture(name: str, own: SenseMap, *, layer: int | None = None) -> bytes:
+    """Draw one sense's attention, at most eight steps evenly spread: over its pictures, or as strips over its tokens.
+
+    Args:
+        name: of the sense, for the heading.
+        own: its map.
+        layer: a cross-attention layer, counted from 0; None: the mean of all.
+
+    Returns:
+        a PNG image.
+    """
+    heat = own.heat(layer)
+    if heat is None or own.pictures is None:
+        return _strips(name, own, own.strips(layer))
+    shown = _spread(heat.shape[0])
+    captions = times_as_captions(own.times, heat.shape[0])
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    # Pictures above, the same with the heat over them below; one scale for all frames of the sense.
+    figure = Figure(
+        figsize=(WIDTH_IN, 0.3 + rows * 2 * (0.95 * WIDTH_IN / columns + 0.1)), dpi=DPI, layout="constrained"
+    )
+    figure.suptitle(name, fontsize=10)
+    highest = float(heat[shown].amax())
+    height, width = own.pictures.shape[-2:]
+    for place, step in enumerate(shown):
+        row, column = divmod(place, columns)
+        picture = own.pictures[step].permute(1, 2, 0).numpy()
+        for below in (False, True):
+            axes = figure.add_subplot(rows * 2, columns, (2 * row + below) * columns + column + 1)
+            axes.imshow(picture, extent=(0, width, height, 0))
+            axes.set_axis_off()
+            if below:
+                over = heat[step].numpy()
+                axes.imshow(over, cmap="inferno", vmin=0, vmax=highest, alpha=0.62, interpolation="bilinear",
+                            extent=(0, width, height, 0))  # fmt: skip
+            else:
+                axes.set_title(captions[step], fontsize=8)
+    return _png(figure)
+
+
+def gate_picture(own: GateMap) -> bytes:
+    """Draw, for every frame of the major sense, the gate's mean with its range over queries, and the senses' shares."""
+    parts = [part for part in (own.gate is not None, bool(own.shares)) if part]
+    figure = Figure(figsize=(WIDTH_IN, 0.3 + 1.9 * len(parts)), dpi=DPI, layout="constrained")
+    if own.gate is not None:
+        axes = figure.add_subplot(len(parts), 1, 1)
+        frames, mean = range(own.gate.shape[0]), own.gate.mean(1)
+        low, high = own.gate.amin(1), own.gate.amax(1)
+        reach = torch.stack([mean - low, high - mean]).clamp(min=0).numpy()
+        axes.bar(frames, mean.numpy(), color=COLORS[0], width=0.6, yerr=reach, ecolor="#444444", capsize=3)
+        axes.set_ylim(0, 1)
+        axes.set_ylabel("gate", fontsize=9)
+        _frames(axes, own.gate.shape[0])
+    if own.shares:
+        axes = figure.add_subplot(len(parts), 1, len(parts))
+        bottom = torch.zeros(len(next(iter(own.shares.values()))))
+        for index, (name, share) in enumerate(own.shares.items()):
+            axes.bar(range(len(share)), share.numpy(), bottom=bottom.numpy(), color=COLORS[index % len(COLORS)],
+                     width=0.6, label=name)  # fmt: skip
+            bottom = bottom + share
+        axes.set_ylim(0, 1)
+        axes.set_ylabel("share", fontsize=9)
+        axes.legend(fontsize=7, ncols=4, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        _frames(axes, len(bottom))
+    return _png(figure)
+
+
+def maps_section(title: str, found: Maps, out: Path, *, layer: int | None = None) -> ReportSection:
+    """Write one question's pictures into a folder and return its section of the page.
+
+    Args:
+        title: heading.
+        found: what was looked at.
+        out: folder for `SENSE.png` and `gate.png`.
+        layer: a cross-attention layer, from 0; None: the mean of all.
+    """
+    parts = [paragraphs(f"{found.question}  Answer: {found.answer}")]
+    for name, own in found.senses.items():
+        png = sense_picture(name, own, layer=layer)
+        write_bytes(out / f"{name}.png", png)
+        over = "patches of its frames" if own.grid is not None and own.pictures is not None else "feature tokens"
+        where = "all cross-attention layers" if layer is None else f"cross-attention layer {layer}"
+        parts.append(
+            figure_block(png, f"{name}: attention of its queries over {over}, mean of heads, queries and {where}.")
+        )
+    if found.gate is None:
+        parts.append(paragraphs("Nothing was fused, or this fusion has neither a gate nor a sum of senses to show."))
+    else:
+        png = gate_picture(found.gate)
+        write_bytes(out / "gate.png", png)
+        text = (
+            "By frame of the major sense: the self-gated fusion's gate (mean of queries and width, lines from the "
+            "lowest to the highest query), and each supporting sense's share of what is summed before the gate."
+        )
+        parts.append(figure_block(png, text))
+    return ReportSection(title, "".join(parts))
+
+
+def _strips(name: str, own: SenseMap, strips_TN: Tensor) -> bytes:
+    shown = _spread(strips_TN.shape[0])
+    figure = Figure(figsize=(WIDTH_IN, 0.9 + 0.35 * len(shown)), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(strips_TN[shown].numpy(), cmap="inferno", vmin=0, aspect="auto", interpolation="nearest")
+    axes.set_title(name, fontsize=10)
+    captions = times_as_captions(own.times, strips_TN.shape[0])
+    axes.set_yticks(range(len(shown)), [captions[step] for step in shown], fontsize=8)
+    axes.set_xlabel("feature token", fontsize=9)
+    return _png(figure)
+
+
+def _spread(count: int) -> list[int]:
+    """Return at most `MAX_FRAMES` of 0..count-1, evenly spread."""
+    if count <= MAX_FRAMES:
+        return list(range(count))
+    return [round(place * (count - 1) / (MAX_FRAMES - 1)) for place in range(MAX_FRAMES)]
+
+
+def _frames(axes: object, count: int) -> None:
+    axes.set_xticks(range(count), [str(frame + 1) for frame in range(count)], fontsize=8)  # type: ignore[attr-defined]
+    axes.set_xlabel("frame", fontsize=9)  # type: ignore[attr-defined]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,38 @@
+"""`crema ablate` on a saved model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crema_core.cli.main import main
+
+
+def test_ablate_prints_a_table_and_writes_a_report(
+    trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "ablation"
+    words = ["ablate", str(trained), str(clips), "--what", "leave-one-out,shuffled", "--max-new-tokens", "2"]
+    assert main([*words, "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["senses", "behind", "color"]
+    assert [line[:20].strip() for line in lines[1:6]] == [
+        "all senses",
+        "without video",
+        "without depth",
+        "video of another cli",
+        "depth of another cli",
+    ]
+    assert lines[-1] == f"report: {out / 'ablation.html'}"
+    assert len(list((out / "answers").glob("*.jsonl"))) == 5
+    assert main([*words, "--out", str(out), "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((out / "ablation.json").read_text())
+
+
+def test_ablate_goes_on_only_with_a_folder(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ablate", str(trained), str(clips), "--resume"]) == 1
+    assert capsys.readouterr().err == (
+        "crema: --resume without --out. Answers are taken up from a folder. Add --out DIR.\n"
+    )
