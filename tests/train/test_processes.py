@@ -195,9 +195,9 @@ def train_until(step: int, *arguments: Any, **settings: Any) -> None:
     train(*arguments, **settings)
 
 
-def answers(backbone: Path, data: Path, out: Path) -> tuple[float, float]:
+def answers(backbone: Path, data: Path, out: Path, *, resume: bool = False) -> tuple[float, float]:
     model = random_model(backbone)
-    result = evaluate(model, data, batch_size=3, out=out, processes=join_processes())
+    result = evaluate(model, data, batch_size=3, out=out, resume=resume, processes=join_processes())
     leave_processes()
     return result.accuracy, result.tokens_per_answer
 
@@ -206,6 +206,17 @@ def test_each_question_is_answered_once(t5_folder: Path, data: Path, tmp_path: P
     alone = answers(t5_folder, data, tmp_path / "one.jsonl")
     assert together(answers, t5_folder, data, tmp_path / "three.jsonl", count=3) == [alone] * 3
     assert (tmp_path / "three.jsonl").read_text() == (tmp_path / "one.jsonl").read_text()
+
+
+def test_an_interrupted_evaluation_goes_on_in_another_number_of_processes(
+    t5_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    alone = answers(t5_folder, data, tmp_path / "one.jsonl")
+    whole = (tmp_path / "one.jsonl").read_text().splitlines(keepends=True)
+    # Four questions were answered and a fifth was being written.
+    (tmp_path / "one.jsonl").write_text("".join(whole[:4]) + whole[4][:10])
+    assert together(answers, t5_folder, data, tmp_path / "one.jsonl", resume=True) == [alone] * 2
+    assert sorted((tmp_path / "one.jsonl").read_text().splitlines(keepends=True)) == sorted(whole)
 
 
 def train_differently(backbone: Path, data: Path, out: Path) -> None:
