@@ -15,7 +15,8 @@ E width before the projector, L language-model width.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -24,10 +25,11 @@ from torch import Tensor
 from crema_core.errors import OptionsError
 from crema_core.fusion.base import Fusion, FusionSizes, SenseSet, VisualLayout, spread
 from crema_core.fusion.pave.alignment import Alignment
+from crema_core.fusion.pave.compose import add_patches, chain_patches
 from crema_core.fusion.pave.newlines import Newlines, add_newlines
 from crema_core.fusion.pave.patch import PavePatch
 from crema_core.fusion.pave.rotary import Rotary
-from crema_core.model.tokens import Segment, SenseTokens
+from crema_core.model.tokens import Segment
 
 Queries = Literal["inner", "projected", "learnable"]
 Order = Literal["parallel", "chained"]
@@ -138,8 +140,7 @@ class PaveFusion(Fusion):
         if senses.major not in senses.tokens:
             return []
         major = senses.tokens[senses.major]
-        tokens = self._updated(major, [name for name in self.supports if name in senses.tokens], senses)
-        tokens_BFSL = spread(tokens, major.rows, senses.num_samples)
+        tokens_BFSL = spread(self._updated(senses), major.rows, senses.num_samples)
         mask_BF = spread(major.mask, major.rows, senses.num_samples)
         newline = self._newline[0]
         laid = add_newlines(
@@ -151,26 +152,24 @@ class PaveFusion(Fusion):
         )
         return [Segment(laid.values, laid.mask, None)]
 
-    def _updated(self, major: SenseTokens, names: Iterable[str], senses: SenseSet) -> Tensor:
-        tokens = major.values
-        for name in names:
-            asked = tokens if self.order == "chained" else major.values
-            if self.queries == "inner":
-                assert major.inner is not None, "a video language model's connector gives the tokens before its projector"
-                asked = major.inner
-            tokens = tokens + self._update(name, asked, major, senses.tokens[name], senses.num_samples)
-        return tokens
+    def _updated(self, senses: SenseSet) -> Tensor:
+        major = senses.tokens[senses.major]
+        names = [name for name in self.supports if name in senses.tokens]
+        patches = [partial(self._update, name, senses) for name in names]
+        if self.order == "chained":
+            return chain_patches(major.values, patches)
+        return add_patches(major.values, patches, queries=major.inner if self.queries == "inner" else None)
 
-    def _update(self, name: str, asked: Tensor, major: SenseTokens, side: SenseTokens, num_samples: int) -> Tensor:
-        """Return one patch's update `(R, F, S, L)` for the R samples with visual tokens, 0 where one lacks the sense."""
-        both = None
-        if not major.rows.shape[0] == side.rows.shape[0] == num_samples:
-            place = torch.full((num_samples,), -1, device=major.rows.device).index_copy(
-                0, side.rows, torch.arange(len(side.rows), device=major.rows.device)
-            )[major.rows]
-            both = (place >= 0).nonzero().squeeze(1)  # samples of the major sense that have this one
-            side = side.select(place[both], major.rows[both])
-            asked, major = asked[both], major._replace(mask=major.mask[both], times=_rows(major.times, both))
+    def _update(self, name: str, senses: SenseSet, asked: Tensor) -> Tensor:
+        """Return one patch's update `(R, F, S, L)` of the R samples with visual tokens, 0 for those without the sense."""
+        major, side = senses.tokens[senses.major], senses.tokens[name]
+        both, num_rows = None, len(major.rows)
+        if not num_rows == len(side.rows) == senses.num_samples:
+            place = torch.full((senses.num_samples,), -1, device=side.rows.device)
+            place = place.index_copy(0, side.rows, torch.arange(len(side.rows), device=side.rows.device))[major.rows]
+            both = (place >= 0).nonzero().squeeze(1)  # positions of the samples that have both
+            side, major = side.select(place[both], major.rows[both]), major.select(both, major.rows[both])
+            asked = asked[both]
         update: Tensor = self.blocks[name](
             asked,
             side=side.values,
@@ -182,7 +181,7 @@ class PaveFusion(Fusion):
         )
         if both is None:
             return update
-        return update.new_zeros(len(place), *update.shape[1:]).index_copy(0, both, update)
+        return update.new_zeros(num_rows, *update.shape[1:]).index_copy(0, both, update)
 
     def _patch(self, side_dim: int) -> PavePatch:
         return PavePatch(side_dim, **self._settings)
@@ -202,10 +201,6 @@ class PaveFusion(Fusion):
                 f"so such samples are answered from the question alone. Give them '{senses.major}' too. Said once.",
                 stacklevel=2,
             )
-
-
-def _rows(values: Tensor | None, index: Tensor) -> Tensor | None:
-    return None if values is None else values[index]
 
 
 def _check(name: str, value: str, accepted: Sequence[str]) -> None:
