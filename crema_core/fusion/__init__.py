@@ -10,6 +10,7 @@ from crema_core.fusion.base import Fusion, FusionSizes, SenseSet, VisualLayout
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.fusion.cross_attention import CrossAttentionFusion
 from crema_core.fusion.mixture import MixtureFusion
+from crema_core.fusion.pave.strategy import PaveFusion
 from crema_core.fusion.self_gated import LinearFusion, SelfGatedFusion
 
 FUSIONS: dict[str, type[Fusion]] = {
@@ -18,6 +19,7 @@ FUSIONS: dict[str, type[Fusion]] = {
     "linear": LinearFusion,
     "cross_attention": CrossAttentionFusion,
     "mixture": MixtureFusion,
+    "pave": PaveFusion,
 }
 
 __all__ = ["FUSIONS", "Fusion", "FusionSizes", "SenseSet", "VisualLayout", "fusion_class", "make_fusion"]

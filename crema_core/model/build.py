@@ -137,7 +137,8 @@ def build(
                 "one model. Pass a folder or hub id, or load_backbone(...) again."
             ]
         )
-    backbone.tune(tuned)
+    with _seeded(seed, "language"):
+        backbone.tune(tuned)
     wording = (
         template
         if isinstance(template, PromptTemplate)

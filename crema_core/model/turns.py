@@ -95,8 +95,7 @@ def seat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, ch
     if model.config.is_encoder_decoder:
         return own_turns(model, tokenizer)
     end, stops = _ends(model, tokenizer)
-    begins = _ids(tokenizer, "a", add_special_tokens=True)[:1] == [tokenizer.bos_token_id]
-    head = (int(tokenizer.bos_token_id),) if begins else ()
+    head = _begin(tokenizer)
     context, lead = _plain_answer(model, tokenizer)
     return Turns(tokenizer, end, stops, head=head, context=context, lead=lead, own_specials=False)
 
@@ -114,7 +113,10 @@ def video_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, c
         OptionsError: for a chat template without place for a question.
     """
     if chat and tokenizer.chat_template is not None:
-        return _chat_turns(model, tokenizer, placeholder)
+        turns = _chat_turns(model, tokenizer, placeholder)
+        # A processor's template leaves the begin token to the tokenizer, as Video-LLaVA's does.
+        begin = _begin(tokenizer)
+        return turns if turns.head[: len(begin)] == begin else replace(turns, head=begin + turns.head)
     return replace(seat_turns(model, tokenizer, chat=False), before="\n")
 
 
@@ -181,6 +183,12 @@ def _joined(tokenizer: PreTrainedTokenizerBase, context: str, lead: str) -> tupl
 def _continuation(tokenizer: PreTrainedTokenizerBase, context: str, text: str) -> list[int]:
     before = _ids(tokenizer, context) if context else []
     return _ids(tokenizer, context + text)[len(before) :]
+
+
+def _begin(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return the begin token where the tokenizer opens texts with one."""
+    begins = _ids(tokenizer, "a", add_special_tokens=True)[:1] == [tokenizer.bos_token_id]
+    return (int(tokenizer.bos_token_id),) if begins else ()
 
 
 def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, tuple[int, ...]]:

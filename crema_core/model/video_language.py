@@ -42,16 +42,18 @@ class VideoFamily:
         whole: the model as published.
         tower: name of the vision tower inside it.
         pooled: whether frames are pooled to half their rows and columns, as LLaVA-OneVision does with video.
+        keeps_class: whether a frame's class token stays whatever the configuration says of images, as in Video-LLaVA.
     """
 
     whole: type[PreTrainedModel]
     tower: str
-    pooled: bool
+    pooled: bool = False
+    keeps_class: bool = False
 
 
 VIDEO_FAMILIES: dict[str, VideoFamily] = {
     "llava_onevision": VideoFamily(LlavaOnevisionForConditionalGeneration, "vision_tower", pooled=True),
-    "video_llava": VideoFamily(VideoLlavaForConditionalGeneration, "video_tower", pooled=False),
+    "video_llava": VideoFamily(VideoLlavaForConditionalGeneration, "video_tower", keeps_class=True),
 }
 """By `model_type` of the configuration."""
 
@@ -73,7 +75,8 @@ class VideoBackbone(Backbone):
         self.newline: nn.Parameter | None = getattr(model.model, "image_newline", None)
         self.pooled = family.pooled
         self.layer: int | list[int] = model.config.vision_feature_layer
-        self.drops_first = getattr(model.config, "vision_feature_select_strategy", "full") == "default"
+        selected = "full" if family.keeps_class else getattr(model.config, "vision_feature_select_strategy", "full")
+        self.drops_first = selected == "default"
         self.placeholder = str(tokenizer.convert_ids_to_tokens(model.config.video_token_id))
         freeze(self)
         self.eval()

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,12 +92,14 @@ def plan(model: CremaModel, *, batch_size: int, joint: bool = False, gradient_ch
         model.train(mode)
     adapters = {name: _bytes(model.adapter_parameters(name).values()) for name in model.names}
     shared = _bytes(model.fusion_parameters().values())
-    trained = sum(adapters.values()) + shared
+    tuned = _bytes(model.language_parameters().values())
+    trained = sum(adapters.values()) + shared + tuned
     rows = {
         "weights: frozen": _bytes({*model.parameters()} - {*model.trainable_parameters().values()}),
-        "weights: adapters and fusion": trained,
+        "weights: adapters and fusion": trained - tuned,
+        **({"weights: trained of the language model": tuned} if tuned else {}),
         "optimizer state": 2 * trained,
-        "gradients": shared + (sum(adapters.values()) if joint else max(adapters.values())),
+        "gradients": shared + tuned + (sum(adapters.values()) if joint else max(adapters.values())),
         "features of encoders": features * batch_size,
         "activations: senses": senses * batch_size,
         "activations: fusion and prompt": fusion * batch_size,
@@ -134,11 +135,14 @@ def _senses(model: CremaModel) -> tuple[int, int, dict[str, SenseTokens]]:
 @contextmanager
 def _passed_through(encoder: nn.Module) -> Iterator[None]:
     """Leave out the layers of the vision encoder: their output is as large as their input."""
-    encoder.forward = lambda inputs_embeds: SimpleNamespace(last_hidden_state=inputs_embeds)
+    skipped = list(cast(Any, encoder).layers)
+    for layer in skipped:
+        layer.forward = lambda hidden_states, *arguments, **settings: hidden_states
     try:
         yield
     finally:
-        del encoder.forward
+        for layer in skipped:
+            del layer.forward
 
 
 def _language(model: CremaModel, shape: tuple[int, int, int], *, gradient_checkpointing: bool) -> int:

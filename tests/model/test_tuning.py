@@ -45,6 +45,12 @@ def test_nothing_changes_before_training(folder: str, tuning: Any, request: pyte
     assert scores(tuned(place, tuning)) == scores(tuned(place, None))
 
 
+def test_lora_starts_the_same_in_every_build_of_a_seed(opt_folder: Path) -> None:
+    first, second = (tuned(opt_folder, LORA).language_parameters() for _ in range(2))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert any(bool(value.any()) for value in first.values())
+
+
 def test_lora_is_on_every_linear_layer_of_the_blocks_and_nowhere_else(opt_folder: Path) -> None:
     model = tuned(opt_folder, LORA)
     layers = {key.rpartition(".")[0].rpartition(".")[2] for key in model.language_parameters()}

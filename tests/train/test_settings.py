@@ -28,7 +28,7 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
     with pytest.raises(OptionsError) as error:
         train_settings("papr")
     assert str(error.value) == (
-        "'papr' is not a preset. Presets: tiny, small, paper, pretrain, released, and runs of the paper: "
+        "'papr' is not a preset. Presets: tiny, small, paper, pretrain, pave, released, and runs of the paper: "
         f"{', '.join(preset_names())}. Did you mean 'paper'? Name one of them, or leave preset out for the defaults."
     )
 

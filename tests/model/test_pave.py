@@ -1,0 +1,116 @@
+"""PAVE from `build` to shared folders, on small video language models of the real format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from crema_core.io.bundle import load
+from crema_core.model.build import build
+from crema_core.model.crema import CremaModel
+from crema_core.plugins import registry
+from crema_core.report.plan import plan
+from tests.support.senses import points_spec, wave_spec
+from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind
+
+PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
+LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
+CHOICES = ["red", "blue"]
+VIDEO = {"name": "video", "num_frames": 2}
+
+
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    for spec in (wave_spec(), points_spec()):
+        registry.register(spec)
+
+
+@pytest.fixture
+def folder(video_models: Callable[[VideoKind], Path]) -> Path:
+    return video_models("llava-onevision")
+
+
+def example(name: str, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    if name == "video":
+        return torch.randint(0, 256, (2, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    return torch.randn(5, 3, 10, generator=generator) if name == "wave" else torch.randn(4, 6, generator=generator)
+
+
+def scores(model: CremaModel, *names: str, seed: int = 0) -> list[float]:
+    sources = {name: example(name, seed) for name in names}
+    return list(model.answer("what colour ?", CHOICES, **sources).scores.values())
+
+
+def randomized(model: CremaModel) -> CremaModel:
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model
+
+
+@pytest.mark.parametrize("kind", VIDEO_KINDS)
+def test_a_fresh_patch_leaves_answers_bit_identical(
+    video_models: Callable[[VideoKind], Path], kind: VideoKind
+) -> None:
+    model = build([VIDEO], backbone=video_models(kind), fusion=PAVE)
+    plain = scores(model, "video")
+    model.add_modality("wave")
+    assert scores(model, "video", "wave") == plain
+    randomized(model)
+    trained = scores(model, "video", "wave")
+    assert trained != plain
+    model.add_modality("points")
+    assert scores(model, "video", "wave", "points") == trained
+    assert scores(model, "video") == plain
+
+
+@pytest.mark.parametrize("options", [{}, {"queries": "projected", "order": "chained"}, {"queries": "learnable"}])
+def test_answers_do_not_depend_on_the_batch(folder: Path, options: dict[str, Any]) -> None:
+    model = randomized(build([VIDEO, "wave", "points"], backbone=folder, fusion={**PAVE, **options}))
+    subsets = [("video",), ("video", "wave"), ("video", "points"), ("video", "wave", "points")]
+    items = [
+        {"question": "what ?", "choices": CHOICES, **{name: example(name, row) for name in names}}
+        for row, names in enumerate(subsets)
+    ]
+    together = [list(answer.scores.values()) for answer in model.answer_many(items)]
+    alone = [list(model.answer(**item).scores.values()) for item in items]
+    torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), atol=2e-5, rtol=0)
+
+
+def test_a_model_with_patches_and_lora_comes_back_from_its_folder(folder: Path, tmp_path: Path) -> None:
+    options = {**PAVE, "queries": "projected", "order": "chained", "newlines": "one_token"}
+    model = randomized(build([VIDEO, "wave", "points"], backbone=folder, fusion=options, tuning=LORA))
+    model.save_pretrained(tmp_path / "saved")
+    again = load(tmp_path / "saved")
+    assert scores(again, "video", "wave", "points") == scores(model, "video", "wave", "points")
+
+
+def test_a_patch_is_shared_as_an_adapter_and_joins_another_model(folder: Path, tmp_path: Path) -> None:
+    first = randomized(build([VIDEO, "wave"], backbone=folder, fusion=PAVE))
+    first.save_adapter("wave", tmp_path / "wave")
+    second = build([VIDEO, "points"], backbone=folder, fusion=PAVE)
+    plain = scores(second, "video", "points")
+    second.load_adapter(tmp_path / "wave")
+    assert scores(second, "video", "wave") == scores(first, "video", "wave")
+    assert scores(second, "video", "points") == plain
+
+
+def test_description_and_plan_count_patches_and_lora(folder: Path) -> None:
+    model = build([VIDEO, "wave"], backbone=folder, fusion=PAVE, tuning=LORA)
+    row = {component.name: component for component in model.describe().components}
+    patch = sum(parameter.numel() for parameter in model.fusion_parameters(["wave"]).values())
+    lora = sum(parameter.numel() for parameter in model.language_parameters().values())
+    assert (row["fusion"].trainable, row["language model"].trainable, row["wave"].trainable) == (patch, lora, 0)
+    assert row["fusion"].gflops > 0
+    rows = plan(model, batch_size=2, joint=True).rows
+    assert rows["weights: adapters and fusion"] == 4 * patch
+    assert rows["weights: trained of the language model"] == 4 * lora
+    assert rows["optimizer state"] == 8 * (patch + lora)
+    assert rows["gradients"] == 4 * (patch + lora)

@@ -1,0 +1,135 @@
+"""Training of PAVE's patches, with LoRA on the language model and behind a frozen first patch."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from crema_core.model.build import build
+from crema_core.model.crema import CremaModel
+from crema_core.plugins.hooks import Hooks, hookimpl
+from crema_core.plugins.spec import ModalitySpec
+from crema_core.train.api import fit
+from crema_core.train.interrupt import TrainingInterrupted
+from crema_core.train.progress import StatusLine
+from tests.support.video_language import SIDE, save_video_model
+from tests.train.file_senses import file_senses
+
+PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
+LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
+CHOICES = ["red", "blue"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_video_model(tmp_path_factory.mktemp("video") / "model", "llava-onevision")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Questions whose answer only the wave tells; four of six samples have points too."""
+    place, generator = tmp_path_factory.mktemp("data"), torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).save(place / "same.png")
+    lines = []
+    for row in range(6):
+        np.save(place / f"wave{row}.npy", np.full((5, 3, 10), 1.0 - 2 * (row % 2), dtype=np.float32))
+        np.save(place / f"points{row}.npy", torch.randn(4, 6, generator=generator).numpy())
+        line = {"id": str(row), "question": "what colour ?", "choices": CHOICES, "answer": CHOICES[row % 2]}
+        line |= {"video": "same.png", "wave": f"wave{row}.npy"}
+        lines.append(line | ({"points": f"points{row}.npy"} if row % 3 else {}))
+    (place / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return place / "data.jsonl"
+
+
+def sides() -> tuple[ModalitySpec, ModalitySpec]:
+    _, _, wave, points = file_senses()
+    return wave, points
+
+
+def train(model: CremaModel, data: Path, out: Path, **settings: Any) -> None:
+    fit(model, data, out=out, status=StatusLine(io.StringIO(), enabled=False), seed=0, **settings)
+
+
+def scores(model: CremaModel, data: Path, *names: str) -> list[list[float]]:
+    lines = [json.loads(line) for line in data.read_text().splitlines()]
+    items = [
+        {"question": line["question"], "choices": CHOICES, **{name: data.parent / line[name] for name in names}}
+        for line in lines
+        if all(name in line for name in names)
+    ]
+    return [list(answer.scores.values()) for answer in model.answer_many(items)]
+
+
+@pytest.mark.parametrize("mode", ["joint", "sequential"])
+def test_training_moves_patches_and_lora_and_nothing_frozen(
+    folder: Path, data: Path, tmp_path: Path, mode: str
+) -> None:
+    model = build([{"name": "video", "num_frames": 2}, *sides()], backbone=folder, fusion=PAVE, tuning=LORA)
+    before, frozen = model.adapter_state_dict(), model.backbone.identity()
+    train(model, data, tmp_path / "run", mode=mode, epochs=2, batch_size=3, lr=0.01)
+    after = model.adapter_state_dict()
+    moved = {key for key in after if not torch.equal(after[key], before[key])}
+    assert {".".join(key.split(".")[:3]) for key in moved if key.startswith("fusion.")} == {
+        "fusion.blocks.wave",
+        "fusion.blocks.points",
+    }
+    assert {key for key in after if key.startswith("language.")} <= moved
+    model.backbone._identity = None  # computed anew
+    assert model.backbone.identity() == frozen
+
+
+def test_a_second_sense_is_trained_on_a_frozen_first_patch(folder: Path, data: Path, tmp_path: Path) -> None:
+    wave, points = sides()
+    model = build([{"name": "video", "num_frames": 2}, points], backbone=folder, fusion=PAVE)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    model.add_modality(wave)
+    before, plain = model.adapter_state_dict(), scores(model, data, "video", "points")
+    train(model, data, tmp_path / "run", mode="joint", epochs=40, batch_size=6, lr=0.02, modalities=["wave"])
+    after = model.adapter_state_dict()
+    moved = {key for key in after if not torch.equal(after[key], before[key])}
+    assert moved
+    assert all(key.startswith("fusion.blocks.wave.") for key in moved)
+    assert scores(model, data, "video", "points") == plain
+    best = [row.index(max(row)) for row in scores(model, data, "video", "wave")]
+    assert best == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_run_that_stopped_goes_on_to_the_same_numbers(folder: Path, data: Path, tmp_path: Path) -> None:
+    settings = {"mode": "joint", "epochs": 2, "batch_size": 3, "lr": 0.01, "hooks": Hooks(strict=True)}
+    fresh = {"backbone": folder, "fusion": PAVE, "tuning": LORA}
+    senses = [{"name": "video", "num_frames": 2}, *sides()]
+    whole, part, rest = (build(senses, **fresh) for _ in range(3))
+    train(whole, data, tmp_path / "whole", **settings)
+    with pytest.raises(TrainingInterrupted):
+        train(part, data, tmp_path / "run", **settings | {"hooks": _stopping(3)})
+    train(rest, data, tmp_path / "run", resume=True, **settings)
+    wanted = whole.adapter_state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in rest.adapter_state_dict().items())
+
+
+def _stopping(at: int) -> Hooks:
+    def crema_step_finished(step: int) -> None:
+        if step == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    hooks = Hooks(strict=True)
+    hooks.add(type("Plugin", (), _hook(crema_step_finished)), name="test")
+    return hooks
+
+
+def _hook(function: Callable[[int], None]) -> dict[str, Any]:
+    return {function.__name__: staticmethod(hookimpl(function))}
