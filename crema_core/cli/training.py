@@ -110,6 +110,7 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
     from crema_core.evaluation.run import evaluate
     from crema_core.model.precision import computing_in
     from crema_core.plugins.hookspecs import ReportSection
+    from crema_core.report.encoders import encoder_sections
     from crema_core.report.examples import examples_block, read_lines
     from crema_core.train.cache import make_cache
 
@@ -123,7 +124,9 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
         evaluate(model, some, out=folder / EXAMPLES, cache=cache, measures=(), processes=processes)
     if not processes.is_main:
         return []
-    return [ReportSection("Validation questions and answers", examples_block(read_lines(folder / EXAMPLES)))]
+    lines = read_lines(folder / EXAMPLES)
+    answered = ReportSection("Validation questions and answers", examples_block(lines))
+    return [answered, *encoder_sections(lines)]
 
 
 def _tell(run: Run, *, as_json: bool) -> None:

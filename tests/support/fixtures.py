@@ -13,6 +13,7 @@ from crema_core.model.crema import CremaModel
 from tests.support.backbones import save_random_blip2
 from tests.support.checkpoints import Language, Published, save_language, save_published
 from tests.support.senses import four_senses
+from tests.support.towers import save_three
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,12 @@ def languages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Language], 
     """Language models for the backbone's seat, written when first asked for; Mistral's and Qwen's chat."""
     place = tmp_path_factory.mktemp("languages")
     return cache(lambda kind: save_language(place / kind, kind, chat=kind == "mistral"))
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """Three small random encoders, as `build(encoders=...)` takes them."""
+    return save_three(tmp_path_factory.mktemp("encoders"))
 
 
 @pytest.fixture
