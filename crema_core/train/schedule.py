@@ -45,9 +45,9 @@ def make_schedule(settings: TrainSettings, *, steps_per_epoch: int) -> Schedule:
         raise TrainingError(
             f"warmup_steps={settings.warmup_steps:,} is not below the {total:,} updates of the whole training "
             f"({settings.epochs} epochs of {steps_per_epoch:,}), so lr would never be reached. Give fewer "
-            "warmup_steps, or leave the setting out for a twentieth of all updates."
+            "warmup_steps, or leave the setting out for a part of all updates (warmup_ratio)."
         )
-    warmup = total // 20 if settings.warmup_steps is None else settings.warmup_steps
+    warmup = int(total * settings.warmup_ratio) if settings.warmup_steps is None else settings.warmup_steps
     return lambda at: step_cosine(
         at.step,
         lr=settings.lr,

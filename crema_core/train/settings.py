@@ -47,7 +47,8 @@ class TrainSettings(BaseModel):
     schedule: Literal["step", "epoch"] = Field(
         default="step", description="cosine by step, or by epoch index as the released code does"
     )
-    warmup_steps: int | None = Field(default=None, ge=0, description="linear warm-up; None: a twentieth of all steps")
+    warmup_steps: int | None = Field(default=None, ge=0, description="linear warm-up; None: warmup_ratio of all steps")
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1, description="part of all steps, where warmup_steps is None")
     warmup_start_lr: float = Field(default=1e-8, ge=0, description="learning rate of the first warm-up step")
     weight_decay: float = Field(default=0.05, ge=0, description="of matrices; norms and biases have none")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="AdamW's decay rates")

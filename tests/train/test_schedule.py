@@ -58,5 +58,5 @@ def test_a_warm_up_longer_than_the_training_is_refused() -> None:
         make_schedule(train_settings("paper"), steps_per_epoch=8)
     assert str(error.value) == (
         "warmup_steps=1,000 is not below the 160 updates of the whole training (20 epochs of 8), so lr would never be "
-        "reached. Give fewer warmup_steps, or leave the setting out for a twentieth of all updates."
+        "reached. Give fewer warmup_steps, or leave the setting out for a part of all updates (warmup_ratio)."
     )
