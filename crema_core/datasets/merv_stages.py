@@ -61,19 +61,29 @@ _ALIGN = {"batch_size": 128, "accumulation": 2, "weight_decay": 0.0}
 _FINETUNE = {"batch_size": 64, "accumulation": 2, "weight_decay": 0.1, "lr": 2e-5}
 
 
-def _stage(name: str, data: str, *, tuning: str | None, note: str = "", **settings: Any) -> Preset:
+def released_config() -> dict[str, Any]:
+    """Return the model as the released code feeds it: its frames, and three of four encoders see squashed pictures."""
+    (sense,) = CONFIG["modalities"]
+    squashed = [own if own["name"] == "languagebind" else {**own, "resize": "squash"} for own in ENCODERS]
+    return CONFIG | {"modalities": [{**sense, "encoder_frames": "released"}], "encoders": squashed}
+
+
+def _stage(name: str, data: str, *, tuning: str | None, note: str = "", settings: dict[str, Any]) -> Preset:
     config = CONFIG if tuning is None else CONFIG | {"tuning": tuning}
     notes = NOTES | {"data": data} | ({"tuning": note} if note else {})
     return Preset(name, "", config, SETTINGS | settings, notes)
 
 
+_FIRST, _ONLY = "paper: the first stage of full", "paper: the only stage of frozen"
 _AFTER = "paper: the language model is trained too; start from merv-full-align with --start RUN"
 STAGES: dict[str, Preset] = {
     own.name: own
     for own in (
-        _stage("merv-align", ALIGN_DATA, tuning=None, lr=1e-3, **_ALIGN),
-        _stage("merv-full-align", ALIGN_DATA, tuning="full", note="paper, stage 1 of full", lr=1e-4, **_ALIGN),
-        _stage("merv-finetune", FINETUNE_DATA, tuning="full", note=_AFTER, **_FINETUNE),
-        _stage("merv-frozen", FINETUNE_DATA, tuning="full", note="paper: the only stage of frozen", **_FINETUNE),
+        _stage("merv-align", ALIGN_DATA, tuning=None, settings={**_ALIGN, "lr": 1e-3}),
+        _stage(
+            "merv-full-align", ALIGN_DATA, tuning="full", note="paper, stage 1 of full", settings={**_ALIGN, "lr": 1e-4}
+        ),
+        _stage("merv-finetune", FINETUNE_DATA, tuning="full", note=_AFTER, settings=_FINETUNE),
+        _stage("merv-frozen", FINETUNE_DATA, tuning="full", note=_ONLY, settings=_FINETUNE),
     )
 }
