@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from crema_core.errors import CheckpointError
+from crema_core.io.adapters import encoder_names
 from crema_core.io.bundle import read_manifest, read_state
 
 if TYPE_CHECKING:
@@ -63,14 +64,10 @@ def start_from(model: CremaModel, folder: str | Path) -> list[str]:
 
 def _other_encoders(model: CremaModel, manifest: Mapping[str, Any]) -> list[str]:
     """Return a line for every sense whose several encoders are others: equal shapes would hide it."""
-    own = {entry["name"]: _encoders(entry) for entry in model.config["modalities"]}
-    saved = {entry["name"]: _encoders(entry) for entry in manifest["modalities"]}
+    own = {entry["name"]: encoder_names(entry) for entry in model.config["modalities"]}
+    saved = {entry["name"]: encoder_names(entry) for entry in manifest["modalities"]}
     return [
         f"encoders of {name}: {' + '.join(saved[name])}, the model's are {' + '.join(own[name])}"
         for name in saved
         if name in own and saved[name] != own[name]
     ]
-
-
-def _encoders(entry: Mapping[str, Any]) -> list[str]:
-    return [f"{one['name']} layer {one['layer']}" for one in entry["options"].get("encoders") or ()] or ["one"]
