@@ -28,6 +28,9 @@ of 100 parts, for the jobs of a cluster that write to one folder.
 Example:
   crema encode train.jsonl --modalities video,audio --cache features --processes 4"""
 
+BUILT = ("backbone", "revision", "fusion", "major", "encoders", "precision", "seed")
+"""What the encoders depend on, of a configuration's model."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the source, the folder and how to work."""
@@ -79,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         data=tuple(place for place in (config.data, config.valid) if place is not None),
         modalities=tuple(requests),
         folder=str(Path(settings.cache).absolute()),
-        model={key: getattr(config, key) for key in ("backbone", "revision", "precision", "seed")},
+        model={key: getattr(config, key) for key in BUILT},
         precision=settings.precision,
         cache_precision=settings.cache_precision,
         batch_size=settings.batch_size,

@@ -23,7 +23,8 @@ A YAML file may say the same as the options, with the keys data, valid, out, mod
 settings and so on. Options replace what the file says.
 
 A preset is a set of training settings, or a whole run of the CREMA paper: a data set and a letter per sense, such as
-nextqa-vfdn. --show prints what it stands for, with what every value rests on, as a configuration file.
+nextqa-vfdn, or a stage of the MERV paper such as merv-frozen. --show prints what it stands for, with what every value
+rests on, as a configuration file. --start RUN begins with what an earlier run has trained, for the next stage.
 
 Settings for --set: {", ".join(TrainSettings.model_fields)};
 SENSE.OPTION=VALUE sets an option of a sense (crema plugins show SENSE), SENSE.mmqa.SIZE=VALUE a size of its adapter.
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
     parser.add_argument("--major", metavar="SENSE", help="sense on whose frames the others are fused")
     parser.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS)}, or a run such as nextqa-vfdn")
+    parser.add_argument("--start", metavar="RUN", help="saved model or run of an earlier stage, to start from")
     parser.add_argument("--show", action="store_true", help="print what --preset stands for, and do nothing")
     add_processes(parser)
     add_common(parser)
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = {key: value for key, value in given.items() if "." not in key}
     changes = {
         key: getattr(arguments, key)
-        for key in ("modalities", "backbone", "language_model", "valid", "out", "fusion", "major", "preset")
+        for key in ("modalities", "backbone", "language_model", "valid", "out", "fusion", "major", "preset", "start")
     }
     if arguments.show:
         print(show(arguments.preset, changes, settings))

@@ -29,13 +29,26 @@ class FitConfig(BaseModel):
         default=None,
         description="senses in the order of training, names or {name: ..., option: value}; default: those in the data",
     )
-    backbone: str = Field(default="crema-tiny", description="folder or hub id in BLIP-2 or InstructBLIP format")
+    backbone: str | None = Field(
+        default=None,
+        description="folder or hub id in BLIP-2 or InstructBLIP format; default: crema-tiny, or none where the fusion "
+        "needs nothing before the language model",
+    )
     revision: str | None = Field(default=None, description="hub revision of the backbone")
     language_model: str | None = Field(
         default=None, description="folder or hub id of another language model for the seat of the backbone's own"
     )
     language_revision: str | None = Field(default=None, description="hub revision of that language model")
     fusion: str | dict[str, Any] = Field(default="self_gated", description="name, or {name: ..., option: value}")
+    encoders: tuple[str | dict[str, Any], ...] | None = Field(
+        default=None, description="several frozen encoders of the major sense, for fusion merv"
+    )
+    tuning: str | dict[str, Any] | None = Field(
+        default=None, description="what of the language model is trained: full, or settings of a LoRA; default: nothing"
+    )
+    start: str | None = Field(
+        default=None, description="a saved model or run to start from: its weights of the same senses and parts"
+    )
     major: str | None = Field(default=None, description="the sense on whose frames the others are fused")
     mmqa: dict[str, Any] = Field(default_factory=dict, description="adapter sizes of all senses")
     template: dict[str, Any] = Field(default_factory=dict, description="wording of questions")
@@ -49,7 +62,7 @@ class FitConfig(BaseModel):
 
 BUILD_KEYS = (
     *("backbone", "revision", "language_model", "language_revision", "fusion", "major", "mmqa", "template"),
-    *("precision", "frozen_dropout", "quantization", "seed"),
+    *("precision", "frozen_dropout", "quantization", "seed", "encoders", "tuning"),
 )
 """Fields that `crema_core.build` takes under the same names, besides `modalities`."""
 
@@ -85,7 +98,9 @@ def show(name: str | None, changes: dict[str, Any], settings: dict[str, Any]) ->
     replaced = {*settings, *(key for key, value in changes.items() if value is not None)}
     notes = {key: text for key, text in (own.notes if own else {}).items() if text and key not in replaced}
     lines = [f"# preset {name}"]
-    if own is not None:
+    if own is not None and not own.dataset:
+        lines += [f"# {notes['data']}", "data: train.jsonl"]
+    elif own is not None:
         file = f"{own.dataset}-train.jsonl"
         lines += [f"# crema data prepare {own.dataset} --root DIR --split train --out {file}", f"data: {file}"]
     for key, value in values.items():
@@ -121,6 +136,7 @@ def complete(config: FitConfig) -> FitConfig:
             "modalities": found,
             "data": str(Path(config.data).absolute()),
             "valid": None if config.valid is None else str(Path(config.valid).absolute()),
+            "start": None if config.start is None else str(Path(config.start).absolute()),
             "settings": _with_absolute_cache(config.settings),
         }
     )

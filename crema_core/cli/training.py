@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crema_core.cli.fit_config import BUILD_KEYS, FitConfig
+from crema_core.cli.inputs import model_folder
 from crema_core.cli.outcome import fail
 from crema_core.errors import TrainingError
 from crema_core.train.settings import NOT_A_FOLDER, train_settings
@@ -35,6 +36,7 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
         as_json: print the result as JSON.
     """
     from crema_core.io.atomic import write_text
+    from crema_core.io.start import start_from
     from crema_core.model.build import build
     from crema_core.report.describe import describe_model
     from crema_core.train.api import fit
@@ -55,6 +57,8 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
     description = describe_model(model) if processes.is_main else None
     # A run that was stopped while its model was built has nothing to go on from.
     resume = processes.from_main(lambda: resume and (place / STARTED).exists())
+    if config.start is not None and not resume:
+        start_from(model, model_folder(config.start))
     try:
         run = fit(
             model,
@@ -110,6 +114,7 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
     from crema_core.evaluation.run import evaluate
     from crema_core.model.precision import computing_in
     from crema_core.plugins.hookspecs import ReportSection
+    from crema_core.report.encoders import encoder_sections
     from crema_core.report.examples import examples_block, read_lines
     from crema_core.train.cache import make_cache
 
@@ -123,7 +128,9 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
         evaluate(model, some, out=folder / EXAMPLES, cache=cache, measures=(), processes=processes)
     if not processes.is_main:
         return []
-    return [ReportSection("Validation questions and answers", examples_block(read_lines(folder / EXAMPLES)))]
+    lines = read_lines(folder / EXAMPLES)
+    answered = ReportSection("Validation questions and answers", examples_block(lines))
+    return [answered, *encoder_sections(lines)]
 
 
 def _tell(run: Run, *, as_json: bool) -> None:

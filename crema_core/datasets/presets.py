@@ -1,7 +1,8 @@
 """Complete configurations of the CREMA paper's training runs, by name: `nextqa-vfdn` is NExT-QA with video, flow, depth
 and normals.
 
-A name is a data set and one letter per sense, in the order of training. What a value rests on is kept beside it,
+A name is a data set and one letter per sense, in the order of training; MERV's stages have names of their own
+(`merv_stages.py`). What a value rests on is kept beside it,
 because paper and released scripts leave some open; `crema fit --preset NAME --show` prints both.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from crema_core.datasets.merv_stages import STAGES
+from crema_core.datasets.preset import Preset
 from crema_core.datasets.registry import find_dataset
 
 LETTERS = {"v": "video", "a": "audio", "p": "pointcloud", "f": "flow", "d": "depth", "n": "normals"}
@@ -60,25 +63,6 @@ class Recipe:
     large_batch: int | None = None
 
 
-@dataclass(frozen=True)
-class Preset:
-    """One run.
-
-    Attributes:
-        name: for example "nextqa-vfdn".
-        dataset: the data set it trains on.
-        config: fields of `crema fit`'s configuration, settings of the training apart.
-        settings: settings of the training.
-        notes: what each value rests on, by its name.
-    """
-
-    name: str
-    dataset: str
-    config: dict[str, Any]
-    settings: dict[str, Any]
-    notes: dict[str, str]
-
-
 _UNSTATED = dict.fromkeys(("epochs", "batch_size", "lr"), OPEN)
 
 RECIPES = (
@@ -113,8 +97,8 @@ RECIPES = (
 
 
 def preset_names() -> tuple[str, ...]:
-    """Return the names of the paper's runs; other orders and sets of the same letters are accepted too."""
-    return tuple(f"{recipe.dataset}-{letters}" for recipe in RECIPES for letters in recipe.sets)
+    """Return the names of the papers' runs; other orders and sets of the same letters are accepted too."""
+    return (*(f"{recipe.dataset}-{letters}" for recipe in RECIPES for letters in recipe.sets), *STAGES)
 
 
 def find_preset(name: str) -> Preset | None:
@@ -124,6 +108,8 @@ def find_preset(name: str) -> Preset | None:
         >>> find_preset("nextqa-vf").config["modalities"]
         ['video', 'flow']
     """
+    if name in STAGES:
+        return STAGES[name]
     dataset, _, letters = name.rpartition("-")
     recipe = next((own for own in RECIPES if own.dataset == dataset), None)
     if recipe is None or not letters or len(set(letters)) < len(letters):

@@ -13,6 +13,7 @@ from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.predictions import Prediction
 from crema_core.evaluation.score import best_choice
 from crema_core.model.crema import CremaModel
+from crema_core.model.encoders import encoder_shares
 from crema_core.model.sharing import shared_tokens
 from crema_core.model.template import PromptTemplate
 from crema_core.train.cache import FeatureCache
@@ -50,6 +51,7 @@ def answer_batch(
     ]
     keys = {name: [batch.records[row].paths(name) for row in own.rows.tolist()] for name, own in features.items()}
     tokens = shared_tokens(model, features, questions, keys)
+    shares = encoder_shares(model, tokens, len(batch))
     num_tokens = model.prompt(tokens, questions).mask.sum(1).tolist()
     if batch.records[0].choices:
         choices = [record.choices or () for record in batch.records]
@@ -73,6 +75,7 @@ def answer_batch(
             dataset=record.dataset,
             answers=record.accepted,
             chosen=bool(record.choices),
+            encoder_weights=shares[row],
         )
         for row, record in enumerate(batch.records)
     ]

@@ -34,6 +34,8 @@ class Prediction:
         dataset: of the sample; empty when it has none.
         answers: every accepted answer, the sample's own first.
         chosen: whether the answer was chosen among options.
+        encoder_weights: share of each encoder in what the major sense says, where several were mixed by weight; a line
+            of the file has the key then alone.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Prediction:
     dataset: str = ""
     answers: tuple[str, ...] = ()
     chosen: bool = False
+    encoder_weights: dict[str, float] | None = None
 
 
 class PredictionFile:
@@ -165,4 +168,7 @@ def _require_same(path: Path, beside: Path, identity: Mapping[str, Any]) -> None
 
 
 def _line(prediction: Prediction) -> str:
-    return json.dumps(asdict(prediction), ensure_ascii=False) + "\n"
+    values = asdict(prediction)
+    if prediction.encoder_weights is None:
+        del values["encoder_weights"]
+    return json.dumps(values, ensure_ascii=False) + "\n"

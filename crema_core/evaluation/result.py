@@ -29,6 +29,8 @@ class EvaluationResult:
         measures: further measures of the data set, by name.
         prompts: whose wording was used, the model's or the data set's.
         fusion: "model", or "concat" when the fusion was bypassed.
+        encoder_weights: mean share of each of several encoders, by question type and over all; empty where none were
+            mixed by weight.
     """
 
     accuracy: float
@@ -44,6 +46,7 @@ class EvaluationResult:
     measures: dict[str, float] = field(default_factory=dict)
     prompts: Prompts = "model"
     fusion: FusionMode = "model"
+    encoder_weights: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ from crema_core.data.order import cut
 from crema_core.errors import ManifestError, OptionsError
 from crema_core.evaluation.batch import answer_batch
 from crema_core.evaluation.breakdown import breakdown
+from crema_core.evaluation.encoders import Said, mean_shares
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.measures import measure
 from crema_core.evaluation.predictions import Prediction, PredictionFile, digest, records_digest
@@ -156,6 +157,9 @@ def evaluate(
         measures=measure(judge.measures, free) if free else {},
         prompts=prompts,
         fusion=fusion,
+        encoder_weights=mean_shares(
+            Said(own.type, own.clip, own.encoder_weights) for own in results if own.encoder_weights
+        ),
     )
     if announce and processes.is_main:
         load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics)

@@ -9,6 +9,7 @@ from crema_core.errors import OptionsError, did_you_mean
 from crema_core.fusion.base import Fusion, FusionSizes, SenseSet, VisualLayout
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.fusion.cross_attention import CrossAttentionFusion
+from crema_core.fusion.merv.strategy import MervFusion
 from crema_core.fusion.mixture import MixtureFusion
 from crema_core.fusion.pave.strategy import PaveFusion
 from crema_core.fusion.self_gated import LinearFusion, SelfGatedFusion
@@ -20,6 +21,7 @@ FUSIONS: dict[str, type[Fusion]] = {
     "cross_attention": CrossAttentionFusion,
     "mixture": MixtureFusion,
     "pave": PaveFusion,
+    "merv": MervFusion,  # type: ignore[type-abstract]  # building it gives the strategy of the supporting senses
 }
 
 __all__ = ["FUSIONS", "Fusion", "FusionSizes", "SenseSet", "VisualLayout", "fusion_class", "make_fusion"]

@@ -134,11 +134,13 @@ class Fusion(nn.Module, abc.ABC):
     Attributes:
         major_connector, support_connector: kind of connector (`crema_core.model.connector`) the tokens come from.
         one_query_count: whether all fused senses need the same number of queries.
+        major_prefix: text before the major sense's tokens unless the user chose one; None: the declared one.
     """
 
     major_connector: ClassVar[str] = "qformer"
     support_connector: ClassVar[str] = "qformer"
     one_query_count: ClassVar[bool] = True
+    major_prefix: ClassVar[str | None] = None
 
     @classmethod
     def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
@@ -149,6 +151,11 @@ class Fusion(nn.Module, abc.ABC):
     def split_options(cls, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Split options in those of the strategy and those of the major sense's connector, which has none here."""
         return dict(options), {}
+
+    @classmethod
+    def inner(cls, options: Mapping[str, Any]) -> type[Fusion]:
+        """Return the strategy that fuses the supporting senses: this one, or the one it leaves them to."""
+        return cls
 
     def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, layout: Layout = "paper") -> None:
         super().__init__()

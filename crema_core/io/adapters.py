@@ -11,6 +11,7 @@ my-adapter/
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ def load_adapter(model: CremaModel, folder: str | Path) -> None:
     description = read_description(place)
     name = description["name"]
     _check_backbone(model, description, name)
+    _check_encoders(model, description, name)
     state = read_tensors(place / TENSORS, sha256=description["sha256"])
     if description["fusion"] != model.config["fusion"]["name"] or name == model.major:
         state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
@@ -94,6 +96,22 @@ def read_description(place: Path) -> dict[str, Any]:
         CheckpointError: when the folder is incomplete or of another format.
     """
     return read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
+
+
+def encoder_names(entry: Mapping[str, Any]) -> list[str]:
+    """Return what tells several encoders of a sense apart, in their order, from its entry in a manifest."""
+    return [f"{one['name']} layer {one['layer']}" for one in entry["options"].get("encoders") or ()] or ["one"]
+
+
+def _check_encoders(model: CremaModel, description: Mapping[str, Any], name: str) -> None:
+    own = {entry["name"]: encoder_names(entry) for entry in model.config["modalities"]}
+    theirs = encoder_names(description)
+    if own.get(name, theirs) != theirs:
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained with the encoders {' + '.join(theirs)}, this model "
+            f"has {' + '.join(own[name])}. Number and order must agree. Build the model with these encoders. Nothing "
+            "was changed."
+        )
 
 
 def _parameters(model: CremaModel, name: str) -> dict[str, nn.Parameter]:

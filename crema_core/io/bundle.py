@@ -122,7 +122,7 @@ def load(
             f"A model fits the language model it was trained with, {origin_seat!r}. Pass language_model='...' with "
             "the original weights. Nothing was changed."
         )
-    model.load_adapter_state_dict(_read_state(place, manifest))
+    model.load_adapter_state_dict(read_state(place, manifest))
     return model.to(device) if device is not None else model
 
 
@@ -154,7 +154,12 @@ def _request(entry: dict[str, Any]) -> dict[str, Any]:
     return {"name": reference, "mmqa": entry["mmqa"], "prefix": entry["prefix"], **entry["options"]}
 
 
-def _read_state(place: Path, manifest: dict[str, Any]) -> dict[str, torch.Tensor]:
+def read_state(place: Path, manifest: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Read everything trained, keyed as `CremaModel.trainable_parameters`.
+
+    Raises:
+        CheckpointError: when a file is absent, damaged or replaced.
+    """
     shared = read_tensors(place / FUSION, sha256=manifest["fusion_sha256"])
     state = {f"fusion.{key}": value for key, value in shared.items()}
     if "language_sha256" in manifest:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from crema_core.errors import OptionsError
+from crema_core.model.encoders import encoder_shares
 from crema_core.model.sharing import shared_tokens, sharing, spread_features
 from crema_core.model.tokens import SenseBatch, SenseFeatures, SenseTokens
 
@@ -27,11 +28,13 @@ class Answer:
         text: the generated text, or the best choice.
         scores: log-probability of each choice; empty for open-ended questions.
         used: names of the senses that took part.
+        encoder_weights: share of each encoder in the major sense's tokens, where several were mixed by weight.
     """
 
     text: str
     scores: dict[str, float]
     used: tuple[str, ...]
+    encoder_weights: dict[str, float] | None = None
 
 
 @torch.no_grad()
@@ -114,7 +117,8 @@ def _answer_batch(
     if not all(choices):
         texts = model.generate(tokens, questions, max_new_tokens=max_new_tokens)
         answers |= {index: (texts[index], {}) for index, own in enumerate(choices) if not own}
-    return [Answer(*answers[index], used=tuple(own)) for index, own in enumerate(sources)]
+    shares = encoder_shares(model, tokens, len(items))
+    return [Answer(*answers[index], tuple(own), shares[index]) for index, own in enumerate(sources)]
 
 
 def _tokens(

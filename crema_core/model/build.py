@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from crema_core.errors import BuildError
-from crema_core.fusion import FusionSizes, fusion_class, make_fusion
+from crema_core.fusion import Fusion, FusionSizes, fusion_class, make_fusion
 from crema_core.modality import BuildContext, Modality
 from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.connect import make_connector
 from crema_core.model.crema import CremaModel
+from crema_core.model.encoder_requests import check_encoders, with_encoders
 from crema_core.model.load_backbone import load_backbone, load_language_backbone
 from crema_core.model.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
 from crema_core.model.sense import Sense
@@ -39,6 +40,7 @@ def build(
     language_model: str | Path | None = None,
     language_revision: str | None = None,
     fusion: str | Mapping[str, Any] = "self_gated",
+    encoders: Sequence[str | Mapping[str, Any]] | None = None,
     major: str | None = None,
     mmqa: Mapping[str, Any] | None = None,
     template: PromptTemplate | Mapping[str, Any] | None = None,
@@ -62,6 +64,8 @@ def build(
             of the backbone's own (Table 6); every sense then starts with a fresh projection into it.
         language_revision: hub revision of that language model.
         fusion: name of a strategy, or `{"name": ..., option: value}`.
+        encoders: several frozen encoders of the major sense, for fusion="merv"; each a name or a mapping with name,
+            weights, layer, num_frames and so on. The same as its option of that name.
         major: the sense whose frames the others are fused on; by default the one that declares itself so, else the
             first (the paper's Table 20 compares choices).
         mmqa: adapter sizes for all senses, see `MMQASpec`.
@@ -94,6 +98,10 @@ def build(
     strategy, tuned = fusion_class(fusion_name), parse_tuning(tuning)
     own_options, connector_options = strategy.split_options(fusion_options)
     major = choose_major(requests, major)
+    if encoders is not None:
+        with_encoders(next(request for request in requests if request.spec.name == major), encoders)
+    for request in requests:
+        check_encoders(request, mixed=request.spec.name == major and strategy.major_connector == "encoders")
     if not isinstance(template, PromptTemplate):  # refused before anything large is loaded
         parse_settings(PromptTemplate, dict(template or {}), title="template")
     kinds = {strategy.major_connector, *([strategy.support_connector] if len(names) > 1 else [])}
@@ -149,11 +157,13 @@ def build(
         is_major = request.spec.name == major
         kind = strategy.major_connector if is_major else strategy.support_connector
         own = connector_options if is_major else {}
+        if is_major and request.prefix is None:
+            request.prefix = strategy.major_prefix
         sense = senses[request.spec.name] = _make_sense(request, backbone, seed, kind=kind, options=own)
         hooks.call("crema_modality_built", modality=sense.modality, spec=sense.spec)
     supports = [name for name in names if name != major]
     with _seeded(seed, "fusion"):
-        sizes = _fusion_sizes(fusion_name, senses, major, backbone)
+        sizes = _fusion_sizes(fusion_name, strategy.inner(own_options), senses, major, backbone)
         fused = make_fusion(fusion_name, supports, sizes, options=own_options)
     config = {
         "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": backbone.precision},
@@ -191,7 +201,9 @@ def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
     fusion, queries = model.config["fusion"]["name"], model.backbone.query_tokens
     if queries is not None:  # refused before anything is changed
         counts = _query_counts({own: model.sense(own) for own in model.names}, model.major)
-        _common_queries(counts | {name: request.mmqa.num_queries or int(queries.shape[1])}, fusion)
+        count = request.mmqa.num_queries or int(queries.shape[1])
+        _common_queries(counts | {name: count}, fusion, type(model.fusion))
+    check_encoders(request, mixed=False)
     kind = fusion_class(fusion).support_connector
     sense = _make_sense(request, model.backbone, model.config["seed"], kind=kind, options={})
     load_hooks().call("crema_modality_built", modality=sense.modality, spec=sense.spec)
@@ -226,11 +238,13 @@ def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, o
     return Sense(modality, connector, sizes, request.provenance, request.prefix)
 
 
-def _fusion_sizes(name: str, senses: Mapping[str, Sense], major: str, backbone: Backbone) -> FusionSizes:
+def _fusion_sizes(
+    name: str, strategy: type[Fusion], senses: Mapping[str, Sense], major: str, backbone: Backbone
+) -> FusionSizes:
     count = senses[major].adapter.num_tokens
     return FusionSizes(
         width=backbone.language_dim,
-        num_queries=_common_queries(_query_counts(senses, major), name),
+        num_queries=_common_queries(_query_counts(senses, major), name, strategy),
         major_queries=count,
         token_widths={own: sense.adapter.width for own, sense in senses.items()},
         visual=backbone.layout if isinstance(backbone, VideoBackbone) else None,
@@ -240,11 +254,11 @@ def _fusion_sizes(name: str, senses: Mapping[str, Sense], major: str, backbone: 
 def _query_counts(senses: Mapping[str, Sense], major: str) -> dict[str, int]:
     """Return the number of queries of the senses that pass the Q-Former."""
     counts = {name: sense.adapter.num_tokens or 0 for name, sense in senses.items() if sense.adapter.kind == "qformer"}
-    return counts or {major: senses[major].adapter.num_tokens or 0}
+    return counts or {major: senses[major].mmqa.num_queries or senses[major].adapter.num_tokens or 0}
 
 
-def _common_queries(counts: Mapping[str, int], fusion: str) -> int:
-    if fusion_class(fusion).one_query_count and len(set(counts.values())) > 1:
+def _common_queries(counts: Mapping[str, int], fusion: str, strategy: type[Fusion]) -> int:
+    if strategy.one_query_count and len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise BuildError(
             [

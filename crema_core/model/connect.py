@@ -9,6 +9,8 @@ from crema_core.errors import BuildError
 from crema_core.modality import Modality
 from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.connector import Connector, FeatureConnector
+from crema_core.model.encoder_requests import not_mixed, nothing_to_mix
+from crema_core.model.encoders import EncodersConnector, encoder_layout
 from crema_core.model.mmqa import MMQA
 from crema_core.model.video_language import VIDEO_FAMILIES, VideoBackbone, VisualConnector
 from crema_core.plugins.spec import MMQASpec
@@ -29,6 +31,9 @@ def make_connector(
     Raises:
         BuildError: when this backbone or this sense has no such connector.
     """
+    layout = encoder_layout(modality)
+    if layout and kind != EncodersConnector.kind:
+        raise BuildError([not_mixed(modality.spec.name, (one.name for one in layout))])
     return _MAKERS[kind](modality, sizes, backbone, options)
 
 
@@ -75,8 +80,16 @@ def _visual(modality: Modality, sizes: MMQASpec, backbone: Backbone, options: Ma
     return VisualConnector(backbone)
 
 
+def _encoders(modality: Modality, sizes: MMQASpec, backbone: Backbone, options: Mapping[str, Any]) -> Connector:
+    layout = encoder_layout(modality)
+    if not layout:
+        raise BuildError([nothing_to_mix(modality.spec.name)])
+    return EncodersConnector(layout, width=backbone.language_dim, **options)
+
+
 _MAKERS: dict[str, Callable[[Modality, MMQASpec, Backbone, Mapping[str, Any]], Connector]] = {
     "qformer": _qformer,
     "features": _features,
     "visual": _visual,
+    "encoders": _encoders,
 }

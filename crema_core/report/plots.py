@@ -128,6 +128,30 @@ def _heat_map(
     return _png(figure)
 
 
+def shares_plot(rows: Mapping[str, Mapping[str, float]]) -> bytes:
+    """Draw shares as bars, one per row, each as long as the others.
+
+    Args:
+        rows: share in 0..1 by name, by row.
+    """
+    figure, axes = _figure(0.9 + 0.32 * len(rows))
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    left = [0.0] * len(rows)
+    for index, name in enumerate(names):
+        widths = [row.get(name, 0.0) for row in rows.values()]
+        color = COLORS[index % len(COLORS)]
+        bars = axes.barh(range(len(rows)), widths, left=left, color=color, label=name, height=0.7)
+        labels = [f"{100 * width:.0f}" if width > 0.06 else "" for width in widths]
+        axes.bar_label(bars, labels, label_type="center", fontsize=8, color="white")
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of the tokens")
+    axes.legend(fontsize=8, ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return _png(figure)
+
+
 def _figure(height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()

@@ -28,10 +28,9 @@ def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[s
     blocks = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
     wanted = blocks | set(model.shared_parameters()) if everything else blocks
     shared = {key: parameter for key, parameter in known.items() if key in wanted}
-    measured = {
-        name: list((model.lora_parameters(name) if settings.early_exit_metric == "lora" else own).values())
-        for name, own in adapters.items()
-    }
+    lora = {name: model.lora_parameters(name) if settings.early_exit_metric == "lora" else {} for name in adapters}
+    # A connector without LoRA is measured whole.
+    measured = {name: list((lora[name] or own).values()) for name, own in adapters.items()}
     optimizer = make_optimizer(
         stepper_parameters(adapters, shared), lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas
     )

@@ -115,7 +115,7 @@ def test_an_unknown_fusion_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(OptionsError) as caught:
         make_fusion("self-gated", [], FusionSizes(8, 1))
     assert str(caught.value) == (
-        "'self-gated' is not a fusion. Accepted: self_gated, concat, linear, cross_attention, mixture, pave. "
+        "'self-gated' is not a fusion. Accepted: self_gated, concat, linear, cross_attention, mixture, pave, merv. "
         "Did you mean 'self_gated'? Use fusion='self_gated', the paper's."
     )
 

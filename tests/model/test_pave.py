@@ -56,9 +56,7 @@ def randomized(model: CremaModel) -> CremaModel:
 
 
 @pytest.mark.parametrize("kind", VIDEO_KINDS)
-def test_a_fresh_patch_leaves_answers_bit_identical(
-    video_models: Callable[[VideoKind], Path], kind: VideoKind
-) -> None:
+def test_a_fresh_patch_leaves_answers_bit_identical(video_models: Callable[[VideoKind], Path], kind: VideoKind) -> None:
     model = build([VIDEO], backbone=video_models(kind), fusion=PAVE)
     plain = scores(model, "video")
     model.add_modality("wave")

@@ -13,6 +13,7 @@ from crema_core.model.crema import CremaModel
 from tests.support.backbones import save_random_blip2
 from tests.support.checkpoints import Language, Published, save_language, save_published
 from tests.support.senses import four_senses
+from tests.support.towers import save_three
 from tests.support.video_language import VideoKind, save_video_model
 
 
@@ -45,6 +46,12 @@ def video_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[VideoKin
     """Video language models in the format of published ones, written when first asked for."""
     place = tmp_path_factory.mktemp("video_language")
     return cache(lambda kind: save_video_model(place / kind, kind))
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """Three small random encoders, as `build(encoders=...)` takes them."""
+    return save_three(tmp_path_factory.mktemp("encoders"))
 
 
 @pytest.fixture

@@ -125,6 +125,18 @@ def save_timm_vit(folder: Path) -> Path:
     return folder
 
 
+def save_three(folder: Path) -> list[dict[str, str]]:
+    """Pictures of two widths and clips of two steps, as `build(encoders=...)` takes them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        saved = {
+            "siglip": save_siglip(folder / "siglip"),
+            "vivit": save_vivit(folder / "vivit"),
+            "timm": save_timm_vit(folder / "timm"),
+        }
+    return [{"name": name, "weights": str(place)} for name, place in saved.items()]
+
+
 def save_timm(folder: Path) -> Path:
     """An EVA-02 in timm's layout."""
     arguments = {"img_size": 28, "embed_dim": 16, "depth": 3, "num_heads": 2}

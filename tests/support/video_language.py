@@ -49,7 +49,9 @@ def save_video_model(folder: Path, kind: VideoKind, *, seed: int = 0) -> Path:
     """Write a video language model of a kind; returns the folder."""
     onevision = kind == "llava-onevision"
     words: Kind = "qwen" if onevision else "llama"
-    ids = _tokenizer(folder, words, added=("<image>", "<video>"), chat=ONEVISION_CHAT if onevision else VIDEO_LLAVA_CHAT)
+    ids = _tokenizer(
+        folder, words, added=("<image>", "<video>"), chat=ONEVISION_CHAT if onevision else VIDEO_LLAVA_CHAT
+    )
     torch.manual_seed(seed)
     model = _onevision(ids) if onevision else _video_llava(ids)
     draw(model)

@@ -10,10 +10,11 @@ import torch
 
 from crema_core.model.crema import CremaModel
 from crema_core.train.sync import Sync
-from tests.support.fixtures import published, t5_folder
+from tests.support.fixtures import encoders, published, t5_folder
+from tests.support.world import clips, tiny_folder
 from tests.train.file_senses import random_model
 
-__all__ = ["new_model", "one_thread", "published", "sync", "t5_folder"]
+__all__ = ["clips", "encoders", "new_model", "one_thread", "published", "sync", "t5_folder", "tiny_folder"]
 
 MakeModel = Callable[..., CremaModel]
 

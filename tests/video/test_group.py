@@ -194,7 +194,7 @@ def test_a_model_with_several_encoders_is_saved_and_comes_back(
     clip: str, folders: dict[str, str], t5_folder: Path, tmp_path: Path
 ) -> None:
     encoders = [{"name": name, "weights": folders[name]} for name in ("siglip", "vivit")]
-    model = build_model([{"name": "video", "encoders": encoders, "num_frames": 2}], backbone=t5_folder)
+    model = build_model([{"name": "video", "encoders": encoders, "num_frames": 2}], backbone=t5_folder, fusion="merv")
     answer = model.answer("what is it", video=clip)
     assert not [key for key in model.trainable_parameters() if "tower" in key or "group" in key]
     model.save_pretrained(tmp_path / "model")

@@ -6,8 +6,6 @@ M steps of all samples, R rows, C columns.
 
 from __future__ import annotations
 
-from timm.layers.norm import LayerNorm2d
-from timm.models.regnet import RegStage
 from torch import Tensor, nn
 
 from crema_core.fusion.merv.pooling import Average3dResampler, Grid, pool_grid
@@ -71,6 +69,9 @@ class Conv3dResampler(nn.Module):
 
 
 def _stage(num_blocks: int, width_in: int, width_out: int) -> nn.Module:
+    from timm.layers.norm import LayerNorm2d  # seconds, which every start would pay
+    from timm.models.regnet import RegStage
+
     stage: nn.Module = RegStage(
         num_blocks, width_in, width_out, stride=1, dilation=1, act_layer=nn.SiLU, norm_layer=LayerNorm2d
     )
