@@ -11,6 +11,7 @@ from pathlib import Path
 
 from crema_core.cli.launch import launch, wants_launch
 from crema_core.cli.outcome import fail
+from crema_core.world.demo_folder import refuse_foreign
 
 FINDINGS, INTERRUPTED = 3, 130
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; the table goes to standard output, everything else to standard error."""
+    refuse_foreign(Path(arguments.out))
     if arguments.processes is None:
         arguments.processes = usual_processes()
     if wants_launch(arguments):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crema_core.data.manifest import Record, read_manifest
-from crema_core.errors import CheckpointError
 from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
 from crema_core.io.atomic import write_text
@@ -38,11 +36,10 @@ from crema_core.train.cache import FeatureCache
 from crema_core.train.processes import ALONE, Processes
 from crema_core.train.progress import StatusLine
 from crema_core.train.run import Run
+from crema_core.world.demo_folder import take_over
 from crema_core.world.demo_results import DemoResult, Row, missed, reference_rows
 from crema_core.world.generate import WorldSummary, make_world
 from crema_core.world.questions import SENSE_OF_TYPE
-
-MARKER = "demo.json"
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def run_demo(
         BuildError: when a package of a sense is missing.
     """
     settings = settings or DemoSettings()
-    processes.from_main(lambda: take_over(out, settings))
+    processes.from_main(lambda: take_over(out, asdict(settings)))
     status = StatusLine() if processes.is_main else StatusLine(enabled=False)
     clock = _Clock(say if processes.is_main else lambda text: None, status)
     with clock.phase("build"):
@@ -257,18 +254,6 @@ def _write(out: Path, model: CremaModel, run: Run, records: Sequence[Record], re
     write_card(out / "model", model, metrics={"accuracy on unseen clips": every.accuracy or 0.0})
     write_text(out / "results.json", json.dumps(result.to_dict(), indent=2) + "\n")
     write_demo_report(out, run.path, records, result)
-
-
-def take_over(out: Path, settings: DemoSettings) -> None:
-    """Empty the folder of an earlier demo; refuse any other."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file()):
-        raise CheckpointError(
-            f"'{out}' exists and is not the folder of an earlier demo. Accepted: a new or empty folder, or one a demo "
-            "wrote, which is then replaced. Name another one with --out. Nothing was changed."
-        )
-    for name in ("world", "run", "model", "predictions"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    write_text(out / MARKER, json.dumps(asdict(settings), indent=2) + "\n")
 
 
 class _Clock:

@@ -16,7 +16,7 @@ from crema_core.cli import demo as verb
 from crema_core.cli.main import main
 from crema_core.data.manifest import read_manifest
 from crema_core.data.media import read_frames
-from crema_core.world import demo
+from crema_core.world import demo, demo_folder
 from crema_core.world.demo import DemoSettings
 from crema_core.world.demo_report import picture
 from crema_core.world.demo_results import Row, cells, missed, reference_rows
@@ -132,7 +132,7 @@ def test_training_sees_every_caption_and_some_questions_of_every_clip(finished: 
 
 
 def test_an_earlier_demo_is_replaced(finished: Path) -> None:
-    demo.take_over(finished, DemoSettings(seed=5))
+    demo_folder.take_over(finished, {"seed": 5})
     assert {path.name for path in finished.iterdir()} == {"demo.json", "report.html", "results.json"}
     assert json.loads((finished / "demo.json").read_text())["seed"] == 5
 
