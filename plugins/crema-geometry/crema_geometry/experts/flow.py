@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights, raft_large, raft_small
 
-from crema_core.errors import AssetError, first_line
+from crema_core.errors import AssetError
 from crema_core.model.trainable import freeze
+from crema_geometry.experts.unimatch import UniMatchExpert
+from crema_geometry.experts.weights import read_state, refuse_other_weights
 
-FlowModel = Literal["raft_large", "raft_small"]
+FlowModel = Literal["raft_large", "raft_small", "unimatch"]
+RaftModel = Literal["raft_large", "raft_small"]
 BUILDERS = {
     "raft_large": (raft_large, Raft_Large_Weights.DEFAULT),
     "raft_small": (raft_small, Raft_Small_Weights.DEFAULT),
 }
 STRIDE, SMALLEST = 8, 128
 """RAFT works on an eighth of the picture and needs at least 16 x 16 there."""
+
+
+def flow_expert(name: FlowModel, *, weights: str | None, device: str = "cpu") -> FlowExpert | UniMatchExpert:
+    """Return the expert of a name; arguments and errors as theirs."""
+    if name == "unimatch":
+        return UniMatchExpert(weights=weights, device=device)
+    return FlowExpert(name, weights=weights, device=device)
 
 
 class FlowExpert:
@@ -36,7 +44,7 @@ class FlowExpert:
         AssetError: when the weights cannot be had or do not fit.
     """
 
-    def __init__(self, name: FlowModel = "raft_large", *, weights: str | None = None, device: str = "cpu") -> None:
+    def __init__(self, name: RaftModel = "raft_large", *, weights: str | None = None, device: str = "cpu") -> None:
         make, default = BUILDERS[name]
         model = make(weights=None)
         if weights is None:
@@ -48,15 +56,14 @@ class FlowExpert:
                     "that reaches it, or a local copy. Pass --flow-weights path/to/file.pth."
                 ) from error
         else:
-            state = _read(weights)
-        own = model.state_dict()
-        wrong = sorted(key for key in own.keys() | state.keys() if key not in own or key not in state)
-        wrong += sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
-        if wrong:
-            raise AssetError(
-                f"'{weights}' does not hold the weights of {name}: {len(wrong)} keys differ, first: {wrong[0]}. "
-                "Accepted: torchvision's file for this model. Pass --flow-model raft_small or raft_large to match it."
-            )
+            state = read_state(weights, accepted="a file of torchvision's RAFT, .pth or .safetensors")
+        refuse_other_weights(
+            model,
+            state,
+            weights=weights,
+            name=name,
+            accepted="torchvision's file for this model. Pass --flow-model raft_small or raft_large to match it",
+        )
         model.load_state_dict(state)
         freeze(model)
         self.model = model.eval().to(device)
@@ -95,19 +102,3 @@ class FlowExpert:
             values = F.interpolate(values, size=size, mode="bilinear", align_corners=False)
         height, width = values.shape[-2:]
         return F.pad(values, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-
-
-def _read(weights: str) -> dict[str, Tensor]:
-    path = Path(weights)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise TypeError(f"it holds a {type(state).__name__}")
-    except Exception as error:
-        raise AssetError(
-            f"'{path}' cannot be read as weights: {first_line(error)}. Accepted: a file of torchvision's RAFT, .pth or "
-            ".safetensors. Download it again and pass its path."
-        ) from error
-    return state

@@ -23,8 +23,12 @@ class ExtractSettings(BaseModel):
     depth_kind: Literal["metric", "relative"] | None = Field(
         default=None, description="whether the model gives metres or inverse depth; None: what its type is known for"
     )
-    flow_model: Literal["raft_large", "raft_small"] = Field(default="raft_large", description="torchvision's RAFT")
-    flow_weights: str | None = Field(default=None, description="local file of its weights; None: torchvision's own")
+    flow_model: Literal["raft_large", "raft_small", "unimatch"] = Field(
+        default="raft_large", description="torchvision's RAFT; unimatch, the paper's, needs ptlflow and flow_weights"
+    )
+    flow_weights: str | None = Field(
+        default=None, description="local file of its weights; None: torchvision's own, for RAFT"
+    )
     flow_gap_s: float | None = Field(
         default=None, gt=0, description="seconds between the two frames of a pair; None: the next frame"
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crema_core.errors import AssetError, MediaError
 from crema_core.io.atomic import write_bytes
 from crema_geometry.experts.depth import DepthExpert
-from crema_geometry.experts.flow import FlowExpert
+from crema_geometry.experts.flow import flow_expert
 from crema_geometry.experts.normals import NormalsExpert, normals_from_depth
 from crema_geometry.extract.frames import Frames, read_pairs
 from crema_geometry.extract.settings import ExtractSettings
@@ -53,7 +53,7 @@ class Experts:
             else None
         )
         self.flow = (
-            FlowExpert(settings.flow_model, weights=settings.flow_weights, device=device) if "flow" in senses else None
+            flow_expert(settings.flow_model, weights=settings.flow_weights, device=device) if "flow" in senses else None
         )
 
     def look(self, frames: Frames, wanted: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
