@@ -61,6 +61,7 @@ def measured(model: CremaModel, folder: Path, *, batch_size: int, checkpointing:
     return peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["all kept", "recomputed"])
 def test_the_estimate_is_near_the_measured_peak(checkpointing: bool, wide: Path, tmp_path: Path) -> None:
     model = build(four_senses(), backbone=wide)
