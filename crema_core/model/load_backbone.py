@@ -207,9 +207,14 @@ def tiny_backbone() -> Path:
 
 
 def _shape_backbone(name: str, language: LanguageSource | None, seat_config: Any, *, precision: str) -> Backbone:
-    config, family = shape_config(name)
+    config = shape_config(name)
     dtype = frozen_dtype(precision, seat_config or config.text_config)
-    seat = None
+    if config.model_type in VIDEO_FAMILIES:
+        _refuse_seat(name, config.model_type, language)
+        kind = VIDEO_FAMILIES[config.model_type]
+        whole = shape_model(kind.whole, config, dtype=dtype)
+        return VideoBackbone(whole, kind, shape_tokenizer(), source=name, precision=precision, shape_only=True)
+    family, seat = FAMILIES[config.model_type], None
     if language is not None:
         seat = Seat(shape_seat(seat_config, dtype=dtype), shape_tokenizer(), language)
     return _assembled(

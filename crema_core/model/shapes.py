@@ -1,4 +1,4 @@
-"""Backbones as shapes alone: the public BLIP-2 and InstructBLIP models, to count without downloading weights.
+"""Backbones as shapes alone: public BLIP-2, InstructBLIP and LLaVA-OneVision, to count without downloading weights.
 
 The configurations ship as JSON. Every weight is one zero seen through a view of its full shape, so a model of billions
 of parameters takes no memory and still runs its real control flow; whatever depends on values is refused.
@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, GenerationMixin, PreTrainedConfig, PreTrainedTokenizerFast
 
-from crema_core.model.families import FAMILIES, Family
 from crema_core.model.seat import auto_class
 
 FOLDER = Path(__file__).parent / "shapes"
@@ -26,22 +25,21 @@ def shape_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 
 
-def shape_config(name: str) -> tuple[PreTrainedConfig, Family]:
-    """Return the configuration of a shipped shape, and its format.
+def shape_config(name: str) -> PreTrainedConfig:
+    """Return the configuration of a shipped shape.
 
     Args:
         name: one of `shape_names()`.
     """
     settings = json.loads((FOLDER / f"{name}.json").read_text())
-    family = FAMILIES[settings["model_type"]]
-    return family.config.from_dict(settings), family
+    return AutoConfig.for_model(**settings)
 
 
 def shape_model(model_class: Any, config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
     """Build a model of the right shapes whose weights take no memory.
 
     Args:
-        model_class: of a `Family`.
+        model_class: of a `Family` or `VideoFamily`.
         config: from `shape_config`.
         dtype: of vision encoder and language model, which decides the megabytes that are reported.
     """
@@ -49,6 +47,8 @@ def shape_model(model_class: Any, config: PreTrainedConfig, *, dtype: torch.dtyp
         model = model_class(config)
     if hasattr(model, "language_model"):
         _tie(model.language_model)
+    elif isinstance(model, GenerationMixin):  # a video language model
+        _tie(model)
     return _without_memory(model, dtype)
 
 
@@ -73,12 +73,12 @@ def _without_memory(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return model
 
 
-def _tie(language_model: nn.Module) -> None:
+def _tie(language_model: Any) -> None:
     # Building without memory loses shared weights. T5 1.1 shares its embedding between both stacks and keeps an output
     # layer of its own, although transformers 5 sets tie_word_embeddings for every T5.
     shared = getattr(language_model, "shared", None)
     if shared is None:
-        language_model.tie_weights()  # type: ignore[operator]
+        language_model.tie_weights()
     else:
         for stack in ("encoder", "decoder"):
             language_model.get_submodule(stack).get_submodule("embed_tokens").weight = shared.weight

@@ -2,8 +2,9 @@
 
 The operations, and what each costs, are those of torch's own counter (`torch.utils.flop_counter`): matrix products,
 convolutions and attention, a multiply-add counted as two. In components that are not `real` such an operation returns
-zeros of the right shape instead of its result, so that a model with billions of parameters is counted in a second on
-any device; everything around it (masks, lengths, layouts) is computed, so that the pass takes its real course.
+one zero seen through the right shape instead of its result, and what is done to large tensors number by number is left
+out too, so that a model with billions of parameters is counted in a second on any device; everything around it (masks,
+lengths, layouts) is computed, so that the pass takes its real course.
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
+
+
+_aten = torch.ops.aten
+_NUMBER_BY_NUMBER = frozenset({_aten.native_layer_norm, _aten._softmax, _aten.clone, _aten._to_copy, _aten.mean})
+"""Operations without cost that read and write every number, beside those torch calls pointwise."""
 
 
 class FlopMeter(TorchDispatchMode):
@@ -42,9 +49,15 @@ class FlopMeter(TorchDispatchMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         cost = flop_registry.get(func.overloadpacket)
-        if cost is None:
-            return func(*args, **kwargs)
         component, skip = self._running[-1] if self._running else (self.default, False)
+        if cost is None:
+            if not skip or not args or not _is_large(args[0]):
+                return func(*args, **kwargs)
+            if func._schema.is_mutable:  # what was left out cannot be written to, and need not be
+                return args[0] if 0 in args[0].stride() else func(*args, **kwargs)
+            if torch.Tag.pointwise in func.tags or func.overloadpacket in _NUMBER_BY_NUMBER:
+                return _zeros_like_result(func, args, kwargs)
+            return func(*args, **kwargs)
         out = _zeros_like_result(func, args, kwargs) if skip else func(*args, **kwargs)
         self.flops[component] += int(cost(*args, **kwargs, out_val=out))
         return out
@@ -56,6 +69,35 @@ class FlopMeter(TorchDispatchMode):
     def leave(self) -> None:
         """Count for what was running before."""
         self._running.pop()
+
+    @property
+    def skips(self) -> bool:
+        """Whether what is running now is only counted."""
+        return bool(self._running) and self._running[-1][1]
+
+    def add(self, flops: int) -> None:
+        """Count operations for what is running now."""
+        self.flops[self._running[-1][0] if self._running else self.default] += flops
+
+
+class _Attention(TorchFunctionMode):
+    """Counts attention that is only counted as a whole: its weights would be one number for every pair of tokens."""
+
+    def __init__(self, meter: FlopMeter) -> None:
+        super().__init__()
+        self._meter = meter
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is not torch.nn.functional.scaled_dot_product_attention or not self._meter.skips:
+            return func(*args, **kwargs)
+        given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
+        query, key, value = given["query"], given["key"], given["value"]
+        shape = (*query.shape[:-1], value.shape[-1])
+        self._meter.add(2 * query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1]))
+        return query.new_zeros(()).expand(shape)
 
 
 @contextmanager
@@ -79,6 +121,7 @@ def measure(
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(torch.no_grad())
         stack.enter_context(meter)
+        stack.enter_context(_Attention(meter))
         yield meter
 
 
@@ -99,4 +142,10 @@ def _zeros_like_result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
     meta_args, meta_kwargs = tree_map_only(torch.Tensor, to_meta, (args, kwargs))
     out = func(*meta_args, **meta_kwargs)
-    return tree_map_only(torch.Tensor, lambda tensor: torch.zeros_like(tensor, device=found[0]), out)
+    return tree_map_only(
+        torch.Tensor, lambda tensor: torch.zeros((), dtype=tensor.dtype, device=found[0]).expand(tensor.shape), out
+    )
+
+
+def _is_large(tensor: Any) -> bool:
+    return isinstance(tensor, torch.Tensor) and tensor.numel() > 1 << 16 and tensor.is_floating_point()

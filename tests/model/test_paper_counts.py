@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from crema_core.errors import CheckpointError
+from crema_core.fusion.pave.flops import patch_multiply_adds
 from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
 from crema_core.model.load_backbone import load_backbone
@@ -77,7 +80,7 @@ def test_the_frozen_parts_have_the_published_sizes() -> None:
     assert round(count["language_model"] / 1e9, 2) == 2.85
 
 
-@pytest.mark.parametrize("name", shape_names())
+@pytest.mark.parametrize("name", [name for name in shape_names() if not name.startswith("llava")])
 def test_every_shape_builds_in_no_memory_and_is_described(name: str) -> None:
     model = build(visual(1), backbone=name)
     weights = model.backbone.language_model.get_input_embeddings().weight
@@ -86,6 +89,46 @@ def test_every_shape_builds_in_no_memory_and_is_described(name: str) -> None:
         return
     row = {component.name: component for component in model.describe().components}
     assert row["language model"].gflops > 100
+
+
+PAVE_COUNTS = [
+    ("0.5b", 1024, {}, 41_428_608),  # Table 1, 41.4M
+    ("7b", 1024, {}, 170_477_056),  # Table 1, 170.5M
+    ("7b", 768, {}, 170_345_984),  # Table 6, 170.3M
+    ("7b", 1024, {"num_layers": 3}, 172_314_624),  # the published Music-AVQA model; the paper prints 170.5M
+    ("0.5b", 1024, {"queries": "learnable"}, 44_049_536),  # Table 4 prints 43.9M
+]
+
+
+@pytest.mark.parametrize(("size", "feature_dim", "options", "count"), PAVE_COUNTS)
+def test_pave_trains_the_published_numbers(size: str, feature_dim: int, options: dict[str, Any], count: int) -> None:
+    model = build(
+        ["video", wave_spec(feature_dim=feature_dim)],
+        backbone=f"llava-onevision-qwen2-{size}",
+        fusion={"name": "pave", **options},
+        tuning={"rank": 64, "alpha": 16},
+    )
+    assert trained(model) == count
+    lora = sum(parameter.numel() for parameter in model.language_parameters().values())
+    assert lora == {"0.5b": 35_192_832, "7b": 161_480_704}[size]
+
+
+def test_a_patch_costs_what_the_released_one_does() -> None:
+    model = build(
+        [{"name": "video", "num_frames": 8}, wave_spec()], backbone="llava-onevision-qwen2-0.5b", fusion="pave"
+    )
+    cost = model.describe().cost
+    assert cost.num_tokens == 8 * 14 * 15 + 4  # newlines after every row of 14; the question
+    own = patch_multiply_adds(
+        num_frames=8,
+        tokens_per_frame=196,
+        num_steps=4,
+        tokens_per_step=3,
+        side_dim=10,
+        query_dim=1152,
+        output_dim=896,
+    )
+    assert cost.gflops["fusion"] == pytest.approx(2 * own / 1e9, rel=2e-3)
 
 
 def test_shapes_cannot_answer_or_be_saved() -> None:
