@@ -22,7 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
-
 _aten = torch.ops.aten
 _NUMBER_BY_NUMBER = frozenset({_aten.native_layer_norm, _aten._softmax, _aten.clone, _aten._to_copy, _aten.mean})
 """Operations without cost that read and write every number, beside those torch calls pointwise."""

@@ -1,0 +1,1 @@
+"""More video for CREMA models: densely sampled frames, and several cameras on one scene."""

@@ -1,0 +1,74 @@
+"""The dense video sense: many frames of the same video, few tokens each (PAVE's slow-fast setting).
+
+Shape letters: B samples, T frames, N tokens of a frame, D feature width, S side of a picture.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from crema_core.data.media import CLIP_SUFFIXES, Clip, file_of, read_frames
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.report.sheet import sheet, times_as_captions
+from crema_core.video.towers.seeing import SeeingEncoder
+from crema_video.plugin import DENSE, DenseVideoOptions
+from crema_video.pooling import pool_grid
+
+MOST_SHOWN = 16
+
+
+class DenseVideoModality(Modality):
+    """Frames at a rate of their own, averaged to a few tokens each, with the time each stands for."""
+
+    spec = DENSE
+    options: DenseVideoOptions
+
+    def __init__(self, options: DenseVideoOptions, context: BuildContext) -> None:
+        super().__init__(options, context)
+        self.encoder = SeeingEncoder(options, context)
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the chosen encoder's features."""
+        return self.encoder.feature_dim
+
+    def load_assets(self, folder: Path | None) -> None:
+        """Load a tower's weights."""
+        self.encoder.load()
+
+    def prepare(self, source: object) -> Sample:
+        """Read frames.
+
+        Args:
+            source: see `crema_core.data.frames.read_frames`; pictures without a clock are all taken, up to
+                `num_frames`.
+
+        Returns:
+            `frames` `(T, 3, S, S)` normalised; times for clip files. A tower that sees clips gets whole ones.
+        """
+        clip = self._read(source, self.options.num_frames)
+        return self.encoder.prepare(clip.frames, clip.times, num_frames=len(clip.frames))
+
+    def encode(self, batch: Batch) -> Features:
+        """Encode every frame: `(B, T, 3, S, S)` -> `(B, T, pool * pool, D)`."""
+        features: Features = self.encoder(batch)
+        return features._replace(values=pool_grid(features.values, self.options.pool))
+
+    def show(self, source: object) -> Tensor:
+        """Return some of the frames, each with its time."""
+        clip = self._read(source, min(self.options.num_frames, MOST_SHOWN))
+        return sheet(clip.frames, times_as_captions(clip.times, len(clip.frames)))
+
+    def example(self, generator: torch.Generator) -> Tensor:
+        """Return noise `(12, 3, 40, 48)` uint8."""
+        return torch.randint(0, 256, (12, 3, 40, 48), generator=generator, dtype=torch.uint8)
+
+    def _read(self, source: object, num_frames: int) -> Clip:
+        has_clock = isinstance(source, str | os.PathLike) and (
+            Path(file_of(str(source))).suffix.lower() in CLIP_SUFFIXES and not Path(source).is_dir()
+        )
+        return read_frames(source, num_frames=num_frames, fps=self.options.fps if has_clock else None)

@@ -1,0 +1,99 @@
+"""The sense of further cameras: the frames of one instant in all views are the tokens of one step.
+
+A line of a data set lists one source per camera; samples may have different numbers of them. Four views of 196 tokens
+are 784 side tokens a frame, as in PAVE's experiment on exo-centric video.
+
+Shape letters: B samples, T frames, V views, N tokens of a frame, D feature width, S side of a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from crema_core.data.media import Clip, read_frames
+from crema_core.errors import MediaError
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.report.sheet import sheet, stack, times_as_captions
+from crema_core.video.towers.seeing import SeeingEncoder
+from crema_video.plugin import VIEWS, ViewsOptions
+from crema_video.pooling import pool_grid
+
+
+class ViewsModality(Modality):
+    """Frames of several cameras, those of one instant side by side."""
+
+    spec = VIEWS
+    options: ViewsOptions
+
+    def __init__(self, options: ViewsOptions, context: BuildContext) -> None:
+        super().__init__(options, context)
+        self.encoder = SeeingEncoder(options, context)
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the chosen encoder's features."""
+        return self.encoder.feature_dim
+
+    def load_assets(self, folder: Path | None) -> None:
+        """Load a tower's weights."""
+        self.encoder.load()
+
+    def prepare(self, source: object) -> Sample:
+        """Read frames of all views.
+
+        Args:
+            source: a list with one source per camera, see `crema_core.data.frames.read_frames`; or a single one.
+
+        Returns:
+            `frames` `(T, V, 3, S, S)` normalised; times of the first view, whose clock counts. A tower that sees clips:
+            `(steps, V, frames of a step, 3, S, S)`.
+
+        Raises:
+            MediaError: when a source cannot be read, or views have different numbers of frames.
+        """
+        samples = [
+            self.encoder.prepare(clip.frames, clip.times, num_frames=self.options.num_frames)
+            for clip in self._read(source)
+        ]
+        counts = [len(sample.tensors["frames"]) for sample in samples]
+        if len(set(counts)) > 1:
+            raise MediaError(
+                f"The views have {', '.join(map(str, counts))} frames. Views of one instant belong together, so all "
+                "need as many. Give clips for all cameras, or one picture for each."
+            )
+        return Sample({"frames": torch.stack([sample.tensors["frames"] for sample in samples], 1)}, samples[0].times)
+
+    def encode(self, batch: Batch) -> Features:
+        """Encode every frame of every view: `(B, T, V, ..., 3, S, S)` -> `(B, T, V * pool * pool, D)`."""
+        frames = batch["frames"]
+        num_samples, num_views = frames.shape[0], frames.shape[2]
+        single = frames.transpose(1, 2).flatten(0, 1)  # (B * V, T, ..., 3, S, S)
+        steps = batch.mask.repeat_interleave(num_views, dim=0)
+        encoded: Features = self.encoder(Batch({"frames": single}, steps))
+        tokens = pool_grid(encoded.values, self.options.pool).unflatten(0, (num_samples, num_views))
+        count = batch.sizes["frames"][:, 1]
+        real = torch.arange(num_views, device=count.device) < count[:, None]  # (B, V)
+        mask = batch.mask[:, :, None, None] & real[:, None, :, None].expand(-1, tokens.shape[2], -1, tokens.shape[3])
+        return Features(tokens.transpose(1, 2).flatten(2, 3), mask.flatten(2), batch.times)
+
+    def show(self, source: object) -> Tensor:
+        """Return the frames of every view, a row per camera, each with its time."""
+        clips = self._read(source)
+        return stack([sheet(clip.frames, times_as_captions(clip.times, len(clip.frames))) for clip in clips])
+
+    def example(self, generator: torch.Generator) -> list[Tensor]:
+        """Return noise of two cameras, each `(6, 3, 40, 48)` uint8."""
+        return [torch.randint(0, 256, (6, 3, 40, 48), generator=generator, dtype=torch.uint8) for _ in range(2)]
+
+    def _read(self, source: object) -> list[Clip]:
+        views = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
+        if not views:
+            raise MediaError(
+                "A list of views is empty. Accepted: one source per camera. List the files, or leave the sense out."
+            )
+        wanted = self.encoder.frames_wanted(self.options.num_frames)
+        return [read_frames(view, num_frames=wanted) for view in views]

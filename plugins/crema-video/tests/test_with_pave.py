@@ -1,0 +1,32 @@
+"""Both senses as side channels of PAVE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from crema_core.model.build import build
+from tests.support.video_language import save_video_model
+
+CHOICES = ["red", "blue"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_video_model(tmp_path_factory.mktemp("video") / "model", "llava-onevision")
+
+
+@pytest.mark.parametrize("name", ["dense_video", "exo_views"])
+def test_a_sense_updates_the_visual_tokens_once_its_patch_is_trained(folder: Path, name: str) -> None:
+    senses = [{"name": "video", "num_frames": 3}, {"name": name, "pool": 2}]
+    model = build(senses, backbone=folder, fusion={"name": "pave", "embed_dim": 16, "num_heads": 2})
+    generator = torch.Generator().manual_seed(0)
+    given = {own: model.sense(own).modality.example(generator) for own in model.names}
+    plain = model.answer("what colour ?", CHOICES, video=given["video"]).scores
+    assert model.answer("what colour ?", CHOICES, **given).scores == plain
+    with torch.no_grad():
+        for parameter in model.fusion_parameters([name]).values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    assert model.answer("what colour ?", CHOICES, **given).scores != plain
