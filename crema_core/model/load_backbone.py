@@ -165,7 +165,15 @@ def _video_backbone(
         tokenizer.chat_template = own
     mean, std = image_statistics(place, revision)
     return VideoBackbone(
-        model, family, tokenizer, source=source, revision=revision, image_mean=mean, image_std=std, **settings
+        model,
+        family,
+        tokenizer,
+        source=source,
+        revision=revision,
+        image_mean=mean,
+        image_std=std,
+        template=own_template(place, revision),
+        **settings,
     )
 
 

@@ -161,7 +161,7 @@ class PaveFusion(Fusion):
         return add_patches(major.values, patches, queries=major.inner if self.queries == "inner" else None)
 
     def _update(self, name: str, senses: SenseSet, asked: Tensor) -> Tensor:
-        """Return one patch's update `(R, F, S, L)` of the R samples with visual tokens, 0 for those without the sense."""
+        """Return one patch's update `(R, F, S, L)` of the R samples with visual tokens, 0 without the sense."""
         major, side = senses.tokens[senses.major], senses.tokens[name]
         both, num_rows = None, len(major.rows)
         if not num_rows == len(side.rows) == senses.num_samples:
