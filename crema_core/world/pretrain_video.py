@@ -25,7 +25,7 @@ from transformers import (
     BlipImageProcessor,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
-    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     SiglipVisionConfig,
 )
@@ -108,7 +108,7 @@ def pretrain_video(
     _save(model.eval(), tokenizer, out)
 
 
-def new_video_model(*, seed: int) -> tuple[LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase]:
+def new_video_model(*, seed: int) -> tuple[LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast]:
     """Return the model before training, its tower made of crema-tiny's ViT, and its tokenizer."""
     tokenizer = make_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": [VIDEO]})
@@ -122,8 +122,8 @@ def new_video_model(*, seed: int) -> tuple[LlavaOnevisionForConditionalGeneratio
             num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, pad_token_id=0, bos_token_id=1,
             eos_token_id=1, tie_word_embeddings=True,
         ),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
+        image_token_index=int(tokenizer.vocab["<image>"]),
+        video_token_index=int(tokenizer.vocab[VIDEO]),
         vision_feature_layer=-1,
         tie_word_embeddings=True,
     )  # fmt: skip
@@ -195,7 +195,7 @@ def _train(
             losses.clear()
 
 
-def _save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+def _save(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}

@@ -12,33 +12,20 @@ import torch
 from torch import Tensor
 
 from crema_core.data.media import CLIP_SUFFIXES, Clip, file_of, read_frames
-from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.modality import Batch, Features, Sample
 from crema_core.report.sheet import sheet, times_as_captions
-from crema_core.video.towers.seeing import SeeingEncoder
+from crema_core.video.seeing import SeeingModality
 from crema_video.plugin import DENSE, DenseVideoOptions
 from crema_video.pooling import pool_grid
 
 MOST_SHOWN = 16
 
 
-class DenseVideoModality(Modality):
+class DenseVideoModality(SeeingModality):
     """Frames at a rate of their own, averaged to a few tokens each, with the time each stands for."""
 
     spec = DENSE
     options: DenseVideoOptions
-
-    def __init__(self, options: DenseVideoOptions, context: BuildContext) -> None:
-        super().__init__(options, context)
-        self.encoder = SeeingEncoder(options, context)
-
-    @property
-    def feature_dim(self) -> int:
-        """Width of the chosen encoder's features."""
-        return self.encoder.feature_dim
-
-    def load_assets(self, folder: Path | None) -> None:
-        """Load a tower's weights."""
-        self.encoder.load()
 
     def prepare(self, source: object) -> Sample:
         """Read frames.
@@ -55,7 +42,7 @@ class DenseVideoModality(Modality):
 
     def encode(self, batch: Batch) -> Features:
         """Encode every frame: `(B, T, 3, S, S)` -> `(B, T, pool * pool, D)`."""
-        features: Features = self.encoder(batch)
+        features = super().encode(batch)
         return features._replace(values=pool_grid(features.values, self.options.pool))
 
     def show(self, source: object) -> Tensor:

@@ -9,38 +9,24 @@ Shape letters: B samples, T frames, V views, N tokens of a frame, D feature widt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from crema_core.data.media import Clip, read_frames
 from crema_core.errors import MediaError
-from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.modality import Batch, Features, Sample
 from crema_core.report.sheet import sheet, stack, times_as_captions
-from crema_core.video.towers.seeing import SeeingEncoder
+from crema_core.video.seeing import SeeingModality
 from crema_video.plugin import VIEWS, ViewsOptions
 from crema_video.pooling import pool_grid
 
 
-class ViewsModality(Modality):
+class ViewsModality(SeeingModality):
     """Frames of several cameras, those of one instant side by side."""
 
     spec = VIEWS
     options: ViewsOptions
-
-    def __init__(self, options: ViewsOptions, context: BuildContext) -> None:
-        super().__init__(options, context)
-        self.encoder = SeeingEncoder(options, context)
-
-    @property
-    def feature_dim(self) -> int:
-        """Width of the chosen encoder's features."""
-        return self.encoder.feature_dim
-
-    def load_assets(self, folder: Path | None) -> None:
-        """Load a tower's weights."""
-        self.encoder.load()
 
     def prepare(self, source: object) -> Sample:
         """Read frames of all views.
@@ -73,7 +59,7 @@ class ViewsModality(Modality):
         num_samples, num_views = frames.shape[0], frames.shape[2]
         single = frames.transpose(1, 2).flatten(0, 1)  # (B * V, T, ..., 3, S, S)
         steps = batch.mask.repeat_interleave(num_views, dim=0)
-        encoded: Features = self.encoder(Batch({"frames": single}, steps))
+        encoded = super().encode(Batch({"frames": single}, steps))
         tokens = pool_grid(encoded.values, self.options.pool).unflatten(0, (num_samples, num_views))
         count = batch.sizes["frames"][:, 1]
         real = torch.arange(num_views, device=count.device) < count[:, None]  # (B, V)
