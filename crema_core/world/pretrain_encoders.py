@@ -217,7 +217,7 @@ def train_encoder(
             loss = loss + cross_entropy(logits, labels, weight)
             right.append(f"{what} {float((logits.argmax(1) == labels)[labels > 0].float().mean()):.3f}")
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule_of.step()
