@@ -1,8 +1,8 @@
 """Rooms for several encoders of RGB: the walls have a surface, and one thing crosses its place in eight frames.
 
 The clips of the rest of the world are flat and hardly move, so that every sense has something of its own; here RGB
-shows four kinds of facts that different encoders are good at: what things are (colour, shape), how the room is papered
-(material) and where the mover goes. Scenes, splits and balanced answers are the world's own.
+shows four kinds of facts that different encoders are good at: what the thing is (colour, shape), how the room is
+papered (material) and where the thing goes. Balanced answers are the world's own.
 
 Shape letters: T frames (8), H, W rows and columns (64), P patches of a frame (64).
 """
@@ -13,6 +13,7 @@ import colorsys
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,19 @@ from crema_core.io.atomic import open_up
 from crema_core.world.errors import WorldError
 from crema_core.world.files import write_video
 from crema_core.world.generate import draw_scenes
-from crema_core.world.questions import questions_of
 from crema_core.world.render import FLOOR_ROW, STEP_OF_DIRECTION, ByteArray, FloatArray, color_of, shape_cover
-from crema_core.world.scene import IMAGE_SIZE, Scene, Split
+from crema_core.world.scene import IMAGE_SIZE, SLOTS, Scene, Split
 from crema_core.world.touch import relief
 
 NUM_FRAMES = 8
-TYPES = ("color", "shape", "motion", "material")
-"""Question types that these clips answer."""
+QUESTION_OF_TYPE: dict[str, str] = {
+    "color": "what color is the thing?",
+    "shape": "what is the thing?",
+    "motion": "which way does the thing go?",
+    "material": "what does the wall feel like?",
+}
+"""Question types that these clips answer -> their text."""
+TYPES = tuple(QUESTION_OF_TYPE)
 PATCH_SIZE = 8
 _ROWS = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE][0]
 
@@ -43,32 +49,26 @@ def moving_frames(scene: Scene) -> ByteArray:
     noise = generator.normal(0, 0.008, room.shape)  # the same in every frame
     frames = []
     for frame in range(NUM_FRAMES):
-        image = room
-        for thing, cover in zip(scene.things, moving_covers(scene, frame=frame), strict=True):
-            image = image + cover[..., None] * (color_of(thing.color, scene.noise_seed) - image)
+        cover = thing_cover(scene, frame=frame)
+        image = room + cover[..., None] * (color_of(scene.answers.color, scene.noise_seed) - room)
         frames.append(np.clip(image + noise, 0, 1))
     return np.asarray((np.stack(frames) * 255).round(), dtype=np.uint8)
 
 
-def moving_covers(scene: Scene, *, frame: int) -> FloatArray:
-    """Return how much of every pixel each thing covers at a frame, `(3, H, W)` in 0..1."""
+def thing_cover(scene: Scene, *, frame: int) -> FloatArray:
+    """Return how much of every pixel the thing covers at a frame, `(H, W)` in 0..1."""
+    home = scene.things[SLOTS.index(scene.answers.slot)]
+    thing = replace(home, shape=scene.answers.shape, radius=1.4 * home.radius)
     step_x, step_y = STEP_OF_DIRECTION[scene.answers.motion]
     away = 0.5 * scene.speed_px * (frame - (NUM_FRAMES - 1) / 2)
-    return np.stack(
-        [
-            shape_cover(thing, shift_x=step_x * away, shift_y=step_y * away)
-            if index == scene.moving
-            else shape_cover(thing)
-            for index, thing in enumerate(scene.things)
-        ]
-    )
+    return shape_cover(thing, shift_x=step_x * away, shift_y=step_y * away)
 
 
-def thing_of_patch(scene: Scene, *, frame: int) -> NDArray[np.int64]:
-    """Return which thing covers every patch, `(P,)`: 0 for none, else its place from 1 to 3."""
+def covered_patches(scene: Scene, *, frame: int) -> NDArray[np.bool_]:
+    """Return which patches the thing covers, `(P,)`."""
     side = IMAGE_SIZE // PATCH_SIZE
-    share = moving_covers(scene, frame=frame).reshape(3, side, PATCH_SIZE, side, PATCH_SIZE).mean((2, 4)).reshape(3, -1)
-    return np.where(share.max(0) > 0.12, share.argmax(0) + 1, 0).astype(np.int64)
+    share = thing_cover(scene, frame=frame).reshape(side, PATCH_SIZE, side, PATCH_SIZE).mean((1, 3)).ravel()
+    return np.asarray(share > 0.12)
 
 
 def make_moving_world(out: Path, *, num_clips: int, seed: int, split: Split) -> Path:
@@ -99,12 +99,9 @@ def make_moving_world(out: Path, *, num_clips: int, seed: int, split: Split) -> 
         for number, scene in enumerate(draw_scenes(num_clips=num_clips, seed=seed, split=split)):
             file = f"clips/{number:06d}.mp4"
             write_video(moving_frames(scene), scratch / file)
-            asked = [own for own in questions_of(scene) if own.type in TYPES]
-            lines += [
-                {"id": f"{number:06d}-{own.type}", "question": own.text, "answer": own.answer, "type": own.type}
-                | {"video": file}
-                for own in asked
-            ]
+            for kind, text in QUESTION_OF_TYPE.items():
+                line = {"id": f"{number:06d}-{kind}", "question": text, "answer": getattr(scene.answers, kind)}
+                lines.append({**line, "type": kind, "video": file})
         (scratch / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         open_up(scratch)
         if out.exists():

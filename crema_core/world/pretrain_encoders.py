@@ -31,7 +31,7 @@ from crema_core.video.towers import tower_class
 from crema_core.world.errors import WorldError
 from crema_core.world.generate import draw_scenes
 from crema_core.world.language_stage import rate_factor
-from crema_core.world.moving import NUM_FRAMES, moving_frames, thing_of_patch
+from crema_core.world.moving import NUM_FRAMES, covered_patches, moving_frames
 from crema_core.world.render import ByteArray
 from crema_core.world.scene import COLORS, DIRECTIONS, IMAGE_SIZE, MATERIALS, SHAPES, Scene
 
@@ -161,16 +161,14 @@ def draw_clips(scenes: list[Scene]) -> Clips:
     frames, labels = [], []
     for scene in scenes:
         frames.append(moving_frames(scene))
-        things = np.stack([thing_of_patch(scene, frame=frame) for frame in range(NUM_FRAMES)])
-        colors = np.array([0, *(COLORS.index(thing.color) + 1 for thing in scene.things)])
-        shapes = np.array([0, *(SHAPES.index(thing.shape) + 1 for thing in scene.things)])
-        direction = DIRECTIONS.index(scene.answers.motion) + 1
+        covered = np.stack([covered_patches(scene, frame=frame) for frame in range(NUM_FRAMES)])
+        facts = scene.answers
         labels.append(
             {
-                "color": colors[things],
-                "shape": shapes[things],
-                "motion": np.where(things == scene.moving + 1, direction, 0),
-                "material": np.where(things == 0, MATERIALS.index(scene.answers.material) + 1, 0),
+                "color": np.where(covered, COLORS.index(facts.color) + 1, 0),
+                "shape": np.where(covered, SHAPES.index(facts.shape) + 1, 0),
+                "motion": np.where(covered, DIRECTIONS.index(facts.motion) + 1, 0),
+                "material": np.where(covered, 0, MATERIALS.index(facts.material) + 1),
             }
         )
     return Clips(np.stack(frames), {name: np.stack([own[name] for own in labels]) for name in labels[0]})
