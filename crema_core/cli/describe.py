@@ -52,13 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
             model_folder(arguments.model), backbone=arguments.backbone, language_model=arguments.language_model
         )
     else:
-        from crema_core.model.backbone import TINY
         from crema_core.model.build import build
 
         requests = with_options(arguments.modalities, assignments(arguments.set))
         model = build(
             requests,
-            backbone=arguments.backbone or TINY,
+            backbone=arguments.backbone,
             language_model=arguments.language_model,
             fusion=arguments.fusion,
         )

@@ -9,8 +9,10 @@ from typing import Any
 import crema_core
 from crema_core.errors import OptionsError
 from crema_core.io.atomic import write_text
+from crema_core.model.backbone import ALONE
 from crema_core.model.crema import CremaModel
 from crema_core.model.template import PromptTemplate
+from crema_core.model.tuning import FULL
 from crema_core.report.describe import Description, describe_model
 
 CARD = "README.md"
@@ -53,8 +55,7 @@ def model_card(
     description = description or describe_model(model)
     parts = [
         f"# {name}",
-        f"Adapters for the frozen backbone `{model.backbone.source}`, written by crema-core {crema_core.__version__}. "
-        "The backbone is not contained.",
+        _what_it_is(model),
         "## Senses",
         _senses(model, description),
         "## How to use it",
@@ -67,6 +68,18 @@ def model_card(
         parts += ["## Results", "\n".join(f"- {key}: {value:.1%}" for key, value in metrics.items())]
     parts += ["## Size and cost", f"```\n{description}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _what_it_is(model: CremaModel) -> str:
+    alone = model.backbone.source == ALONE
+    source = model.config["language_model"]["source"] if alone else model.backbone.source
+    what = "language model" if alone else "backbone"
+    frozen = "" if alone and model.backbone.tuning == FULL else "frozen "
+    tuned = " What was trained of the language model is contained." if model.language_parameters() else ""
+    return (
+        f"Adapters for the {frozen}{what} `{source}`, written by crema-core {crema_core.__version__}. The {what} is not "
+        f"contained.{tuned}"
+    )
 
 
 def _senses(model: CremaModel, description: Description) -> str:
@@ -94,6 +107,8 @@ def _changed(model: CremaModel) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     if config["language_model"] is not None:
         found.append(("language_model", config["language_model"]["source"]))
+    if config.get("tuning") is not None:
+        found.append(("tuning", config["tuning"]))
     if config["fusion"] != {"name": "self_gated"}:
         found.append(("fusion", config["fusion"]))
     wording = PromptTemplate(**model.backbone.template).model_dump()

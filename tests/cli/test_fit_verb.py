@@ -134,9 +134,9 @@ def test_an_unknown_key_of_the_configuration_names_the_nearest(tmp_path: Path) -
     with pytest.raises(OptionsError) as caught:
         read_config(str(file), {}, {})
     assert str(caught.value) == (
-        "config.yaml: unknown option 'modalites'. Accepted: backbone, data, frozen_dropout, fusion, language_model, "
-        "language_revision, major, mmqa, modalities, out, precision, preset, quantization, revision, seed, settings, "
-        "template, valid. Did you mean 'modalities'?"
+        "config.yaml: unknown option 'modalites'. Accepted: backbone, data, encoders, frozen_dropout, fusion, "
+        "language_model, language_revision, major, mmqa, modalities, out, precision, preset, quantization, revision, "
+        "seed, settings, start, template, tuning, valid. Did you mean 'modalities'?"
     )
 
 
