@@ -69,7 +69,8 @@ def released_config() -> dict[str, Any]:
 
 
 def _stage(name: str, data: str, *, tuning: str | None, note: str = "", settings: dict[str, Any]) -> Preset:
-    config = CONFIG if tuning is None else CONFIG | {"tuning": tuning}
+    # Weights that are trained stay in fp32: steps of 2e-5 would vanish in bf16.
+    config = CONFIG if tuning is None else CONFIG | {"precision": "fp32", "tuning": tuning}
     notes = NOTES | {"data": data} | ({"tuning": note} if note else {})
     return Preset(name, "", config, SETTINGS | settings, notes)
 

@@ -3,7 +3,7 @@
 For strategies that mix encoders (MERV): stills (SigLIP-shaped) learns to name colours and shapes, motion (ViViT-shaped)
 where what it sees goes, texture (DINOv2-shaped) how the room is papered; the last two see the colours of every clip
 exchanged, so they learn none. Each is a checkpoint of its own kind in transformers' format, read by the same code as
-the real ones. Eight minutes of one core with the default schedule.
+the real ones. Six minutes of one core with the default schedule.
 
 Shape letters: B clips, T frames, S steps, P patches of a step (64), D width.
 """
@@ -46,8 +46,8 @@ _SIZES: dict[str, Any] = {
 class Schedule:
     """How long each encoder is trained, and on how many clips."""
 
-    steps: int = 1200
-    num_clips: int = 1500
+    steps: int = 400
+    num_clips: int = 1000
     batch_size: int = 24
 
 

@@ -50,6 +50,10 @@ def test_stages_of_merv() -> None:
         "merv-finetune": (2e-5, 128, 0.1, "full"),
         "merv-frozen": (2e-5, 128, 0.1, "full"),
     }
+    aligned, frozen = find_preset("merv-align"), find_preset("merv-frozen")
+    assert aligned is not None
+    assert frozen is not None
+    assert (aligned.config["precision"], frozen.config["precision"]) == ("bf16", "fp32")  # what is trained is in fp32
     settings = train_settings("merv-frozen")
     assert (settings.epochs, settings.warmup_ratio, settings.clip_norm, settings.seed) == (1, 0.03, 1.0, 7)
 
