@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutput
 
 from crema_core.errors import OptionsError
 from crema_core.model.decoding import beam_inputs
@@ -83,11 +84,10 @@ class Language:
             zero = torch.zeros((), device=prompt.embeds.device, dtype=prompt.embeds.dtype, requires_grad=True)
             prompt = prompt._replace(embeds=prompt.embeds + zero)
         if self.is_encoder_decoder:
-            start = torch.full_like(ids_BA[:, :1], self.model.config.decoder_start_token_id)
             output = self.model(
                 inputs_embeds=prompt.embeds,
                 attention_mask=prompt.mask.to(torch.int64),
-                decoder_input_ids=torch.cat([start, ids_BA[:, :-1]], dim=1),
+                decoder_input_ids=self._shifted(ids_BA),
                 use_cache=False,
             )
             return cast(Tensor, output.logits)
@@ -108,11 +108,35 @@ class Language:
             num_tokens: divide the sum by this number instead, where the samples are a part of a larger batch.
         """
         ids_BA = self.answer_ids(answers).to(prompt.embeds.device)
-        logits_BAV = self.logits(prompt, ids_BA)
-        total = F.cross_entropy(
-            logits_BAV.flatten(0, 1).float(), ids_BA.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        groups = [] if self.in_step or not self.is_encoder_decoder else by_length((ids_BA != IGNORED).sum(1).tolist())
+        if len(groups) > 1:
+            total = self._grouped_loss(prompt, ids_BA, groups)
+        else:
+            total = _summed(self.logits(prompt, ids_BA), ids_BA)
         return total / (num_tokens or self.count_tokens(answers))
+
+    def _grouped_loss(self, prompt: Prompt, ids_BA: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+        """Encode all prompts at once and decode short and long answers apart, so that short ones are not padded."""
+        mask = prompt.mask.to(torch.int64)
+        hidden_BSL = cast(Any, self.model).get_encoder()(inputs_embeds=prompt.embeds, attention_mask=mask)[0]
+        total = torch.zeros((), device=ids_BA.device)
+        for group in groups:
+            rows = torch.tensor(group, device=ids_BA.device)
+            longest = int((ids_BA[rows] != IGNORED).sum(1).max())
+            own_GA = ids_BA[rows, :longest]
+            output = self.model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=hidden_BSL[rows]),
+                attention_mask=mask[rows],
+                decoder_input_ids=self._shifted(own_GA.masked_fill(own_GA == IGNORED, self._pad)),
+                use_cache=False,
+            )
+            total = total + _summed(output.logits, own_GA)
+        return total
+
+    def _shifted(self, ids_BA: Tensor) -> Tensor:
+        """Return what a decoder reads to predict the ids: its start token, then all but the last."""
+        start = torch.full_like(ids_BA[:, :1], self.model.config.decoder_start_token_id)
+        return torch.cat([start, ids_BA[:, :-1]], dim=1)
 
     def count_tokens(self, answers: Sequence[str]) -> int:
         """Return the number of tokens of all answers together, end tokens included."""
@@ -209,3 +233,25 @@ class Language:
     def _pad(self) -> int:
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.turns.end)
+
+
+def by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Split rows into short and long ones where that saves at least a quarter of the padded length, else not.
+
+    Args:
+        lengths: of every row, at least one.
+
+    Returns:
+        Positions of the rows in one group or two, short ones first.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    longest = lengths[order[-1]]
+    costs = [lengths[order[cut - 1]] * cut + longest * (len(order) - cut) for cut in range(1, len(order))]
+    if not costs or min(costs) > 0.75 * longest * len(order):
+        return [order]
+    cut = costs.index(min(costs)) + 1
+    return [order[:cut], order[cut:]]
+
+
+def _summed(logits_BAV: Tensor, ids_BA: Tensor) -> Tensor:
+    return F.cross_entropy(logits_BAV.flatten(0, 1).float(), ids_BA.flatten(), ignore_index=IGNORED, reduction="sum")

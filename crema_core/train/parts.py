@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from torch import nn
+
 from crema_core.errors import OptionsError
 from crema_core.model.blocks import share_out
 from crema_core.model.crema import CremaModel
@@ -28,13 +32,23 @@ def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[s
     blocks = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
     wanted = blocks | set(model.shared_parameters()) if everything else blocks
     shared = {key: parameter for key, parameter in known.items() if key in wanted}
-    lora = {name: model.lora_parameters(name) if settings.early_exit_metric == "lora" else {} for name in adapters}
-    # A connector without LoRA is measured whole.
-    measured = {name: list((lora[name] or own).values()) for name, own in adapters.items()}
+    lora_alone = settings.early_exit_metric == "lora"
+    measured = {name: list(_measured(model, name, lora_alone=lora_alone).values()) for name in adapters}
     optimizer = make_optimizer(
         stepper_parameters(adapters, shared), lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas
     )
     return Stepper(model, adapters, shared, measured, sync, optimizer, settings.clip_norm)
+
+
+def _measured(model: CremaModel, name: str, *, lora_alone: bool) -> Mapping[str, nn.Parameter]:
+    """Return what a sense's gradient norm is taken over.
+
+    A connector without LoRA is measured whole; where all that a sense trains is in the fusion (PAVE), its block is.
+    """
+    own = model.adapter_parameters(name)
+    if not own:
+        return model.fusion_parameters([name])
+    return (model.lora_parameters(name) if lora_alone else {}) or own
 
 
 def share_language_model(model: CremaModel, sync: Sync) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import Blip2ForConditionalGeneration
 
 from crema_core.errors import ManifestError, OptionsError
-from crema_core.model.language import Language
+from crema_core.model.language import Language, by_length
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.prompt import Prompt, assemble, pack
 from crema_core.model.template import PromptTemplate
@@ -97,3 +99,31 @@ def test_an_answer_outside_its_choices_is_refused() -> None:
         "The answer 'a cow' is not among the choices ['a dog', 'a cat']. The answer must be written exactly as one of "
         "them. Correct the line."
     )
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=20))
+def test_rows_are_split_by_length_only_where_it_saves_a_quarter(lengths: list[int]) -> None:
+    groups = by_length(lengths)
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
+    if len(groups) == 2:
+        short, long = ([lengths[row] for row in group] for group in groups)
+        assert max(short) <= min(long)
+        assert max(short) * len(short) + max(long) * len(long) <= 0.75 * max(lengths) * len(lengths)
+
+
+def test_short_and_long_answers_have_the_loss_of_one_padded_pass(t5_folder: Path) -> None:
+    backbone = load_backbone(t5_folder)
+    language = Language(backbone.language_model, backbone.tokenizer)
+    answers = ["red", "left right left right one two three four five six", "blue", "a dog", "no"]
+    assert len(by_length([int((row != -100).sum()) for row in language.answer_ids(answers)])) == 2
+    embeds = torch.randn(5, 7, language.embedding.get_parameter("weight").shape[1], requires_grad=True)
+    mask = torch.ones(5, 7, dtype=torch.bool)
+    mask[1, 4:] = False
+    found = language.loss(Prompt(embeds, mask), answers)
+    (gradient,) = torch.autograd.grad(found, embeds)
+    ids = language.answer_ids(answers)
+    expected = torch.nn.functional.cross_entropy(
+        language.logits(Prompt(embeds, mask), ids).flatten(0, 1), ids.flatten(), ignore_index=-100
+    )
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, embeds)[0])

@@ -77,7 +77,10 @@ def test_training_moves_patches_and_lora_and_nothing_frozen(
 ) -> None:
     model = build([{"name": "video", "num_frames": 2}, *sides()], backbone=folder, fusion=PAVE, tuning=LORA)
     before, frozen = model.adapter_state_dict(), model.backbone.identity()
-    train(model, data, tmp_path / "run", mode=mode, epochs=2, batch_size=3, lr=0.01)
+    train(model, data, tmp_path / "run", mode=mode, epochs=2, batch_size=3, lr=0.01, log_every=1)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["grad_norm/wave"] > 0 for line in lines if "grad_norm/wave" in line)
+    assert any("grad_norm/wave" in line for line in lines)  # what early exit goes by: the sense's patch
     after = model.adapter_state_dict()
     moved = {key for key in after if not torch.equal(after[key], before[key])}
     assert {".".join(key.split(".")[:3]) for key in moved if key.startswith("fusion.")} == {
