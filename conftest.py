@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -27,3 +28,16 @@ def _registered_specs_are_forgotten() -> Iterator[None]:
     yield
     lookup.registered.clear()
     lookup.registered.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_left_on() -> Iterator[None]:
+    """A test that leaves logging off would make later ones, which look for a notice, fail."""
+    yield
+    assert logging.root.manager.disable == 0
+    own = [
+        name
+        for name, one in logging.Logger.manager.loggerDict.items()
+        if name.startswith("crema_core") and isinstance(one, logging.Logger) and one.disabled
+    ]
+    assert own == []
