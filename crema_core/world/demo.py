@@ -74,7 +74,7 @@ class DemoSettings:
         {"name": "thermal", "num_frames": 1},
     )
     mmqa: dict[str, Any] = field(default_factory=lambda: {"lora_rank": 16, "lora_dropout": 0.0})
-    train_clips: int = 1000
+    train_clips: int = 850
     test_clips: int = 100
     seed: int = 0
     captions: bool = True
