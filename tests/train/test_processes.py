@@ -114,8 +114,8 @@ def test_two_processes_end_with_equal_weights_those_of_one(
 def test_a_process_whose_samples_lack_a_sense_takes_part_in_its_update(t5_folder: Path, tmp_path: Path) -> None:
     # One sample with points and one with a wave: at any time at least one process has none of them.
     data = rare(write_data(tmp_path / "train", 7, answers=LONG_AND_SHORT), points=[3], wave=[6])
-    # Adam divides by a gradient's own size: roundings of the few, tiny gradients grow to some share of lr.
-    settings = {"epochs": 1, "modality_dropout": 0.0, "lr": 5e-5}
+    # At 2e-4 the roundings of tiny gradients, which Adam divides by their own size, reach 1.01e-6 on some CPUs.
+    settings = {"epochs": 1, "modality_dropout": 0.0, "lr": 1e-4}
     alone = train(t5_folder, data, tmp_path / "one", **settings)
     first, _ = together(train, t5_folder, data, tmp_path / "two", **settings)
     assert any("loss/points" in line for line in first.metrics)
