@@ -69,7 +69,8 @@ def load_adapter(model: CremaModel, folder: str | Path) -> None:
     The fusion block comes along when both models use the same fusion.
 
     Raises:
-        CheckpointError: for another backbone, a damaged file or other sizes; nothing is changed.
+        CheckpointError: for another backbone, a damaged file or other sizes; no weight is changed. A sense the model
+            lacked stays added, untrained, when only its fusion block turns out to have other sizes (PAVE's options).
         BuildError: when the sense's package is not installed; nothing is changed.
     """
     place = Path(folder)
