@@ -98,8 +98,9 @@ def pretrain_video(
         rows = generator.sample(shown, batch_size)
         drawn = [_asked(pictures, row, generator, dense=step % 2 == 0) for row in rows]
         num_frames = generator.choice((1, 1, 2))
-        pixels = normalize(pictures.images[rows])[:, None].repeat(1, num_frames, 1, 1, 1)
-        visual = model.model.get_video_features(pixels, return_dict=True).pooler_output
+        pixels = normalize(pictures.images[rows])[:, None]
+        frame = model.model.get_video_features(pixels, return_dict=True).pooler_output
+        visual = frame.repeat(1, num_frames, 1)  # a still clip: every frame has the same tokens
         newline = model.model.image_newline.expand(batch_size, 1, -1)
         return _loss(language, drawn, noise, visual=torch.cat([visual, newline], 1))
 
