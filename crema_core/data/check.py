@@ -44,7 +44,7 @@ class Shared:
     """Something two data files have in common: if they are splits, what was trained on is asked again.
 
     Attributes:
-        kind: `id`, `source` (the same file) or `content` (equal files of different names).
+        kind: `id` (of lines without any file), `source` (the same file) or `content` (equal files of different names).
         text: the finding as a sentence.
         lines: for each file, the lines concerned, from 1.
     """
@@ -133,7 +133,9 @@ def check_manifest(path: str | os.PathLike[str], *, modalities: Collection[str] 
 def check_shared(
     paths: Sequence[str | os.PathLike[str]], *, modalities: Collection[str] | None = None
 ) -> tuple[Shared, ...]:
-    """Return what data files share, pair by pair: ids, and sources of any sense.
+    """Return what data files share, pair by pair: sources of any sense, and ids of lines without any.
+
+    Ids are numbers of one file in most data sets, so of lines that have files only these are compared.
 
     Args:
         paths: data files, usually the splits of one data set.
@@ -142,7 +144,7 @@ def check_shared(
     records = {str(path): scan_manifest(Path(path), modalities=modalities).records for path in paths}
     found = []
     for left, right in combinations(records, 2):
-        ids = [_lines_by(records[name], lambda record: [record.id]) for name in (left, right)]
+        ids = [_lines_by(records[name], _id_without_files) for name in (left, right)]
         files = [_lines_by(records[name], _files) for name in (left, right)]
         found += _in_both("id", (left, right), ids, "{count} in both {left} and {right}, first: '{first}'.")
         found += _in_both("source", (left, right), files, "{count} used by both {left} and {right}, first: {first}.")
@@ -223,6 +225,10 @@ def _files(record: Record) -> list[str]:
     return [os.path.realpath(file_of(path)) for name in record.sources for path in record.paths(name)]
 
 
+def _id_without_files(record: Record) -> list[str]:
+    return [] if record.sources else [record.id]
+
+
 def _lines_by(records: Sequence[Record], keys: Callable[[Record], list[str]]) -> dict[str, list[int]]:
     found: defaultdict[str, list[int]] = defaultdict(list)
     for record in records:
@@ -242,5 +248,8 @@ def _in_both(
         name: tuple(sorted({line for key in both for line in table[key]}))
         for name, table in zip(names, tables, strict=True)
     }
-    sentence = text.format(count=count, left=Path(names[0]).name, right=Path(names[1]).name, first=both[0])
+    left, right = (Path(name).name for name in names)
+    if left == right:
+        left, right = names
+    sentence = text.format(count=count, left=left, right=right, first=both[0])
     return [Shared(kind, sentence, lines)]

@@ -84,7 +84,17 @@ def test_what_two_splits_share_is_found(tmp_path: Path) -> None:
     )
     lines = {str(train): (2,), str(valid): (1,)}
     assert check_shared([train, valid]) == (
-        Shared("id", "1 id is in both train.jsonl and valid.jsonl, first: 'a'.", lines),
         Shared("source", f"1 source is used by both train.jsonl and valid.jsonl, first: {tmp_path / 'a.bin'}.", lines),
     )
     assert check_shared([train]) == ()
+
+
+def test_an_id_in_two_splits_counts_where_there_is_no_file_to_compare(tmp_path: Path) -> None:
+    files = []
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        line = {"id": "a", "question": "?", "answer": split}
+        files.append(write(tmp_path / split, [{**line, "radar": "a.bin"}, {**line, "id": "b"}]))
+    assert check_shared(files) == (
+        Shared("id", f"1 id is in both {files[0]} and {files[1]}, first: 'b'.", {str(file): (2,) for file in files}),
+    )

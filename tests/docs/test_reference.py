@@ -23,8 +23,13 @@ def test_a_page_is_what_the_code_says(name: str) -> None:
 
 def test_the_navigation_has_every_page_once_and_no_other() -> None:
     settings = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"))
-    listed = [page for entry in settings["nav"] for page in entry.values()]
+    parts = [part for entry in settings["nav"] for part in entry.values()]
+    listed = [page for part in parts for page in ([part] if isinstance(part, str) else _pages(part))]
     assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+def _pages(entries: list[dict[str, str]]) -> list[str]:
+    return [page for entry in entries for page in entry.values()]
 
 
 def test_the_overview_leads_to_every_page() -> None:

@@ -1,0 +1,61 @@
+"""Every block of the tutorials runs, in order, in one empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crema_core.data.manifest import FIELDS
+from crema_core.plugins.registry import installed_names
+
+ROOT = Path(__file__).parents[2]
+CREMA = f'crema() {{ "{sys.executable}" -m crema_core.cli.main "$@"; }}\nset -euo pipefail\n'
+
+
+def blocks(page: str, language: str) -> str:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return "\n".join(re.findall(rf"^```{language}(?: [^\n]*)?\n(.*?)^```$", text, flags=re.M | re.S))
+
+
+def run(*command: str, folder: Path) -> list[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_first_sense_runs_and_prints_what_the_page_says(tmp_path: Path) -> None:
+    lines = run(sys.executable, "-W", "ignore", "-c", blocks("first_sense.md", "python"), folder=tmp_path)
+    assert lines[0] in ("red ('radar',)", "blue ('radar',)")
+    assert lines[-1] == "radar: unknown option 'num_sweep'. Accepted: num_sweeps. Did you mean 'num_sweeps'?"
+
+
+def test_first_sense_writes_a_package_without_findings(tmp_path: Path) -> None:
+    lines = run("bash", "-c", CREMA + blocks("first_sense.md", "bash"), folder=tmp_path)
+    assert lines[-1] == "16 checks: 16 passed – tier bronze"
+    assert (tmp_path / "packages" / "crema-radar" / "src" / "crema_radar" / "plugin.py").is_file()
+
+
+@pytest.mark.slow
+def test_own_data_runs_from_a_folder_of_clips_to_a_shared_sense(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(blocks("own_data.md", "yaml"), encoding="utf-8")
+    run("bash", "-c", CREMA + blocks("own_data.md", "bash"), folder=tmp_path)
+    for made in ("sound.png", "runs/mine/report.html", "runs/mine/test.jsonl", "runs/mine/ablation", "runs/second/model"):
+        assert (tmp_path / made).exists(), made
+    lines = run(sys.executable, "-W", "ignore", "-c", blocks("own_data.md", "python"), folder=tmp_path)
+    assert lines[-1] == "('video', 'audio', 'thermal')"
+    assert (tmp_path / "thermal-adapter").is_dir()
+
+
+def test_own_data_names_every_key_of_a_line_and_no_other() -> None:
+    lines = blocks("own_data.md", "json")
+    named = set(re.findall(r'"(\w+)": ', lines)) | set(
+        re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8"), flags=re.M)
+    )
+    assert named - set(installed_names()) == set(FIELDS)
