@@ -46,7 +46,8 @@ def test_first_sense_writes_a_package_without_findings(tmp_path: Path) -> None:
 def test_own_data_runs_from_a_folder_of_clips_to_a_shared_sense(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(blocks("own_data.md", "yaml"), encoding="utf-8")
     run("bash", "-c", CREMA + blocks("own_data.md", "bash"), folder=tmp_path)
-    for made in ("sound.png", "runs/mine/report.html", "runs/mine/test.jsonl", "runs/mine/ablation", "runs/second/model"):
+    in_runs = ("mine/report.html", "mine/test.jsonl", "mine/ablation", "second/model")
+    for made in ("sound.png", *(f"runs/{place}" for place in in_runs)):
         assert (tmp_path / made).exists(), made
     lines = run(sys.executable, "-W", "ignore", "-c", blocks("own_data.md", "python"), folder=tmp_path)
     assert lines[-1] == "('video', 'audio', 'thermal')"
