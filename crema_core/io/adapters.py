@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from crema_core.errors import CheckpointError
 from crema_core.io.atomic import new_folder
 from crema_core.io.described import read_described
-from crema_core.io.state import checksum, copy_state, read_tensors, write_tensors
+from crema_core.io.state import check_state, checksum, copy_state, read_tensors, write_tensors
+from crema_core.model.build import add_modality
 
 if TYPE_CHECKING:
     from crema_core.model.crema import CremaModel
@@ -69,8 +70,7 @@ def load_adapter(model: CremaModel, folder: str | Path) -> None:
     The fusion block comes along when both models use the same fusion.
 
     Raises:
-        CheckpointError: for another backbone, a damaged file or other sizes; no weight is changed. A sense the model
-            lacked stays added, untrained, when only its fusion block turns out to have other sizes (PAVE's options).
+        CheckpointError: for another backbone, a damaged file or other sizes; nothing is changed.
         BuildError: when the sense's package is not installed; nothing is changed.
     """
     place = Path(folder)
@@ -83,11 +83,9 @@ def load_adapter(model: CremaModel, folder: str | Path) -> None:
         state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
     if name not in model.modalities:
         kept = {key: description[key] for key in ("name", "mmqa", "prefix")}
-        model.add_modality({**kept, **description["options"]})
-    own = _parameters(model, name)
-    if not any(key.startswith("fusion.") for key in state):
-        own = {key: value for key, value in own.items() if not key.startswith("fusion.")}
-    copy_state(own, state)
+        asked = {**kept, **description["options"]}
+        add_modality(model, asked, check=lambda own: check_state(_wanted(own, state), state))
+    copy_state(_wanted(_parameters(model, name), state), state)
 
 
 def read_description(place: Path) -> dict[str, Any]:
@@ -113,6 +111,13 @@ def _check_encoders(model: CremaModel, description: Mapping[str, Any], name: str
             f"has {' + '.join(own[name])}. Number and order must agree. Build the model with these encoders. Nothing "
             "was changed."
         )
+
+
+def _wanted(own: dict[str, nn.Parameter], state: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """Leave the fusion block aside where the file's own does not come along."""
+    if any(key.startswith("fusion.") for key in state):
+        return own
+    return {key: value for key, value in own.items() if not key.startswith("fusion.")}
 
 
 def _parameters(model: CremaModel, name: str) -> dict[str, nn.Parameter]:

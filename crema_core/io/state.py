@@ -68,6 +68,17 @@ def copy_state(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tenso
     Raises:
         CheckpointError: listing every disagreement; nothing is changed then.
     """
+    check_state(parameters, state)
+    for key, parameter in parameters.items():
+        parameter.copy_(state[key])
+
+
+def check_state(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Refuse values that do not fit parameters.
+
+    Raises:
+        CheckpointError: listing every disagreement.
+    """
     lines = mismatches(parameters, state)
     if lines:
         raise CheckpointError(
@@ -76,5 +87,3 @@ def copy_state(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tenso
             + "\nKeys and shapes must agree exactly. Build the model with the settings it was saved with. "
             "Nothing was changed."
         )
-    for key, parameter in parameters.items():
-        parameter.copy_(state[key])

@@ -6,13 +6,15 @@ heavy imported or loaded.
 
 from __future__ import annotations
 
+import copy
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from crema_core.errors import BuildError
 from crema_core.fusion import Fusion, FusionSizes, fusion_class, make_fusion
@@ -184,10 +186,18 @@ def build(
     return model
 
 
-def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
+def add_modality(
+    model: CremaModel, modality: ModalityRequest, *, check: Callable[[dict[str, nn.Parameter]], None] | None = None
+) -> None:
     """Add a sense to a built or trained model; nothing of the other senses changes.
 
     The new fusion block starts at zero, so answers given without the new sense stay bit-identical.
+
+    Args:
+        model: the model.
+        modality: as in `build`.
+        check: is given the parameters the sense would have, keyed as in an adapter file; what it raises goes on to the
+            caller, and nothing is changed then.
 
     Raises:
         BuildError: when the sense is already there or cannot be built; nothing is changed then.
@@ -206,13 +216,22 @@ def add_modality(model: CremaModel, modality: ModalityRequest) -> None:
     check_encoders(request, mixed=False)
     kind = fusion_class(fusion).support_connector
     sense = _make_sense(request, model.backbone, model.config["seed"], kind=kind, options={})
+    if check is not None:
+        tried = copy.deepcopy(model.fusion)  # adapters and fusions are small, and a block cannot be taken out again
+        _add_support(tried, name, sense, model.config["seed"])
+        blocks = {f"fusion.{key}": parameter for key, parameter in tried.block_parameters([name]).items()}
+        check(sense.adapter.trained() | blocks)
     load_hooks().call("crema_modality_built", modality=sense.modality, spec=sense.spec)
-    with _seeded(model.config["seed"], f"fusion.{name}"):
-        model.fusion.add_support(name, total=len(model.fusion.supports) + 1, zero=True, token_width=sense.adapter.width)
+    _add_support(model.fusion, name, sense, model.config["seed"])
     model.modalities[name] = sense.to(model.device)
     model.config["modalities"].append(request.record())
     model.to(model.device)
     model.train(model.training)
+
+
+def _add_support(fusion: Fusion, name: str, sense: Sense, seed: int) -> None:
+    with _seeded(seed, f"fusion.{name}"):
+        fusion.add_support(name, total=len(fusion.supports) + 1, zero=True, token_width=sense.adapter.width)
 
 
 def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, options: Mapping[str, Any]) -> Sense:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from crema_core.errors import CheckpointError
 from crema_core.io.bundle import load
 from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
@@ -98,6 +100,32 @@ def test_a_patch_is_shared_as_an_adapter_and_joins_another_model(folder: Path, t
     second.load_adapter(tmp_path / "wave")
     assert scores(second, "video", "wave") == scores(first, "video", "wave")
     assert scores(second, "video", "points") == plain
+
+
+def test_a_patch_of_other_sizes_is_refused_and_nothing_is_changed(folder: Path, tmp_path: Path) -> None:
+    wide = build([VIDEO, "wave"], backbone=folder, fusion={**PAVE, "embed_dim": 24})
+    wide.save_adapter("wave", tmp_path / "wave")
+    for names in ([VIDEO], [VIDEO, "points"]):
+        model = build(names, backbone=folder, fusion=PAVE)
+        before, config = model.adapter_state_dict(), copy.deepcopy(model.config)
+        plain = scores(model, "video")
+        with pytest.raises(CheckpointError, match=r"do not fit this model, \d+ differ:") as caught:
+            model.load_adapter(tmp_path / "wave")
+        lines = str(caught.value).splitlines()
+        assert lines[1].startswith("  shape: fusion.blocks.wave.")
+        assert lines[-1] == (
+            "Keys and shapes must agree exactly. Build the model with the settings it was saved with. Nothing was "
+            "changed."
+        )
+        assert (model.config, model.names, model.fusion.supports) == (config, tuple(build_names(names)), names[1:])
+        after = model.adapter_state_dict()
+        assert after.keys() == before.keys()
+        assert all(torch.equal(after[key], value) for key, value in before.items())
+        assert scores(model, "video") == plain
+
+
+def build_names(modalities: list[Any]) -> list[str]:
+    return [own if isinstance(own, str) else own["name"] for own in modalities]
 
 
 def test_description_and_plan_count_patches_and_lora(folder: Path) -> None:
