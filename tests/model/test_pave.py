@@ -13,6 +13,7 @@ from torch import Tensor
 
 from crema_core.errors import CheckpointError
 from crema_core.io.bundle import load
+from crema_core.model.answer import prepare_batch
 from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
 from crema_core.plugins import registry
@@ -122,6 +123,31 @@ def test_a_patch_of_other_sizes_is_refused_and_nothing_is_changed(folder: Path, 
         assert after.keys() == before.keys()
         assert all(torch.equal(after[key], value) for key, value in before.items())
         assert scores(model, "video") == plain
+
+
+def test_views_of_a_scan_are_a_side_channel_and_every_frame_reads_its_own(folder: Path) -> None:
+    """As the paper's 3D channel: four views for two frames, so the second half of the scan is the second frame's."""
+    views = {"name": "pointcloud", "encoder": "views", "feature_dim": 8, "num_views": 4}
+    model = randomized(build([VIDEO, views], backbone=folder, fusion={**PAVE, "newlines": "none"}))
+    generator = torch.Generator().manual_seed(1)
+    scan = {
+        "depth": 1 + torch.rand(4, 6, 6, generator=generator),
+        "intrinsics": torch.tensor([[6.0, 0, 2.5], [0, 6.0, 2.5], [0, 0, 1]]),
+        "poses": torch.eye(4).repeat(4, 1, 1),
+        "features": torch.randn(4, 3, 3, 8, generator=generator),
+    }
+    other = {**scan, "features": torch.cat([scan["features"][:2], -scan["features"][2:]])}
+    embeds = []
+    for source in (scan, other):
+        features = model.encode(prepare_batch(model, [{"video": example("video", 0), "pointcloud": source}]))
+        embeds.append(model.prompt(model.tokens(features, ["what ?"]), ["what ?"]).embeds[0])
+    changed = (embeds[0] != embeds[1]).any(-1).nonzero().flatten().tolist()
+    per_frame = model.fusion.num_queries
+    plain = model.encode(prepare_batch(model, [{"video": example("video", 0)}]))
+    alone = model.prompt(model.tokens(plain, ["what ?"]), ["what ?"]).embeds[0]
+    updated = (embeds[0] != alone).any(-1).nonzero().flatten().tolist()
+    assert updated == list(range(updated[0], updated[0] + 2 * per_frame))
+    assert changed == updated[per_frame:]
 
 
 def build_names(modalities: list[Any]) -> list[str]:

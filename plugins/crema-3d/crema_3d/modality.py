@@ -1,4 +1,7 @@
-"""The point-cloud sense: every point, group of points or stored 3D feature is one token; there is no time (T = 1)."""
+"""The point-cloud sense: every point, group of points or stored 3D feature is one token.
+
+There is no time (T = 1), but for the views of a scan (T = V).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from crema_3d.files import read_features, read_points
 from crema_3d.groups import group_points
 from crema_3d.plugin import FOURIER_DIM, PLACE_DIM, POINT_BERT_DIM, SPEC, PointCloudOptions
 from crema_3d.pointbert import PointBert
+from crema_3d.views import ViewTokens, read_view_tokens
 from crema_3d.weights import load_point_bert
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 
@@ -29,10 +33,11 @@ class PointCloudModality(Modality):
 
     @property
     def feature_dim(self) -> int:
-        """Width of a token: 43 for points, the encoder's and 39 for groups, the option's for stored features."""
+        """Width of a token: 43 for points, the encoder's and 39 for groups, the option's for features, views + 40."""
         if self.options.encoder == "pointbert":
             return PLACE_DIM + (POINT_BERT_DIM if self.model is None else self.model.feature_dim)
-        return FOURIER_DIM if self.options.encoder == "fourier" else self.options.feature_dim
+        stored = self.options.feature_dim
+        return {"fourier": FOURIER_DIM, "features": stored, "views": stored + PLACE_DIM + 1}[self.options.encoder]
 
     def load_assets(self, folder: Path | None) -> None:
         """Load the weights of an encoder that has some.
@@ -52,12 +57,16 @@ class PointCloudModality(Modality):
         Returns:
             `points` `(1, n, 7)` (x y z scaled, red green blue in -1..1, 1 where coloured), or `features` `(1, n, D)`
             and `coordinates` `(1, n, 3)`, or `points` `(1, G, K, 6)`, `centers` and `places` `(1, G, 3)` (see
-            `crema_3d.groups`); with each `valid` `(1, n or G)`, which padding leaves False.
+            `crema_3d.groups`); with each `valid` `(1, n or G)`, which padding leaves False. Views: `features`
+            `(V, h*w, D)`, `places` `(V, h*w, 3)` metres, `known` and `valid` `(V, h*w)`.
 
         Raises:
             MediaError: when the source is absent, empty, damaged or of another type.
         """
         options = self.options
+        if options.encoder == "views":
+            patches = self._views(source)
+            return Sample({**patches._asdict(), "valid": torch.ones_like(patches.known)})
         if options.encoder == "features":
             stored = read_features(source, feature_dim=options.feature_dim, **self._scan())
             kept = choose_points(len(stored.features), options.num_points)
@@ -75,13 +84,17 @@ class PointCloudModality(Modality):
         return _sample(points=torch.cat([xyz / options.extent_m, colors, colored], dim=1))
 
     def encode(self, batch: Batch) -> Features:
-        """Encode every point, `(B, 1, N, 7)` -> `(B, 1, N, 43)`, every group, or stored features with coordinates."""
+        """Encode every point, `(B, 1, N, 7)` -> `(B, 1, N, 43)`, every group, or stored features with their places."""
         mask = batch["valid"]
         if self.options.encoder == "pointbert":
             return self._encode_groups(batch)
         if self.options.encoder == "fourier":
             points = batch["points"]
             values = torch.cat([fourier(points[..., :3]), points[..., 3:]], dim=-1)
+        elif self.options.encoder == "views":
+            known = batch["known"][..., None]
+            places = fourier(batch["places"] / self.options.extent_m) * known
+            values = torch.cat([batch["features"], places, known.to(places)], dim=-1)
         else:
             places = encode_coordinates(batch["coordinates"], self.options.feature_dim)
             values = batch["features"] + self.options.coordinate_scale * places
@@ -100,6 +113,9 @@ class PointCloudModality(Modality):
     def show(self, source: object) -> Tensor:
         """Return the points that are kept, seen from above, from behind the viewer and from the side."""
         options = self.options
+        if options.encoder == "views":
+            patches = self._views(source)
+            return draw_points(patches.places[patches.known], principal_colors(patches.features[patches.known]))
         if options.encoder == "features":
             stored = read_features(source, feature_dim=options.feature_dim, **self._scan())
             kept = choose_points(len(stored.features), options.num_points)
@@ -108,11 +124,27 @@ class PointCloudModality(Modality):
         kept = choose_points(len(cloud.xyz), options.num_points)
         return draw_points(cloud.xyz[kept], None if cloud.rgb is None else cloud.rgb[kept])
 
+    def _views(self, source: object) -> ViewTokens:
+        options = self.options
+        return read_view_tokens(
+            source,
+            feature_dim=options.feature_dim,
+            num_views=options.num_views,
+            counts_per_metre=options.counts_per_metre,
+        )
+
     def _scan(self) -> dict[str, float]:
         return {"voxel_m": self.options.voxel_m, "counts_per_metre": self.options.counts_per_metre}
 
     def example(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return 50 coloured points around the viewer, or 20 stored features."""
+        """Return 50 coloured points around the viewer, 20 stored features, or two views of 2 x 3 patches."""
+        if self.options.encoder == "views":
+            return {
+                "depth": 1 + torch.rand(2, 4, 6, generator=generator),
+                "intrinsics": torch.tensor([[6.0, 0, 2.5], [0, 6.0, 1.5], [0, 0, 1]]),
+                "poses": torch.eye(4).expand(2, -1, -1),
+                "features": torch.randn(2, 2, 3, self.options.feature_dim, generator=generator),
+            }
         if self.options.encoder == "features":
             features = torch.randn(20, self.options.feature_dim, generator=generator)
             return {"features": features, "coordinates": torch.randint(0, 256, (20, 3), generator=generator)}

@@ -20,10 +20,11 @@ POINT_BERT_DIM = 384
 class PointCloudOptions(ModalityOptions):
     """How point clouds are read."""
 
-    encoder: Literal["fourier", "pointbert", "features"] = Field(
+    encoder: Literal["fourier", "pointbert", "features", "views"] = Field(
         default="fourier",
         description="fourier: position and colour of every point, no parameters; pointbert: groups of points through "
-        "a frozen Point-BERT of ULIP-2; features: vectors stored in the file (3D-LLM style) with their coordinates",
+        "a frozen Point-BERT of ULIP-2; features: vectors stored in the file (3D-LLM style) with their coordinates; "
+        "views: stored features of RGB-D views, a step per view, every patch with its place",
     )
     weights: str | None = Field(
         default=None, description="pointbert: file of a ULIP checkpoint, its folder, or OWNER/NAME/FILE on the hub"
@@ -39,14 +40,15 @@ class PointCloudOptions(ModalityOptions):
     num_groups: int = Field(default=512, ge=1, description="pointbert: most groups, each of which is a token")
     group_size: int = Field(default=32, ge=1, description="pointbert: points of a group")
     extent_m: float = Field(
-        default=4.0, gt=0, description="fourier, pointbert: metres that become 1; positions are not clipped"
+        default=4.0, gt=0, description="fourier, pointbert, views: metres that become 1; positions are not clipped"
     )
     center: bool = Field(default=False, description="fourier: move the middle to 0, which hides where the viewer is")
     voxel_m: float = Field(
         default=0.02, gt=0, description="side in metres of the voxels in which RGB-D views are fused"
     )
     counts_per_metre: float = Field(default=1000.0, gt=0, description="what whole-number depth of RGB-D views counts")
-    feature_dim: int = Field(default=1408, ge=4, description="features: width of the stored vectors")
+    num_views: int = Field(default=32, ge=1, description="views: most views kept, evenly over the scan")
+    feature_dim: int = Field(default=1408, ge=4, description="features, views: width of the stored vectors")
     coordinate_scale: float = Field(
         default=0.01, ge=0, description="features: factor of the coordinate encoding added to them (CREMA's 0.01)"
     )
@@ -58,7 +60,11 @@ SPEC = ModalitySpec(
     summary="Coloured points or precomputed 3D features, in the viewer's frame.",
     factory="crema_3d.modality:PointCloudModality",
     options=PointCloudOptions,
-    test_options=(PointCloudOptions(num_points=32), PointCloudOptions(num_points=32, center=True)),
+    test_options=(
+        PointCloudOptions(num_points=32),
+        PointCloudOptions(num_points=32, center=True),
+        PointCloudOptions(encoder="views", feature_dim=8),
+    ),
     inputs=(
         InputSpec(kind="points", suffixes=(".ply",), description="x y z in metres, colours optional; text or binary"),
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`points` (N, 3) or (N, 6), `colors` optional"),

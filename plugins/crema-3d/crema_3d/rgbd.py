@@ -154,16 +154,23 @@ def fuse_features(views: Views, *, size_m: float) -> tuple[Tensor, Tensor]:
         MediaError: when no patch has a known depth.
     """
     assert views.features is not None, "the caller checks"
-    points, known = unproject(views.depth, views.intrinsics, views.poses)
-    rows, columns = views.features.shape[1:3]
-    weighted = torch.cat([points * known[..., None], known[..., None].float()], dim=-1).permute(0, 3, 1, 2)
-    pooled = torch.nn.functional.adaptive_avg_pool2d(weighted, (rows, columns)).permute(0, 2, 3, 1)
-    seen = pooled[..., 3] > 0
-    positions = _some((pooled[..., :3] / pooled[..., 3:].clamp(min=1e-6))[seen])
+    patches, seen = patch_places(views)
+    positions = _some(patches[seen])
     places, means = voxel_mean(positions, views.features[seen], size_m=size_m)
     low = places.amin(dim=0)
     extent = float((places.amax(dim=0) - low).max().clamp(min=1e-6))
     return means, ((places - low) / extent * (GRID - 1)).round().to(torch.int64)
+
+
+def patch_places(views: Views) -> tuple[Tensor, Tensor]:
+    """Return the mean place of each patch's pixels with a depth, `(V, h, w, 3)`, and which have any, `(V, h, w)`."""
+    assert views.features is not None, "the caller checks"
+    points, known = unproject(views.depth, views.intrinsics, views.poses)
+    weighted = torch.cat([points * known[..., None], known[..., None].float()], dim=-1).permute(0, 3, 1, 2)
+    rows, columns = views.features.shape[1:3]
+    pooled = torch.nn.functional.adaptive_avg_pool2d(weighted, (rows, columns)).permute(0, 2, 3, 1)
+    seen = pooled[..., 3] > 0
+    return torch.where(seen[..., None], pooled[..., :3] / pooled[..., 3:].clamp(min=1e-6), 0.0), seen
 
 
 def _some(points_P3: Tensor) -> Tensor:
