@@ -30,16 +30,19 @@ SENSES = ("video", "depth", "flow", "normals")
 QUESTION = "what happens after the person opens the door and looks around in the room ?"
 
 
-def one_sample(model: CremaModel) -> tuple[TrainBatch, dict[str, SenseBatch]]:
-    """Return one question with a synthetic example of every sense."""
+def samples(model: CremaModel, number: int) -> tuple[TrainBatch, dict[str, SenseBatch]]:
+    """Return questions with a synthetic example of every sense."""
     generator = torch.Generator().manual_seed(0)
-    row = torch.arange(1)
+    rows = torch.arange(number)
     inputs = {}
     for name in model.names:
         modality = model.sense(name).modality
-        inputs[name] = SenseBatch(modality.collate([modality.prepare(modality.example(generator))]), row)
-    record = Record(id="0", question=QUESTION, answer="Option A", sources={}, line=1)
-    return TrainBatch((record,), dict.fromkeys(model.names, row), inputs), inputs
+        prepared = [modality.prepare(modality.example(generator)) for _ in range(number)]
+        inputs[name] = SenseBatch(modality.collate(prepared), rows)
+    records = tuple(
+        Record(id=str(row), question=QUESTION, answer="Option A", sources={}, line=row + 1) for row in range(number)
+    )
+    return TrainBatch(records, dict.fromkeys(model.names, rows), inputs), inputs
 
 
 def count(task: Callable[[], object]) -> dict[str, int]:
@@ -60,7 +63,7 @@ def main() -> None:
     model = build(options.senses, backbone=options.backbone, mmqa={"lora_rank": 64})
     with tempfile.TemporaryDirectory() as place:
         stepper = moderate_stepper(model, Path(place))
-        batch, inputs = one_sample(model)
+        batch, inputs = samples(model, 1)
         kept: dict[str, SenseFeatures] = {}
 
         def encode() -> None:

@@ -33,7 +33,9 @@ def by_frames(backbone: str) -> list[dict[str, object]]:
     """Return a row for each number of frames of video beside depth."""
     rows: list[dict[str, object]] = []
     for frames in FRAMES:
-        model = build([{"name": "video", "frames": frames}, {"name": "depth", "frames": frames}], backbone=backbone)
+        model = build(
+            [{"name": "video", "num_frames": frames}, {"name": "depth", "num_frames": frames}], backbone=backbone
+        )
         cost = cost_of(model, model.names)
         rows.append(_row("frames", frames, cost.num_tokens, cost.total_gflops, cost.gflops.get(VISION, 0.0)))
     return rows

@@ -1,6 +1,8 @@
-"""(b) Sequential against joint training: CPU time and peak memory of one minibatch, four senses on given features.
+"""(b), (c) Sequential and joint training, and individual Q-Formers: CPU time and memory of one minibatch.
 
-Each mode is measured in a process of its own, so that the peaks do not mix.
+Four senses on given features. Individual Q-Formers are the paper's baseline, one fully trained copy per sense, nothing
+fused, so that the language model reads every sense's tokens; see `benchmarks.individual`. Each mode is measured in a
+process of its own, so that the peaks do not mix.
 """
 
 from __future__ import annotations
@@ -12,18 +14,23 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.individual import build_individual
 from benchmarks.measure import alternate, median, peak_megabytes, report
-from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch
+from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch, specs
 from benchmarks.naive import naive_minibatch
 from crema_core.train.steps import Minibatch
 
-MODES = ("sequential", "naive sequential", "joint")
+INDIVIDUAL = "individual Q-Formers, joint"
+MODES = ("sequential", "naive sequential", "joint", INDIVIDUAL)
 
 
 def measure(mode: str, folder: Path, repeats: int) -> dict[str, object]:
     """Return the median CPU seconds of a minibatch and what it adds to the memory of the built model."""
     torch.set_num_threads(1)
-    model = moderate_model(folder, 4, "features")
+    if mode == INDIVIDUAL:
+        model = build_individual(specs(4, "features"), backbone=str(folder), seed=0)
+    else:
+        model = moderate_model(folder, 4, "features")
     stepper = moderate_stepper(model, folder)
     batch, inputs = random_batch(model, 0)
     kept = model.encode(inputs)
@@ -31,10 +38,16 @@ def measure(mode: str, folder: Path, repeats: int) -> dict[str, object]:
     tasks = {
         "sequential": lambda: stepper.sequential([Minibatch(batch, kept)], model.names),
         "naive sequential": lambda: naive_minibatch(stepper, batch, inputs, order=model.names, given=kept),
-        "joint": lambda: stepper.joint([Minibatch(batch, kept)], model.names),
     }
-    seconds = alternate({mode: tasks[mode]}, repeats=repeats)[mode]
-    return {"mode": mode, "cpu_s": median(seconds), "added_mb": round(peak_megabytes() - before)}
+    task = tasks.get(mode, lambda: stepper.joint([Minibatch(batch, kept)], model.names))
+    seconds = alternate({mode: task}, repeats=repeats)[mode]
+    trained = sum(parameter.numel() for parameter in model.trainable_parameters().values())
+    return {
+        "mode": mode,
+        "cpu_s": median(seconds),
+        "added_mb": round(peak_megabytes() - before),
+        "trained_m": round(trained / 1e6, 2),
+    }
 
 
 def main() -> None:
