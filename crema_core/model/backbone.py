@@ -20,6 +20,7 @@ from crema_core.errors import CheckpointError
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.fingerprint import fingerprint
 from crema_core.model.kernels import fuse_activations
+from crema_core.model.positions import RotaryAxes
 from crema_core.model.precision import keep_full
 from crema_core.model.qformer import QFormer, QFormerText
 from crema_core.model.seat import LanguageSource
@@ -53,7 +54,16 @@ class Backbone(nn.Module):
         shape_only: the weights are not there, only their shapes (see `crema_core.model.shapes`).
         template: wording the language model was trained with, as settings of `PromptTemplate`; what `build` is given
             goes before it.
+
+    Attributes:
+        axes: how the language model counts time, where it turns by time, row and column; else None.
+        frames_per_step: frames the vision encoder looks at together.
+        any_image_size: whether the side of the pictures was chosen, and is recorded in checkpoints.
     """
+
+    axes: RotaryAxes | None = None
+    frames_per_step: int = 1
+    any_image_size: bool = False
 
     def __init__(
         self,
@@ -151,6 +161,11 @@ class Backbone(nn.Module):
         """Return the parts of the vision encoder that `encode_images` runs: embeddings first, layers last."""
         vision: Any = self.vision_model
         return () if vision is None else (vision.embeddings, vision.encoder)
+
+    def vision_layers(self) -> tuple[nn.Module, ...]:
+        """Return its repeated layers; each gives back as many numbers as it takes."""
+        parts: Any = self.vision_parts()
+        return tuple(parts[-1].layers) if parts else ()
 
     def read(self, questions: Sequence[str]) -> QFormerText:
         """Tokenise questions for a Q-Former that reads text, see `QFormer.read`."""
