@@ -72,6 +72,11 @@ def assemble(
     """
     weight: Tensor = next(embedding.parameters())
     parts = [_with_prefix(segment, turns.tokenizer, embedding, weight, axes) for segment in segments]
+    if parts and (turns.opening or turns.closing):
+        shown_B1 = torch.cat([part.mask for part in parts], dim=1).any(1, keepdim=True)
+        around = [_embed([list(ids)] * len(questions), embedding, weight) for ids in (turns.opening, turns.closing)]
+        first, last = (part._replace(mask=part.mask & shown_B1) for part in around)
+        parts = [first, *parts, last]
     if turns.head:
         parts.insert(0, _embed([list(turns.head)] * len(questions), embedding, weight))
     rows = [turns.question_ids(question, max_question_tokens) for question in questions]
