@@ -91,7 +91,7 @@ def count_positions(parts: Iterable[tuple[Tensor, Places | None]]) -> Tensor:
     found: list[Tensor] = []
     start_B: Tensor | None = None
     for mask_BP, places in parts:
-        start_B = torch.zeros_like(mask_BP[:, 0], dtype=torch.int64) if start_B is None else start_B
+        start_B = torch.zeros(len(mask_BP), dtype=torch.int64, device=mask_BP.device) if start_B is None else start_B
         if places is None:
             own = (start_B[:, None] + mask_BP.long().cumsum(1) - 1)[:, :, None].expand(-1, -1, 3)
             start_B = start_B + mask_BP.sum(1)
