@@ -44,7 +44,7 @@ class Batch:
         tensors: named tensors `(B, T, ...)`, zero where padded.
         mask: `(B, T)` bool, True for real steps.
         sizes: for every tensor `(B, dims)` int64, the shape each sample had before padding.
-        times: `(B, T, 2)` seconds, or None unless every sample has them.
+        times: `(B, T, 2)` seconds, NaN where a sample has no clock; None when no sample has one.
     """
 
     tensors: dict[str, Tensor]
@@ -250,8 +250,11 @@ def pad_samples(samples: Sequence[Sample]) -> Batch:
     }
     lengths = sizes[names[0]][:, 0]
     mask = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
-    clocks = [sample.times for sample in samples if sample.times is not None]
-    times = _pad(clocks, "times") if len(clocks) == len(samples) else None
+    times = None
+    if any(sample.times is not None for sample in samples):  # NaN, so that no sample's clock depends on the others
+        without = [torch.full((int(length), 2), torch.nan) for length in lengths]
+        clocks = [own if sample.times is None else sample.times for sample, own in zip(samples, without, strict=True)]
+        times = _pad(clocks, "times")
     return Batch(tensors, mask, sizes, times)
 
 

@@ -74,7 +74,7 @@ class QwenBackbone(VideoBackbone):
             pixels_MCHW: `(M, P, 3, H, W)` normalised pixels, or `(M, 3, H, W)` pictures.
 
         Returns:
-            `(M, N, E)` hidden states before the merger; the U patches of a token follow each other, tokens row by row.
+            `(M, N, E)` hidden states before the merger, row by row.
         """
         pixels = pixels_MCHW
         if pixels.dim() == 4:
@@ -85,7 +85,8 @@ class QwenBackbone(VideoBackbone):
         grid = torch.tensor([[len(pixels), rows, columns]], device=pixels.device)
         # In place of the merger the tower has `_Grouped`, so what it returns is grouped, in order, and not yet joined.
         grouped: Tensor = cast(Any, self.vision_model)(flat.to(self.dtype), grid_thw=grid).pooler_output
-        return grouped.reshape(len(pixels), rows * columns, self.vision_dim)
+        cells = grouped.reshape(len(pixels), rows // merge, columns // merge, merge, merge, self.vision_dim)
+        return cells.transpose(2, 3).flatten(1, 4)
 
     def vision_parts(self) -> tuple[nn.Module, ...]:
         """Return the embedding of patches and the layers."""
@@ -99,9 +100,11 @@ class QwenBackbone(VideoBackbone):
     @torch.no_grad()
     def visual_tokens(self, features_MNE: Tensor) -> tuple[Tensor, Tensor]:
         """Return the merger's tokens `(M, S, L)`, and the means of the patches they are joined from `(M, S, E)`."""
-        unit = int(self._vision_config.spatial_merge_size) ** 2
-        tokens: Tensor = self.projector(features_MNE.to(self.dtype).flatten(0, 1))
-        return tokens.unflatten(0, (len(features_MNE), -1)), features_MNE.unflatten(1, (-1, unit)).mean(2)
+        merge, across = int(self._vision_config.spatial_merge_size), self.layout.columns
+        cells = features_MNE.unflatten(1, (-1, merge, across, merge)).transpose(2, 3)
+        joined_MSUE = cells.flatten(3, 4).flatten(1, 2)
+        tokens: Tensor = self.projector(joined_MSUE.to(self.dtype).flatten(0, 2))
+        return tokens.unflatten(0, (len(features_MNE), -1)), joined_MSUE.mean(2)
 
 
 class _Grouped(nn.Module):

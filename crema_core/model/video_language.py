@@ -87,3 +87,7 @@ class VisualConnector(Connector):
     def counted(self) -> list[nn.Module]:
         """Return the projector."""
         return [self._shared[0].projector]
+
+    def frozen(self) -> list[nn.Parameter]:
+        """Return the projector's weights."""
+        return list(self._shared[0].projector.parameters())

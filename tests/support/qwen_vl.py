@@ -31,7 +31,7 @@ def clip(num_frames: int = 4, seed: int = 0) -> Tensor:
 def built(folder: Path, *senses: Any, num_frames: int = 4, **settings: Any) -> CremaModel:
     """Build a model that looks at `num_frames` frames of a clip, and has more senses."""
     video = {"name": "video", "num_frames": num_frames}
-    return build([video, *senses], backbone=folder, image_size=QWEN_SIDE, **{"fusion": FUSION, **settings})
+    return build([video, *senses], backbone=folder, **{"fusion": FUSION, "image_size": QWEN_SIDE, **settings})
 
 
 def their_clip(model: CremaModel, frames: Tensor) -> tuple[Tensor, list[int]]:

@@ -170,6 +170,8 @@ class PaveFusion(Fusion):
             place = torch.full((senses.num_samples,), -1, device=side.rows.device)
             place = place.index_copy(0, side.rows, torch.arange(len(side.rows), device=side.rows.device))[major.rows]
             both = (place >= 0).nonzero().squeeze(1)  # positions of the samples that have both
+            if not len(both):
+                return torch.zeros_like(major.values)
             side, major = side.select(place[both], major.rows[both]), major.select(both, major.rows[both])
             asked = asked[both]
         update: Tensor = self.blocks[name](
