@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from crema_core.fusion.base import VisualLayout
+from crema_core.model.trainable import freeze
 from crema_core.model.video_language import VideoBackbone
 
 
@@ -44,8 +45,7 @@ class LlavaBackbone(VideoBackbone):
             model, tower=getattr(inner, tower), projector=inner.multi_modal_projector, tokenizer=tokenizer, **settings
         )
         self.newline: nn.Parameter | None = getattr(inner, "image_newline", None)
-        if self.newline is not None:
-            self.newline.requires_grad_(False)
+        freeze(self)
         self.pooled = pooled
         self.layer: int | list[int] = model.config.vision_feature_layer
         selected = "full" if keeps_class else getattr(model.config, "vision_feature_select_strategy", "full")
