@@ -24,6 +24,7 @@ from crema_core.model.positions import RotaryAxes
 from crema_core.model.precision import keep_full
 from crema_core.model.qformer import QFormer, QFormerText
 from crema_core.model.seat import LanguageSource
+from crema_core.model.shapes import weights_of
 from crema_core.model.trainable import freeze
 from crema_core.model.tuning import FULL, LanguageLora, add_lora, lora_parameters, train_dropout
 from crema_core.model.turns import Turns, own_turns, seat_turns
@@ -212,7 +213,7 @@ class Backbone(nn.Module):
         if self.shape_only:
             raise CheckpointError(
                 f"'{self.source}' is a backbone of shapes alone, for counting. Answers, training and saving need "
-                f"weights. Use backbone='Salesforce/{self.source}' where the hub is reachable, or '{TINY}'."
+                f"weights. Use backbone='{weights_of(self.source)}' where the hub is reachable, or '{TINY}'."
             )
 
     def identity(self) -> str:

@@ -152,6 +152,17 @@ def test_an_image_size_of_qwen_changes_its_tokens_and_no_weight() -> None:
     assert model.describe().total.frozen == 3_754_622_976
 
 
+@pytest.mark.parametrize("name", [name for name in shape_names() if name.startswith(("llava", "qwen"))])
+def test_shapes_of_video_language_models_name_where_their_weights_are(name: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        build(["video"], backbone=name, fusion="pave").backbone.require_weights()
+    hub = {"l": f"llava-hf/{name}-ov-hf", "q": "Qwen/Qwen2.5-VL-3B-Instruct"}[name[0]]
+    assert str(caught.value) == (
+        f"'{name}' is a backbone of shapes alone, for counting. Answers, training and saving need weights. "
+        f"Use backbone='{hub}' where the hub is reachable, or 'crema-tiny'."
+    )
+
+
 def test_shapes_cannot_answer_or_be_saved() -> None:
     model = build(visual(1), backbone=XL)
     with pytest.raises(CheckpointError) as caught:

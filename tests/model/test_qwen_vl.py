@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crema_core.model.answer import prepare_batch
@@ -85,7 +88,10 @@ def test_logits_are_those_of_transformers(
     with torch.no_grad():
         wanted = theirs(**inputs).logits[:, -len(answer) - 1 : -1]
         prompt = model.prompt(tokens_of(model, [clip(5)], step_seconds=step_seconds), QUESTIONS[:1])
-        torch.testing.assert_close(model.language.logits(prompt, torch.tensor([answer])), wanted, atol=2e-5, rtol=1e-4)
+        own = model.language.logits(prompt, torch.tensor([answer]))
+        torch.testing.assert_close(own, wanted, atol=2e-5, rtol=1e-4)
+        counted = model.language.logits(prompt._replace(positions=None), torch.tensor([answer]))
+    assert float((counted - own).abs().max()) > 1e-2, "positions are read"
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -140,3 +146,37 @@ def test_prompts_with_and_without_clips_in_one_batch_are_those_of_transformers(
         torch.testing.assert_close(model.language.logits(prompt, answer)[:, 0], wanted, atol=2e-5, rtol=1e-4)
         alone = their_inputs(model, [None], QUESTIONS[:1])
         torch.testing.assert_close(theirs(**alone).logits[:, -1], wanted[:1], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", QWEN_KINDS)
+def test_the_flat_configuration_of_published_checkpoints_gives_the_same_model(
+    video_models: Folders, tmp_path: Path, kind: VideoKind, tied: bool
+) -> None:
+    folder = shutil.copytree(video_models(kind), tmp_path / "flat")
+    config = json.loads((folder / "config.json").read_text())
+    text, vision = config.pop("text_config"), config.pop("vision_config")
+    rotary = text.pop("rope_parameters")
+    kept = {key: value for key, value in text.items() if key not in ("model_type", "layer_types")}
+    config |= kept | {"tie_word_embeddings": tied, "rope_theta": rotary["rope_theta"]}
+    config["rope_scaling"] = {"type": "mrope", "mrope_section": rotary["mrope_section"]}
+    vision.pop("rope_parameters", None)
+    config["vision_config"] = {**vision, "model_type": config["model_type"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    if tied:  # the file has one of the two
+        weights = load_file(folder / "model.safetensors")
+        del weights["lm_head.weight"]
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    model, plain = built(folder), built(video_models(kind))
+    assert model.backbone.axes == plain.backbone.axes
+    language: Any = model.backbone.language_model
+    assert (language.lm_head.weight is language.model.embed_tokens.weight) == tied
+    item = {"question": QUESTIONS[0], "video": clip()}
+    if tied:
+        theirs = CLASSES[kind].from_pretrained(folder).eval()
+        inputs = their_inputs(model, [clip()], QUESTIONS[:1])
+        ids = theirs.generate(**inputs, max_new_tokens=10, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        wanted = model.language.tokenizer.batch_decode(ids, skip_special_tokens=True)[0].strip()
+        assert model.answer_many([item])[0].text == wanted
+    else:
+        assert model.answer_many([item]) == plain.answer_many([item])
