@@ -23,6 +23,7 @@ from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.connect import make_connector
 from crema_core.model.crema import CremaModel
 from crema_core.model.encoder_requests import check_encoders, with_encoders
+from crema_core.model.given_backbone import check_given
 from crema_core.model.load_backbone import load_backbone, load_language_backbone
 from crema_core.model.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
 from crema_core.model.sense import Sense
@@ -111,14 +112,7 @@ def build(
     kinds = {strategy.major_connector, *([strategy.support_connector] if len(names) > 1 else [])}
     if backbone is None:
         backbone = TINY if language_model is None or "qformer" in kinds else ALONE
-    if image_size is not None and (isinstance(backbone, Backbone) or backbone == ALONE):
-        raise BuildError(
-            [
-                f"image_size={image_size} needs a backbone that is loaded here and sees pictures. Accepted with it: a "
-                "folder or hub id of a Qwen-VL model as backbone. Pass load_backbone(..., image_size=...), or leave it "
-                "out."
-            ]
-        )
+    check_given(backbone, names, language_model=language_model, image_size=image_size)
     source = backbone.source if isinstance(backbone, Backbone) else str(backbone)
     hooks.call(
         "crema_build_started",
@@ -142,21 +136,6 @@ def build(
             frozen_dropout=frozen_dropout,
             quantization=quantization,
             image_size=image_size,
-        )
-    elif language_model is not None:
-        raise BuildError(
-            [
-                f"language_model='{language_model}' comes with a backbone object, which has its language model "
-                "already. Accepted: a folder or hub id as backbone. Pass load_backbone(..., language_model=...) "
-                "instead."
-            ]
-        )
-    elif existing := [name for name in names if backbone.qformer and backbone.qformer.lora_parameters(name)]:
-        raise BuildError(
-            [
-                f"This backbone object already carries adapters for: {', '.join(existing)}. A backbone object serves "
-                "one model. Pass a folder or hub id, or load_backbone(...) again."
-            ]
         )
     with _seeded(seed, "language"):
         backbone.tune(tuned)

@@ -72,8 +72,7 @@ def test_a_fresh_patch_leaves_answers_bit_identical(video_models: Folders, kind:
 @pytest.fixture(scope="module")
 def mixed(video_models: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[CremaModel, list[dict[str, Any]]]:
     """A model and questions about clips with a clock, without one, of other lengths, pictures, and no clip at all."""
-    registry.register(wave_spec())
-    model = randomized(built(video_models("qwen2.5-vl"), "wave", num_frames=5))
+    model = randomized(built(video_models("qwen2.5-vl"), wave_spec(), num_frames=5))
     file = str(write_clip(tmp_path_factory.mktemp("clip") / "a.mp4"))
     sources: list[dict[str, Any]] = [
         {"video": clip(4)},
