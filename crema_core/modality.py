@@ -44,7 +44,7 @@ class Batch:
         tensors: named tensors `(B, T, ...)`, zero where padded.
         mask: `(B, T)` bool, True for real steps.
         sizes: for every tensor `(B, dims)` int64, the shape each sample had before padding.
-        times: `(B, T, 2)` seconds, or None unless every sample has them.
+        times: `(B, T, 2)` seconds, NaN where a sample has no clock; None when no sample has one.
     """
 
     tensors: dict[str, Tensor]
@@ -85,11 +85,13 @@ class BuildContext:
 
     Attributes:
         vision: the shared frozen vision encoder, `(M, 3, H, W)` normalised pixels -> `(M, N, vision_dim)`; not pickled.
+            One that looks at several frames together takes `(M, frames_per_step, 3, H, W)` too.
         vision_dim: width of the vision features.
         image_size: side in pixels of the square images `vision` takes.
         image_mean, image_std: normalisation per channel of RGB values in 0..1.
         seed: seed for anything random a modality builds.
         dtype: number format of frozen encoders.
+        frames_per_step: frames `vision` looks at together, 2 for Qwen-VL.
     """
 
     vision: Callable[[Tensor], Tensor] | None = None
@@ -99,6 +101,7 @@ class BuildContext:
     image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     seed: int = 0
     dtype: torch.dtype = torch.float32
+    frames_per_step: int = 1
 
     def __getstate__(self) -> dict[str, Any]:
         # prepare() runs in worker processes that must not receive a copy of the backbone.
@@ -118,7 +121,8 @@ class BuildContext:
         """Run the shared frozen vision encoder on every frame.
 
         Args:
-            frames_BTCHW: `(B, T, 3, H, W)` from `normalize`.
+            frames_BTCHW: `(B, T, 3, H, W)` from `normalize`, each a picture of its own, or steps of several frames
+                `(B, T, frames_per_step, 3, H, W)`.
 
         Returns:
             `(B, T, N, vision_dim)`.
@@ -246,8 +250,11 @@ def pad_samples(samples: Sequence[Sample]) -> Batch:
     }
     lengths = sizes[names[0]][:, 0]
     mask = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
-    clocks = [sample.times for sample in samples if sample.times is not None]
-    times = _pad(clocks, "times") if len(clocks) == len(samples) else None
+    times = None
+    if any(sample.times is not None for sample in samples):  # NaN, so that no sample's clock depends on the others
+        without = [torch.full((int(length), 2), torch.nan) for length in lengths]
+        clocks = [own if sample.times is None else sample.times for sample, own in zip(samples, without, strict=True)]
+        times = _pad(clocks, "times")
     return Batch(tensors, mask, sizes, times)
 
 

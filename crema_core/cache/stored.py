@@ -55,7 +55,7 @@ def split(features: Features, *, dtype: torch.dtype | None) -> list[StoredFeatur
 def pad(entries: Sequence[StoredFeatures], *, device: torch.device) -> Features:
     """Return the features of R sources as one batch, padded with zeros.
 
-    Times are there when every source has them; the mask is of tokens where any source needs that.
+    Times are there when a source has them, NaN for the others; the mask is of tokens where any source needs that.
     """
     steps = max(entry.values.shape[0] for entry in entries)
     tokens = max(entry.values.shape[1] for entry in entries)
@@ -64,8 +64,8 @@ def pad(entries: Sequence[StoredFeatures], *, device: torch.device) -> Features:
     per_token = any(entry.mask.dim() == 2 or entry.values.shape[1] != tokens for entry in entries)
     values_RTND = torch.zeros(len(entries), steps, tokens, width, dtype=entries[0].encoded)
     mask = torch.zeros(values_RTND.shape[:3] if per_token else values_RTND.shape[:2], dtype=torch.bool)
-    clocks = [entry.times for entry in entries if entry.times is not None]
-    times_RT2 = torch.zeros(len(entries), steps, 2) if len(clocks) == len(entries) else None
+    clocked = any(entry.times is not None for entry in entries)
+    times_RT2 = torch.zeros(len(entries), steps, 2) if clocked else None
     for row, entry in enumerate(entries):
         t, n, _ = entry.values.shape
         values_RTND[row, :t, :n] = entry.values
@@ -74,7 +74,7 @@ def pad(entries: Sequence[StoredFeatures], *, device: torch.device) -> Features:
         else:
             mask[row, :t] = entry.mask
         if times_RT2 is not None:
-            times_RT2[row, :t] = clocks[row]
+            times_RT2[row, :t] = torch.nan if entry.times is None else entry.times
     return Features(values_RTND.to(device), mask.to(device), None if times_RT2 is None else times_RT2.to(device))
 
 
@@ -82,7 +82,7 @@ def _cut(values_TND: Tensor, mask: Tensor, times_T2: Tensor | None, encoded: tor
     steps = mask if mask.dim() == 1 else mask.any(1)
     t = int(steps.nonzero().max()) + 1
     # Clones, because a view would keep the whole padded batch in memory.
-    times = None if times_T2 is None else times_T2[:t].clone()
+    times = None if times_T2 is None or bool(times_T2[:t].isnan().all()) else times_T2[:t].clone()
     if mask.dim() == 1:
         return StoredFeatures(values_TND[:t].clone(), mask[:t].clone(), times, encoded)
     n = int(mask.any(0).nonzero().max()) + 1

@@ -7,6 +7,7 @@ import json
 import sys
 
 from crema_core.cli.inputs import assignments, model_folder, names, with_options
+from crema_core.errors import OptionsError
 
 USAGE = 2
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone", metavar="PLACE", help="BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"
     )
     parser.add_argument("--language-model", metavar="PLACE", help="another language model, folder or hub id")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
     parser.add_argument("--fusion", default="self_gated", metavar="NAME", help="fusion strategy of a model to build")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="option of a sense; may be repeated"
@@ -45,6 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return USAGE
+    if arguments.model is not None and arguments.image_size is not None:
+        raise OptionsError(
+            f"--image-size {arguments.image_size} came with a saved model, whose pictures are as large as in its "
+            "training. Accepted beside it: --modalities. Leave --image-size out."
+        )
     if arguments.model is not None:
         from crema_core.io.bundle import load
 
@@ -59,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             requests,
             backbone=arguments.backbone,
             language_model=arguments.language_model,
+            image_size=arguments.image_size,
             fusion=arguments.fusion,
         )
     from crema_core.report.describe import describe_model

@@ -28,7 +28,7 @@ of 100 parts, for the jobs of a cluster that write to one folder.
 Example:
   crema encode train.jsonl --modalities video,audio --cache features --processes 4"""
 
-BUILT = ("backbone", "revision", "fusion", "major", "encoders", "precision", "seed")
+BUILT = ("backbone", "revision", "image_size", "fusion", "major", "encoders", "precision", "seed")
 """What the encoders depend on, of a configuration's model."""
 
 
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", metavar="DIR", help="folder of the features; default: the configuration's")
     parser.add_argument("--modalities", type=names, metavar="A,B", help="senses; default: those in the data")
     parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
     parser.add_argument("--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="may be repeated")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="encoders compute in; as in training")
     parser.add_argument("--cache-precision", choices=("fp32", "bf16"), help="number format of what is kept")
@@ -63,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         "num_workers": arguments.workers,
     }
     given = {key: value for key, value in changes.items() if value is not None}
-    config = read_config(arguments.source, {"modalities": arguments.modalities, "backbone": arguments.backbone}, given)
+    model = {key: getattr(arguments, key) for key in ("modalities", "backbone", "image_size")}
+    config = read_config(arguments.source, model, given)
     settings = train_settings(config.preset, config.settings)  # misspelt ones are refused before anything is read
     if settings.cache in NOT_A_FOLDER:
         raise OptionsError(

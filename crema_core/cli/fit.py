@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone", metavar="PLACE", help="BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"
     )
     parser.add_argument("--language-model", metavar="PLACE", help="another language model, folder or hub id")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
     parser.add_argument("--valid", metavar="DATA.jsonl", help="validation data; with it the best weights are kept")
     parser.add_argument("--out", metavar="RUN", help="the run directory; default: a new one below runs/")
     parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
@@ -64,7 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     settings = {key: value for key, value in given.items() if "." not in key}
     changes = {
         key: getattr(arguments, key)
-        for key in ("modalities", "backbone", "language_model", "valid", "out", "fusion", "major", "preset", "start")
+        for key in (
+            *("modalities", "backbone", "language_model", "image_size"),
+            *("valid", "out", "fusion", "major", "preset", "start"),
+        )
     }
     if arguments.show:
         print(show(arguments.preset, changes, settings))

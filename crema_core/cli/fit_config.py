@@ -31,8 +31,8 @@ class FitConfig(BaseModel):
     )
     backbone: str | None = Field(
         default=None,
-        description="folder or hub id in BLIP-2 or InstructBLIP format; default: crema-tiny, or none where the fusion "
-        "needs nothing before the language model",
+        description="folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model for fusion pave; "
+        "default: crema-tiny, or none where the fusion needs nothing before the language model",
     )
     revision: str | None = Field(default=None, description="hub revision of the backbone")
     language_model: str | None = Field(
@@ -55,6 +55,9 @@ class FitConfig(BaseModel):
     precision: str = Field(default="fp32", description="of the frozen parts: fp32 or bf16; fp16 is for answering")
     frozen_dropout: bool = Field(default=False, description="train with the frozen parts' dropout, as released")
     quantization: str | None = Field(default=None, description="8bit or 4bit: smaller frozen language model")
+    image_size: int | None = Field(
+        default=None, ge=1, description="side in pixels of square pictures, for a backbone that takes any (Qwen-VL)"
+    )
     seed: int = Field(default=0, ge=0, description="of new parameters")
     preset: str | None = Field(default=None, description="a set of training settings by name")
     settings: dict[str, Any] = Field(default_factory=dict, description="training settings, see crema fit --help")
@@ -62,7 +65,7 @@ class FitConfig(BaseModel):
 
 BUILD_KEYS = (
     *("backbone", "revision", "language_model", "language_revision", "fusion", "major", "mmqa", "template"),
-    *("precision", "frozen_dropout", "quantization", "seed", "encoders", "tuning"),
+    *("precision", "frozen_dropout", "quantization", "image_size", "seed", "encoders", "tuning"),
 )
 """Fields that `crema_core.build` takes under the same names, besides `modalities`."""
 

@@ -11,8 +11,9 @@ from crema_core.train.settings import PRESETS, train_settings
 HELP = """\
 Estimate the peak memory of a training step, by component.
 
-The backbone may be one of shapes alone (blip2-flan-t5-xl, blip2-flan-t5-xxl, blip2-opt-2.7b, blip2-opt-6.7b), so
-nothing needs to be downloaded. Settings are those of crema fit; with --processes the minibatch is shared by them.
+The backbone may be one of shapes alone (blip2-flan-t5-xl, blip2-flan-t5-xxl, blip2-opt-2.7b, blip2-opt-6.7b, with
+--fusion pave qwen2.5-vl-3b and others), so nothing needs to be downloaded. Settings are those of crema fit; with
+--processes the minibatch is shared by them.
 
 Example:
   crema plan --modalities video,audio --backbone blip2-flan-t5-xl --precision bf16 --set batch_size=4
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model to build and the settings."""
     parser.add_argument("--modalities", type=names, required=True, metavar="A,B", help="senses of the model")
     parser.add_argument("--backbone", default="crema-tiny", metavar="PLACE", help="folder, hub id or shapes")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
     parser.add_argument("--fusion", default="self_gated", metavar="NAME", help="fusion strategy")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="of the frozen parts: fp32 or bf16")
     parser.add_argument("--preset", metavar="NAME", help=f"training settings by name: {', '.join(PRESETS)}")
@@ -41,7 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_core.model.build import build
     from crema_core.report.plan import plan
 
-    model = build(requests, backbone=arguments.backbone, fusion=arguments.fusion, precision=arguments.precision)
+    model = build(
+        requests,
+        backbone=arguments.backbone,
+        fusion=arguments.fusion,
+        precision=arguments.precision,
+        image_size=arguments.image_size,
+    )
     found = plan(
         model,
         batch_size=-(-settings.batch_size // max(1, arguments.processes)),

@@ -106,6 +106,7 @@ def load(
             precision=precision or origin["precision"],
             frozen_dropout=manifest["frozen_dropout"],
             quantization=manifest.get("quantization"),
+            image_size=origin.get("image_size"),
             tuning=manifest.get("tuning"),
             seed=manifest["seed"],
         )

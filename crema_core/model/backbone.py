@@ -20,9 +20,11 @@ from crema_core.errors import CheckpointError
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.fingerprint import fingerprint
 from crema_core.model.kernels import fuse_activations
+from crema_core.model.positions import RotaryAxes
 from crema_core.model.precision import keep_full
 from crema_core.model.qformer import QFormer, QFormerText
 from crema_core.model.seat import LanguageSource
+from crema_core.model.shapes import weights_of
 from crema_core.model.trainable import freeze
 from crema_core.model.tuning import FULL, LanguageLora, add_lora, lora_parameters, train_dropout
 from crema_core.model.turns import Turns, own_turns, seat_turns
@@ -53,7 +55,16 @@ class Backbone(nn.Module):
         shape_only: the weights are not there, only their shapes (see `crema_core.model.shapes`).
         template: wording the language model was trained with, as settings of `PromptTemplate`; what `build` is given
             goes before it.
+
+    Attributes:
+        axes: how the language model counts time, where it turns by time, row and column; else None.
+        frames_per_step: frames the vision encoder looks at together.
+        any_image_size: whether the side of the pictures was chosen, and is recorded in checkpoints.
     """
+
+    axes: RotaryAxes | None = None
+    frames_per_step: int = 1
+    any_image_size: bool = False
 
     def __init__(
         self,
@@ -152,6 +163,11 @@ class Backbone(nn.Module):
         vision: Any = self.vision_model
         return () if vision is None else (vision.embeddings, vision.encoder)
 
+    def vision_layers(self) -> tuple[nn.Module, ...]:
+        """Return its repeated layers; each gives back as many numbers as it takes."""
+        parts: Any = self.vision_parts()
+        return tuple(parts[-1].layers) if parts else ()
+
     def read(self, questions: Sequence[str]) -> QFormerText:
         """Tokenise questions for a Q-Former that reads text, see `QFormer.read`."""
         assert self.qformer is not None, "only a Q-Former reads text"
@@ -197,7 +213,7 @@ class Backbone(nn.Module):
         if self.shape_only:
             raise CheckpointError(
                 f"'{self.source}' is a backbone of shapes alone, for counting. Answers, training and saving need "
-                f"weights. Use backbone='Salesforce/{self.source}' where the hub is reachable, or '{TINY}'."
+                f"weights. Use backbone='{weights_of(self.source)}' where the hub is reachable, or '{TINY}'."
             )
 
     def identity(self) -> str:

@@ -23,6 +23,7 @@ from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.connect import make_connector
 from crema_core.model.crema import CremaModel
 from crema_core.model.encoder_requests import check_encoders, with_encoders
+from crema_core.model.given_backbone import check_given
 from crema_core.model.load_backbone import load_backbone, load_language_backbone
 from crema_core.model.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
 from crema_core.model.sense import Sense
@@ -49,6 +50,7 @@ def build(
     precision: str = "fp32",
     frozen_dropout: bool = False,
     quantization: str | None = None,
+    image_size: int | None = None,
     tuning: Tuning = None,
     device: str | torch.device | None = None,
     seed: int = 0,
@@ -77,6 +79,7 @@ def build(
         frozen_dropout: train with the frozen parts' own dropout as the released code does.
         quantization: "8bit" or "4bit" for a frozen language model that takes less memory; needs bitsandbytes or
             torchao.
+        image_size: side in pixels of the square pictures, for a backbone that takes any (Qwen-VL); None: its default.
         tuning: what of the language model is trained too: None (nothing, as CREMA), settings of a LoRA such as
             `{"rank": 64, "alpha": 16}` (as PAVE), or "full" (as MERV's second stage).
         device: where to put the model; by default it stays on the CPU.
@@ -109,6 +112,7 @@ def build(
     kinds = {strategy.major_connector, *([strategy.support_connector] if len(names) > 1 else [])}
     if backbone is None:
         backbone = TINY if language_model is None or "qformer" in kinds else ALONE
+    check_given(backbone, names, language_model=language_model, image_size=image_size)
     source = backbone.source if isinstance(backbone, Backbone) else str(backbone)
     hooks.call(
         "crema_build_started",
@@ -131,21 +135,7 @@ def build(
             precision=precision,
             frozen_dropout=frozen_dropout,
             quantization=quantization,
-        )
-    elif language_model is not None:
-        raise BuildError(
-            [
-                f"language_model='{language_model}' comes with a backbone object, which has its language model "
-                "already. Accepted: a folder or hub id as backbone. Pass load_backbone(..., language_model=...) "
-                "instead."
-            ]
-        )
-    elif existing := [name for name in names if backbone.qformer and backbone.qformer.lora_parameters(name)]:
-        raise BuildError(
-            [
-                f"This backbone object already carries adapters for: {', '.join(existing)}. A backbone object serves "
-                "one model. Pass a folder or hub id, or load_backbone(...) again."
-            ]
+            image_size=image_size,
         )
     with _seeded(seed, "language"):
         backbone.tune(tuned)
@@ -168,7 +158,12 @@ def build(
         sizes = _fusion_sizes(fusion_name, strategy.inner(own_options), senses, major, backbone)
         fused = make_fusion(fusion_name, supports, sizes, options=own_options)
     config = {
-        "backbone": {"source": backbone.source, "revision": backbone.revision, "precision": backbone.precision},
+        "backbone": {
+            "source": backbone.source,
+            "revision": backbone.revision,
+            "precision": backbone.precision,
+            **({"image_size": backbone.image_size} if backbone.any_image_size else {}),
+        },
         "language_model": None if backbone.language_source is None else backbone.language_source._asdict(),
         "frozen_dropout": backbone.frozen_dropout,
         **({} if quantization is None else {"quantization": quantization}),
@@ -245,6 +240,7 @@ def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, o
         image_std=backbone.image_std,
         seed=seed,
         dtype=backbone.dtype,
+        frames_per_step=backbone.frames_per_step,
     )
     sizes = request.mmqa
     if sizes.num_queries is None and backbone.query_tokens is not None:

@@ -12,7 +12,8 @@ from crema_core.model.connector import Connector, FeatureConnector
 from crema_core.model.encoder_requests import not_mixed, nothing_to_mix
 from crema_core.model.encoders import EncodersConnector, encoder_layout
 from crema_core.model.mmqa import MMQA
-from crema_core.model.video_language import VIDEO_FAMILIES, VideoBackbone, VisualConnector
+from crema_core.model.video_families import VIDEO_FAMILIES
+from crema_core.model.video_language import VideoBackbone, VisualConnector
 from crema_core.plugins.spec import MMQASpec
 
 

@@ -56,6 +56,10 @@ class Connector(nn.Module, abc.ABC):
         """Return the modules whose arithmetic belongs to the sense."""
         return self.children()
 
+    def frozen(self) -> list[nn.Parameter]:
+        """Return weights outside of it that it passes features through and that never change; none by default."""
+        return []
+
 
 class FeatureConnector(Connector):
     """Hand the features themselves to the fusion: the side channels of PAVE.

@@ -16,7 +16,7 @@ from crema_core.errors import OptionsError, UnknownModalityError, did_you_mean
 from crema_core.fusion import Fusion, SenseSet
 from crema_core.model.backbone import Backbone
 from crema_core.model.language import Language
-from crema_core.model.prompt import Prompt, assemble
+from crema_core.model.prompt import Prompt
 from crema_core.model.sense import Sense
 from crema_core.model.template import PromptTemplate
 from crema_core.model.tokens import SenseBatch, SenseFeatures, SenseTokens
@@ -51,7 +51,7 @@ class CremaModel(nn.Module):
         self.fusion = fusion
         self.major, self.template, self.config = major, template, config
         turns = backbone.turns(chat=template.chat)
-        self.language = Language(backbone.language_model, backbone.tokenizer, turns=turns)
+        self.language = Language(backbone.language_model, backbone.tokenizer, turns=turns, axes=backbone.axes)
         self.train(False)
 
     @property
@@ -133,14 +133,7 @@ class CremaModel(nn.Module):
                 per_frame=frozenset(name for name, spec in specs.items() if spec.per_frame),
             )
             segments = self.fusion(senses)
-        return assemble(
-            segments,
-            questions,
-            turns=self.language.turns,
-            embedding=self.language.embedding,
-            side=self.language.side,
-            max_question_tokens=self.template.max_question_tokens,
-        )
+        return self.language.prompt(segments, questions, max_question_tokens=self.template.max_question_tokens)
 
     def loss(
         self,

@@ -19,7 +19,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from crema_core.errors import OptionsError
 from crema_core.model.decoding import beam_inputs
-from crema_core.model.prompt import Prompt
+from crema_core.model.positions import RotaryAxes
+from crema_core.model.prompt import Prompt, assemble
+from crema_core.model.tokens import Segment
 from crema_core.model.turns import Turns, own_turns
 
 IGNORED = -100
@@ -33,6 +35,7 @@ class Language:
         model: an encoder-decoder or decoder-only model.
         tokenizer: its tokenizer.
         turns: what stands around question and answer; by default as for a backbone's own language model.
+        axes: where the model turns by time, row and column (Qwen-VL); None for all others.
 
     Attributes:
         in_step: the model's layers are shared out over processes, so that all of them make each pass together, forward
@@ -40,9 +43,14 @@ class Language:
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, turns: Turns | None = None
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        turns: Turns | None = None,
+        axes: RotaryAxes | None = None,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.axes = model, tokenizer, axes
         self.turns = own_turns(model, tokenizer) if turns is None else turns
         self._positions = "position_ids" in inspect.signature(model.forward).parameters
         # Sampling and penalties a checkpoint brings along would change answers; its token ids are kept.
@@ -71,6 +79,20 @@ class Language:
         """Side on which prompts are padded."""
         return "right" if self.is_encoder_decoder else "left"
 
+    def prompt(
+        self, segments: Sequence[Segment], questions: Sequence[str], *, max_question_tokens: int | None = None
+    ) -> Prompt:
+        """Lay out segments and questions for this model, see `assemble`."""
+        return assemble(
+            segments,
+            questions,
+            turns=self.turns,
+            embedding=self.embedding,
+            side=self.side,
+            max_question_tokens=max_question_tokens,
+            axes=self.axes,
+        )
+
     def logits(self, prompt: Prompt, answers_BA: Tensor) -> Tensor:
         """Return the logits `(B, A, V)` that predict each answer token, given prompt and the answer tokens before it.
 
@@ -93,11 +115,19 @@ class Language:
             return cast(Tensor, output.logits)
         embeds = torch.cat([prompt.embeds, self.embedding(ids_BA)], dim=1)
         mask = torch.cat([prompt.mask, answers_BA != IGNORED], dim=1).to(torch.int64)
-        # Positions count real tokens; models without the argument (ALiBi) read them from the mask.
-        positions = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if self._positions else {}
+        positions = self._position_ids(prompt, answers_BA.shape[1]) if self._positions else {}
         output = self.model(inputs_embeds=embeds, attention_mask=mask, use_cache=False, **positions)
         length = answers_BA.shape[1]
         return cast(Tensor, output.logits[:, -length - 1 : -1])
+
+    def _position_ids(self, prompt: Prompt, num_more: int = 0) -> dict[str, Tensor]:
+        """Return positions of the prompt and of tokens behind it; models without the argument (ALiBi) read the mask."""
+        more_A = torch.arange(1, num_more + 1, device=prompt.mask.device)
+        if prompt.positions is None:
+            own_BS = prompt.mask.long().cumsum(1) - 1
+            return {"position_ids": torch.cat([own_BS, own_BS[:, -1:] + more_A], dim=1).clamp(min=0)}
+        own_3BS = prompt.positions.permute(2, 0, 1)  # the last token is text, so its three positions are one
+        return {"position_ids": torch.cat([own_3BS, own_3BS[:, :, -1:] + more_A], dim=2)}
 
     def loss(self, prompt: Prompt, answers: Sequence[str], *, num_tokens: int | None = None) -> Tensor:
         """Return the mean cross-entropy over the answers' tokens, end tokens included (scalar, float32).
@@ -151,7 +181,7 @@ class Language:
         inputs = (
             beam_inputs(self.model, prompt.embeds, mask, num_beams)
             if shares
-            else {"inputs_embeds": prompt.embeds, "attention_mask": mask}
+            else {"inputs_embeds": prompt.embeds, "attention_mask": mask, **self._clip_positions(prompt)}
         )
         sequences = cast(Any, self.model).generate(
             **inputs,
@@ -163,6 +193,10 @@ class Language:
         )
         texts: list[str] = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def _clip_positions(self, prompt: Prompt) -> dict[str, Tensor]:
+        """Return positions where generation cannot count them itself; it goes on from the last."""
+        return {} if prompt.positions is None else self._position_ids(prompt)
 
     def letter_scores(self, prompt: Prompt, num_choices: int) -> Tensor:
         """Return the log-probabilities `(B, num_choices)` of the answer letters, normalised over them.
@@ -184,6 +218,7 @@ class Language:
         output = cast(Any, self.model).generate(
             inputs_embeds=prompt.embeds,
             attention_mask=prompt.mask.to(torch.int64),
+            **self._clip_positions(prompt),
             max_new_tokens=2,
             do_sample=False,
             synced_gpus=self.in_step,
@@ -214,7 +249,7 @@ class Language:
         """Return, for every sample and choice, the mean log-probability of the choice's tokens."""
         counts = [len(row) for row in choices]
         rows = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(prompt.embeds.device)
-        repeated = Prompt(prompt.embeds[rows], prompt.mask[rows])
+        repeated = prompt.select(rows)
         ids_CA = self.answer_ids([choice for row in choices for choice in row]).to(prompt.embeds.device)
         logprobs_CAV = self.logits(repeated, ids_CA).float().log_softmax(-1)
         real = ids_CA != IGNORED

@@ -24,7 +24,8 @@ from crema_core.model.qformer import QFormer
 from crema_core.model.quantization import quantization_config
 from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
 from crema_core.model.shapes import shape_config, shape_model, shape_names, shape_seat, shape_tokenizer
-from crema_core.model.video_language import VIDEO_FAMILIES, VideoBackbone
+from crema_core.model.video_families import VIDEO_FAMILIES, chosen_side
+from crema_core.model.video_language import VideoBackbone
 
 
 def load_backbone(
@@ -36,8 +37,9 @@ def load_backbone(
     precision: str = "fp32",
     frozen_dropout: bool = False,
     quantization: str | None = None,
+    image_size: int | None = None,
 ) -> Backbone:
-    """Load a checkpoint in BLIP-2 or InstructBLIP format.
+    """Load a checkpoint in BLIP-2 or InstructBLIP format, or of a video language model.
 
     Args:
         source: folder, hub id, "crema-tiny" for the one shipped in the package, or a name of
@@ -50,15 +52,17 @@ def load_backbone(
             What the checkpoint's configuration says about its dtype is not looked at.
         frozen_dropout: see `Backbone`.
         quantization: "8bit" or "4bit" language model, see `crema_core.model.quantization`; None: as it is.
+        image_size: side in pixels of the square pictures, for a backbone that takes any (Qwen-VL); None: its default.
 
     Raises:
         CheckpointError: when nothing loads from `source`, or it is no backbone.
+        OptionsError: for an image size the backbone cannot take.
         PrecisionError: for a precision the language model cannot hold.
     """
     seat_config = None if language_model is None else read_seat_config(str(language_model), language_revision)
     language = None if language_model is None else LanguageSource(str(language_model), language_revision)
     if str(source) in shape_names() and not Path(source).exists():
-        return _shape_backbone(str(source), language, seat_config, precision=precision)
+        return _shape_backbone(str(source), language, seat_config, precision=precision, image_size=image_size)
     place = str(tiny_backbone() if str(source) == TINY else source)
     config = read_config(
         place,
@@ -73,6 +77,7 @@ def load_backbone(
     if config.model_type in VIDEO_FAMILIES:
         _refuse_seat(str(source), config.model_type, language)
         settings = {"precision": precision, "frozen_dropout": frozen_dropout}
+        settings |= chosen_side(str(source), config, image_size)
         return _video_backbone(str(source), place, revision, config, dtype=dtype, quantized=quantized, **settings)
     family = FAMILIES.get(config.model_type)
     if family is None:
@@ -82,6 +87,7 @@ def load_backbone(
             f"({', '.join(map(repr, VIDEO_FAMILIES))}). Try backbone='Salesforce/blip2-flan-t5-xl', or '{TINY}' to see "
             "everything work."
         )
+    chosen_side(str(source), config, image_size)
     seat = None
     if language is not None and seat_config is not None:
         seat = load_seat(language, seat_config, dtype=dtype, quantized=quantized)
@@ -164,9 +170,8 @@ def _video_backbone(
     if own is not None:  # it knows where frames stand, which the language model's own template does not
         tokenizer.chat_template = own
     mean, std = image_statistics(place, revision)
-    return VideoBackbone(
+    return family.make(
         model,
-        family,
         tokenizer,
         source=source,
         revision=revision,
@@ -214,22 +219,25 @@ def tiny_backbone() -> Path:
     return tiny_backbone_path()
 
 
-def _shape_backbone(name: str, language: LanguageSource | None, seat_config: Any, *, precision: str) -> Backbone:
+def _shape_backbone(
+    name: str, language: LanguageSource | None, seat_config: Any, *, precision: str, image_size: int | None
+) -> Backbone:
     config = shape_config(name)
+    side = chosen_side(name, config, image_size)
     dtype = frozen_dtype(precision, seat_config or config.text_config)
     if config.model_type in VIDEO_FAMILIES:
         _refuse_seat(name, config.model_type, language)
-        kind = VIDEO_FAMILIES[config.model_type]
-        whole = shape_model(kind.whole, config, dtype=dtype)
-        return VideoBackbone(whole, kind, shape_tokenizer(), source=name, precision=precision, shape_only=True)
-    family, seat = FAMILIES[config.model_type], None
+        family = VIDEO_FAMILIES[config.model_type]
+        whole = shape_model(family.whole, config, dtype=dtype)
+        return family.make(whole, shape_tokenizer(), source=name, precision=precision, shape_only=True, **side)
+    kind, seat = FAMILIES[config.model_type], None
     if language is not None:
         seat = Seat(shape_seat(seat_config, dtype=dtype), shape_tokenizer(), language)
     return _assembled(
-        shape_model(family.whole if seat is None else family.senses, config, dtype=dtype),
+        shape_model(kind.whole if seat is None else kind.senses, config, dtype=dtype),
         seat,
         tokenizer=shape_tokenizer(),
-        qformer_tokenizer=shape_tokenizer() if family.qformer_reads_text else None,
+        qformer_tokenizer=shape_tokenizer() if kind.qformer_reads_text else None,
         source=name,
         precision=precision,
         shape_only=True,

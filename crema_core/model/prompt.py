@@ -4,7 +4,8 @@ Each step of a segment is preceded by its prefix text ("Frame 1: "), the questio
 senses they have, so what is absent is cut out and the rest moved together: an answer never depends on the other
 samples of its batch, although relative positions matter to the language model.
 
-Shape letters: B samples, T steps, K tokens of a step, P prefix tokens, S prompt length, L language-model width.
+Shape letters: B samples, T steps, K tokens of a step, P tokens of a part (prefix or whole), S prompt length, L
+language-model width.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from crema_core.model.positions import Places, RotaryAxes, count_positions
 from crema_core.model.tokens import Segment
 from crema_core.model.turns import Turns
 
@@ -26,10 +28,25 @@ class Prompt(NamedTuple):
     Attributes:
         embeds: `(B, S, L)`.
         mask: `(B, S)` bool.
+        positions: `(B, S, 3)` int64 of time, row and column, where the language model wants them and a clip is in the
+            prompt; None: it counts real tokens.
     """
 
     embeds: Tensor
     mask: Tensor
+    positions: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Prompt:
+        """Return the samples at the positions `rows`, in that order."""
+        return Prompt(*(None if one is None else one[rows] for one in self))  # type: ignore[arg-type]
+
+
+class _Part(NamedTuple):
+    """A stretch of the prompt: embeddings `(B, P, L)`, mask `(B, P)`, and the places of a clip's tokens."""
+
+    embeds: Tensor
+    mask: Tensor
+    places: Places | None = None
 
 
 def assemble(
@@ -40,6 +57,7 @@ def assemble(
     embedding: nn.Module,
     side: Literal["left", "right"] = "right",
     max_question_tokens: int | None = None,
+    axes: RotaryAxes | None = None,
 ) -> Prompt:
     """Lay out segments and questions, without gaps.
 
@@ -50,16 +68,25 @@ def assemble(
         embedding: the language model's input embedding.
         side: where padding goes; "left" for decoder-only generation.
         max_question_tokens: longest question, special tokens included; longer ones lose their end.
+        axes: of a language model that turns by time, row and column; None for all others.
     """
     weight: Tensor = next(embedding.parameters())
-    parts = [_with_prefix(segment, turns.tokenizer, embedding, weight) for segment in segments]
+    parts = [_with_prefix(segment, turns.tokenizer, embedding, weight, axes) for segment in segments]
+    if parts and (turns.opening or turns.closing):
+        shown_B1 = torch.cat([part.mask for part in parts], dim=1).any(1, keepdim=True)
+        around = [_embed([list(ids)] * len(questions), embedding, weight) for ids in (turns.opening, turns.closing)]
+        first, last = (part._replace(mask=part.mask & shown_B1) for part in around)
+        parts = [first, *parts, last]
     if turns.head:
         parts.insert(0, _embed([list(turns.head)] * len(questions), embedding, weight))
     rows = [turns.question_ids(question, max_question_tokens) for question in questions]
     parts.append(_embed(rows, embedding, weight))
-    embeds = torch.cat([part for part, _ in parts], dim=1)
-    mask = torch.cat([part_mask for _, part_mask in parts], dim=1)
-    return pack(Prompt(embeds, mask), side=side)
+    embeds = torch.cat([part.embeds for part in parts], dim=1)
+    mask = torch.cat([part.mask for part in parts], dim=1)
+    positions = None
+    if any(part.places is not None for part in parts):
+        positions = count_positions((part.mask, part.places) for part in parts)
+    return pack(Prompt(embeds, mask, positions), side=side)
 
 
 def pack(prompt: Prompt, *, side: Literal["left", "right"] = "right") -> Prompt:
@@ -72,18 +99,28 @@ def pack(prompt: Prompt, *, side: Literal["left", "right"] = "right") -> Prompt:
     order_BS = order_BS[:, -length:] if side == "left" else order_BS[:, :length]
     mask = prompt.mask.gather(1, order_BS)
     embeds = prompt.embeds.gather(1, order_BS[:, :, None].expand(-1, -1, prompt.embeds.shape[2]))
-    return Prompt(embeds * mask[:, :, None], mask)
+    positions = prompt.positions
+    if positions is not None:
+        positions = positions.gather(1, order_BS[:, :, None].expand(-1, -1, 3))
+    return Prompt(embeds * mask[:, :, None], mask, positions)
 
 
 def _with_prefix(
-    segment: Segment, tokenizer: PreTrainedTokenizerBase, embedding: nn.Module, weight: Tensor
-) -> tuple[Tensor, Tensor]:
+    segment: Segment,
+    tokenizer: PreTrainedTokenizerBase,
+    embedding: nn.Module,
+    weight: Tensor,
+    axes: RotaryAxes | None,
+) -> _Part:
     batch, steps, tokens, _ = segment.values.shape
     values = segment.values.to(weight.dtype)
     mask_BTK = segment.mask if segment.mask.dim() == 3 else segment.mask[:, :, None].expand(-1, -1, tokens)
     steps_BT = mask_BTK.any(-1)
     if segment.prefix is None:
-        return values.flatten(1, 2), mask_BTK.flatten(1, 2)
+        places = None
+        if axes is not None and segment.grid is not None:
+            places = axes.places(mask_BTK, segment.grid, segment.times)
+        return _Part(values.flatten(1, 2), mask_BTK.flatten(1, 2), places)
     repeated = "{index}" in segment.prefix
     texts = [segment.prefix.format(index=step + 1) for step in range(steps if repeated else 1)]
     ids, ids_mask = prefix_ids(texts, tokenizer)
@@ -91,13 +128,13 @@ def _with_prefix(
     prefix_BTP = ids_mask.to(weight.device)[None] & steps_BT[:, : len(texts), None]
     if not repeated:
         embeds = torch.cat([prefix_TPL.expand(batch, -1, -1), values.flatten(1, 2)], dim=1)
-        return embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1)
+        return _Part(embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1))
     prefix_BTPL = prefix_TPL.expand(batch, -1, -1, -1)
     if segment.prefixes_first:
         embeds = torch.cat([prefix_BTPL.flatten(1, 2), values.flatten(1, 2)], dim=1)
-        return embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1)
+        return _Part(embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1))
     embeds = torch.cat([prefix_BTPL, values], dim=2)
-    return embeds.flatten(1, 2), torch.cat([prefix_BTP, mask_BTK], dim=2).flatten(1, 2)
+    return _Part(embeds.flatten(1, 2), torch.cat([prefix_BTP, mask_BTK], dim=2).flatten(1, 2))
 
 
 def prefix_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
@@ -118,6 +155,6 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     return ids.reshape(len(rows), longest), mask.reshape(len(rows), longest)
 
 
-def _embed(rows: Sequence[Sequence[int]], embedding: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _embed(rows: Sequence[Sequence[int]], embedding: nn.Module, weight: Tensor) -> _Part:
     ids, mask = padded(rows)
-    return embedding(ids.to(weight.device)), mask.to(weight.device)
+    return _Part(embedding(ids.to(weight.device)), mask.to(weight.device))

@@ -15,7 +15,7 @@ from crema_core.errors import MissingRequirementError, OptionsError, did_you_mea
 Quantization = Literal["8bit", "4bit"]
 _WHOLE = [
     *("vision_model", "qformer", "query_tokens", "language_projection", "lm_head"),  # BLIP-2 and InstructBLIP
-    *("vision_tower", "video_tower", "image_tower", "multi_modal_projector"),  # video language models
+    *("vision_tower", "video_tower", "image_tower", "multi_modal_projector", "visual"),  # video language models
 ]
 
 

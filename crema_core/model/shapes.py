@@ -1,4 +1,4 @@
-"""Backbones as shapes alone: public BLIP-2, InstructBLIP and LLaVA-OneVision, to count without downloading weights.
+"""Backbones as shapes alone: public BLIP-2, InstructBLIP and video language models, to count without their weights.
 
 The configurations ship as JSON. Every weight is one zero seen through a view of its full shape, so a model of billions
 of parameters takes no memory and still runs its real control flow; whatever depends on values is refused.
@@ -18,11 +18,26 @@ from transformers import AutoConfig, GenerationMixin, PreTrainedConfig, PreTrain
 from crema_core.model.seat import auto_class
 
 FOLDER = Path(__file__).parent / "shapes"
+_HUB = {
+    "llava-onevision-qwen2-0.5b": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+    "llava-onevision-qwen2-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    "qwen2.5-vl-3b": "Qwen/Qwen2.5-VL-3B-Instruct",
+}
+"""Where the weights of shapes are whose hub id is not Salesforce's with the same name."""
 
 
 def shape_names() -> tuple[str, ...]:
     """Return the names of the shipped shapes."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
+
+
+def weights_of(name: str) -> str:
+    """Return the hub id of the weights of a shape.
+
+    Args:
+        name: one of `shape_names()`.
+    """
+    return _HUB.get(name, f"Salesforce/{name}")
 
 
 def shape_config(name: str) -> PreTrainedConfig:

@@ -86,9 +86,14 @@ class Segment(NamedTuple):
         prefix: text before every step if it contains `{index}`, else once before the first; None for no prefix.
         prefixes_first: put the prefixes of all steps in one block before the tokens (the released code's layout of
             fused tokens) instead of each before its own step.
+        grid: rows and columns of the K tokens, row by row, where they are a video language model's own; only without a
+            prefix. Language models that turn by time, row and column read it, the others do not.
+        times: `(B, T, 2)` seconds of the steps of such tokens, NaN where a sample has no clock; None: no sample has.
     """
 
     values: Tensor
     mask: Tensor
     prefix: str | None
     prefixes_first: bool = False
+    grid: tuple[int, int] | None = None
+    times: Tensor | None = None

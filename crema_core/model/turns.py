@@ -40,6 +40,7 @@ class Turns:
         lead: text between `context` and the answer's own.
         own_specials: tokenise the question with the tokenizer's own special tokens.
         before: text between senses and question.
+        opening, closing: ids around the senses, only where a sample has any (Qwen-VL's marks of a vision input).
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -51,6 +52,8 @@ class Turns:
     lead: str = ""
     own_specials: bool = True
     before: str = ""
+    opening: tuple[int, ...] = ()
+    closing: tuple[int, ...] = ()
 
     def question_ids(self, question: str, limit: int | None = None) -> list[int]:
         """Return the ids from the senses to the answer.
@@ -123,9 +126,13 @@ def video_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, c
 def _chat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, placeholder: str | None = None) -> Turns:
     asked, answered = _rendered(tokenizer, placeholder)
     head, found, tail = asked.partition(_QUESTION)
-    before = ""
+    before = opening = closing = ""
     if placeholder is not None:
         head, _, before = head.partition(placeholder)
+        bare = _bare_head(tokenizer)
+        marks = head.removeprefix(bare)
+        if head.startswith(bare) and _all_added(tokenizer, marks) and _all_added(tokenizer, before):
+            head, opening, before, closing = bare, marks, "", before
     _, found_answer, close = answered.rpartition(_ANSWER)
     if not found or not found_answer:
         raise OptionsError(
@@ -137,18 +144,32 @@ def _chat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, plac
     lead = between.removeprefix(asked) if between.startswith(asked) else ""
     context, lead = _joined(tokenizer, tail, lead)
     end, stops = _ends(model, tokenizer)
-    closing = _ids(tokenizer, close.lstrip()) or [end]
+    last = _ids(tokenizer, close.lstrip()) or [end]
     return Turns(
         tokenizer,
-        closing[0],
-        tuple(sorted({*stops, closing[0]})),
+        last[0],
+        tuple(sorted({*stops, last[0]})),
         head=tuple(_ids(tokenizer, head)),
         tail=tail,
         context=context,
         lead=lead,
         own_specials=False,
         before=before,
+        opening=tuple(_ids(tokenizer, opening)),
+        closing=tuple(_ids(tokenizer, closing)),
     )
+
+
+def _bare_head(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what a chat without video has before the question."""
+    chat = [{"role": "user", "content": [{"type": "text", "text": _QUESTION}]}]
+    return _render(tokenizer, chat, add_generation_prompt=True).partition(_QUESTION)[0]
+
+
+def _all_added(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Return whether a text is nothing but tokens added to the vocabulary, which never merge with what is beside."""
+    own = _ids(tokenizer, text)
+    return bool(own) and set(own) <= set(tokenizer.get_added_vocab().values())
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, placeholder: str | None) -> tuple[str, str]:

@@ -137,7 +137,7 @@ def describe_model(model: CremaModel) -> Description:
         [parameter for parameter in language if id(parameter) in tuned],
     )
     for name in model.names:
-        own = list(model.sense(name).modality.parameters())
+        own = [*model.sense(name).modality.parameters(), *model.sense(name).adapter.frozen()]
         groups[name] = (own, list(model.adapter_parameters(name).values()))
     groups[FUSION] = ([], list(model.fusion_parameters().values()))
     return Description(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ def _senses(model: CremaModel) -> tuple[int, int, dict[str, SenseTokens]]:
     parts = model.backbone.vision_parts()
     with (
         measure({"vision": parts[:1]}, real=frozenset(), default="encoder"),
-        _passed_through(parts[-1]) if parts else nullcontext(),
+        _passed_through(model.backbone.vision_layers()),
     ):
         encoded = model.encode(prepare_batch(model, [sources]))
     kept, tokens, parameters = 0, {}, _storages(model)
@@ -133,9 +133,8 @@ def _senses(model: CremaModel) -> tuple[int, int, dict[str, SenseTokens]]:
 
 
 @contextmanager
-def _passed_through(encoder: nn.Module) -> Iterator[None]:
+def _passed_through(skipped: Sequence[Any]) -> Iterator[None]:
     """Leave out the layers of the vision encoder: their output is as large as their input."""
-    skipped = list(cast(Any, encoder).layers)
     for layer in skipped:
         layer.forward = lambda hidden_states, *arguments, **settings: hidden_states
     try:

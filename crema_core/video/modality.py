@@ -80,8 +80,8 @@ class VideoModality(Modality):
             source: see `crema_core.data.frames.read_frames`.
 
         Returns:
-            `frames` `(T, 3, S, S)` normalised, S the encoder's image size; times for clip files. A tower that sees
-            clips: `(steps, frames of a step, 3, S, S)`. Several encoders: see `EncoderGroup.prepare`.
+            `frames` `(T, 3, S, S)` normalised, S the encoder's image size; times for clip files. An encoder that sees
+            several frames together: `(steps, frames of a step, 3, S, S)`. Several encoders: see `EncoderGroup.prepare`.
         """
         if self.group is not None:
             clip = self._read(source, num_frames=self.group.frames_wanted)

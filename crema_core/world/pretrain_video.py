@@ -33,8 +33,8 @@ from transformers import (
 from crema_core.model.checkpoint import TEMPLATE
 from crema_core.model.language import IGNORED, Language
 from crema_core.model.prompt import Prompt, pack
+from crema_core.model.text_decoder import causal_model
 from crema_core.model.turns import video_turns
-from crema_core.model.video_language import causal_model
 from crema_core.world import prompts, tiny_backbone_path
 from crema_core.world.backbone import IMAGE_MEAN, IMAGE_STD, WIDTH
 from crema_core.world.errors import WorldError

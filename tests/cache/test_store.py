@@ -90,6 +90,18 @@ def test_cutting_and_padding_give_the_encoders_batch_back() -> None:
     assert all(torch.equal(first, second) for first, second in zip(whole, again, strict=True))
 
 
+def test_a_source_without_a_clock_has_none_beside_others_either() -> None:
+    batch = pad([features(1, steps=2), features(2, steps=3, clock=False)], device=torch.device("cpu"))
+    assert batch.times is not None
+    assert batch.times[1].isnan().all()
+    assert batch.times[0, 2].tolist() == [0, 0], "padding is zero"
+    whole = Features(torch.ones(2, 2, 1, 4), torch.ones(2, 2, dtype=torch.bool), batch.times[:, :2])
+    first, second = split(whole, dtype=None)
+    assert first.times is not None
+    assert torch.equal(first.times, batch.times[0, :2])
+    assert second.times is None
+
+
 def test_a_shard_is_an_ordinary_safetensors_file(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     entry = features(1, per_token=True)

@@ -135,8 +135,8 @@ def test_an_unknown_key_of_the_configuration_names_the_nearest(tmp_path: Path) -
         read_config(str(file), {}, {})
     assert str(caught.value) == (
         "config.yaml: unknown option 'modalites'. Accepted: backbone, data, encoders, frozen_dropout, fusion, "
-        "language_model, language_revision, major, mmqa, modalities, out, precision, preset, quantization, revision, "
-        "seed, settings, start, template, tuning, valid. Did you mean 'modalities'?"
+        "image_size, language_model, language_revision, major, mmqa, modalities, out, precision, preset, quantization, "
+        "revision, seed, settings, start, template, tuning, valid. Did you mean 'modalities'?"
     )
 
 

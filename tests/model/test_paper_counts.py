@@ -80,7 +80,7 @@ def test_the_frozen_parts_have_the_published_sizes() -> None:
     assert round(count["language_model"] / 1e9, 2) == 2.85
 
 
-@pytest.mark.parametrize("name", [name for name in shape_names() if not name.startswith("llava")])
+@pytest.mark.parametrize("name", [name for name in shape_names() if not name.startswith(("llava", "qwen"))])
 def test_every_shape_builds_in_no_memory_and_is_described(name: str) -> None:
     model = build(visual(1), backbone=name)
     weights = model.backbone.language_model.get_input_embeddings().weight
@@ -132,6 +132,35 @@ def test_a_patch_costs_what_the_released_one_does() -> None:
         output_dim=896,
     )
     assert cost.gflops["fusion"] == pytest.approx(2 * own / 1e9, rel=2e-3)
+
+
+def test_qwen_has_the_published_number_of_weights() -> None:
+    model = build(
+        [{"name": "video", "num_frames": 8}], backbone="qwen2.5-vl-3b", fusion="pave", tuning={"rank": 64, "alpha": 16}
+    )
+    described = model.describe()
+    assert described.total.frozen == 3_754_622_976
+    lora = 36 * 64 * (4 * 2048 + 2 * (2048 + 256) + 3 * (2048 + 11008))
+    assert described.total.trainable == lora == 119_734_272
+    assert described.cost.num_tokens == 4 * 144 + 4  # a step is two frames; the question
+
+
+def test_an_image_size_of_qwen_changes_its_tokens_and_no_weight() -> None:
+    video = {"name": "video", "num_frames": 8}
+    model = build([video], backbone="qwen2.5-vl-3b", fusion="pave", image_size=224)
+    assert model.describe().cost.num_tokens == 4 * 64 + 4
+    assert model.describe().total.frozen == 3_754_622_976
+
+
+@pytest.mark.parametrize("name", [name for name in shape_names() if name.startswith(("llava", "qwen"))])
+def test_shapes_of_video_language_models_name_where_their_weights_are(name: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        build(["video"], backbone=name, fusion="pave").backbone.require_weights()
+    hub = {"l": f"llava-hf/{name}-ov-hf", "q": "Qwen/Qwen2.5-VL-3B-Instruct"}[name[0]]
+    assert str(caught.value) == (
+        f"'{name}' is a backbone of shapes alone, for counting. Answers, training and saving need weights. "
+        f"Use backbone='{hub}' where the hub is reachable, or 'crema-tiny'."
+    )
 
 
 def test_shapes_cannot_answer_or_be_saved() -> None:

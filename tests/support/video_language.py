@@ -17,7 +17,11 @@ from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     PreTrainedModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     SiglipVisionConfig,
     VideoLlavaConfig,
     VideoLlavaForConditionalGeneration,
@@ -25,10 +29,13 @@ from transformers import (
 
 from tests.support.tokenizers import Kind, save_tokenizer
 
-VideoKind = Literal["llava-onevision", "video-llava"]
+VideoKind = Literal["llava-onevision", "video-llava", "qwen2-vl", "qwen2.5-vl"]
 VIDEO_KINDS: tuple[VideoKind, ...] = ("llava-onevision", "video-llava")
+QWEN_KINDS: tuple[VideoKind, ...] = ("qwen2-vl", "qwen2.5-vl")
 SIDE = 20
 """Of an image, in pixels: 5 x 5 patches, an odd number as the published models have."""
+QWEN_SIDE = 24
+"""Of an image for the Qwen-VL kinds: 3 x 3 tokens of 2 x 2 patches, in windows of 2 x 2 tokens."""
 _TEXT = "selectattr('type', 'equalto', 'text') %}"
 ONEVISION_CHAT = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + ' '}}"
@@ -43,10 +50,21 @@ VIDEO_LLAVA_CHAT = (
     "{% for content in message['content'] | " + _TEXT + "{{ content['text'] + ' ' }}{% endfor %}"
     "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
+QWEN_CHAT = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    "You are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
+    "{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
 def save_video_model(folder: Path, kind: VideoKind, *, seed: int = 0) -> Path:
     """Write a video language model of a kind; returns the folder."""
+    if kind in QWEN_KINDS:
+        return _save_qwen(folder, kind, seed=seed)
     onevision = kind == "llava-onevision"
     words: Kind = "qwen" if onevision else "llama"
     ids = _tokenizer(
@@ -142,3 +160,48 @@ def _video_llava(ids: dict[str, Any]) -> PreTrainedModel:
             video_seq_length=25 * 8,
         )
     )
+
+
+def _save_qwen(folder: Path, kind: VideoKind, *, seed: int) -> Path:
+    marks = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    ids = _tokenizer(folder, "qwen", added=marks, chat=QWEN_CHAT)
+    newer = kind == "qwen2.5-vl"
+    text = {
+        "vocab_size": ids["size"] + 3,
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 512,
+        "eos_token_id": ids["<|im_end|>"],
+        "bos_token_id": ids["<|endoftext|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
+    }
+    vision: dict[str, Any] = {"depth": 2, "num_heads": 2, "patch_size": 4}
+    if newer:  # a window of two tokens across, so that one of three is cut
+        vision |= {"hidden_size": 16, "intermediate_size": 20, "out_hidden_size": 32}
+        vision |= {"window_size": 16, "fullatt_block_indexes": [1], "tokens_per_second": 2}
+    else:
+        vision |= {"embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2}
+    settings = {
+        "text_config": text,
+        "vision_config": vision,
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
+    torch.manual_seed(seed)
+    model: PreTrainedModel = (
+        Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**settings))
+        if newer
+        else Qwen2VLForConditionalGeneration(Qwen2VLConfig(**settings))
+    )
+    draw(model)
+    model.save_pretrained(folder)
+    statistics = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
+    sizes = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2, "min_pixels": 64, "max_pixels": 6400}
+    (folder / "preprocessor_config.json").write_text(json.dumps({**statistics, **sizes}))
+    return folder

@@ -29,7 +29,7 @@ from crema_core.fusion.pave.compose import add_patches, chain_patches
 from crema_core.fusion.pave.newlines import Newlines, add_newlines
 from crema_core.fusion.pave.patch import PavePatch
 from crema_core.fusion.pave.rotary import Rotary
-from crema_core.model.tokens import Segment
+from crema_core.model.tokens import Segment, SenseTokens
 
 Queries = Literal["inner", "projected", "learnable"]
 Order = Literal["parallel", "chained"]
@@ -150,7 +150,9 @@ class PaveFusion(Fusion):
             frame_mask=mask_BF,
             grid=self.grid,
         )
-        return [Segment(laid.values, laid.mask, None)]
+        if self.newlines != "none":  # tokens with newlines among them make no grid
+            return [Segment(laid.values, laid.mask, None)]
+        return [Segment(laid.values, laid.mask, None, grid=self.grid, times=_spread_times(major, senses.num_samples))]
 
     def _updated(self, senses: SenseSet) -> Tensor:
         major = senses.tokens[senses.major]
@@ -168,6 +170,8 @@ class PaveFusion(Fusion):
             place = torch.full((senses.num_samples,), -1, device=side.rows.device)
             place = place.index_copy(0, side.rows, torch.arange(len(side.rows), device=side.rows.device))[major.rows]
             both = (place >= 0).nonzero().squeeze(1)  # positions of the samples that have both
+            if not len(both):
+                return torch.zeros_like(major.values)
             side, major = side.select(place[both], major.rows[both]), major.select(both, major.rows[both])
             asked = asked[both]
         update: Tensor = self.blocks[name](
@@ -201,6 +205,14 @@ class PaveFusion(Fusion):
                 f"so such samples are answered from the question alone. Give them '{senses.major}' too. Said once.",
                 stacklevel=2,
             )
+
+
+def _spread_times(tokens: SenseTokens, num_samples: int) -> Tensor | None:
+    """Place `(R, F, 2)` seconds at their samples' rows, NaN elsewhere."""
+    if tokens.times is None:
+        return None
+    times = torch.full((num_samples, *tokens.times.shape[1:]), torch.nan, device=tokens.times.device)
+    return times.index_copy(0, tokens.rows, tokens.times.to(times.dtype))
 
 
 def _check(name: str, value: str, accepted: Sequence[str]) -> None:

@@ -61,21 +61,19 @@ class SeeingEncoder(nn.Module):
             num_frames: what was asked for; a tower that sees clips gets a shorter source's frames repeated.
 
         Returns:
-            `frames` `(T, 3, S, S)`, or `(steps, frames of a step, 3, S, S)` for a tower that sees clips; times of every
-            step.
+            `frames` `(T, 3, S, S)`, or `(steps, frames of a step, 3, S, S)` for an encoder that sees several frames
+            together; times of every step.
         """
         if self.tower is None:
-            return Sample({"frames": self.context.normalize(resize(frames_TCHW, self.context.image_size))}, times_T2)
+            frames = self.context.normalize(resize(frames_TCHW, self.context.image_size))
+            return _in_steps(frames, times_T2, self.context.frames_per_step)
         if not self.tower.sees_clips:
             return Sample({"frames": self.tower.prepare(frames_TCHW)}, times_T2)
         wanted, joined = self.tower.frames_wanted(num_frames), self.tower.frames_per_step
         if len(frames_TCHW) != wanted:
             kept = middle_indices(len(frames_TCHW), wanted)
             frames_TCHW, times_T2 = frames_TCHW[kept], None if times_T2 is None else times_T2[kept]
-        steps = self.tower.prepare(frames_TCHW).unflatten(0, (-1, joined))
-        if times_T2 is not None:
-            times_T2 = torch.stack([times_T2[::joined, 0], times_T2[joined - 1 :: joined, 1]], dim=1)
-        return Sample({"frames": steps}, times_T2)
+        return _in_steps(self.tower.prepare(frames_TCHW), times_T2, joined)
 
     def forward(self, batch: Batch) -> Features:
         """Encode `frames` of a batch -> `(B, S, N, D)`."""
@@ -85,3 +83,16 @@ class SeeingEncoder(nn.Module):
         if not self.tower.sees_clips:
             return Features(self.tower(frames), batch.mask, batch.times)
         return Features(self.tower(frames.flatten(1, 2)), batch.mask, batch.times)
+
+
+def _in_steps(frames_TCHW: Tensor, times_T2: Tensor | None, joined: int) -> Sample:
+    """Join frames that are looked at together; the last is repeated where one is missing (Qwen2-VL's processor)."""
+    if joined == 1:
+        return Sample({"frames": frames_TCHW}, times_T2)
+    missing = -len(frames_TCHW) % joined
+    if missing:
+        frames_TCHW = torch.cat([frames_TCHW, frames_TCHW[-1:].expand(missing, -1, -1, -1)])
+        times_T2 = None if times_T2 is None else torch.cat([times_T2, times_T2[-1:].expand(missing, -1)])
+    if times_T2 is not None:
+        times_T2 = torch.stack([times_T2[::joined, 0], times_T2[joined - 1 :: joined, 1]], dim=1)
+    return Sample({"frames": frames_TCHW.unflatten(0, (-1, joined))}, times_T2)

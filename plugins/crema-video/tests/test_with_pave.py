@@ -13,9 +13,9 @@ from tests.support.video_language import save_video_model
 CHOICES = ["red", "blue"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_video_model(tmp_path_factory.mktemp("video") / "model", "llava-onevision")
+@pytest.fixture(scope="module", params=["llava-onevision", "qwen2.5-vl"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_video_model(tmp_path_factory.mktemp("video") / "model", request.param)
 
 
 @pytest.mark.parametrize("name", ["dense_video", "exo_views"])

@@ -121,6 +121,24 @@ def test_samples_are_updated_by_their_own_senses_alone() -> None:
             torch.testing.assert_close(mixed.values[row], segment.values[row])
 
 
+@pytest.mark.filterwarnings("ignore:A sample has one and no main")
+def test_senses_that_no_sample_has_together_change_nothing() -> None:
+    (plain,) = fusion_of("one")(senses({"main": [0]}, 2))
+    (beside,) = fusion_of("one")(senses({"main": [0], "one": [1]}, 2))
+    assert torch.equal(beside.values, plain.values)
+    assert torch.equal(beside.mask, plain.mask)
+
+
+def test_tokens_without_newlines_say_their_grid_and_the_seconds_of_their_steps() -> None:
+    (plain,) = fusion_of("one", newline=False)(senses({"main": [1]}, 2, times=True))
+    assert plain.grid == (ROWS, COLUMNS)
+    assert plain.times is not None
+    assert bool(plain.times[0].isnan().all())
+    torch.testing.assert_close(plain.times[1, :, 0], torch.linspace(0, 10, FRAMES + 1)[:-1])
+    (lines,) = fusion_of("one")(senses({"main": [1]}, 2, times=True))
+    assert (lines.grid, lines.times) == (None, None)
+
+
 def test_side_senses_without_visual_tokens_have_nothing_to_update_and_it_is_said_once(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
