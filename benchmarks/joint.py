@@ -21,7 +21,8 @@ from benchmarks.naive import naive_minibatch
 from crema_core.train.steps import Minibatch
 
 INDIVIDUAL = "individual Q-Formers, joint"
-MODES = ("sequential", "naive sequential", "joint", INDIVIDUAL)
+ONE_GRAPH = "sequential, keep_graphs=False"
+MODES = ("sequential", ONE_GRAPH, "naive sequential", "joint", INDIVIDUAL)
 
 
 def measure(mode: str, folder: Path, repeats: int) -> dict[str, object]:
@@ -31,12 +32,13 @@ def measure(mode: str, folder: Path, repeats: int) -> dict[str, object]:
         model = build_individual(specs(4, "features"), backbone=str(folder), seed=0)
     else:
         model = moderate_model(folder, 4, "features")
-    stepper = moderate_stepper(model, folder)
+    stepper = moderate_stepper(model, folder, keep_graphs=mode != ONE_GRAPH)
     batch, inputs = random_batch(model, 0)
     kept = model.encode(inputs)
     before = peak_megabytes()
     tasks = {
         "sequential": lambda: stepper.sequential([Minibatch(batch, kept)], model.names),
+        ONE_GRAPH: lambda: stepper.sequential([Minibatch(batch, kept)], model.names),
         "naive sequential": lambda: naive_minibatch(stepper, batch, inputs, order=model.names, given=kept),
     }
     task = tasks.get(mode, lambda: stepper.joint([Minibatch(batch, kept)], model.names))
@@ -54,11 +56,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = moderate_backbone(Path(place) / "backbone")
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            rows = [pool.apply(measure, (mode, folder, options.repeats)) for mode in MODES]
+            rows = [pool.apply(measure, (mode, folder, options.repeats)) for mode in options.modes]
     report("joint_against_sequential", rows, unit="CPU seconds of one thread; 10^6 bytes")
 
 

@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=-(-settings.batch_size // max(1, arguments.processes)),
         joint=settings.mode == "joint",
         gradient_checkpointing=settings.gradient_checkpointing,
+        keep_graphs=settings.keep_graphs,
     )
     print(json.dumps(found.to_dict(), indent=2) if arguments.json else found)
     return 0

@@ -65,7 +65,14 @@ class Plan:
         )
 
 
-def plan(model: CremaModel, *, batch_size: int, joint: bool = False, gradient_checkpointing: bool = False) -> Plan:
+def plan(
+    model: CremaModel,
+    *,
+    batch_size: int,
+    joint: bool = False,
+    gradient_checkpointing: bool = False,
+    keep_graphs: bool = True,
+) -> Plan:
     """Estimate the peak memory of a training step with all senses in every sample.
 
     Args:
@@ -73,6 +80,7 @@ def plan(model: CremaModel, *, batch_size: int, joint: bool = False, gradient_ch
         batch_size: B, samples in a process's part of a minibatch.
         joint: all senses are updated at once.
         gradient_checkpointing: the language model's layers are computed again in the backward pass.
+        keep_graphs: the setting of this name; False: one sense's graph at a time where senses take turns.
     """
     mode = model.training
     before = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -101,7 +109,7 @@ def plan(model: CremaModel, *, batch_size: int, joint: bool = False, gradient_ch
         "optimizer state": 2 * trained,
         "gradients": shared + tuned + (sum(adapters.values()) if joint else max(adapters.values())),
         "features of encoders": features * batch_size,
-        "activations: senses": senses * batch_size,
+        "activations: senses": (sum(senses) if joint or keep_graphs else max(senses)) * batch_size,
         "activations: fusion and prompt": fusion * batch_size,
         "activations: language model": language,
         "working memory of a layer": whole // max(1, len(layers(model.backbone.language_model))),
@@ -109,8 +117,8 @@ def plan(model: CremaModel, *, batch_size: int, joint: bool = False, gradient_ch
     return Plan(rows, batch_size, num_tokens)
 
 
-def _senses(model: CremaModel) -> tuple[int, int, dict[str, SenseTokens]]:
-    """Return the bytes all senses' graphs keep for one sample, those of its features, and its tokens."""
+def _senses(model: CremaModel) -> tuple[list[int], int, dict[str, SenseTokens]]:
+    """Return the bytes each sense's graph keeps for one sample, those of its features, and its tokens."""
     generator = torch.Generator().manual_seed(0)
     sources = {name: model.sense(name).modality.example(generator) for name in model.names}
     parts = model.backbone.vision_parts()
@@ -119,7 +127,7 @@ def _senses(model: CremaModel) -> tuple[int, int, dict[str, SenseTokens]]:
         _passed_through(model.backbone.vision_layers()),
     ):
         encoded = model.encode(prepare_batch(model, [sources]))
-    kept, tokens, parameters = 0, {}, _storages(model)
+    kept, tokens, parameters = [], {}, _storages(model)
     question = [model.template.render(QUESTION)]
     # Products with weights that are one zero seen many times are slow; of shapes alone nothing needs their values.
     adapters = [part for name in model.names for part in model.sense(name).adapter.children()]
@@ -128,7 +136,7 @@ def _senses(model: CremaModel) -> tuple[int, int, dict[str, SenseTokens]]:
     for name, own in encoded.items():
         with measure(skipped, real=frozenset(), default="adapter") if skipped else nullcontext():
             size, tokens[name] = _kept(partial(model.sense_tokens, name, own, question), parameters=parameters)
-        kept += size
+        kept.append(size)
     return kept, sum(own.features.values.nbytes for own in encoded.values()), tokens
 
 

@@ -1,7 +1,8 @@
 """The tokens of one minibatch: every sense's are computed once, and again only after its own update.
 
 A sense's parameters do not change before its own sub-step, so the graph built at the start of the minibatch is still
-valid then. With n senses a minibatch costs n passes with graph and n - 1 refreshes without, instead of n * n.
+valid then. With n senses a minibatch costs n passes with graph and n - 1 refreshes without, instead of n * n. That
+holds n graphs at once; a graph that is built in its own sub-step instead costs one pass more.
 """
 
 from __future__ import annotations
@@ -22,10 +23,8 @@ class TokenBank:
         model: a built model.
         features: encoded senses of the minibatch.
         questions: rendered texts of its samples, which a Q-Former may read.
-        active: senses that will be updated; of the others no graph is built.
+        kept: senses whose graphs are built now and used in their sub-steps; others' are built when they are asked for.
         sync: the forward pass's number format.
-        keep_graphs: build each active sense's graph at once and use it in its sub-step. With several minibatches to one
-            update that would hold all their graphs, so then each graph is built in its own sub-step (n more passes).
     """
 
     def __init__(
@@ -34,15 +33,14 @@ class TokenBank:
         features: Mapping[str, SenseFeatures],
         questions: Sequence[str],
         *,
-        active: Collection[str],
+        kept: Collection[str],
         sync: Sync,
-        keep_graphs: bool,
     ) -> None:
         self.model, self.features, self.questions, self.sync = model, features, questions, sync
         self._graphs: dict[str, SenseTokens] = {}
         self._tokens: dict[str, SenseTokens] = {}
         for name in features:
-            if keep_graphs and name in active:
+            if name in kept:
                 self._graphs[name] = self._compute(name)
                 self._tokens[name] = self._graphs[name].detach()
             else:

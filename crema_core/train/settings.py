@@ -55,6 +55,11 @@ class TrainSettings(BaseModel):
     clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm of an update; None: any")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="number format of the forward pass")
 
+    keep_graphs: bool = Field(
+        default=True,
+        description="sequential: every sense's graph is built at the start of a minibatch and used in its own "
+        "sub-step, which is fastest; False: one graph at a time, one more pass for every sense but the first",
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="compute the language model's layers again in the backward pass: less memory, slower"
     )

@@ -75,6 +75,7 @@ class Stepper:
         sync: number format and processes.
         optimizer: over all parameters.
         clip_norm: largest gradient norm of a step, or None.
+        keep_graphs: see the setting of this name.
     """
 
     model: CremaModel
@@ -84,6 +85,7 @@ class Stepper:
     sync: Sync
     optimizer: torch.optim.Optimizer
     clip_norm: float | None = None
+    keep_graphs: bool = True
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -93,7 +95,9 @@ class Stepper:
     def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update the active senses one after the other; a sense that no sample of the group has is skipped."""
         survey = self._survey(group, active)
-        banks = self._banks(group, survey.present)
+        # The first sense's graph is used at once. With several minibatches to one update all would hold theirs.
+        kept = () if len(group) > 1 else survey.present if self.keep_graphs else survey.present[:1]
+        banks = [self._bank(one, kept) for one in group]
         result = StepResult(survey.num_samples)
         for name in survey.present:
             loss = self._accumulate(group, [partial(bank.tokens, name) for bank in banks], survey.num_tokens)
@@ -124,21 +128,11 @@ class Stepper:
         present = tuple(name for name, count in zip(active, found, strict=True) if count)
         return Survey(int(samples), int(tokens), present)
 
-    def _banks(self, group: Sequence[Minibatch], active: Sequence[str]) -> list[TokenBank]:
-        return [
-            TokenBank(
-                self.model,
-                one.features,
-                self._questions(one.batch),
-                active=active,
-                sync=self.sync,
-                keep_graphs=len(group) == 1,
-            )
-            for one in group
-        ]
+    def _bank(self, one: Minibatch, kept: Sequence[str]) -> TokenBank:
+        return TokenBank(self.model, one.features, self._questions(one.batch), kept=kept, sync=self.sync)
 
     def _all_tokens(self, one: Minibatch, active: Sequence[str]) -> dict[str, SenseTokens]:
-        return self._banks([one], active)[0].all_tokens()
+        return self._bank(one, active).all_tokens()
 
     def _accumulate(
         self, group: Sequence[Minibatch], tokens: Iterable[Callable[[], dict[str, SenseTokens]]], num_tokens: int

@@ -97,6 +97,25 @@ def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Sync, 
     assert largest_difference(reused, naive) < 1e-6
 
 
+def test_one_graph_at_a_time_changes_no_number(
+    new_model: MakeModel, sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = write_records(tmp_path / "data", 8)
+    models = [new_model() for _ in range(2)]
+    steppers = [ready(model, sync, keep_graphs=keep) for model, keep in zip(models, (True, False), strict=True)]
+    for batch in batches(models[0], records, 2, 6):
+        for model, stepper in zip(models, steppers, strict=True):
+            stepper.sequential([Minibatch(batch, model.encode(batch.senses))], model.names)
+    assert largest_difference(*models) == 0
+    # Passes: all senses' tokens, then n - 1 graphs and as many refreshes; the first graph serves at once.
+    passes = []
+    compute = models[1].sense_tokens
+    monkeypatch.setattr(models[1], "sense_tokens", lambda *given: passes.append(given[0]) or compute(*given))
+    (minibatch,) = minibatches(models[1], write_records(tmp_path / "four", 4), 4, 1)
+    steppers[1].sequential([minibatch], models[1].names)
+    assert len(passes) == 3 * len(models[1].names) - 2
+
+
 def test_updates_equal_the_naive_loop_where_the_qformer_reads_the_questions(
     published: Callable[[Published], Path], sync: Sync, tmp_path: Path
 ) -> None:
