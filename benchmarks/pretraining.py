@@ -2,8 +2,8 @@
 
 The major sense is trained on its own, and so is every other sense, each on the demo's captions and questions. Then each
 is put beside the major one by concatenation without further training (appendix A.5), once as trained and once as new,
-and asked about held-out clips: all questions, and those the sense is needed for. Every row of a seed is printed as a
-line of JSON when it is there; at the end mean and standard deviation over seeds, as a table and as a line of JSON.
+and asked about held-out clips: all questions, and those the sense is needed for, which it is asked by itself too. Every
+row of a seed is printed as a line of JSON when it is there; at the end mean and standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Accuracy(NamedTuple):
     """Shares of held-out questions answered rightly, 0..1.
 
     Attributes:
-        row: which senses, and whether the supporting one was trained.
+        row: which senses, trained alone, and whether the supporting one was trained or is new.
         overall: of all questions.
-        own: of those that need the supporting sense; in the first row of those that need the major one.
-        alone: the same questions, asked of the model without the supporting sense; None in the first row.
+        own: of those that need the supporting sense, or the only one.
+        without: the same questions, asked of the model without the supporting sense; None where it is the only one.
     """
 
     row: str
     overall: float
     own: float
-    alone: float | None
+    without: float | None
 
 
 def train_alone(out: Path, sense: Mapping[str, Any], world: WorldSummary, settings: DemoSettings) -> Path:
@@ -81,15 +81,17 @@ def measure(out: Path, settings: DemoSettings) -> Iterator[Accuracy]:
     major, *others = settings.modalities
     first = str(major["name"])
     own = train_alone(out / first, major, train, settings)
-    without = ask([major], [own], test, settings)
-    yield Accuracy(first, without.accuracy, accuracy_of(without, first), None)
+    alone = ask([major], [own], test, settings)
+    yield Accuracy(first, alone.accuracy, accuracy_of(alone, first), None)
     for other in others:
         name = str(other["name"])
         adapter = train_alone(out / name, other, train, settings)
+        by_itself = ask([other], [adapter], test, settings)
+        yield Accuracy(name, by_itself.accuracy, accuracy_of(by_itself, name), None)
         for state, adapters in (("new", [own]), ("trained alone", [own, adapter])):
             result = ask([major, other], adapters, test, settings)
             row = f"{first} + {name}, {state}"
-            yield Accuracy(row, result.accuracy, accuracy_of(result, name), accuracy_of(without, name))
+            yield Accuracy(row, result.accuracy, accuracy_of(result, name), accuracy_of(alone, name))
 
 
 def summary(runs: Mapping[str, Sequence[Accuracy]]) -> list[dict[str, object]]:
@@ -97,7 +99,7 @@ def summary(runs: Mapping[str, Sequence[Accuracy]]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for row, found in runs.items():
         columns = {"overall": [run.overall for run in found], "own": [run.own for run in found]}
-        columns["own without it"] = [run.alone for run in found if run.alone is not None]
+        columns["own without it"] = [run.without for run in found if run.without is not None]
         rows.append({"row": row} | {name: _spread(values) for name, values in columns.items() if values})
     return rows
 

@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crema_core.errors import MediaError
 
 
@@ -51,6 +54,23 @@ def damaged(path: Path, cause: str, *, what: str, suffixes: Iterable[str]) -> Me
 def wrong_source(source: object, *, what: str, accepted: str, advice: str) -> MediaError:
     """Return the error for a source that is neither a path nor an array of a known layout."""
     return MediaError(f"{what[0].upper()}{what[1:]} came as {describe_source(source)}. Accepted: {accepted}. {advice}")
+
+
+def require_numbers(values: NDArray[np.generic], *, name: str) -> None:
+    """Refuse text, dates, objects and complex numbers, which no sense measures.
+
+    Args:
+        values: what was read or passed.
+        name: of its source, for the message: "'depth.npy'".
+
+    Raises:
+        MediaError: when they are none of bool, whole numbers and floats.
+    """
+    if values.dtype.kind not in "buif":
+        raise MediaError(
+            f"{name} holds values of type {values.dtype}. Measurements are whole numbers or floats. Convert them with "
+            "values.astype('float32')."
+        )
 
 
 def describe_source(source: object) -> str:

@@ -119,10 +119,17 @@ class PointCloudModality(Modality):
         if options.encoder == "features":
             stored = read_features(source, feature_dim=options.feature_dim, **self._scan())
             kept = choose_points(len(stored.features), options.num_points)
-            return draw_points(stored.coordinates[kept].float(), principal_colors(stored.features[kept]), unit="voxels")
+            return draw_points(
+                stored.coordinates[kept].float(),
+                principal_colors(stored.features[kept]),
+                num_available=len(stored.features),
+                unit="voxels",
+                colors="alike features look alike (their three principal directions)",
+            )
         cloud = read_points(source, **self._scan())
         kept = choose_points(len(cloud.xyz), options.num_points)
-        return draw_points(cloud.xyz[kept], None if cloud.rgb is None else cloud.rgb[kept])
+        rgb = None if cloud.rgb is None else cloud.rgb[kept]
+        return draw_points(cloud.xyz[kept], rgb, num_available=len(cloud.xyz))
 
     def _views(self, source: object) -> ViewTokens:
         options = self.options

@@ -228,7 +228,7 @@ def test_normals_by_a_model(folders: dict[str, Path], tmp_path: Path) -> None:
                         "depth,flow ..."),
         (",", "Nothing was named that is not something to estimate. Accepted: depth, flow, normals. Write crema "
               "extract depth,flow ..."),
-        ("depth,depth", "extract.: value error, each of depth, flow, normals is named once, got {'senses': ('depth', "
+        ("depth,depth", "extract: each of depth, flow, normals is named once, got {'senses': ('depth', "
                         "'depth')}. Give another value, for example the default."),
     ],
 )  # fmt: skip
