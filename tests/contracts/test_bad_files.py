@@ -157,6 +157,9 @@ CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
         (sense, "cut.png", lambda: picture()[:300], damaged(DECODER, PICTURE))
         for sense in ("depth", "normals", "thermal")
     ),
+    ("thermal", "celsius.npz", lambda: array(np.full((4, 4), 21, np.float32)),
+     "has a median of 21 K. Accepted are finite temperatures around 150 to 2000 K, as floats or as 100 counts per "
+     "kelvin. Set the option unit=celsius for floats in Celsius, or counts_per_kelvin for other counts."),
     ("flow", "cut.png", lambda: picture()[:20], damaged(DECODER, sentence("A flow field", (".flo", ".png")))),
     ("flow", "cut.flo", lambda: flo(8),
      damaged("it announces 8 x 8 vectors and holds 16", sentence("A flow field", (".flo", ".png")))),

@@ -9,7 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crema_core.data.media import ARRAY_SUFFIXES, IMAGE_SUFFIXES, Reader, read_array, read_image, read_stack, resize
+from crema_core.data.media import (
+    ARRAY_SUFFIXES,
+    IMAGE_SUFFIXES,
+    Reader,
+    read_array,
+    read_image,
+    read_stack,
+    resize,
+)
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, Features, Modality, Sample
 from crema_core.report.sheet import line, scale_bar, sheet, stack, times_as_captions
@@ -54,9 +62,11 @@ class DepthModality(Modality):
         near, far = depth_window(metres[known], options)
         frames = render_depth(metres, options)
         bar = scale_bar(options.colormap, f"{far:.2f} m", f"{near:.2f} m, {options.scale} scale")
-        note = f"black: unknown, {100 * float((~known).float().mean()):.1f} %"
+        unknown = 100 * float((~known).float().mean())
+        measured = "nothing is known"
         if bool(known.any()):
-            note = f"measured {float(metres[known].min()):.2f} to {float(metres[known].max()):.2f} m; {note}"
+            measured = f"measured {float(metres[known].min()):.2f} to {float(metres[known].max()):.2f} m"
+        note = f"{measured}; black: unknown, {unknown:.1f} %"
         return stack([sheet(frames, times_as_captions(None, len(frames))), bar, line(note)])
 
     def _metres(self, source: object) -> Tensor:
