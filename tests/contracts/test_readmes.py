@@ -33,11 +33,11 @@ def test_a_row_says_name_type_default_and_meaning() -> None:
     rows = OPTIONS["table"]("audio").splitlines()
     assert rows[:2] == ["| option | type | default | meaning |", "|---|---|---|---|"]
     assert (
-        rows[5]
+        rows[6]
         == "| `window_s` | `float >= 0.16` | `5.12` | length of a window in seconds, a multiple of 0.16 s is used |"
     )
-    assert "| `placement` | `'spread'` or `'first'` | `'spread'` | " in rows[8]
-    assert "| `start_s` | `float >= 0` or `None` | `None` | " in rows[9]
+    assert "| `placement` | `'spread'` or `'first'` | `'spread'` | " in rows[9]
+    assert "| `start_s` | `float >= 0` or `None` | `None` | " in rows[10]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -46,7 +46,9 @@ class PointCloudModality(Modality):
             AssetError: when they cannot be had or are another model's.
         """
         if self.options.encoder == "pointbert":
-            self.model = load_point_bert(self.options.weights, revision=self.options.revision).to(self.context.dtype)
+            self.model = load_point_bert(
+                self.options.weights, revision=self.options.revision, sha256=self.options.sha256
+            ).to(self.context.dtype)
 
     def prepare(self, source: object) -> Sample:
         """Read a cloud and keep at most `num_points`, always the same ones.
