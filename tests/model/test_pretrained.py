@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from crema_core.errors import AssetError, OptionsError
+from crema_core.modality import BuildContext
 from crema_core.model.pretrained import require_digest
 from crema_core.plugins import registry
 
@@ -49,8 +50,6 @@ def test_an_absent_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sense", "encoder"), [("audio", "beats"), ("pointcloud", "pointbert")])
 def test_a_sense_compares_the_file_it_loads(sense: str, encoder: str, file: Path) -> None:
-    from crema_core.modality import BuildContext
-
     spec = registry.resolve(sense).spec
     options = spec.parse_options({"encoder": encoder, "weights": str(file), "sha256": 64 * "0"})
     with pytest.raises(AssetError, match="Expected is 0000"):
