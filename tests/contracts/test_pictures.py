@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Modality
 from crema_core.plugins import registry
 from crema_core.report import sheet as sheets
@@ -26,6 +27,12 @@ KELVIN = np.array([[273.15, 293.15], [303.15, 333.15]], np.float32)
 METRES = np.array([[0.0, 1.0], [2.5, 4.0]], np.float32)
 CORNERS = np.array([[0, 0, 0], [2, 1, 1], [1, 1, 1]], np.float32)
 STORED = {"features": torch.randn(3, 8), "coordinates": torch.tensor([[0, 0, 0], [9, 0, 0], [5, 3, 1]])}
+SCAN = {
+    "depth": torch.tensor([[[1.0, 0.0, 1.0]]]),
+    "intrinsics": torch.tensor([[2.0, 0, 1], [0, 2.0, 0], [0, 0, 1]]),
+    "poses": torch.eye(4)[None],
+    "features": torch.randn(1, 1, 3, 8),
+}
 CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
     ("audio", np.zeros(16_000, np.float32), {}, ["blue: what is listened to, 1 window"]),
     ("audio", np.zeros(61 * 16_000, np.float32), {},
@@ -42,6 +49,9 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
       "colours: as in the source"]),
     ("pointcloud", STORED, {"encoder": "features", "feature_dim": 8},
      ["3 points; x 0.00..9.00, y 0.00..3.00, z 0.00..1.00 voxels; every view is 9.00 voxels wide",
+      "colours: alike features look alike (their three principal directions)"]),
+    ("pointcloud", SCAN, {"encoder": "views", "feature_dim": 8},
+     ["2 of 3 points; x -0.50..0.50, y 0.00..0.00, z 1.00..1.00 m; every view is 1.00 m wide",
       "colours: alike features look alike (their three principal directions)"]),
     ("thermal", KELVIN, {}, ["measured 0.0 to 60.0 °C, 50 % outside the window (fixed)"]),
     ("thermal", np.zeros((2, 2), np.uint8), {},
@@ -83,3 +93,13 @@ def test_touch_is_drawn_at_the_proportions_of_the_sensor(monkeypatch: pytest.Mon
     monkeypatch.setattr("crema_touch.modality.sheet", sheet)
     modality_of("touch", {}).show(np.zeros((10, 20, 3), np.uint8))
     assert drawn == [(1, 3, 16, 32)]
+
+
+def test_views_without_any_depth_have_no_picture() -> None:
+    blank = {**SCAN, "depth": torch.zeros(1, 1, 3)}
+    with pytest.raises(MediaError) as caught:
+        modality_of("pointcloud", {"encoder": "views", "feature_dim": 8}).show(blank)
+    assert str(caught.value) == (
+        "The scan has no patch with a known depth. Only patches with a place in space can be drawn. Check the depth "
+        "maps."
+    )

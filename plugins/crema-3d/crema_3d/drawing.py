@@ -11,6 +11,9 @@ from crema_core.report.sheet import line, scale_bar, sheet, stack
 SIDE_PX, DOT_PX = 320, 3
 VIEWS = (("x right, y up", 0, 1, 2), ("x right, z up", 0, 2, 1), ("y right, z up", 1, 2, 0))
 
+ALIKE = "alike features look alike (their three principal directions)"
+"""What `principal_colors` says, for the text."""
+
 
 def draw_points(
     xyz_N3: Tensor, rgb_N3: Tensor | None, *, num_available: int, unit: str = "m", colors: str = "as in the source"
