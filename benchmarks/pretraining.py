@@ -1,8 +1,9 @@
 """Zero-shot use of a sense that was trained alone, on SenseWorld: the counterpart of the paper's Table 18.
 
-The major sense is trained on its own, and so is every other sense. Then each is put beside the major one by
-concatenation without further training (appendix A.5), once as trained and once as new, and asked about held-out clips.
-Each row is repeated with several seeds; mean and spread are printed, and one line of JSON per row.
+The major sense is trained on its own, and so is every other sense, each on the demo's captions and questions. Then each
+is put beside the major one by concatenation without further training (appendix A.5), once as trained and once as new,
+and asked about held-out clips: all questions, and those the sense is needed for, which it is asked by itself too. Every
+row of a seed is printed as a line of JSON when it is there; at the end mean and standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -10,54 +11,102 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from benchmarks.measure import report
 from crema_core.data.manifest import read_manifest
+from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
 from crema_core.model.build import build
 from crema_core.train.api import fit
-from crema_core.world.demo import DemoSettings
-from crema_core.world.generate import make_world
+from crema_core.world.demo import DemoSettings, training_records
+from crema_core.world.generate import WorldSummary, make_world
+from crema_core.world.questions import SENSE_OF_TYPE
 
 
-def train_alone(out: Path, sense: Mapping[str, Any], manifest: Path, settings: DemoSettings) -> Path:
+class Accuracy(NamedTuple):
+    """Shares of held-out questions answered rightly, 0..1.
+
+    Attributes:
+        row: which senses, trained alone, and whether the supporting one was trained or is new.
+        overall: of all questions.
+        own: of those that need the supporting sense, or the only one.
+        without: the same questions, asked of the model without the supporting sense; None where it is the only one.
+    """
+
+    row: str
+    overall: float
+    own: float
+    without: float | None
+
+
+def train_alone(out: Path, sense: Mapping[str, Any], world: WorldSummary, settings: DemoSettings) -> Path:
     """Train one sense without any other and return the folder of its adapter."""
     model = build([sense], backbone=settings.backbone, mmqa=settings.mmqa, seed=settings.seed)
-    records = [record for record in read_manifest(manifest, modalities=model.names) if record.sources]
+    records = [record for record in training_records(world, settings, model.names) if record.sources]
     fit(model, records, out=out / "run", **{"seed": settings.seed, **settings.training})
     model.save_adapter(model.names[0], out / "adapter")
     return out / "adapter"
 
 
 def ask(
-    senses: Sequence[Mapping[str, Any]], adapters: Sequence[Path], manifest: Path, settings: DemoSettings
-) -> tuple[float, dict[str, float]]:
-    """Return the accuracy, in all and by type, of senses beside one another without training."""
+    senses: Sequence[Mapping[str, Any]], adapters: Sequence[Path], world: WorldSummary, settings: DemoSettings
+) -> EvaluationResult:
+    """Return what senses beside one another, without training together, answer."""
     model = build(senses, backbone=settings.backbone, mmqa=settings.mmqa, fusion="concat", seed=settings.seed)
     for folder in adapters:
         model.load_adapter(folder)
-    result = evaluate(model, read_manifest(manifest, modalities=model.names))
-    return result.accuracy, dict(result.by_type)
-
-
-def measure(out: Path, settings: DemoSettings) -> list[tuple[str, float, dict[str, float]]]:
-    """Return label, accuracy and accuracy by type of every row, for one seed."""
-    train, test = (
-        make_world(out / split, num_clips=clips, seed=settings.seed, split=split).manifest
-        for split, clips in (("train", settings.train_clips), ("test", settings.test_clips))
+    return evaluate(
+        model,
+        read_manifest(world.manifest, modalities=model.names),
+        batch_size=settings.eval_batch_size,
+        max_new_tokens=settings.max_new_tokens,
     )
+
+
+def accuracy_of(result: EvaluationResult, sense: str) -> float:
+    """Return the accuracy of the questions that need a sense."""
+    own = [kind for kind in result.by_type if SENSE_OF_TYPE[kind] == sense]
+    return sum(result.by_type[kind] * result.counts[kind] for kind in own) / sum(result.counts[kind] for kind in own)
+
+
+def measure(out: Path, settings: DemoSettings) -> Iterator[Accuracy]:
+    """Yield every row of one seed."""
+    train = make_world(out / "train", num_clips=settings.train_clips, seed=settings.seed, split="train")
+    test = make_world(out / "test", num_clips=settings.test_clips, seed=settings.seed, split="test")
     major, *others = settings.modalities
-    own = train_alone(out / str(major["name"]), major, train, settings)
-    rows = [(str(major["name"]), *ask([major], [own], test, settings))]
+    first = str(major["name"])
+    own = train_alone(out / first, major, train, settings)
+    alone = ask([major], [own], test, settings)
+    yield Accuracy(first, alone.accuracy, accuracy_of(alone, first), None)
     for other in others:
-        name = f"{major['name']} + {other['name']}"
-        adapter = train_alone(out / str(other["name"]), other, train, settings)
-        rows.append((f"{name}, new", *ask([major, other], [own], test, settings)))
-        rows.append((f"{name}, trained alone", *ask([major, other], [own, adapter], test, settings)))
+        name = str(other["name"])
+        adapter = train_alone(out / name, other, train, settings)
+        by_itself = ask([other], [adapter], test, settings)
+        yield Accuracy(name, by_itself.accuracy, accuracy_of(by_itself, name), None)
+        for state, adapters in (("new", [own]), ("trained alone", [own, adapter])):
+            result = ask([major, other], adapters, test, settings)
+            row = f"{first} + {name}, {state}"
+            yield Accuracy(row, result.accuracy, accuracy_of(result, name), accuracy_of(alone, name))
+
+
+def summary(runs: Mapping[str, Sequence[Accuracy]]) -> list[dict[str, object]]:
+    """Return mean and standard deviation over seeds of every row, in percent."""
+    rows: list[dict[str, object]] = []
+    for row, found in runs.items():
+        columns = {"overall": [run.overall for run in found], "own": [run.own for run in found]}
+        columns["own without it"] = [run.without for run in found if run.without is not None]
+        rows.append({"row": row} | {name: _spread(values) for name, values in columns.items() if values})
     return rows
+
+
+def _spread(values: Sequence[float]) -> str:
+    deviation = f" +- {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{deviation}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,23 +114,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, default=Path("runs/pretraining"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--senses", nargs="+", default=None, help="beside the major one; None: all of the demo")
     parser.add_argument("--clips", type=int, default=None, help="training clips; None: as the demo")
     parser.add_argument("--epochs", type=int, default=None, help="epochs; None: as the demo")
     given = parser.parse_args(arguments)
-    found: dict[str, list[tuple[float, dict[str, float]]]] = {}
+    settings = DemoSettings()
+    if given.senses is not None:
+        major, *others = settings.modalities
+        settings = replace(settings, modalities=(major, *(one for one in others if one["name"] in given.senses)))
+    if given.clips is not None:
+        settings = replace(settings, train_clips=given.clips)
+    if given.epochs is not None:
+        settings = replace(settings, training={**settings.training, "epochs": given.epochs})
+    runs: dict[str, list[Accuracy]] = {}
     for seed in given.seeds:
-        settings = replace(DemoSettings(), seed=seed)
-        if given.clips is not None:
-            settings = replace(settings, train_clips=given.clips, test_clips=given.clips)
-        if given.epochs is not None:
-            settings = replace(settings, training={**settings.training, "epochs": given.epochs})
-        for label, accuracy, by_type in measure(given.out / f"seed-{seed}", settings):
-            found.setdefault(label, []).append((accuracy, by_type))
-    for label, runs in found.items():
-        values = [accuracy for accuracy, _ in runs]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{label:<40} {100 * statistics.mean(values):5.1f} +- {100 * spread:.1f}")
-        print(json.dumps({"row": label, "accuracy": values, "by_type": [by_type for _, by_type in runs]}))
+        for found in measure(given.out / f"seed-{seed}", replace(settings, seed=seed)):
+            runs.setdefault(found.row, []).append(found)
+            print(json.dumps({"seed": seed, **found._asdict()}), flush=True)
+    report("pretraining", summary(runs), seeds=given.seeds, clips=settings.train_clips,
+           epochs=settings.training["epochs"], cpu_minutes=round(time.process_time() / 60, 1))  # fmt: skip
     return 0
 
 

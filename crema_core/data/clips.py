@@ -155,6 +155,8 @@ def read_chosen(path: str | Path, choose: Chooser) -> Tensor:
 
 def _picture_stream(container: InputContainer, path: Path) -> av.VideoStream:
     streams = [stream for stream in container.streams if isinstance(stream, av.VideoStream)]
+    if not streams and not any(isinstance(stream, av.AudioStream) for stream in container.streams):
+        raise damaged(path, "it holds neither pictures nor sound", what=WHAT, suffixes=CLIP_SUFFIXES)
     if not streams:
         raise MediaError(
             f"'{path}' has no picture stream, only sound. A clip needs pictures. Name a file that has them, or give "

@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crema_core.errors import MediaError
 
 
@@ -53,6 +56,23 @@ def wrong_source(source: object, *, what: str, accepted: str, advice: str) -> Me
     return MediaError(f"{what[0].upper()}{what[1:]} came as {describe_source(source)}. Accepted: {accepted}. {advice}")
 
 
+def require_numbers(values: NDArray[np.generic], *, name: str) -> None:
+    """Refuse text, dates, objects and complex numbers, which no sense measures.
+
+    Args:
+        values: what was read or passed.
+        name: of its source, for the message: "'depth.npy'".
+
+    Raises:
+        MediaError: when they are none of bool, whole numbers and floats.
+    """
+    if values.dtype.kind not in "buif":
+        raise MediaError(
+            f"{name} holds values of type {values.dtype}. Measurements are whole numbers or floats. Convert them with "
+            "values.astype('float32')."
+        )
+
+
 def describe_source(source: object) -> str:
     """Return a short description of what a caller passed: its type, and shape and dtype where it has them."""
     shape = getattr(source, "shape", None)
@@ -61,6 +81,13 @@ def describe_source(source: object) -> str:
         return name
     dtype = str(getattr(source, "dtype", "")).removeprefix("torch.")
     return f"{name} of shape {tuple(shape)} and type {dtype}"
+
+
+def name_of(source: object) -> str:
+    """Return what messages call a source: its path, or what it is."""
+    if isinstance(source, str | os.PathLike):
+        return f"'{source}'"
+    return "The list of files" if isinstance(source, list | tuple) else "The array"
 
 
 def list_files(folder: Path, *, what: str, suffixes: Iterable[str]) -> list[Path]:

@@ -48,6 +48,11 @@ def read_raw_image(path: str | Path) -> NDArray[np.generic]:
     try:
         with Image.open(path) as image:
             pages = [_pixels(page) for page in ImageSequence.Iterator(image)]
+    except Image.DecompressionBombError as error:
+        raise MediaError(
+            f"'{path}' is larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. Larger pictures are not read, so "
+            "that a damaged or hostile one cannot fill the memory. Scale it down first."
+        ) from error
     except Exception as error:
         raise damaged(path, "the decoder found invalid data", what="a picture", suffixes=IMAGE_SUFFIXES) from error
     same = all(page.shape == pages[0].shape and page.dtype == pages[0].dtype for page in pages)
@@ -98,5 +103,7 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except Exception as error:
-        cause = "it is not a plain numpy array (pickled objects are refused)"
+        cause = "it is damaged, or no plain numpy array (pickled objects are refused)"
+        if isinstance(error, MemoryError):
+            cause = "what it announces does not fit into the memory"
         raise damaged(path, cause, what="an array", suffixes=ARRAY_SUFFIXES) from error

@@ -10,7 +10,7 @@ Every reader raises `MediaError` for sources that are absent, empty, damaged or 
 
 from crema_core.data.clips import CLIP_SUFFIXES, Clip, read_clip
 from crema_core.data.colormap import ColormapName, colorize
-from crema_core.data.files import accepts, check_file, damaged, list_files, wrong_source
+from crema_core.data.files import accepts, check_file, damaged, list_files, name_of, require_numbers, wrong_source
 from crema_core.data.frames import FRAME_SUFFIXES, read_frames, resize
 from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_arrays, read_image, read_raw_image
 from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, spread_indices
@@ -38,6 +38,7 @@ __all__ = [
     "file_of",
     "list_files",
     "middle_indices",
+    "name_of",
     "open_sound",
     "rate_indices",
     "read_array",
@@ -48,6 +49,7 @@ __all__ = [
     "read_raw_image",
     "read_sound",
     "read_stack",
+    "require_numbers",
     "resize",
     "segment_spans",
     "spread_indices",

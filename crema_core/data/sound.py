@@ -94,8 +94,17 @@ def open_sound(
 def _of_file(path: Path, rate_hz: int) -> Waveform:
     long = long_file(path, rate_hz=rate_hz)
     if long is not None:
-        return Waveform(long.num_samples, 0.0, long.part)
-    return _in_memory(*decode_whole(path, rate_hz=rate_hz))
+        return Waveform(long.num_samples, 0.0, lambda low, high: _finite(long.part(low, high), name=f"'{path}'"))
+    samples, start_s = decode_whole(path, rate_hz=rate_hz)
+    return _in_memory(_finite(samples, name=f"'{path}'"), start_s)
+
+
+def _finite(samples: Tensor, *, name: str) -> Tensor:
+    if not bool(torch.isfinite(samples).all()):
+        raise MediaError(
+            f"{name} has values that are not finite. Samples are numbers in -1..1. Remove NaN and infinity first."
+        )
+    return samples
 
 
 def _in_memory(samples: Tensor, start_s: float) -> Waveform:
@@ -130,12 +139,9 @@ def _from_memory(source: object, rate_hz: int) -> Tensor:
         )
     scale = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max) + 1.0
     mono = (values if values.ndim == 1 else values.mean(axis=0)).astype(np.float32) / np.float32(scale)
-    if not np.isfinite(mono).all():
-        raise MediaError(
-            "The waveform has values that are not finite. Samples are numbers in -1..1. Remove NaN and infinity first."
-        )
+    own = _finite(torch.from_numpy(np.ascontiguousarray(mono)), name="The waveform")
     if given_hz == rate_hz:
-        return torch.from_numpy(np.ascontiguousarray(mono))
+        return own
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate_hz)
     # A sound shorter than the resampling filter would come out as nothing, so silence follows it and is cut off.
     behind = max(SHORTEST - len(mono), 0)

@@ -133,6 +133,8 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, av.AudioStream]]:
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             streams = [stream for stream in container.streams if isinstance(stream, av.AudioStream)]
+            if not streams and not any(isinstance(stream, av.VideoStream) for stream in container.streams):
+                raise damaged(path, "it holds neither pictures nor sound", what=WHAT, suffixes=SOUND_SUFFIXES)
             if not streams:
                 raise MediaError(
                     f"'{path}' has no sound track. A sound is read from sound files and from clips that have one. "

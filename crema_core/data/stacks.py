@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crema_core.data.files import check_file, list_files, wrong_source
+from crema_core.data.files import check_file, list_files, require_numbers, wrong_source
 from crema_core.data.sampling import Pick, middle_indices
 from crema_core.errors import MediaError
 
@@ -111,6 +111,7 @@ def _choose(maps: NDArray[np.generic], chosen: _Chosen) -> NDArray[np.generic]:
 
 def _with_time(values: NDArray[np.generic], layout: _Layout, where: str) -> NDArray[np.generic]:
     """Return the maps with time as the first dimension."""
+    require_numbers(values, name=where)
     colors = layout.color_bytes and values.dtype == np.uint8 and values.ndim >= 3 and values.shape[-1] == 3
     channels = 3 if colors else layout.channels
     dims = 2 if channels is None else 3

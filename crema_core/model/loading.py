@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from crema_core.errors import CremaError, first_line
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+"""Anything else can only be a folder."""
 
 
 class Weights(NamedTuple):
@@ -62,9 +66,9 @@ def find_config(
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, revision=revision)
     except (OSError, ValueError) as cause:
-        raise error(
-            f"No {what} was found at '{place}': {first_line(cause)}. Accepted: {accepted}. {try_next}"
-        ) from cause
+        hub = HUB_ID.fullmatch(str(place)) or Path(place).exists()
+        reason = first_line(cause) if hub else "there is no such folder"
+        raise error(f"No {what} was found at '{place}': {reason}. Accepted: {accepted}. {try_next}") from cause
     return config
 
 

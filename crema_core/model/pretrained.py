@@ -6,6 +6,7 @@ transformers only logs. The revision can be pinned.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,32 @@ def read_processor(processor_class: Any, source: str | Path, *, revision: str | 
         raise AssetError(
             f"'{source}' has weights but no preprocessor_config.json. {needed} Download that file into the folder too."
         ) from error
+
+
+def require_digest(path: str | Path, sha256: str | None) -> None:
+    """Refuse a file of weights whose content is not the expected one.
+
+    Args:
+        path: the file.
+        sha256: 64 hexadecimal digits; None: any content is accepted.
+
+    Raises:
+        AssetError: when it is absent or has another digest.
+    """
+    if sha256 is None:
+        return
+    try:
+        with Path(path).open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise AssetError(
+            f"'{path}' cannot be opened: {error.strerror}. Its sha256 was asked for. Check the path of the weights."
+        ) from error
+    if found != sha256.lower():
+        raise AssetError(
+            f"'{path}' has the sha256 {found}. Expected is {sha256.lower()}. Download the file again, or change the "
+            "option sha256 when another file is meant."
+        )
 
 
 def _fits(config: PreTrainedConfig, accepted: Any) -> bool:

@@ -234,5 +234,7 @@ def _explain(model: type[BaseModel], entry: Any, title: str) -> str:
     if entry["type"] == "extra_forbidden":
         known = ", ".join(sorted(model.model_fields)) or "none"
         return f"{title}: unknown option '{key}'. Accepted: {known}.{did_you_mean(key, model.model_fields)}"
-    message = entry["msg"][0].lower() + entry["msg"][1:]
-    return f"{title}.{key}: {message}, got {entry['input']!r}. Give another value, for example the default."
+    message = entry["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    place = f"{title}.{key}" if key else title
+    return f"{place}: {message}, got {entry['input']!r}. Give another value, for example the default."

@@ -140,11 +140,12 @@ def _zeros_like_result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         return tensor.to("meta")
 
     meta_args, meta_kwargs = tree_map_only(torch.Tensor, to_meta, (args, kwargs))
-    if meta_kwargs.get("device") is not None:  # a conversion that names the device, as the backward pass of one does
-        meta_kwargs["device"] = torch.device("meta")
+    place = found[0]
+    if meta_kwargs.get("device") is not None:  # a copy to a device: where the result is, not where its shape is found
+        place, meta_kwargs["device"] = meta_kwargs["device"], torch.device("meta")
     out = func(*meta_args, **meta_kwargs)
     return tree_map_only(
-        torch.Tensor, lambda tensor: torch.zeros((), dtype=tensor.dtype, device=found[0]).expand(tensor.shape), out
+        torch.Tensor, lambda tensor: torch.zeros((), dtype=tensor.dtype, device=place).expand(tensor.shape), out
     )
 
 

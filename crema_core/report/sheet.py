@@ -56,9 +56,10 @@ def stack(panels: Sequence[Tensor]) -> Tensor:
     return torch.cat(padded)
 
 
-def line(text: str, *, width: int = 900) -> Tensor:
-    """Return a line of text as a panel `(24, width, 3)` uint8."""
-    canvas = Image.new("RGB", (width, TEXT_PX + GAP_PX), PAPER)
+def line(text: str) -> Tensor:
+    """Return a line of text as a panel `(24, W, 3)` uint8, W as long as the text."""
+    width = math.ceil(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(text, font=_font()))
+    canvas = Image.new("RGB", (width + 2 * GAP_PX, TEXT_PX + GAP_PX), PAPER)
     ImageDraw.Draw(canvas).text((GAP_PX, GAP_PX // 2), text, fill=INK, font=_font())
     return _pixels(canvas)
 
@@ -72,6 +73,36 @@ def scale_bar(colormap: ColormapName, low: str, high: str, *, width: int = 360) 
     draw.text((GAP_PX, 14 + GAP_PX), low, fill=INK, font=_font())
     end = draw.textlength(high, font=_font())
     draw.text((width + GAP_PX - end, 14 + GAP_PX), high, fill=INK, font=_font())
+    return _pixels(canvas)
+
+
+def with_axes(
+    panel: Tensor, across: Sequence[tuple[float, str]], up: Sequence[tuple[float, str]], *, margin: int = 56
+) -> Tensor:
+    """Draw a picture with marks and numbers on its left and lower edges.
+
+    Args:
+        panel: `(H, W, 3)` uint8.
+        across: share of the width from the left, and its text, of every mark below.
+        up: share of the height from the lower edge, and its text, of every mark on the left.
+        margin: pixels left and right of the picture.
+
+    Returns:
+        `(H + 34, W + 2 * margin, 3)` uint8.
+    """
+    height, width, _ = panel.shape
+    canvas = Image.new("RGB", (width + 2 * margin, height + TEXT_PX + 16), PAPER)
+    top = 10
+    canvas.paste(Image.fromarray(panel.numpy()), (margin, top))
+    draw = ImageDraw.Draw(canvas)
+    for share, text in across:
+        x = margin + share * (width - 1)
+        draw.line((x, height + top, x, height + top + 4), fill=INK)
+        draw.text((x - draw.textlength(text, font=_font()) / 2, height + top + 5), text, fill=INK, font=_font())
+    for share, text in up:
+        y = top + (1 - share) * (height - 1)
+        draw.line((margin - 5, y, margin - 1, y), fill=INK)
+        draw.text((margin - 8 - draw.textlength(text, font=_font()), y - 8), text, fill=INK, font=_font())
     return _pixels(canvas)
 
 

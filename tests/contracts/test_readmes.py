@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from crema_core.video.towers import TOWERS
+from crema_core.video.towers.options import BACKBONE
+
 ROOT = Path(__file__).parents[2]
 OPTIONS = runpy.run_path(str(ROOT / "docs" / "options.py"))
+SEEING = ("thermal", "touch", "video")
 PAGES: tuple[Path, ...] = OPTIONS["PAGES"]
 
 
@@ -29,11 +33,11 @@ def test_a_row_says_name_type_default_and_meaning() -> None:
     rows = OPTIONS["table"]("audio").splitlines()
     assert rows[:2] == ["| option | type | default | meaning |", "|---|---|---|---|"]
     assert (
-        rows[5]
+        rows[6]
         == "| `window_s` | `float >= 0.16` | `5.12` | length of a window in seconds, a multiple of 0.16 s is used |"
     )
-    assert "| `placement` | `'spread'` or `'first'` | `'spread'` | " in rows[8]
-    assert "| `start_s` | `float >= 0` or `None` | `None` | " in rows[9]
+    assert "| `placement` | `'spread'` or `'first'` | `'spread'` | " in rows[9]
+    assert "| `start_s` | `float >= 0` or `None` | `None` | " in rows[10]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -41,3 +45,30 @@ def test_a_page_begins_with_an_example_of_three_lines(page: Path) -> None:
     example = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     compile(example, str(page), "exec")
     assert len([line for line in example.splitlines() if line]) == 3
+
+
+def tables_of_encoders(page: Path) -> list[list[str]]:
+    """Return the lines of every table with a measured speed."""
+    blocks = page.read_text(encoding="utf-8").split("\n\n")
+    return [block.splitlines() for block in blocks if block.startswith("| e") and "CPU seconds" in block]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_has_a_table_of_encoders_with_licence_width_and_measured_speed(page: Path) -> None:
+    tables = tables_of_encoders(page)
+    heads = [table[0] for table in tables]
+    assert any("width" in head and "token" in head and "licence" in head for head in heads)
+    for table in tables:
+        columns = [name.strip() for name in table[0].strip("|").split("|")]
+        for row in table[2:]:
+            cells = dict(zip(columns, (cell.strip() for cell in row.strip("|").split("|")), strict=True))
+            assert all(cells.values()), row
+            assert cells["CPU seconds"].startswith("not ") or any(sign.isdigit() for sign in cells["CPU seconds"]), row
+
+
+def test_pages_of_senses_that_see_have_one_table_of_encoders() -> None:
+    pages = [ROOT / "docs" / "video.md", *(ROOT / "plugins" / f"crema-{name}" / "README.md" for name in SEEING)]
+    first, *others = (tables_of_encoders(page)[0] for page in pages)
+    assert all(other == first for other in others)
+    named = {line.split("`")[1] for line in first[2:]}
+    assert named == {BACKBONE, *TOWERS}

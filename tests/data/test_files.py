@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from crema_core.data.files import check_file, describe_source, list_files
+from crema_core.data.files import check_file, describe_source, list_files, require_numbers
 from crema_core.errors import MediaError
 
 
@@ -69,3 +70,20 @@ def test_a_source_is_described_by_type_shape_and_number_format() -> None:
 
     assert describe_source(torch.zeros(2, 3)) == "Tensor of shape (2, 3) and type float32"
     assert describe_source({}) == "dict"
+
+
+@pytest.mark.parametrize(
+    "values", [np.array(["a"]), np.array([None]), np.array([1j])], ids=["text", "object", "complex"]
+)
+def test_what_is_no_measurement_is_refused(values: np.ndarray) -> None:
+    with pytest.raises(MediaError) as caught:
+        require_numbers(values, name="'a.npy'")
+    assert str(caught.value) == (
+        f"'a.npy' holds values of type {values.dtype}. Measurements are whole numbers or floats. Convert them with "
+        "values.astype('float32')."
+    )
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "float16", "float64"])
+def test_whole_numbers_and_floats_are_measurements(dtype: str) -> None:
+    require_numbers(np.zeros(2, dtype), name="'a.npy'")

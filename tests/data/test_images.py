@@ -92,8 +92,8 @@ def test_a_file_without_the_array_says_what_it_holds(tmp_path: Path) -> None:
 def test_pickles_and_damage_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     expected = (
-        f"'{path}' cannot be read: it is not a plain numpy array (pickled objects are refused). An array is read from "
-        f"{', '.join(ARRAY_SUFFIXES)}. Write or download the file again."
+        f"'{path}' cannot be read: it is damaged, or no plain numpy array (pickled objects are refused). An array "
+        f"is read from {', '.join(ARRAY_SUFFIXES)}. Write or download the file again."
     )
     objects = np.array([{"a": 1}], dtype=object)
     (np.savez if name == "a.npz" else np.save)(path, objects)

@@ -126,6 +126,16 @@ def test_a_part_beyond_the_end_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_samples_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path = write_coded(tmp_path / "a.wav", "pcm_f32le", np.append(tone(), np.float32(np.nan)), RATE)
+    assert refusal(path) == (
+        f"'{path}' has values that are not finite. Samples are numbers in -1..1. Remove NaN and infinity first."
+    )
+    assert refusal(np.append(tone(), np.inf)) == (
+        "The waveform has values that are not finite. Samples are numbers in -1..1. Remove NaN and infinity first."
+    )
+
+
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
     path = write_wave(tmp_path / "a.wav", np.zeros((1, 0)))
     assert refusal(path) == f"'{path}' cannot be read: it holds no sample. {ACCEPTED} Write or download the file again."

@@ -35,6 +35,15 @@ def test_a_place_without_checkpoint_is_refused_in_the_words_of_the_caller(
     assert text.endswith(". Accepted: an oak. Plant one.")
 
 
+def test_a_folder_that_does_not_exist_is_named_as_one(tmp_path: Path) -> None:
+    place = tmp_path / "nowhere"
+    with pytest.raises(AssetError) as caught:
+        find_config(place, revision=None, error=AssetError, what="tree", accepted="an oak", try_next="Plant one.")
+    assert str(caught.value) == (
+        f"No tree was found at '{place}': there is no such folder. Accepted: an oak. Plant one."
+    )
+
+
 @pytest.mark.parametrize("error", CLASSES)
 def test_weights_that_are_not_there_are_refused(tmp_path: Path, error: type[CremaError]) -> None:
     hf.SiglipVisionConfig(**towers.SIZES).save_pretrained(tmp_path)

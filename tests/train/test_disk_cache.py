@@ -323,7 +323,7 @@ def test_a_misspelt_kind_of_cache_is_no_folder() -> None:
     with pytest.raises(OptionsError) as caught:
         train_settings(None, {"cache": "memry"})
     assert str(caught.value) == (
-        "fit.cache: value error, as a folder this is easily misread; write ./memry if you mean one. Did you mean "
+        "fit.cache: as a folder this is easily misread; write ./memry if you mean one. Did you mean "
         "'memory'?, got 'memry'. Give another value, for example the default."
     )
 

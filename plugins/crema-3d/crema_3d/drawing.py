@@ -6,19 +6,26 @@ import torch
 from torch import Tensor
 
 from crema_core.data.media import colorize
-from crema_core.report.sheet import line, sheet, stack
+from crema_core.report.sheet import line, scale_bar, sheet, stack
 
-SIDE_PX, DOT_PX = 320, 2
+SIDE_PX, DOT_PX = 320, 3
 VIEWS = (("x right, y up", 0, 1, 2), ("x right, z up", 0, 2, 1), ("y right, z up", 1, 2, 0))
 
+ALIKE = "alike features look alike (their three principal directions)"
+"""What `principal_colors` says, for the text."""
 
-def draw_points(xyz_N3: Tensor, rgb_N3: Tensor | None, *, unit: str = "m") -> Tensor:
+
+def draw_points(
+    xyz_N3: Tensor, rgb_N3: Tensor | None, *, num_available: int, unit: str = "m", colors: str = "as in the source"
+) -> Tensor:
     """Return `(H, W, 3)` uint8: the cloud along each axis, one scale for all three.
 
     Args:
         xyz_N3: `(N, 3)`.
         rgb_N3: `(N, 3)` in 0..1; None: colours by the third coordinate.
+        num_available: points of the source, of which these are a part.
         unit: what the numbers count, for the text.
+        colors: what `rgb_N3` says, for the text.
     """
     low, high = xyz_N3.amin(dim=0), xyz_N3.amax(dim=0)
     size = float((high - low).max().clamp(min=1e-6))
@@ -28,8 +35,13 @@ def draw_points(xyz_N3: Tensor, rgb_N3: Tensor | None, *, unit: str = "m") -> Te
     ranges = ", ".join(
         f"{name} {a:.2f}..{b:.2f}" for name, a, b in zip("xyz", low.tolist(), high.tolist(), strict=True)
     )
-    note = f"{len(xyz_N3):,} points; {ranges} {unit}"
-    return stack([sheet(torch.stack(views), [name for name, *_ in VIEWS], height=SIDE_PX), line(note)])
+    of = "" if num_available == len(xyz_N3) else f" of {num_available:,}"
+    notes = [line(f"{len(xyz_N3):,}{of} points; {ranges} {unit}; every view is {size:.2f} {unit} wide")]
+    if rgb_N3 is None:
+        notes.append(scale_bar("turbo", f"z {float(low[2]):.2f} {unit}", f"z {float(high[2]):.2f} {unit}"))
+    else:
+        notes.append(line(f"colours: {colors}"))
+    return stack([sheet(torch.stack(views), [name for name, *_ in VIEWS], height=SIDE_PX), *notes])
 
 
 def principal_colors(features_ND: Tensor) -> Tensor:

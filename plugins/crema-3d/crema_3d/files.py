@@ -15,7 +15,15 @@ from torch import Tensor
 from crema_3d.rgbd import fuse_colors, fuse_features, is_scan, read_views
 from crema_3d.survey import SUFFIXES as LAS_SUFFIXES
 from crema_3d.survey import read_las
-from crema_core.data.media import ARRAY_SUFFIXES, check_file, damaged, read_array, read_arrays, wrong_source
+from crema_core.data.media import (
+    ARRAY_SUFFIXES,
+    check_file,
+    damaged,
+    read_array,
+    read_arrays,
+    require_numbers,
+    wrong_source,
+)
 from crema_core.errors import MediaError
 
 WHAT = "a point cloud"
@@ -110,7 +118,7 @@ def read_features(
             f"{name} holds {', '.join(map(str, arrays)) or 'nothing'}. 3D features come as features (N, {feature_dim}) "
             "and coordinates (N, 3). Save both with numpy.savez(path, features=..., coordinates=...)."
         )
-    features, coordinates = _tensor(arrays["features"]), _tensor(arrays["coordinates"])
+    features, coordinates = (_tensor(arrays[key], name=name) for key in ("features", "coordinates"))
     legal = features.ndim == 2 and features.shape[1] == feature_dim and coordinates.shape == (len(features), 3)
     if not legal or len(features) == 0:
         raise MediaError(
@@ -159,8 +167,8 @@ def _from_mapping(arrays: Mapping[Any, Any], *, name: str) -> Points:
             f"{name} holds {', '.join(map(str, arrays)) or 'nothing'}. A point cloud has points (N, 3) or (N, 6) and, "
             "optionally, colors (N, 3). Save it with numpy.savez(path, points=..., colors=...)."
         )
-    points = _tensor(values)
-    colors = _tensor(arrays["colors"]) if "colors" in arrays else None
+    points = _tensor(values, name=name)
+    colors = _tensor(arrays["colors"], name=name) if "colors" in arrays else None
     if points.ndim == 2 and points.shape[1] == 6 and colors is None:
         points, colors = points[:, :3], points[:, 3:]
     return _checked(points, colors, name=name)
@@ -180,5 +188,7 @@ def _checked(xyz: Tensor, rgb: Tensor | None, *, name: str) -> Points:
     return Points(xyz.float(), rgb)
 
 
-def _tensor(values: Any) -> Tensor:
+def _tensor(values: Any, *, name: str) -> Tensor:
+    if isinstance(values, np.ndarray):
+        require_numbers(values, name=name)
     return torch.as_tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values).detach().cpu()

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from crema_3d.drawing import draw_points, principal_colors
+from crema_3d.drawing import ALIKE, draw_points, principal_colors
 from crema_3d.encoding import encode_coordinates, fourier
 from crema_3d.files import read_features, read_points
 from crema_3d.groups import group_points
@@ -18,6 +18,7 @@ from crema_3d.plugin import FOURIER_DIM, PLACE_DIM, POINT_BERT_DIM, SPEC, PointC
 from crema_3d.pointbert import PointBert
 from crema_3d.views import ViewTokens, read_view_tokens
 from crema_3d.weights import load_point_bert
+from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 
 
@@ -46,7 +47,9 @@ class PointCloudModality(Modality):
             AssetError: when they cannot be had or are another model's.
         """
         if self.options.encoder == "pointbert":
-            self.model = load_point_bert(self.options.weights, revision=self.options.revision).to(self.context.dtype)
+            self.model = load_point_bert(
+                self.options.weights, revision=self.options.revision, sha256=self.options.sha256
+            ).to(self.context.dtype)
 
     def prepare(self, source: object) -> Sample:
         """Read a cloud and keep at most `num_points`, always the same ones.
@@ -115,14 +118,31 @@ class PointCloudModality(Modality):
         options = self.options
         if options.encoder == "views":
             patches = self._views(source)
-            return draw_points(patches.places[patches.known], principal_colors(patches.features[patches.known]))
+            if not bool(patches.known.any()):
+                raise MediaError(
+                    "The scan has no patch with a known depth. Only patches with a place in space can be drawn. Check "
+                    "the depth maps."
+                )
+            return draw_points(
+                patches.places[patches.known],
+                principal_colors(patches.features[patches.known]),
+                num_available=patches.known.numel(),
+                colors=ALIKE,
+            )
         if options.encoder == "features":
             stored = read_features(source, feature_dim=options.feature_dim, **self._scan())
             kept = choose_points(len(stored.features), options.num_points)
-            return draw_points(stored.coordinates[kept].float(), principal_colors(stored.features[kept]), unit="voxels")
+            return draw_points(
+                stored.coordinates[kept].float(),
+                principal_colors(stored.features[kept]),
+                num_available=len(stored.features),
+                unit="voxels",
+                colors=ALIKE,
+            )
         cloud = read_points(source, **self._scan())
         kept = choose_points(len(cloud.xyz), options.num_points)
-        return draw_points(cloud.xyz[kept], None if cloud.rgb is None else cloud.rgb[kept])
+        rgb = None if cloud.rgb is None else cloud.rgb[kept]
+        return draw_points(cloud.xyz[kept], rgb, num_available=len(cloud.xyz))
 
     def _views(self, source: object) -> ViewTokens:
         options = self.options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crema_core.plugins.spec import Asset, InputSpec, ModalityOptions, ModalitySpec
 
@@ -32,6 +32,11 @@ class PointCloudOptions(ModalityOptions):
     revision: str | None = Field(
         default=None, description="pointbert: commit, tag or branch on the hub; None: the latest"
     )
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-fA-F]{64}$",
+        description="pointbert: digest the file of weights must have; None: any",
+    )
     num_points: int = Field(
         default=1024,
         ge=1,
@@ -52,6 +57,15 @@ class PointCloudOptions(ModalityOptions):
     coordinate_scale: float = Field(
         default=0.01, ge=0, description="features: factor of the coordinate encoding added to them (CREMA's 0.01)"
     )
+
+    @model_validator(mode="after")
+    def _one_file(self) -> PointCloudOptions:
+        if self.sha256 is not None and self.encoder != "pointbert":
+            raise ValueError(
+                f"sha256 is for weights of one file, those of encoder='pointbert', and encoder='{self.encoder}' was "
+                "chosen; a hub id is pinned by revision"
+            )
+        return self
 
 
 SPEC = ModalitySpec(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crema_core.data.media import require_numbers
 from crema_core.errors import MediaError
 
 KEYS = ("depth", "intrinsics", "poses")
@@ -56,7 +57,10 @@ def read_views(arrays: Mapping[Any, Any], *, name: str, counts_per_metre: float 
     Raises:
         MediaError: when shapes do not fit or poses are not finite (lost tracking).
     """
-    parts = {key: torch.as_tensor(np.asarray(arrays[key])) for key in (*KEYS, "rgb", "features") if key in arrays}
+    given = {key: np.asarray(arrays[key]) for key in (*KEYS, "rgb", "features") if key in arrays}
+    for key, values in given.items():
+        require_numbers(values, name=f"{key} of {name}")
+    parts = {key: torch.as_tensor(values) for key, values in given.items()}
     depth = parts["depth"]
     metres = depth.float() if depth.is_floating_point() else depth.float() / counts_per_metre
     intrinsics, poses = parts["intrinsics"].float(), parts["poses"].float()

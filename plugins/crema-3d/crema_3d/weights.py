@@ -15,6 +15,7 @@ from transformers.utils.hub import cached_file
 from crema_3d.pointbert import HEAD_WIDTH, PointBert
 from crema_core.errors import AssetError, first_line
 from crema_core.io.state import mismatches
+from crema_core.model.pretrained import require_digest
 from crema_core.model.trainable import freeze
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -24,17 +25,19 @@ PREFIX = "point_encoder."
 """What the encoder's weights are called in a checkpoint of ULIP, beside projections and the text model."""
 
 
-def load_point_bert(weights: str | None, *, revision: str | None = None) -> PointBert:
+def load_point_bert(weights: str | None, *, revision: str | None = None, sha256: str | None = None) -> PointBert:
     """Load the encoder, frozen and in eval mode; nothing in the file is executed.
 
     Args:
         weights: file, folder, or hub reference: `OWNER/NAME/FILE`, with `datasets/` before it for a data set.
         revision: commit, tag or branch on the hub.
+        sha256: digest the file must have; None: any.
 
     Raises:
-        AssetError: when the file is not there, cannot be read, or holds other weights.
+        AssetError: when the file is not there, cannot be read, has another digest, or holds other weights.
     """
     path = find_weights(weights, revision=revision)
+    require_digest(path, sha256)
     state = read_encoder_state(path)
     try:
         model = PointBert(state)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from crema_audio.encoders.base import cut_fbank
-from crema_audio.fbank import FRAMES_PER_S, SAMPLE_RATE_HZ, normalized_fbank
+from crema_audio.fbank import FBANK_STD, FRAMES_PER_S, LOWEST_HZ, SAMPLE_RATE_HZ, normalized_fbank
 from crema_audio.plugin import AudioOptions
 from crema_core.data.media import colorize, open_sound
-from crema_core.report.sheet import line, sheet, stack
+from crema_core.report.sheet import line, scale_bar, stack, with_axes
 
 LONGEST_S = 60.0
 WIDTH, WINDOW_PX = 900, 8
+SHOWN = 1.2
+"""Normalised filter banks from minus this to this are drawn."""
+SHOWN_DB = 2 * SHOWN * 2 * FBANK_STD * 10 / math.log(10)
+PITCHES = ((100, "100 Hz"), (500, "500 Hz"), (1000, "1 kHz"), (2000, "2 kHz"), (4000, "4 kHz"), (8000, "8 kHz"))
 
 
 def draw_sound(source: object, options: AudioOptions) -> Tensor:
@@ -28,9 +34,9 @@ def draw_sound(source: object, options: AudioOptions) -> Tensor:
     sound = open_sound(source, sample_rate_hz=SAMPLE_RATE_HZ, start_s=options.start_s, end_s=options.end_s)
     shown = sound.part(0, min(sound.num_samples, round(LONGEST_S * SAMPLE_RATE_HZ)))
     fbank = normalized_fbank(shown)  # (frames, 128)
-    picture = colorize(((fbank + 1.2) / 2.4).T.flip(0)[None], "inferno")  # (1, 3, 128, frames)
+    picture = colorize(((fbank + SHOWN) / (2 * SHOWN)).T.flip(0)[None], "inferno")  # (1, 3, 128, frames)
     columns = torch.linspace(0, len(fbank) - 1, WIDTH // 2).round().long()
-    spectrogram = picture[..., columns]
+    spectrogram = picture[..., columns.repeat_interleave(2)].repeat_interleave(2, dim=-2)[0]
     seconds = len(fbank) / FRAMES_PER_S
     bars = torch.ones(1, 3, WINDOW_PX * 2, WIDTH)
     spans = cut_fbank(sound, options).spans_s
@@ -40,6 +46,20 @@ def draw_sound(source: object, options: AudioOptions) -> Tensor:
         bars[0, :, row + 1 : row + WINDOW_PX - 1, left : max(right - 1, left + 1)] = torch.tensor([0.2, 0.4, 0.8])[
             :, None, None
         ]
-    first, more = sound.start_s, " (longer, cut here)" if len(shown) < sound.num_samples else ""
-    note = f"{first:.2f} s to {first + seconds:.2f} s{more}; 20 Hz below, 8 kHz above; blue: {len(spans)} window(s)"
-    return stack([sheet(spectrogram, height=256), sheet(bars, height=2 * WINDOW_PX), line(note)])
+    marks = [(share, f"{sound.start_s + share * seconds:.2f} s") for share in (0, 0.25, 0.5, 0.75, 1)]
+    pitches = [(_height(hertz), text) for hertz, text in PITCHES]
+    panels = [with_axes(_bytes(spectrogram), marks, pitches), with_axes(_bytes(bars[0]), [], [])]
+    cut = ", the rest of the sound is not drawn" if len(shown) < sound.num_samples else ""
+    windows = "1 window" if len(spans) == 1 else f"{len(spans)} windows"
+    loudness = scale_bar("inferno", "quiet", f"loud, {SHOWN_DB:.0f} dB above")
+    return stack([*panels, loudness, line(f"blue: what is listened to, {windows}{cut}")])
+
+
+def _height(hertz: float) -> float:
+    """Return where a pitch is in the spectrogram, as a share of its height: bands are equally wide in mel."""
+    low, high, pitch = (1127 * math.log(1 + value / 700) for value in (LOWEST_HZ, SAMPLE_RATE_HZ / 2, hertz))
+    return (pitch - low) / (high - low)
+
+
+def _bytes(picture_CHW: Tensor) -> Tensor:
+    return (picture_CHW.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crema_core.plugins.spec import Asset, Capabilities, InputSpec, ModalityOptions, ModalitySpec
 
@@ -31,6 +31,11 @@ class AudioOptions(ModalityOptions):
     revision: str | None = Field(
         default=None, description="commit, tag or branch of the hub id; a commit pins the weights; None: the latest"
     )
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-fA-F]{64}$",
+        description="beats: digest the file of weights must have; None: any",
+    )
     window_s: float = Field(
         default=5.12, ge=0.16, description="length of a window in seconds, a multiple of 0.16 s is used"
     )
@@ -48,6 +53,15 @@ class AudioOptions(ModalityOptions):
     )
     start_s: float | None = Field(default=None, ge=0, description="where to start listening, in seconds; None: at 0")
     end_s: float | None = Field(default=None, gt=0, description="where to stop, in seconds; None: at the end")
+
+    @model_validator(mode="after")
+    def _one_file(self) -> AudioOptions:
+        if self.sha256 is not None and self.encoder != "beats":
+            raise ValueError(
+                f"sha256 is for weights of one file, those of encoder='beats', and encoder='{self.encoder}' was "
+                "chosen; a hub id is pinned by revision"
+            )
+        return self
 
 
 SPEC = ModalitySpec(

@@ -9,14 +9,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crema_core.data.media import ARRAY_SUFFIXES, IMAGE_SUFFIXES, Reader, read_array, read_image, read_stack, resize
+from crema_core.data.media import (
+    ARRAY_SUFFIXES,
+    IMAGE_SUFFIXES,
+    Reader,
+    read_array,
+    read_image,
+    read_stack,
+    resize,
+)
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, Features, Modality, Sample
 from crema_core.report.sheet import line, scale_bar, sheet, stack, times_as_captions
 from crema_geometry.exr import read_exr_depth, read_exr_normals
 from crema_geometry.files import read_depth_image, read_flo, read_kitti_flow
 from crema_geometry.plugin import DEPTH, FLOW, NORMALS, DepthOptions, FlowOptions, NormalsOptions
-from crema_geometry.render import flow_wheel, normals_ball, render_depth, render_flow, render_normals
+from crema_geometry.render import (
+    depth_window,
+    flow_wheel,
+    known_depth,
+    normals_ball,
+    render_depth,
+    render_flow,
+    render_normals,
+)
 
 
 class DepthModality(Modality):
@@ -37,19 +53,23 @@ class DepthModality(Modality):
         Raises:
             MediaError: when the source is absent, empty, damaged or of another type.
         """
-        return _sample(self, self._pictures(source))
+        return _sample(self, render_depth(self._metres(source), self.options))
 
     def show(self, source: object) -> Tensor:
         """Return the coloured maps with what their colours stand for."""
-        options = self.options
-        frames = self._pictures(source)
-        far, near = f"{options.far_m:g} m", f"{options.near_m:g} m, {options.scale}"
-        if options.window == "per_clip":
-            far, near = "farthest 2 %", f"nearest 2 %, {options.scale}"
-        bar = scale_bar(options.colormap, far, near)
-        return stack([sheet(frames, times_as_captions(None, len(frames))), bar, line("black: unknown")])
+        options, metres = self.options, self._metres(source)
+        known = known_depth(metres)
+        near, far = depth_window(metres[known], options)
+        frames = render_depth(metres, options)
+        bar = scale_bar(options.colormap, f"{far:.2f} m", f"{near:.2f} m, {options.scale} scale")
+        unknown = 100 * float((~known).float().mean())
+        measured = "nothing is known"
+        if bool(known.any()):
+            measured = f"measured {float(metres[known].min()):.2f} to {float(metres[known].max()):.2f} m"
+        note = f"{measured}; black: unknown, {unknown:.1f} %"
+        return stack([sheet(frames, times_as_captions(None, len(frames))), bar, line(note)])
 
-    def _pictures(self, source: object) -> Tensor:
+    def _metres(self, source: object) -> Tensor:
         readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, read_depth_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="depth")),
@@ -62,8 +82,7 @@ class DepthModality(Modality):
                 "Give the measured map, or give a finished picture to a sense that sees."
             )
         scale = 1.0 if maps.dtype.kind == "f" else self.options.counts_per_metre
-        metres = torch.from_numpy(maps.astype(np.float32)) / scale
-        return render_depth(metres, self.options)
+        return torch.from_numpy(maps.astype(np.float32)) / scale
 
     def encode(self, batch: Batch) -> Features:
         """Encode every map: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
@@ -91,8 +110,8 @@ class FlowModality(Modality):
         """Return the coloured fields beside the wheel of directions."""
         frames, limit = self._pictures(source), self.options.max_px
         fastest = "the fastest pixel of the source" if limit is None else f"{limit:g} pixels per frame"
-        wheel = sheet(flow_wheel(), ["edge: full colour"])
-        note = line(f"full colour: {fastest}; white: rest; hue: direction as in the wheel")
+        wheel = sheet(flow_wheel(), ["moves to where it points"])
+        note = line(f"hue: direction, as from the middle of the wheel outwards; full colour: {fastest}; white: rest")
         return stack([sheet(frames, times_as_captions(None, len(frames))), wheel, note])
 
     def _pictures(self, source: object) -> Tensor:
@@ -130,8 +149,14 @@ class NormalsModality(Modality):
     def show(self, source: object) -> Tensor:
         """Return the coloured maps beside a ball, whose every direction is known."""
         frames = self._pictures(source)
-        ball = sheet(normals_ball(), ["a ball seen so"])
-        return stack([sheet(frames, times_as_captions(None, len(frames))), ball, line("grey: unknown")])
+        ball = sheet(normals_ball(), ["a ball, for comparison"])
+        return stack(
+            [
+                sheet(frames, times_as_captions(None, len(frames))),
+                ball,
+                line("right red, up green, to the viewer blue; grey: unknown"),
+            ]
+        )
 
     def _pictures(self, source: object) -> Tensor:
         readers: dict[str, Reader] = {

@@ -25,10 +25,8 @@ def render_depth(metres_THW: Tensor, options: DepthOptions) -> Tensor:
     Returns:
         `(T, 3, H, W)` float in 0..1; unknown is black.
     """
-    known = torch.isfinite(metres_THW) & (metres_THW > 0)
-    near, far = options.near_m, options.far_m
-    if options.window == "per_clip" and bool(known.any()):
-        near, far = _percentiles(metres_THW[known], 0.02, 0.98)
+    known = known_depth(metres_THW)
+    near, far = depth_window(metres_THW[known], options)
     metres = torch.where(known, metres_THW, far).clamp(near, far)
     if options.scale == "log":
         nearness = (far / metres).log() / max(math.log(far / near), 1e-6)
@@ -37,6 +35,18 @@ def render_depth(metres_THW: Tensor, options: DepthOptions) -> Tensor:
     else:
         nearness = (far - metres) / max(far - near, 1e-6)
     return colorize(nearness, options.colormap) * known[:, None]
+
+
+def known_depth(metres_THW: Tensor) -> Tensor:
+    """Return a mask of pixels whose distance is known."""
+    return torch.isfinite(metres_THW) & (metres_THW > 0)
+
+
+def depth_window(known_K: Tensor, options: DepthOptions) -> tuple[float, float]:
+    """Return the metres shown as nearest and farthest: those of the options, or of the known distances of a source."""
+    if options.window == "fixed" or len(known_K) == 0:
+        return options.near_m, options.far_m
+    return _percentiles(known_K, 0.02, 0.98)
 
 
 def render_flow(flow_THWC: Tensor, max_px: float | None) -> Tensor:

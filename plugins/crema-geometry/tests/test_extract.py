@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -191,6 +194,8 @@ def test_a_video_outside_the_root_is_refused(tmp_path: Path) -> None:
 
 def test_one_folder_has_one_way_of_making_a_sense(tmp_path: Path) -> None:
     check_record(ExtractSettings(senses=("depth",), num_frames=4), tmp_path)
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "clip.depth.npz").touch()
     check_record(ExtractSettings(senses=("flow",), num_frames=8), tmp_path)
     check_record(ExtractSettings(senses=("depth",), num_frames=4, batch_size=9), tmp_path)
     before = (tmp_path / "extract.json").read_text()
@@ -201,6 +206,33 @@ def test_one_folder_has_one_way_of_making_a_sense(tmp_path: Path) -> None:
         "each sense. Name another --out, or pass the earlier settings. Nothing was changed."
     )
     assert (tmp_path / "extract.json").read_text() == before
+
+
+def test_an_attempt_that_made_nothing_does_not_bind_the_folder(tmp_path: Path) -> None:
+    check_record(ExtractSettings(senses=("depth",), num_frames=4), tmp_path)
+    settings = ExtractSettings(senses=("depth",), num_frames=8)
+    check_record(settings, tmp_path)
+    assert json.loads((tmp_path / "extract.json").read_text()) == {"depth": settings.identity("depth")}
+
+
+class DyingPool(ProcessPoolExecutor):
+    """Its processes end at once, as when the system takes their memory."""
+
+    def submit(self, *arguments: object, **named: object) -> Future[Any]:
+        lost: Future[Any] = Future()
+        lost.set_exception(BrokenProcessPool("a process ended"))
+        return lost
+
+
+def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crema_geometry.extract.run.ProcessPoolExecutor", DyingPool)
+    jobs = [Job(name, {"depth": "y"}, ("depth",)) for name in ("a.mp4", "b.mp4")]
+    with pytest.raises(OptionsError) as caught:
+        run_jobs(jobs, ExtractSettings(senses=("depth",)), num_processes=2)
+    assert str(caught.value) == (
+        "A process of the extraction ended without an answer, most often because the memory was full. Every process "
+        "loads its own experts. Run the command again with fewer --processes than 2; what is written is kept."
+    )
 
 
 def test_normals_are_not_derived_from_relative_depth(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -228,7 +260,7 @@ def test_normals_by_a_model(folders: dict[str, Path], tmp_path: Path) -> None:
                         "depth,flow ..."),
         (",", "Nothing was named that is not something to estimate. Accepted: depth, flow, normals. Write crema "
               "extract depth,flow ..."),
-        ("depth,depth", "extract.: value error, each of depth, flow, normals is named once, got {'senses': ('depth', "
+        ("depth,depth", "extract: each of depth, flow, normals is named once, got {'senses': ('depth', "
                         "'depth')}. Give another value, for example the default."),
     ],
 )  # fmt: skip

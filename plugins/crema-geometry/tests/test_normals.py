@@ -89,8 +89,8 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(b"PK no zip")
     assert refusal(path) == (
-        f"'{path}' cannot be read: it is not a plain numpy array (pickled objects are refused). An array is read from "
-        ".npz, .npy. Write or download the file again."
+        f"'{path}' cannot be read: it is damaged, or no plain numpy array (pickled objects are refused). An array "
+        "is read from .npz, .npy. Write or download the file again."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from crema_core.data.media import (
     IMAGE_SUFFIXES,
     Reader,
     file_of,
+    name_of,
     read_array,
     read_clip,
     read_raw_image,
@@ -28,7 +30,14 @@ from crema_core.report.sheet import line, scale_bar, sheet, stack, times_as_capt
 from crema_core.video.seeing import SeeingModality
 from crema_thermal.flir import is_flir, read_flir
 from crema_thermal.plugin import SPEC, ThermalOptions
-from crema_thermal.render import ZERO_CELSIUS_K, heatmap, to_celsius
+from crema_thermal.render import ZERO_CELSIUS_K, heatmap, to_celsius, window_of
+
+
+class _Read(NamedTuple):
+    """What a source holds: finished pictures `(T, 3, H, W)` uint8, or degrees Celsius `(T, H, W)` and no pictures."""
+
+    frames: Tensor
+    celsius: Tensor | None
 
 
 class ThermalModality(SeeingModality):
@@ -55,16 +64,19 @@ class ThermalModality(SeeingModality):
 
     def show(self, source: object) -> Tensor:
         """Return the heatmaps with what their colours stand for."""
-        frames, options = self._frames(source), self.options
-        panels = [sheet(frames, times_as_captions(None, len(frames)))]
-        if frames.dtype == torch.uint8:
-            panels.append(line("finished heatmap, kept as it is: its colours' temperatures are not known"))
-        elif options.window == "fixed":
-            low, high = f"{options.coldest_c:g} C", f"{options.hottest_c:g} C"
-            panels.append(scale_bar(options.colormap, low, high))
-        else:
-            panels.append(scale_bar(options.colormap, "coldest 1 %", "hottest 1 %"))
-        return stack(panels)
+        read, options = self._read(source), self.options
+        if read.celsius is None:
+            frames, note = read.frames, "finished heatmap, kept as it is: its colours' temperatures are not known"
+            return stack([sheet(frames, times_as_captions(None, len(frames))), line(note)])
+        frames = heatmap(read.celsius, options)
+        low, high = window_of(read.celsius, options)
+        bar = scale_bar(options.colormap, f"{low:.1f} °C", f"{high:.1f} °C")
+        outside = float(((read.celsius < low) | (read.celsius > high)).float().mean())
+        note = (
+            f"measured {float(read.celsius.min()):.1f} to {float(read.celsius.max()):.1f} °C, "
+            f"{100 * outside:.0f} % outside the window ({options.window})"
+        )
+        return stack([sheet(frames, times_as_captions(None, len(frames))), bar, line(note)])
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a room with a warm spot somewhere, `(3, 24, 32)` float kelvin."""
@@ -75,11 +87,16 @@ class ThermalModality(SeeingModality):
 
     def _frames(self, source: object) -> Tensor:
         """Return heatmaps `(T, 3, H, W)`, uint8 0..255 or float 0..1."""
+        read = self._read(source)
+        return read.frames if read.celsius is None else heatmap(read.celsius, self.options)
+
+    def _read(self, source: object) -> _Read:
         if isinstance(source, str | os.PathLike):
             path = Path(file_of(str(source)))
             if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
-                return read_clip(str(source), num_frames=self.encoder.frames_wanted(self.options.num_frames)).frames
-        return self._render(self._read_maps(source))
+                wanted = self.encoder.frames_wanted(self.options.num_frames)
+                return _Read(read_clip(str(source), num_frames=wanted).frames, None)
+        return self._understand(self._read_maps(source), name=name_of(source))
 
     def _read_maps(self, source: object) -> NDArray[np.generic]:
         readers: dict[str, Reader] = {
@@ -100,15 +117,15 @@ class ThermalModality(SeeingModality):
             return kelvin - np.float32(ZERO_CELSIUS_K) if self.options.unit == "celsius" else kelvin
         return read_raw_image(path)
 
-    def _render(self, maps: NDArray[np.generic]) -> Tensor:
-        """Turn `(T, H, W)` or 8-bit `(T, H, W, 3)` into RGB `(T, 3, H, W)`."""
+    def _understand(self, maps: NDArray[np.generic], *, name: str) -> _Read:
+        """Take `(T, H, W)` or 8-bit `(T, H, W, 3)`."""
         if maps.dtype == np.uint8:
             rgb = maps if maps.ndim == 4 else np.repeat(maps[..., None], 3, axis=-1)
-            return torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2)
+            return _Read(torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2), None)
         if maps.ndim == 4:
             raise MediaError(
-                f"A colour image came with {maps.dtype} numbers. Colours are uint8, temperatures one number per pixel. "
-                "Pass kelvin (H, W), or an 8-bit heatmap."
+                f"{name} is a colour image of {maps.dtype} numbers. Colours are uint8, temperatures one number per "
+                "pixel. Pass kelvin (H, W), or an 8-bit heatmap."
             )
-        celsius = to_celsius(maps, self.options.counts_per_kelvin, unit=self.options.unit)
-        return heatmap(celsius, self.options)
+        celsius = to_celsius(maps, self.options.counts_per_kelvin, unit=self.options.unit, name=name)
+        return _Read(torch.empty(0), celsius)

@@ -14,13 +14,16 @@ from crema_thermal.plugin import ThermalOptions
 ZERO_CELSIUS_K = 273.15
 
 
-def to_celsius(values: NDArray[np.generic], counts_per_kelvin: float, *, unit: str = "kelvin") -> Tensor:
+def to_celsius(
+    values: NDArray[np.generic], counts_per_kelvin: float, *, unit: str = "kelvin", name: str = "The array"
+) -> Tensor:
     """Turn readings into degrees Celsius.
 
     Args:
         values: whole numbers are counts, floats are in `unit`; any shape.
         counts_per_kelvin: counts of one kelvin.
         unit: "kelvin" or "celsius", of floats.
+        name: of the source, for messages.
 
     Raises:
         MediaError: when the median is below 150 K or above 2000 K, or a value is not finite: another unit or scale.
@@ -32,8 +35,9 @@ def to_celsius(values: NDArray[np.generic], counts_per_kelvin: float, *, unit: s
     middle = float(kelvin.median())
     if not 150 <= middle <= 2000 or not bool(torch.isfinite(kelvin).all()):
         raise MediaError(
-            f"Temperatures with a median of {middle:g} K came. Accepted are kelvin from 150 to 2000, as floats or as "
-            f"{counts_per_kelvin:g} counts per kelvin. Convert to kelvin, or set the option counts_per_kelvin."
+            f"{name} has a median of {middle:g} K. Accepted are finite temperatures around 150 to 2000 K, as floats or "
+            f"as {counts_per_kelvin:g} counts per kelvin. Set the option unit=celsius for floats in Celsius, or "
+            "counts_per_kelvin for other counts."
         )
     return kelvin - ZERO_CELSIUS_K
 
@@ -48,7 +52,13 @@ def heatmap(celsius_THW: Tensor, options: ThermalOptions) -> Tensor:
     Returns:
         `(T, 3, H, W)` float in 0..1; one window for all frames, so a frame never changes another's colours.
     """
-    low, high = options.coldest_c, options.hottest_c
-    if options.window == "per_clip":
-        low, high = (float(value) for value in np.percentile(celsius_THW.numpy(), (1, 99)))
+    low, high = window_of(celsius_THW, options)
     return colorize((celsius_THW - low) / max(high - low, 1e-6), options.colormap)
+
+
+def window_of(celsius_THW: Tensor, options: ThermalOptions) -> tuple[float, float]:
+    """Return the degrees Celsius shown darkest and brightest: those of the options, or of this source."""
+    if options.window == "fixed":
+        return options.coldest_c, options.hottest_c
+    low, high = np.percentile(celsius_THW.numpy(), (1, 99))
+    return float(low), float(high)

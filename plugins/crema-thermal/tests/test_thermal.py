@@ -116,8 +116,8 @@ def test_a_sequence_of_files_gives_its_middle_frames(tmp_path: Path) -> None:
 
 def test_celsius_passed_as_kelvin_is_refused() -> None:
     assert refusal(np.full((4, 4), 21.0)) == (
-        "Temperatures with a median of 21 K came. Accepted are kelvin from 150 to 2000, as floats or as 100 counts per "
-        "kelvin. Convert to kelvin, or set the option counts_per_kelvin."
+        "The array has a median of 21 K. Accepted are finite temperatures around 150 to 2000 K, as floats or as 100 "
+        "counts per kelvin. Set the option unit=celsius for floats in Celsius, or counts_per_kelvin for other counts."
     )
 
 

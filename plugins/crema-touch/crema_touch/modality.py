@@ -45,10 +45,14 @@ class TouchModality(SeeingModality):
         return self.encoder.prepare(self._frames(source), num_frames=self.options.num_frames)
 
     def show(self, source: object) -> Tensor:
-        """Return the images as the encoder gets them, before it normalises."""
+        """Return the images as the encoder gets them, before it normalises, at the proportions of the sensor."""
         frames = self._frames(source)
-        note = "grey: no contact" if self.options.background is not None else "as recorded"
-        return stack([line(f"touch, {note}"), sheet(frames, times_as_captions(None, len(frames)))])
+        height, width = read_frames(locate(source), num_frames=1).frames.shape[-2:]
+        side = frames.shape[-1]
+        wide = torch.nn.functional.interpolate(frames, (side, max(round(side * width / height), 1)), mode="bilinear")
+        how = "grey: no contact, colours: pressed" if self.options.background is not None else "as recorded"
+        note = f"{how}; sensor {width} x {height}, encoder {side} x {side} pixels"
+        return stack([sheet(wide, times_as_captions(None, len(frames))), line(note)])
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a smooth random relief `(3, 3, 32, 40)` float in 0..1, a recording of three frames."""

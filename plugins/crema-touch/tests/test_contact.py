@@ -57,7 +57,7 @@ def test_contact_without_a_background_is_refused() -> None:
     with pytest.raises(OptionsError) as caught:
         SPEC.parse_options({"only_contact": True})
     assert str(caught.value) == (
-        "touch.: value error, only_contact needs background, a path or 'auto', to compare with, got {'only_contact': "
+        "touch: only_contact needs background, a path or 'auto', to compare with, got {'only_contact': "
         "True}. Give another value, for example the default."
     )
 

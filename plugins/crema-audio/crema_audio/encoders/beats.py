@@ -10,6 +10,7 @@ from crema_audio.encoders.real import encode_real
 from crema_audio.plugin import AudioOptions
 from crema_core.data.media import Waveform
 from crema_core.errors import AssetError
+from crema_core.model.pretrained import require_digest
 
 
 class BeatsEncoder(AudioEncoder):
@@ -33,7 +34,7 @@ class BeatsEncoder(AudioEncoder):
         """Load the weights.
 
         Raises:
-            AssetError: when no file is named or it cannot be used.
+            AssetError: when no file is named, it cannot be used, or it has another digest than `sha256`.
         """
         if self.options.weights is None:
             raise AssetError(
@@ -41,6 +42,7 @@ class BeatsEncoder(AudioEncoder):
                 "BEATs_iter3_plus_AS2M.pt. Download it and pass {'name': 'audio', 'encoder': 'beats', "
                 "'weights': 'path/to/BEATs_iter3_plus_AS2M.pt'}."
             )
+        require_digest(self.options.weights, self.options.sha256)
         self.model = load_beats(self.options.weights)
 
     def cut(self, sound: Waveform) -> Windows:

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,6 +98,8 @@ def _absolute(path: str | Path) -> Path:
 def check_record(settings: ExtractSettings, out: Path) -> None:
     """Compare the settings with those the files in `out` were made with, and record new ones.
 
+    A record without files, which an attempt that failed leaves behind, is replaced.
+
     Raises:
         OptionsError: when files of a sense are there that were made otherwise; nothing is changed then.
     """
@@ -114,7 +117,7 @@ def check_record(settings: ExtractSettings, out: Path) -> None:
         changed = [
             f"{key}: {earlier.get(key)!r} -> {wanted[key]!r}" for key in wanted if earlier.get(key) != wanted[key]
         ]
-        if changed:
+        if changed and any(out.rglob(f"*.{sense}.npz")):
             raise OptionsError(
                 f"'{out}' holds {sense} made with other settings ({'; '.join(changed)}). One folder has one way of "
                 "making each sense. Name another --out, or pass the earlier settings. Nothing was changed."
@@ -137,6 +140,7 @@ def run_jobs(
 
     Raises:
         AssetError: when an expert cannot be loaded.
+        OptionsError: when one of several processes dies.
     """
     left = [job for job in jobs if job.missing]
     kept = sum(len(job.targets) - len(job.missing) for job in jobs)
@@ -171,6 +175,12 @@ def _each(jobs: Sequence[Job], settings: ExtractSettings, num_processes: int) ->
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise OptionsError(
+                "A process of the extraction ended without an answer, most often because the memory was full. Every "
+                f"process loads its own experts. Run the command again with fewer --processes than {num_processes}; "
+                "what is written is kept."
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

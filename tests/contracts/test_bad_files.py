@@ -1,0 +1,220 @@
+"""Files no sense can read, as a user meets them: the whole refusal of each, and nothing is written."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from crema_core.cli.main import main
+from crema_core.data.clips import CLIP_SUFFIXES
+from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES
+from crema_core.data.sound_file import SOUND_SUFFIXES
+
+MEASURED = (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)
+READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
+    "video": ("A clip or picture", (*CLIP_SUFFIXES, *IMAGE_SUFFIXES)),
+    "dense_video": ("A clip or picture", (*CLIP_SUFFIXES, *IMAGE_SUFFIXES)),
+    "exo_views": ("A clip or picture", (*CLIP_SUFFIXES, *IMAGE_SUFFIXES)),
+    "touch": ("A clip or picture", (*CLIP_SUFFIXES, *IMAGE_SUFFIXES)),
+    "audio": ("A sound", SOUND_SUFFIXES),
+    "depth": ("A depth map", (*MEASURED, ".exr")),
+    "flow": ("A flow field", (*ARRAY_SUFFIXES, ".flo", ".png")),
+    "normals": ("A normal map", (*MEASURED, ".exr")),
+    "pointcloud": ("A point cloud", (".ply", *ARRAY_SUFFIXES, ".las", ".laz")),
+    "thermal": ("A thermal image", MEASURED),
+}
+"""What a sense calls its source, and the endings it names."""
+AGAIN = "Write or download the file again."
+DECODER = "the decoder found invalid data"
+ARRAY = "it is damaged, or no plain numpy array (pickled objects are refused)"
+TOO_LARGE = (
+    "is larger than 178,956,970 pixels. Larger pictures are not read, so that a damaged or hostile one cannot fill the "
+    "memory. Scale it down first."
+)
+TEXT = "holds values of type <U1. Measurements are whole numbers or floats. Convert them with values.astype('float32')."
+
+
+def sentence(what: str, suffixes: tuple[str, ...]) -> str:
+    return f"{what} is read from {', '.join(suffixes)}."
+
+
+CLIP, PICTURE = sentence("A clip", CLIP_SUFFIXES), sentence("A picture", IMAGE_SUFFIXES)
+SOUND, TABLE = sentence("A sound", SOUND_SUFFIXES), sentence("An array", ARRAY_SUFFIXES)
+
+
+def clip() -> bytes:
+    packed = io.BytesIO()
+    with av.open(packed, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 32
+        for _ in range(8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
+        container.mux(stream.encode())
+    return packed.getvalue()
+
+
+def picture() -> bytes:
+    packed = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 60000, (40, 40), dtype=np.uint16)
+    Image.fromarray(noise).save(packed, format="PNG")
+    return packed.getvalue()
+
+
+def huge_picture() -> bytes:
+    """60,000 x 60,000 pixels in its header."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 16, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(100))), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def array(values: np.ndarray) -> bytes:
+    packed = io.BytesIO()
+    np.savez(packed, values=values)
+    return packed.getvalue()
+
+
+def half_array() -> bytes:
+    whole = array(np.random.default_rng(0).random((40, 40, 3)))
+    return whole[: len(whole) // 2]
+
+
+def huge_array() -> bytes:
+    """4 PB in its header, more than any process can address."""
+    head, packed = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (1 << 20, 1 << 30)})
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("values.npy", head.getvalue())
+    return packed.getvalue()
+
+
+def letters() -> bytes:
+    return array(np.array([["a", "b"], ["c", "d"]]))
+
+
+def wave(told: int, held: int) -> bytes:
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", told - 8, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data",
+                       told - 44)  # fmt: skip
+    return head + bytes(held - len(head))
+
+
+def wave_of_nothing_finite() -> bytes:
+    values = np.full(800, np.nan, "<f4").tobytes()
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(values), b"WAVE", b"fmt ", 16, 3, 1, 8000, 32000, 4, 32,
+                       b"data", len(values)) + values  # fmt: skip
+
+
+def cloud(told: int) -> bytes:
+    xyz = "".join(f"property float {axis}\n" for axis in "xyz")
+    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {told}\n{xyz}end_header\n"
+    return head.encode() + np.zeros((10, 3), "<f4").tobytes()
+
+
+def flo(told: int) -> bytes:
+    return b"PIEH" + struct.pack("<ii", told, told) + bytes(8 * 16)
+
+
+def damaged(cause: str, sort: str) -> str:
+    return f"cannot be read: {cause}. {sort} {AGAIN}"
+
+
+CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
+    *(
+        (sense, name, make, damaged(DECODER, CLIP if name.endswith("mp4") else PICTURE))
+        for sense in ("video", "dense_video", "exo_views", "touch")
+        for name, make in (
+            ("damaged.mp4", lambda: b"no clip" * 50),
+            ("damaged.png", lambda: b"no picture" * 50),
+            ("cut.png", lambda: picture()[:300]),
+        )
+    ),
+    *(
+        (sense, "cut.mp4", lambda: clip()[:400], damaged("it holds neither pictures nor sound", CLIP))
+        for sense in ("video", "dense_video", "exo_views", "touch", "thermal")
+    ),
+    ("audio", "cut.mp4", lambda: clip()[:400], damaged("it holds neither pictures nor sound", SOUND)),
+    *((sense, "huge.png", huge_picture, TOO_LARGE) for sense in ("video", "touch", "depth", "normals", "thermal")),
+    ("audio", "damaged.wav", lambda: b"no sound" * 50, damaged(DECODER, SOUND)),
+    ("audio", "cut.wav", lambda: wave(4044, 1000), damaged("it is cut short, 1000 of 4044 bytes", SOUND)),
+    ("audio", "huge.wav", lambda: wave(1 << 30, 1000), damaged("it is cut short, 1000 of 1073741824 bytes", SOUND)),
+    ("audio", "silent.mp4", clip, "has no sound track. A sound is read from sound files and from clips that have one. "
+     "Name another file, or leave this sense out for this sample."),
+    ("audio", "nan.wav", wave_of_nothing_finite,
+     "has values that are not finite. Samples are numbers in -1..1. Remove NaN and infinity first."),
+    *(
+        (sense, "cut.png", lambda: picture()[:300], damaged(DECODER, PICTURE))
+        for sense in ("depth", "normals", "thermal")
+    ),
+    ("thermal", "celsius.npz", lambda: array(np.full((4, 4), 21, np.float32)),
+     "has a median of 21 K. Accepted are finite temperatures around 150 to 2000 K, as floats or as 100 counts per "
+     "kelvin. Set the option unit=celsius for floats in Celsius, or counts_per_kelvin for other counts."),
+    ("flow", "cut.png", lambda: picture()[:20], damaged(DECODER, sentence("A flow field", (".flo", ".png")))),
+    ("flow", "cut.flo", lambda: flo(8),
+     damaged("it announces 8 x 8 vectors and holds 16", sentence("A flow field", (".flo", ".png")))),
+    ("flow", "huge.flo", lambda: flo(100_000),
+     damaged("it announces 100000 x 100000 vectors and holds 16", sentence("A flow field", (".flo", ".png")))),
+    ("pointcloud", "cut.ply", lambda: cloud(100),
+     damaged("it is not a complete ply file", sentence(*READ_BY["pointcloud"]))),
+    ("pointcloud", "huge.ply", lambda: cloud(4_000_000_000),
+     damaged("it is not a complete ply file", sentence(*READ_BY["pointcloud"]))),
+    *(
+        (sense, name, make, text)
+        for sense in ("depth", "flow", "normals", "pointcloud", "thermal")
+        for name, make, text in (
+            ("damaged.npz", lambda: b"no arrays" * 50, damaged(ARRAY, TABLE)),
+            ("cut.npz", half_array, damaged(ARRAY, TABLE)),
+            ("huge.npz", huge_array, damaged("what it announces does not fit into the memory", TABLE)),
+            ("letters.npz", letters, TEXT),
+        )
+    ),
+]  # fmt: skip
+
+
+def refusal(sense: str, path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what `crema show` says, which must leave the folder as it was."""
+    before = sorted(path.parent.iterdir())
+    capsys.readouterr()
+    assert main(["show", str(path), "--modality", sense, "--out", str(path.parent / "picture.png")]) == 1
+    assert sorted(path.parent.iterdir()) == before
+    out, said = capsys.readouterr()
+    assert out == ""
+    return said.removeprefix("crema: ").removesuffix("\n")
+
+
+@pytest.mark.parametrize(("sense", "name", "make", "text"), CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES])
+def test_a_bad_file_is_refused_in_whole_words(
+    sense: str, name: str, make: Callable[[], bytes], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(make())
+    assert refusal(sense, path, capsys) == f"'{path}' {text}"
+
+
+@pytest.mark.parametrize("sense", READ_BY)
+def test_empty_absent_and_other_files_are_refused(
+    sense: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what, suffixes = READ_BY[sense]
+    empty, other, absent = tmp_path / f"a{suffixes[0]}", tmp_path / "a.docx", tmp_path / f"b{suffixes[0]}"
+    empty.touch()
+    other.write_bytes(b"text")
+    accepted = sentence(*READ_BY[sense])
+    if suffixes[0] in CLIP_SUFFIXES:
+        accepted = CLIP
+    assert refusal(sense, empty, capsys) == f"'{empty}' is empty (0 bytes). {accepted} {AGAIN}"
+    assert refusal(sense, absent, capsys) == f"'{absent}' does not exist. {accepted} Check the path."
+    assert refusal(sense, other, capsys) == (
+        f"'{other}' ends in '.docx'. {sentence(what, suffixes)} Convert the file, or pass its values as an array."
+    )

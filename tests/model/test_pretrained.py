@@ -1,0 +1,69 @@
+"""Weights of one file are those that were meant."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from crema_core.errors import AssetError, OptionsError
+from crema_core.modality import BuildContext
+from crema_core.model.pretrained import require_digest
+from crema_core.plugins import registry
+
+CONTENT = b"weights"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def test_the_expected_content_passes_in_either_case_of_letters(file: Path) -> None:
+    require_digest(file, DIGEST)
+    require_digest(file, DIGEST.upper())
+    require_digest(file, None)
+
+
+def test_other_content_is_refused(file: Path) -> None:
+    with pytest.raises(AssetError) as caught:
+        require_digest(file, 64 * "0")
+    assert str(caught.value) == (
+        f"'{file}' has the sha256 {DIGEST}. Expected is {64 * '0'}. Download the file again, or change the option "
+        "sha256 when another file is meant."
+    )
+
+
+def test_an_absent_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "none.pt"
+    with pytest.raises(AssetError) as caught:
+        require_digest(path, DIGEST)
+    assert str(caught.value) == (
+        f"'{path}' cannot be opened: No such file or directory. Its sha256 was asked for. Check the path of the "
+        "weights."
+    )
+
+
+@pytest.mark.parametrize(("sense", "encoder"), [("audio", "beats"), ("pointcloud", "pointbert")])
+def test_a_sense_compares_the_file_it_loads(sense: str, encoder: str, file: Path) -> None:
+    spec = registry.resolve(sense).spec
+    options = spec.parse_options({"encoder": encoder, "weights": str(file), "sha256": 64 * "0"})
+    with pytest.raises(AssetError, match="Expected is 0000"):
+        spec.load_factory()(options, BuildContext()).load_assets(None)
+
+
+@pytest.mark.parametrize(
+    ("sense", "encoder", "other"), [("audio", "beats", "whisper"), ("pointcloud", "pointbert", "fourier")]
+)
+def test_a_digest_is_not_ignored_where_it_has_no_meaning(sense: str, encoder: str, other: str) -> None:
+    with pytest.raises(OptionsError) as caught:
+        registry.resolve(sense).spec.parse_options({"encoder": other, "sha256": DIGEST})
+    assert str(caught.value) == (
+        f"{sense}: sha256 is for weights of one file, those of encoder='{encoder}', and encoder='{other}' was chosen; "
+        f"a hub id is pinned by revision, got {{'encoder': '{other}', 'sha256': '{DIGEST}'}}. Give another value, for "
+        "example the default."
+    )
