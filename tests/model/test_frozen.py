@@ -90,6 +90,6 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
         load_backbone(tmp_path)
     assert str(caught.value) == (
         f"'{tmp_path}' is a 't5' model. The backbone must be in BLIP-2 or InstructBLIP format (model_type 'blip-2' or "
-        "'instructblip'), or for fusion='pave' a video language model ('llava_onevision', 'video_llava'). Try "
-        "backbone='Salesforce/blip2-flan-t5-xl', or 'crema-tiny' to see everything work."
+        "'instructblip'), or for fusion='pave' a video language model ('llava_onevision', 'video_llava', "
+        "'qwen2_vl', 'qwen2_5_vl'). Try backbone='Salesforce/blip2-flan-t5-xl', or 'crema-tiny' to see everything work."
     )
