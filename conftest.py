@@ -38,6 +38,6 @@ def _logging_is_left_on() -> Iterator[None]:
     own = [
         name
         for name, one in logging.Logger.manager.loggerDict.items()
-        if name.startswith("crema_core") and isinstance(one, logging.Logger) and one.disabled
+        if name.startswith("crema_core") and isinstance(one, logging.Logger) and (one.disabled or one.level)
     ]
     assert own == []

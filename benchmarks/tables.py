@@ -14,7 +14,8 @@ import argparse
 import json
 import logging
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,11 +153,22 @@ def train_all(out: Path, scale: Scale, jobs: Iterable[Job], seeds: Sequence[int]
 def _work(work: tuple[Path, Scale, Job, int]) -> None:
     out, scale, job, seed = work
     torch.set_num_threads(1)
-    # Said for every training otherwise: the world has more senses than these tables.
-    logging.getLogger("crema_core.data.manifest").setLevel(logging.ERROR)
-    found = make_cell(out, scale, job, seed)
+    with _without_notices():
+        found = make_cell(out, scale, job, seed)
     CellStore(out, scale.identity()).keep(job.name, seed, found)
     print(f"  {job.name}, seed {seed}: {found.accuracy:.1%}", flush=True)
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Keep back what would be said for every training: the world has more senses than these tables."""
+    logger = logging.getLogger("crema_core.data.manifest")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def read_table(out: Path, scale: Scale, plan: Plan, seeds: Sequence[int]) -> TrainedTable:
@@ -205,7 +217,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2, help="trainings at once, each with one thread")
     parser.add_argument("--only", nargs="*", default=None, help="names of tables")
     options = parser.parse_args(arguments)
-    logging.getLogger("crema_core.data.manifest").setLevel(logging.ERROR)
     scale = Scale(options.backbone, options.clips, options.test_clips, options.epochs)
     seeds = range(options.seeds)
     titles = [own.title for own in plans()] + [DIFFICULTY]
@@ -213,11 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [title for title in wanted if title not in titles]:
         parser.error(f"no such table: {', '.join(unknown)}. Tables: {', '.join(titles)}")
     asked = [own for own in plans() if own.title in wanted or (own.title == "senses" and DIFFICULTY in wanted)]
-    train_all(options.out, scale, [BASE, *(job for own in asked for _, job in own.rows)], seeds,
-              processes=options.processes)  # fmt: skip
-    found = [read_table(options.out, scale, own, seeds) for own in asked if own.title in wanted]
-    if DIFFICULTY in wanted:
-        found.append(difficulty_table(options.out, scale, seeds))
+    with _without_notices():
+        train_all(options.out, scale, [BASE, *(job for own in asked for _, job in own.rows)], seeds,
+                  processes=options.processes)  # fmt: skip
+        found = [read_table(options.out, scale, own, seeds) for own in asked if own.title in wanted]
+        if DIFFICULTY in wanted:
+            found.append(difficulty_table(options.out, scale, seeds))
     for table in found:
         print(f"\n{table}\n{json.dumps(table.to_dict())}", flush=True)
     lead = (
