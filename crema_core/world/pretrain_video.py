@@ -2,10 +2,11 @@
 
 LLaVA-OneVision's shape and format (SigLIP tower, two-layer projector, Qwen2 decoder, newline vector), for trying what
 PAVE does. The tower starts as crema-tiny's ViT without its class token. First the decoder learns the language of the
-world from text, then everything together learns to answer about pictures, as LLaVA's last stages do. The package does
-not ship its weights.
+world from text, in which things are also named by sums of words; then tower and projector are pulled to such sums for
+what each visual token sees; then everything together learns to answer about pictures, as LLaVA's last stages do. The
+package does not ship its weights.
 
-Shape letters: B samples, F frames, S visual tokens of a frame, L width.
+Shape letters: N pictures, B samples, F frames, S visual tokens of a frame, P patches, L width.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
     Blip2ForConditionalGeneration,
@@ -39,21 +42,27 @@ from crema_core.world import prompts, tiny_backbone_path
 from crema_core.world.backbone import IMAGE_MEAN, IMAGE_STD, WIDTH
 from crema_core.world.errors import WorldError
 from crema_core.world.language_stage import embed_prompts, rate_factor
-from crema_core.world.pictures import Pictures, draw_pictures
-from crema_core.world.scene import IMAGE_SIZE
+from crema_core.world.pictures import COLOR_LABELS, SHAPE_LABELS, Pictures, draw_pictures
+from crema_core.world.prompts import Label, token_ids
+from crema_core.world.scene import IMAGE_SIZE, SLOTS
 from crema_core.world.text import TextScene, draw_text_sample, draw_text_scene, draw_told_question
 from crema_core.world.vision_stage import normalize
 from crema_core.world.vocabulary import make_tokenizer
 
 PEAK_RATE = 1e-3
+SIDE = 4
+"""Visual tokens in a row or column of a frame."""
+QUIET = 0.1
+"""Weight of tokens that see no thing."""
 VIDEO = "<video>"
 
 
 def pretrain_video(
     out: Path,
     *,
-    language_steps: int = 3000,
-    picture_steps: int = 3000,
+    language_steps: int = 5000,
+    align_steps: int = 800,
+    picture_steps: int = 2000,
     num_pictures: int = 12_000,
     batch_size: int = 48,
     seed: int = 0,
@@ -64,6 +73,7 @@ def pretrain_video(
     Args:
         out: a new or empty folder.
         language_steps: steps of the decoder on text.
+        align_steps: steps of tower and projector on what visual tokens should say.
         picture_steps: steps of everything on pictures.
         num_pictures: pictures drawn.
         batch_size: samples per step.
@@ -99,12 +109,22 @@ def pretrain_video(
         drawn = [_asked(pictures, row, generator, dense=step % 2 == 0) for row in rows]
         num_frames = generator.choice((1, 1, 2))
         pixels = normalize(pictures.images[rows])[:, None]
-        frame = model.model.get_video_features(pixels, return_dict=True).pooler_output
-        visual = frame.repeat(1, num_frames, 1)  # a still clip: every frame has the same tokens
-        newline = model.model.image_newline.expand(batch_size, 1, -1)
-        return _loss(language, drawn, noise, visual=torch.cat([visual, newline], 1))
+        tokens = model.model.get_video_features(pixels, return_dict=True).pooler_output
+        frame, newline = tokens[:, :-1], tokens[:, -1:]
+        frames = frame.repeat(1, num_frames, 1)  # a still clip: every frame has the same tokens
+        return _loss(language, drawn, noise, visual=torch.cat([frames, newline], 1))
 
     _train(decoder, text_loss, language_steps, "language", report)
+    seeing = nn.ModuleList([model.model.vision_tower, model.model.multi_modal_projector])
+    words, seen = thing_words(pictures, decoder.get_input_embeddings())
+
+    def align_loss(step: int) -> Tensor:
+        rows = generator.sample(shown, batch_size)
+        pixels = normalize(pictures.images[rows])[:, None]
+        tokens = model.model.get_video_features(pixels, return_dict=True).pooler_output[:, :-1]  # without newline
+        return token_loss(tokens, words[rows], seen[rows])
+
+    _train(seeing, align_loss, align_steps, "align", report)
     _train(model, picture_loss, picture_steps, "pictures", report)
     _save(model.eval(), tokenizer, out)
 
@@ -151,6 +171,48 @@ def _start_tower(model: Any) -> None:
             getattr(own, name).load_state_dict(getattr(given, name).state_dict())
 
 
+@torch.no_grad()
+def thing_words(pictures: Pictures, embedding: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return what every visual token should say: slot, colour and shape of the thing it sees, summed.
+
+    Args:
+        pictures: with labels of 8 x 8 patches; a visual token covers 2 x 2 of them.
+        embedding: word ids -> vectors of width L.
+
+    Returns:
+        sums `(N, S, L)`, zero for tokens that see no thing, and which see one `(N, S)` bool.
+    """
+    words = torch.zeros(len(pictures.things), SIDE * SIDE, WIDTH)
+    seen = torch.zeros(len(pictures.things), SIDE * SIDE, dtype=torch.bool)
+    for row, things in enumerate(pictures.things):
+        for token in range(SIDE * SIDE if things else 0):
+            if thing := _seen_thing(pictures, row, divmod(token, SIDE)):
+                ids = torch.tensor([token_ids(word)[0] for word in thing])
+                words[row, token], seen[row, token] = embedding(ids).sum(0), True
+    return words, seen
+
+
+def _seen_thing(pictures: Pictures, row: int, cell: tuple[int, int]) -> Label | None:
+    """Return the thing most labelled patches of a 2 x 2 cell show; of equal things the one whose place it is."""
+    place = np.s_[row, 2 * cell[0] : 2 * cell[0] + 2, 2 * cell[1] : 2 * cell[1] + 2]
+    square = (-1, 2 * SIDE, 2 * SIDE)
+    pairs = zip(pictures.colors.reshape(square)[place].flat, pictures.shapes.reshape(square)[place].flat, strict=True)
+    found = Counter((int(color), int(shape)) for color, shape in pairs if color > 0 and shape > 0)
+    if not found:
+        return None
+    color, shape = found.most_common(1)[0][0]
+    looks = (COLOR_LABELS[color], SHAPE_LABELS[shape])
+    alike = [thing for thing in pictures.things[row] if thing[1:] == looks]
+    middle = 3 * cell[1] / (SIDE - 1)  # 0..3 over the picture; slots lie at 0.5, 1.5 and 2.5
+    return min(alike, key=lambda thing: abs(SLOTS.index(thing[0]) + 0.5 - middle), default=None)
+
+
+def token_loss(tokens_BSL: Tensor, words_BSL: Tensor, seen_BS: Tensor) -> Tensor:
+    """Return how far tokens are from the words of what they see, in units of the words' spread; others be quiet."""
+    error_BS = (tokens_BSL - words_BSL).square().mean(-1)
+    return (error_BS[seen_BS].mean() + QUIET * error_BS[~seen_BS].mean()) / words_BSL[seen_BS].var() * 3
+
+
 def _asked(pictures: Pictures, row: int, generator: random.Random, *, dense: bool) -> tuple[prompts.Prompt, str]:
     scene = draw_text_scene(generator, things=list(pictures.things[row]))
     if generator.random() < 0.3:
@@ -178,6 +240,8 @@ def _loss(
 def _train(
     model: Any, loss_of: Callable[[int], Tensor], num_steps: int, stage: str, report: Callable[[str], None]
 ) -> None:
+    if num_steps == 0:
+        return
     weights = list(model.parameters())
     optimizer = torch.optim.AdamW(weights, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, num_steps))
@@ -208,13 +272,15 @@ def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m crema_core.world.pretrain_video", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="new or empty folder for the backbone")
-    for name, value in (("seed", 0), ("language-steps", 3000), ("picture-steps", 3000), ("num-pictures", 12_000)):
+    defaults = {"seed": 0, "language-steps": 5000, "align-steps": 800, "picture-steps": 2000, "num-pictures": 12_000}
+    for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     given = parser.parse_args()
     torch.set_num_threads(1)
     pretrain_video(
         given.out,
         language_steps=given.language_steps,
+        align_steps=given.align_steps,
         picture_steps=given.picture_steps,
         num_pictures=given.num_pictures,
         seed=given.seed,
