@@ -17,7 +17,7 @@ SENSES: tuple[dict[str, Any], ...] = DEMO.modalities[:4]
 NAMES: tuple[str, ...] = tuple(sense["name"] for sense in SENSES)
 TRAINING = {key: value for key, value in DEMO.training.items() if not key.startswith("early_exit")}
 
-RANKS, QUERIES, TAUS = (4, 16, 64), (4, 8, 16, 32), (1.0, 1.2, 1.4, 1.8)
+RANKS, QUERIES, TAUS = (4, 16, 64), (4, 8, 16, 32), (1.0, 1.4, 1.8)
 RANK = DEMO.mmqa["lora_rank"]
 
 

@@ -4,7 +4,7 @@ Every row is a model of its own, trained on the same clips with the same setting
 Seeds are those of the model's new weights and of training; the world is the same, so rows differ by nothing else.
 Finished trainings are kept in OUT, so an interrupted run goes on, and more seeds may be asked for later.
 
-Prints a table and one line of JSON per question; OUT/tables.html has all of them with pictures. The whole is 72
+Prints a table and one line of JSON per question; OUT/tables.html has all of them with pictures. The whole is 69
 trainings; 44 of them, two at a time, took 58 minutes on two cores that other programs used as well.
 """
 
