@@ -1,6 +1,6 @@
 """What every visual token of a picture should say to a language model: slot, colour and shape of the thing it sees.
 
-The tiny video backbone's language model learns things as sums of words; its visual tokens are pulled to such sums first.
+The tiny video backbone's language model learns things as sums of words; visual tokens are pulled to such sums first.
 
 Shape letters: N pictures, B samples, S visual tokens of a frame, L width.
 """
