@@ -328,12 +328,12 @@ def test_a_misspelt_kind_of_cache_is_no_folder() -> None:
     )
 
 
-def test_parts_cover_every_source_once(new_model: MakeModel, tmp_path: Path) -> None:
-    records = write_records(tmp_path / "data", 12, senses="m")
-    parts = [{r.id for r in records if Share(i, 3).has(r.sources["main"])} for i in range(3)]
-    assert set().union(*parts) == {record.id for record in records}
-    assert sum(map(len, parts)) == len(records)
-    assert all(parts)
+def test_parts_cover_every_source_once() -> None:
+    sources = [f"/clips/{number}.mp4" for number in range(300)]  # fixed: which part has one is a hash of its path
+    parts = [{source for source in sources if Share(index, 3).has(source)} for index in range(3)]
+    assert set().union(*parts) == set(sources)
+    assert sum(map(len, parts)) == len(sources)
+    assert min(map(len, parts)) > 70
 
 
 def test_whatever_features_depend_on_is_in_their_folders_name(
