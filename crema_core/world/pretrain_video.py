@@ -145,7 +145,7 @@ def new_video_model(*, seed: int) -> tuple[LlavaOnevisionForConditionalGeneratio
     torch.manual_seed(seed)
     model = LlavaOnevisionForConditionalGeneration(config)
     # As large as T5's, for which the noise on prompts was chosen: Qwen2's own 0.02 would drown in it.
-    nn.init.normal_(model.get_input_embeddings().weight)
+    nn.init.normal_(model.get_input_embeddings().get_parameter("weight"))
     _start_tower(model)
     return model, tokenizer
 
