@@ -18,12 +18,12 @@ from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
+from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.senses import points_spec, wave_spec
 from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind
 
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
-CHOICES = ["red", "blue"]
 VIDEO = {"name": "video", "num_frames": 2}
 
 
@@ -39,23 +39,14 @@ def folder(video_models: Callable[[VideoKind], Path]) -> Path:
 
 
 def example(name: str, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
     if name == "video":
+        generator = torch.Generator().manual_seed(seed)
         return torch.randint(0, 256, (2, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
-    return torch.randn(5, 3, 10, generator=generator) if name == "wave" else torch.randn(4, 6, generator=generator)
+    return side_example(name, seed)
 
 
 def scores(model: CremaModel, *names: str, seed: int = 0) -> list[float]:
-    sources = {name: example(name, seed) for name in names}
-    return list(model.answer("what colour ?", CHOICES, **sources).scores.values())
-
-
-def randomized(model: CremaModel) -> CremaModel:
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.trainable_parameters().values():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return model
+    return scores_of(model, {name: example(name, seed) for name in names})
 
 
 @pytest.mark.parametrize("kind", VIDEO_KINDS)

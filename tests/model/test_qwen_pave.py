@@ -23,13 +23,13 @@ from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
 from tests.datasets.official import write_clip
+from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.qwen_vl import FUSION, built, clip
 from tests.support.senses import points_spec, wave_spec
 from tests.support.video_language import QWEN_KINDS, QWEN_SIDE, VideoKind
 
 Folders = Callable[[VideoKind], Path]
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
-CHOICES = ["red", "blue"]
 
 
 @pytest.fixture(autouse=True)
@@ -39,23 +39,13 @@ def registered() -> None:
 
 
 def example(name: str, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
     if name == "video":
         return clip(4, seed)
-    return torch.randn(5, 3, 10, generator=generator) if name == "wave" else torch.randn(4, 6, generator=generator)
+    return side_example(name, seed)
 
 
 def scores(model: CremaModel, *names: str, seed: int = 0) -> list[float]:
-    sources = {name: example(name, seed) for name in names}
-    return list(model.answer("what colour ?", CHOICES, **sources).scores.values())
-
-
-def randomized(model: CremaModel) -> CremaModel:
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.trainable_parameters().values():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return model
+    return scores_of(model, {name: example(name, seed) for name in names})
 
 
 @pytest.mark.parametrize("kind", QWEN_KINDS)
