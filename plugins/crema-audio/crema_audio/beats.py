@@ -9,7 +9,7 @@ Shape letters: B windows, F frames, N tokens, D width, H heads, K head width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,8 @@ class BeatsLayer(nn.Module):
         self.fc1 = nn.Linear(width, config.encoder_ffn_embed_dim)
         self.fc2 = nn.Linear(config.encoder_ffn_embed_dim, width)
         self.final_layer_norm = nn.LayerNorm(width)
-        self.activation = {"gelu": F.gelu, "relu": F.relu}[config.activation_fn]
+        activations: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
+        self.activation = activations[config.activation_fn]
 
     def forward(self, tokens_BND: Tensor, bias_HNN: Tensor | None) -> Tensor:
         """Return `(B, N, D)`."""

@@ -65,4 +65,4 @@ class AstEncoder(PretrainedEncoder):
 
     def _kept(self) -> int:
         steps = round(self.options.window_s / HOP_S)
-        return min(-(-steps // self.config.time_stride), self._grid()[1])
+        return int(min(-(-steps // self.config.time_stride), self._grid()[1]))

@@ -26,7 +26,7 @@ class PeEncoder(PretrainedEncoder):
     @property
     def longest_s(self) -> float:
         """No fixed position table; the length of its rotary positions."""
-        return self.config.audio_config.max_position_embeddings * self._token_s()
+        return float(self.config.audio_config.max_position_embeddings * self._token_s())
 
     def part(self, model: Any) -> nn.Module:
         """The text tower is let go."""
@@ -51,4 +51,4 @@ class PeEncoder(PretrainedEncoder):
 
     def _token_s(self) -> float:
         hop = math.prod(self.config.audio_config.dac_config.downsampling_ratios)
-        return hop / self.sample_rate_hz
+        return float(hop / self.sample_rate_hz)

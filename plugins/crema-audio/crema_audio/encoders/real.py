@@ -22,4 +22,5 @@ def encode_real(encode: Callable[[Tensor], Tensor], inputs_BT: Tensor, lengths_B
     some_KND = encode(inputs_BT.flatten(0, 1)[real])
     values = some_KND.new_zeros(real.numel(), *some_KND.shape[1:])
     values = values.index_put((real.nonzero().squeeze(1),), some_KND)
-    return values.unflatten(0, tuple(lengths_BT.shape))
+    windows: Tensor = values.unflatten(0, tuple(lengths_BT.shape))
+    return windows

@@ -42,6 +42,15 @@ class Frames(NamedTuple):
     times: Tensor | None
 
 
+class Picked(NamedTuple):
+    """Numbers of frames: all to read, those looked at, and the two of each one's pair."""
+
+    wanted: list[int]
+    numbers: list[int]
+    first: list[int]
+    second: list[int]
+
+
 def read_pairs(
     source: str | os.PathLike[str], *, num_frames: int, fps: float | None, gap_s: float | None, max_side: int
 ) -> Frames:
@@ -71,7 +80,7 @@ def read_pairs(
     first, second = successors(numbers, last=len(paths) - 1)
     wanted = sorted({*numbers, *first, *second})
     pictures = read_frames([str(paths[number]) for number in wanted], num_frames=len(wanted)).frames
-    return _arrange(shrink(pictures, max_side), wanted, numbers, first, second, None)
+    return _arrange(shrink(pictures, max_side), Picked(wanted, numbers, first, second), None)
 
 
 def successors(numbers: Sequence[int], *, last: int, ahead: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
@@ -105,7 +114,7 @@ def shrink(frames_TCHW: Tensor, max_side: int) -> Tensor:
 
 
 def _of_clip(path: Path, num_frames: int, fps: float | None, gap_s: float | None, max_side: int) -> Frames:
-    picked: list[list[int]] = []
+    picked: list[Picked] = []
     spans: list[tuple[float, float]] = []
 
     def choose(timeline: Timeline) -> list[int]:
@@ -127,17 +136,15 @@ def _of_clip(path: Path, num_frames: int, fps: float | None, gap_s: float | None
             ahead = [n + back if out else a for a, n, out in zip(ahead, numbers, beyond, strict=True)]
         first, second = successors(numbers, last=last, ahead=ahead)
         wanted = sorted({*numbers, *first, *second})
-        picked[:] = [wanted, numbers, first, second]
+        picked[:] = [Picked(wanted, numbers, first, second)]
         return wanted
 
     frames = shrink(read_chosen(path, choose), max_side)
-    return _arrange(frames, *picked, torch.tensor(spans, dtype=torch.float32))
+    return _arrange(frames, picked[0], torch.tensor(spans, dtype=torch.float32))
 
 
-def _arrange(
-    frames: Tensor, wanted: list[int], numbers: list[int], first: list[int], second: list[int], times: Tensor | None
-) -> Frames:
-    row = {number: index for index, number in enumerate(wanted)}
-    pick = [frames[[row[number] for number in chosen]] for chosen in (numbers, first, second)]
-    moves = any(a != b for a, b in zip(first, second, strict=True))
+def _arrange(frames: Tensor, picked: Picked, times: Tensor | None) -> Frames:
+    row = {number: index for index, number in enumerate(picked.wanted)}
+    pick = [frames[[row[number] for number in chosen]] for chosen in picked[1:]]
+    moves = any(a != b for a, b in zip(picked.first, picked.second, strict=True))
     return Frames(pick[0], (pick[1], pick[2]) if moves else None, times)

@@ -70,7 +70,8 @@ def plan(videos: Sequence[str], settings: ExtractSettings, *, out: Path, root: P
             "pictures. Check the paths. Nothing was written."
         )
     base = _absolute(root) if root is not None else Path(os.path.commonpath([p.parent for p in paths]))
-    jobs, owners = [], {}
+    jobs: list[Job] = []
+    owners: dict[Path, Path] = {}
     for path in paths:
         if not path.is_relative_to(base):
             raise OptionsError(
@@ -85,7 +86,7 @@ def plan(videos: Sequence[str], settings: ExtractSettings, *, out: Path, root: P
                 f"'{owner}' and '{path}' would both write '{out / stem}.*.npz'. Names without their ending are "
                 "different. Rename one. Nothing was written."
             )
-        targets = {sense: str(out / f"{stem}.{sense}.npz") for sense in settings.senses}
+        targets: dict[str, str] = {sense: str(out / f"{stem}.{sense}.npz") for sense in settings.senses}
         jobs.append(Job(str(path), targets, tuple(s for s, file in targets.items() if not Path(file).exists())))
     return jobs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,5 +107,6 @@ def extract_one(experts: Experts, source: str, targets: Mapping[str, str]) -> No
     times = {} if frames.times is None else {"times": frames.times.numpy()}
     for sense, values in experts.look(frames, tuple(targets)).items():
         packed = io.BytesIO()
-        np.savez_compressed(packed, **{sense: values, **times})
+        arrays: dict[str, Any] = {sense: values, **times}
+        np.savez_compressed(packed, **arrays)
         write_bytes(Path(targets[sense]), packed.getvalue())
