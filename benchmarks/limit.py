@@ -79,7 +79,7 @@ def main() -> None:
             stepper.sequential([minibatch], model.names)
         flops, rate = sum(meter.flops.values()), product_rate()
         start = time.process_time()
-        with profile(activities=[ProfilerActivity.CPU]) as found:
+        with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
             stepper.sequential([minibatch], model.names)
         whole = time.process_time() - start
     seconds: dict[str, float] = defaultdict(float)

@@ -1,24 +1,31 @@
-"""PAVE on SenseWorld: a tiny video language model with and without side channels, accuracy and arithmetic.
+"""PAVE on SenseWorld: a tiny video language model with and without side channels, and CREMA on the same clips.
 
 The backbone comes from `python -m crema_core.world.pretrain_video --out FOLDER`. Rows: as it is (zero-shot), with LoRA
-on the language model and video alone, and with LoRA and patches for one and for several side senses. Every row is asked
-the same questions, those about `video` and about all side senses; a side sense that a row lacks can only be guessed.
+on the language model and video alone, and with LoRA and patches for one and for several side senses; then crema-tiny
+with CREMA's adapters for the same senses. Every row is trained on the same captions and questions and asked the same
+ones, those about `video` and about all side senses; a side sense that a row lacks can only be guessed.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks.measure import report
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.evaluation.run import evaluate
 from crema_core.model.build import build
+from crema_core.model.crema import CremaModel
 from crema_core.report.describe import cost_of
 from crema_core.train.api import fit
-from crema_core.world.generate import make_world
+from crema_core.world.demo import DemoSettings
+from crema_core.world.generate import WorldSummary, make_world
 from crema_core.world.questions import SENSE_OF_TYPE
 
 VIDEO: dict[str, Any] = {"name": "video", "num_frames": 2}
@@ -29,45 +36,83 @@ SIDES: dict[str, dict[str, Any]] = {
 }
 FUSION = {"name": "pave", "embed_dim": 64, "num_heads": 4, "newlines": "one_token"}
 LORA = {"rank": 16, "alpha": 16, "dropout": 0.0}
-TRAINING: dict[str, Any] = {"mode": "joint", "batch_size": 32, "lr": 3e-3, "weight_decay": 0.01, "clip_norm": 1.0}
+TRAINING: dict[str, Any] = {"mode": "joint", "batch_size": 32, "weight_decay": 0.01, "clip_norm": 1.0}
 
 
-def records(manifest: Path, sides: Sequence[str]) -> list[Record]:
-    """Return the questions about video and the given side senses, with the sources of these alone."""
-    names = ("video", *sides)
-    return [record for record in read_manifest(manifest, modalities=names) if SENSE_OF_TYPE.get(record.type) in names]
+@dataclass(frozen=True)
+class Task:
+    """What every row has in common.
+
+    Attributes:
+        backbone: folder of the tiny video language model.
+        out: where runs are written.
+        train: captions, and questions about video and all side senses.
+        test: such questions on other clips.
+        epochs, lr, seed: of every training; `lr` of PAVE's, CREMA's rows have the demo's.
+    """
+
+    backbone: Path
+    out: Path
+    train: list[Record]
+    test: list[Record]
+    epochs: int
+    lr: float
+    seed: int
+
+    def pave(self, own: Sequence[str], *, trained: bool = True) -> dict[str, Any]:
+        """Return a row of the video language model with patches for some side senses."""
+        senses = [VIDEO, *(SIDES[name] for name in own)]
+        tuning = LORA if trained else None
+        model = build(senses, backbone=self.backbone, fusion=FUSION, tuning=tuning, seed=self.seed)
+        if trained:
+            self._fit(model, "pave", **TRAINING, lr=self.lr)
+        return self._row(model, "LoRA, PAVE" if own else "LoRA" if trained else "zero-shot")
+
+    def crema(self, own: Sequence[str]) -> dict[str, Any]:
+        """Return a row of crema-tiny with an adapter for each of the same senses."""
+        settings = DemoSettings()
+        senses = [VIDEO, *(SIDES[name] for name in own)]
+        model = build(senses, backbone=settings.backbone, mmqa=settings.mmqa, seed=self.seed)
+        self._fit(model, "crema", **settings.training)
+        return self._row(model, "CREMA")
+
+    def _fit(self, model: CremaModel, label: str, **training: Any) -> None:
+        out = self.out / f"{label}-{'-'.join(model.names)}"
+        fit(model, self.train, out=out, seed=self.seed, **{**training, "epochs": self.epochs})
+
+    def _row(self, model: CremaModel, label: str) -> dict[str, Any]:
+        result = evaluate(model, self.test, batch_size=64, max_new_tokens=3)
+        by_sense: dict[str, list[float]] = {}
+        for kind, accuracy in result.by_type.items():
+            by_sense.setdefault(SENSE_OF_TYPE[kind], []).append(accuracy)
+        cost = cost_of(model, model.names)
+        trained = sum(parameter.numel() for parameter in model.trainable_parameters().values())
+        return {
+            "row": label,
+            "senses": " ".join(model.names),
+            "accuracy": round(100 * result.accuracy, 1),
+            **{f"about {name}": round(100 * sum(found) / len(found), 1) for name, found in sorted(by_sense.items())},
+            "tokens": cost.num_tokens,
+            "GFLOP": round(cost.total_gflops, 3),
+            "of fusion": round(cost.gflops.get("fusion", 0.0), 3),
+            "trained": trained,
+        }
 
 
-def measure(
-    backbone: Path, out: Path, own: Sequence[str], all_sides: Sequence[str], *, epochs: int, seed: int
-) -> dict[str, Any]:
-    """Train with some side senses (none at all for epochs=0) and return a row of the table."""
-    model = build(
-        [VIDEO, *(SIDES[name] for name in own)],
-        backbone=backbone,
-        fusion=FUSION,
-        tuning=LORA if epochs else None,
-        seed=seed,
-    )
-    if epochs:
-        data = records(out / "train" / "manifest.jsonl", all_sides)
-        fit(model, data, out=out / f"run-{'-'.join(model.names)}", epochs=epochs, seed=seed, **TRAINING)
-    result = evaluate(model, records(out / "test" / "manifest.jsonl", all_sides))
-    by_sense: dict[str, list[float]] = {}
-    for kind, accuracy in result.by_type.items():
-        by_sense.setdefault(SENSE_OF_TYPE[kind], []).append(accuracy)
-    cost = cost_of(model, model.names)
-    trained = sum(parameter.numel() for parameter in model.trainable_parameters().values())
-    label = "zero-shot" if not epochs else "LoRA, " + (f"PAVE with {' and '.join(own)}" if own else "video alone")
-    return {
-        "row": label,
-        "accuracy": round(100 * result.accuracy, 1),
-        **{f"about {name}": round(100 * sum(found) / len(found), 1) for name, found in sorted(by_sense.items())},
-        "tokens": cost.num_tokens,
-        "GFLOP": round(cost.total_gflops, 3),
-        "of fusion": round(cost.gflops.get("fusion", 0.0), 3),
-        "trained": trained,
-    }
+def questions(world: WorldSummary, names: Sequence[str]) -> list[Record]:
+    """Return the questions about the named senses, with the sources of these alone."""
+    found = read_manifest(world.manifest, modalities=names)
+    return [record for record in found if SENSE_OF_TYPE.get(record.type) in names]
+
+
+def lessons(world: WorldSummary, names: Sequence[str], per_clip: int, seed: int) -> list[Record]:
+    """Return every clip's caption and some of its questions, drawn at random."""
+    generator = random.Random(seed)
+    by_clip: dict[str, list[Record]] = {}
+    for record in questions(world, names):
+        by_clip.setdefault(record.id.partition("-")[0], []).append(record)
+    chosen = [one for own in by_clip.values() for one in generator.sample(own, min(per_clip, len(own)))]
+    return read_manifest(world.captions, modalities=names) + chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,19 +121,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--backbone", type=Path, required=True, help="folder that pretrain_video wrote")
     parser.add_argument("--out", type=Path, default=Path("runs/pave"))
     parser.add_argument("--sides", nargs="+", choices=sorted(SIDES), default=["audio", "thermal", "touch"])
-    parser.add_argument("--clips", type=int, default=300, help="clips to train on; a third as many to test on")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--clips", type=int, default=850, help="clips to train on")
+    parser.add_argument("--test-clips", type=int, default=100)
+    parser.add_argument("--questions", type=int, default=3, help="questions of a clip to train on, besides its caption")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", nargs="+", choices=("pave", "crema"), default=["pave", "crema"])
     given = parser.parse_args(arguments)
-    for split, clips in (("train", given.clips), ("test", given.clips // 3)):
-        make_world(given.out / split, num_clips=clips, seed=given.seed, split=split)
-    plans: list[tuple[list[str], int]] = [([], 0), ([], given.epochs), (given.sides[:1], given.epochs)]
-    if len(given.sides) > 1:
-        plans.append((given.sides, given.epochs))
-    rows = [
-        measure(given.backbone, given.out, own, given.sides, epochs=epochs, seed=given.seed) for own, epochs in plans
-    ]
-    report("pave", rows, clips=given.clips, epochs=given.epochs, seed=given.seed)
+    torch.set_num_threads(1)
+    train = make_world(given.out / "train", num_clips=given.clips, seed=given.seed, split="train")
+    test = make_world(given.out / "test", num_clips=given.test_clips, seed=given.seed, split="test")
+    names = ["video", *given.sides]
+    task = Task(
+        given.backbone,
+        given.out,
+        lessons(train, names, given.questions, given.seed),
+        questions(test, names),
+        given.epochs,
+        given.lr,
+        given.seed,
+    )
+    growing = list(dict.fromkeys([(), tuple(given.sides[:1]), tuple(given.sides)]))
+    rows = [task.pave((), trained=False)] if "pave" in given.rows else []
+    rows += [task.pave(own) for own in growing if "pave" in given.rows]
+    rows += [task.crema(own) for own in growing if "crema" in given.rows]
+    report("pave", rows, clips=given.clips, epochs=given.epochs, lr=given.lr, seed=given.seed)
     return 0
 
 

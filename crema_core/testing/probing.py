@@ -66,5 +66,10 @@ def _host() -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "ignore", "-m", "crema_core.testing.heavy_probe"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     host = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    atexit.register(host.terminate)
+    atexit.register(_stop, host)
     return host
+
+
+def _stop(host: subprocess.Popen[str]) -> None:
+    host.terminate()
+    host.communicate()  # closes its pipes and waits
