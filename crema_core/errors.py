@@ -97,6 +97,10 @@ class TrainingError(CremaError):
     """Training cannot start or cannot go on."""
 
 
+class OutOfMemoryError(CremaError, RuntimeError):
+    """What was asked does not fit into the memory of the device; the message says what needs less."""
+
+
 class LostProcessError(TrainingError):
     """Another process of the launch ended; its own message says why."""
 

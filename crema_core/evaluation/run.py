@@ -30,6 +30,7 @@ from crema_core.evaluation.score import summarize
 from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.model.crema import CremaModel
+from crema_core.model.memory import NEEDS_LESS, fits
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.hooks import load_hooks
 from crema_core.train.cache import FeatureCache, as_cache
@@ -95,6 +96,7 @@ def evaluate(
         CacheError: for a folder that cannot be a cache.
         ManifestError: for data without any question.
         MediaError: when a source cannot be read.
+        OutOfMemoryError: when a batch does not fit.
 
     Example:
         >>> crema_core.evaluate(model, "test.jsonl", modalities=["video"]).accuracy    # doctest: +SKIP
@@ -123,7 +125,7 @@ def evaluate(
     mode = model.training
     model.eval()
     try:
-        with fused(model, fusion), journal:
+        with fused(model, fusion), journal, fits(f"A pass over {batch_size} questions", NEEDS_LESS):
             predictions = _predict(
                 model,
                 left,

@@ -12,6 +12,7 @@ import torch
 
 from crema_core.errors import OptionsError
 from crema_core.model.encoders import encoder_shares
+from crema_core.model.memory import NEEDS_LESS, fits
 from crema_core.model.sharing import shared_tokens, sharing, spread_features
 from crema_core.model.tokens import SenseBatch, SenseFeatures, SenseTokens
 
@@ -61,6 +62,7 @@ def answer_many(
         UnknownModalityError: for a source of a sense the model does not have.
         OptionsError: for an item without a question or without any source.
         MediaError: for a source that cannot be read.
+        OutOfMemoryError: when a batch does not fit.
     """
     from crema_core.train.cache import as_cache
     from crema_core.train.encode import encode_sources
@@ -74,11 +76,12 @@ def answer_many(
     mode = model.training
     model.eval()
     try:
-        return [
-            answer
-            for chunk in _chunks(items, batch_size)
-            for answer in _answer_batch(model, chunk, encode, max_new_tokens=max_new_tokens)
-        ]
+        with fits(f"A pass over {batch_size} questions", NEEDS_LESS):
+            return [
+                answer
+                for chunk in _chunks(items, batch_size)
+                for answer in _answer_batch(model, chunk, encode, max_new_tokens=max_new_tokens)
+            ]
     finally:
         model.train(mode)
 

@@ -131,6 +131,23 @@ RESUMABLE = frozenset(
 )
 """Settings that may differ when a run is continued: they change no number of the training."""
 
+
+def less_memory(settings: TrainSettings) -> str:
+    """Return a sentence on what makes an update need less memory than with these settings."""
+    ways = []
+    if not settings.gradient_checkpointing:
+        ways.append("gradient_checkpointing=True")
+    if settings.batch_size % 2 == 0:
+        half, twice = settings.batch_size // 2, 2 * settings.accumulation
+        ways.append(f"batch_size={half} with accumulation={twice}, which give the same numbers")
+    if settings.mode == "sequential" and settings.keep_graphs and settings.accumulation == 1:
+        ways.append("keep_graphs=False")
+    if settings.precision == "fp32":
+        ways.append('precision="bf16"')
+    ways.append("a quantized language model")
+    return f"Any of these needs less: {'; '.join(ways)}. crema plan estimates each."
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     # A few minutes on two cores with the embedded backbone.
     "tiny": {"epochs": 8, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "clip_norm": 1.0, "early_exit": 1.8},

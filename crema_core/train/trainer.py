@@ -23,6 +23,7 @@ from crema_core.evaluation.run import evaluate
 from crema_core.model.blocks import recomputed
 from crema_core.model.compiled import compiled
 from crema_core.model.crema import CremaModel
+from crema_core.model.memory import fits
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
 from crema_core.train.cache import FeatureCache, make_cache
@@ -36,7 +37,7 @@ from crema_core.train.phases import Phases, training_order
 from crema_core.train.progress import StatusLine
 from crema_core.train.run import BEST
 from crema_core.train.schedule import Position, make_schedule
-from crema_core.train.settings import TrainSettings
+from crema_core.train.settings import TrainSettings, less_memory
 from crema_core.train.share import fill_shared
 from crema_core.train.state import pointed, read_checkpoint
 from crema_core.train.steps import Minibatch
@@ -124,6 +125,7 @@ class Trainer:
 
         Raises:
             TrainingError: when features do not fit into memory or the loss is not finite.
+            OutOfMemoryError: when a minibatch does not fit.
             TrainingInterrupted: after Ctrl-C, with everything saved.
         """
         before = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
@@ -137,6 +139,7 @@ class Trainer:
                 recomputed(self.model.backbone.language_model, enabled=self.settings.gradient_checkpointing),
                 compiled(self._frozen(), enabled=self.settings.compile_frozen),
                 InterruptGuard(self.status.note) as guard,
+                fits(f"A minibatch of {self.settings.batch_size} samples", less_memory(self.settings)),
             ):
                 self.keeper.seed_dropout(self.position)
                 if resume_from is not None:

@@ -1,0 +1,43 @@
+"""What does not fit into memory is said together with what needs less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from crema_core.errors import OutOfMemoryError, first_line
+
+NEEDS_LESS = "Give a smaller batch_size (--batch-size; eval_batch_size in training), or load the model quantized."
+
+
+@contextmanager
+def fits(what: str, advice: str) -> Iterator[None]:
+    """Turn an allocator's error into one that says what helps.
+
+    Args:
+        what: what is computed, the start of a sentence.
+        advice: a sentence or more on what needs less memory.
+
+    Raises:
+        OutOfMemoryError: when the device, or the machine, has no memory left. It keeps the allocator's own words, so
+            that `accelerate.utils.find_executable_batch_size` knows it.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, OutOfMemoryError) or not _is_about_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"{what} does not fit into memory ({_in_short(error)}). It is computed at once. {advice}"
+        ) from error
+
+
+def _in_short(error: BaseException) -> str:
+    """Return the allocator's first two sentences; how memory is shared out among what follows is in the cause."""
+    return ". ".join(first_line(error).split(". ")[:2])
+
+
+def _is_about_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
