@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,22 +45,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "data.jsonl"
 
 
-@pytest.mark.parametrize("mode", ["joint", "sequential"])
+@pytest.mark.parametrize(
+    ("mode", "tuning", "recomputing"),
+    [("joint", LORA, False), ("sequential", LORA, True), ("joint", "full", True)],
+    ids=["joint", "sequential", "full"],
+)
 @pytest.mark.filterwarnings("ignore:A sample has wave and no video")
-def test_training_early_exit_and_answering_work(folder: Path, data: Path, tmp_path: Path, mode: str) -> None:
+def test_training_early_exit_and_answering_work(
+    folder: Path, data: Path, tmp_path: Path, mode: str, tuning: Any, recomputing: bool
+) -> None:
     _, _, wave, _ = file_senses()
     registry.register(wave)
-    model = built(folder, wave, tuning=LORA)
+    model = built(folder, wave, tuning=tuning)
     before, frozen = model.adapter_state_dict(), model.backbone.identity()
+    eyes = {key: value.clone() for key, value in model.backbone.vision_model.state_dict().items()}
     status = StatusLine(io.StringIO(), enabled=False)
-    settings = {"epochs": 3, "batch_size": 3, "lr": 0.01, "seed": 0, "status": status}
-    run = fit(model, data, out=tmp_path / "run", mode=mode, early_exit=1e-6, **settings)
+    settings: dict[str, Any] = {"epochs": 3, "batch_size": 3, "lr": 0.01, "seed": 0, "status": status}
+    settings |= {"mode": mode, "early_exit": 1e-6, "gradient_checkpointing": recomputing}
+    run = fit(model, data, out=tmp_path / "run", **settings)
     assert run.exited["wave"].startswith("'wave' exits after epoch 1: gradient norm ")
     after = model.adapter_state_dict()
     moved = {key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}
     assert moved == {"fusion", "language"}
-    model.backbone._identity = None  # computed anew
+    if tuning != "full":
+        model.backbone._identity = None  # computed anew
     assert model.backbone.identity() == frozen
+    tower = model.backbone.vision_model.state_dict()
+    assert all(torch.equal(tower[key], value) for key, value in eyes.items())
     model.save_pretrained(tmp_path / "saved")
     again = load(tmp_path / "saved")
     item = {"question": "what colour ?", "choices": CHOICES}
