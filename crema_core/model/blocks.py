@@ -50,17 +50,18 @@ def _checkpointed(forward: Any, *arguments: Any, **named: Any) -> Any:
     return checkpoint(forward, *arguments, use_reentrant=False, **named)
 
 
-def share_out(language_model: nn.Module, *, device: torch.device, count: int) -> None:
+def share_out(language_model: nn.Module, *, device: torch.device, count: int, whole: set[nn.Parameter]) -> None:
     """Keep a part of every layer in each process; a layer is gathered while it computes (FSDP2).
 
     What is outside the layers stays whole: prompts are laid out with the input embedding before the language model
     runs, and generation calls the encoder by itself.
 
     Args:
-        language_model: frozen, equal in all processes, still on the CPU where it does not fit on one device.
+        language_model: equal in all processes, still on the CPU where it does not fit on one device.
         device: this process's.
         count: number of processes.
+        whole: parameters every process keeps all of, because they are trained (a LoRA).
     """
     mesh = init_device_mesh(device.type, (count,))
     for layer in layers(language_model):
-        fully_shard(layer, mesh=mesh)
+        fully_shard(layer, mesh=mesh, ignored_params=whole)

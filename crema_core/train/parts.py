@@ -9,6 +9,7 @@ from torch import nn
 from crema_core.errors import OptionsError
 from crema_core.model.blocks import share_out
 from crema_core.model.crema import CremaModel
+from crema_core.model.tuning import FULL
 from crema_core.train.optim import make_optimizer
 from crema_core.train.settings import TrainSettings
 from crema_core.train.steps import Stepper, stepper_parameters
@@ -52,17 +53,24 @@ def _measured(model: CremaModel, name: str, *, lora_alone: bool) -> Mapping[str,
 
 
 def share_language_model(model: CremaModel, sync: Sync) -> None:
-    """Keep a part of the frozen language model in each process; from then on all of them make each pass together.
+    """Keep a part of the language model's frozen weights in each process; from then on all make each pass together.
 
     Raises:
-        OptionsError: when this process is alone.
+        OptionsError: when this process is alone, or nothing of the language model is frozen.
     """
     if sync.processes.count == 1:
         raise OptionsError(
             "shard_language_model=True in one process. A language model is shared out over several, one per GPU. Start "
             "with --processes 2 or more, or leave the setting out."
         )
+    if model.backbone.tuning == FULL:
+        raise OptionsError(
+            "shard_language_model=True with tuning='full'. Only weights that are not trained are shared out: those of "
+            "a frozen language model, or those below its LoRA. Build with tuning={'rank': 64, 'alpha': 16}, or leave "
+            "the setting out."
+        )
     if not model.language.in_step:
+        trained = set(model.language_parameters().values())
         model.backbone.identity()  # a checksum of whole weights, which saved models name; kept from here on
-        share_out(model.backbone.language_model, device=sync.device, count=sync.processes.count)
+        share_out(model.backbone.language_model, device=sync.device, count=sync.processes.count, whole=trained)
         model.language.in_step = True

@@ -66,9 +66,9 @@ def file_senses(*, dropout: float = 0.0, num: int = 4) -> list[ModalitySpec]:
     ]
 
 
-def random_model(backbone: Path, **options: Any) -> CremaModel:
-    """Return a model of the file senses whose every adapter and fusion weight is non-zero; equal at every call."""
-    model = build(file_senses(**options), backbone=backbone)
+def random_model(backbone: Path, *, tuning: Any = None, **options: Any) -> CremaModel:
+    """Return a model of the file senses whose every trainable weight is non-zero; equal at every call."""
+    model = build(file_senses(**options), backbone=backbone, tuning=tuning)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.trainable_parameters().values():

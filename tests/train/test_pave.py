@@ -10,10 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
@@ -24,10 +22,10 @@ from crema_core.train.interrupt import TrainingInterrupted
 from crema_core.train.progress import StatusLine
 from tests.support.video_language import SIDE, save_video_model
 from tests.train.file_senses import file_senses
+from tests.train.wave_questions import CHOICES, write_wave_questions
 
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
-CHOICES = ["red", "blue"]
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Questions whose answer only the wave tells; four of six samples have points too."""
-    place, generator = tmp_path_factory.mktemp("data"), torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
-    Image.fromarray(pixels.numpy()).save(place / "same.png")
-    lines = []
-    for row in range(6):
-        np.save(place / f"wave{row}.npy", np.full((5, 3, 10), 1.0 - 2 * (row % 2), dtype=np.float32))
-        np.save(place / f"points{row}.npy", torch.randn(4, 6, generator=generator).numpy())
-        line = {"id": str(row), "question": "what colour ?", "choices": CHOICES, "answer": CHOICES[row % 2]}
-        line |= {"video": "same.png", "wave": f"wave{row}.npy"}
-        lines.append(line | ({"points": f"points{row}.npy"} if row % 3 else {}))
-    (place / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return place / "data.jsonl"
+    return write_wave_questions(tmp_path_factory.mktemp("data"), side=SIDE, points=(1, 2, 4, 5))
 
 
 def sides() -> tuple[ModalitySpec, ModalitySpec]:

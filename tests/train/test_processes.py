@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
 
 def train(backbone: Path, data: Path, out: Path, **settings: Any) -> Outcome:
     """What one process does."""
-    model = random_model(backbone, dropout=settings.pop("dropout", 0.0))
+    model = random_model(backbone, dropout=settings.pop("dropout", 0.0), tuning=settings.pop("tuning", None))
     stream = io.StringIO()
     options = {"out": out, "status": StatusLine(stream), "hooks": Hooks(strict=True)}
     run = fit(model, data, **{**SETTINGS, **options, **settings})

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from crema_core.io.bundle import load
 from crema_core.plugins import registry
@@ -19,9 +16,9 @@ from crema_core.train.progress import StatusLine
 from tests.support.qwen_vl import built
 from tests.support.video_language import QWEN_SIDE, save_video_model
 from tests.train.file_senses import file_senses
+from tests.train.wave_questions import CHOICES, write_wave_questions
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
-CHOICES = ["red", "blue"]
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Questions whose answer only the wave tells; one sample in three has no picture."""
-    place, generator = tmp_path_factory.mktemp("data"), torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (QWEN_SIDE, QWEN_SIDE, 3), generator=generator, dtype=torch.uint8)
-    Image.fromarray(pixels.numpy()).save(place / "same.png")
-    lines = []
-    for row in range(6):
-        np.save(place / f"wave{row}.npy", np.full((5, 3, 10), 1.0 - 2 * (row % 2), dtype=np.float32))
-        line = {"id": str(row), "question": "what colour ?", "choices": CHOICES, "answer": CHOICES[row % 2]}
-        line |= {"wave": f"wave{row}.npy", **({"video": "same.png"} if row % 3 else {})}
-        lines.append(line)
-    (place / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return place / "data.jsonl"
+    return write_wave_questions(tmp_path_factory.mktemp("data"), side=QWEN_SIDE, without_video=(0, 3))
 
 
 @pytest.mark.parametrize(

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
+from crema_core.model.build import build
+from crema_core.plugins import registry
 from crema_core.plugins.hooks import Hooks
 from crema_core.train.api import fit
 from crema_core.train.parts import share_language_model
 from crema_core.train.progress import StatusLine
 from crema_core.train.sync import Sync, leave_processes
 from tests.support.launch import together
-from tests.train.file_senses import random_model, write_data
+from tests.support.video_language import SIDE, VideoKind, save_video_model
+from tests.train.file_senses import file_senses, random_model, write_data
 from tests.train.test_processes import LONG_AND_SHORT, assert_equal_runs, train
+from tests.train.wave_questions import write_wave_questions
+
+PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
+LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings", [{}, {"mode": "joint", "gradient_checkpointing": True}], ids=["sequential", "joint and checkpointed"]
+    "settings",
+    [{}, {"mode": "joint", "gradient_checkpointing": True}, {"mode": "joint", "tuning": LORA}],
+    ids=["sequential", "joint and checkpointed", "below a LoRA"],
 )
 def test_training_with_a_shared_out_language_model(
     settings: dict[str, object], t5_folder: Path, tmp_path: Path
@@ -50,12 +61,45 @@ def answers_and_part(backbone: Path, data: Path, folder: Path) -> tuple[str, flo
     return text, here / before
 
 
+def train_video(backbone: Path, data: Path, out: Path, **settings: Any) -> dict[str, np.ndarray]:
+    _, _, wave, _ = file_senses()
+    registry.register(wave)
+    model = build([{"name": "video", "num_frames": 4}, wave], backbone=backbone, fusion=PAVE, tuning=LORA)
+    settings |= {"epochs": 2, "batch_size": 2, "lr": 1e-3, "mode": "joint", "seed": 0}
+    fit(model, data, out=out, hooks=Hooks(strict=True), status=StatusLine(enabled=False), **settings)
+    leave_processes()
+    return {key: value.numpy() for key, value in model.adapter_state_dict().items()}
+
+
 def test_generation_in_step_gives_the_same_answers(t5_folder: Path, tmp_path: Path) -> None:
     data = write_data(tmp_path / "test", 3)
     evaluate(random_model(t5_folder), data, batch_size=2, out=tmp_path / "whole", max_new_tokens=4, num_beams=2)
     (first, share), (second, _) = together(answers_and_part, t5_folder, data, tmp_path)
     assert first == second == (tmp_path / "whole").read_text()
     assert share < 0.75  # half of the layers, and all that is outside of them
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llava-onevision", "qwen2.5-vl"])
+def test_training_below_a_video_language_models_lora(family: VideoKind, tmp_path: Path) -> None:
+    folder = save_video_model(tmp_path / "backbone", family)
+    data = write_wave_questions(tmp_path / "data", side=SIDE)
+    alone = train_video(folder, data, tmp_path / "one")
+    first, second = together(train_video, folder, data, tmp_path / "two", shard_language_model=True)
+    for key, value in alone.items():
+        np.testing.assert_allclose(first[key], value, rtol=1e-6, atol=1e-6, err_msg=key)
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_a_language_model_that_is_trained_whole_is_not_shared_out(t5_folder: Path) -> None:
+    two = SimpleNamespace(processes=SimpleNamespace(count=2))
+    with pytest.raises(OptionsError) as error:
+        share_language_model(random_model(t5_folder, tuning="full"), two)
+    assert str(error.value) == (
+        "shard_language_model=True with tuning='full'. Only weights that are not trained are shared out: those of a "
+        "frozen language model, or those below its LoRA. Build with tuning={'rank': 64, 'alpha': 16}, or leave the "
+        "setting out."
+    )
 
 
 def test_alone_there_is_nobody_to_share_with(t5_folder: Path, tmp_path: Path) -> None:
