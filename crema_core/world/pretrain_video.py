@@ -3,8 +3,8 @@
 LLaVA-OneVision's shape and format (SigLIP tower, two-layer projector, Qwen2 decoder, newline vector), for trying what
 PAVE does. The tower starts as crema-tiny's ViT without its class token. First the decoder learns the language of the
 world from text, in which things are also named by sums of words; then tower and projector are pulled to such sums for
-what each visual token sees; then everything together learns to answer about pictures, as LLaVA's last stages do. The
-package does not ship its weights.
+what each visual token sees; then everything together learns to answer about pictures, as LLaVA's last stages do, and
+every fourth batch is text. The package does not ship its weights.
 
 Shape letters: N pictures, B samples, F frames, S visual tokens of a frame, P patches, L width.
 """
@@ -48,6 +48,8 @@ from crema_core.world.vision_stage import normalize
 from crema_core.world.vocabulary import make_tokenizer
 
 PEAK_RATE = 1e-3
+PICTURE_RATE = 3e-4
+"""With the rate of the other stages the decoder forgets on pictures how a colour is looked up by its shape."""
 VIDEO = "<video>"
 
 
@@ -119,7 +121,11 @@ def pretrain_video(
         return token_loss(tokens, words[rows], seen[rows])
 
     _train(seeing, align_loss, align_steps, "align", report)
-    _train(model, picture_loss, picture_steps, "pictures", report)
+
+    def mixed_loss(step: int) -> Tensor:
+        return text_loss(step // 4) if step % 4 == 0 else picture_loss(step)
+
+    _train(model, mixed_loss, picture_steps, "pictures", report, rate=PICTURE_RATE)
     _save(model.eval(), tokenizer, out)
 
 
@@ -193,12 +199,18 @@ def _loss(
 
 
 def _train(
-    model: Any, loss_of: Callable[[int], Tensor], num_steps: int, stage: str, report: Callable[[str], None]
+    model: Any,
+    loss_of: Callable[[int], Tensor],
+    num_steps: int,
+    stage: str,
+    report: Callable[[str], None],
+    *,
+    rate: float = PEAK_RATE,
 ) -> None:
     if num_steps == 0:
         return
     weights = list(model.parameters())
-    optimizer = torch.optim.AdamW(weights, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, num_steps))
     model.train()
     losses = []
