@@ -2,9 +2,9 @@
 
 LLaVA-OneVision's shape and format (SigLIP tower, two-layer projector, Qwen2 decoder, newline vector), for trying what
 PAVE does. The tower starts as crema-tiny's ViT without its class token. First the decoder learns the language of the
-world from text, in which things are also named by sums of words; then tower and projector are pulled to such sums for
-what each visual token sees; then everything together learns to answer about pictures, as LLaVA's last stages do, and
-every fourth batch is text. The package does not ship its weights.
+world from text, in which things are also named by sums of words, and to look things up by their shape; then tower and
+projector are pulled to such sums for what each visual token sees; then everything together learns to answer about
+pictures, as LLaVA's last stages do, and every fourth batch is text. The package does not ship its weights.
 
 Shape letters: N pictures, B samples, F frames, S visual tokens of a frame, P patches, L width.
 """
@@ -43,7 +43,13 @@ from crema_core.world.language_stage import embed_prompts, rate_factor
 from crema_core.world.pictures import Pictures, draw_pictures
 from crema_core.world.scene import IMAGE_SIZE
 from crema_core.world.seen_things import thing_words, token_loss
-from crema_core.world.text import TextScene, draw_text_sample, draw_text_scene, draw_told_question
+from crema_core.world.text import (
+    TextScene,
+    draw_lookup_sample,
+    draw_text_sample,
+    draw_text_scene,
+    draw_told_question,
+)
 from crema_core.world.vision_stage import normalize
 from crema_core.world.vocabulary import make_tokenizer
 
@@ -57,6 +63,7 @@ def pretrain_video(
     out: Path,
     *,
     language_steps: int = 5000,
+    lookup_steps: int = 1200,
     align_steps: int = 800,
     picture_steps: int = 2000,
     num_pictures: int = 12_000,
@@ -69,6 +76,7 @@ def pretrain_video(
     Args:
         out: a new or empty folder.
         language_steps: steps of the decoder on text.
+        lookup_steps: steps of the decoder mostly on text that asks for colours by shapes.
         align_steps: steps of tower and projector on what visual tokens should say.
         picture_steps: steps of everything on pictures.
         num_pictures: pictures drawn.
@@ -97,6 +105,12 @@ def pretrain_video(
         ]
         return _loss(language, drawn, noise, visual=None)
 
+    def lookup_loss(step: int) -> Tensor:
+        if step % 4 == 0:
+            return text_loss(step // 4)
+        drawn = [draw_lookup_sample(generator, dense=step % 2 == 0) for _ in range(batch_size)]
+        return _loss(language, drawn, noise, visual=None)
+
     pictures = draw_pictures(num_pictures, seed=seed)
     shown = [row for row, things in enumerate(pictures.things) if things]
 
@@ -111,6 +125,7 @@ def pretrain_video(
         return _loss(language, drawn, noise, visual=torch.cat([frames, newline], 1))
 
     _train(decoder, text_loss, language_steps, "language", report)
+    _train(decoder, lookup_loss, lookup_steps, "lookup", report)
     seeing = nn.ModuleList([model.model.vision_tower, model.model.multi_modal_projector])
     words, seen = thing_words(pictures, decoder.get_input_embeddings())
 
@@ -123,7 +138,7 @@ def pretrain_video(
     _train(seeing, align_loss, align_steps, "align", report)
 
     def mixed_loss(step: int) -> Tensor:
-        return text_loss(step // 4) if step % 4 == 0 else picture_loss(step)
+        return lookup_loss(step // 4) if step % 4 == 0 else picture_loss(step)
 
     _train(model, mixed_loss, picture_steps, "pictures", report, rate=PICTURE_RATE)
     _save(model.eval(), tokenizer, out)
@@ -239,7 +254,10 @@ def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m crema_core.world.pretrain_video", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="new or empty folder for the backbone")
-    defaults = {"seed": 0, "language-steps": 5000, "align-steps": 800, "picture-steps": 2000, "num-pictures": 12_000}
+    defaults = {
+        "seed": 0, "language-steps": 5000, "lookup-steps": 1200, "align-steps": 800, "picture-steps": 2000,
+        "num-pictures": 12_000,
+    }  # fmt: skip
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     given = parser.parse_args()
@@ -247,6 +265,7 @@ def main() -> None:
     pretrain_video(
         given.out,
         language_steps=given.language_steps,
+        lookup_steps=given.lookup_steps,
         align_steps=given.align_steps,
         picture_steps=given.picture_steps,
         num_pictures=given.num_pictures,

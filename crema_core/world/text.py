@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from crema_core.world.prompts import Label, Prompt, end_prompt, show_things, tell_facts
 from crema_core.world.questions import CHOICES_OF_TYPE, FACT_OF_TYPE, TEMPLATE_OF_TYPE
 from crema_core.world.scene import COLORS, SHAPES, SLOTS
-from crema_core.world.vocabulary import DESCRIBE_ALL, DESCRIBE_OBJECTS, TEXTURES
+from crema_core.world.vocabulary import DESCRIBE_ALL, DESCRIBE_BY_SHAPE, DESCRIBE_OBJECTS, TEXTURES
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,29 @@ def draw_told_question(scene: TextScene, generator: random.Random, *, dense: boo
             known.discard(asked)
             answer = generator.choice(CHOICES_OF_TYPE[asked])
     return {kind: scene.facts[kind] for kind in known}, question, answer
+
+
+def draw_lookup_sample(generator: random.Random, *, dense: bool) -> tuple[Prompt, str]:
+    """Draw a prompt about three things and an answer that finds colours by shapes.
+
+    A decoder does not find out by itself how to look up by one of many keys. Where the answer spells the shapes in
+    random order, each with its colour behind it, the key is the last word it read: from there it learns the rest.
+
+    Args:
+        generator: source of all randomness.
+        dense: spell all shapes with their colours, instead of answering for one.
+    """
+    slots = zip(SLOTS, generator.sample(COLORS, 3), generator.sample(SHAPES, 3), strict=True)
+    things = generator.sample(list(slots), 3)
+    if dense:
+        question, answer = DESCRIBE_BY_SHAPE, " ".join(f"{shape} {color} ." for _, color, shape in things)
+    else:
+        _, answer, shape = things[0]
+        question = TEMPLATE_OF_TYPE["color"].format(colored_shape=shape)
+    prompt = Prompt()
+    show_things(prompt, things, generator, num_frames=1)
+    end_prompt(prompt, question, generator)
+    return prompt, answer
 
 
 def describe_things(scene: TextScene) -> str:

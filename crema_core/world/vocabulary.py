@@ -19,6 +19,8 @@ TEXTURES = ("plain", "striped", "checked", "dotted")
 
 DESCRIBE_ALL = "describe everything."
 DESCRIBE_OBJECTS = "describe the objects."
+DESCRIBE_BY_SHAPE = "describe the objects by shape."
+"""Of words that stand in the vocabulary anyway."""
 
 SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>", "<image>")
 IMAGE_TOKEN_ID = 3

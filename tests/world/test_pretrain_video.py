@@ -16,9 +16,11 @@ from crema_core.world.vision_stage import normalize, patch_features
 
 def test_a_few_steps_write_a_backbone_that_pave_takes(tmp_path: Path) -> None:
     lines: list[str] = []
-    sizes = {"language_steps": 2, "align_steps": 2, "picture_steps": 2, "num_pictures": 12, "batch_size": 4}
+    stages = ("language", "lookup", "align", "pictures")
+    steps = dict.fromkeys(("language_steps", "lookup_steps", "align_steps", "picture_steps"), 4)
+    sizes = {**steps, "num_pictures": 12, "batch_size": 4}
     pretrain_video(tmp_path / "tiny", report=lines.append, **sizes)
-    assert [line.split()[:2] for line in lines] == [["language", "2/2"], ["align", "2/2"], ["pictures", "2/2"]]
+    assert [line.split()[:2] for line in lines] == [[stage, "4/4"] for stage in stages]
     model = build([{"name": "video", "num_frames": 2}], backbone=tmp_path / "tiny", fusion="pave")
     assert model.template.choice_scoring == "likelihood"
     example = model.sense("video").modality.example(torch.Generator().manual_seed(0))
