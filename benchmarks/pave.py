@@ -1,8 +1,8 @@
 """PAVE on SenseWorld: a tiny video language model with and without side channels, and CREMA on the same clips.
 
-The backbone comes from `python -m crema_core.world.pretrain_video --out FOLDER`. Rows: as it is (zero-shot), with LoRA
-on the language model and video alone, and with LoRA and patches for one and for several side senses; then crema-tiny
-with CREMA's adapters for the same senses. Every row is trained on the same questions, those about `video` and about all
+The backbone is crema-tiny-video, or another one of `python -m crema_core.world.pretrain_video --out FOLDER`. Rows: as it
+is (zero-shot), with LoRA on the language model and video alone, and with LoRA and patches for one and for several side
+senses; then crema-tiny with CREMA's adapters for the same senses. Every row is trained on the same questions, those about `video` and about all
 side senses, and asked such questions about other clips; a side sense that a row lacks can only be guessed.
 """
 
@@ -43,14 +43,14 @@ class Task:
     """What every row has in common.
 
     Attributes:
-        backbone: folder of the tiny video language model.
+        backbone: the tiny video language model.
         out: where runs are written.
         train: questions about video and all side senses.
         test: such questions on other clips.
         epochs, lr, seed: of every training; `lr` of PAVE's, CREMA's rows have the demo's.
     """
 
-    backbone: Path
+    backbone: str
     out: Path
     train: list[Record]
     test: list[Record]
@@ -107,12 +107,12 @@ def questions(world: WorldSummary, names: Sequence[str]) -> list[Record]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--backbone", type=Path, required=True, help="folder that pretrain_video wrote")
+    parser.add_argument("--backbone", default="crema-tiny-video", help="or a folder that pretrain_video wrote")
     parser.add_argument("--out", type=Path, default=Path("runs/pave"))
     parser.add_argument("--sides", nargs="+", choices=sorted(SIDES), default=["audio", "thermal", "touch"])
     parser.add_argument("--clips", type=int, default=850, help="clips to train on")
     parser.add_argument("--test-clips", type=int, default=100)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", nargs="+", choices=("pave", "crema"), default=["pave", "crema"])

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from crema_core.errors import CheckpointError, did_you_mean
-from crema_core.model.backbone import ALONE, TINY, Backbone
+from crema_core.model.backbone import ALONE, SHIPPED, TINY, Backbone
 from crema_core.model.checkpoint import (
     image_statistics,
     own_template,
@@ -42,7 +42,7 @@ def load_backbone(
     """Load a checkpoint in BLIP-2 or InstructBLIP format, or of a video language model.
 
     Args:
-        source: folder, hub id, "crema-tiny" for the one shipped in the package, or a name of
+        source: folder, hub id, "crema-tiny" or "crema-tiny-video" for those shipped in the package, or a name of
             `crema_core.model.shapes`, for counting without weights.
         revision: hub revision (commit, tag or branch).
         language_model: folder or hub id of another language model for the seat of the checkpoint's own, whose weights
@@ -63,7 +63,7 @@ def load_backbone(
     language = None if language_model is None else LanguageSource(str(language_model), language_revision)
     if str(source) in shape_names() and not Path(source).exists():
         return _shape_backbone(str(source), language, seat_config, precision=precision, image_size=image_size)
-    place = str(tiny_backbone() if str(source) == TINY else source)
+    place = str(tiny_backbone(str(source)) if str(source) in SHIPPED else source)
     config = read_config(
         place,
         revision,
@@ -212,11 +212,11 @@ def _assembled(
     )
 
 
-def tiny_backbone() -> Path:
-    """Return the folder of the backbone shipped in the package."""
+def tiny_backbone(name: str) -> Path:
+    """Return the folder of a backbone shipped in the package, one of `SHIPPED`."""
     from crema_core.world import tiny_backbone_path
 
-    return tiny_backbone_path()
+    return tiny_backbone_path(name)
 
 
 def _shape_backbone(

@@ -1,6 +1,6 @@
-"""SenseWorld: a generated multi-sensory world, and crema-tiny, the backbone trained on its text and its RGB.
+"""SenseWorld: a generated multi-sensory world, and the backbones trained on its text and its RGB.
 
-With these two nobody needs a hub, a data set or a GPU to see everything work. Importing this package imports neither
+With these nobody needs a hub, a data set or a GPU to see everything work. Importing this package imports neither
 numpy nor torch; its functions import what they need when they are called.
 """
 
@@ -19,17 +19,21 @@ __all__ = ["WorldError", "WorldSummary", "make_world", "tiny_backbone_path"]
 _LAZY = frozenset({"WorldSummary", "make_world"})
 
 
-def tiny_backbone_path() -> Path:
-    """Return the folder of crema-tiny, a BLIP-2-shaped checkpoint in the ordinary transformers format.
+def tiny_backbone_path(name: str = "crema-tiny") -> Path:
+    """Return the folder of a checkpoint in the ordinary transformers format.
+
+    Args:
+        name: "crema-tiny", shaped as BLIP-2, or "crema-tiny-video", shaped as LLaVA-OneVision.
 
     Raises:
         WorldError: when the installed package does not have the weights.
     """
-    folder = Path(__file__).parent / "crema-tiny"
+    folder = Path(__file__).parent / name
     if not (folder / "model.safetensors").is_file():
+        script = "pretrain_video" if name == "crema-tiny-video" else "pretrain"
         raise WorldError(
             f"The tiny backbone is not in {folder}. It needs config.json, model.safetensors and the tokenizer there. "
-            f"Install the package again, or train it: python -m crema_core.world.pretrain --out {folder}"
+            f"Install the package again, or train it: python -m crema_core.world.{script} --out {folder}"
         )
     return folder
 
