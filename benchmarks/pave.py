@@ -1,9 +1,10 @@
 """PAVE on SenseWorld: a tiny video language model with and without side channels, and CREMA on the same clips.
 
-The backbone is crema-tiny-video, or another one of `python -m crema_core.world.pretrain_video --out FOLDER`. Rows: as it
-is (zero-shot), with LoRA on the language model and video alone, and with LoRA and patches for one and for several side
-senses; then crema-tiny with CREMA's adapters for the same senses. Every row is trained on the same questions, those about `video` and about all
-side senses, and asked such questions about other clips; a side sense that a row lacks can only be guessed.
+The backbone is crema-tiny-video, or another one of `python -m crema_core.world.pretrain_video --out FOLDER`. Rows: as
+it is (zero-shot), with LoRA on the language model and video alone, and with LoRA and patches for one and for several
+side senses; then crema-tiny with CREMA's adapters for the same senses. Every row is trained on the same questions,
+those about `video` and about all side senses, and asked such questions about other clips; a side sense that a row lacks
+can only be guessed.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ LLaVA-OneVision's shape and format (SigLIP tower, two-layer projector, Qwen2 dec
 PAVE does. The tower starts as crema-tiny's ViT without its class token. First the decoder learns the language of the
 world from text, in which things are also named by sums of words, and to look things up by their shape; then tower and
 projector are pulled to such sums for what each visual token sees; then everything together learns to answer about
-pictures, as LLaVA's last stages do, and every fourth batch is text. The package ships what it makes, `crema-tiny-video`.
+pictures, as LLaVA's last stages do, and every fourth batch is text. The package ships the result: `crema-tiny-video`.
 
 Shape letters: N pictures, B samples, F frames, S visual tokens of a frame, P patches, L width.
 """
