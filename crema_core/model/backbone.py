@@ -30,8 +30,6 @@ from crema_core.model.tuning import FULL, LanguageLora, add_lora, lora_parameter
 from crema_core.model.turns import Turns, own_turns, seat_turns
 
 TINY = "crema-tiny"
-SHIPPED = (TINY, "crema-tiny-video")
-"""Names of the backbones in the package; the second is a video language model."""
 ALONE = "language model alone"
 """Source of a backbone that is a language model and nothing before it."""
 LANGUAGE_PREFIX = "language_model."

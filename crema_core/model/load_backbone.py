@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from crema_core.errors import CheckpointError, did_you_mean
-from crema_core.model.backbone import ALONE, SHIPPED, TINY, Backbone
+from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.checkpoint import (
     image_statistics,
     own_template,
@@ -63,7 +63,7 @@ def load_backbone(
     language = None if language_model is None else LanguageSource(str(language_model), language_revision)
     if str(source) in shape_names() and not Path(source).exists():
         return _shape_backbone(str(source), language, seat_config, precision=precision, image_size=image_size)
-    place = str(tiny_backbone(str(source)) if str(source) in SHIPPED else source)
+    place = str(shipped_backbone(str(source)) or source)
     config = read_config(
         place,
         revision,
@@ -212,11 +212,11 @@ def _assembled(
     )
 
 
-def tiny_backbone(name: str) -> Path:
-    """Return the folder of a backbone shipped in the package, one of `SHIPPED`."""
-    from crema_core.world import tiny_backbone_path
+def shipped_backbone(source: str) -> Path | None:
+    """Return the folder of a backbone shipped in the package, or None where `source` is no name of one."""
+    from crema_core.world import TINY_BACKBONES, tiny_backbone_path
 
-    return tiny_backbone_path(name)
+    return tiny_backbone_path(source) if source in TINY_BACKBONES else None
 
 
 def _shape_backbone(

@@ -14,7 +14,10 @@ from crema_core.world.errors import WorldError
 if TYPE_CHECKING:
     from crema_core.world.generate import WorldSummary, make_world
 
-__all__ = ["WorldError", "WorldSummary", "make_world", "tiny_backbone_path"]
+__all__ = ["TINY_BACKBONES", "WorldError", "WorldSummary", "make_world", "tiny_backbone_path"]
+
+TINY_BACKBONES = ("crema-tiny", "crema-tiny-video")
+"""Names of the shipped checkpoints, shaped as BLIP-2 and as LLaVA-OneVision."""
 
 _LAZY = frozenset({"WorldSummary", "make_world"})
 
@@ -23,7 +26,7 @@ def tiny_backbone_path(name: str = "crema-tiny") -> Path:
     """Return the folder of a checkpoint in the ordinary transformers format.
 
     Args:
-        name: "crema-tiny", shaped as BLIP-2, or "crema-tiny-video", shaped as LLaVA-OneVision.
+        name: one of `TINY_BACKBONES`.
 
     Raises:
         WorldError: when the installed package does not have the weights.
