@@ -42,7 +42,7 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	@for name in sequential joint answering stacked startup growth flops; do $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
+	@for name in sequential joint answering stacked startup growth flops limit; do $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
 tables: install
 	$(BIN)/python -m benchmarks.tables
