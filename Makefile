@@ -42,7 +42,9 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	@for name in sequential joint answering stacked startup growth flops limit; do $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
+	@names="sequential joint answering stacked startup growth flops limit cache_formats encoding"; \
+	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then names="$$names full_size"; fi; \
+	for name in $$names; do $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
 tables: install
 	$(BIN)/python -m benchmarks.tables

@@ -20,7 +20,6 @@ from crema_core.cache.layout import FORMAT
 from crema_core.data import media
 from crema_core.errors import CacheError
 from crema_core.modality import Modality
-from crema_core.model.backbone import Backbone
 from crema_core.model.crema import CremaModel
 from crema_core.model.fingerprint import fingerprint
 from crema_core.model.precision import computed_in
@@ -39,6 +38,7 @@ def encoder_identity(model: CremaModel, name: str, *, kept: torch.dtype | None) 
     """
     sense = model.sense(name)
     backbone = model.backbone
+    vision = backbone.vision_model if sense.spec.encoder == "vision" else None
     return {
         "format": FORMAT,
         "sense": name,
@@ -50,9 +50,7 @@ def encoder_identity(model: CremaModel, name: str, *, kept: torch.dtype | None) 
         "images": [backbone.image_size, *backbone.image_mean, *backbone.image_std],
         "code": code_digest(type(sense.modality)),
         "weights": _weights(sense.modality),
-        "vision": fingerprint(backbone.vision_model)
-        if backbone.vision_model and sense.spec.encoder == "vision"
-        else None,
+        "vision": None if vision is None else fingerprint(vision),
         "computed_in": computed_in(model.device),
         "kept_in": "as encoded" if kept is None else str(kept).removeprefix("torch."),
     }
@@ -95,10 +93,6 @@ def _package_files(owner: type) -> set[Path]:
         return {file}
     levels = 0 if parts[0] == "crema_core" else len(parts) - (1 if file.name == "__init__.py" else 2)
     return set(file.parents[levels].rglob("*.py"))
-
-
-def _vision(backbone: Backbone) -> str | None:
-    return None if backbone.vision_model is None else fingerprint(backbone.vision_model)
 
 
 def _weights(modality: Modality) -> str:
