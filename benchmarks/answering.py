@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.measure import alternate, median, ratio, report
 from benchmarks.moderate import BATCH, moderate_backbone, moderate_model, random_batch
+from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.crema import CremaModel
 from crema_core.model.tokens import SenseFeatures, SenseTokens
 
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, reuse_freed_memory():
         rows = compare(moderate_backbone(Path(place) / "backbone"), options.repeats)
     report("answering", rows, unit="CPU seconds of one thread")
 

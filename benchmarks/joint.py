@@ -18,6 +18,7 @@ from benchmarks.individual import build_individual
 from benchmarks.measure import alternate, median, peak_megabytes, report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch, specs
 from benchmarks.naive import naive_minibatch
+from crema_core.model.allocator import reuse_freed_memory
 from crema_core.train.steps import Minibatch
 
 INDIVIDUAL = "individual Q-Formers, joint"
@@ -42,7 +43,8 @@ def measure(mode: str, folder: Path, repeats: int) -> dict[str, object]:
         "naive sequential": lambda: naive_minibatch(stepper, batch, inputs, order=model.names, given=kept),
     }
     task = tasks.get(mode, lambda: stepper.joint([Minibatch(batch, kept)], model.names))
-    seconds = alternate({mode: task}, repeats=repeats)[mode]
+    with reuse_freed_memory():
+        seconds = alternate({mode: task}, repeats=repeats)[mode]
     trained = sum(parameter.numel() for parameter in model.trainable_parameters().values())
     return {
         "mode": mode,

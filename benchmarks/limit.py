@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measure import report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch
+from crema_core.model.allocator import reuse_freed_memory
 from crema_core.report.flops import FlopMeter
 from crema_core.train.steps import Minibatch
 
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--senses", type=int, default=4)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, reuse_freed_memory():
         folder = moderate_backbone(Path(place) / "backbone")
         model = moderate_model(folder, options.senses, "features")
         stepper = moderate_stepper(model, folder)

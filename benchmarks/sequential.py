@@ -1,13 +1,15 @@
 """(a) The engine against the naive loop: CPU time of a sequential minibatch with n senses.
 
 Three kinds of work: on given features (both loops), with the ViT online (the naive loop runs it in every sub-step, the
-engine once), and with the ViT's features cached (the engine alone has a cache). Same kernels, model, batch, optimizer.
+engine once), and with the ViT's features cached (the engine alone has a cache). Same kernels, model, batch, optimizer,
+and for both the allocator as training sets it up, or with `--allocator default` as it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 from benchmarks.measure import alternate, median, ratio, report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch
 from benchmarks.naive import naive_minibatch
+from crema_core.model.allocator import reuse_freed_memory
 from crema_core.train.steps import Minibatch
 
 Row = dict[str, object]
@@ -73,15 +76,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--senses", type=int, nargs="+", default=[2, 3, 4, 5, 6])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--allocator", choices=("training", "default"), default="training")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as place:
+    allocator = reuse_freed_memory() if options.allocator == "training" else nullcontext()
+    with tempfile.TemporaryDirectory() as place, allocator:
         folder = moderate_backbone(Path(place) / "backbone")
         for count in options.senses:
             given = on_given_features(folder, count, options.repeats)
             rows.append({"senses": count, **given, **with_vision(folder, count, options.repeats)})
-    report("sequential_minibatch", rows, unit="CPU seconds of one thread")
+    report("sequential_minibatch", rows, unit="CPU seconds of one thread", allocator=options.allocator)
 
 
 if __name__ == "__main__":

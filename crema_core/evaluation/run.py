@@ -29,6 +29,7 @@ from crema_core.evaluation.result import EvaluationResult, FusionMode, Prompts
 from crema_core.evaluation.score import summarize
 from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.fusion.concat import ConcatFusion
+from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.crema import CremaModel
 from crema_core.model.memory import NEEDS_LESS, fits
 from crema_core.model.template import PromptTemplate
@@ -42,6 +43,7 @@ from crema_core.train.share import fill_shared
 __all__ = ["EvaluationResult", "Prediction", "evaluate", "fused"]
 
 
+@reuse_freed_memory()
 def evaluate(
     model: CremaModel,
     data: str | os.PathLike[str] | Sequence[Record],

@@ -17,6 +17,7 @@ from crema_core.data.manifest import Record, Source
 from crema_core.data.order import cut, derive_seed
 from crema_core.data.span import file_of
 from crema_core.errors import CacheError, TrainingError
+from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.answer import prepare_batch
 from crema_core.model.crema import CremaModel
 from crema_core.model.tokens import SenseFeatures
@@ -74,6 +75,7 @@ class Filled:
         return f"features: {encoded:,} sources encoded{written}, {found:,} from the cache"
 
 
+@reuse_freed_memory()
 def fill_cache(
     cache: FeatureCache,
     records: Sequence[Record],

@@ -20,6 +20,7 @@ from crema_core.data.manifest import Record
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
+from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.blocks import recomputed
 from crema_core.model.compiled import compiled
 from crema_core.model.crema import CremaModel
@@ -117,6 +118,7 @@ class Trainer:
         """Updates done."""
         return self.position.step
 
+    @reuse_freed_memory()
     def train(self, *, resume_from: Path | None = None) -> None:
         """Train to the end, or until every sense has exited.
 
