@@ -16,12 +16,11 @@ MEGABYTES = 200
 SCRIPT = f"""
 import json, resource
 from pathlib import Path
-import torch
 from crema_core.model.allocator import reuse_freed_memory
 
 def hold_and_free():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    held = [torch.ones(2**18) for _ in range({MEGABYTES})]
+    held = [bytearray(b"1") * 2**20 for _ in range({MEGABYTES})]
     del held
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 

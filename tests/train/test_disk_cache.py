@@ -454,6 +454,7 @@ fill_cache(cache, write_records(folder / "data", 200, senses="m"), names=["main"
 """
 
 
+@pytest.mark.slow
 def test_a_killed_encode_leaves_whole_shards_and_goes_on_where_it_was(
     t5_folder: Path, tmp_path: Path, counted: Counted
 ) -> None:

@@ -29,6 +29,7 @@ class DyingFiles(MainFiles):
         return super().prepare(source)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_told_with_what_to_do_and_its_work_is_not_lost(t5_folder: Path, tmp_path: Path) -> None:
     spec = file_senses(num=1)[0].model_copy(update={"factory": f"{__name__}:DyingFiles"})
     job = EncodeJob(

@@ -141,6 +141,7 @@ def test_all_processes_agree_on_early_exits(t5_folder: Path, data: Path, tmp_pat
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == len(first.metrics)
 
 
+@pytest.mark.slow
 def test_validation_is_shared_and_chooses_the_same_best_weights(t5_folder: Path, data: Path, tmp_path: Path) -> None:
     settings = {
         "valid": write_data(tmp_path / "valid", 7, seed=1),
@@ -170,6 +171,7 @@ def test_a_run_goes_on_in_another_number_of_processes(
     )
 
 
+@pytest.mark.slow
 def test_with_dropout_a_run_goes_on_to_the_same_bits_in_as_many_processes(
     t5_folder: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def train_video(backbone: Path, data: Path, out: Path, **settings: Any) -> dict[
     return {key: value.numpy() for key, value in model.adapter_state_dict().items()}
 
 
+@pytest.mark.slow
 def test_generation_in_step_gives_the_same_answers(t5_folder: Path, tmp_path: Path) -> None:
     data = write_data(tmp_path / "test", 3)
     evaluate(random_model(t5_folder), data, batch_size=2, out=tmp_path / "whole", max_new_tokens=4, num_beams=2)

@@ -27,6 +27,7 @@ def test_it_is_smaller_than_five_megabytes_and_loads_without_missing_or_unexpect
     assert {name: list(keys) for name, keys in found.items() if keys} == {}
 
 
+@pytest.mark.slow
 def test_it_names_colours_and_shapes_and_guesses_the_rest(tmp_path: Path) -> None:
     world = make_world(tmp_path / "test", num_clips=64, seed=11, split="test")
     model = build([VIDEO], backbone=NAME, fusion=PAVE)
