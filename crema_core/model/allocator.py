@@ -1,8 +1,8 @@
 """Host memory that one minibatch frees serves the next one, instead of going back to the system in between.
 
 A backward pass frees hundreds of megabytes at the top of the heap. glibc gives them back to the system, which has to
-map and clear every page again a moment later: up to an eighth of a minibatch's CPU time (`benchmarks.sequential
---allocator default` measures without it). The memory in use at the peak is the same.
+map and clear every page again a moment later: about a tenth of a minibatch's CPU time (`python -m benchmarks.sequential
+--allocator default` measures without this).
 """
 
 from __future__ import annotations
