@@ -35,6 +35,7 @@ from crema_core.train.encode_job import EncodeJob, encode
 Row = dict[str, object]
 RATE, GRAIN = 30, 20
 FULL_SIZE = (4, 257, 1408)
+"""Steps, tokens and width of one source at the paper's size."""
 SOURCES_PER_SHARD = 22
 """What 64 MB of features in bfloat16 at the paper's size make."""
 

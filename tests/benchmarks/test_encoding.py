@@ -17,7 +17,7 @@ def test_every_part_of_encoding_is_measured(tmp_path: Path) -> None:
         "keep (features of the paper's size, bf16)",
         "the whole job",
     ]
-    assert all(isinstance(row["s_clip"], float) for row in rows)
+    assert all(row["s_clip"] > 0 for row in rows[:-1])  # the last is a difference of two measurements
 
 
 def test_the_index_is_measured_for_each_shard_and_source(tmp_path: Path) -> None:
