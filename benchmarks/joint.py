@@ -11,6 +11,7 @@ import argparse
 import multiprocessing
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,12 +19,21 @@ from benchmarks.individual import build_individual
 from benchmarks.measure import alternate, median, peak_megabytes, report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch, specs
 from benchmarks.naive import naive_minibatch
+from benchmarks.sequential import LEAN
 from crema_core.model.allocator import reuse_freed_memory
 from crema_core.train.steps import Minibatch
 
 INDIVIDUAL = "individual Q-Formers, joint"
-ONE_GRAPH = "sequential, keep_graphs=False"
-MODES = ("sequential", ONE_GRAPH, "naive sequential", "joint", INDIVIDUAL)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sequential": {},
+    "sequential, kept_graphs=2, micro_batch_size=2": LEAN,
+    "sequential, kept_graphs=0": {"kept_graphs": 0},
+    "sequential, kept_graphs=0, micro_batch_size=2": {"kept_graphs": 0, "micro_batch_size": 2},
+    "naive sequential": {},
+    "joint": {},
+    "joint, micro_batch_size=2": {"micro_batch_size": 2},
+    INDIVIDUAL: {},
+}
 
 
 def measure(mode: str, folder: Path, repeats: int) -> dict[str, object]:
@@ -33,16 +43,18 @@ def measure(mode: str, folder: Path, repeats: int) -> dict[str, object]:
         model = build_individual(specs(4, "features"), backbone=str(folder), seed=0)
     else:
         model = moderate_model(folder, 4, "features")
-    stepper = moderate_stepper(model, folder, keep_graphs=mode != ONE_GRAPH)
+    stepper = moderate_stepper(model, folder, **SETTINGS[mode])
     batch, inputs = random_batch(model, 0)
     kept = model.encode(inputs)
     before = peak_megabytes()
-    tasks = {
-        "sequential": lambda: stepper.sequential([Minibatch(batch, kept)], model.names),
-        ONE_GRAPH: lambda: stepper.sequential([Minibatch(batch, kept)], model.names),
-        "naive sequential": lambda: naive_minibatch(stepper, batch, inputs, order=model.names, given=kept),
-    }
-    task = tasks.get(mode, lambda: stepper.joint([Minibatch(batch, kept)], model.names))
+    update = stepper.sequential if mode.startswith("sequential") else stepper.joint
+
+    def task() -> None:
+        if mode == "naive sequential":
+            naive_minibatch(stepper, batch, inputs, order=model.names, given=kept)
+        else:
+            update([Minibatch(batch, kept)], model.names)
+
     with reuse_freed_memory():
         seconds = alternate({mode: task}, repeats=repeats)[mode]
     trained = sum(parameter.numel() for parameter in model.trainable_parameters().values())
@@ -58,7 +70,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--modes", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = moderate_backbone(Path(place) / "backbone")

@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=-(-settings.batch_size // max(1, arguments.processes)),
         joint=settings.mode == "joint",
         gradient_checkpointing=settings.gradient_checkpointing,
-        keep_graphs=settings.keep_graphs,
+        micro_batch_size=settings.micro_batch_size,
+        kept_graphs=settings.kept_graphs,
     )
     print(json.dumps(found.to_dict(), indent=2) if arguments.json else found)
     return 0

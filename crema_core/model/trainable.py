@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def set_trainable(model: nn.Module, names: AbstractSet[str]) -> None:
@@ -28,6 +28,11 @@ def set_trainable(model: nn.Module, names: AbstractSet[str]) -> None:
 def freeze(module: nn.Module) -> None:
     """Make no parameter of `module` trainable."""
     set_trainable(module, frozenset())
+
+
+def collecting(values: Tensor) -> Tensor:
+    """Return the same numbers without the graph behind them, as a tensor that collects its gradient."""
+    return values.detach().requires_grad_()
 
 
 def names_of(model: nn.Module, parameters: Iterable[nn.Parameter]) -> set[str]:

@@ -71,7 +71,8 @@ def plan(
     batch_size: int,
     joint: bool = False,
     gradient_checkpointing: bool = False,
-    keep_graphs: bool = True,
+    micro_batch_size: int | None = None,
+    kept_graphs: int | None = None,
 ) -> Plan:
     """Estimate the peak memory of a training step with all senses in every sample.
 
@@ -80,7 +81,8 @@ def plan(
         batch_size: B, samples in a process's part of a minibatch.
         joint: all senses are updated at once.
         gradient_checkpointing: the language model's layers are computed again in the backward pass.
-        keep_graphs: the setting of this name; False: one sense's graph at a time where senses take turns.
+        micro_batch_size: samples the language model reads at once; None: B.
+        kept_graphs: senses whose graphs wait for their turn; None: all but the first, whose turn it is.
     """
     mode = model.training
     before = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -92,7 +94,8 @@ def plan(
             lambda: model.prompt(tokens, [model.template.render(QUESTION)]), parameters=_storages(model)
         )
         num_tokens = int(prompt.mask.shape[1])
-        shape = (batch_size, num_tokens, NUM_ANSWER_TOKENS)
+        at_once = min(micro_batch_size or batch_size, batch_size)
+        shape = (at_once, num_tokens, NUM_ANSWER_TOKENS)
         whole = _language(model, shape, gradient_checkpointing=False)
         language = _language(model, shape, gradient_checkpointing=True) if gradient_checkpointing else whole
     finally:
@@ -109,12 +112,22 @@ def plan(
         "optimizer state": 2 * trained,
         "gradients": shared + tuned + (sum(adapters.values()) if joint else max(adapters.values())),
         "features of encoders": features * batch_size,
-        "activations: senses": (sum(senses) if joint or keep_graphs else max(senses)) * batch_size,
-        "activations: fusion and prompt": fusion * batch_size,
+        "activations: senses": sum(senses) * batch_size if joint else _held(senses, batch_size, at_once, kept_graphs),
+        "activations: fusion and prompt": fusion * at_once,
         "activations: language model": language,
         "working memory of a layer": whole // max(1, len(layers(model.backbone.language_model))),
     }
     return Plan(rows, batch_size, num_tokens)
+
+
+def _held(senses: Sequence[int], batch_size: int, at_once: int, kept_graphs: int | None) -> int:
+    """Return the bytes of the senses' graphs in the sub-step that holds most: what waits, and what is built there."""
+    waiting = range(1, len(senses))[:kept_graphs]
+    held = [
+        sum(senses[own] for own in waiting if own >= step) * batch_size + (step not in waiting) * senses[step] * at_once
+        for step in range(len(senses))
+    ]
+    return max(held)
 
 
 def _senses(model: CremaModel) -> tuple[list[int], int, dict[str, SenseTokens]]:

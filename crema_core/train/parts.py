@@ -38,7 +38,17 @@ def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[s
     optimizer = make_optimizer(
         stepper_parameters(adapters, shared), lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas
     )
-    return Stepper(model, adapters, shared, measured, sync, optimizer, settings.clip_norm, settings.keep_graphs)
+    return Stepper(
+        model,
+        adapters,
+        shared,
+        measured,
+        sync,
+        optimizer,
+        clip_norm=settings.clip_norm,
+        kept_graphs=settings.kept_graphs,
+        micro_batch_size=settings.micro_batch_size,
+    )
 
 
 def _measured(model: CremaModel, name: str, *, lora_alone: bool) -> Mapping[str, nn.Parameter]:

@@ -55,10 +55,18 @@ class TrainSettings(BaseModel):
     clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm of an update; None: any")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="number format of the forward pass")
 
-    keep_graphs: bool = Field(
-        default=True,
-        description="sequential: every sense's graph is built at the start of a minibatch and used in its own "
-        "sub-step, which is fastest; False: one graph at a time, one more pass for every sense but the first",
+    micro_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="samples the language model reads at once, forward and backward; the update is that of the whole "
+        "minibatch. None: all of it",
+    )
+    kept_graphs: int | None = Field(
+        default=None,
+        ge=0,
+        description="sequential: how many senses' graphs are built at the start of a minibatch and wait for their "
+        "sub-steps; each of the others, the first one's apart, costs one more pass. None: all, which is fastest, or "
+        "with accumulation none",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="compute the language model's layers again in the backward pass: less memory, slower"
@@ -137,11 +145,14 @@ def less_memory(settings: TrainSettings) -> str:
     ways = []
     if not settings.gradient_checkpointing:
         ways.append("gradient_checkpointing=True")
+    at_once = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
+    if at_once > 1:
+        ways.append(f"micro_batch_size={at_once // 2}")
     if settings.batch_size % 2 == 0:
         half, twice = settings.batch_size // 2, 2 * settings.accumulation
         ways.append(f"batch_size={half} with accumulation={twice}, which give the same numbers")
-    if settings.mode == "sequential" and settings.keep_graphs and settings.accumulation == 1:
-        ways.append("keep_graphs=False")
+    if settings.mode == "sequential" and settings.kept_graphs is None and settings.accumulation == 1:
+        ways.append("kept_graphs=0")
     if settings.precision == "fp32":
         ways.append('precision="bf16"')
     ways.append("a quantized language model")

@@ -8,19 +8,20 @@ the mean over all answer tokens of the update, wherever they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from math import isfinite
+from math import ceil, isfinite
 
 import torch
 from torch import Tensor, nn
 
 from crema_core.data.collate import TrainBatch
+from crema_core.data.manifest import Record
 from crema_core.errors import TrainingError
 from crema_core.model.crema import CremaModel
 from crema_core.model.tokens import SenseFeatures, SenseTokens
 from crema_core.train.bank import TokenBank
+from crema_core.train.micro import micro_batches
 from crema_core.train.optim import clear_gradients, clip_gradients, gradient_norm
 from crema_core.train.sync import Sync
 
@@ -56,11 +57,13 @@ class Survey:
         num_samples: samples.
         num_tokens: answer tokens, end tokens included.
         present: the active senses that at least one sample has, in order.
+        shares: samples of each minibatch in the process that has the most of them.
     """
 
     num_samples: int
     num_tokens: int
     present: tuple[str, ...]
+    shares: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Stepper:
         sync: number format and processes.
         optimizer: over all parameters.
         clip_norm: largest gradient norm of a step, or None.
-        keep_graphs: see the setting of this name.
+        kept_graphs: see the setting of this name.
+        micro_batch_size: see the setting of this name.
     """
 
     model: CremaModel
@@ -85,7 +89,8 @@ class Stepper:
     sync: Sync
     optimizer: torch.optim.Optimizer
     clip_norm: float | None = None
-    keep_graphs: bool = True
+    kept_graphs: int | None = None
+    micro_batch_size: int | None = None
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -95,12 +100,13 @@ class Stepper:
     def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update the active senses one after the other; a sense that no sample of the group has is skipped."""
         survey = self._survey(group, active)
-        # The first sense's graph is used at once. With several minibatches to one update all would hold theirs.
-        kept = () if len(group) > 1 else survey.present if self.keep_graphs else survey.present[:1]
-        banks = [self._bank(one, kept) for one in group]
+        first, waiting = survey.present[:1], survey.present[1:]
+        # With several minibatches to one update all would hold theirs.
+        kept = waiting[: self.kept_graphs] if len(group) == 1 or self.kept_graphs is not None else ()
+        banks = [self._bank(one, kept=kept, later=first) for one in group]
         result = StepResult(survey.num_samples)
         for name in survey.present:
-            loss = self._accumulate(group, [partial(bank.tokens, name) for bank in banks], survey.num_tokens)
+            loss = self._accumulate(group, banks, [name], survey)
             result.losses[name] = self._step([name], loss, result)
             if name != survey.present[-1]:
                 for bank in banks:
@@ -114,45 +120,48 @@ class Stepper:
         result = StepResult(survey.num_samples)
         if survey.present:
             # One bank at a time: the graphs of a minibatch are freed by its backward pass.
-            tokens = [partial(self._all_tokens, one, survey.present) for one in group]
-            loss = self._accumulate(group, tokens, survey.num_tokens)
+            banks = (self._bank(one, kept=survey.present) for one in group)
+            loss = self._accumulate(group, banks, survey.present, survey)
             result.losses["joint"] = self._step(survey.present, loss, result)
         return result
 
     def _survey(self, group: Sequence[Minibatch], active: Sequence[str]) -> Survey:
         # A sense may be in another process's samples alone; this process takes part in its sub-step all the same.
         here = [float(any(name in one.features for one in group)) for name in active]
-        num_tokens = sum(self.model.language.count_tokens(self._answers(one.batch)) for one in group)
-        num_samples = sum(len(one.batch) for one in group)
-        samples, tokens, *found = self.sync.processes.sum([num_samples, num_tokens, *here])
+        tokens = sum(self.model.language.count_tokens(self._answers(one.batch.records)) for one in group)
+        lengths = [float(len(one.batch)) for one in group]
+        num_tokens, *sums = self.sync.processes.sum([tokens, *lengths, *here])
+        lengths, found = sums[: len(group)], sums[len(group) :]
         present = tuple(name for name, count in zip(active, found, strict=True) if count)
-        return Survey(int(samples), int(tokens), present)
+        shares = tuple(ceil(length / self.sync.processes.count) for length in lengths)
+        return Survey(int(sum(lengths)), int(num_tokens), present, shares)
 
-    def _bank(self, one: Minibatch, kept: Sequence[str]) -> TokenBank:
-        return TokenBank(self.model, one.features, self._questions(one.batch), kept=kept, sync=self.sync)
-
-    def _all_tokens(self, one: Minibatch, active: Sequence[str]) -> dict[str, SenseTokens]:
-        return self._bank(one, active).all_tokens()
+    def _bank(self, one: Minibatch, *, kept: Sequence[str], later: Sequence[str] = ()) -> TokenBank:
+        questions = self._questions(one.batch.records)
+        return TokenBank(self.model, one.features, questions, kept=kept, later=later, sync=self.sync)
 
     def _accumulate(
-        self, group: Sequence[Minibatch], tokens: Iterable[Callable[[], dict[str, SenseTokens]]], num_tokens: int
+        self, group: Sequence[Minibatch], banks: Iterable[TokenBank], names: Sequence[str], survey: Survey
     ) -> float:
         """Add the group's gradients and return its part of the loss."""
         total = 0.0
-        for one, make in zip(group, tokens, strict=True):
-            if len(one.batch) == 0:  # the last batch of an epoch may be smaller than the number of processes
+        for one, bank, share in zip(group, banks, survey.shares, strict=True):
+            parts = micro_batches(len(one.batch), self.micro_batch_size)
+            for part, tokens in bank.parts(names, parts) if parts else ():
+                records = one.batch.records[part.start : part.stop]
+                loss = self._loss(records, tokens, survey.num_tokens)
+                total += _finite(loss, records)
+                if loss.requires_grad:  # not so where no trained sense and no trained fusion block takes part
+                    self.sync.backward(loss)
+            # Another process has more parts: the last batch of an epoch may be smaller than the number of processes.
+            for _ in range(len(micro_batches(share, self.micro_batch_size)) - len(parts)):
                 self._keep_in_step()
-                continue
-            loss = self._loss(one.batch, make(), num_tokens)
-            total += _finite(loss, one.batch)
-            if loss.requires_grad:  # not so where no trained sense and no trained fusion block takes part
-                self.sync.backward(loss)
         return total
 
-    def _loss(self, batch: TrainBatch, tokens: Mapping[str, SenseTokens], num_tokens: int) -> Tensor:
-        questions = self._questions(batch)
+    def _loss(self, records: Sequence[Record], tokens: Mapping[str, SenseTokens], num_tokens: int) -> Tensor:
+        questions = self._questions(records)
         with self.sync.forward_pass():
-            return self.model.loss(tokens, questions, self._answers(batch), num_tokens=num_tokens)
+            return self.model.loss(tokens, questions, self._answers(records), num_tokens=num_tokens)
 
     def _keep_in_step(self) -> None:
         """Make the passes the other processes make where the language model's layers are shared out."""
@@ -161,11 +170,11 @@ class Stepper:
                 loss = self.model.loss({}, [""], [""])
             self.sync.backward(loss * 0.0)
 
-    def _questions(self, batch: TrainBatch) -> list[str]:
-        return [self.model.template.render(record.question, record.choices) for record in batch.records]
+    def _questions(self, records: Sequence[Record]) -> list[str]:
+        return [self.model.template.render(record.question, record.choices) for record in records]
 
-    def _answers(self, batch: TrainBatch) -> list[str]:
-        return [self.model.template.target(record.answer, record.choices) for record in batch.records]
+    def _answers(self, records: Sequence[Record]) -> list[str]:
+        return [self.model.template.target(record.answer, record.choices) for record in records]
 
     def _step(self, names: Sequence[str], loss: float, result: StepResult) -> float:
         """Step with the gradients of all processes; return the loss of all of them."""
@@ -201,11 +210,12 @@ def stepper_parameters(
     return own | dict(shared)
 
 
-def _finite(loss: Tensor, batch: TrainBatch) -> float:
+def _finite(loss: Tensor, records: Sequence[Record]) -> float:
     value = float(loss.detach())
     if not isfinite(value):
+        samples = ", ".join(record.id for record in records)
         raise TrainingError(
-            f"The loss became {value} on the samples {', '.join(batch.ids)}. A loss must be finite. Look at these "
-            'samples; if they are fine, lower lr, set clip_norm=1.0, or use precision="fp32".'
+            f"The loss became {value} on the samples {samples}. A loss must be finite. Look at these samples; if they "
+            'are fine, lower lr, set clip_norm=1.0, or use precision="fp32".'
         )
     return value

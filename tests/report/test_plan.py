@@ -79,8 +79,13 @@ def test_recomputing_layers_takes_less_and_what_a_plan_asks_leaves_the_model_as_
     whole, less = (plan(model, batch_size=4, gradient_checkpointing=own) for own in (False, True))
     assert less.rows["activations: language model"] < 0.5 * whole.rows["activations: language model"]
     assert plan(model, batch_size=8).rows["activations: senses"] == 2 * whole.rows["activations: senses"]
-    one = plan(model, batch_size=4, keep_graphs=False).rows["activations: senses"]
+    one = plan(model, batch_size=4, kept_graphs=0).rows["activations: senses"]
     assert whole.rows["activations: senses"] / len(model.names) <= one < whole.rows["activations: senses"]
+    two = plan(model, batch_size=4, kept_graphs=2).rows["activations: senses"]
+    assert one < two < whole.rows["activations: senses"]
+    part = plan(model, batch_size=4, kept_graphs=2, micro_batch_size=1)
+    assert part.rows["activations: language model"] == plan(model, batch_size=1).rows["activations: language model"]
+    assert part.rows["activations: senses"] < two
     assert plan(model, batch_size=4, joint=True).rows["gradients"] > whole.rows["gradients"]
     assert (model.training, model.frozen_fingerprint()) == before
     assert names_of(model, (own for own in model.parameters() if own.requires_grad)) == trainable

@@ -44,9 +44,9 @@ def test_a_minibatch_that_does_not_fit_is_said_and_the_run_goes_on_from_its_chec
         train(model, tmp_path, "run", checkpoint_every=1, valid=None)
     assert str(caught.value) == (
         "A minibatch of 2 samples does not fit into memory (CUDA out of memory. Tried to allocate 20.00 GiB). It is "
-        "computed at once. Any of these needs less: gradient_checkpointing=True; batch_size=1 with accumulation=2, "
-        'which give the same numbers; keep_graphs=False; precision="bf16"; a quantized language model. crema plan '
-        "estimates each."
+        "computed at once. Any of these needs less: gradient_checkpointing=True; micro_batch_size=1; batch_size=1 with "
+        'accumulation=2, which give the same numbers; kept_graphs=0; precision="bf16"; a quantized language model. '
+        "crema plan estimates each."
     )
     assert str(caught.value.__cause__) == FULL
     assert should_reduce_batch_size(caught.value)
@@ -61,11 +61,16 @@ def test_a_minibatch_that_does_not_fit_is_said_and_the_run_goes_on_from_its_chec
     [
         (
             {"batch_size": 3, "mode": "joint", "precision": "bf16"},
-            "gradient_checkpointing=True; a quantized language model",
+            "gradient_checkpointing=True; micro_batch_size=1; a quantized language model",
         ),
         (
             {"batch_size": 4, "accumulation": 2, "gradient_checkpointing": True, "precision": "bf16"},
-            "batch_size=2 with accumulation=4, which give the same numbers; a quantized language model",
+            "micro_batch_size=2; batch_size=2 with accumulation=4, which give the same numbers; a quantized language "
+            "model",
+        ),
+        (
+            {"batch_size": 7, "micro_batch_size": 1, "gradient_checkpointing": True, "precision": "bf16"},
+            "kept_graphs=0; a quantized language model",
         ),
     ],
 )

@@ -31,8 +31,13 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"mode": "joint", "gradient_checkpointing": True}, {"mode": "joint", "tuning": LORA}],
-    ids=["sequential", "joint and checkpointed", "below a LoRA"],
+    [
+        {},
+        {"micro_batch_size": 1, "kept_graphs": 1, "lr": 1e-4},
+        {"mode": "joint", "gradient_checkpointing": True},
+        {"mode": "joint", "tuning": LORA},
+    ],
+    ids=["sequential", "in parts", "joint and checkpointed", "below a LoRA"],
 )
 def test_training_with_a_shared_out_language_model(
     settings: dict[str, object], t5_folder: Path, tmp_path: Path

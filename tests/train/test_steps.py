@@ -18,6 +18,7 @@ from crema_core.data.order import cut, epoch_order
 from crema_core.errors import TrainingError
 from crema_core.model.build import build
 from crema_core.model.crema import CremaModel
+from crema_core.model.tokens import SenseFeatures
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.train.optim import gradient_norm
 from crema_core.train.parts import make_stepper
@@ -86,10 +87,13 @@ def largest_difference(first: CremaModel, second: CremaModel) -> float:
     return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
 
-def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"kept_graphs": 0}], ids=["all wait", "none waits"])
+def test_twenty_updates_equal_the_naive_loops(
+    settings: dict[str, int], new_model: MakeModel, sync: Sync, tmp_path: Path
+) -> None:
     records = write_records(tmp_path / "data", 8)
     reused, naive, start = new_model(), new_model(), new_model()
-    fast, slow = ready(reused, sync), ready(naive, sync)
+    fast, slow = ready(reused, sync, **settings), ready(naive, sync)
     for batch in batches(reused, records, 2, 20):
         fast.sequential([Minibatch(batch, reused.encode(batch.senses))], reused.names)
         naive_update(slow, batch, naive.names)
@@ -97,23 +101,33 @@ def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Sync, 
     assert largest_difference(reused, naive) < 1e-6
 
 
-def test_one_graph_at_a_time_changes_no_number(
-    new_model: MakeModel, sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("size", "kept"), [(1, None), (2, 1), (2, 0), (3, 2)])
+def test_twenty_updates_in_parts_equal_the_naive_loops(
+    size: int, kept: int | None, new_model: MakeModel, sync: Sync, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
-    models = [new_model() for _ in range(2)]
-    steppers = [ready(model, sync, keep_graphs=keep) for model, keep in zip(models, (True, False), strict=True)]
+    in_parts, naive, start = new_model(), new_model(), new_model()
+    # Plain descent: AdamW would magnify rounding of gradients near zero.
+    fast, slow = (
+        replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.001))
+        for own in (ready(in_parts, sync, micro_batch_size=size, kept_graphs=kept), ready(naive, sync))
+    )
+    for batch in batches(in_parts, records, 4, 20):
+        fast.sequential([Minibatch(batch, in_parts.encode(batch.senses))], in_parts.names)
+        naive_update(slow, batch, naive.names)
+    assert largest_difference(start, in_parts) > 1e-2
+    assert largest_difference(in_parts, naive) < 1e-6
+
+
+def test_graphs_that_do_not_wait_change_no_number(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+    records = write_records(tmp_path / "data", 8)
+    models = [new_model() for _ in range(3)]
+    steppers = [ready(model, sync, kept_graphs=kept) for model, kept in zip(models, (None, 1, 0), strict=True)]
     for batch in batches(models[0], records, 2, 6):
         for model, stepper in zip(models, steppers, strict=True):
             stepper.sequential([Minibatch(batch, model.encode(batch.senses))], model.names)
-    assert largest_difference(*models) == 0
-    # Passes: all senses' tokens, then n - 1 graphs and as many refreshes; the first graph serves at once.
-    passes = []
-    compute = models[1].sense_tokens
-    monkeypatch.setattr(models[1], "sense_tokens", lambda *given: passes.append(given[0]) or compute(*given))
-    (minibatch,) = minibatches(models[1], write_records(tmp_path / "four", 4), 4, 1)
-    steppers[1].sequential([minibatch], models[1].names)
-    assert len(passes) == 3 * len(models[1].names) - 2
+    assert largest_difference(models[0], models[1]) == 0
+    assert largest_difference(models[0], models[2]) == 0
 
 
 def test_updates_equal_the_naive_loop_where_the_qformer_reads_the_questions(
@@ -146,38 +160,102 @@ def test_each_sub_step_moves_its_own_adapter_and_the_fusion_alone(
         assert moved & fusion
 
 
+Pass = tuple[str, bool, int]
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[Pass]:
+    """Every sense's passes as they come: its name, whether with a graph, of how many samples."""
+    seen: list[Pass] = []
+    compute = CremaModel.sense_tokens
+
+    def counted(self: CremaModel, name: str, features: SenseFeatures, *arguments: object) -> object:
+        seen.append((name, torch.is_grad_enabled(), features.rows.shape[0]))
+        return compute(self, name, features, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CremaModel, "sense_tokens", counted)
+    return seen
+
+
 def test_adapter_passes_are_two_for_every_sense_less_one(
-    new_model: MakeModel, sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass]
 ) -> None:
     model = new_model()
     stepper = ready(model, sync)
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
-    passes: list[tuple[str, bool]] = []
-    compute = model.sense_tokens
-
-    def counted(name: str, *arguments: object) -> object:
-        passes.append((name, torch.is_grad_enabled()))
-        return compute(name, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(model, "sense_tokens", counted)
     stepper.sequential([minibatch], model.names)
-    with_graph = [(name, True) for name in model.names]
-    assert passes == with_graph + [(name, False) for name in model.names[:-1]]
+    first, *others = model.names
+    num = {name: own.rows.shape[0] for name, own in minibatch.features.items()}
+    with_graph = [(name, True, num[name]) for name in (*others, first)]
+    assert passes == with_graph + [(name, False, num[name]) for name in model.names[:-1]]
     passes.clear()
     stepper.sequential([minibatch], model.names[1:3])  # two have exited: no graph, no refresh for them
-    assert [has_graph for _, has_graph in passes] == [False, True, True, False, False]
+    assert [has_graph for _, has_graph, _ in passes] == [False, True, False, True, False]
 
 
+@pytest.mark.parametrize(("kept", "num"), [(None, 7), (3, 7), (2, 8), (1, 9), (0, 10)])
+def test_a_graph_that_does_not_wait_costs_one_pass(
+    kept: int | None, num: int, new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass]
+) -> None:
+    model = new_model()
+    (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
+    ready(model, sync, kept_graphs=kept).sequential([minibatch], model.names)
+    assert len(passes) == num
+    assert sum(has_graph for _, has_graph, _ in passes) == len(model.names)
+
+
+def test_what_does_not_wait_is_built_part_by_part(
+    new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
+    read = []
+    loss = CremaModel.loss
+    monkeypatch.setattr(
+        CremaModel, "loss", lambda self, *given, **named: read.append(len(given[1])) or loss(self, *given, **named)
+    )
+    ready(model, sync, kept_graphs=1, micro_batch_size=3).sequential([minibatch], model.names)
+    assert read == 4 * [3, 1]
+    rows = {name: own.rows.tolist() for name, own in minibatch.features.items()}
+    parts = {name: [len(own) for own in ({*range(3)} & {*has}, {3} & {*has}) if own] for name, has in rows.items()}
+    first, second, third, last = model.names
+    assert passes == [
+        (second, True, len(rows[second])),  # waits, whole
+        (third, False, len(rows[third])),
+        (last, False, len(rows[last])),
+        *((first, True, num) for num in parts[first]),
+        (first, False, len(rows[first])),
+        (second, False, len(rows[second])),
+        *((third, True, num) for num in parts[third]),
+        (third, False, len(rows[third])),
+        *((last, True, num) for num in parts[last]),
+    ]
+
+
+def test_minibatches_of_one_update_keep_graphs_where_a_number_is_given(
+    new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass]
+) -> None:
+    model = new_model()
+    group = minibatches(model, write_records(tmp_path / "data", 4), 2, 2)
+    counts = []
+    for kept in (None, 0, 2):
+        ready(model, sync, kept_graphs=kept).sequential(group, model.names)
+        counts.append(len(passes))
+        passes.clear()
+    assert counts == [20, 20, 16]
+
+
+@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 2, "kept_graphs": 1}], ids=["whole", "in parts"])
 @pytest.mark.parametrize("mode", ["sequential", "joint"])
 def test_accumulated_minibatches_equal_one_large_one(
-    mode: str, new_model: MakeModel, sync: Sync, tmp_path: Path
+    mode: str, settings: dict[str, int], new_model: MakeModel, sync: Sync, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     small, large = new_model(), new_model()
     # Plain descent: AdamW would magnify rounding of gradients near zero.
     in_parts, at_once = (
         replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.002))
-        for own in (ready(small, sync), ready(large, sync))
+        for own in (ready(small, sync, **settings), ready(large, sync))
     )
     for _ in range(3):
         # Three minibatches of 3, 3 and 2 samples: the last one must not count for more.
