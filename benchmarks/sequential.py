@@ -2,7 +2,7 @@
 
 Three kinds of work: on given features (both loops), with the ViT online (the naive loop runs it in every sub-step, the
 engine once), and with the ViT's features cached (the engine alone has a cache). "lean" is the engine with settings that
-need no more memory than the naive loop: two graphs wait, the language model reads two samples at once. Same kernels,
+need no more memory than the naive loop: one graph waits, the language model reads four samples at once. Same kernels,
 model, batch, optimizer, and for all of them the allocator as training sets it up, or as it is (`--allocator default`).
 """
 
@@ -25,7 +25,7 @@ from crema_core.model.allocator import reuse_freed_memory
 from crema_core.train.steps import Minibatch
 
 Row = dict[str, object]
-LEAN: dict[str, Any] = {"kept_graphs": 2, "micro_batch_size": 2}
+LEAN: dict[str, Any] = {"kept_graphs": 1, "micro_batch_size": 4}
 
 
 def on_given_features(folder: Path, count: int, repeats: int) -> Row:
