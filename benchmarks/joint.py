@@ -28,7 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sequential": {},
     "sequential, kept_graphs=1, micro_batch_size=4": LEAN,
     "sequential, kept_graphs=0": {"kept_graphs": 0},
-    "sequential, kept_graphs=0, micro_batch_size=2": {"kept_graphs": 0, "micro_batch_size": 2},
+    "sequential, kept_graphs=2, micro_batch_size=2": {"kept_graphs": 2, "micro_batch_size": 2},
     "naive sequential": {},
     "joint": {},
     "joint, micro_batch_size=2": {"micro_batch_size": 2},

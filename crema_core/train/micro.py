@@ -1,8 +1,8 @@
 """A minibatch passes the language model in parts: their gradients add up to those of the whole.
 
 What a frozen language model keeps for its backward pass is most of an update's memory, and it grows with the samples
-read at once. The senses' tokens are computed for the whole minibatch; where their graph is, it runs backward once, when
-all parts have left their gradients.
+read at once. A graph that was built for the whole minibatch runs backward once, when all parts have left their
+gradients.
 """
 
 from __future__ import annotations
