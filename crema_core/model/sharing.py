@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from crema_core.modality import Features
 from crema_core.model.tokens import SenseFeatures, SenseTokens
 
 if TYPE_CHECKING:
@@ -86,9 +85,7 @@ def spread_features(few: SenseFeatures, owner: Sequence[int], rows: Tensor) -> S
     if list(owner) == list(range(few.rows.shape[0])):  # nothing is shared, and features are large
         return few
     index = torch.tensor(owner, device=few.features.values.device)
-    values, mask, times = few.features
-    own = Features(values[index], mask[index], None if times is None else times[index])
-    return SenseFeatures(own, rows.to(index.device))
+    return few.select(index, rows.to(index.device))
 
 
 def _select(features: SenseFeatures, positions: Sequence[int]) -> SenseFeatures:

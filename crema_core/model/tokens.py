@@ -43,6 +43,12 @@ class SenseFeatures(NamedTuple):
     features: Features
     rows: Tensor
 
+    def select(self, index: Tensor, rows: Tensor) -> SenseFeatures:
+        """Return the samples at the positions `index` `(S,)`, in that order, as those of `rows` `(S,)`."""
+        values, mask, times = self.features
+        own = Features(values[index], mask[index], None if times is None else times[index])
+        return SenseFeatures(own, rows)
+
 
 class SenseTokens(NamedTuple):
     """One sense in the language model's space, before fusion.

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from crema_core.modality import Features
 from crema_core.model.tokens import SenseFeatures, SenseTokens
 from crema_core.model.trainable import collecting
 
@@ -44,9 +43,7 @@ def features_of(features: SenseFeatures, part: range) -> SenseFeatures | None:
     index = _positions(features.rows, part)
     if not index.numel():
         return None
-    values, mask, times = features.features
-    own = Features(values[index], mask[index], None if times is None else times[index])
-    return SenseFeatures(own, features.rows[index] - part.start)
+    return features.select(index, features.rows[index] - part.start)
 
 
 @contextmanager
