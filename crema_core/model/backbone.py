@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from crema_core.errors import CheckpointError
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.fingerprint import fingerprint
-from crema_core.model.kernels import fuse_activations
+from crema_core.model.kernels import fuse_activations, share_position_bias
 from crema_core.model.positions import RotaryAxes
 from crema_core.model.precision import keep_full
 from crema_core.model.qformer import QFormer, QFormerText
@@ -91,6 +91,7 @@ class Backbone(nn.Module):
         self.query_tokens, self.language_projection = query_tokens, language_projection
         self.language_model = language_model
         fuse_activations(self.language_model)
+        share_position_bias(self.language_model)
         self.language_source, self.tokenizer = language_source, tokenizer
         self.source, self.revision = source, revision
         self.image_mean, self.image_std = image_mean, image_std

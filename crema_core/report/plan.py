@@ -24,7 +24,7 @@ from crema_core.cli.tables import table
 from crema_core.model.answer import prepare_batch
 from crema_core.model.blocks import layers, recomputed
 from crema_core.model.crema import CremaModel
-from crema_core.model.kernels import fuse_activations
+from crema_core.model.kernels import fuse_activations, share_position_bias
 from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
 from crema_core.model.tokens import SenseTokens
@@ -173,6 +173,7 @@ def _language(model: CremaModel, shape: tuple[int, int, int], *, gradient_checkp
     with FakeTensorMode():
         fake = type(original)._from_config(original.config, dtype=weight.dtype).eval()
         fuse_activations(fake)  # as the backbone does
+        share_position_bias(fake)
         freeze(fake)
         language = Language(fake, model.backbone.tokenizer)
         embeds_BSL = torch.empty(batch, length, weight.shape[1], dtype=weight.dtype, requires_grad=True)

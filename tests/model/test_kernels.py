@@ -1,11 +1,15 @@
-"""Fused kernels give what the formulas give."""
+"""Fused kernels and shared tensors give what the formulas give."""
 
 from __future__ import annotations
 
-import torch
-from transformers import T5Config, T5ForConditionalGeneration
+import gc
 
-from crema_core.model.kernels import fuse_activations
+import pytest
+import torch
+from transformers import OPTConfig, OPTForCausalLM, T5Config, T5ForConditionalGeneration
+
+from crema_core.model import kernels
+from crema_core.model.kernels import fuse_activations, share_position_bias
 
 CONFIG = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 2,
           "num_heads": 2, "decoder_start_token_id": 0}  # fmt: skip
@@ -32,3 +36,70 @@ def test_a_gated_t5_gives_the_same_values_and_gradients_with_fused_activations()
 def test_other_activations_stay() -> None:
     model = T5ForConditionalGeneration(T5Config(**CONFIG, feed_forward_proj="relu"))
     assert fuse_activations(model) == 0
+
+
+def padded_prompts() -> tuple[torch.Tensor, torch.Tensor]:
+    mask = torch.ones(2, 7, dtype=torch.int64)
+    mask[1, 4:] = 0
+    return torch.randn(2, 7, 16, requires_grad=True), mask
+
+
+def outputs(model: T5ForConditionalGeneration, embeds: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    output = model(inputs_embeds=embeds, attention_mask=mask, labels=torch.tensor([[3, 4, 1], [5, 1, -100]]))
+    return output.logits, *torch.autograd.grad(output.loss, [embeds, *trained])
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_layers_that_share_the_position_bias_give_the_same_values_and_gradients(padded: bool, frozen: bool) -> None:
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(T5Config(**CONFIG)).eval().requires_grad_(not frozen)
+    embeds, mask = padded_prompts()
+    mask = mask if padded else torch.ones_like(mask)
+    alone = outputs(model, embeds, mask)
+    assert share_position_bias(model)
+    shared = outputs(model, embeds, mask)
+    if frozen:
+        assert all(map(torch.equal, shared, alone))
+    else:  # the gradients of the position bias are added up in another order
+        torch.testing.assert_close(shared, alone, atol=1e-7, rtol=1e-5)
+    generated = {"inputs_embeds": embeds.detach(), "attention_mask": mask, "max_new_tokens": 5, "num_beams": 2}
+    answers = model.generate(**generated)
+    model.set_attn_implementation("sdpa")
+    assert torch.equal(answers, model.generate(**generated))
+
+
+def test_layers_keep_one_tensor_of_position_bias_and_mask_for_the_backward_pass() -> None:
+    model = T5ForConditionalGeneration(T5Config(**CONFIG | {"num_layers": 4})).eval().requires_grad_(False)
+    embeds, mask = padded_prompts()
+
+    def biases() -> int:
+        found = set()
+        keep = lambda tensor: (found.add(tensor.data_ptr()) if tensor.shape == (2, 2, 7, 7) else None) or tensor  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            held = model(inputs_embeds=embeds, attention_mask=mask, decoder_input_ids=torch.tensor([[0], [0]])).logits
+        assert held.requires_grad
+        return len(found)
+
+    assert biases() == 4
+    share_position_bias(model)
+    assert biases() == 1
+
+
+def test_no_position_bias_outlives_its_pass() -> None:
+    model = T5ForConditionalGeneration(T5Config(**CONFIG)).eval()
+    share_position_bias(model)
+    embeds, mask = padded_prompts()
+    for one in (mask, torch.ones_like(mask)):
+        outputs(model, embeds, one)
+    gc.collect()
+    assert not kernels._known
+
+
+def test_only_encoder_decoder_models_with_fused_attention_share_a_position_bias() -> None:
+    eager = T5ForConditionalGeneration(T5Config(**CONFIG, attn_implementation="eager"))
+    decoder = OPTForCausalLM(OPTConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                                       ffn_dim=16, word_embed_proj_dim=16, max_position_embeddings=16))  # fmt: skip
+    assert not share_position_bias(eager)
+    assert not share_position_bias(decoder)
