@@ -26,7 +26,7 @@ from crema_core.train.steps import Minibatch
 INDIVIDUAL = "individual Q-Formers, joint"
 SETTINGS: dict[str, dict[str, Any]] = {
     "sequential": {},
-    "sequential, kept_graphs=1, micro_batch_size=4": LEAN,
+    "sequential, kept_graphs=2, micro_batch_size=[2, 3, 8]": LEAN,
     "sequential, kept_graphs=0": {"kept_graphs": 0},
     "sequential, kept_graphs=2, micro_batch_size=2": {"kept_graphs": 2, "micro_batch_size": 2},
     "naive sequential": {},

@@ -2,8 +2,9 @@
 
 Three kinds of work: on given features (both loops), with the ViT online (the naive loop runs it in every sub-step, the
 engine once), and with the ViT's features cached (the engine alone has a cache). "lean" is the engine with settings that
-need no more memory than the naive loop: one graph waits, the language model reads four samples at once. Same kernels,
-model, batch, optimizer, and for all of them the allocator as training sets it up, or as it is (`--allocator default`).
+need no more memory than the naive loop: two graphs wait, and the language model reads two, then three, then all eight
+samples at once. Same kernels, model, batch, optimizer, and for all of them the allocator as training sets it up, or as
+it is (`--allocator default`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from crema_core.model.allocator import reuse_freed_memory
 from crema_core.train.steps import Minibatch
 
 Row = dict[str, object]
-LEAN: dict[str, Any] = {"kept_graphs": 1, "micro_batch_size": 4}
+LEAN: dict[str, Any] = {"kept_graphs": 2, "micro_batch_size": (2, 3, 8)}
 
 
 def on_given_features(folder: Path, count: int, repeats: int) -> Row:

@@ -31,6 +31,8 @@ from crema_core.model.tokens import SenseTokens
 from crema_core.model.trainable import freeze, names_of, set_trainable
 from crema_core.report.describe import NUM_ANSWER_TOKENS, QUESTION
 from crema_core.report.flops import measure
+from crema_core.train.micro import size_in
+from crema_core.train.settings import MicroBatchSize
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def plan(
     batch_size: int,
     joint: bool = False,
     gradient_checkpointing: bool = False,
-    micro_batch_size: int | None = None,
+    micro_batch_size: MicroBatchSize = None,
     kept_graphs: int | None = None,
 ) -> Plan:
     """Estimate the peak memory of a training step with all senses in every sample.
@@ -81,7 +83,7 @@ def plan(
         batch_size: B, samples in a process's part of a minibatch.
         joint: all senses are updated at once.
         gradient_checkpointing: the language model's layers are computed again in the backward pass.
-        micro_batch_size: samples the language model reads at once; None: B.
+        micro_batch_size: samples the language model reads at once, in each sub-step or in all; None: B.
         kept_graphs: senses whose graphs wait for their turn; None: all but the first, whose turn it is.
     """
     mode = model.training
@@ -94,10 +96,13 @@ def plan(
             lambda: model.prompt(tokens, [model.template.render(QUESTION)]), parameters=_storages(model)
         )
         num_tokens = int(prompt.mask.shape[1])
-        at_once = min(micro_batch_size or batch_size, batch_size)
-        shape = (at_once, num_tokens, NUM_ANSWER_TOKENS)
-        whole = _language(model, shape, gradient_checkpointing=False)
-        language = _language(model, shape, gradient_checkpointing=True) if gradient_checkpointing else whole
+        sizes = [min(size_in(micro_batch_size, step) or batch_size, batch_size) for step in range(len(senses))]
+        whole, language = {}, {}
+        for size in {*sizes}:
+            shape = (size, num_tokens, NUM_ANSWER_TOKENS)
+            whole[size] = _language(model, shape, gradient_checkpointing=False)
+            recompute = gradient_checkpointing
+            language[size] = _language(model, shape, gradient_checkpointing=True) if recompute else whole[size]
     finally:
         set_trainable(model, before)
         model.train(mode)
@@ -105,6 +110,17 @@ def plan(
     shared = _bytes(model.fusion_parameters().values())
     tuned = _bytes(model.language_parameters().values())
     trained = sum(adapters.values()) + shared + tuned
+    held = [sum(senses) * batch_size] if joint else _held(senses, batch_size, sizes, kept_graphs)
+    num_layers = max(1, len(layers(model.backbone.language_model)))
+    sub_steps = [
+        {
+            "activations: senses": own,
+            "activations: fusion and prompt": fusion * size,
+            "activations: language model": language[size],
+            "working memory of a layer": whole[size] // num_layers,
+        }
+        for own, size in zip(held, sizes, strict=False)  # joint: the first size
+    ]
     rows = {
         "weights: frozen": _bytes({*model.parameters()} - {*model.trainable_parameters().values()}),
         "weights: adapters and fusion": trained - tuned,
@@ -112,22 +128,18 @@ def plan(
         "optimizer state": 2 * trained,
         "gradients": shared + tuned + (sum(adapters.values()) if joint else max(adapters.values())),
         "features of encoders": features * batch_size,
-        "activations: senses": sum(senses) * batch_size if joint else _held(senses, batch_size, at_once, kept_graphs),
-        "activations: fusion and prompt": fusion * at_once,
-        "activations: language model": language,
-        "working memory of a layer": whole // max(1, len(layers(model.backbone.language_model))),
+        **max(sub_steps, key=lambda own: sum(own.values())),
     }
     return Plan(rows, batch_size, num_tokens)
 
 
-def _held(senses: Sequence[int], batch_size: int, at_once: int, kept_graphs: int | None) -> int:
-    """Return the bytes of the senses' graphs in the sub-step that holds most: what waits, and what is built there."""
+def _held(senses: Sequence[int], batch_size: int, sizes: Sequence[int], kept_graphs: int | None) -> list[int]:
+    """Return the bytes of the senses' graphs in each sub-step: what waits, and what is built there."""
     waiting = range(1, len(senses))[:kept_graphs]
-    held = [
-        sum(senses[own] for own in waiting if own >= step) * batch_size + (step not in waiting) * senses[step] * at_once
-        for step in range(len(senses))
+    return [
+        sum(senses[own] for own in waiting if own >= step) * batch_size + (step not in waiting) * senses[step] * size
+        for step, size in enumerate(sizes)
     ]
-    return max(held)
 
 
 def _senses(model: CremaModel) -> tuple[list[int], int, dict[str, SenseTokens]]:

@@ -15,6 +15,19 @@ from torch import Tensor
 
 from crema_core.model.tokens import SenseFeatures, SenseTokens
 from crema_core.model.trainable import collecting
+from crema_core.train.settings import MicroBatchSize
+
+
+def size_in(setting: MicroBatchSize, sub_step: int) -> int | None:
+    """Return the samples the language model reads at once in a sub-step, counted from 0; None: all of them.
+
+    Example:
+        >>> [size_in((2, 3, 8), sub_step) for sub_step in range(4)]
+        [2, 3, 8, 8]
+    """
+    if isinstance(setting, tuple):
+        return setting[min(sub_step, len(setting) - 1)]
+    return setting
 
 
 def micro_batches(num_samples: int, size: int | None) -> list[range]:

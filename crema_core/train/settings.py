@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from crema_core.errors import OptionsError, did_you_mean
 from crema_core.plugins.spec import parse_settings
 
+MicroBatchSize = int | tuple[int, ...] | None
+"""For all sub-steps of an update; for each, the last number for all further ones; everything at once."""
+
 NOT_A_FOLDER = ("memory", "none")
 """Values of `cache` that name no folder."""
 
@@ -55,11 +58,11 @@ class TrainSettings(BaseModel):
     clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm of an update; None: any")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="number format of the forward pass")
 
-    micro_batch_size: int | None = Field(
+    micro_batch_size: MicroBatchSize = Field(
         default=None,
-        ge=1,
         description="samples the language model reads at once, forward and backward; the update is that of the whole "
-        "minibatch. None: all of it",
+        "minibatch. A list: one number for each sub-step, the last for all further ones, because fewer graphs wait "
+        "from one to the next. None: all of it",
     )
     kept_graphs: int | None = Field(
         default=None,
@@ -119,6 +122,14 @@ class TrainSettings(BaseModel):
         default=(), description="trackers of accelerate beside metrics.jsonl, for example 'tensorboard'"
     )
 
+    @field_validator("micro_batch_size", mode="before")
+    @classmethod
+    def _numbers_of_samples(cls, size: object) -> object:
+        numbers = size if isinstance(size, list | tuple) else [1 if size is None else size]
+        if not numbers or any(type(number) is not int or number < 1 for number in numbers):
+            raise ValueError("a number of samples from 1, or a list of such numbers, one for each sub-step, is needed")
+        return tuple(size) if isinstance(size, list) else size
+
     @field_validator("cache")
     @classmethod
     def _not_misspelt(cls, cache: str) -> str:
@@ -145,7 +156,8 @@ def less_memory(settings: TrainSettings) -> str:
     ways = []
     if not settings.gradient_checkpointing:
         ways.append("gradient_checkpointing=True")
-    at_once = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
+    size = settings.micro_batch_size or settings.batch_size
+    at_once = min(max(size) if isinstance(size, tuple) else size, settings.batch_size)
     if at_once > 1:
         ways.append(f"micro_batch_size={at_once // 2}")
     if settings.batch_size % 2 == 0:

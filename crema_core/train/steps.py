@@ -21,8 +21,9 @@ from crema_core.errors import TrainingError
 from crema_core.model.crema import CremaModel
 from crema_core.model.tokens import SenseFeatures, SenseTokens
 from crema_core.train.bank import TokenBank
-from crema_core.train.micro import micro_batches
+from crema_core.train.micro import micro_batches, size_in
 from crema_core.train.optim import clear_gradients, clip_gradients, gradient_norm
+from crema_core.train.settings import MicroBatchSize
 from crema_core.train.sync import Sync
 
 
@@ -90,7 +91,7 @@ class Stepper:
     optimizer: torch.optim.Optimizer
     clip_norm: float | None = None
     kept_graphs: int | None = None
-    micro_batch_size: int | None = None
+    micro_batch_size: MicroBatchSize = None
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -105,8 +106,8 @@ class Stepper:
         kept = waiting[: self.kept_graphs] if len(group) == 1 or self.kept_graphs is not None else ()
         banks = [self._bank(one, kept=kept, later=first) for one in group]
         result = StepResult(survey.num_samples)
-        for name in survey.present:
-            loss = self._accumulate(group, banks, [name], survey)
+        for sub_step, name in enumerate(survey.present):
+            loss = self._accumulate(group, banks, [name], survey, sub_step)
             result.losses[name] = self._step([name], loss, result)
             if name != survey.present[-1]:
                 for bank in banks:
@@ -121,7 +122,7 @@ class Stepper:
         if survey.present:
             # One bank at a time: the graphs of a minibatch are freed by its backward pass.
             banks = (self._bank(one, kept=survey.present) for one in group)
-            loss = self._accumulate(group, banks, survey.present, survey)
+            loss = self._accumulate(group, banks, survey.present, survey, 0)
             result.losses["joint"] = self._step(survey.present, loss, result)
         return result
 
@@ -141,12 +142,17 @@ class Stepper:
         return TokenBank(self.model, one.features, questions, kept=kept, later=later, sync=self.sync)
 
     def _accumulate(
-        self, group: Sequence[Minibatch], banks: Iterable[TokenBank], names: Sequence[str], survey: Survey
+        self,
+        group: Sequence[Minibatch],
+        banks: Iterable[TokenBank],
+        names: Sequence[str],
+        survey: Survey,
+        sub_step: int,
     ) -> float:
         """Add the group's gradients and return its part of the loss."""
-        total = 0.0
+        total, size = 0.0, size_in(self.micro_batch_size, sub_step)
         for one, bank, share in zip(group, banks, survey.shares, strict=True):
-            parts = micro_batches(len(one.batch), self.micro_batch_size)
+            parts = micro_batches(len(one.batch), size)
             for part, tokens in bank.parts(names, parts) if parts else ():
                 records = one.batch.records[part.start : part.stop]
                 loss = self._loss(records, tokens, survey.num_tokens)
@@ -154,7 +160,7 @@ class Stepper:
                 if loss.requires_grad:  # not so where no trained sense and no trained fusion block takes part
                     self.sync.backward(loss)
             # Another process has more parts: the last batch of an epoch may be smaller than the number of processes.
-            for _ in range(len(micro_batches(share, self.micro_batch_size)) - len(parts)):
+            for _ in range(len(micro_batches(share, size)) - len(parts)):
                 self._keep_in_step()
         return total
 

@@ -86,6 +86,9 @@ def test_recomputing_layers_takes_less_and_what_a_plan_asks_leaves_the_model_as_
     part = plan(model, batch_size=4, kept_graphs=2, micro_batch_size=1)
     assert part.rows["activations: language model"] == plan(model, batch_size=1).rows["activations: language model"]
     assert part.rows["activations: senses"] < two
+    growing = plan(model, batch_size=4, kept_graphs=2, micro_batch_size=(1, 1, 4))
+    last = plan(model, batch_size=4, kept_graphs=0)  # the last sub-step holds most: one graph, all samples
+    assert growing.rows == last.rows
     assert plan(model, batch_size=4, joint=True).rows["gradients"] > whole.rows["gradients"]
     assert (model.training, model.frozen_fingerprint()) == before
     assert names_of(model, (own for own in model.parameters() if own.requires_grad)) == trainable

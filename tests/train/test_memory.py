@@ -69,6 +69,10 @@ def test_a_minibatch_that_does_not_fit_is_said_and_the_run_goes_on_from_its_chec
             "model",
         ),
         (
+            {"batch_size": 5, "micro_batch_size": [1, 4], "gradient_checkpointing": True, "precision": "bf16"},
+            "micro_batch_size=2; kept_graphs=0; a quantized language model",
+        ),
+        (
             {"batch_size": 7, "micro_batch_size": 1, "gradient_checkpointing": True, "precision": "bf16"},
             "kept_graphs=0; a quantized language model",
         ),

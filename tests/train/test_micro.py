@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crema_core.modality import Features
 from crema_core.model.tokens import SenseFeatures, SenseTokens
-from crema_core.train.micro import collected, features_of, micro_batches, tokens_of
+from crema_core.train.micro import collected, features_of, micro_batches, size_in, tokens_of
 
 ROWS = st.lists(st.integers(0, 11), unique=True, max_size=12).map(sorted)
 
@@ -30,6 +30,12 @@ def test_every_sample_is_in_one_part_and_only_the_last_is_smaller(num: int, size
     assert [sample for part in parts for sample in part] == list(range(num))
     assert all(len(own) == size for own, _ in pairwise(parts))
     assert all(0 < len(part) <= (size or num) for part in parts)
+
+
+def test_a_sub_step_has_its_own_size_or_the_last_one() -> None:
+    assert [size_in((2, 3), sub_step) for sub_step in range(4)] == [2, 3, 3, 3]
+    assert [size_in(2, sub_step) for sub_step in range(2)] == [2, 2]
+    assert size_in(None, 1) is None
 
 
 @given(senses=st.dictionaries(st.sampled_from("abc"), ROWS), size=st.integers(1, 13))

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -48,6 +49,23 @@ def test_an_unknown_setting_is_answered_with_the_nearest() -> None:
 def test_a_rate_that_ends_above_its_start_is_refused() -> None:
     with pytest.raises(OptionsError, match=r"min_lr=0\.1 is above lr=0\.0002"):
         train_settings(None, {"min_lr": 0.1})
+
+
+@pytest.mark.parametrize("size", [0, [], [2, 0], [None], True, 2.0, "2"])
+def test_sizes_of_parts_are_whole_numbers_from_one(size: object) -> None:
+    with pytest.raises(OptionsError) as error:
+        train_settings(None, {"micro_batch_size": size})
+    assert str(error.value) == (
+        "fit.micro_batch_size: a number of samples from 1, or a list of such numbers, one for each sub-step, is "
+        f"needed, got {size!r}. Give another value, for example the default."
+    )
+
+
+@pytest.mark.parametrize("size", [None, 3, (2, 3, 8)])
+def test_sizes_of_parts_are_the_same_after_they_were_written_as_json(size: object) -> None:
+    settings = train_settings(None, {"micro_batch_size": size})
+    assert settings.micro_batch_size == size
+    assert TrainSettings(**json.loads(settings.model_dump_json())) == settings
 
 
 def test_resumable_settings_exist() -> None:

@@ -98,9 +98,9 @@ def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Sync, 
     assert largest_difference(reused, naive) < 1e-6
 
 
-@pytest.mark.parametrize(("size", "kept"), [pytest.param(1, None, marks=pytest.mark.slow), (3, 1)])
+@pytest.mark.parametrize(("size", "kept"), [pytest.param(1, None, marks=pytest.mark.slow), ((1, 3, 4), 2)])
 def test_twenty_updates_in_parts_equal_the_naive_loops(
-    size: int, kept: int | None, new_model: MakeModel, sync: Sync, tmp_path: Path
+    size: int | tuple[int, ...], kept: int | None, new_model: MakeModel, sync: Sync, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     in_parts, naive, start = new_model(), new_model(), new_model()
@@ -227,6 +227,24 @@ def test_what_does_not_wait_is_built_part_by_part(
         (third, False, len(rows[third])),
         *((last, True, num) for num in parts[last]),
     ]
+
+
+def test_each_sub_step_reads_its_own_number_of_samples_at_once(
+    new_model: MakeModel, sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
+    read = []
+    loss = CremaModel.loss
+    monkeypatch.setattr(
+        CremaModel, "loss", lambda self, *given, **named: read.append(len(given[1])) or loss(self, *given, **named)
+    )
+    stepper = ready(model, sync, micro_batch_size=[1, 3, 8])
+    stepper.sequential([minibatch], model.names)
+    assert read == [1, 1, 1, 1, 3, 1, 4, 4]
+    read.clear()
+    stepper.joint([minibatch], model.names)
+    assert read == [1, 1, 1, 1]
 
 
 def test_minibatches_of_one_update_keep_graphs_where_a_number_is_given(
