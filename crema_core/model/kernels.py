@@ -83,7 +83,8 @@ def _attention(
     **arguments: Any,
 ) -> tuple[Tensor, None]:
     # A decoder without padding needs the causal half too; it is short, and transformers sees to it.
-    causal = attention_mask is None and getattr(module, "is_causal", True)
+    asked = arguments.get("is_causal")
+    causal = attention_mask is None and (getattr(module, "is_causal", True) if asked is None else asked)
     if position_bias is not None and not causal and not torch.compiler.is_compiling():
         attention_mask, position_bias = _together(position_bias, attention_mask), None
     result: tuple[Tensor, None] = sdpa_attention_forward(

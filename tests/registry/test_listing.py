@@ -70,6 +70,7 @@ def test_both_providers_of_one_name_are_listed(install: Installer) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_light_module_that_imports_torch_is_noted(install: Installer) -> None:
     code = (
         "import json; from crema_core.plugins import registry;"

@@ -77,6 +77,7 @@ def test_a_continued_run_gives_the_same_weights(
         assert torch.equal(value, again.adapter_state_dict()[key])
 
 
+@pytest.mark.slow
 def test_fit_and_eval_know_the_encoders(
     tiny_folder: Path, clips: Path, encoders: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
