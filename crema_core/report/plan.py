@@ -101,8 +101,9 @@ def plan(
         for size in {*sizes}:
             shape = (size, num_tokens, NUM_ANSWER_TOKENS)
             whole[size] = _language(model, shape, gradient_checkpointing=False)
-            recompute = gradient_checkpointing
-            language[size] = _language(model, shape, gradient_checkpointing=True) if recompute else whole[size]
+            language[size] = (
+                _language(model, shape, gradient_checkpointing=True) if gradient_checkpointing else whole[size]
+            )
     finally:
         set_trainable(model, before)
         model.train(mode)

@@ -7,6 +7,7 @@ import gc
 import pytest
 import torch
 from transformers import OPTConfig, OPTForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from crema_core.model import kernels
 from crema_core.model.kernels import fuse_activations, share_position_bias
@@ -76,7 +77,12 @@ def test_layers_keep_one_tensor_of_position_bias_and_mask_for_the_backward_pass(
 
     def biases() -> int:
         found = set()
-        keep = lambda tensor: (found.add(tensor.data_ptr()) if tensor.shape == (2, 2, 7, 7) else None) or tensor  # noqa: E731
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.shape == (2, 2, 7, 7):
+                found.add(tensor.data_ptr())
+            return tensor
+
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             held = model(inputs_embeds=embeds, attention_mask=mask, decoder_input_ids=torch.tensor([[0], [0]])).logits
         assert held.requires_grad
@@ -85,6 +91,19 @@ def test_layers_keep_one_tensor_of_position_bias_and_mask_for_the_backward_pass(
     assert biases() == 4
     share_position_bias(model)
     assert biases() == 1
+
+
+@pytest.mark.parametrize("asked", [None, True, False])
+@pytest.mark.parametrize("own", [True, False])
+def test_what_is_causal_is_what_transformers_takes_for_it(own: bool, asked: bool | None) -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Identity()
+    module.is_causal = own
+    query, key, value = torch.randn(3, 2, 2, 5, 4)
+    given = {"position_bias": torch.randn(1, 5, 5, 2).permute(0, 3, 1, 2), "scaling": 1.0, "is_causal": asked}
+    found, _ = kernels._attention(module, query, key, value, None, **given)
+    expected, _ = sdpa_attention_forward(module, query, key, value, None, **given)
+    assert torch.equal(found, expected)
 
 
 def test_no_position_bias_outlives_its_pass() -> None:

@@ -174,6 +174,17 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[Pass]:
     return seen
 
 
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples the language model reads at once, pass by pass."""
+    seen: list[int] = []
+    loss = CremaModel.loss
+    monkeypatch.setattr(
+        CremaModel, "loss", lambda self, *given, **named: seen.append(len(given[1])) or loss(self, *given, **named)
+    )
+    return seen
+
+
 def test_adapter_passes_are_two_for_every_sense_less_one(
     new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass]
 ) -> None:
@@ -202,15 +213,10 @@ def test_a_graph_that_does_not_wait_costs_one_pass(
 
 
 def test_what_does_not_wait_is_built_part_by_part(
-    new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass], monkeypatch: pytest.MonkeyPatch
+    new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass], read: list[int]
 ) -> None:
     model = new_model()
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
-    read = []
-    loss = CremaModel.loss
-    monkeypatch.setattr(
-        CremaModel, "loss", lambda self, *given, **named: read.append(len(given[1])) or loss(self, *given, **named)
-    )
     ready(model, sync, kept_graphs=1, micro_batch_size=3).sequential([minibatch], model.names)
     assert read == 4 * [3, 1]
     rows = {name: own.rows.tolist() for name, own in minibatch.features.items()}
@@ -230,15 +236,10 @@ def test_what_does_not_wait_is_built_part_by_part(
 
 
 def test_each_sub_step_reads_its_own_number_of_samples_at_once(
-    new_model: MakeModel, sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_model: MakeModel, sync: Sync, tmp_path: Path, read: list[int]
 ) -> None:
     model = new_model()
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
-    read = []
-    loss = CremaModel.loss
-    monkeypatch.setattr(
-        CremaModel, "loss", lambda self, *given, **named: read.append(len(given[1])) or loss(self, *given, **named)
-    )
     stepper = ready(model, sync, micro_batch_size=[1, 3, 8])
     stepper.sequential([minibatch], model.names)
     assert read == [1, 1, 1, 1, 3, 1, 4, 4]
