@@ -15,9 +15,9 @@ import torch
 
 from benchmarks.measure import alternate, median, ratio, report
 from benchmarks.moderate import BATCH, moderate_backbone, moderate_model, random_batch
+from crema_core.api.model import CremaModel
 from crema_core.model.allocator import reuse_freed_memory
-from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import SenseFeatures, SenseTokens
 
 CHOICES = ["word0", "word1", "word2", "word3", "word4"]
 LIMIT, LENGTH, BEAMS = 30, 10, 5

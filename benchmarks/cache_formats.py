@@ -36,10 +36,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from crema_core.cache.layout import SHARD, new_name
-from crema_core.cache.shards import MappedShard, write_shard
-from crema_core.cache.stored import StoredFeatures
-from crema_core.io.atomic import new_file
+from crema_core.common.atomic import new_file
+from crema_core.features.cache.layout import SHARD, new_name
+from crema_core.features.cache.shards import MappedShard, write_shard
+from crema_core.features.cache.stored import StoredFeatures
 
 Read = Callable[[str], Tensor]
 Samples = Iterator[tuple[str, Tensor]]

@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 
-from crema_core.cache.disk import DiskCache
-from crema_core.cache.survey import survey
+from crema_core.api.build import build
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.run import evaluate
-from crema_core.model.build import build
+from crema_core.features.cache.disk import DiskCache
+from crema_core.features.cache.survey import survey
+from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.precision import DTYPES
-from crema_core.train.api import fit
-from crema_core.train.cache import FeatureCache
+from crema_core.train.fit import fit
 from crema_core.world.demo import DemoSettings, training_records
 from crema_core.world.generate import WorldSummary, make_world
 

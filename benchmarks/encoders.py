@@ -31,8 +31,8 @@ from crema_3d.plugin import SPEC as POINTS
 from crema_audio.modality import AudioModality
 from crema_audio.plugin import SPEC as SOUND
 from crema_core.modality import BuildContext, Modality
+from crema_core.model.flops import FlopMeter
 from crema_core.model.pretrained import load_frozen
-from crema_core.report.flops import FlopMeter
 from crema_core.video.towers import tower_class
 from crema_geometry.experts.depth import DepthExpert
 from crema_geometry.experts.flow import FlowExpert

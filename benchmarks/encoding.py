@@ -23,14 +23,14 @@ import torch
 
 from benchmarks.measure import report
 from benchmarks.moderate import moderate_backbone
-from crema_core.cache.digests import FileDigests
-from crema_core.cache.shards import write_shard
-from crema_core.cache.store import FeatureStore
-from crema_core.cache.stored import StoredFeatures, split
+from crema_core.api.build import build
+from crema_core.api.encode_job import EncodeJob, encode
+from crema_core.features.cache.digests import FileDigests
+from crema_core.features.cache.shards import write_shard
+from crema_core.features.cache.store import FeatureStore
+from crema_core.features.cache.stored import StoredFeatures, split
 from crema_core.modality import Features
-from crema_core.model.build import build
-from crema_core.model.tokens import SenseBatch
-from crema_core.train.encode_job import EncodeJob, encode
+from crema_core.tokens import SenseBatch
 
 Row = dict[str, object]
 RATE, GRAIN = 30, 20

@@ -18,12 +18,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.measure import report
 from benchmarks.moderate import moderate_stepper
 from benchmarks.naive import naive_minibatch
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.data.collate import TrainBatch
 from crema_core.data.manifest import Record
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseBatch, SenseFeatures
-from crema_core.report.flops import FlopMeter
+from crema_core.model.flops import FlopMeter
+from crema_core.tokens import SenseBatch, SenseFeatures
 from crema_core.train.steps import Minibatch
 
 SENSES = ("video", "depth", "flow", "normals")

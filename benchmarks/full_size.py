@@ -25,8 +25,8 @@ from benchmarks.flops import SENSES, count, samples
 from benchmarks.individual import build_individual
 from benchmarks.measure import peak_megabytes, report
 from benchmarks.moderate import moderate_stepper
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.model.load_backbone import load_backbone
 from crema_core.train.steps import Minibatch
 

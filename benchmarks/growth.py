@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.measure import report
-from crema_core.model.build import build
-from crema_core.report.describe import VISION, cost_of
+from crema_core.api.build import build
+from crema_core.api.describe import VISION, cost_of
 
 SENSES = ("video", "depth", "flow", "normals", "thermal", "touch")
 FRAMES = (1, 2, 4, 8, 16, 32)

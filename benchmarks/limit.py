@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.measure import report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch
 from crema_core.model.allocator import reuse_freed_memory
-from crema_core.report.flops import FlopMeter
+from crema_core.model.flops import FlopMeter
 from crema_core.train.steps import Minibatch
 
 GROUPS = {

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from crema_core.cli.tables import table
+from crema_core.api.build import build
+from crema_core.api.describe import cost_of
+from crema_core.common.tables import table
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.run import evaluate
-from crema_core.model.build import build
-from crema_core.report.describe import cost_of
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.world.moving import TYPES, make_moving_world
 from crema_core.world.pretrain_encoders import Schedule, encoders_in, pretrain_encoders
 

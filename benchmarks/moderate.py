@@ -15,14 +15,14 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import Blip2Config, Blip2ForConditionalGeneration, PreTrainedTokenizerFast
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.data.collate import TrainBatch
 from crema_core.data.manifest import Record
 from crema_core.modality import Batch, Features, Modality, Sample
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseBatch
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.spec import Capabilities, ModalitySpec
+from crema_core.tokens import SenseBatch
 from crema_core.train.parts import make_stepper
 from crema_core.train.settings import train_settings
 from crema_core.train.steps import Stepper

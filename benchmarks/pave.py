@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from benchmarks.measure import report
+from crema_core.api.build import build
+from crema_core.api.describe import cost_of
+from crema_core.api.model import CremaModel
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.evaluation.run import evaluate
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
-from crema_core.report.describe import cost_of
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.world.demo import DemoSettings
 from crema_core.world.generate import WorldSummary, make_world
 from crema_core.world.questions import SENSE_OF_TYPE

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.measure import report
+from crema_core.api.build import build
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
-from crema_core.model.build import build
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.world.demo import DemoSettings, training_records
 from crema_core.world.generate import WorldSummary, make_world
 from crema_core.world.questions import SENSE_OF_TYPE

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.measure import alternate, median, ratio, report
 from benchmarks.moderate import BATCH, FRAMES, TOKENS, WIDTH, moderate_backbone, moderate_model
-from crema_core.model.crema import CremaModel
+from crema_core.api.model import CremaModel
 from crema_core.model.qformer import adapter_name
 
 

@@ -24,17 +24,17 @@ import torch
 
 from benchmarks.individual import build_individual
 from benchmarks.table_jobs import BASE, DEMO, NAMES, SENSES, TRAINING, Job, Plan, plans
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
+from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.evaluation.cell_store import CellStore
 from crema_core.evaluation.cells import Measured, TableRow, TrainedTable
 from crema_core.evaluation.difficulty import split_by_difficulty
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.train_cell import MODEL, train_cell
-from crema_core.io.bundle import load
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
 from crema_core.report.trained_tables import write_trained_tables
-from crema_core.train.progress import StatusLine
+from crema_core.saving.bundle import load
 from crema_core.world.demo import training_records
 from crema_core.world.generate import make_world
 from crema_core.world.questions import FACT_OF_TYPE, SENSE_OF_TYPE

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import crema_core
-from crema_core.cli.tables import table
+from crema_core.common.tables import table
 from crema_core.evaluation.run import evaluate
 from crema_core.fusion import FUSIONS
 from crema_core.world import make_world

@@ -49,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, ask, print and write."""
+    from crema_core.common.progress import StatusLine
     from crema_core.evaluation.ablated import WHATS
     from crema_core.evaluation.ablation import ablate
-    from crema_core.io.bundle import load
     from crema_core.report.ablation import write_ablation
-    from crema_core.train.progress import StatusLine
+    from crema_core.saving.bundle import load
 
     if arguments.resume and not arguments.out:
         raise OptionsError("--resume without --out. Answers are taken up from a folder. Add --out DIR.")

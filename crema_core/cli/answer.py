@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING
 
 from crema_core.cli.inputs import assignments, model_folder
-from crema_core.cli.tables import table
+from crema_core.common.tables import table
 from crema_core.plugins import registry
 
 if TYPE_CHECKING:
-    from crema_core.model.answer import Answer
+    from crema_core.api.answer import Answer
 
 HELP = """\
 Ask a saved model one question about media files.
@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, answer, print."""
-    from crema_core.io.bundle import load
-    from crema_core.model.answer import answer_many
+    from crema_core.api.answer import answer_many
+    from crema_core.saving.bundle import load
 
     sources = {
         key.removeprefix("sense_"): files[0] if len(files) == 1 else files

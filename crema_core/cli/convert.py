@@ -50,9 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export(source: Path, file: Path) -> int:
-    from crema_core.io.bundle import load
-    from crema_core.io.convert import export_released
-    from crema_core.io.state import write_tensors
+    from crema_core.common.tensors import write_tensors
+    from crema_core.saving.bundle import load
+    from crema_core.saving.convert import export_released
 
     state = export_released(load(source))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,11 +62,11 @@ def _export(source: Path, file: Path) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    from crema_core.api.build import build
+    from crema_core.common.atomic import refuse_foreign
     from crema_core.errors import OptionsError
-    from crema_core.io.atomic import refuse_foreign
-    from crema_core.io.convert import load_released, read_released
     from crema_core.model.backbone import TINY
-    from crema_core.model.build import build
+    from crema_core.saving.convert import load_released, read_released
 
     if not arguments.modalities:
         raise OptionsError(
@@ -91,11 +91,11 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _import_merv(arguments: argparse.Namespace) -> int:
+    from crema_core.api.build import build
+    from crema_core.common.atomic import refuse_foreign
     from crema_core.datasets.merv_stages import released_config
-    from crema_core.io.atomic import refuse_foreign
-    from crema_core.io.merv import read_released_merv
-    from crema_core.io.merv_model import fusion_options, load_released_model
-    from crema_core.model.build import build
+    from crema_core.saving.merv import read_released_merv
+    from crema_core.saving.merv_model import fusion_options, load_released_model
 
     refuse_foreign(Path(arguments.out))
     parts = read_released_merv(arguments.checkpoint)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from crema_core.cli.inputs import names
-from crema_core.cli.tables import counted, table
+from crema_core.common.tables import counted, table
 
 if TYPE_CHECKING:
     from crema_core.data.check import CheckReport
@@ -109,8 +109,8 @@ def _check(arguments: argparse.Namespace) -> int:
     reports = {path: check_manifest(path, modalities=arguments.senses) for path in arguments.files}
     shared = check_shared(arguments.files, modalities=arguments.senses)
     if arguments.deep:
+        from crema_core.common.progress import StatusLine
         from crema_core.data.deep import check_sources
-        from crema_core.train.progress import StatusLine
 
         status = StatusLine()
         deep = check_sources(arguments.files, modalities=arguments.senses, say=status.show)

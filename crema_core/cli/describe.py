@@ -53,13 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
             "training. Accepted beside it: --modalities. Leave --image-size out."
         )
     if arguments.model is not None:
-        from crema_core.io.bundle import load
+        from crema_core.saving.bundle import load
 
         model = load(
             model_folder(arguments.model), backbone=arguments.backbone, language_model=arguments.language_model
         )
     else:
-        from crema_core.model.build import build
+        from crema_core.api.build import build
 
         requests = with_options(arguments.modalities, assignments(arguments.set))
         model = build(
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             image_size=arguments.image_size,
             fusion=arguments.fusion,
         )
-    from crema_core.report.describe import describe_model
+    from crema_core.api.describe import describe_model
 
     description = describe_model(model)
     print(json.dumps(description.to_dict(), indent=2) if arguments.json else description)

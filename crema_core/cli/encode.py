@@ -15,7 +15,7 @@ from crema_core.errors import OptionsError
 from crema_core.train.settings import NOT_A_FOLDER, train_settings
 
 if TYPE_CHECKING:
-    from crema_core.train.encode import Filled
+    from crema_core.features.encode import Filled
 
 HELP = """\
 Run the frozen encoders over a data file once and keep their features in a folder.
@@ -76,9 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
         limit = num_bytes(arguments.max_size)
     config = complete(config)
     requests = with_options(config.modalities or (), assignments(arguments.set))
-    from crema_core.train.encode import Share
-    from crema_core.train.encode_job import EncodeJob, encode, encode_in_processes
-    from crema_core.train.progress import StatusLine
+    from crema_core.api.encode_job import EncodeJob, encode, encode_in_processes
+    from crema_core.common.progress import StatusLine
+    from crema_core.features.encode import Share
 
     job = EncodeJob(
         data=tuple(place for place in (config.data, config.valid) if place is not None),
@@ -113,7 +113,7 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def _tell(filled: Filled, folder: Path, *, duration_s: float, as_json: bool) -> None:
-    from crema_core.cache.survey import folder_bytes
+    from crema_core.features.cache.survey import folder_bytes
 
     size = folder_bytes(folder)
     if as_json:

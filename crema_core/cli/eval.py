@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from crema_core.cli.inputs import model_folder, names
 from crema_core.cli.launch import add_processes, launch, wants_launch
-from crema_core.cli.tables import table
+from crema_core.common.tables import table
 
 if TYPE_CHECKING:
+    from crema_core.api.model import CremaModel
     from crema_core.evaluation.result import EvaluationResult
-    from crema_core.model.crema import CremaModel
 
 HELP = """\
 Score a saved model on a data file, with all of its senses or some.
@@ -76,10 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, evaluate, print."""
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
+    from crema_core.common.progress import StatusLine
     from crema_core.errors import OptionsError
     from crema_core.evaluation.run import evaluate
-    from crema_core.io.bundle import load
-    from crema_core.train.progress import StatusLine
+    from crema_core.saving.bundle import load
     from crema_core.train.sync import join_processes, leave_processes, own_device
 
     if arguments.resume and not arguments.out:
@@ -124,8 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _price(model: CremaModel, result: EvaluationResult) -> Price:
+    from crema_core.api.describe import cost_of
     from crema_core.evaluation.run import fused
-    from crema_core.report.describe import cost_of
 
     parameters = [parameter for name in result.senses for parameter in model.adapter_parameters(name).values()]
     with fused(model, result.fusion):

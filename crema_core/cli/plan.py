@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = assignments(arguments.set)
     settings = train_settings(arguments.preset, {key: value for key, value in given.items() if "." not in key})
     requests = with_options(arguments.modalities, {key: value for key, value in given.items() if "." in key})
-    from crema_core.model.build import build
+    from crema_core.api.build import build
     from crema_core.report.plan import plan
 
     model = build(

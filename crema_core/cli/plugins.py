@@ -11,7 +11,7 @@ import importlib
 import json
 from typing import Any
 
-from crema_core.cli.tables import table
+from crema_core.common.tables import table
 from crema_core.errors import PluginDisabledError, PluginError
 from crema_core.plugins import registry
 from crema_core.plugins.options import option_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from crema_core.cli.tables import table
+from crema_core.common.tables import table
 
 DONE, FINDINGS = 0, 3
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the package and say what to type next."""
-    from crema_core.plugins.scaffold import new_package
+    from crema_core.cli.scaffold import new_package
 
     place = new_package(arguments.name, encoder=arguments.encoder, output=arguments.output)
     print(f"{place}: a package that works as it is. Next:")

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     from PIL import Image
 
-    from crema_core.io.atomic import write_bytes
+    from crema_core.common.atomic import write_bytes
     from crema_core.modality import BuildContext
 
     modality = registry.load_modality_class(plugin)(options, BuildContext())

@@ -14,10 +14,10 @@ from crema_core.errors import TrainingError
 from crema_core.train.settings import NOT_A_FOLDER, train_settings
 
 if TYPE_CHECKING:
-    from crema_core.model.crema import CremaModel
+    from crema_core.api.describe import Description
+    from crema_core.api.model import CremaModel
+    from crema_core.common.processes import Processes
     from crema_core.plugins.hookspecs import ReportSection
-    from crema_core.report.describe import Description
-    from crema_core.train.processes import Processes
     from crema_core.train.run import Run
 
 CONFIG, MODEL, EXAMPLES = "fit.json", "model", "examples.jsonl"
@@ -35,11 +35,11 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
         settings: training settings to pass on.
         as_json: print the result as JSON.
     """
-    from crema_core.io.atomic import write_text
-    from crema_core.io.start import start_from
-    from crema_core.model.build import build
-    from crema_core.report.describe import describe_model
-    from crema_core.train.api import fit
+    from crema_core.api.build import build
+    from crema_core.api.describe import describe_model
+    from crema_core.common.atomic import write_text
+    from crema_core.saving.start import start_from
+    from crema_core.train.fit import fit
     from crema_core.train.interrupt import TrainingInterrupted
     from crema_core.train.run import CONFIG as STARTED
     from crema_core.train.run import new_run_folder

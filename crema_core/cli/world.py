@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crema_core.cli.tables import table
+from crema_core.common.tables import table
 
 if TYPE_CHECKING:
     from crema_core.world import WorldSummary

@@ -12,7 +12,7 @@ from crema_core.data.dataset import Item
 from crema_core.data.manifest import Record
 from crema_core.errors import MediaError
 from crema_core.modality import Modality
-from crema_core.model.tokens import SenseBatch
+from crema_core.tokens import SenseBatch
 
 
 @dataclass(frozen=True)

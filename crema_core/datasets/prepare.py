@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from crema_core.cli.tables import counted
+from crema_core.common.atomic import write_text
+from crema_core.common.tables import counted
 from crema_core.data.manifest import FIELDS, parse_line
 from crema_core.data.span import file_of, split_span
 from crema_core.datasets.read import Place
 from crema_core.datasets.registry import find_dataset
 from crema_core.datasets.spec import DatasetSpec, Line
 from crema_core.errors import DatasetError, did_you_mean
-from crema_core.io.atomic import write_text
 from crema_core.plugins.registry import installed_names
 
 NUM_SHOWN = 100

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from crema_core.cli.tables import table
+from crema_core.common.tables import table
 
 What = Literal["leave-one-out", "growing", "shuffled"]
 WHATS: tuple[What, ...] = get_args(What)

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from crema_core.api.model import CremaModel
+from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.datasets.spec import Column
 from crema_core.errors import OptionsError, did_you_mean
@@ -24,9 +26,7 @@ from crema_core.evaluation.difficulty import right_by_record
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.result import FusionMode, Prompts
 from crema_core.evaluation.run import evaluate
-from crema_core.model.crema import CremaModel
-from crema_core.train.cache import FeatureCache, as_cache
-from crema_core.train.progress import StatusLine
+from crema_core.features.feature_cache import FeatureCache, as_cache
 
 __all__ = ["Ablation", "ablate"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from crema_core.api.requests import ModalityRequest, choose_major, resolve_requests
 from crema_core.errors import OptionsError, did_you_mean
 from crema_core.fusion import FUSIONS
-from crema_core.model.requests import ModalityRequest, choose_major, resolve_requests
 from crema_core.plugins.spec import MMQASpec, parse_settings
 from crema_core.train.settings import train_settings
 

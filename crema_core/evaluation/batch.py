@@ -6,18 +6,18 @@ from collections.abc import Mapping
 
 import torch
 
+from crema_core.api.model import CremaModel
 from crema_core.data.collate import TrainBatch
 from crema_core.data.manifest import Record
 from crema_core.data.span import file_of
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.predictions import Prediction
 from crema_core.evaluation.score import best_choice
-from crema_core.model.crema import CremaModel
+from crema_core.features.encode import encode_batch
+from crema_core.features.feature_cache import FeatureCache
+from crema_core.features.sharing import shared_tokens
 from crema_core.model.encoders import encoder_shares
-from crema_core.model.sharing import shared_tokens
 from crema_core.model.template import PromptTemplate
-from crema_core.train.cache import FeatureCache
-from crema_core.train.encode import encode_batch
 
 
 @torch.no_grad()

@@ -17,10 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from crema_core.common.atomic import write_text
 from crema_core.errors import CheckpointError
 from crema_core.evaluation.cells import Measured, TableRow
 from crema_core.evaluation.predictions import digest
-from crema_core.io.atomic import write_text
 
 IDENTITY = "table.json"
 

@@ -6,7 +6,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from crema_core.cli.tables import table
+from crema_core.common.tables import table
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crema_core.cli.tables import table
+from crema_core.api.model import CremaModel
+from crema_core.common.atomic import write_text
+from crema_core.common.progress import StatusLine
+from crema_core.common.tables import table
 from crema_core.data.manifest import FIELDS, Record, read_manifest
 from crema_core.errors import OptionsError
 from crema_core.evaluation.predictions import read_predictions
 from crema_core.evaluation.run import evaluate
-from crema_core.io.atomic import write_text
-from crema_core.model.crema import CremaModel
-from crema_core.train.cache import FeatureCache
-from crema_core.train.progress import StatusLine
+from crema_core.features.feature_cache import FeatureCache
 
 EASY, HARD, SUMMARY = "easy.jsonl", "hard.jsonl", "split.json"
 

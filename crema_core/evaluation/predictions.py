@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from crema_core.common.atomic import write_text
 from crema_core.data.manifest import Record
 from crema_core.errors import CheckpointError
-from crema_core.io.atomic import write_text
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crema_core.api.model import CremaModel
+from crema_core.common.processes import ALONE, Processes
+from crema_core.common.progress import StatusLine
 from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record, read_manifest
@@ -28,17 +31,14 @@ from crema_core.evaluation.predictions import Prediction, PredictionFile, digest
 from crema_core.evaluation.result import EvaluationResult, FusionMode, Prompts
 from crema_core.evaluation.score import summarize
 from crema_core.evaluation.shuffle import shuffle_sense
+from crema_core.features.distributed import fill_shared
+from crema_core.features.encode import cacheable, read_ahead
+from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.model.allocator import reuse_freed_memory
-from crema_core.model.crema import CremaModel
 from crema_core.model.memory import NEEDS_LESS, fits
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.hooks import load_hooks
-from crema_core.train.cache import FeatureCache, as_cache
-from crema_core.train.encode import cacheable, read_ahead
-from crema_core.train.processes import ALONE, Processes
-from crema_core.train.progress import StatusLine
-from crema_core.train.share import fill_shared
 
 __all__ = ["EvaluationResult", "Prediction", "evaluate", "fused"]
 

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crema_core.api.build import build
+from crema_core.api.requests import ModalityRequest, resolve_requests
+from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import ManifestError, OptionsError
 from crema_core.evaluation.axes import Value, check_values, find_axis, value_label, with_value
@@ -18,9 +21,6 @@ from crema_core.evaluation.cell_store import CellStore
 from crema_core.evaluation.cells import Measured, TrainedTable
 from crema_core.evaluation.predictions import records_digest
 from crema_core.evaluation.train_cell import train_cell
-from crema_core.model.build import build
-from crema_core.model.requests import ModalityRequest, resolve_requests
-from crema_core.train.progress import StatusLine
 
 
 def sweep(

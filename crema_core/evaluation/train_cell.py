@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crema_core.api.model import CremaModel
+from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record
 from crema_core.evaluation.cells import Measured
 from crema_core.evaluation.run import evaluate
-from crema_core.model.crema import CremaModel
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.train.metrics import read_metrics
-from crema_core.train.progress import StatusLine
 from crema_core.train.run import BEST, CHECKPOINTS, CONFIG, LAST, METRICS
 from crema_core.train.settings import NOT_A_FOLDER, train_settings
 

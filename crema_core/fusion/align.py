@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crema_core.model.tokens import SenseTokens
+from crema_core.tokens import SenseTokens
 
 
 class Grid(NamedTuple):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from crema_core.errors import OptionsError
 from crema_core.fusion.align import Grid, align, frame_grid
-from crema_core.model.tokens import Segment, SenseTokens
+from crema_core.tokens import Segment, SenseTokens
 
 Layout = Literal["paper", "released"]
 

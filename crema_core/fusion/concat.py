@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from crema_core.fusion.base import Fusion, SenseSet
-from crema_core.model.tokens import Segment
+from crema_core.tokens import Segment
 
 
 class ConcatFusion(Fusion):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.fusion.base import Fusion, SenseSet, spread
-from crema_core.model.tokens import Segment
+from crema_core.tokens import Segment
 
 
 class Expert(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crema_core.errors import OptionsError
 from crema_core.fusion.align import Grid
 from crema_core.fusion.base import Fusion, FusionSizes, Layout, SenseSet, spread
-from crema_core.model.tokens import Segment
+from crema_core.tokens import Segment
 
 
 class LinearFusion(Fusion):

@@ -16,11 +16,11 @@ from lmms_eval.api.model import lmms
 
 from crema_core.cli.inputs import model_folder
 from crema_core.errors import OptionsError
+from crema_core.features.prepare import prepare_batch
 from crema_core.integrations.media import as_sources, routes
-from crema_core.io.bundle import load
-from crema_core.model.answer import prepare_batch
 from crema_core.model.language import IGNORED
-from crema_core.model.tokens import SenseTokens
+from crema_core.saving.bundle import load
+from crema_core.tokens import SenseTokens
 from crema_core.train.sync import join_processes, own_device
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from crema_core.api.model import CremaModel
 from crema_core.errors import MediaError, OptionsError
-from crema_core.model.crema import CremaModel
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from crema_core.api.encoder_requests import not_mixed, nothing_to_mix
 from crema_core.errors import BuildError
 from crema_core.modality import Modality
 from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.connector import Connector, FeatureConnector
-from crema_core.model.encoder_requests import not_mixed, nothing_to_mix
 from crema_core.model.encoders import EncodersConnector, encoder_layout
 from crema_core.model.mmqa import MMQA
 from crema_core.model.video_families import VIDEO_FAMILIES

@@ -17,7 +17,7 @@ from typing import ClassVar
 from torch import nn
 
 from crema_core.model.qformer import QFormerText
-from crema_core.model.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import SenseFeatures, SenseTokens
 
 
 class Connector(nn.Module, abc.ABC):

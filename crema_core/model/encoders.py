@@ -20,11 +20,11 @@ from crema_core.fusion.merv.mixers import ConcatMixer
 from crema_core.modality import Modality
 from crema_core.model.connector import Connector
 from crema_core.model.qformer import QFormerText
-from crema_core.model.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import SenseFeatures, SenseTokens
 from crema_core.video.towers.layout import EncoderLayout, unpack
 
 if TYPE_CHECKING:
-    from crema_core.model.crema import CremaModel
+    from crema_core.model.network import CremaNetwork
 
 
 class EncodersConnector(Connector):
@@ -94,7 +94,7 @@ def step_times(spans_R2: Tensor, num_steps: int) -> Tensor:
 
 
 def encoder_shares(
-    model: CremaModel, tokens: Mapping[str, SenseTokens], num_samples: int
+    model: CremaNetwork, tokens: Mapping[str, SenseTokens], num_samples: int
 ) -> list[dict[str, float] | None]:
     """Return for every sample how much each encoder of the major sense says, None where nothing was weighed.
 

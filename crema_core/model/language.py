@@ -21,8 +21,8 @@ from crema_core.errors import OptionsError
 from crema_core.model.decoding import beam_inputs
 from crema_core.model.positions import RotaryAxes
 from crema_core.model.prompt import Prompt, assemble
-from crema_core.model.tokens import Segment
 from crema_core.model.turns import Turns, own_turns
+from crema_core.tokens import Segment
 
 IGNORED = -100
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -24,6 +24,7 @@ from crema_core.model.qformer import QFormer
 from crema_core.model.quantization import quantization_config
 from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
 from crema_core.model.shapes import shape_config, shape_model, shape_names, shape_seat, shape_tokenizer
+from crema_core.model.shipped import TINY_BACKBONES, tiny_backbone_path
 from crema_core.model.video_families import VIDEO_FAMILIES, chosen_side
 from crema_core.model.video_language import VideoBackbone
 
@@ -214,8 +215,6 @@ def _assembled(
 
 def shipped_backbone(source: str) -> Path | None:
     """Return the folder of a backbone shipped in the package, or None where `source` is no name of one."""
-    from crema_core.world import TINY_BACKBONES, tiny_backbone_path
-
     return tiny_backbone_path(source) if source in TINY_BACKBONES else None
 
 

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from crema_core.errors import OptionsError
 from crema_core.model.connector import Connector
 from crema_core.model.qformer import QFormer, QFormerText
-from crema_core.model.tokens import SenseFeatures, SenseTokens
 from crema_core.plugins.spec import MMQASpec
+from crema_core.tokens import SenseFeatures, SenseTokens
 
 
 class Interpolate(nn.Module):

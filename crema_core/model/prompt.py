@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from crema_core.model.positions import Places, RotaryAxes, count_positions
-from crema_core.model.tokens import Segment
 from crema_core.model.turns import Turns
+from crema_core.tokens import Segment
 
 
 class Prompt(NamedTuple):

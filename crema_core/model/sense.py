@@ -11,8 +11,8 @@ from crema_core.errors import ContractError
 from crema_core.modality import Features, Modality
 from crema_core.model.connector import Connector
 from crema_core.model.qformer import QFormerText
-from crema_core.model.tokens import SenseBatch, SenseFeatures, SenseTokens
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
+from crema_core.tokens import SenseBatch, SenseFeatures, SenseTokens
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from crema_core.model.backbone import Backbone
 from crema_core.model.connector import Connector
 from crema_core.model.qformer import QFormerText
 from crema_core.model.text_decoder import causal_model
-from crema_core.model.tokens import SenseFeatures, SenseTokens
 from crema_core.model.trainable import freeze
 from crema_core.model.turns import Turns, video_turns
+from crema_core.tokens import SenseFeatures, SenseTokens
 
 
 class VideoBackbone(Backbone, abc.ABC):

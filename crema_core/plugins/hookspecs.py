@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pluggy
 
 if TYPE_CHECKING:
+    from crema_core.api.model import CremaModel
     from crema_core.modality import Modality
-    from crema_core.model.crema import CremaModel
     from crema_core.plugins.spec import ModalitySpec
 
 PROJECT = "crema"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import crema_core
+from crema_core.api.describe import Description, describe_model
+from crema_core.api.model import CremaModel
+from crema_core.common.atomic import write_text
 from crema_core.errors import OptionsError
-from crema_core.io.atomic import write_text
 from crema_core.model.backbone import ALONE
-from crema_core.model.crema import CremaModel
 from crema_core.model.template import PromptTemplate
 from crema_core.model.tuning import FULL
-from crema_core.report.describe import Description, describe_model
 
 CARD = "README.md"
 

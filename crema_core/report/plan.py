@@ -20,17 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
-from crema_core.cli.tables import table
-from crema_core.model.answer import prepare_batch
+from crema_core.api.describe import NUM_ANSWER_TOKENS, QUESTION
+from crema_core.api.model import CremaModel
+from crema_core.common.tables import table
+from crema_core.features.prepare import prepare_batch
 from crema_core.model.blocks import layers, recomputed
-from crema_core.model.crema import CremaModel
+from crema_core.model.flops import measure
 from crema_core.model.kernels import fuse_activations, share_position_bias
 from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
-from crema_core.model.tokens import SenseTokens
 from crema_core.model.trainable import freeze, names_of, set_trainable
-from crema_core.report.describe import NUM_ANSWER_TOKENS, QUESTION
-from crema_core.report.flops import measure
+from crema_core.tokens import SenseTokens
 from crema_core.train.micro import size_in
 from crema_core.train.settings import MicroBatchSize
 

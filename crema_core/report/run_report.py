@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from crema_core.io.atomic import write_text
+from crema_core.common.atomic import write_text
+from crema_core.common.environment import environment
 from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.hookspecs import ReportSection
-from crema_core.report.environment import environment
 from crema_core.report.html import facts_block, figure_block, page, paragraphs, table_block
 from crema_core.report.plots import Lines, gradient_plot, loss_plot
 from crema_core.train.metrics import Value, read_metrics

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crema_core.model.answer import prepare_batch
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseBatch
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
+from crema_core.features.prepare import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.testing.offline import offline
 from crema_core.testing.subject import Subject
+from crema_core.tokens import SenseBatch
 
 QUESTION = "what is it ?"
 CHOICES = ("red", "blue")

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 
 import torch
 
-from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseFeatures, SenseTokens
+from crema_core.api.model import CremaModel
+from crema_core.tokens import SenseFeatures, SenseTokens
 from crema_core.train.micro import collected, features_of, tokens_of
 from crema_core.train.sync import Sync
 

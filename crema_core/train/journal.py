@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from crema_core.common.progress import StatusLine, describe_duration
 from crema_core.train.metrics import MetricsFile, Value
 from crema_core.train.phases import Exit
-from crema_core.train.progress import StatusLine, describe_duration
 from crema_core.train.run import METRICS
 from crema_core.train.schedule import Position
 from crema_core.train.steps import StepResult

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from crema_core.api.model import CremaModel
 from crema_core.data.order import derive_seed
 from crema_core.errors import TrainingError
-from crema_core.model.crema import CremaModel
 from crema_core.train.run import BEST, LAST
 from crema_core.train.schedule import Position
 from crema_core.train.state import (

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from crema_core.model.tokens import SenseFeatures, SenseTokens
 from crema_core.model.trainable import collecting
+from crema_core.tokens import SenseFeatures, SenseTokens
 from crema_core.train.settings import MicroBatchSize
 
 

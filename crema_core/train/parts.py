@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
 from crema_core.model.blocks import share_out
-from crema_core.model.crema import CremaModel
 from crema_core.model.tuning import FULL
 from crema_core.train.optim import make_optimizer
 from crema_core.train.settings import TrainSettings

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crema_core.api.model import CremaModel
+from crema_core.common.atomic import write_text
+from crema_core.common.environment import environment
 from crema_core.data.manifest import Record
 from crema_core.errors import CheckpointError, TrainingError
-from crema_core.io.atomic import write_text
-from crema_core.model.crema import CremaModel
-from crema_core.report.environment import environment
 from crema_core.train.metrics import Value, read_metrics
 
 CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crema_core.io.atomic import new_folder, require_complete, write_text
-from crema_core.io.state import checksum, read_tensors, write_tensors
+from crema_core.common.atomic import new_folder, require_complete, write_text
+from crema_core.common.tensors import checksum, read_tensors, write_tensors
 from crema_core.train.run import BEST, CHECKPOINTS, CONFIG, ENVIRONMENT, LAST
 
 STATE = "state.json"

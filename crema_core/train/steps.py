@@ -15,11 +15,11 @@ from math import ceil, isfinite
 import torch
 from torch import Tensor, nn
 
+from crema_core.api.model import CremaModel
 from crema_core.data.collate import TrainBatch
 from crema_core.data.manifest import Record
 from crema_core.errors import TrainingError
-from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import SenseFeatures, SenseTokens
 from crema_core.train.bank import TokenBank
 from crema_core.train.micro import micro_batches, size_in
 from crema_core.train.optim import clear_gradients, clip_gradients, gradient_norm

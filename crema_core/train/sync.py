@@ -21,8 +21,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
+from crema_core.common.processes import ALONE, Processes
 from crema_core.errors import OptionsError, TrainingError
-from crema_core.train.processes import ALONE, Processes
 
 _PATIENCE = timedelta(hours=12)  # one process may encode, evaluate or write much longer than the others
 

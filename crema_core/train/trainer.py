@@ -14,32 +14,33 @@ from typing import Any
 
 import torch
 
+from crema_core.api.model import CremaModel
+from crema_core.common.progress import StatusLine
 from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
+from crema_core.features.distributed import fill_shared
+from crema_core.features.encode import cacheable, encode_batch, read_ahead
+from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.blocks import recomputed
 from crema_core.model.compiled import compiled
-from crema_core.model.crema import CremaModel
 from crema_core.model.memory import fits
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
-from crema_core.train.cache import FeatureCache, make_cache
-from crema_core.train.encode import cacheable, encode_batch, read_ahead
+from crema_core.train.cache import make_cache
 from crema_core.train.interrupt import InterruptGuard, TrainingInterrupted
 from crema_core.train.journal import Journal
 from crema_core.train.keeper import Keeper
 from crema_core.train.optim import set_learning_rate
 from crema_core.train.parts import make_stepper, share_language_model
 from crema_core.train.phases import Phases, training_order
-from crema_core.train.progress import StatusLine
 from crema_core.train.run import BEST
 from crema_core.train.schedule import Position, make_schedule
 from crema_core.train.settings import TrainSettings, less_memory
-from crema_core.train.share import fill_shared
 from crema_core.train.state import pointed, read_checkpoint
 from crema_core.train.steps import Minibatch
 from crema_core.train.sync import Sync

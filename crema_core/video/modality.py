@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from crema_core.data.media import Clip, middle_indices, read_frames
+from crema_core.data.sheet import sheet, times_as_captions
 from crema_core.errors import OptionsError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
-from crema_core.report.sheet import sheet, times_as_captions
 from crema_core.video.plugin import SPEC, VideoOptions
 from crema_core.video.towers.group import EncoderGroup
 from crema_core.video.towers.layout import EncoderLayout

@@ -22,19 +22,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from crema_core.api.build import build
+from crema_core.api.describe import cost_of
+from crema_core.api.model import CremaModel
+from crema_core.common.atomic import write_text
+from crema_core.common.environment import environment
+from crema_core.common.processes import ALONE, Processes
+from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
-from crema_core.io.atomic import write_text
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.features.feature_cache import FeatureCache
 from crema_core.report.card import write_card
-from crema_core.report.describe import cost_of
-from crema_core.report.environment import environment
-from crema_core.train.api import fit
-from crema_core.train.cache import FeatureCache
-from crema_core.train.processes import ALONE, Processes
-from crema_core.train.progress import StatusLine
+from crema_core.train.fit import fit
 from crema_core.train.run import Run
 from crema_core.world.demo_folder import take_over
 from crema_core.world.demo_results import DemoResult, Row, missed, reference_rows

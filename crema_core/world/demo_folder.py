@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from crema_core.common.atomic import write_text
 from crema_core.errors import CheckpointError
-from crema_core.io.atomic import write_text
 
 MARKER = "demo.json"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from crema_core.common.atomic import write_text
 from crema_core.data.manifest import Record
 from crema_core.data.media import read_frames, resize
-from crema_core.io.atomic import write_text
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.examples import examples_block, read_lines
 from crema_core.report.html import facts_block, figure_block, page, paragraphs, table_block

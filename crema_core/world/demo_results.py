@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from crema_core.cli.tables import table
+from crema_core.common.tables import table
 from crema_core.world.questions import CHOICES_OF_TYPE, SENSE_OF_TYPE
 
 if TYPE_CHECKING:

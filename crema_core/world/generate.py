@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from crema_core.common.atomic import open_up
 from crema_core.errors import did_you_mean
-from crema_core.io.atomic import open_up
 from crema_core.world.errors import WorldError
 from crema_core.world.files import SUFFIX_OF_SENSE, write_clip
 from crema_core.world.questions import caption_of, deal_answers, majority_by_type, questions_of

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crema_core.io.atomic import open_up
+from crema_core.common.atomic import open_up
 from crema_core.world.errors import WorldError
 from crema_core.world.files import write_video
 from crema_core.world.generate import draw_scenes

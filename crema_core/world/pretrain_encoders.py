@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from crema_core.io.atomic import open_up
+from crema_core.common.atomic import open_up
 from crema_core.video.towers import tower_class
 from crema_core.world.errors import WorldError
 from crema_core.world.generate import draw_scenes

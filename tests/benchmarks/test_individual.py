@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.individual import build_individual
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
+from crema_core.common.progress import StatusLine
 from crema_core.evaluation.run import evaluate
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
-from crema_core.train.api import fit
-from crema_core.train.progress import StatusLine
+from crema_core.train.fit import fit
 from tests.train.file_senses import file_senses, write_records
 
 

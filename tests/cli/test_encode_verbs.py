@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from crema_core.cache.layout import read_entries
+from crema_core.api.describe import Cost
+from crema_core.api.model import CremaModel
 from crema_core.cli.inputs import duration_s, num_bytes
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError
-from crema_core.model.crema import CremaModel
-from crema_core.report.describe import Cost
+from crema_core.features.cache.layout import read_entries
 from tests.support.world import QUICK, SENSES
 
 
@@ -76,7 +76,7 @@ def test_fit_and_eval_from_the_folder_run_no_encoder_and_give_the_run_without_it
     with monkeypatch.context() as patch:
         patch.setattr(CremaModel, "encode", only_empty)
         # Costs are counted on a made-up clip, which is in no cache.
-        patch.setattr("crema_core.report.describe.cost_of", lambda model, names, **_: Cost(tuple(names), 1, {}))
+        patch.setattr("crema_core.api.describe.cost_of", lambda model, names, **_: Cost(tuple(names), 1, {}))
         patch.chdir(filled.parent)
         words = ["fit", str(clips), "--valid", str(clips), "--modalities", SENSES, "--backbone", str(tiny_folder)]
         words += [*QUICK, "--set", "early_exit=1.8", "--set", "load_best=false", "--set", "cache=cache"]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from crema_core.data import sheet as sheets
 from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Modality
 from crema_core.plugins import registry
-from crema_core.report import sheet as sheets
 
 DRAWN_BY = {
     "audio": "crema_audio.drawing",

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from crema_core.api.model import CremaModel
 from crema_core.evaluation.observe import watched_attention, watched_fusion
+from crema_core.features.prepare import prepare_batch
 from crema_core.fusion import FusionSizes, make_fusion
-from crema_core.model.answer import prepare_batch
-from crema_core.model.crema import CremaModel
 from crema_core.model.qformer import QFormer
-from crema_core.model.tokens import SenseFeatures
+from crema_core.tokens import SenseFeatures
 
 
 def qformer(model: CremaModel) -> QFormer:

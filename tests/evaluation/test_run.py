@@ -9,7 +9,7 @@ import torch
 
 from crema_core.errors import ManifestError, OptionsError, UnknownModalityError
 from crema_core.evaluation.run import evaluate
-from crema_core.train.cache import FeatureCache
+from crema_core.features.feature_cache import FeatureCache
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import ANSWERS, write_data, write_records
 

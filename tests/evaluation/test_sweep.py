@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 import crema_core.evaluation.train_cell as cell_module
+from crema_core.api.build import build
+from crema_core.common.progress import StatusLine
 from crema_core.errors import CheckpointError, ManifestError, OptionsError
 from crema_core.evaluation.axes import AXES
 from crema_core.evaluation.cells import Measured
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.sweep import sweep
-from crema_core.model.build import build
 from crema_core.plugins import lookup, registry
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.train.keeper import Keeper
-from crema_core.train.progress import StatusLine
 from tests.train.file_senses import file_senses, write_records
 
 SETTINGS = {"epochs": 2, "batch_size": 4, "lr": 1e-2, "checkpoint_every": 1}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crema_core.fusion.align import Grid, align, frame_grid
-from crema_core.model.tokens import SenseTokens
+from crema_core.tokens import SenseTokens
 
 
 def steps(values: list[float], *, times: list[tuple[float, float]] | None = None, pad: int = 0) -> SenseTokens:

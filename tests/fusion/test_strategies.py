@@ -9,7 +9,7 @@ from torch import nn
 from crema_core.errors import OptionsError
 from crema_core.fusion import FUSIONS, Fusion, FusionSizes, SenseSet, make_fusion
 from crema_core.fusion.self_gated import SelfGatedFusion
-from crema_core.model.tokens import SenseTokens
+from crema_core.tokens import SenseTokens
 
 WIDTH, QUERIES, STEPS = 8, 3, 2
 STRATEGIES = sorted(set(FUSIONS) - {"pave"})

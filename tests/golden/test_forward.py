@@ -1,7 +1,7 @@
 """Equal to the released code on its own tensors: tokens, prompt, loss, logits, gradients and generated answers.
 
-The weights come in under the released names and go through `crema_core.io.convert`. Set CREMA_GOLDEN to a folder with
-more cases (the same file layout) to test those instead.
+The weights come in under the released names and go through `crema_core.saving.convert`. Set CREMA_GOLDEN to a folder
+with more cases (the same file layout) to test those instead.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import pytest
 import torch
 
-from crema_core.io.convert import export_released
 from crema_core.model.trainable import names_of, set_trainable
+from crema_core.saving.convert import export_released
 from tests.support.golden import DATA, Case, load_case
 
 CASES = sorted(

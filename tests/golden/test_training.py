@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 from crema_core.data.collate import TrainBatch
 from crema_core.data.manifest import Record
-from crema_core.io.convert import export_released
 from crema_core.modality import Features
-from crema_core.model.tokens import SenseFeatures
 from crema_core.model.trainable import names_of, set_trainable
+from crema_core.saving.convert import export_released
+from crema_core.tokens import SenseFeatures
 from crema_core.train.optim import set_learning_rate
 from crema_core.train.parts import make_stepper
 from crema_core.train.settings import TrainSettings

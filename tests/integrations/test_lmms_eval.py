@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError, UnknownModalityError
 from crema_core.integrations.manifest import model_manifest
-from crema_core.model.crema import CremaModel
 from crema_core.plugins import lookup, registry
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import file_senses, write_records
@@ -61,7 +61,7 @@ def score(index: int, target: Any) -> Request:
 
 def plain(model: CremaModel, paths: list[str], *, max_new_tokens: int) -> list[str]:
     items = [{"question": "what is the color ?", "main": path} for path in paths]
-    from crema_core.model.answer import answer_many
+    from crema_core.api.answer import answer_many
 
     return [own.text for own in answer_many(model, items, max_new_tokens=max_new_tokens)]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crema_core.api.build import build
 from crema_core.model.blocks import layers, recomputed
-from crema_core.model.build import build
 from crema_core.model.prompt import Prompt
 from tests.support.fixtures import opt_folder, t5_folder
 from tests.support.senses import four_senses

@@ -12,19 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import crema_core
+from crema_core.api.build import build
+from crema_core.api.describe import cost_of, describe_model
+from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
+from crema_core.features.prepare import prepare_batch
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.fusion.merv import Merv
 from crema_core.fusion.self_gated import SelfGatedFusion
 from crema_core.modality import Features
-from crema_core.model.answer import prepare_batch
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
 from crema_core.model.encoders import EncodersConnector, step_times
-from crema_core.model.tokens import SenseFeatures
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
-from crema_core.report.describe import cost_of, describe_model
+from crema_core.tokens import SenseFeatures
 from crema_core.train.parts import make_stepper
 from crema_core.train.settings import TrainSettings
 from crema_core.train.sync import Sync

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
-from crema_core.model.answer import prepare_batch
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.features.prepare import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.trainable import names_of, set_trainable
 from tests.support.senses import frames_spec, wave_spec

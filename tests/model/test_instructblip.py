@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import InstructBlipForConditionalGeneration
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError, OptionsError
-from crema_core.model.answer import prepare_batch
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.features.prepare import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from tests.support.checkpoints import Published
 from tests.support.senses import four_senses, frames_spec, points_spec, wave_spec

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_core.fusion.pave.flops import patch_multiply_adds
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.shapes import shape_names
 from crema_core.plugins.spec import MMQASpec, ModalitySpec

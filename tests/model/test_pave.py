@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
-from crema_core.io.bundle import load
-from crema_core.model.answer import prepare_batch
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.features.prepare import prepare_batch
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
+from crema_core.saving.bundle import load
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.senses import points_spec, wave_spec
 from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from crema_core.api.build import build
 from crema_core.errors import MissingRequirementError, OptionsError
 from crema_core.model import quantization
-from crema_core.model.build import build
 from crema_core.model.quantization import quantization_config
 from tests.support.senses import four_senses
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedConfig, Qwen3VLConfig
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError, CheckpointError, CremaError, OptionsError
-from crema_core.io.bundle import load
-from crema_core.model.answer import prepare_batch
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.features.prepare import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
+from crema_core.saving.bundle import load
 from tests.datasets.official import write_clip
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.qwen_vl import FUSION, built, clip

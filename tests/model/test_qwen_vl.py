@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from crema_core.model.answer import prepare_batch
-from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseTokens
+from crema_core.api.model import CremaModel
+from crema_core.features.prepare import prepare_batch
+from crema_core.tokens import SenseTokens
 from tests.support.qwen_vl import CLASSES, built, clip, their_inputs
 from tests.support.video_language import QWEN_KINDS, VideoKind
 

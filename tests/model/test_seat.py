@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError, CheckpointError
-from crema_core.io.bundle import load
-from crema_core.model.answer import prepare_batch
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.features.prepare import prepare_batch
 from crema_core.model.load_backbone import load_backbone
+from crema_core.saving.bundle import load
 from tests.support.checkpoints import LANGUAGES, Language, Published, save_language
 from tests.support.senses import four_senses, frames_spec, register_senses, wave_spec
 from tests.support.steps import SOURCES, train_a_little

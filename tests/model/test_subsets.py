@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crema_core.model.answer import prepare_batch
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
+from crema_core.features.prepare import prepare_batch
 from tests.support.senses import four_senses
 
 NAMES = ("main", "other", "wave", "points")

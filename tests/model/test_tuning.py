@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from crema_core import load
+from crema_core.api.build import build
+from crema_core.api.describe import describe_model
+from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
 from crema_core.model.tuning import LanguageLora, parse_tuning
 from crema_core.plugins import registry
-from crema_core.report.describe import describe_model
 from crema_core.train.parts import make_stepper
 from crema_core.train.settings import TrainSettings
 from crema_core.train.sync import Sync

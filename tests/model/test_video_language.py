@@ -15,9 +15,9 @@ from transformers import (
     VideoLlavaForConditionalGeneration,
 )
 
-from crema_core.model.answer import prepare_batch
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
+from crema_core.features.prepare import prepare_batch
 from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind
 
 CLASSES: dict[VideoKind, Any] = {

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.report.card import model_card, write_card
 from tests.support.checkpoints import Language
 from tests.support.senses import four_senses

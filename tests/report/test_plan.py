@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.cli.main import main
 from crema_core.data.collate import TrainBatch
 from crema_core.data.manifest import Record
-from crema_core.model.answer import prepare_batch
+from crema_core.features.prepare import prepare_batch
 from crema_core.model.blocks import recomputed
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.report.plan import plan
 from crema_core.train.parts import make_stepper

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from tests.support.backbones import save_random_blip2
 from tests.support.checkpoints import Language, Published, save_language, save_published
 from tests.support.senses import four_senses

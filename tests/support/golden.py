@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Blip2Config, PreTrainedTokenizerFast
 
-from crema_core.io.convert import backbone_from_lavis, load_released
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.modality import Batch, Features, Modality, Sample
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseFeatures, SenseTokens
 from crema_core.plugins.spec import Capabilities, MMQASpec, ModalitySpec
+from crema_core.saving.convert import backbone_from_lavis, load_released
+from crema_core.tokens import SenseFeatures, SenseTokens
 
 DATA = Path(os.environ.get("CREMA_GOLDEN", Path(__file__).parents[1] / "golden" / "data"))
 RELEASED = ("rgb", "depth", "flow", "norm", "audio", "pc")

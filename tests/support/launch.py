@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["crema_core.train.api", "crema_core.model.build"])
+_SERVER.set_forkserver_preload(["crema_core.train.fit", "crema_core.api.build"])
 TIMEOUT_S = 120
 
 

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from crema_core.common.tensors import copy_state
 from crema_core.fusion.merv import Merv, Mixer, Projector
 from crema_core.fusion.merv.alignment import align_encoders
 from crema_core.fusion.merv.mixers import Mixed
 from crema_core.fusion.merv.projectors import Projected
 from crema_core.fusion.merv.released import projector_state
-from crema_core.io.state import copy_state
 from crema_core.video.towers.layout import EncoderLayout
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "merv"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crema_core.fusion.pave.patch import PavePatch
-from crema_core.io.pave import from_released_patch
+from crema_core.saving.pave import from_released_patch
 
 DATA = Path(__file__).parents[1] / "golden" / "pave"
 

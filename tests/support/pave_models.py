@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crema_core.model.crema import CremaModel
+from crema_core.api.model import CremaModel
 
 CHOICES = ["red", "blue"]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from tests.support.video_language import QWEN_SIDE, VideoKind
 
 CLASSES: dict[VideoKind, Any] = {

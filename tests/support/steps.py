@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from crema_core.model.answer import prepare_batch
-from crema_core.model.crema import CremaModel
+from crema_core.api.model import CremaModel
+from crema_core.features.prepare import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
 
 _GENERATOR = torch.Generator().manual_seed(0)

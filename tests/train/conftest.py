@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crema_core.model.crema import CremaModel
+from crema_core.api.model import CremaModel
 from crema_core.train.sync import Sync
 from tests.support.fixtures import encoders, published, t5_folder
 from tests.support.world import clips, tiny_folder

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import MediaError
 from crema_core.modality import Sample
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
 from tests.support.senses import (
     FramesModality,

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import crema_core
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.cli.main import main
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.run import evaluate
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.train.interrupt import TrainingInterrupted
 from tests.train.test_fit import interrupt_at
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
+from crema_core.api.model import CremaModel
+from crema_core.common.progress import StatusLine
 from crema_core.errors import CheckpointError, ManifestError, TrainingError
 from crema_core.evaluation.run import EvaluationResult
-from crema_core.model.crema import CremaModel
 from crema_core.plugins.hooks import Hooks, hookimpl
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.train.interrupt import TrainingInterrupted
 from crema_core.train.metrics import Value
-from crema_core.train.progress import StatusLine
 from crema_core.train.run import Run
 from crema_core.train.trainer import Trainer
 from tests.train.conftest import MakeModel

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crema_core.common.progress import StatusLine
 from crema_core.plugins.hooks import Hooks, hookimpl
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
-from crema_core.train.progress import StatusLine
 from crema_core.train.run import LAST
 from crema_core.train.state import pointed, read_checkpoint
 from tests.support.launch import begin, start

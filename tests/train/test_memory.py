@@ -9,11 +9,11 @@ import pytest
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
+from crema_core.api.answer import answer_many
+from crema_core.api.model import CremaModel
 from crema_core.data.manifest import read_manifest
 from crema_core.errors import OutOfMemoryError
 from crema_core.evaluation.run import evaluate
-from crema_core.model.answer import answer_many
-from crema_core.model.crema import CremaModel
 from crema_core.model.memory import fits
 from crema_core.train.settings import TrainSettings, less_memory
 from tests.train.conftest import MakeModel

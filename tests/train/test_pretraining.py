@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
+from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.evaluation.run import evaluate
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
-from crema_core.train.api import fit
-from crema_core.train.progress import StatusLine
+from crema_core.train.fit import fit
 from crema_core.train.settings import train_settings
 from crema_core.world.generate import make_world
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from crema_core.common.processes import Processes
+from crema_core.common.progress import StatusLine
 from crema_core.errors import CremaError, LostProcessError
 from crema_core.evaluation.run import evaluate
 from crema_core.plugins.hooks import Hooks
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
-from crema_core.train.processes import Processes
-from crema_core.train.progress import StatusLine
 from crema_core.train.sync import join_processes, leave_processes
 from tests.support.launch import ChildError, start, together
 from tests.train.file_senses import random_model, write_data

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crema_core.api.build import build
+from crema_core.common.progress import StatusLine
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
-from crema_core.model.build import build
 from crema_core.plugins import registry
 from crema_core.plugins.hooks import Hooks
-from crema_core.train.api import fit
+from crema_core.train.fit import fit
 from crema_core.train.parts import share_language_model
-from crema_core.train.progress import StatusLine
 from crema_core.train.sync import Sync, leave_processes
 from tests.support.launch import together
 from tests.support.video_language import SIDE, VideoKind, save_video_model

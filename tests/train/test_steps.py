@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
 from crema_core.data.collate import TrainBatch
 from crema_core.data.dataset import SenseDataset
 from crema_core.data.loader import load_batches
 from crema_core.data.manifest import Record
 from crema_core.data.order import cut, epoch_order
 from crema_core.errors import TrainingError
-from crema_core.model.build import build
-from crema_core.model.crema import CremaModel
-from crema_core.model.tokens import SenseFeatures
 from crema_core.model.trainable import names_of, set_trainable
+from crema_core.tokens import SenseFeatures
 from crema_core.train.optim import gradient_norm
 from crema_core.train.parts import make_stepper
 from crema_core.train.settings import train_settings

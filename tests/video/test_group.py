@@ -11,11 +11,11 @@ import pytest
 import torch
 import transformers as hf
 
-from crema_core.cache.stored import pad, split
+from crema_core.api.build import build as build_model
 from crema_core.errors import AssetError, OptionsError
-from crema_core.io.bundle import load
+from crema_core.features.cache.stored import pad, split
 from crema_core.modality import BuildContext
-from crema_core.model.build import build as build_model
+from crema_core.saving.bundle import load
 from crema_core.video.modality import VideoModality
 from crema_core.video.plugin import SPEC
 from crema_core.video.towers import tower_class

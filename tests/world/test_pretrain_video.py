@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import Blip2ForConditionalGeneration
 
-from crema_core.model.build import build
-from crema_core.world import WorldError, tiny_backbone_path
+from crema_core.api.build import build
+from crema_core.model.shipped import tiny_backbone_path
+from crema_core.world import WorldError
 from crema_core.world.pretrain_video import new_video_model, pretrain_video
 from crema_core.world.vision_stage import normalize, patch_features
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import (
@@ -13,7 +11,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from crema_core.world import WorldError, tiny_backbone_path
+from crema_core.model.shipped import tiny_backbone_path
 from crema_core.world.backbone import IMAGE_MEAN, IMAGE_STD
 from crema_core.world.caption_stage import encode_pictures, query_pictures
 from crema_core.world.generate import draw_scenes
@@ -108,16 +106,3 @@ def test_without_its_sense_a_question_is_answered_by_chance(
     said = answers(tiny, tokenizer, held_out, kind)
     right = sum(word == str(getattr(scene.answers, kind)) for word, scene in zip(said, held_out, strict=True))
     assert right / len(held_out) < 1 / len(CHOICES_OF_TYPE[kind]) + 0.2
-
-
-def test_absent_weights_are_named_with_the_command_that_makes_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("crema_core.world.__file__", str(tmp_path / "__init__.py"))
-    with pytest.raises(WorldError) as caught:
-        tiny_backbone_path()
-    folder = tmp_path / "crema-tiny"
-    assert str(caught.value) == (
-        f"The tiny backbone is not in {folder}. It needs config.json, model.safetensors and the tokenizer there. "
-        f"Install the package again, or train it: python -m crema_core.world.pretrain --out {folder}"
-    )

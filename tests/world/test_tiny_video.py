@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from transformers import LlavaOnevisionForConditionalGeneration
 
+from crema_core.api.build import build
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.run import evaluate
-from crema_core.io.bundle import load
-from crema_core.model.build import build
-from crema_core.world import WorldError, tiny_backbone_path
+from crema_core.model.shipped import tiny_backbone_path
+from crema_core.saving.bundle import load
 from crema_core.world.generate import make_world
 from crema_core.world.questions import CHOICES_OF_TYPE
 
@@ -45,16 +45,3 @@ def test_a_saved_model_finds_it_by_its_name(tmp_path: Path) -> None:
     record = read_manifest(world.manifest, modalities=("video", "touch"))[0]
     item = {"question": record.question, **record.sources}
     assert load(tmp_path / "saved").answer_many([item]) == model.answer_many([item])
-
-
-def test_absent_weights_are_named_with_the_command_that_makes_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("crema_core.world.__file__", str(tmp_path / "__init__.py"))
-    with pytest.raises(WorldError) as caught:
-        tiny_backbone_path(NAME)
-    folder = tmp_path / NAME
-    assert str(caught.value) == (
-        f"The tiny backbone is not in {folder}. It needs config.json, model.safetensors and the tokenizer there. "
-        f"Install the package again, or train it: python -m crema_core.world.pretrain_video --out {folder}"
-    )

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from crema_core.common.tensors import copy_state, mismatches
 from crema_core.errors import CheckpointError
 from crema_core.fusion.merv.maps import MapKind
 from crema_core.fusion.merv.merv import Merv, MixerKind
 from crema_core.fusion.merv.projectors import ProjectorKind
 from crema_core.fusion.merv.released_mixer import ReleasedMixer
-from crema_core.io.state import copy_state, mismatches
 
 State = Mapping[str, Tensor]
 
@@ -196,7 +196,7 @@ def load_released(merv: Merv, parts: ReleasedParts) -> None:
 
     Args:
         merv: its mixer decides whether the released attention is collapsed.
-        parts: from `crema_core.io.merv.read_released_merv`.
+        parts: from `crema_core.saving.merv.read_released_merv`.
 
     Raises:
         CheckpointError: telling what the checkpoint is and every weight that does not fit; nothing is changed then.

@@ -29,7 +29,7 @@ from crema_core.fusion.pave.compose import add_patches, chain_patches
 from crema_core.fusion.pave.newlines import Newlines, add_newlines
 from crema_core.fusion.pave.patch import PavePatch
 from crema_core.fusion.pave.rotary import Rotary
-from crema_core.model.tokens import Segment, SenseTokens
+from crema_core.tokens import Segment, SenseTokens
 
 Queries = Literal["inner", "projected", "learnable"]
 Order = Literal["parallel", "chained"]

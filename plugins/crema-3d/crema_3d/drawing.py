@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crema_core.data.media import colorize
-from crema_core.report.sheet import line, scale_bar, sheet, stack
+from crema_core.data.sheet import line, scale_bar, sheet, stack
 
 SIDE_PX, DOT_PX = 320, 3
 VIEWS = (("x right, y up", 0, 1, 2), ("x right, z up", 0, 2, 1), ("y right, z up", 1, 2, 0))

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers.utils.hub import cached_file
 
 from crema_3d.pointbert import HEAD_WIDTH, PointBert
+from crema_core.common.tensors import mismatches
 from crema_core.errors import AssetError, first_line
-from crema_core.io.state import mismatches
 from crema_core.model.pretrained import require_digest
 from crema_core.model.trainable import freeze
 

@@ -11,7 +11,7 @@ from crema_audio.encoders.base import cut_fbank
 from crema_audio.fbank import FBANK_STD, FRAMES_PER_S, LOWEST_HZ, SAMPLE_RATE_HZ, normalized_fbank
 from crema_audio.plugin import AudioOptions
 from crema_core.data.media import colorize, open_sound
-from crema_core.report.sheet import line, scale_bar, stack, with_axes
+from crema_core.data.sheet import line, scale_bar, stack, with_axes
 
 LONGEST_S = 60.0
 WIDTH, WINDOW_PX = 900, 8

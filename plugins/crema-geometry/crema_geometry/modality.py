@@ -18,9 +18,9 @@ from crema_core.data.media import (
     read_stack,
     resize,
 )
+from crema_core.data.sheet import line, scale_bar, sheet, stack, times_as_captions
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, Features, Modality, Sample
-from crema_core.report.sheet import line, scale_bar, sheet, stack, times_as_captions
 from crema_geometry.exr import read_exr_depth, read_exr_normals
 from crema_geometry.files import read_depth_image, read_flo, read_kitti_flow
 from crema_geometry.plugin import DEPTH, FLOW, NORMALS, DepthOptions, FlowOptions, NormalsOptions

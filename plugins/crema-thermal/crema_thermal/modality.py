@@ -24,9 +24,9 @@ from crema_core.data.media import (
     read_raw_image,
     read_stack,
 )
+from crema_core.data.sheet import line, scale_bar, sheet, stack, times_as_captions
 from crema_core.errors import MediaError
 from crema_core.modality import Sample
-from crema_core.report.sheet import line, scale_bar, sheet, stack, times_as_captions
 from crema_core.video.seeing import SeeingModality
 from crema_thermal.flir import is_flir, read_flir
 from crema_thermal.plugin import SPEC, ThermalOptions

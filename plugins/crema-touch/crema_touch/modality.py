@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from crema_core.data.media import middle_indices, read_frames, resize
+from crema_core.data.sheet import line, sheet, stack, times_as_captions
 from crema_core.errors import MediaError
 from crema_core.modality import Sample
-from crema_core.report.sheet import line, sheet, stack, times_as_captions
 from crema_core.video.seeing import SeeingModality
 from crema_touch.contact import frames_in_contact, median_of
 from crema_touch.plugin import AUTO, SPEC, TouchOptions

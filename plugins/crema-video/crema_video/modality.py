@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from crema_core.data.media import CLIP_SUFFIXES, Clip, file_of, read_frames
+from crema_core.data.sheet import sheet, times_as_captions
 from crema_core.modality import Batch, Features, Sample
-from crema_core.report.sheet import sheet, times_as_captions
 from crema_core.video.seeing import SeeingModality
 from crema_video.plugin import DENSE, DenseVideoOptions
 from crema_video.pooling import pool_grid

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from crema_core.data.media import Clip, read_frames
+from crema_core.data.sheet import sheet, stack, times_as_captions
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, Features, Sample
-from crema_core.report.sheet import sheet, stack, times_as_captions
 from crema_core.video.seeing import SeeingModality
 from crema_video.plugin import VIEWS, ViewsOptions
 from crema_video.pooling import pool_grid

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crema_core.model.build import build
+from crema_core.api.build import build
 from tests.support.video_language import save_video_model
 
 CHOICES = ["red", "blue"]

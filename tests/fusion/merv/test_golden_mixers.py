@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from crema_core.common.tensors import copy_state
 from crema_core.fusion.merv import Mixer, make_mixer
 from crema_core.fusion.merv.mixers import CrossAttentionMixer
 from crema_core.fusion.merv.released import describe_mixer, mixer_state
 from crema_core.fusion.merv.released_mixer import ReleasedMixer
-from crema_core.io.state import copy_state
 from tests.support.merv import load, mixed, released_fusion
 
 ABOUT, TENSORS = load("fusion")

@@ -10,7 +10,7 @@ from crema_core.fusion.pave.alignment import align_side
 from crema_core.fusion.pave.layer import FrameAttention, plan_keys
 from crema_core.fusion.pave.rotary import Angles, Rotary, rotation, square_grid
 from crema_core.fusion.pave.side_map import MappedSide
-from crema_core.io.pave import export_released_patch
+from crema_core.saving.pave import export_released_patch
 from tests.support.pave import PatchCase, cases_of, description, load_case, tensors_of
 
 OUTPUT = {"atol": 2e-5, "rtol": 0.0}

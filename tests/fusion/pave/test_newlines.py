@@ -12,7 +12,7 @@ from torch import Tensor
 from crema_core.errors import OptionsError
 from crema_core.fusion.pave.compose import add_patches
 from crema_core.fusion.pave.newlines import Newlines, add_newlines, pool_tokens
-from crema_core.io.pave import from_released_patch
+from crema_core.saving.pave import from_released_patch
 from tests.support.pave import cases_of, description, tensors_of
 
 FILE = "hook_llm_input"

@@ -11,7 +11,7 @@ from torch import nn
 from crema_core.errors import OptionsError
 from crema_core.fusion import FusionSizes, SenseSet, VisualLayout, make_fusion
 from crema_core.fusion.pave.strategy import PaveFusion
-from crema_core.model.tokens import SenseTokens
+from crema_core.tokens import SenseTokens
 
 WIDTH, INNER, FRAMES, ROWS, COLUMNS = 8, 5, 3, 2, 3
 WIDTHS = {"one": 6, "two": 4}

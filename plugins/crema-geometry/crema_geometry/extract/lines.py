@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crema_core.common.atomic import write_text
 from crema_core.data.manifest import FIELDS, read_manifest
 from crema_core.errors import ManifestError
-from crema_core.io.atomic import write_text
 
 
 def videos_of(manifest: Path, *, key: str = "video") -> list[str]:

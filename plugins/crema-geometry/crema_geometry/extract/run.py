@@ -19,9 +19,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
+from crema_core.common.atomic import write_text
+from crema_core.common.progress import StatusLine, describe_duration
 from crema_core.errors import MediaError, OptionsError
-from crema_core.io.atomic import write_text
-from crema_core.train.progress import StatusLine, describe_duration
 from crema_geometry.extract.settings import ExtractSettings
 
 RECORD = "extract.json"

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("crema extract: --out-manifest writes a copy of --manifest; name that too.", file=sys.stderr)
         return USAGE
     settings = _settings(arguments)
-    from crema_core.train.progress import StatusLine
+    from crema_core.common.progress import StatusLine
     from crema_geometry.extract.lines import videos_of, write_with_results
     from crema_geometry.extract.run import check_record, plan, run_jobs
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crema_core.common.atomic import write_bytes
 from crema_core.errors import AssetError, MediaError
-from crema_core.io.atomic import write_bytes
 from crema_geometry.experts.depth import DepthExpert
 from crema_geometry.experts.flow import flow_expert
 from crema_geometry.experts.normals import NormalsExpert, normals_from_depth

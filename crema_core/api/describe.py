@@ -1,0 +1,235 @@
+"""What a model consists of and what an answer costs: parameters, megabytes and arithmetic by component."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crema_core.api.model import CremaModel
+from crema_core.common.tables import table
+from crema_core.features.prepare import prepare_batch
+from crema_core.model.flops import measure
+from crema_core.model.qformer import QFormer
+
+VISION, QFORMER, LANGUAGE, FUSION = "vision encoder", "Q-Former", "language model", "fusion"
+QUESTION = "What is it?"
+NUM_ANSWER_TOKENS = 5
+
+
+@dataclass(frozen=True)
+class Component:
+    """One row of the table.
+
+    Attributes:
+        name: part of the backbone, a sense, or the fusion.
+        frozen: parameters that never change.
+        trainable: parameters of adapters and fusion.
+        megabytes: memory of both, in 10^6 bytes.
+        gflops: 10^9 operations per answer, a multiply-add counted as two.
+    """
+
+    name: str
+    frozen: int
+    trainable: int
+    megabytes: float
+    gflops: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one answer costs with some senses.
+
+    Attributes:
+        senses: the senses given.
+        num_tokens: tokens the language model reads, prefixes and question included.
+        gflops: 10^9 operations by component, a multiply-add counted as two, frozen encoders included.
+    """
+
+    senses: tuple[str, ...]
+    num_tokens: int
+    gflops: dict[str, float]
+
+    @property
+    def total_gflops(self) -> float:
+        """10^9 operations of one answer."""
+        return sum(self.gflops.values())
+
+
+@dataclass(frozen=True)
+class Description:
+    """The table `model.describe()` prints.
+
+    Attributes:
+        components: backbone, senses in their order, fusion.
+        cost: of one answer with all senses.
+        backbone: where the backbone came from.
+        language_model: where the language model in the backbone's seat came from; None for the backbone's own.
+        fusion: name of the strategy.
+        major: name of the major sense.
+    """
+
+    components: tuple[Component, ...]
+    cost: Cost
+    backbone: str
+    language_model: str | None
+    fusion: str
+    major: str
+
+    @property
+    def total(self) -> Component:
+        """The sum of all rows."""
+        rows = self.components
+        return Component(
+            "total",
+            sum(row.frozen for row in rows),
+            sum(row.trainable for row in rows),
+            sum(row.megabytes for row in rows),
+            sum(row.gflops for row in rows),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return asdict(self) | {"total": asdict(self.total)}
+
+    def __str__(self) -> str:
+        header = ["component", "frozen", "trainable", "MB", "GFLOPs per answer"]
+        rows = [[row.name, *_numbers(row)] for row in (*self.components, self.total)]
+        width = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+        aligned = [[row[0], *(cell.rjust(size) for cell, size in zip(row[1:], width[1:], strict=True))] for row in rows]
+        first = [header[0], *(cell.rjust(size) for cell, size in zip(header[1:], width[1:], strict=True))]
+        seat = f", language model {self.language_model}" if self.language_model else ""
+        return "\n".join(
+            [
+                table([first, *aligned]),
+                "",
+                f"{self.cost.num_tokens} tokens into the language model per answer with all senses, question included.",
+                f"Backbone {self.backbone}{seat}, fusion {self.fusion}, major sense {self.major}.",
+                f"GFLOPs: a multiply-add counts as two; encoders included; an answer of {NUM_ANSWER_TOKENS} tokens to "
+                "a synthetic sample.",
+            ]
+        )
+
+
+def describe_model(model: CremaModel) -> Description:
+    """Return the table of a model's components.
+
+    Args:
+        model: a built model; it is left as it was.
+
+    Example:
+        >>> print(describe_model(model))    # doctest: +SKIP
+    """
+    cost = cost_of(model, model.names)
+    backbone = model.backbone
+    tuned = {id(parameter) for parameter in model.language_parameters().values()}
+    language = list(backbone.language_model.parameters())
+    groups: dict[str, tuple[list[nn.Parameter], list[nn.Parameter]]] = {}
+    if backbone.vision_model is not None:
+        groups[VISION] = (list(backbone.vision_model.parameters()), [])
+    if backbone.qformer is not None:
+        groups[QFORMER] = (_qformer_parameters(model, backbone.qformer), [])
+    groups[LANGUAGE] = (
+        [parameter for parameter in language if id(parameter) not in tuned],
+        [parameter for parameter in language if id(parameter) in tuned],
+    )
+    for name in model.names:
+        own = [*model.sense(name).modality.parameters(), *model.sense(name).adapter.frozen()]
+        groups[name] = (own, list(model.adapter_parameters(name).values()))
+    groups[FUSION] = ([], list(model.fusion_parameters().values()))
+    return Description(
+        components=tuple(
+            Component(
+                name,
+                _count(frozen),
+                _count(trainable),
+                sum(parameter.nbytes for parameter in [*frozen, *trainable]) / 1e6,
+                cost.gflops.get(name, 0.0),
+            )
+            for name, (frozen, trainable) in groups.items()
+        ),
+        cost=cost,
+        backbone=backbone.source,
+        language_model=backbone.language_source.source if backbone.language_source else None,
+        fusion=str(model.config["fusion"]["name"]),
+        major=model.major,
+    )
+
+
+def cost_of(
+    model: CremaModel,
+    names: Sequence[str],
+    *,
+    sources: Mapping[str, Any] | None = None,
+    question: str = QUESTION,
+    num_answer_tokens: int = NUM_ANSWER_TOKENS,
+) -> Cost:
+    """Return what one answer costs when the senses `names` are given; nothing heavy is computed.
+
+    Args:
+        model: a built model; it is left as it was.
+        names: senses of the model; an empty sequence is the question alone.
+        sources: a source for every one of them; None: the synthetic example of each sense.
+        question: text of the question.
+        num_answer_tokens: length of the answer, decoded in one pass as with a key-value cache.
+
+    Raises:
+        UnknownModalityError: for a sense the model does not have.
+    """
+    generator = torch.Generator().manual_seed(0)
+    senses = {name: model.sense(name) for name in names}
+    given = sources or {name: sense.modality.example(generator) for name, sense in senses.items()}
+    batches = prepare_batch(model, [{name: given[name] for name in names}])
+    mode = model.training
+    model.eval()
+    try:
+        # A plugin's encoder may look at its own numbers, so it is computed; the backbone is only counted.
+        with measure(_modules(model), real=frozenset({FUSION}), default=LANGUAGE) as meter:
+            asked = [model.template.render(question)]
+            tokens = {}
+            for name, batch in batches.items():
+                meter.default = name
+                tokens[name] = model.sense_tokens(name, model.encode({name: batch})[name], asked)
+            meter.default = LANGUAGE
+            prompt = model.prompt(tokens, asked)
+            answer = torch.zeros(1, num_answer_tokens, dtype=torch.int64, device=model.device)
+            model.language.logits(prompt, answer)
+    finally:
+        model.train(mode)
+    parts = [VISION, QFORMER, LANGUAGE, *names, FUSION]
+    gflops = {name: meter.flops[name] / 1e9 for name in parts if name in meter.flops}
+    return Cost(tuple(names), int(prompt.mask.sum()), gflops)
+
+
+def _modules(model: CremaModel) -> dict[str, list[nn.Module]]:
+    """Return the modules whose operations belong to each component; LoRA inside the Q-Former is its sense's."""
+    backbone = model.backbone
+    found: dict[str, list[nn.Module]] = {
+        VISION: list(backbone.vision_parts()),
+        QFORMER: [] if backbone.qformer is None else [backbone.qformer],
+        LANGUAGE: [backbone.language_model],
+        FUSION: [model.fusion],
+    }
+    return found | {name: list(model.sense(name).adapter.counted()) for name in model.names}
+
+
+def _qformer_parameters(model: CremaModel, qformer: QFormer) -> list[nn.Parameter]:
+    """Return the frozen Q-Former with the backbone's queries and projection, which adapters start from."""
+    lora = {id(parameter) for name in model.names for parameter in model.lora_parameters(name).values()}
+    own = list(qformer.parameters())
+    if model.backbone.query_tokens is not None:
+        own.append(model.backbone.query_tokens)
+    if model.backbone.language_projection is not None:
+        own += model.backbone.language_projection.parameters()
+    return [parameter for parameter in own if id(parameter) not in lora]
+
+
+def _count(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _numbers(row: Component) -> list[str]:
+    return [f"{row.frozen:,}", f"{row.trainable:,}", f"{row.megabytes:,.2f}", f"{row.gflops:,.4g}"]

@@ -1,0 +1,185 @@
+"""Encoding a data set into a cache folder, in this process or several: what `crema encode` does.
+
+Every process builds the model itself, takes the part of the sources that the hash of their paths gives it, and writes
+shards of its own; nobody waits for anybody. What one process finished stays when another fails.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+
+from crema_core.api.build import build
+from crema_core.common.progress import StatusLine
+from crema_core.data.manifest import Record, read_manifest
+from crema_core.errors import CacheError, CremaError
+from crema_core.features.cache.disk import DiskCache
+from crema_core.features.encode import Filled, Share, cacheable, fill_cache
+from crema_core.features.feature_cache import FeatureCache
+from crema_core.model.precision import DTYPES, computing_in
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """What to encode, where to, and how; travels to other processes, so it must pickle.
+
+    Attributes:
+        data: manifests.
+        modalities: senses, as `crema_core.build` takes them.
+        folder: of the cache.
+        model: further arguments of `crema_core.build`: backbone, revision, precision.
+        precision: number format encoders compute in, as in training.
+        cache_precision: number format of what is kept; fp32: as encoded.
+        batch_size: sources per encoder pass.
+        num_workers: processes that read media, for each encoding process.
+        limit_bytes: size of the folder at which writing stops.
+        device: for example "cuda"; None: as in training, a GPU where there is one. Several processes take turns at
+            the GPUs of a machine.
+        share: the part of the sources to encode.
+    """
+
+    data: tuple[str, ...]
+    modalities: tuple[Any, ...]
+    folder: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    precision: Precision = "fp32"
+    cache_precision: Precision = "fp32"
+    batch_size: int = 16
+    num_workers: int = 0
+    limit_bytes: float = float("inf")
+    device: str | None = None
+    share: Share = field(default_factory=Share)
+
+
+def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
+    """Encode what the cache does not hold yet.
+
+    Raises:
+        CacheError: when the folder cannot be a cache, or is full.
+        BuildError: when the senses cannot be built.
+        ManifestError: for unusable data.
+        MediaError: when a source cannot be read.
+    """
+    disk = DiskCache(job.folder, limit_bytes=job.limit_bytes)
+    model = build(job.modalities, device=job.device or default_device(), **job.model)
+    model.backbone.require_weights()
+    records: list[Record] = []
+    for place in job.data:
+        records += read_manifest(place, modalities=model.names)
+    dtype = DTYPES[job.cache_precision] if job.cache_precision != "fp32" else None
+    with computing_in(job.precision, model.device):
+        return fill_cache(
+            FeatureCache(model, dtype=dtype, disk=disk),
+            records,
+            names=cacheable(model, model.names),
+            batch_size=job.batch_size,
+            num_workers=job.num_workers,
+            status=status,
+            share=job.share,
+            disk_only=True,
+        )
+
+
+def encode_in_processes(job: EncodeJob, num_processes: int, *, status: StatusLine) -> Filled:
+    """Encode in several processes of this machine.
+
+    Raises:
+        CremaError: what the first process that failed raised; what was encoded is kept.
+        CacheError: when a process was killed.
+    """
+    jobs = [
+        replace(
+            job,
+            share=Share(job.share.index * num_processes + rank, job.share.count * num_processes),
+            device=_device_of(job.device, rank),
+        )
+        for rank in range(num_processes)
+    ]
+    context = multiprocessing.get_context("spawn")
+    lines: multiprocessing.Queue[str] = context.Queue()
+    threads = max(1, torch.get_num_threads() // num_processes)
+    with ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(lines, threads)) as pool:
+        running = [pool.submit(_encode_here, own) for own in jobs]
+        while not all(task.done() for task in running):
+            _show(lines, status)
+        try:
+            results = [task.result() for task in running]
+        except BrokenProcessPool as error:
+            raise CacheError(
+                f"One of {num_processes} encoding processes was ended from outside, most often for lack of memory. "
+                "What was written before is kept. Run the same command again, with fewer --processes or a smaller "
+                "--batch-size."
+            ) from error
+    for result in results:
+        if isinstance(result, str):
+            raise CremaError(result)
+    return _sum([result for result in results if isinstance(result, Filled)])
+
+
+_lines: Callable[[str], None] | None = None
+"""In an encoding process: where its progress goes."""
+
+
+def _start(lines: multiprocessing.Queue[str], threads: int) -> None:
+    global _lines
+    _lines = lines.put
+    torch.set_num_threads(threads)
+    warnings.formatwarning = lambda message, *_, **__: f"crema: warning: {message}\n"
+
+
+def _encode_here(job: EncodeJob) -> Filled | str:
+    """Return what was done, or the text of our own error: not all of them survive pickling."""
+    try:
+        return encode(job, status=_RemoteStatus(job.share))
+    except CremaError as error:
+        return str(error)
+
+
+class _RemoteStatus(StatusLine):
+    """A status line that another process writes."""
+
+    def __init__(self, share: Share) -> None:
+        super().__init__(interval_s=2.0)
+        self._share = share
+
+    def show(self, text: str) -> None:
+        """Send `text` on."""
+        if _lines is not None and self.clock() >= self._due:
+            self._due = self.clock() + self._interval_s
+            _lines(f"[{self._share.index + 1}/{self._share.count}] {text}")
+
+
+def _show(lines: multiprocessing.Queue[str], status: StatusLine) -> None:
+    try:
+        status.show(lines.get(timeout=0.2))
+    except queue.Empty:
+        return
+
+
+def default_device() -> str:
+    """Return where encoders run when nobody says: a GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _device_of(device: str | None, rank: int) -> str:
+    device = device or default_device()
+    return f"cuda:{rank % max(1, torch.cuda.device_count())}" if device == "cuda" else device
+
+
+def _sum(results: list[Filled]) -> Filled:
+    names = results[0].encoded
+    return Filled(
+        {name: sum(own.encoded[name] for own in results) for name in names},
+        {name: sum(own.found[name] for own in results) for name in names},
+        sum(own.written_bytes for own in results),
+    )

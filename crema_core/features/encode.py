@@ -1,0 +1,254 @@
+"""Filling the cache: every file of every sense through its frozen encoder, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crema_core.common.progress import StatusLine
+from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import SenseDataset
+from crema_core.data.loader import load_batches
+from crema_core.data.manifest import Record, Source
+from crema_core.data.order import cut, derive_seed
+from crema_core.data.span import file_of
+from crema_core.errors import CacheError, TrainingError
+from crema_core.features.feature_cache import FeatureCache
+from crema_core.features.prepare import prepare_batch
+from crema_core.model.allocator import reuse_freed_memory
+from crema_core.model.network import CremaNetwork
+from crema_core.tokens import SenseFeatures
+
+PIECE = 64
+"""Encoder passes between two looks into the cache's folder."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of several equal parts of the sources, chosen by their paths: nothing need be read to divide the work.
+
+    Attributes:
+        index: 0-based.
+        count: parts.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def has(self, source: Source) -> bool:
+        """Return whether a source belongs to this part."""
+        paths = [source] if isinstance(source, str) else source
+        return derive_seed("share", *paths) % self.count == self.index
+
+
+WHOLE = Share()
+
+
+def cacheable(model: CremaNetwork, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the senses whose features may be kept: those that declare to be deterministic."""
+    specs = model.specs
+    return tuple(name for name in names if specs[name].capabilities.deterministic)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What filling a cache did.
+
+    Attributes:
+        encoded: sources that went through an encoder, by sense.
+        found: sources whose features were there already, by sense.
+        written_bytes: size of what was written to the cache's folder.
+    """
+
+    encoded: dict[str, int]
+    found: dict[str, int]
+    written_bytes: int
+
+    def __str__(self) -> str:
+        encoded, found = sum(self.encoded.values()), sum(self.found.values())
+        written = f", {self.written_bytes / 1e6:,.1f} MB written" if self.written_bytes else ""
+        return f"features: {encoded:,} sources encoded{written}, {found:,} from the cache"
+
+
+@reuse_freed_memory()
+def fill_cache(
+    cache: FeatureCache,
+    records: Sequence[Record],
+    *,
+    names: Sequence[str],
+    batch_size: int,
+    num_workers: int = 0,
+    status: StatusLine | None = None,
+    share: Share = WHOLE,
+    disk_only: bool = False,
+) -> Filled:
+    """Encode the sources of `records` that the cache does not hold yet.
+
+    Args:
+        cache: is filled. What was encoded before an interruption or error is kept.
+        records: samples; several may share a file.
+        names: senses to encode, each `cacheable`.
+        batch_size: sources per encoder pass.
+        num_workers: processes that read media.
+        status: where progress is shown.
+        share: the part of the sources to look at, for several processes at one cache.
+        disk_only: stop when the cache's folder is full, instead of keeping the rest in memory.
+
+    Raises:
+        TrainingError: as soon as it is clear that the features will not fit into memory.
+        CacheError: with `disk_only`, when the folder is full.
+        MediaError: when a source cannot be read.
+    """
+    encoded, found, written = dict.fromkeys(names, 0), dict.fromkeys(names, 0), cache.written_bytes
+    try:
+        for name in names:
+            sources = [own for own in distinct(records, name) if share.has(own.sources[name])]
+            progress = _Progress(cache, name, len(sources), status)
+            # In pieces, so that files are still in the system's memory from their digest when they are decoded.
+            for piece in cut(sources, PIECE * batch_size):
+                missing = _missing(cache, name, piece, num_threads=num_workers)
+                found[name] += len(piece) - len(missing)
+                progress.show(encoded[name], found[name])
+                for count in _encode(cache, name, missing, batch_size=batch_size, num_workers=num_workers):
+                    encoded[name] += count
+                    progress.show(encoded[name], found[name])
+                    progress.require_room(encoded[name], found[name], disk_only=disk_only)
+            cache.flush()
+            progress.require_room(encoded[name], found[name], disk_only=disk_only)
+    finally:
+        cache.flush()
+    return Filled(encoded, found, cache.written_bytes - written)
+
+
+class _Progress:
+    """The status line of one sense, and whether its features will fit."""
+
+    def __init__(self, cache: FeatureCache, name: str, total: int, status: StatusLine | None) -> None:
+        self.cache, self.name, self.total, self.status = cache, name, total, status
+        self.start_bytes = cache.num_bytes
+
+    def show(self, encoded: int, found: int) -> None:
+        if self.status is not None:
+            kept = f"{self.cache.num_bytes / 1e6:,.0f} MB kept"
+            if not self.cache.in_memory:
+                kept = f"{found:,} from the cache, {self.cache.written_bytes / 1e6:,.0f} MB written"
+            self.status.show(f"encoding {self.name}: {encoded + found:,} of {self.total:,} sources, {kept}")
+
+    def require_room(self, encoded: int, found: int, *, disk_only: bool) -> None:
+        cache = self.cache
+        if disk_only and cache.in_memory:
+            left = self.total - encoded - found + cache.num_unwritten(self.name)
+            raise CacheError(
+                f"The feature cache has no room for {left:,} of {self.total:,} sources of "
+                f"'{self.name}'. Nothing was deleted. Allow more, or make room with crema cache evict, and run this "
+                "again."
+            )
+        expected = float(cache.num_bytes)
+        if cache.disk is None and encoded:
+            expected = self.start_bytes + (cache.num_bytes - self.start_bytes) / encoded * (self.total - found)
+        if expected > cache.limit_bytes:
+            raise TrainingError(
+                f"The features of {self.total - found:,} sources of '{self.name}' need about {expected / 1e9:.3g} GB "
+                "of memory together with those already kept, more than "
+                f'cache_limit_gb={cache.limit_bytes / 1e9:g}. Raise cache_limit_gb, pass cache_precision="bf16" for '
+                'half of it, cache="FOLDER" to keep them on disk, or cache="none" to encode every minibatch.'
+            )
+
+
+def _missing(cache: FeatureCache, name: str, records: Sequence[Record], *, num_threads: int) -> list[Record]:
+    """Return the records whose source is not in the cache, one for each content."""
+    cache.look(name, [record.sources[name] for record in records], num_threads=num_threads)
+    contents = {cache.content(record.sources[name]): record for record in reversed(records)}
+    wanted = {id(record) for record in contents.values()}
+    return [record for record in records if id(record) in wanted and not cache.has(name, record.sources[name])]
+
+
+def _encode(
+    cache: FeatureCache, name: str, records: Sequence[Record], *, batch_size: int, num_workers: int
+) -> Iterator[int]:
+    """Encode and keep the sources of one sense; yield how many after each pass."""
+    model = cache.model
+    only = [replace(record, sources={name: record.sources[name]}) for record in records]
+    dataset = SenseDataset(only, {name: model.sense(name).modality}, major=name)
+    keys = cut([(0, index) for index in range(len(only))], batch_size)
+    for batch in load_batches(dataset, keys, num_workers=min(num_workers, len(keys))):
+        features = model.encode(batch.senses)[name].features
+        cache.put(name, [record.sources[name] for record in batch.records], features)
+        yield len(batch)
+
+
+def encode_batch(model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch) -> dict[str, SenseFeatures]:
+    """Return the features of a batch, from the cache or the encoders, in the model's order."""
+    found = model.encode(batch.senses) | ({} if cache is None else cache.features(batch))
+    return {name: found[name] for name in batch.present}
+
+
+def read_ahead(batches: Iterable[TrainBatch], cache: FeatureCache | None) -> Iterator[TrainBatch]:
+    """Yield the same batches, each when the next one's features are being read from the cache's folder."""
+    if cache is None or cache.disk is None:
+        yield from batches
+        return
+    held: TrainBatch | None = None
+    for batch in batches:
+        cache.will_need(batch)
+        if held is not None:
+            yield held
+        held = batch
+    if held is not None:
+        yield held
+
+
+@torch.no_grad()
+def encode_sources(
+    model: CremaNetwork, sources: Sequence[Mapping[str, Any]], cache: FeatureCache | None = None
+) -> dict[str, SenseFeatures]:
+    """Return the features of several samples' raw sources, in the model's order.
+
+    Senses whose sources are files are taken from the cache, which is filled; the others are encoded.
+
+    Args:
+        model: whose encoders run.
+        sources: by sense for each sample; an absent or None source is a missing sense.
+        cache: of this model; None: everything is encoded.
+    """
+    given = {
+        name: {row: own[name] for row, own in enumerate(sources) if own.get(name) is not None} for name in model.names
+    }
+    deterministic = () if cache is None else cacheable(model, model.names)
+    kept = [name for name in deterministic if given[name] and all(map(_is_file, given[name].values()))]
+    records = tuple(
+        Record(str(row), "", "", {name: _as_source(given[name][row]) for name in kept if row in given[name]})
+        for row in range(len(sources))
+    )
+    if cache is not None:
+        fill_cache(cache, records, names=kept, batch_size=max(len(records), 1))
+    rest = [{name: source for name, source in own.items() if name not in kept} for own in sources]
+    present = {name: torch.tensor(list(rows), dtype=torch.int64) for name, rows in given.items() if rows}
+    return encode_batch(model, cache, TrainBatch(records, present, prepare_batch(model, rest)))
+
+
+def _is_file(source: Any) -> bool:
+    # A path to nothing is left to the sense, which says best what it reads.
+    paths = source if isinstance(source, list | tuple) else [source]
+    return bool(paths) and all(
+        isinstance(path, str | os.PathLike) and Path(file_of(str(path))).exists() for path in paths
+    )
+
+
+def _as_source(source: Any) -> Source:
+    return [os.fspath(path) for path in source] if isinstance(source, list | tuple) else os.fspath(source)
+
+
+def distinct(records: Sequence[Record], name: str) -> Iterator[Record]:
+    """Yield the records that have a sense, one of those that share its files."""
+    seen = set()
+    for record in records:
+        paths = record.paths(name)
+        if paths and paths not in seen:
+            seen.add(paths)
+            yield record

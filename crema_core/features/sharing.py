@@ -1,0 +1,99 @@
+"""Several questions about one source: its features and tokens are computed once for a batch.
+
+Data sets ask five to ten questions about a clip, and their order keeps them together. What is computed once here gives
+each question the numbers it would get alone, since no sample of a batch changes another's.
+
+Shape letters: R rows of a batch that have a sense, T steps, N tokens of a step, D feature width, Q queries, L width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crema_core.tokens import SenseFeatures, SenseTokens
+
+if TYPE_CHECKING:
+    from crema_core.model.network import CremaNetwork
+
+
+class Sharing(NamedTuple):
+    """Which rows have the same source.
+
+    Attributes:
+        firsts: positions of the first row of each source.
+        owner: for every row, the index into `firsts` of its source.
+    """
+
+    firsts: list[int]
+    owner: list[int]
+
+
+def sharing(keys: Iterable[Hashable]) -> Sharing:
+    """Find equal keys.
+
+    Args:
+        keys: one per row; equal ones have the same source.
+    """
+    found: dict[Hashable, int] = {}
+    firsts, owner = [], []
+    for position, key in enumerate(keys):
+        if key not in found:
+            found[key] = len(found)
+            firsts.append(position)
+        owner.append(found[key])
+    return Sharing(firsts, owner)
+
+
+def shared_tokens(
+    model: CremaNetwork,
+    features: Mapping[str, SenseFeatures],
+    questions: Sequence[str],
+    keys: Mapping[str, Sequence[Hashable]],
+) -> dict[str, SenseTokens]:
+    """Return the tokens of all senses of a batch, each source's computed once.
+
+    Args:
+        model: whose adapters compute them.
+        features: of all R rows of each sense.
+        questions: rendered texts of all samples.
+        keys: by sense, one key for each of its R rows; equal ones have equal features.
+    """
+    tokens = {}
+    for name, own in features.items():
+        rows = own.rows.tolist()
+        # A Q-Former that reads the question gives other tokens for another question.
+        same = sharing(
+            (key, questions[row] if model.reads_questions else "") for key, row in zip(keys[name], rows, strict=True)
+        )
+        few = model.sense_tokens(name, _select(own, same.firsts), questions)
+        tokens[name] = _spread_tokens(few, same.owner, own.rows)
+    return tokens
+
+
+def spread_features(few: SenseFeatures, owner: Sequence[int], rows: Tensor) -> SenseFeatures:
+    """Return the features of all rows from those of distinct sources.
+
+    Args:
+        few: one `(T, N, D)` per source.
+        owner: for every row, the index of its source.
+        rows: `(R,)` samples of the batch the rows belong to.
+    """
+    if list(owner) == list(range(few.rows.shape[0])):  # nothing is shared, and features are large
+        return few
+    index = torch.tensor(owner, device=few.features.values.device)
+    return few.select(index, rows.to(index.device))
+
+
+def _select(features: SenseFeatures, positions: Sequence[int]) -> SenseFeatures:
+    rows = features.rows[torch.tensor(positions, device=features.rows.device)]
+    return spread_features(features, positions, rows)
+
+
+def _spread_tokens(few: SenseTokens, owner: Sequence[int], rows: Tensor) -> SenseTokens:
+    if len(owner) == few.values.shape[0]:
+        return few
+    return few.select(torch.tensor(owner, device=few.values.device), rows)

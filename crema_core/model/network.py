@@ -1,0 +1,236 @@
+"""The model: frozen backbone, one adapter per sense, a fusion.
+
+`encode` runs the frozen encoders, `sense_tokens` one sense's adapter, `loss` / `generate` / `score_choices` fuse and
+ask the frozen language model. The trainer calls these parts one by one so that nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crema_core.common.tensors import copy_state
+from crema_core.errors import OptionsError, UnknownModalityError, did_you_mean
+from crema_core.fusion import Fusion, SenseSet
+from crema_core.model.backbone import Backbone
+from crema_core.model.language import Language
+from crema_core.model.prompt import Prompt
+from crema_core.model.sense import Sense
+from crema_core.model.template import PromptTemplate
+from crema_core.plugins.spec import ModalitySpec
+from crema_core.tokens import SenseBatch, SenseFeatures, SenseTokens
+
+
+class CremaNetwork(nn.Module):
+    """What is trained and run; `crema_core.CremaModel` adds the verbs users look for.
+
+    Args:
+        backbone: the frozen parts.
+        senses: by name, in the order of sequential training.
+        fusion: the strategy.
+        major: name of the sense whose frames the others are fused on.
+        template: wording of questions.
+        config: what is needed to build the same model again, plain JSON data.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        senses: Mapping[str, Sense],
+        fusion: Fusion,
+        *,
+        major: str,
+        template: PromptTemplate,
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.modalities = nn.ModuleDict(senses)
+        self.fusion = fusion
+        self.major, self.template, self.config = major, template, config
+        turns = backbone.turns(chat=template.chat)
+        self.language = Language(backbone.language_model, backbone.tokenizer, turns=turns, axes=backbone.axes)
+        self.train(False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the senses, in the order of sequential training."""
+        return tuple(self.modalities)
+
+    @property
+    def specs(self) -> dict[str, ModalitySpec]:
+        """Declarations of the senses."""
+        return {name: self.sense(name).spec for name in self.names}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.backbone.device
+
+    def sense(self, name: str) -> Sense:
+        """Return one built sense.
+
+        Raises:
+            UnknownModalityError: when the model has no such sense.
+        """
+        if name not in self.modalities:
+            raise UnknownModalityError(
+                f"This model has no sense '{name}'. It has: {', '.join(self.names)}."
+                f"{did_you_mean(name, self.names)} Add one with model.add_modality('{name}')."
+            )
+        sense = self.modalities[name]
+        assert isinstance(sense, Sense)
+        return sense
+
+    def encode(self, batches: Mapping[str, SenseBatch]) -> dict[str, SenseFeatures]:
+        """Run the frozen encoders, without gradient."""
+        return {name: self.sense(name).encode(batch.to(self.device)) for name, batch in batches.items()}
+
+    @property
+    def reads_questions(self) -> bool:
+        """Whether a sense's tokens depend on the question (InstructBLIP's Q-Former)."""
+        reading = any(self.sense(name).adapter.reads_text for name in self.names)
+        return reading and self.template.qformer_input == "question"
+
+    def sense_tokens(self, name: str, features: SenseFeatures, questions: Sequence[str] | None = None) -> SenseTokens:
+        """Return one sense's tokens `(R, T, Q, L)`; differentiable in that sense's adapter.
+
+        Args:
+            name: the sense.
+            features: of the samples that have it.
+            questions: rendered texts of all samples; needed where `reads_questions`, else not looked at.
+
+        Raises:
+            OptionsError: when the questions are needed and missing.
+        """
+        if not self.reads_questions:
+            return self.sense(name).tokens(features)
+        if questions is None:
+            raise OptionsError(
+                "This backbone's Q-Former reads the question, so tokens of a sense need the questions of the batch. "
+                "Accepted: one rendered text per sample. Pass sense_tokens(name, features, questions), or build with "
+                "template={'qformer_input': 'queries'}."
+            )
+        return self.sense(name).tokens(features, self.backbone.read(questions))
+
+    def tokens(self, features: Mapping[str, SenseFeatures], questions: Sequence[str]) -> dict[str, SenseTokens]:
+        """Return the tokens of all senses of a batch; `questions` are texts already rendered."""
+        return {name: self.sense_tokens(name, own, questions) for name, own in features.items()}
+
+    def prompt(self, tokens: Mapping[str, SenseTokens], questions: Sequence[str]) -> Prompt:
+        """Fuse the senses and lay out the language model's input; `questions` are texts already rendered."""
+        ordered = {name: tokens[name] for name in self.names if name in tokens}
+        specs = self.specs
+        segments = []
+        if ordered:
+            senses = SenseSet(
+                ordered,
+                major=self.major,
+                num_samples=len(questions),
+                prefixes={name: self.sense(name).prefix for name in self.names},
+                per_frame=frozenset(name for name, spec in specs.items() if spec.per_frame),
+            )
+            segments = self.fusion(senses)
+        return self.language.prompt(segments, questions, max_question_tokens=self.template.max_question_tokens)
+
+    def loss(
+        self,
+        tokens: Mapping[str, SenseTokens],
+        questions: Sequence[str],
+        answers: Sequence[str],
+        *,
+        num_tokens: int | None = None,
+    ) -> Tensor:
+        """Return the mean cross-entropy of the answers' tokens (scalar), see `Language.loss`."""
+        return self.language.loss(self.prompt(tokens, questions), answers, num_tokens=num_tokens)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: Mapping[str, SenseTokens],
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int = 10,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
+    ) -> list[str]:
+        """Return generated answers."""
+        return self.language.generate(
+            self.prompt(tokens, questions),
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+        )
+
+    @torch.no_grad()
+    def score_choices(
+        self, tokens: Mapping[str, SenseTokens], questions: Sequence[str], choices: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Return a log-probability per sample and choice, by the template's `choice_scoring`."""
+        prompt = self.prompt(tokens, questions)
+        if self.template.choice_scoring == "likelihood":
+            return self.language.likelihood_scores(prompt, choices)
+        released = self.template.choice_scoring == "released"
+        score = self.language.released_letter_scores if released else self.language.letter_scores
+        scores = score(prompt, max(map(len, choices)))
+        return [row[: len(own)].log_softmax(-1).tolist() for row, own in zip(scores, choices, strict=True)]
+
+    def lora_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """Return one sense's LoRA matrices, keyed `<layer>.<query|value>.<A|B>`; none where its connector has none."""
+        return self.sense(name).adapter.lora()
+
+    def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """Return everything trainable of one sense except its fusion block, keyed as in an adapter file."""
+        return self.sense(name).adapter.trained()
+
+    def fusion_parameters(self, names: Sequence[str] | None = None) -> dict[str, nn.Parameter]:
+        """Return the fusion's parameters: the blocks of `names` alone, or all of them with what they share."""
+        if names is None:
+            return dict(self.fusion.named_parameters())
+        return self.fusion.block_parameters(names)
+
+    def language_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what is trained of the language model, see `crema_core.model.tuning`; nothing where it is frozen."""
+        return self.backbone.tuned_parameters()
+
+    def shared_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the trainable state that belongs to no sense alone, keyed `fusion.*` and `language.*`."""
+        found = {f"fusion.{key}": parameter for key, parameter in self.fusion.shared_parameters().items()}
+        return found | {f"language.{key}": parameter for key, parameter in self.language_parameters().items()}
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Return all trainable state, keyed `modalities.<name>.*`, `fusion.*` and `language.*`."""
+        found = {
+            f"modalities.{name}.{key}": parameter
+            for name in self.names
+            for key, parameter in self.adapter_parameters(name).items()
+        }
+        found |= {f"fusion.{key}": parameter for key, parameter in self.fusion_parameters().items()}
+        return found | {f"language.{key}": parameter for key, parameter in self.language_parameters().items()}
+
+    def adapter_state_dict(self) -> dict[str, Tensor]:
+        """Return detached copies of all trainable state, on the CPU."""
+        return {key: value.detach().cpu().clone() for key, value in self.trainable_parameters().items()}
+
+    @torch.no_grad()
+    def load_adapter_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy trainable state into the model; keys and shapes must be exactly this model's.
+
+        Raises:
+            CheckpointError: listing every missing, unknown or wrongly shaped tensor; nothing is changed then.
+        """
+        copy_state(self.trainable_parameters(), state)
+
+    def frozen_fingerprint(self) -> str:
+        """Return the sha256 of the frozen backbone."""
+        return self.backbone.fingerprint()
+
+    def train(self, mode: bool = True) -> CremaNetwork:
+        """Put adapters and fusion in train mode; everything frozen stays in eval mode."""
+        super().train(mode)
+        self.backbone.train(mode)
+        self.backbone.train_lora(mode)
+        return self

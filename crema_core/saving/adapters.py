@@ -1,0 +1,156 @@
+"""One folder per sense, to share and to move between models with the same backbone.
+
+```
+my-adapter/
+  adapter.json         what it is, which package provides the sense, which backbone it was trained on
+  adapter.safetensors  mmqa.*, lora.* and, where the fusion keeps a block per sense, fusion.*
+  complete             written last
+```
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from crema_core.api.build import add_modality
+from crema_core.common.atomic import new_folder
+from crema_core.common.tensors import check_state, checksum, copy_state, read_tensors, write_tensors
+from crema_core.errors import CheckpointError
+from crema_core.saving.described import read_described
+
+if TYPE_CHECKING:
+    from crema_core.model.network import CremaNetwork
+
+FORMAT = 1
+DESCRIPTION, TENSORS = "adapter.json", "adapter.safetensors"
+
+
+def save_adapter(model: CremaNetwork, name: str, folder: str | Path) -> None:
+    """Save one sense.
+
+    Args:
+        model: the model.
+        name: the sense.
+        folder: a new folder, or an earlier save to replace.
+
+    Raises:
+        UnknownModalityError: when the model has no such sense.
+        CheckpointError: when the folder holds something else.
+    """
+    model.sense(name)
+    with new_folder(Path(folder)) as place:
+        write_adapter(model, name, place)
+
+
+def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
+    """Write the files of one adapter into an existing folder."""
+    write_tensors(place / TENSORS, _parameters(model, name))
+    record = next(entry for entry in model.config["modalities"] if entry["name"] == name)
+    description = {
+        "format": FORMAT,
+        **record,
+        "fusion": model.config["fusion"]["name"],
+        "has_fusion_block": bool(model.fusion_parameters([name])),
+        "language_dim": model.backbone.language_dim,
+        "backbone": {**model.config["backbone"], "identity": model.backbone.identity()},
+        "language_model": _language(model),
+        "sha256": checksum(place / TENSORS),
+    }
+    (place / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def load_adapter(model: CremaNetwork, folder: str | Path) -> None:
+    """Load a shared sense into a model, adding the sense when the model lacks it.
+
+    The fusion block comes along when both models use the same fusion.
+
+    Raises:
+        CheckpointError: for another backbone, a damaged file or other sizes; nothing is changed.
+        BuildError: when the sense's package is not installed; nothing is changed.
+    """
+    place = Path(folder)
+    description = read_description(place)
+    name = description["name"]
+    _check_backbone(model, description, name)
+    _check_encoders(model, description, name)
+    state = read_tensors(place / TENSORS, sha256=description["sha256"])
+    if description["fusion"] != model.config["fusion"]["name"] or name == model.major:
+        state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
+    if name not in model.modalities:
+        kept = {key: description[key] for key in ("name", "mmqa", "prefix")}
+        asked = {**kept, **description["options"]}
+        add_modality(model, asked, check=lambda own: check_state(_wanted(own, state), state))
+    copy_state(_wanted(_parameters(model, name), state), state)
+
+
+def read_description(place: Path) -> dict[str, Any]:
+    """Read `adapter.json`.
+
+    Raises:
+        CheckpointError: when the folder is incomplete or of another format.
+    """
+    return read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
+
+
+def encoder_names(entry: Mapping[str, Any]) -> list[str]:
+    """Return what tells several encoders of a sense apart, in their order, from its entry in a manifest."""
+    return [f"{one['name']} layer {one['layer']}" for one in entry["options"].get("encoders") or ()] or ["one"]
+
+
+def _check_encoders(model: CremaNetwork, description: Mapping[str, Any], name: str) -> None:
+    own = {entry["name"]: encoder_names(entry) for entry in model.config["modalities"]}
+    theirs = encoder_names(description)
+    if own.get(name, theirs) != theirs:
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained with the encoders {' + '.join(theirs)}, this model "
+            f"has {' + '.join(own[name])}. Number and order must agree. Build the model with these encoders. Nothing "
+            "was changed."
+        )
+
+
+def _wanted(own: dict[str, nn.Parameter], state: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """Leave the fusion block aside where the file's own does not come along."""
+    if any(key.startswith("fusion.") for key in state):
+        return own
+    return {key: value for key, value in own.items() if not key.startswith("fusion.")}
+
+
+def _parameters(model: CremaNetwork, name: str) -> dict[str, nn.Parameter]:
+    own = dict(model.adapter_parameters(name))
+    return own | {f"fusion.{key}": parameter for key, parameter in model.fusion_parameters([name]).items()}
+
+
+def _language(model: CremaNetwork) -> dict[str, Any] | None:
+    """Return where the language model in the backbone's seat came from and what it is; None for the backbone's own."""
+    source = model.config["language_model"]
+    return None if source is None else {**source, "identity": model.backbone.language_identity()}
+
+
+def _check_backbone(model: CremaNetwork, description: dict[str, Any], name: str) -> None:
+    wide, own = description["language_dim"], model.backbone.language_dim
+    if wide != own:
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained for a language model {wide} wide, this one is {own} "
+            f"wide. Build the model on {description['backbone']['source']!r}. Nothing was changed."
+        )
+    if description["backbone"]["identity"] != model.backbone.identity():
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained on the backbone "
+            f"{description['backbone']['source']!r}, this model's backbone has other weights. An adapter fits the "
+            f"backbone it was trained on. Build the model on {description['backbone']['source']!r}. Nothing was "
+            "changed."
+        )
+    trained, own_seat = description.get("language_model"), _language(model)
+    if (trained and trained["identity"]) != (own_seat and own_seat["identity"]):
+        seats = [f"{seat['source']!r}" if seat else "the backbone's own" for seat in (trained, own_seat)]
+        argument = f"language_model={seats[0]}" if trained else "no language_model"
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained for another language model ({seats[0]}) than this "
+            f"model's ({seats[1]}). An adapter fits the language model it was trained for. Build the model with "
+            f"{argument}. Nothing was changed."
+        )

@@ -1,0 +1,180 @@
+"""Released CREMA checkpoints to models of this package, and back.
+
+A released file holds the trained weights of all its senses, one fusion matrix over channel-concatenated senses, and by
+accident some frozen ones. `load_released` puts the trained part into a built model; saving it then writes adapter
+folders. `export_released` is the way back. `backbone_from_lavis` writes a transformers folder from frozen weights in
+the LAVIS layout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Blip2Config, Blip2ForConditionalGeneration
+
+from crema_core.common.tensors import copy_state, read_tensors
+from crema_core.errors import CheckpointError, first_line
+from crema_core.model.network import CremaNetwork
+from crema_core.saving.lavis import AdapterKeys, blip2_keys
+
+FUSION = "fusion.0"
+_FROZEN_KEY = re.compile(r"^(\w+_encoder|ln_vision|Qformer|t5_model|opt_model|query_tokens)\.(?!.*\.w_[ab]_)")
+
+
+def read_released(path: str | Path) -> dict[str, Tensor]:
+    """Read a released checkpoint: safetensors, or a torch file whose `model` entry holds the weights.
+
+    Raises:
+        CheckpointError: when the file is absent, damaged, or holds anything but tensors.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"'{path}' cannot be read: {first_line(error)}. Accepted: a torch file of tensors (it is "
+            "read without executing code) or safetensors. Download it again."
+        ) from error
+    state = content.get("model", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"'{path}' holds no weights. Accepted: a mapping of tensors, or one under the key 'model'. Pass the "
+            "checkpoint file of the released code."
+        )
+    return dict(state)
+
+
+def load_released(model: CremaNetwork, state: Mapping[str, Tensor]) -> list[str]:
+    """Put a released checkpoint's trained weights into a model built with the same senses and sizes.
+
+    Args:
+        model: built with the checkpoint's senses in its order; each sense's package declares its released name.
+        state: from `read_released`.
+
+    Returns:
+        Released keys that were left aside because this package has no use for them (frozen or never used weights).
+
+    Raises:
+        CheckpointError: listing every missing, unknown and wrongly shaped key; nothing is changed then.
+    """
+    tables = {name: _keys(model, name) for name in model.names}
+    wanted = {
+        f"modalities.{name}.{ours}": theirs for name, keys in tables.items() for ours, theirs in keys.table().items()
+    }
+    fusion, fusion_keys = _fusion_blocks(model, state)
+    problems = [f"missing: {theirs}" for theirs in wanted.values() if theirs not in state]
+    problems += [f"missing: {key}" for key in fusion_keys if key not in state]
+    used = {*wanted.values(), *fusion_keys}
+    aside = [key for key in state if key not in used and _left_aside(key, tables.values())]
+    problems += [f"unknown: {key}" for key in state if key not in used and key not in aside]
+    found = {ours: state[theirs] for ours, theirs in wanted.items() if theirs in state} | fusion
+    parameters = model.trainable_parameters()
+    problems += [
+        f"shape: {wanted.get(key, key)} is {tuple(value.shape)}, the model's is {tuple(parameters[key].shape)}"
+        for key, value in found.items()
+        if value.shape != parameters[key].shape
+    ]
+    if problems:
+        raise CheckpointError(
+            f"The released checkpoint does not fit this model, {len(problems)} keys differ:\n  "
+            + "\n  ".join(problems)
+            + f"\nThe model has the senses {', '.join(model.names)} in this order. Build it with the checkpoint's "
+            "senses, sizes and fusion. Nothing was changed."
+        )
+    rest = {key: value for key, value in parameters.items() if key not in found}
+    copy_state(parameters, {**rest, **found})
+    return aside
+
+
+def export_released(model: CremaNetwork) -> dict[str, Tensor]:
+    """Return a model's trained weights under the released names, the inverse of `load_released`."""
+    state: dict[str, Tensor] = {}
+    for name in model.names:
+        parameters = model.adapter_parameters(name)
+        for ours, theirs in _keys(model, name).table().items():
+            state[theirs] = parameters[ours].detach().clone()
+    blocks = [model.fusion.blocks[name] for name in model.fusion.supports if name in model.fusion.blocks]
+    if blocks:
+        state[f"{FUSION}.weight"] = torch.cat([block.get_parameter("weight").detach() for block in blocks], dim=1)
+        state[f"{FUSION}.bias"] = dict(model.fusion.named_parameters())["bias"].detach().clone()
+    return state
+
+
+def backbone_from_lavis(
+    state: Mapping[str, Tensor], config: Blip2Config, tokenizer: Any, folder: str | Path, *, senses: Sequence[str] = ()
+) -> Path:
+    """Write a backbone folder in transformers format from frozen weights in the LAVIS layout.
+
+    Args:
+        state: LAVIS names; weights of single senses (suffix `_<sense>`) are left out.
+        config: the BLIP-2 configuration the weights belong to.
+        tokenizer: saved beside them.
+        folder: where to write.
+        senses: released names of senses whose weights are in `state`.
+
+    Raises:
+        CheckpointError: listing unknown and missing keys; nothing is written then. Parts a CREMA checkpoint does not
+            have (the backbone's own queries, projection and vision LayerNorm) start as the configuration draws them.
+    """
+    keys = [AdapterKeys(name, 0, has_projection=True, has_norm=True) for name in senses]
+    frozen = {
+        key: value
+        for key, value in state.items()
+        if not any(own.owns(key) for own in keys)
+        and not re.match(rf"^(?!visual_)\w+_encoder\.|^{re.escape(FUSION)}\.", key)
+    }
+    renamed, unknown = blip2_keys(frozen)
+    if "language_model.shared.weight" in renamed:  # T5: both stacks read the shared embedding, stored once there
+        for stack in ("encoder", "decoder"):
+            renamed.setdefault(f"language_model.{stack}.embed_tokens.weight", renamed["language_model.shared.weight"])
+    model = Blip2ForConditionalGeneration(config)
+    result = model.load_state_dict(renamed, strict=False)
+    optional = ("query_tokens", "language_projection.", "vision_model.post_layernorm.")
+    lines = [f"unknown: {key}" for key in [*unknown, *result.unexpected_keys]]
+    lines += [f"missing: {key}" for key in result.missing_keys if not key.startswith(optional)]
+    if lines:
+        raise CheckpointError(
+            f"The weights do not make this backbone, {len(lines)} keys differ:\n  "
+            + "\n  ".join(lines)
+            + "\nThey must be in the LAVIS layout and fit the configuration. Pass the matching one. "
+            "Nothing was written."
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Path(folder)
+
+
+def _keys(model: CremaNetwork, name: str) -> AdapterKeys:
+    parameters = model.adapter_parameters(name)
+    layers = {key.split(".")[1] for key in parameters if key.startswith("lora.")}
+    return AdapterKeys(
+        released=model.specs[name].released_name or name,
+        num_layers=len(layers),
+        has_projection="mmqa.projection.weight" in parameters,
+        has_norm="mmqa.norm.weight" in parameters,
+    )
+
+
+def _fusion_blocks(model: CremaNetwork, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    supports = [name for name in model.fusion.supports if name in model.fusion.blocks]
+    if not supports:
+        return {}, []
+    keys = [f"{FUSION}.weight", f"{FUSION}.bias"]
+    if any(key not in state for key in keys):
+        return {}, keys
+    weight = state[keys[0]]
+    blocks = weight.split(weight.shape[1] // len(supports) or 1, dim=1)
+    found = {f"fusion.blocks.{name}.weight": block for name, block in zip(supports, blocks, strict=False)}
+    return {**found, "fusion.bias": state[keys[1]]}, keys
+
+
+def _left_aside(key: str, tables: Any) -> bool:
+    # Of a sense the model has: dead parameters and, for points, a LayerNorm the released code never applies.
+    return bool(_FROZEN_KEY.match(key)) or any(keys.owns(key) for keys in tables)

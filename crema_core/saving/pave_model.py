@@ -1,0 +1,88 @@
+"""A released PAVE run into a built model: the patch of one sense, and the LoRA of the language model beside it.
+
+What leaves no trace in the weights (heads, rotary embedding, alignment, the LoRA's scale) is compared with the model's
+settings, because weights that load into another arithmetic would answer silently otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from torch import Tensor
+
+from crema_core.common.tensors import copy_state
+from crema_core.errors import CheckpointError
+from crema_core.fusion.pave.patch import PavePatch
+from crema_core.fusion.pave.rotary import Rotary
+from crema_core.model.network import CremaNetwork
+from crema_core.model.tuning import LanguageLora
+from crema_core.saving.convert import read_released
+from crema_core.saving.pave import read_released_patch
+
+LORA_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+_LORA = re.compile(r"^base_model\.model\.(?P<layer>.+)\.lora_(?P<matrix>[AB])(\.\w+)?\.weight$")
+
+
+def load_released_run(
+    model: CremaNetwork, name: str, path: str | Path, *, num_heads: int = 4, rotary: Rotary = "none"
+) -> list[str]:
+    """Copy a released run's weights into a model.
+
+    Args:
+        model: built with fusion={"name": "pave", "shared_value": True, "alignment": "count"} and, for a run with LoRA,
+            tuning with its rank and alpha.
+        name: the side sense the run's features are of.
+        path: the run's folder, or its file of the patch.
+        num_heads, rotary: of the run, see `read_released_patch`.
+
+    Returns:
+        Released keys that are stored and never used.
+
+    Raises:
+        CheckpointError: when files are absent or damaged, or do not fit the model; nothing is changed then.
+    """
+    released = read_released_patch(path, num_heads=num_heads, rotary=rotary)
+    patch = dict(model.fusion.blocks.named_children()).get(name)
+    if not isinstance(patch, PavePatch):
+        raise CheckpointError(
+            f"This model has no PAVE patch for '{name}'. Accepted: a side sense of a model with fusion='pave'. Name "
+            "it in build(modalities=[...]). Nothing was changed."
+        )
+    own: dict[str, object] = {"heads": patch.layers[0].attention.num_heads, "rotary": patch.rotary}  # type: ignore[union-attr]
+    own["alignment"] = patch.alignment
+    wanted: dict[str, object] = {"heads": num_heads, "rotary": rotary, "alignment": "count"}
+    lora: dict[str, Tensor] = {}
+    if released.lora is not None:
+        lora, settings = _read_lora(released.lora)
+        tuning = model.backbone.tuning
+        own["LoRA"] = (tuning.rank, tuning.alpha) if isinstance(tuning, LanguageLora) else None
+        wanted["LoRA"] = settings
+    lines = [f"{key}: {wanted[key]} in the run, {own[key]} here" for key in wanted if own[key] != wanted[key]]
+    if lines:
+        raise CheckpointError(
+            "The released run and this model compute differently:\n  " + "\n  ".join(lines) + "\nAccepted: a model "
+            "with the run's settings. Build it with fusion={'name': 'pave', 'shared_value': True, 'alignment': "
+            "'count'} and tuning={'rank': ..., 'alpha': ...}. Nothing was changed."
+        )
+    parameters = {f"patch.{key}": value for key, value in patch.named_parameters()}
+    parameters |= {f"language.{key}": value for key, value in model.language_parameters().items() if lora}
+    state = {f"patch.{key}": value for key, value in released.state.items()}
+    copy_state(parameters, state | {f"language.{key}": value for key, value in lora.items()})
+    return released.left_aside
+
+
+def _read_lora(folder: Path) -> tuple[dict[str, Tensor], tuple[int, int]]:
+    files = [folder / name for name in LORA_FILES if (folder / name).is_file()]
+    if not files:
+        raise CheckpointError(
+            f"'{folder}' has adapter_config.json and no weights of the LoRA. Accepted: {' or '.join(LORA_FILES)} "
+            "beside it. Copy the folder again. Nothing was changed."
+        )
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    state = {}
+    for key, value in read_released(files[0]).items():
+        found = _LORA.match(key)
+        state[key if found is None else f"{found['layer']}.{found['matrix']}"] = value
+    return state, (int(config["r"]), int(config["lora_alpha"]))

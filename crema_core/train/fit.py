@@ -1,0 +1,175 @@
+"""`crema_core.fit`: from a model and a data file to a trained model and a run directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from crema_core.api.model import CremaModel
+from crema_core.common.progress import StatusLine
+from crema_core.data.check import check_records
+from crema_core.data.manifest import Record, read_manifest
+from crema_core.errors import ManifestError, TrainingError, did_you_mean
+from crema_core.model.precision import require_trainable
+from crema_core.plugins.hooks import Hooks, load_hooks
+from crema_core.train.changes import refuse_changes, refuse_differences
+from crema_core.train.metrics import MetricsFile
+from crema_core.train.run import (
+    LAST,
+    METRICS,
+    Run,
+    describe_run,
+    finished_run,
+    new_run_folder,
+    read_config,
+    refuse_used,
+    write_start,
+)
+from crema_core.train.settings import RESUMABLE, TrainSettings, preset_settings, train_settings
+from crema_core.train.state import pointed, read_checkpoint
+from crema_core.train.sync import join_processes
+from crema_core.train.trainer import Trainer
+
+Data = str | os.PathLike[str] | Sequence[Record]
+
+
+def fit(
+    model: CremaModel,
+    data: Data,
+    valid: Data | None = None,
+    *,
+    preset: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    hooks: Hooks | None = None,
+    status: StatusLine | None = None,
+    **settings: object,
+) -> Run:
+    """Train a model's adapters and fusion; everything else stays as it is.
+
+    In a launch of several processes (`crema fit --processes`, `accelerate launch`, `torchrun`) each of them makes this
+    same call. They share every minibatch and evaluation and end with equal models; the main one prints and writes.
+
+    Args:
+        model: a built model. It ends with its best weights when `valid` is given, else with the last ones.
+        data: a manifest, or records.
+        valid: validation data, in the same forms.
+        preset: name of a set of settings, see `crema_core.train.settings`.
+        out: the run directory, new or to be continued; None: a new one below `runs/`.
+        resume: continue the run in `out` from its last checkpoint, or from its beginning when it has none, with the
+            numbers of an uninterrupted one. Its settings are taken from its `config.json`; those that change no number
+            may be given anew, and the number of processes may be another.
+        hooks: told about events, in the main process; None: those of the installed packages.
+        status: where progress is shown; None: standard error.
+        **settings: see `crema_core.train.settings.TrainSettings`.
+
+    Returns:
+        The run directory with its metrics, best score and the senses that exited early.
+
+    Raises:
+        OptionsError: for an unknown preset or setting.
+        PrecisionError: for frozen parts in fp16.
+        ManifestError: for unusable data.
+        TrainingError: when training cannot start or go on.
+        CheckpointError: when a run cannot be continued.
+        TrainingInterrupted: after Ctrl-C, with everything saved.
+
+    Example:
+        >>> run = crema_core.fit(model, "train.jsonl", "valid.jsonl", preset="tiny", epochs=3)    # doctest: +SKIP
+    """
+    if resume and out is None:
+        raise TrainingError("resume=True without a run. Continuing needs the run directory. Pass out='runs/...'.")
+    processes = join_processes()
+    folder = processes.from_main(lambda: Path(out) if out is not None else new_run_folder())
+    saved = read_config(folder) if resume else None
+    if saved is None:
+        processes.from_main(lambda: refuse_used(folder))
+        chosen = train_settings(preset, settings)
+    else:
+        chosen = train_settings(None, saved["settings"] | preset_settings(preset) | settings)
+    require_trainable(model.config["backbone"]["precision"])
+    _check_senses(model, chosen)
+    status = (status if status is not None else StatusLine()) if processes.is_main else StatusLine(enabled=False)
+    records = _read(data, model, status)
+    valid_records = _read(valid, model, status) if valid is not None else []
+    _check_data(model, chosen, records)
+    config = describe_run(
+        model,
+        chosen.model_dump(mode="json"),
+        records=records,
+        valid=valid_records,
+        inputs={"data": _place(data), "valid": _place(valid)},
+    )
+    refuse_differences(processes.gather(config))
+    checkpoint = None
+    if saved is None:
+        processes.from_main(lambda: write_start(folder, config))
+    else:
+        for line in refuse_changes(saved, config, resumable=RESUMABLE):
+            status.note(line)
+        checkpoint = pointed(folder, LAST)
+        if checkpoint is not None:
+            read_checkpoint(checkpoint)  # a damaged one is refused before any work
+        elif processes.is_main:
+            status.note("This run stopped before its first checkpoint; it starts from its beginning.")
+            MetricsFile(folder / METRICS).truncate(0)
+    trainer = Trainer(
+        model,
+        records,
+        valid_records,
+        chosen,
+        folder=folder,
+        hooks=hooks if hooks is not None else load_hooks(),
+        status=status,
+    )
+    trainer.train(resume_from=checkpoint)
+    processes.wait()
+    return finished_run(
+        folder,
+        best_score=trainer.best_score,
+        exited={name: str(found) for name, found in trainer.phases.exits.items()},
+        num_steps=trainer.step,
+    )
+
+
+def _read(data: Data, model: CremaModel, status: StatusLine) -> list[Record]:
+    if not isinstance(data, str | os.PathLike):
+        return list(data)
+    records = read_manifest(data, modalities=model.names)
+    for finding in check_records(records):
+        status.note(f"{Path(data).name}: {finding.text}")
+    return records
+
+
+def _place(data: Data | None) -> str | None:
+    return str(Path(data).absolute()) if isinstance(data, str | os.PathLike) else None
+
+
+def _check_senses(model: CremaModel, settings: TrainSettings) -> None:
+    for name in settings.modalities or ():
+        if name not in model.names:
+            raise TrainingError(
+                f"modalities names '{name}', which this model does not have. It has: {', '.join(model.names)}."
+                f"{did_you_mean(name, model.names)} Correct the name, or add the sense with "
+                f"model.add_modality('{name}')."
+            )
+    if settings.modalities is not None and not settings.modalities:
+        raise TrainingError(
+            f"modalities is empty, so there is nothing to train. This model has: {', '.join(model.names)}. "
+            "Name at least one, or leave modalities out to train all."
+        )
+
+
+def _check_data(model: CremaModel, settings: TrainSettings, records: Sequence[Record]) -> None:
+    if not records:
+        raise ManifestError("There is nothing to train on: the data have no samples. Give at least one.")
+    found = {name for record in records for name in record.sources}
+    absent = [name for name in settings.modalities or model.names if name not in found]
+    if absent:
+        raise TrainingError(
+            f"No sample has a source of {', '.join(absent)}, so these senses would not be trained. Every trained sense "
+            "needs samples. Add their files to the data, or pass modalities=["
+            + ", ".join(repr(name) for name in model.names if name not in absent)
+            + "]."
+        )

@@ -1,0 +1,41 @@
+"""What `answer` refuses, in whole words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from crema_core.api.model import CremaModel
+from crema_core.errors import OptionsError, UnknownModalityError
+
+
+def test_a_source_of_an_unknown_sense_is_refused_with_the_nearest_name(model: CremaModel) -> None:
+    with pytest.raises(UnknownModalityError) as caught:
+        model.answer("what ?", wavs=torch.randn(1, 3, 10))
+    assert str(caught.value) == (
+        "This model has no sense 'wavs'. It has: main, other, wave, points. Did you mean 'wave'? "
+        "Add one with model.add_modality('wavs')."
+    )
+
+
+def test_a_question_without_sources_is_refused(model: CremaModel) -> None:
+    with pytest.raises(OptionsError) as caught:
+        model.answer("what ?")
+    assert str(caught.value) == (
+        "The question 'what ?' comes without any source. Accepted: one or more of main, other, wave, points. "
+        "Write model.answer(question, main='file')."
+    )
+
+
+def test_an_empty_question_is_refused(model: CremaModel) -> None:
+    with pytest.raises(OptionsError) as caught:
+        model.answer("", wave=torch.randn(1, 3, 10))
+    assert str(caught.value) == (
+        "An item has no question. Each item needs 'question' and at least one source. Write {'question': '...', ...}."
+    )
+
+
+def test_answering_leaves_the_model_in_the_mode_it_was_in(model: CremaModel) -> None:
+    model.train()
+    model.answer("what ?", wave=torch.randn(1, 3, 10))
+    assert model.training

@@ -1,0 +1,110 @@
+"""What `build` accepts and what it refuses, all problems in one error."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from crema_core.api.build import build
+from crema_core.errors import BuildError, OptionsError
+from crema_core.model.mmqa import Interpolate
+from tests.support.senses import four_senses, frames_spec, points_spec, wave_spec
+
+
+def test_the_sense_that_declares_itself_major_is_major_wherever_it_stands(t5_folder: Path) -> None:
+    assert build([wave_spec(), frames_spec("main")], backbone=t5_folder).major == "main"
+    assert build([points_spec(), wave_spec()], backbone=t5_folder).major == "points"
+
+
+def test_any_other_sense_can_be_major(t5_folder: Path) -> None:
+    model = build(four_senses(), backbone=t5_folder, major="wave")
+    assert model.major == "wave"
+    assert set(model.fusion.blocks) == {"main", "other", "points"}
+
+
+def test_a_major_sense_that_is_not_built_is_refused(t5_folder: Path) -> None:
+    with pytest.raises(OptionsError) as caught:
+        build(four_senses(), backbone=t5_folder, major="waves")
+    assert str(caught.value) == (
+        "major='waves' is not one of the built senses. Accepted: main, other, wave, points. Did you mean 'wave'? "
+        "Add it to modalities, or leave major out."
+    )
+
+
+def test_the_projection_exists_only_where_widths_differ(t5_folder: Path) -> None:
+    model = build([frames_spec("main"), wave_spec()], backbone=t5_folder)
+    assert isinstance(model.sense("main").adapter.projection, torch.nn.Identity)
+    assert isinstance(model.sense("wave").adapter.projection, torch.nn.Linear)
+
+
+def test_the_projection_can_be_replaced_by_interpolation(t5_folder: Path) -> None:
+    model = build([wave_spec()], backbone=t5_folder, mmqa={"projection": "interpolate"})
+    assert isinstance(model.sense("wave").adapter.projection, Interpolate)
+    assert "mmqa.projection.weight" not in model.adapter_parameters("wave")
+
+
+@pytest.mark.parametrize("num_queries", [1, 5, 9])
+def test_the_number_of_queries_is_a_setting(t5_folder: Path, num_queries: int) -> None:
+    model = build(four_senses(), backbone=t5_folder, mmqa={"num_queries": num_queries})
+    assert model.sense("wave").adapter.queries.shape == (1, num_queries, 12)
+    model.answer("what ?", wave=torch.randn(2, 3, 10))
+
+
+def test_different_numbers_of_queries_need_concatenation(t5_folder: Path) -> None:
+    sizes = wave_spec().mmqa.model_copy(update={"num_queries": 2})
+    specs = [frames_spec("main"), wave_spec(mmqa=sizes)]
+    with pytest.raises(BuildError) as caught:
+        build(specs, backbone=t5_folder)
+    assert str(caught.value) == (
+        "The senses have different numbers of queries: main 5, wave 2. Fusion 'self_gated' needs one number for all. "
+        "Set mmqa={'num_queries': ...}, or use fusion='concat'."
+    )
+    assert build(specs, backbone=t5_folder, fusion="concat").names == ("main", "wave")
+
+
+def test_all_problems_come_in_one_error(t5_folder: Path) -> None:
+    with pytest.raises(BuildError) as caught:
+        build([wave_spec(), wave_spec(), {"name": "sonarr"}], backbone=t5_folder)
+    assert len(caught.value.problems) == 2
+    assert str(caught.value).startswith("2 problems:\n- ")
+    assert "'wave' is listed 2 times. Each sense is built once. Remove one." in str(caught.value)
+
+
+def test_an_entry_that_names_nothing_is_refused(t5_folder: Path) -> None:
+    with pytest.raises(OptionsError) as caught:
+        build([{"frames": 2}], backbone=t5_folder)
+    assert str(caught.value) == (
+        "modalities: {'frames': 2} names nothing. Accepted: a name, or a mapping with 'name' and options. "
+        "Write {'name': ..., 'option': value}."
+    )
+
+
+def test_bad_adapter_sizes_are_refused(t5_folder: Path) -> None:
+    with pytest.raises(BuildError) as caught:
+        build([wave_spec()], backbone=t5_folder, mmqa={"lora_rnk": 4})
+    assert str(caught.value) == (
+        "wave.mmqa: unknown option 'lora_rnk'. Accepted: lora_alpha, lora_dropout, lora_rank, norm, num_queries, "
+        "projection. Did you mean 'lora_rank'?"
+    )
+
+
+def test_a_backbone_folder_may_carry_wording_that_build_can_override(t5_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(t5_folder, folder)
+    (folder / "crema_template.json").write_text('{"choice_scoring": "likelihood", "open_ended": "Q: {question}"}')
+    template = build([wave_spec()], backbone=folder).template
+    assert (template.choice_scoring, template.render("why?")) == ("likelihood", "Q: why?")
+    chosen = build([wave_spec()], backbone=folder, template={"choice_scoring": "letters"}).template
+    assert (chosen.choice_scoring, chosen.render("why?")) == ("letters", "Q: why?")
+
+
+def test_a_wrong_template_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError) as caught:
+        build([wave_spec()], backbone=tmp_path / "nothing here", template={"choice_scorin": "letters"})
+    assert str(caught.value) == (
+        "template: unknown option 'choice_scorin'. Accepted: chat, choice_scoring, max_question_tokens, "
+        "multiple_choice, open_ended, qformer_input, question_text. Did you mean 'choice_scoring'?"
+    )

@@ -1,0 +1,213 @@
+"""Save, load, share; whatever cannot be used fails with its message and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
+from crema_core.common.atomic import MARKER, new_folder, write_text
+from crema_core.errors import BuildError, CheckpointError
+from crema_core.plugins import registry
+from crema_core.saving.bundle import load
+from tests.support.backbones import save_random_blip2
+from tests.support.senses import four_senses, frames_spec, points_spec, wave_spec
+
+CHOICES = ["red", "blue"]
+
+
+@pytest.fixture
+def registered() -> None:
+    for spec in four_senses():
+        registry.register(spec)
+
+
+@pytest.fixture
+def trained(model: CremaModel, registered: None) -> CremaModel:
+    """A model whose trainable weights are nothing like their start."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def scores(model: CremaModel, *names: str) -> list[float]:
+    generator = torch.Generator().manual_seed(7)
+    sources = {name: model.sense(name).modality.example(generator) for name in names or model.names}
+    return list(model.answer("what color ?", CHOICES, **sources).scores.values())
+
+
+def test_a_saved_model_loads_to_identical_outputs(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    assert scores(load(tmp_path / "saved")) == scores(trained)
+
+
+def test_saving_twice_replaces_the_first_save(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    with torch.no_grad():
+        trained.sense("wave").adapter.queries.mul_(2)
+    trained.save_pretrained(tmp_path / "saved")
+    assert scores(load(tmp_path / "saved")) == scores(trained)
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_a_folder_of_the_users_is_never_replaced(trained: CremaModel, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError) as caught:
+        trained.save_pretrained(tmp_path)
+    assert str(caught.value) == (
+        f"'{tmp_path.name}' exists and was not written by this package. Accepted: a new or empty folder, or an "
+        "earlier save. Name another folder. Nothing was changed."
+    )
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_manifest_says_which_package_every_sense_came_from(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    manifest = json.loads((tmp_path / "saved" / "crema.json").read_text())
+    assert [entry["name"] for entry in manifest["modalities"]] == ["main", "other", "wave", "points"]
+    assert set(manifest["modalities"][0]) == {
+        "name",
+        "distribution",
+        "version",
+        "api_version",
+        "options",
+        "mmqa",
+        "prefix",
+    }
+    assert manifest["identity"] == trained.backbone.identity()
+
+
+def test_a_damaged_file_is_refused(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    file = tmp_path / "saved" / "wave" / "adapter.safetensors"
+    file.write_bytes(file.read_bytes()[:-8] + b"damaged!")
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path / "saved")
+    assert str(caught.value) == (
+        f"'{file}' is not the file its manifest describes (another sha256). It was damaged or replaced. Copy the "
+        "folder again. Nothing was changed."
+    )
+
+
+def test_an_unfinished_folder_is_refused(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / MARKER).unlink()
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path / "saved")
+    assert str(caught.value) == (
+        f"'{tmp_path / 'saved'}' is not a completely written saved model (its 'complete' file is missing). Writing was "
+        "interrupted, or the folder is something else. Use an earlier save. Nothing was changed."
+    )
+
+
+def test_a_place_without_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path / "nowhere")
+    assert str(caught.value) == (
+        f"There is no folder '{tmp_path / 'nowhere'}'. A saved model is a folder. Check the path. Nothing was changed."
+    )
+
+
+def test_another_backbone_is_refused(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    other = save_random_blip2(tmp_path / "other", seed=9)
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path / "saved", backbone=other)
+    assert str(caught.value) == (
+        f"'{tmp_path / 'saved'}' was trained on other weights than {str(other)!r} has now. A model fits the backbone "
+        "it was trained on. Pass backbone='...' with the original weights. Nothing was changed."
+    )
+
+
+def test_a_model_loads_in_another_precision(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    assert load(tmp_path / "saved", precision="bf16").backbone.language_model.dtype == torch.bfloat16
+
+
+def test_a_missing_package_is_named(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    manifest = json.loads((tmp_path / "saved" / "crema.json").read_text())
+    manifest["modalities"][2].update(name="sonar", distribution="crema-sonar", version="0.3")
+    (tmp_path / "saved" / "crema.json").write_text(json.dumps(manifest))
+    with pytest.raises(BuildError, match=r"'sonar'[\s\S]*was saved with: .*crema-sonar 0\.3"):
+        load(tmp_path / "saved")
+
+
+def test_an_adapter_moves_to_another_model_with_the_same_backbone(
+    trained: CremaModel, t5_folder: Path, tmp_path: Path
+) -> None:
+    trained.save_adapter("wave", tmp_path / "wave")
+    fresh = build([frames_spec("main"), wave_spec(), points_spec()], backbone=t5_folder)
+    fresh.load_adapter(tmp_path / "wave")
+    for key, value in trained.adapter_parameters("wave").items():
+        assert torch.equal(value, fresh.adapter_parameters("wave")[key])
+    assert torch.equal(trained.fusion.blocks["wave"].weight, fresh.fusion.blocks["wave"].weight)
+
+
+def test_loading_an_adapter_adds_the_sense_a_model_lacks(trained: CremaModel, t5_folder: Path, tmp_path: Path) -> None:
+    trained.save_adapter("wave", tmp_path / "wave")
+    fresh = build([frames_spec("main")], backbone=t5_folder)
+    fresh.load_adapter(tmp_path / "wave")
+    assert fresh.names == ("main", "wave")
+    assert torch.equal(trained.sense("wave").adapter.queries, fresh.sense("wave").adapter.queries)
+
+
+def test_an_adapter_for_a_wider_language_model_is_refused_and_nothing_changes(
+    trained: CremaModel, tmp_path: Path
+) -> None:
+    trained.save_adapter("wave", tmp_path / "wave")
+    wide = save_random_blip2(tmp_path / "wide", width=48)
+    model = build([frames_spec("main")], backbone=wide)
+    with pytest.raises(CheckpointError) as caught:
+        model.load_adapter(tmp_path / "wave")
+    source = trained.config["backbone"]["source"]
+    assert str(caught.value) == (
+        f"Cannot load 'wave' into this model: it was trained for a language model 24 wide, this one is 48 wide. Build "
+        f"the model on {source!r}. Nothing was changed."
+    )
+    assert model.names == ("main",)
+
+
+def test_a_state_that_does_not_fit_lists_everything_and_changes_nothing(trained: CremaModel) -> None:
+    before = trained.adapter_state_dict()
+    state = dict(before)
+    queries = state.pop("modalities.wave.mmqa.queries")
+    state["modalities.wave.mmqa.wrong"] = queries
+    state["fusion.bias"] = torch.zeros(3)
+    with pytest.raises(CheckpointError) as caught:
+        trained.load_adapter_state_dict(state)
+    assert str(caught.value) == (
+        "The saved tensors do not fit this model, 3 differ:\n"
+        "  missing: modalities.wave.mmqa.queries\n"
+        "  unknown: modalities.wave.mmqa.wrong\n"
+        "  shape: fusion.bias is (3,), the model's is (24,)\n"
+        "Keys and shapes must agree exactly. Build the model with the settings it was saved with. Nothing was changed."
+    )
+    assert all(torch.equal(value, before[key]) for key, value in trained.adapter_state_dict().items())
+
+
+def test_an_error_while_writing_leaves_the_earlier_save(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "place") as folder:
+        (folder / "value").write_text("first")
+
+    def fail() -> None:
+        with new_folder(tmp_path / "place") as folder:
+            (folder / "value").write_text("second")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (tmp_path / "place" / "value").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def test_write_text_replaces_a_file_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.json", "one")
+    write_text(tmp_path / "a.json", "two")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "two")]

@@ -1,0 +1,113 @@
+"""Released checkpoints: reading their files, refusing what does not fit, and the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from crema_core.api.build import build
+from crema_core.api.model import CremaModel
+from crema_core.errors import CheckpointError
+from crema_core.saving.convert import export_released, load_released, read_released
+from tests.support.senses import frames_spec, points_spec, wave_spec
+
+
+@pytest.fixture
+def pair(t5_folder: Path) -> tuple[CremaModel, CremaModel]:
+    """Two models of equal build and different trained weights."""
+    specs = [frames_spec("main"), wave_spec(), points_spec()]
+    models = (build(specs, backbone=t5_folder), build(specs, backbone=t5_folder, seed=5))
+    with torch.no_grad():
+        for parameter in models[0].trainable_parameters().values():
+            parameter.add_(torch.randn_like(parameter))
+    return models
+
+
+def test_there_and_back_again_for_every_sense(pair: tuple[CremaModel, CremaModel]) -> None:
+    source, target = pair
+    assert load_released(target, export_released(source)) == []
+    after = target.adapter_state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in source.adapter_state_dict().items())
+
+
+def test_frozen_and_dead_weights_are_left_aside(pair: tuple[CremaModel, CremaModel]) -> None:
+    source, target = pair
+    extra = {
+        "main_gradsel_embed": torch.zeros(1, 7),
+        "t5_model.encoder.embed_tokens.weight": torch.zeros(2, 2),
+        "Qformer.bert.embeddings.position_ids": torch.zeros(1, 5, dtype=torch.int64),
+        "Qformer.bert.encoder.layer.0.attention.self.query.w.weight": torch.zeros(2, 2),
+    }
+    assert load_released(target, export_released(source) | extra) == list(extra)
+
+
+def test_everything_that_does_not_fit_is_listed_and_nothing_changes(pair: tuple[CremaModel, CremaModel]) -> None:
+    source, target = pair
+    before = target.adapter_state_dict()
+    state = export_released(source)
+    del state["query_tokens_wave"]
+    state["t5_proj_points.bias"] = torch.zeros(3)
+    state["Qformer.bert.encoder.layer.0.attention.self.query.w_a_sonar.weight"] = torch.zeros(2, 12)
+    with pytest.raises(CheckpointError) as caught:
+        load_released(target, state)
+    assert str(caught.value) == (
+        "The released checkpoint does not fit this model, 3 keys differ:\n"
+        "  missing: query_tokens_wave\n"
+        "  unknown: Qformer.bert.encoder.layer.0.attention.self.query.w_a_sonar.weight\n"
+        "  shape: t5_proj_points.bias is (3,), the model's is (24,)\n"
+        "The model has the senses main, wave, points in this order. Build it with the checkpoint's senses, sizes and "
+        "fusion. Nothing was changed."
+    )
+    assert all(torch.equal(value, before[key]) for key, value in target.adapter_state_dict().items())
+
+
+def test_a_fusion_of_another_number_of_senses_is_refused(pair: tuple[CremaModel, CremaModel]) -> None:
+    source, target = pair
+    state = export_released(source)
+    state["fusion.0.weight"] = torch.zeros(24, 3 * 24)
+    with pytest.raises(CheckpointError, match=r"shape: fusion\.blocks\.wave\.weight is \(24, 36\)"):
+        load_released(target, state)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_torch_files_with_and_without_the_model_entry_are_read(tmp_path: Path, wrapped: bool) -> None:
+    state = {"query_tokens_wave": torch.randn(1, 5, 12)}
+    torch.save({"model": state, "epoch": 3} if wrapped else state, tmp_path / "released.pth")
+    assert torch.equal(read_released(tmp_path / "released.pth")["query_tokens_wave"], state["query_tokens_wave"])
+
+
+def test_safetensors_files_are_read(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "released.safetensors")
+    assert torch.equal(read_released(tmp_path / "released.safetensors")["a"], torch.ones(2))
+
+
+class _Anything:
+    """What a pickle may hold."""
+
+
+def test_a_file_that_would_execute_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": _Anything()}, tmp_path / "released.pth")
+    with pytest.raises(CheckpointError, match=r"cannot be read: Weights only load failed"):
+        read_released(tmp_path / "released.pth")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": {"a": 3}}], ids=["list", "numbers"])
+def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "released.pth")
+    with pytest.raises(CheckpointError) as caught:
+        read_released(tmp_path / "released.pth")
+    assert str(caught.value) == (
+        f"'{tmp_path / 'released.pth'}' holds no weights. Accepted: a mapping of tensors, or one under the key "
+        "'model'. Pass the checkpoint file of the released code."
+    )
+
+
+def test_an_unknown_key_of_a_sense_the_model_lacks_is_not_dropped(pair: tuple[CremaModel, CremaModel]) -> None:
+    source, target = pair
+    state: dict[str, Tensor] = export_released(source) | {"ln_sonar.weight": torch.ones(3)}
+    with pytest.raises(CheckpointError, match=r"unknown: ln_sonar\.weight"):
+        load_released(target, state)
