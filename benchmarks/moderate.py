@@ -23,10 +23,9 @@ from crema_core.modality import Batch, Features, Modality, Sample
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.spec import Capabilities, ModalitySpec
 from crema_core.tokens import SenseBatch
-from crema_core.train.parts import make_stepper
+from crema_core.train.distributed import Distributed
 from crema_core.train.settings import train_settings
-from crema_core.train.steps import Stepper
-from crema_core.train.sync import Sync
+from crema_core.train.steps import Stepper, make_stepper
 
 BATCH, FRAMES, TOKENS, WIDTH, PIXELS = 8, 4, 65, 512, 112
 MAX_SENSES = 6
@@ -112,7 +111,7 @@ def moderate_model(folder: Path, count: int, kind: Kind, *, fusion: str = "self_
 def moderate_stepper(model: CremaModel, folder: Path, **settings: Any) -> Stepper:
     """Return the stepper of a run, everything trainable, in train mode."""
     chosen = train_settings(None, {"lr": 1e-4, **settings})
-    sync = Sync(precision=chosen.precision, folder=folder)
+    sync = Distributed(precision=chosen.precision, folder=folder)
     stepper = make_stepper(model, chosen, trained=model.names, sync=sync)
     set_trainable(model, names_of(model, stepper.parameters.values()))
     model.train()

@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.processes = usual_processes()
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
+    from crema_core.train.distributed import join_processes, leave_processes
     from crema_core.train.interrupt import TrainingInterrupted
-    from crema_core.train.sync import join_processes, leave_processes
     from crema_core.world.demo import DemoSettings, run_demo
 
     settings = DemoSettings()

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_core.errors import OptionsError
     from crema_core.evaluation.run import evaluate
     from crema_core.saving.bundle import load
-    from crema_core.train.sync import join_processes, leave_processes, own_device
+    from crema_core.train.distributed import join_processes, leave_processes, own_device
 
     if arguments.resume and not arguments.out:
         raise OptionsError("--resume without --out. Answers are taken up from a file. Add --out FILE.jsonl.")

@@ -39,11 +39,11 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
     from crema_core.api.describe import describe_model
     from crema_core.common.atomic import write_text
     from crema_core.saving.start import start_from
+    from crema_core.train.distributed import join_processes, leave_processes
     from crema_core.train.fit import fit
     from crema_core.train.interrupt import TrainingInterrupted
     from crema_core.train.run import CONFIG as STARTED
     from crema_core.train.run import new_run_folder
-    from crema_core.train.sync import join_processes, leave_processes
 
     processes = join_processes()
     place = processes.from_main(lambda: folder if folder is not None else new_run_folder())

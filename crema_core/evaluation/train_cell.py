@@ -14,8 +14,8 @@ from crema_core.data.manifest import Record
 from crema_core.evaluation.cells import Measured
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
-from crema_core.train.metrics import read_metrics
-from crema_core.train.run import BEST, CHECKPOINTS, CONFIG, LAST, METRICS
+from crema_core.train.metrics import METRICS, read_metrics
+from crema_core.train.run import BEST, CHECKPOINTS, CONFIG, LAST
 from crema_core.train.settings import NOT_A_FOLDER, train_settings
 
 MODEL = "model"

@@ -21,7 +21,7 @@ from crema_core.integrations.media import as_sources, routes
 from crema_core.model.language import IGNORED
 from crema_core.saving.bundle import load
 from crema_core.tokens import SenseTokens
-from crema_core.train.sync import join_processes, own_device
+from crema_core.train.distributed import join_processes, own_device
 
 logger = logging.getLogger(__name__)
 

@@ -31,8 +31,8 @@ from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
 from crema_core.model.trainable import freeze, names_of, set_trainable
 from crema_core.tokens import SenseTokens
-from crema_core.train.micro import size_in
 from crema_core.train.settings import MicroBatchSize
+from crema_core.train.token_cache import size_in
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import facts_block, figure_block, page, paragraphs, table_block
 from crema_core.report.plots import Lines, gradient_plot, loss_plot
-from crema_core.train.metrics import Value, read_metrics
-from crema_core.train.run import METRICS, read_config
+from crema_core.train.metrics import METRICS, Value, read_metrics
+from crema_core.train.run import read_config
 from crema_core.train.settings import TrainSettings
 
 REPORT = "report.html"

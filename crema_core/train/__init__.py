@@ -1,1 +1,1 @@
-"""The training room: settings, phases, the loop, checkpoints and the run directory."""
+"""The training room: settings, early exit, the loop, checkpoints and the run directory."""

@@ -14,10 +14,11 @@ from crema_core.errors import ManifestError, TrainingError, did_you_mean
 from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
 from crema_core.train.changes import refuse_changes, refuse_differences
-from crema_core.train.metrics import MetricsFile
+from crema_core.train.checkpoints import pointed, read_checkpoint
+from crema_core.train.distributed import join_processes
+from crema_core.train.metrics import METRICS, MetricsFile
 from crema_core.train.run import (
     LAST,
-    METRICS,
     Run,
     describe_run,
     finished_run,
@@ -27,8 +28,6 @@ from crema_core.train.run import (
     write_start,
 )
 from crema_core.train.settings import RESUMABLE, TrainSettings, preset_settings, train_settings
-from crema_core.train.state import pointed, read_checkpoint
-from crema_core.train.sync import join_processes
 from crema_core.train.trainer import Trainer
 
 Data = str | os.PathLike[str] | Sequence[Record]
@@ -128,7 +127,7 @@ def fit(
     return finished_run(
         folder,
         best_score=trainer.best_score,
-        exited={name: str(found) for name, found in trainer.phases.exits.items()},
+        exited={name: str(found) for name, found in trainer.early_exit.exits.items()},
         num_steps=trainer.step,
     )
 

@@ -1,4 +1,7 @@
-"""`metrics.jsonl`: one flat JSON object of numbers per line, written as training goes.
+"""What a run writes about itself while it trains: metrics file, trackers and the status line.
+
+`metrics.jsonl` has one flat JSON object of numbers per line. With several processes each keeps the same sums; the main
+one writes.
 
 Kinds of lines (`kind`): `step`, `epoch`, `valid`, `exit`. Values are plain numbers and texts, never tensors, so nothing
 keeps a graph alive.
@@ -8,8 +11,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from crema_core.common.progress import StatusLine, describe_duration
+from crema_core.train.distributed import Distributed
+from crema_core.train.early_exit import Exit
+from crema_core.train.schedule import Position
+from crema_core.train.steps import StepResult
+
+METRICS = "metrics.jsonl"
 
 Value = float | int | str
 
@@ -61,3 +74,103 @@ def read_metrics(path: Path) -> list[dict[str, Value]]:
 def _finite(value: Value) -> Value:
     # JSON has no infinity and no NaN; a reader in another language must not stumble over them.
     return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+class MetricLogger:
+    """Numbers of a run, as they come.
+
+    Args:
+        folder: the run directory.
+        sync: hands numbers to trackers.
+        status: where people look.
+        num_epochs: of the whole run.
+        num_steps: updates of the whole run, if no sense exits.
+        log_every: updates between lines of the metrics file.
+    """
+
+    def __init__(
+        self, folder: Path, *, sync: Distributed, status: StatusLine, num_epochs: int, num_steps: int, log_every: int
+    ) -> None:
+        self.metrics = MetricsFile(folder / METRICS)
+        self.sync, self.status = sync, status
+        self.num_epochs, self.num_steps, self.log_every = num_epochs, num_steps, log_every
+        self._losses: defaultdict[str, list[float]] = defaultdict(list)
+        self._started = time.monotonic()
+        self._num_updates = 0
+        self._num_samples = 0
+
+    def update(self, result: StepResult, at: Position, *, lr: float) -> None:
+        """Note one update.
+
+        Args:
+            result: its numbers; empty when no trained sense was in the minibatch.
+            at: the position after it.
+            lr: the learning rate it used.
+        """
+        self._num_updates += 1
+        self._num_samples += result.num_samples
+        if not result.losses:
+            return
+        for name, loss in result.losses.items():
+            self._losses[name].append(loss)
+        seconds = time.monotonic() - self._started
+        speed = self._num_samples / seconds
+        loss = _mean(result.losses.values())
+        if at.step % self.log_every == 0 or at.step == 1:
+            values = {"loss": loss, "lr": lr, "samples_per_s": round(speed, 3)}
+            values |= {f"loss/{name}": value for name, value in result.losses.items()}
+            values |= {f"grad_norm/{name}": value for name, value in result.gradient_norms.items()}
+            self._write("step", at, values)
+            self.sync.track(values, step=at.step)
+        norms = " ".join(f"{name} {norm:.3g}" for name, norm in result.gradient_norms.items())
+        left = (self.num_steps - at.step) * seconds / self._num_updates
+        self.status.show(
+            f"epoch {at.epoch + 1}/{self.num_epochs}  step {at.step:,}/{self.num_steps:,}  loss {loss:.4f}  "
+            f"grad {norms}  {speed:.1f} samples/s  {describe_duration(left)} left"
+        )
+
+    def epoch(self, at: Position, *, norms: Mapping[str, float], exits: Sequence[Exit]) -> None:
+        """Note the end of an epoch.
+
+        Args:
+            at: the position after its last update.
+            norms: the epoch's gradient norm of every sense that was updated in it.
+            exits: senses that exit now.
+        """
+        values = {f"loss/{name}": _mean(losses) for name, losses in self._losses.items()}
+        if values:
+            values["loss"] = _mean(values.values())
+        self._write("epoch", at, values | {f"grad_norm/{name}": norm for name, norm in norms.items()})
+        for found in exits:
+            self.status.note(str(found))
+            facts: dict[str, Value] = {"value": found.value, "mean": found.mean, "tau": found.tau}
+            self._write("exit", at, {"modality": found.modality} | facts)
+        self._losses.clear()
+
+    def evaluation(self, at: Position, values: Mapping[str, float]) -> None:
+        """Note an evaluation; `values` has "accuracy" and "accuracy/<question type>"."""
+        self._write("valid", at, values)
+        self.sync.track(values, step=at.step)
+        self.status.note(f"epoch {at.epoch + 1}: validation accuracy {values['accuracy']:.1%}")
+
+    def state_dict(self) -> dict[str, object]:
+        """Return what a checkpoint needs, as JSON data."""
+        return {"losses": dict(self._losses), "metrics_bytes": self.metrics.num_bytes}
+
+    def load_state_dict(self, state: Mapping[str, dict[str, list[float]] | int]) -> None:
+        """Take over what `state_dict` returned and drop the lines written after it."""
+        losses, num_bytes = state["losses"], state["metrics_bytes"]
+        assert isinstance(losses, dict)
+        assert isinstance(num_bytes, int)
+        self._losses.update({name: list(values) for name, values in losses.items()})
+        if self.sync.processes.is_main:
+            self.metrics.truncate(num_bytes)
+
+    def _write(self, kind: str, at: Position, values: Mapping[str, Value]) -> None:
+        if self.sync.processes.is_main:
+            self.metrics.write(kind, {"epoch": at.epoch, "step": at.step, **values})
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known)

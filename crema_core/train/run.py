@@ -6,7 +6,7 @@ runs/my-run/
                      where data and model came from
   environment.json   Python, libraries and device
   metrics.jsonl      one line per logged update, epoch, evaluation and exit, see `crema_core.train.metrics`
-  checkpoints/       epoch-003-step-000120/, see `crema_core.train.state`; only the two named below are kept
+  checkpoints/       epoch-003-step-000120/, see `crema_core.train.checkpoints`; only the two named below are kept
   last               text: name of the newest checkpoint
   best               text: name of the checkpoint with the best validation accuracy
 ```
@@ -27,9 +27,9 @@ from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
 from crema_core.data.manifest import Record
 from crema_core.errors import CheckpointError, TrainingError
-from crema_core.train.metrics import Value, read_metrics
+from crema_core.train.metrics import METRICS, Value, read_metrics
 
-CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS = "config.json", "environment.json", "metrics.jsonl", "checkpoints"
+CONFIG, ENVIRONMENT, CHECKPOINTS = "config.json", "environment.json", "checkpoints"
 LAST, BEST = "last", "best"
 FORMAT = 1
 

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from crema_core.api.model import CremaModel
 from crema_core.data.collate import TrainBatch
 from crema_core.data.manifest import Record
-from crema_core.errors import TrainingError
+from crema_core.errors import OptionsError, TrainingError
+from crema_core.model.blocks import share_out
+from crema_core.model.tuning import FULL
 from crema_core.tokens import SenseFeatures, SenseTokens
-from crema_core.train.bank import TokenBank
-from crema_core.train.micro import micro_batches, size_in
-from crema_core.train.optim import clear_gradients, clip_gradients, gradient_norm
-from crema_core.train.settings import MicroBatchSize
-from crema_core.train.sync import Sync
+from crema_core.train.distributed import Distributed
+from crema_core.train.optim import clear_gradients, clip_gradients, gradient_norm, make_optimizer
+from crema_core.train.settings import MicroBatchSize, TrainSettings
+from crema_core.train.token_cache import TokenCache, micro_batches, size_in
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,20 @@ class StepResult:
 
 
 @dataclass(frozen=True)
-class Survey:
+class GlobalBatch:
     """What all processes together have in one update.
 
     Attributes:
         num_samples: samples.
         num_tokens: answer tokens, end tokens included.
         present: the active senses that at least one sample has, in order.
-        shares: samples of each minibatch in the process that has the most of them.
+        largest_parts: samples of each minibatch in the process that has the most of them.
     """
 
     num_samples: int
     num_tokens: int
     present: tuple[str, ...]
-    shares: tuple[int, ...]
+    largest_parts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Stepper:
     adapters: Mapping[str, Mapping[str, nn.Parameter]]
     shared: Mapping[str, nn.Parameter]
     measured: Mapping[str, Sequence[nn.Parameter]]
-    sync: Sync
+    sync: Distributed
     optimizer: torch.optim.Optimizer
     clip_norm: float | None = None
     kept_graphs: int | None = None
@@ -100,33 +101,33 @@ class Stepper:
 
     def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update the active senses one after the other; a sense that no sample of the group has is skipped."""
-        survey = self._survey(group, active)
-        first, waiting = survey.present[:1], survey.present[1:]
+        whole = self._global_batch(group, active)
+        first, waiting = whole.present[:1], whole.present[1:]
         # With several minibatches to one update all would hold theirs.
         kept = waiting[: self.kept_graphs] if len(group) == 1 or self.kept_graphs is not None else ()
-        banks = [self._bank(one, kept=kept, later=first) for one in group]
-        result = StepResult(survey.num_samples)
-        for sub_step, name in enumerate(survey.present):
-            loss = self._accumulate(group, banks, [name], survey, sub_step)
+        caches = [self._cache(one, kept=kept, later=first) for one in group]
+        result = StepResult(whole.num_samples)
+        for sub_step, name in enumerate(whole.present):
+            loss = self._accumulate(group, caches, [name], whole, sub_step)
             result.losses[name] = self._step([name], loss, result)
-            if name != survey.present[-1]:
-                for bank in banks:
-                    if name in bank.features:
-                        bank.refresh(name)
+            if name != whole.present[-1]:
+                for cache in caches:
+                    if name in cache.features:
+                        cache.refresh(name)
         return result
 
     def joint(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update all active senses in one step."""
-        survey = self._survey(group, active)
-        result = StepResult(survey.num_samples)
-        if survey.present:
-            # One bank at a time: the graphs of a minibatch are freed by its backward pass.
-            banks = (self._bank(one, kept=survey.present) for one in group)
-            loss = self._accumulate(group, banks, survey.present, survey, 0)
-            result.losses["joint"] = self._step(survey.present, loss, result)
+        whole = self._global_batch(group, active)
+        result = StepResult(whole.num_samples)
+        if whole.present:
+            # One cache at a time: the graphs of a minibatch are freed by its backward pass.
+            caches = (self._cache(one, kept=whole.present) for one in group)
+            loss = self._accumulate(group, caches, whole.present, whole, 0)
+            result.losses["joint"] = self._step(whole.present, loss, result)
         return result
 
-    def _survey(self, group: Sequence[Minibatch], active: Sequence[str]) -> Survey:
+    def _global_batch(self, group: Sequence[Minibatch], active: Sequence[str]) -> GlobalBatch:
         # A sense may be in another process's samples alone; this process takes part in its sub-step all the same.
         here = [float(any(name in one.features for one in group)) for name in active]
         tokens = sum(self.model.language.count_tokens(self._answers(one.batch.records)) for one in group)
@@ -134,33 +135,33 @@ class Stepper:
         num_tokens, *sums = self.sync.processes.sum([tokens, *lengths, *here])
         lengths, found = sums[: len(group)], sums[len(group) :]
         present = tuple(name for name, count in zip(active, found, strict=True) if count)
-        shares = tuple(ceil(length / self.sync.processes.count) for length in lengths)
-        return Survey(int(sum(lengths)), int(num_tokens), present, shares)
+        largest_parts = tuple(ceil(length / self.sync.processes.count) for length in lengths)
+        return GlobalBatch(int(sum(lengths)), int(num_tokens), present, largest_parts)
 
-    def _bank(self, one: Minibatch, *, kept: Sequence[str], later: Sequence[str] = ()) -> TokenBank:
+    def _cache(self, one: Minibatch, *, kept: Sequence[str], later: Sequence[str] = ()) -> TokenCache:
         questions = self._questions(one.batch.records)
-        return TokenBank(self.model, one.features, questions, kept=kept, later=later, sync=self.sync)
+        return TokenCache(self.model, one.features, questions, kept=kept, later=later, sync=self.sync)
 
     def _accumulate(
         self,
         group: Sequence[Minibatch],
-        banks: Iterable[TokenBank],
+        caches: Iterable[TokenCache],
         names: Sequence[str],
-        survey: Survey,
+        whole: GlobalBatch,
         sub_step: int,
     ) -> float:
         """Add the group's gradients and return its part of the loss."""
         total, size = 0.0, size_in(self.micro_batch_size, sub_step)
-        for one, bank, share in zip(group, banks, survey.shares, strict=True):
+        for one, cache, largest in zip(group, caches, whole.largest_parts, strict=True):
             parts = micro_batches(len(one.batch), size)
-            for part, tokens in bank.parts(names, parts) if parts else ():
+            for part, tokens in cache.parts(names, parts) if parts else ():
                 records = one.batch.records[part.start : part.stop]
-                loss = self._loss(records, tokens, survey.num_tokens)
+                loss = self._loss(records, tokens, whole.num_tokens)
                 total += _finite(loss, records)
                 if loss.requires_grad:  # not so where no trained sense and no trained fusion block takes part
                     self.sync.backward(loss)
             # Another process has more parts: the last batch of an epoch may be smaller than the number of processes.
-            for _ in range(len(micro_batches(share, size)) - len(parts)):
+            for _ in range(len(micro_batches(largest, size)) - len(parts)):
                 self._keep_in_step()
         return total
 
@@ -225,3 +226,73 @@ def _finite(loss: Tensor, records: Sequence[Record]) -> float:
             'are fine, lower lr, set clip_norm=1.0, or use precision="fp32".'
         )
     return value
+
+
+def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[str, ...], sync: Distributed) -> Stepper:
+    """Return the stepper of a run.
+
+    Args:
+        model: a built model.
+        settings: of the run.
+        trained: senses to train, in the model's order.
+        sync: number format and processes.
+    """
+    adapters = {name: model.adapter_parameters(name) for name in trained}
+    # When only some senses are trained, the other blocks keep their weights, and so does what all senses share:
+    # otherwise answers without the trained senses would change. PAVE's second stage asks for it.
+    everything = trained == model.names or settings.train_shared
+    known = model.trainable_parameters()
+    blocks = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
+    wanted = blocks | set(model.shared_parameters()) if everything else blocks
+    shared = {key: parameter for key, parameter in known.items() if key in wanted}
+    lora_alone = settings.early_exit_metric == "lora"
+    measured = {name: list(_measured(model, name, lora_alone=lora_alone).values()) for name in adapters}
+    optimizer = make_optimizer(
+        stepper_parameters(adapters, shared), lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas
+    )
+    return Stepper(
+        model,
+        adapters,
+        shared,
+        measured,
+        sync,
+        optimizer,
+        clip_norm=settings.clip_norm,
+        kept_graphs=settings.kept_graphs,
+        micro_batch_size=settings.micro_batch_size,
+    )
+
+
+def _measured(model: CremaModel, name: str, *, lora_alone: bool) -> Mapping[str, nn.Parameter]:
+    """Return what a sense's gradient norm is taken over.
+
+    A connector without LoRA is measured whole; where all that a sense trains is in the fusion (PAVE), its block is.
+    """
+    own = model.adapter_parameters(name)
+    if not own:
+        return model.fusion_parameters([name])
+    return (model.lora_parameters(name) if lora_alone else {}) or own
+
+
+def share_language_model(model: CremaModel, sync: Distributed) -> None:
+    """Keep a part of the language model's frozen weights in each process; from then on all make each pass together.
+
+    Raises:
+        OptionsError: when this process is alone, or nothing of the language model is frozen.
+    """
+    if sync.processes.count == 1:
+        raise OptionsError(
+            "shard_language_model=True in one process. A language model is shared out over several, one per GPU. Start "
+            "with --processes 2 or more, or leave the setting out."
+        )
+    if model.backbone.tuning == FULL:
+        raise OptionsError(
+            "shard_language_model=True with tuning='full'. Only weights that are not trained are shared out: those of "
+            "a frozen language model, or those below its LoRA. Build with tuning={'rank': 64, 'alpha': 16}, or leave "
+            "the setting out."
+        )
+    if not model.language.in_step:
+        trained = set(model.language_parameters().values())
+        model.backbone.identity()  # a checksum of whole weights, which saved models name; kept from here on
+        share_out(model.backbone.language_model, device=sync.device, count=sync.processes.count, whole=trained)
+        model.language.in_step = True

@@ -32,18 +32,16 @@ from crema_core.model.memory import fits
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
 from crema_core.train.cache import make_cache
+from crema_core.train.checkpoints import Checkpointer, pointed, read_checkpoint
+from crema_core.train.distributed import Distributed
+from crema_core.train.early_exit import EarlyExit, training_order
 from crema_core.train.interrupt import InterruptGuard, TrainingInterrupted
-from crema_core.train.journal import Journal
-from crema_core.train.keeper import Keeper
+from crema_core.train.metrics import MetricLogger
 from crema_core.train.optim import set_learning_rate
-from crema_core.train.parts import make_stepper, share_language_model
-from crema_core.train.phases import Phases, training_order
 from crema_core.train.run import BEST
 from crema_core.train.schedule import Position, make_schedule
 from crema_core.train.settings import TrainSettings, less_memory
-from crema_core.train.state import pointed, read_checkpoint
-from crema_core.train.steps import Minibatch
-from crema_core.train.sync import Sync
+from crema_core.train.steps import Minibatch, make_stepper, share_language_model
 
 
 class Trainer:
@@ -80,7 +78,7 @@ class Trainer:
         model.backbone.require_weights()
         self.model, self.records, self.valid, self.settings = model, records, valid, settings
         self.folder, self.hooks, self.status = folder, hooks, status
-        self.sync = Sync(precision=settings.precision, trackers=settings.trackers, folder=folder)
+        self.sync = Distributed(precision=settings.precision, trackers=settings.trackers, folder=folder)
         self.processes = self.sync.processes
         if settings.batch_size < self.processes.count:
             raise OptionsError(
@@ -90,22 +88,22 @@ class Trainer:
         if settings.shard_language_model:
             share_language_model(model, self.sync)
         model.to(self.sync.device)
-        self.phases = Phases(
+        self.early_exit = EarlyExit(
             training_order(model.names, settings.modalities),
             tau=settings.early_exit,
             start_epoch=settings.early_exit_start_epoch,
             value=settings.early_exit_value,
         )
-        self.stepper = make_stepper(model, settings, trained=self.phases.order, sync=self.sync)
+        self.stepper = make_stepper(model, settings, trained=self.early_exit.order, sync=self.sync)
         self.sync.start_equal(self.stepper.parameters.values())
-        self.keeper = Keeper(folder, model=model, stepper=self.stepper, seed=settings.seed)
+        self.checkpointer = Checkpointer(folder, model=model, stepper=self.stepper, seed=settings.seed)
         steps_per_epoch = math.ceil(math.ceil(len(records) / settings.batch_size) / settings.accumulation)
         self.schedule = make_schedule(settings, steps_per_epoch=steps_per_epoch)
         self.position = Position(0, 0, 0)
         self.best_score: float | None = None
         self.cache: FeatureCache | None = None
         self._cached: frozenset[str] = frozenset()
-        self.journal = Journal(
+        self.metric_logger = MetricLogger(
             folder,
             sync=self.sync,
             status=status,
@@ -144,11 +142,11 @@ class Trainer:
                 InterruptGuard(self.status.note) as guard,
                 fits(f"A minibatch of {self.settings.batch_size} samples", less_memory(self.settings)),
             ):
-                self.keeper.seed_dropout(self.position)
+                self.checkpointer.seed_dropout(self.position)
                 if resume_from is not None:
                     self._load(resume_from)
                 self._tell("crema_train_started", trainer=self)
-                while self.position.epoch < self.settings.epochs and self.phases.active:
+                while self.position.epoch < self.settings.epochs and self.early_exit.active:
                     self._train_epoch(guard)
                     self._end_epoch()
                     self._stop_if_asked(guard)
@@ -171,12 +169,12 @@ class Trainer:
         for group in self._groups():
             lr = self.schedule(self.position)
             set_learning_rate(self.stepper.optimizer, lr)
-            result = update(group, self.phases.active)
+            result = update(group, self.early_exit.active)
             epoch, step_in_epoch, step = self.position
             self.position = Position(epoch, step_in_epoch + 1, step + 1)
             for name, norm in result.gradient_norms.items():
-                self.phases.record(name, norm)
-            self.journal.update(result, self.position, lr=lr)
+                self.early_exit.record(name, norm)
+            self.metric_logger.update(result, self.position, lr=lr)
             self._tell("crema_step_finished", trainer=self, step=self.step, losses=result.losses)
             if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
                 self._save()
@@ -212,9 +210,9 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         at = self.position
-        exits = self.phases.end_epoch(at.epoch)
-        self.journal.epoch(at, norms=self.phases.last_epoch, exits=exits)
-        is_last = at.epoch + 1 == self.settings.epochs or not self.phases.active
+        exits = self.early_exit.end_epoch(at.epoch)
+        self.metric_logger.epoch(at, norms=self.early_exit.last_epoch, exits=exits)
+        is_last = at.epoch + 1 == self.settings.epochs or not self.early_exit.active
         due = is_last or (at.epoch + 1) % self.settings.eval_every == 0
         is_best = self._evaluate() if self.valid and due else False
         self.position = Position(at.epoch + 1, 0, at.step)
@@ -235,7 +233,7 @@ class Trainer:
                 measures=(),  # an epoch must not end for want of a package that only measures need
                 processes=self.processes,
             )
-        self.journal.evaluation(self.position, result.metrics)
+        self.metric_logger.evaluation(self.position, result.metrics)
         self._tell("crema_evaluated", trainer=self, metrics=result.metrics)
         if self.best_score is not None and result.accuracy <= self.best_score:
             return False
@@ -244,20 +242,20 @@ class Trainer:
 
     def _save(self, *, best: bool = False) -> None:
         progress = {
-            "phases": self.phases.state_dict(),
-            "journal": self.journal.state_dict(),
+            "early_exit": self.early_exit.state_dict(),
+            "metrics": self.metric_logger.state_dict(),
             "best_score": self.best_score,
             "senses": list(self.model.names),
         }
-        folder = self.keeper.save(self.position, progress, best=best)
+        folder = self.checkpointer.save(self.position, progress, best=best)
         if folder is not None:
             self._tell("crema_checkpoint_saved", path=folder, manifest={"position": list(self.position), **progress})
 
     def _load(self, folder: Path) -> None:
-        state = self.keeper.load(folder)
+        state = self.checkpointer.load(folder)
         self.position = Position(*state["position"])
-        self.phases.load_state_dict(state["phases"])
-        self.journal.load_state_dict(state["journal"])
+        self.early_exit.load_state_dict(state["early_exit"])
+        self.metric_logger.load_state_dict(state["metrics"])
         self.best_score = state["best_score"]
         if state["processes"] != self.processes.count:
             self.status.note(
@@ -295,5 +293,5 @@ class Trainer:
 
     def _select_trainable(self) -> None:
         """Let gradients flow into the senses that still train, and the fusion; into nothing else."""
-        active = [parameter for name in self.phases.active for parameter in self.stepper.adapters[name].values()]
+        active = [parameter for name in self.early_exit.active for parameter in self.stepper.adapters[name].values()]
         set_trainable(self.model, names_of(self.model, [*active, *self.stepper.shared.values()]))

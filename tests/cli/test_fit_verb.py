@@ -13,7 +13,7 @@ import crema_core
 from crema_core.cli.fit_config import complete, read_config
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError
-from crema_core.train.journal import Journal
+from crema_core.train.metrics import MetricLogger
 from tests.support.world import QUICK, SENSES
 
 
@@ -69,10 +69,10 @@ def test_an_interrupted_fit_is_saved_and_resumed_to_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    update = Journal.update
+    update = MetricLogger.update
     seen = []
 
-    def interrupt(self: Journal, *arguments: object, **named: object) -> None:
+    def interrupt(self: MetricLogger, *arguments: object, **named: object) -> None:
         update(self, *arguments, **named)  # type: ignore[arg-type]
         seen.append(1)
         if len(seen) == 3:
@@ -80,7 +80,7 @@ def test_an_interrupted_fit_is_saved_and_resumed_to_the_same_weights(
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "update", interrupt)
+        patch.setattr(MetricLogger, "update", interrupt)
         assert main(words(clips, tiny_folder, out, "--set", "early_exit=1.8")) == 130
     assert capsys.readouterr().err.endswith(
         f"crema: interrupted; everything is saved. Continue with: crema resume {out}\n"

@@ -16,8 +16,8 @@ from crema_core.evaluation.cells import Measured
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.sweep import sweep
 from crema_core.plugins import lookup, registry
+from crema_core.train.checkpoints import Checkpointer
 from crema_core.train.fit import fit
-from crema_core.train.keeper import Keeper
 from tests.train.file_senses import file_senses, write_records
 
 SETTINGS = {"epochs": 2, "batch_size": 4, "lr": 1e-2, "checkpoint_every": 1}
@@ -96,9 +96,9 @@ def test_an_interrupted_sweep_goes_on_within_the_training_and_gives_the_same_num
     class Stop(BaseException):
         pass
 
-    save, saves = Keeper.save, []
+    save, saves = Checkpointer.save, []
 
-    def saved(self: Keeper, *arguments: Any, **options: Any) -> Any:
+    def saved(self: Checkpointer, *arguments: Any, **options: Any) -> Any:
         result = save(self, *arguments, **options)
         if "joint" in str(result):
             saves.append(result)
@@ -106,7 +106,7 @@ def test_an_interrupted_sweep_goes_on_within_the_training_and_gives_the_same_num
             raise Stop
         return result
 
-    monkeypatch.setattr(Keeper, "save", saved)
+    monkeypatch.setattr(Checkpointer, "save", saved)
     with pytest.raises(Stop):
         run(tmp_path, t5_folder, out="again")
     done = (tmp_path / "again" / "cells" / "sequential.seed-0.json").read_text()

@@ -19,11 +19,10 @@ from crema_core.modality import Features
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.saving.convert import export_released
 from crema_core.tokens import SenseFeatures
+from crema_core.train.distributed import Distributed
 from crema_core.train.optim import set_learning_rate
-from crema_core.train.parts import make_stepper
 from crema_core.train.settings import TrainSettings
-from crema_core.train.steps import Minibatch
-from crema_core.train.sync import Sync
+from crema_core.train.steps import Minibatch, make_stepper
 from tests.support.golden import DATA, build_model, tokenizer
 
 FILES = sorted(path.stem for path in DATA.glob("train_sequential_*.json"))
@@ -38,7 +37,7 @@ def test_parameters_after_every_step(name: str, tmp_path: Path) -> None:
     described = {"config": weights["config"], "modalities_in_order": senses, "task_flags": "espresso-concat-seq"}
     model = build_model(described, tensors, tmp_path / "backbone", prefix="init.")
     settings = TrainSettings(weight_decay=0.05, clip_norm=None, early_exit_metric="lora")
-    sync = Sync(precision="fp32", folder=tmp_path)
+    sync = Distributed(precision="fp32", folder=tmp_path)
     stepper = make_stepper(model, settings, trained=model.names, sync=sync)
     set_trainable(model, names_of(model, stepper.parameters.values()))
     taken: list[dict[str, torch.Tensor]] = []

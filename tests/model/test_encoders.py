@@ -25,9 +25,9 @@ from crema_core.model.encoders import EncodersConnector, step_times
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.tokens import SenseFeatures
-from crema_core.train.parts import make_stepper
+from crema_core.train.distributed import Distributed
 from crema_core.train.settings import TrainSettings
-from crema_core.train.sync import Sync
+from crema_core.train.steps import make_stepper
 from crema_core.video.towers.layout import EncoderLayout, pack, unpack
 from tests.support.checkpoints import Language
 from tests.support.senses import points_spec, wave_spec
@@ -224,7 +224,7 @@ def test_early_exit_measures_everything_where_there_is_no_lora(
     encoders: Encoders, t5_folder: Path, tmp_path: Path
 ) -> None:
     model = build([VIDEO, wave_spec()], encoders=encoders, backbone=t5_folder, fusion=FUSION)
-    sync = Sync(precision="fp32", folder=tmp_path)
+    sync = Distributed(precision="fp32", folder=tmp_path)
     stepper = make_stepper(model, TrainSettings(early_exit_metric="lora"), trained=model.names, sync=sync)
     assert list(map(id, stepper.measured["video"])) == list(map(id, model.adapter_parameters("video").values()))
     assert list(map(id, stepper.measured["wave"])) == list(map(id, model.lora_parameters("wave").values()))

@@ -18,10 +18,9 @@ from crema_core.features.prepare import prepare_batch
 from crema_core.model.blocks import recomputed
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.report.plan import plan
-from crema_core.train.parts import make_stepper
+from crema_core.train.distributed import Distributed
 from crema_core.train.settings import train_settings
-from crema_core.train.steps import Minibatch
-from crema_core.train.sync import Sync
+from crema_core.train.steps import Minibatch, make_stepper
 from tests.support.backbones import save_random_blip2
 from tests.support.senses import four_senses
 
@@ -40,7 +39,7 @@ def measured(model: CremaModel, folder: Path, *, batch_size: int, checkpointing:
     sources = {name: model.sense(name).modality.example(generator) for name in model.names}
     question = Record(id="s", question="What is it?", answer="red blue green left", sources={})
     stepper = make_stepper(
-        model, train_settings(None, {}), trained=model.names, sync=Sync(precision="fp32", folder=folder)
+        model, train_settings(None, {}), trained=model.names, sync=Distributed(precision="fp32", folder=folder)
     )
     set_trainable(model, names_of(model, stepper.parameters.values()))
     model.train()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crema_core.api.model import CremaModel
-from crema_core.train.sync import Sync
+from crema_core.train.distributed import Distributed
 from tests.support.fixtures import encoders, published, t5_folder
 from tests.support.world import clips, tiny_folder
 from tests.train.file_senses import random_model
@@ -35,5 +35,5 @@ def new_model(t5_folder: Path) -> MakeModel:
 
 
 @pytest.fixture
-def sync(tmp_path: Path) -> Sync:
-    return Sync(precision="fp32", folder=tmp_path)
+def sync(tmp_path: Path) -> Distributed:
+    return Distributed(precision="fp32", folder=tmp_path)

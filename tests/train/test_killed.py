@@ -14,10 +14,10 @@ import pytest
 
 from crema_core.common.progress import StatusLine
 from crema_core.plugins.hooks import Hooks, hookimpl
+from crema_core.train.checkpoints import pointed, read_checkpoint
 from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
 from crema_core.train.run import LAST
-from crema_core.train.state import pointed, read_checkpoint
 from tests.support.launch import begin, start
 from tests.train.file_senses import random_model, write_data
 

@@ -15,9 +15,9 @@ from crema_core.common.progress import StatusLine
 from crema_core.errors import CremaError, LostProcessError
 from crema_core.evaluation.run import evaluate
 from crema_core.plugins.hooks import Hooks
+from crema_core.train.distributed import join_processes, leave_processes
 from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
-from crema_core.train.sync import join_processes, leave_processes
 from tests.support.launch import ChildError, start, together
 from tests.train.file_senses import random_model, write_data
 
@@ -184,16 +184,16 @@ def test_with_dropout_a_run_goes_on_to_the_same_bits_in_as_many_processes(
 
 def train_until(step: int, *arguments: Any, **settings: Any) -> None:
     """Train and stop without saving after an update."""
-    from crema_core.train.journal import Journal
+    from crema_core.train.metrics import MetricLogger
 
-    update = Journal.update
+    update = MetricLogger.update
 
-    def stop(self: Journal, result: Any, at: Any, **named: Any) -> None:
+    def stop(self: MetricLogger, result: Any, at: Any, **named: Any) -> None:
         update(self, result, at, **named)
         if at.step == step + 1:
             raise KeyboardInterrupt
 
-    Journal.update = stop  # type: ignore[method-assign]  # in a process of its own
+    MetricLogger.update = stop  # type: ignore[method-assign]  # in a process of its own
     train(*arguments, **settings)
 
 

@@ -15,9 +15,9 @@ from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.plugins import registry
 from crema_core.plugins.hooks import Hooks
+from crema_core.train.distributed import Distributed, leave_processes
 from crema_core.train.fit import fit
-from crema_core.train.parts import share_language_model
-from crema_core.train.sync import Sync, leave_processes
+from crema_core.train.steps import share_language_model
 from tests.support.launch import together
 from tests.support.video_language import SIDE, VideoKind, save_video_model
 from tests.train.file_senses import file_senses, random_model, write_data
@@ -54,7 +54,7 @@ def test_training_with_a_shared_out_language_model(
 def answers_and_part(backbone: Path, data: Path, folder: Path) -> tuple[str, float]:
     model = random_model(backbone)
     before = sum(parameter.numel() for parameter in model.backbone.language_model.parameters())
-    sync = Sync(precision="fp32", folder=folder)
+    sync = Distributed(precision="fp32", folder=folder)
     share_language_model(model, sync)
     here = sum(getattr(own, "_local_tensor", own).numel() for own in model.backbone.language_model.parameters())
     place = folder / "answers.jsonl"

@@ -20,11 +20,10 @@ from crema_core.data.order import cut, epoch_order
 from crema_core.errors import TrainingError
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.tokens import SenseFeatures
+from crema_core.train.distributed import Distributed
 from crema_core.train.optim import gradient_norm
-from crema_core.train.parts import make_stepper
 from crema_core.train.settings import train_settings
-from crema_core.train.steps import Minibatch, Stepper
-from crema_core.train.sync import Sync
+from crema_core.train.steps import Minibatch, Stepper, make_stepper
 from tests.support.checkpoints import Published
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import file_senses, write_records
@@ -47,7 +46,7 @@ def minibatches(model: CremaModel, records: Sequence[Record], size: int, num: in
     return [Minibatch(batch, model.encode(batch.senses)) for batch in batches(model, records, size, num)]
 
 
-def ready(model: CremaModel, sync: Sync, **settings: object) -> Stepper:
+def ready(model: CremaModel, sync: Distributed, **settings: object) -> Stepper:
     chosen = train_settings(None, {"lr": 1e-2, **settings})
     stepper = make_stepper(model, chosen, trained=chosen.modalities or model.names, sync=sync)
     set_trainable(model, names_of(model, stepper.parameters.values()))
@@ -87,7 +86,7 @@ def largest_difference(first: CremaModel, second: CremaModel) -> float:
     return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
 
-def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
     records = write_records(tmp_path / "data", 8)
     reused, naive, start = new_model(), new_model(), new_model()
     fast, slow = ready(reused, sync), ready(naive, sync)
@@ -100,7 +99,7 @@ def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Sync, 
 
 @pytest.mark.parametrize(("size", "kept"), [pytest.param(1, None, marks=pytest.mark.slow), ((1, 3, 4), 2)])
 def test_twenty_updates_in_parts_equal_the_naive_loops(
-    size: int | tuple[int, ...], kept: int | None, new_model: MakeModel, sync: Sync, tmp_path: Path
+    size: int | tuple[int, ...], kept: int | None, new_model: MakeModel, sync: Distributed, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     in_parts, naive, start = new_model(), new_model(), new_model()
@@ -116,7 +115,7 @@ def test_twenty_updates_in_parts_equal_the_naive_loops(
     assert largest_difference(in_parts, naive) < 1e-6
 
 
-def test_graphs_that_do_not_wait_change_no_number(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_graphs_that_do_not_wait_change_no_number(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
     records = write_records(tmp_path / "data", 8)
     models = [new_model() for _ in range(3)]
     steppers = [ready(model, sync, kept_graphs=kept) for model, kept in zip(models, (None, 1, 0), strict=True)]
@@ -128,7 +127,7 @@ def test_graphs_that_do_not_wait_change_no_number(new_model: MakeModel, sync: Sy
 
 
 def test_updates_equal_the_naive_loop_where_the_qformer_reads_the_questions(
-    published: Callable[[Published], Path], sync: Sync, tmp_path: Path
+    published: Callable[[Published], Path], sync: Distributed, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     reused, naive, start = (build(file_senses(), backbone=published("instructblip-flan-t5")) for _ in range(3))
@@ -141,7 +140,7 @@ def test_updates_equal_the_naive_loop_where_the_qformer_reads_the_questions(
 
 
 def test_each_sub_step_moves_its_own_adapter_and_the_fusion_alone(
-    new_model: MakeModel, sync: Sync, tmp_path: Path
+    new_model: MakeModel, sync: Distributed, tmp_path: Path
 ) -> None:
     model = new_model()
     stepper = ready(model, sync)
@@ -186,7 +185,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_adapter_passes_are_two_for_every_sense_less_one(
-    new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass]
+    new_model: MakeModel, sync: Distributed, tmp_path: Path, passes: list[Pass]
 ) -> None:
     model = new_model()
     stepper = ready(model, sync)
@@ -203,7 +202,7 @@ def test_adapter_passes_are_two_for_every_sense_less_one(
 
 @pytest.mark.parametrize(("kept", "num"), [(None, 7), (3, 7), (2, 8), (1, 9), (0, 10)])
 def test_a_graph_that_does_not_wait_costs_one_pass(
-    kept: int | None, num: int, new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass]
+    kept: int | None, num: int, new_model: MakeModel, sync: Distributed, tmp_path: Path, passes: list[Pass]
 ) -> None:
     model = new_model()
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
@@ -213,7 +212,7 @@ def test_a_graph_that_does_not_wait_costs_one_pass(
 
 
 def test_what_does_not_wait_is_built_part_by_part(
-    new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass], read: list[int]
+    new_model: MakeModel, sync: Distributed, tmp_path: Path, passes: list[Pass], read: list[int]
 ) -> None:
     model = new_model()
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
@@ -236,7 +235,7 @@ def test_what_does_not_wait_is_built_part_by_part(
 
 
 def test_each_sub_step_reads_its_own_number_of_samples_at_once(
-    new_model: MakeModel, sync: Sync, tmp_path: Path, read: list[int]
+    new_model: MakeModel, sync: Distributed, tmp_path: Path, read: list[int]
 ) -> None:
     model = new_model()
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
@@ -249,7 +248,7 @@ def test_each_sub_step_reads_its_own_number_of_samples_at_once(
 
 
 def test_minibatches_of_one_update_keep_graphs_where_a_number_is_given(
-    new_model: MakeModel, sync: Sync, tmp_path: Path, passes: list[Pass]
+    new_model: MakeModel, sync: Distributed, tmp_path: Path, passes: list[Pass]
 ) -> None:
     model = new_model()
     group = minibatches(model, write_records(tmp_path / "data", 4), 2, 2)
@@ -264,7 +263,7 @@ def test_minibatches_of_one_update_keep_graphs_where_a_number_is_given(
 @pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 2, "kept_graphs": 1}], ids=["whole", "in parts"])
 @pytest.mark.parametrize("mode", ["sequential", "joint"])
 def test_accumulated_minibatches_equal_one_large_one(
-    mode: str, settings: dict[str, int], new_model: MakeModel, sync: Sync, tmp_path: Path
+    mode: str, settings: dict[str, int], new_model: MakeModel, sync: Distributed, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     small, large = new_model(), new_model()
@@ -281,7 +280,7 @@ def test_accumulated_minibatches_equal_one_large_one(
     assert largest_difference(small, large) < 1e-6
 
 
-def test_a_sense_that_no_sample_has_is_skipped(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_a_sense_that_no_sample_has_is_skipped(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
     model = new_model()
     stepper = ready(model, sync)
     records = write_records(tmp_path / "data", 4, senses="mp")
@@ -291,7 +290,9 @@ def test_a_sense_that_no_sample_has_is_skipped(new_model: MakeModel, sync: Sync,
     assert not changed(model, before) & names_of(model, stepper.adapters["wave"].values())
 
 
-def test_samples_without_any_trained_sense_are_no_update(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_samples_without_any_trained_sense_are_no_update(
+    new_model: MakeModel, sync: Distributed, tmp_path: Path
+) -> None:
     model = new_model()
     stepper = ready(model, sync, modalities=("wave",))
     before = snapshot(model)
@@ -300,7 +301,9 @@ def test_samples_without_any_trained_sense_are_no_update(new_model: MakeModel, s
     assert not changed(model, before)
 
 
-def test_training_some_senses_leaves_what_all_share_alone(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_training_some_senses_leaves_what_all_share_alone(
+    new_model: MakeModel, sync: Distributed, tmp_path: Path
+) -> None:
     model = new_model()
     stepper = ready(model, sync, modalities=("wave",))
     before = snapshot(model)
@@ -312,7 +315,7 @@ def test_training_some_senses_leaves_what_all_share_alone(new_model: MakeModel, 
     assert moved <= names_of(model, allowed)
 
 
-def test_joint_training_is_one_step_of_all_senses(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_joint_training_is_one_step_of_all_senses(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
     model = new_model()
     stepper = ready(model, sync)
     result = stepper.joint(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), model.names)
@@ -322,7 +325,7 @@ def test_joint_training_is_one_step_of_all_senses(new_model: MakeModel, sync: Sy
     assert steps == {1.0}
 
 
-def test_only_adapters_and_fusion_have_optimizer_state(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_only_adapters_and_fusion_have_optimizer_state(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
     model = new_model()
     stepper = ready(model, sync)
     stepper.sequential(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), model.names)
@@ -332,13 +335,13 @@ def test_only_adapters_and_fusion_have_optimizer_state(new_model: MakeModel, syn
     assert sum(moment.nbytes for moment in moments) == 2 * sum(parameter.nbytes for parameter in trained)
 
 
-def test_the_lora_metric_measures_the_lora_alone(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_the_lora_metric_measures_the_lora_alone(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
     model = new_model()
     stepper = ready(model, sync, early_exit_metric="lora")
     assert [id(p) for p in stepper.measured["wave"]] == [id(p) for p in model.lora_parameters("wave").values()]
 
 
-def test_clipping_bounds_the_update_and_not_the_metric(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_clipping_bounds_the_update_and_not_the_metric(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
     model = new_model()
     norms: list[float] = []
     stepper = ready(model, sync, clip_norm=1e-3)
@@ -352,7 +355,9 @@ def test_clipping_bounds_the_update_and_not_the_metric(new_model: MakeModel, syn
     assert result.gradient_norms["main"] > 1e-2
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_samples(new_model: MakeModel, sync: Sync, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_with_the_samples(
+    new_model: MakeModel, sync: Distributed, tmp_path: Path
+) -> None:
     model = new_model()
     stepper = ready(model, sync)
     with torch.no_grad():
@@ -371,7 +376,7 @@ def test_the_forward_pass_uses_bf16_when_asked(new_model: MakeModel, tmp_path: P
     exact, rounded = new_model(), new_model()
     losses = []
     for model, precision in ((exact, "fp32"), (rounded, "bf16")):
-        stepper = ready(model, Sync(precision=precision, folder=tmp_path))  # type: ignore[arg-type]
+        stepper = ready(model, Distributed(precision=precision, folder=tmp_path))  # type: ignore[arg-type]
         result = stepper.sequential(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), ["main"])
         losses.append(result.losses["main"])
         assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {torch.float32}

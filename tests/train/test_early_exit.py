@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crema_core.train.phases import Exit, Phases, training_order
+from crema_core.train.early_exit import EarlyExit, Exit, training_order
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "early_exit.json").read_text())
 
 
-def play(phases: Phases, norms: dict[str, list[list[float]]], num_epochs: int) -> dict[str, int]:
+def play(phases: EarlyExit, norms: dict[str, list[list[float]]], num_epochs: int) -> dict[str, int]:
     for epoch in range(num_epochs):
         for step in range(len(norms[phases.order[0]][epoch])):
             for name in phases.active:
@@ -22,22 +22,22 @@ def play(phases: Phases, norms: dict[str, list[list[float]]], num_epochs: int) -
 
 @pytest.mark.parametrize("run", GOLDEN["runs"].values(), ids=GOLDEN["runs"].keys())
 def test_exits_fall_where_the_released_code_puts_them(run: dict[str, Any]) -> None:
-    phases = Phases(tuple(run["exit_epoch"]), tau=run["tau"], start_epoch=5, value=run["value"])
+    phases = EarlyExit(tuple(run["exit_epoch"]), tau=run["tau"], start_epoch=5, value=run["value"])
     assert play(phases, GOLDEN["norms"], run["epochs"]) == run["exit_epoch"]
 
 
 def test_the_paper_tests_every_epoch_but_the_first() -> None:
-    phases = Phases(("a", "b"), tau=1.8)
+    phases = EarlyExit(("a", "b"), tau=1.8)
     assert play(phases, {"a": [[9.0], [1.0], [1.0]], "b": [[1.0], [2.0], [1.0]]}, 3) == {"a": -1, "b": 1}
 
 
 def test_a_value_equal_to_tau_times_the_mean_does_not_exit() -> None:
-    phases = Phases(("a",), tau=2.0)
+    phases = EarlyExit(("a",), tau=2.0)
     assert play(phases, {"a": [[1.0], [2.0]]}, 2) == {"a": -1}
 
 
 def test_nobody_exits_without_tau() -> None:
-    phases = Phases(("a",))
+    phases = EarlyExit(("a",))
     assert play(phases, {"a": [[1.0], [100.0]]}, 2) == {"a": -1}
 
 
@@ -48,7 +48,7 @@ def test_an_exit_says_why() -> None:
 
 
 def test_an_epoch_without_updates_of_a_sense_leaves_its_history_alone() -> None:
-    phases = Phases(("a", "b"), tau=1.5)
+    phases = EarlyExit(("a", "b"), tau=1.5)
     phases.record("a", 1.0)
     phases.record("b", 1.0)
     phases.end_epoch(0)
@@ -65,11 +65,11 @@ NORMS = st.lists(st.lists(st.floats(0, 100), min_size=2, max_size=2), min_size=1
 def test_stopping_and_restoring_at_any_epoch_changes_no_decision(
     norms: list[list[float]], stop: int, tau: float
 ) -> None:
-    whole, stopped = Phases(("a", "b"), tau=tau), Phases(("a", "b"), tau=tau)
+    whole, stopped = EarlyExit(("a", "b"), tau=tau), EarlyExit(("a", "b"), tau=tau)
     for epoch, (a, b) in enumerate(norms):
         if epoch == stop:
             state = json.loads(json.dumps(stopped.state_dict()))
-            stopped = Phases(("a", "b"), tau=tau)
+            stopped = EarlyExit(("a", "b"), tau=tau)
             stopped.load_state_dict(state)
         for phases in (whole, stopped):
             for name, norm in (("a", a), ("b", b)):

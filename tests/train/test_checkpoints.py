@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from crema_core.errors import CheckpointError
-from crema_core.train.optim import make_optimizer
-from crema_core.train.state import (
+from crema_core.train.checkpoints import (
     Checkpoint,
     load_optimizer_state,
     optimizer_state,
@@ -16,6 +15,7 @@ from crema_core.train.state import (
     read_checkpoint,
     write_checkpoint,
 )
+from crema_core.train.optim import make_optimizer
 
 
 def checkpoint(value: float = 1.0) -> Checkpoint:

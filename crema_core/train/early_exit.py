@@ -39,7 +39,7 @@ class Exit:
 
 
 @dataclass
-class Phases:
+class EarlyExit:
     """Senses under training and the record of their gradient norms.
 
     Attributes:

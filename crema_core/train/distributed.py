@@ -70,7 +70,7 @@ def _control_group() -> dist.ProcessGroup | None:
     return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
-class Sync:
+class Distributed:
     """What the loop needs to know about where it runs.
 
     Args:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crema_core.modality import Features
 from crema_core.tokens import SenseFeatures, SenseTokens
-from crema_core.train.micro import collected, features_of, micro_batches, size_in, tokens_of
+from crema_core.train.token_cache import collected, features_of, micro_batches, size_in, tokens_of
 
 ROWS = st.lists(st.integers(0, 11), unique=True, max_size=12).map(sorted)
 
