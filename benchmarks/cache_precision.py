@@ -26,8 +26,8 @@ from crema_core.features.cache.survey import survey
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.precision import DTYPES
 from crema_core.train.fit import fit
-from crema_core.world.demo import DemoSettings, training_records
-from crema_core.world.generate import WorldSummary, make_world
+from crema_world.demo import DemoSettings, training_records
+from crema_world.generate import WorldSummary, make_world
 
 PRECISIONS = ("fp32", "bf16")
 

@@ -1,7 +1,7 @@
 """Which encoder gives what on SenseWorld (MERV, the comparison of its Figure 4): `python -m benchmarks.merv`.
 
-Three small encoders that know different things (`crema_core.world.pretrain_encoders`) see clips of rooms in which
-things have colours and shapes, walls a surface, and one thing moves (`crema_core.world.moving`). Every row is a model
+Three small encoders that know different things (`crema_world.pretrain_encoders`) see clips of rooms in which
+things have colours and shapes, walls a surface, and one thing moves (`crema_world.moving`). Every row is a model
 of its own, trained as MERV's frozen recipe trains: projectors, mixer and the language model at once. Rows: each encoder
 alone, all of them, all but one.
 
@@ -25,8 +25,8 @@ from crema_core.common.tables import table
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
-from crema_core.world.moving import TYPES, make_moving_world
-from crema_core.world.pretrain_encoders import Schedule, encoders_in, pretrain_encoders
+from crema_world.moving import TYPES, make_moving_world
+from crema_world.pretrain_encoders import Schedule, encoders_in, pretrain_encoders
 
 TRAINING: dict[str, Any] = {
     "mode": "joint", "batch_size": 32, "lr": 1e-3, "weight_decay": 0.01, "warmup_steps": 20, "clip_norm": 1.0,

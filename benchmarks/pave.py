@@ -1,6 +1,6 @@
 """PAVE on SenseWorld: a tiny video language model with and without side channels, and CREMA on the same clips.
 
-The backbone is crema-tiny-video, or another one of `python -m crema_core.world.pretrain_video --out FOLDER`. Rows: as
+The backbone is crema-tiny-video, or another one of `python -m crema_world.pretrain_video --out FOLDER`. Rows: as
 it is (zero-shot), with LoRA on the language model and video alone, and with LoRA and patches for one and for several
 side senses; then crema-tiny with CREMA's adapters for the same senses. Every row is trained on the same questions,
 those about `video` and about all side senses, and asked such questions about other clips; a side sense that a row lacks
@@ -24,9 +24,9 @@ from crema_core.api.model import CremaModel
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
-from crema_core.world.demo import DemoSettings
-from crema_core.world.generate import WorldSummary, make_world
-from crema_core.world.questions import SENSE_OF_TYPE
+from crema_world.demo import DemoSettings
+from crema_world.generate import WorldSummary, make_world
+from crema_world.questions import SENSE_OF_TYPE
 
 VIDEO: dict[str, Any] = {"name": "video", "num_frames": 2}
 SIDES: dict[str, dict[str, Any]] = {

@@ -23,9 +23,9 @@ from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
-from crema_core.world.demo import DemoSettings, training_records
-from crema_core.world.generate import WorldSummary, make_world
-from crema_core.world.questions import SENSE_OF_TYPE
+from crema_world.demo import DemoSettings, training_records
+from crema_world.generate import WorldSummary, make_world
+from crema_world.questions import SENSE_OF_TYPE
 
 
 class Accuracy(NamedTuple):

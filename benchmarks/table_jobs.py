@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crema_core.evaluation.axes import PAPER_FUSIONS
-from crema_core.world.demo import DemoSettings
+from crema_world.demo import DemoSettings
 
 DEMO = DemoSettings()
 SENSES: tuple[dict[str, Any], ...] = DEMO.modalities[:4]

@@ -35,9 +35,9 @@ from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.train_cell import MODEL, train_cell
 from crema_core.report.trained_tables import write_trained_tables
 from crema_core.saving.bundle import load
-from crema_core.world.demo import training_records
-from crema_core.world.generate import make_world
-from crema_core.world.questions import FACT_OF_TYPE, SENSE_OF_TYPE
+from crema_world.demo import training_records
+from crema_world.generate import make_world
+from crema_world.questions import FACT_OF_TYPE, SENSE_OF_TYPE
 
 DIFFICULTY = "easy and hard"
 TYPES = tuple(kind for kind, sense in SENSE_OF_TYPE.items() if sense in NAMES)

@@ -16,7 +16,7 @@ import crema_core
 from crema_core.common.tables import table
 from crema_core.evaluation.run import evaluate
 from crema_core.fusion import FUSIONS
-from crema_core.world import make_world
+from crema_world import make_world
 
 SENSES = ["video", "depth", "thermal"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import crema_core
 from crema_core.data.check import check_manifest
 from crema_core.evaluation.run import evaluate
-from crema_core.world import make_world
+from crema_world import make_world
 
 
 def main() -> None:

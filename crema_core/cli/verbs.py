@@ -33,8 +33,6 @@ VERBS = (
     Command("convert", "turn released CREMA checkpoints into saved models, and back", "crema_core.cli.convert"),
     Command("show", "draw what a sense makes of a file", "crema_core.cli.show"),
     Command("plugins", "list, show, check and begin senses", "crema_core.cli.plugins"),
-    Command("world", "make clips of the generated multi-sensory world", "crema_core.cli.world"),
-    Command("demo", "train and compare sets of senses on the generated world", "crema_core.cli.demo"),
 )
 
 

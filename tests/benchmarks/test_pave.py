@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.pave import questions
-from crema_core.world.generate import make_world
-from crema_core.world.questions import SENSE_OF_TYPE
+from crema_world.generate import make_world
+from crema_world.questions import SENSE_OF_TYPE
 
 
 def test_questions_are_about_the_named_senses_alone_and_so_are_their_sources(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from benchmarks.tables import Scale, known_facts, main, worlds
 from crema_core.api.requests import resolve_requests
 from crema_core.evaluation.axes import AXES
 from crema_core.train.settings import train_settings
-from crema_core.world.questions import SENSE_OF_TYPE
+from crema_world.questions import SENSE_OF_TYPE
 
 
 def small(tiny: Path, out: Path, *more: str) -> list[str]:

@@ -12,14 +12,15 @@ import torch
 from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Modality
 from crema_core.plugins import registry
-from crema_core.world import make_world
-from crema_core.world.files import SUFFIX_OF_SENSE
+
+world = pytest.importorskip("crema_world.generate")
+SUFFIX_OF_SENSE = pytest.importorskip("crema_world.files").SUFFIX_OF_SENSE
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("worlds") / "world"
-    make_world(out, num_clips=2, seed=0, split="train")
+    world.make_world(out, num_clips=2, seed=0, split="train")
     return out / "clips"
 
 

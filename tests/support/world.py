@@ -1,4 +1,7 @@
-"""A few clips of the generated world, a random backbone shaped like crema-tiny, and a short run of `crema fit`."""
+"""A few clips of the generated world, a random backbone shaped like crema-tiny, and a short run of `crema fit`.
+
+The world is a package of its own (crema-world); tests that need it are skipped where core is installed alone.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from crema_core.cli.main import main
-from crema_core.world import make_world
-from crema_core.world.backbone import new_backbone, save_backbone
 
 SENSES = "video,depth"
 QUICK = ["--set", "epochs=2", "--set", "batch_size=27", "--set", "video.num_frames=2", "--set", "depth.num_frames=1"]
@@ -17,15 +18,20 @@ QUICK = ["--set", "epochs=2", "--set", "batch_size=27", "--set", "video.num_fram
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random backbone of crema-tiny's shape."""
+    backbone = pytest.importorskip("crema_world.backbone")
     folder = tmp_path_factory.mktemp("tiny") / "backbone"
-    save_backbone(*new_backbone(seed=0), folder)
+    backbone.save_backbone(*backbone.new_backbone(seed=0), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of six clips."""
-    return make_world(tmp_path_factory.mktemp("world") / "six", num_clips=6, seed=0, split="train").manifest
+    world = pytest.importorskip("crema_world")
+    manifest: Path = world.make_world(
+        tmp_path_factory.mktemp("world") / "six", num_clips=6, seed=0, split="train"
+    ).manifest
+    return manifest
 
 
 @pytest.fixture(scope="session")
