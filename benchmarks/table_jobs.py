@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crema_core.evaluation.axes import PAPER_FUSIONS
+from crema_analysis.axes import PAPER_FUSIONS
 from crema_world.demo import DemoSettings
 
 DEMO = DemoSettings()

@@ -24,16 +24,14 @@ import torch
 
 from benchmarks.individual import build_individual
 from benchmarks.table_jobs import BASE, DEMO, NAMES, SENSES, TRAINING, Job, Plan, plans
+from crema_analysis.cells import MODEL, CellStore, Measured, TableRow, TrainedTable, train_cell
+from crema_analysis.difficulty import split_by_difficulty
+from crema_analysis.sweep_report import write_trained_tables
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
-from crema_core.evaluation.cell_store import CellStore
-from crema_core.evaluation.cells import Measured, TableRow, TrainedTable
-from crema_core.evaluation.difficulty import split_by_difficulty
 from crema_core.evaluation.run import evaluate
-from crema_core.evaluation.train_cell import MODEL, train_cell
-from crema_core.report.trained_tables import write_trained_tables
 from crema_core.saving.bundle import load
 from crema_world.demo import training_records
 from crema_world.generate import make_world

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.table_jobs import BASE, NAMES, SENSES, Job, plans
 from benchmarks.tables import Scale, known_facts, main, worlds
+from crema_analysis.axes import AXES
 from crema_core.api.requests import resolve_requests
-from crema_core.evaluation.axes import AXES
 from crema_core.train.settings import train_settings
 from crema_world.questions import SENSE_OF_TYPE
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from crema_analysis.maps import SenseMap, attention_maps, require_layer
 from crema_core.errors import OptionsError, UnknownModalityError
-from crema_core.evaluation.maps import SenseMap, attention_maps, require_layer
 from crema_core.evaluation.run import evaluate
 from crema_core.model.connector import FeatureConnector
 from tests.train.conftest import MakeModel

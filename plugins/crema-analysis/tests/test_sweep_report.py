@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from crema_core.evaluation.cells import Measured, TableRow, TrainedTable
-from crema_core.report.trained_tables import write_trained_tables
+from crema_analysis.cells import Measured, TableRow, TrainedTable
+from crema_analysis.sweep_report import write_trained_tables
 
 
 def cell(accuracy: float, **exited: int) -> Measured:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import crema_core.evaluation.sweep as module
+import crema_analysis.sweep as module
 from crema_core.cli.main import main
 from crema_core.train.interrupt import TrainingInterrupted
 from tests.support.world import QUICK, SENSES

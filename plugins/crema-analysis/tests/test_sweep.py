@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-import crema_core.evaluation.train_cell as cell_module
+import crema_analysis.cells as cell_module
+from crema_analysis.axes import AXES
+from crema_analysis.cells import Measured
+from crema_analysis.sweep import sweep
 from crema_core.api.build import build
 from crema_core.common.progress import StatusLine
 from crema_core.errors import CheckpointError, ManifestError, OptionsError
-from crema_core.evaluation.axes import AXES
-from crema_core.evaluation.cells import Measured
 from crema_core.evaluation.run import evaluate
-from crema_core.evaluation.sweep import sweep
 from crema_core.plugins import lookup, registry
 from crema_core.train.checkpoints import Checkpointer
 from crema_core.train.fit import fit
@@ -195,7 +195,7 @@ def test_no_samples_is_an_error(tmp_path: Path) -> None:
 
 
 def test_every_choice_of_the_help_exists() -> None:
-    from crema_core.cli.sweep import HELP
+    from crema_analysis.sweep_verb import HELP
 
     listed = [line.split()[0] for line in HELP.splitlines() if line.startswith("  ") and " Table " in line]
     assert listed == list(AXES)

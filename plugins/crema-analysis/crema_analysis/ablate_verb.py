@@ -49,10 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, ask, print and write."""
+    from crema_analysis.ablation import WHATS, ablate
+    from crema_analysis.ablation_report import write_ablation
     from crema_core.common.progress import StatusLine
-    from crema_core.evaluation.ablated import WHATS
-    from crema_core.evaluation.ablation import ablate
-    from crema_core.report.ablation import write_ablation
     from crema_core.saving.bundle import load
 
     if arguments.resume and not arguments.out:

@@ -42,11 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Find the lines, load, look, write."""
     wanted = [_place(text) for text in arguments.lines]
 
+    from crema_analysis.maps import attention_maps, require_layer
+    from crema_analysis.maps_report import maps_section
     from crema_core.common.atomic import write_text
     from crema_core.data.manifest import read_manifest
-    from crema_core.evaluation.maps import attention_maps, require_layer
     from crema_core.report.html import page
-    from crema_core.report.maps import maps_section
     from crema_core.saving.bundle import load
 
     model = load(

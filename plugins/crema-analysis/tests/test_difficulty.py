@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from crema_analysis.difficulty import Difficulty, split_by_difficulty, write_parts
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import OptionsError
-from crema_core.evaluation.difficulty import Difficulty, split_by_difficulty, write_parts
 from crema_core.evaluation.run import evaluate
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import write_data, write_records

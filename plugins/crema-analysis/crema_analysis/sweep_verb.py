@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = complete(read_config(arguments.source, changes, settings))
     requests = with_options(config.modalities or (), {key: value for key, value in given.items() if "." in key})
 
+    from crema_analysis.sweep import sweep
+    from crema_analysis.sweep_report import write_trained_tables
     from crema_core.common.progress import StatusLine
-    from crema_core.evaluation.sweep import sweep
-    from crema_core.report.trained_tables import write_trained_tables
     from crema_core.train.interrupt import TrainingInterrupted
 
     status = StatusLine()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from crema_analysis.observe import watched_attention, watched_fusion
 from crema_core.api.model import CremaModel
-from crema_core.evaluation.observe import watched_attention, watched_fusion
 from crema_core.features.prepare import prepare_batch
 from crema_core.fusion import FusionSizes, make_fusion
 from crema_core.model.qformer import QFormer

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from crema_analysis.ablation import Ablation, Cell, Variant, ablate
 from crema_core.api.model import CremaModel
 from crema_core.data.manifest import Record
 from crema_core.errors import OptionsError
-from crema_core.evaluation.ablated import Ablation, Cell, Variant
-from crema_core.evaluation.ablation import ablate
 from crema_core.evaluation.run import evaluate
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import write_data, write_records

@@ -11,16 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crema_analysis.axes import Value, check_values, find_axis, value_label, with_value
+from crema_analysis.cells import CellStore, Measured, TrainedTable, train_cell
 from crema_core.api.build import build
 from crema_core.api.requests import ModalityRequest, resolve_requests
 from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import ManifestError, OptionsError
-from crema_core.evaluation.axes import Value, check_values, find_axis, value_label, with_value
-from crema_core.evaluation.cell_store import CellStore
-from crema_core.evaluation.cells import Measured, TrainedTable
 from crema_core.evaluation.predictions import records_digest
-from crema_core.evaluation.train_cell import train_cell
 
 
 def sweep(
@@ -47,10 +45,10 @@ def sweep(
         train: training data, a manifest or records.
         test: questions that are asked, in the same forms.
         modalities: senses, as for `crema_core.build`.
-        over: the choice, a key of `crema_core.evaluation.axes.AXES`.
+        over: the choice, a key of `crema_analysis.axes.AXES`.
         values: of the choice, at least one; None: those of `AXES`, or every sense for "major".
         seeds: of the model's new parameters and of training.
-        out: folder of the table, see `crema_core.evaluation.cell_store`.
+        out: folder of the table, see `crema_analysis.cells`.
         build_options: further arguments of `crema_core.build`.
         settings: of training, see `crema_core.train.settings`; "cache" is `out/features` unless given.
         batch_size: questions per pass of the evaluation.

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crema_core.evaluation.ablated import Ablation, Cell, Variant
-from crema_core.report.ablation import write_ablation
+from crema_analysis.ablation import Ablation, Cell, Variant
+from crema_analysis.ablation_report import write_ablation
 from crema_core.report.plots import change_plot
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crema_analysis.observe import watched_attention, watched_fusion
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
-from crema_core.evaluation.observe import watched_attention, watched_fusion
 from crema_core.features.prepare import prepare_batch
 from crema_core.modality import Batch
 from crema_core.model.mmqa import MMQA

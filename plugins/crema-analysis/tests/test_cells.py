@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from crema_analysis.cells import CellStore, Measured, TableRow, TrainedTable
 from crema_core.errors import CheckpointError
-from crema_core.evaluation.cell_store import CellStore
-from crema_core.evaluation.cells import Measured, TableRow, TrainedTable
 
 
 def measured(accuracy: float, **more: object) -> Measured:

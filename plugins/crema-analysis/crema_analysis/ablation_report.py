@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from crema_analysis.ablation import Ablation, Cell, Variant, What
 from crema_core.common.atomic import write_bytes, write_text
-from crema_core.evaluation.ablated import Ablation, Cell, Variant, What
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import figure_block, page, paragraphs, table_block
 from crema_core.report.plots import accuracy_plot, change_plot

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from crema_core.evaluation.maps import GateMap, Maps, SenseMap
-from crema_core.report.maps import gate_picture, maps_section, sense_picture
+from crema_analysis.maps import GateMap, Maps, SenseMap
+from crema_analysis.maps_report import gate_picture, maps_section, sense_picture
 
 
 def looking_at(corner: int, *, steps: int = 2) -> SenseMap:

@@ -9,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from crema_analysis.maps import GateMap, Maps, SenseMap
 from crema_core.common.atomic import write_bytes
 from crema_core.data.sheet import times_as_captions
-from crema_core.evaluation.maps import GateMap, Maps, SenseMap
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import figure_block, paragraphs
 from crema_core.report.plots import COLORS, DPI, WIDTH_IN
