@@ -24,6 +24,7 @@ install: .venv/.installed
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
 	@echo "installing core and $(words $(PLUGINS)) plugins (a few minutes the first time)"
+	@rm -rf *.egg-info plugins/*/*.egg-info # metadata of an earlier layout would be found beside the new
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,lint]' $(addprefix -e ./,$(PLUGINS:plugins/crema-audio=plugins/crema-audio[kaldi]))
 	@touch $@
 

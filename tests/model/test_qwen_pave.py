@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.datasets.official import write_clip
 from torch import Tensor
 from transformers import PreTrainedConfig, Qwen3VLConfig
 
@@ -22,7 +23,6 @@ from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
 from crema_core.saving.bundle import load
-from tests.datasets.official import write_clip
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.qwen_vl import FUSION, built, clip
 from tests.support.senses import points_spec, wave_spec

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crema_core.datasets.mvbench import task_lines
+from crema_benchmarks.mvbench import task_lines
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
 

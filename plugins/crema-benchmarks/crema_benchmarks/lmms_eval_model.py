@@ -14,10 +14,10 @@ import torch
 from accelerate import Accelerator
 from lmms_eval.api.model import lmms
 
+from crema_benchmarks.lmms_eval_media import as_sources, routes
 from crema_core.cli.inputs import model_folder
 from crema_core.errors import OptionsError
 from crema_core.features.prepare import prepare_batch
-from crema_core.integrations.media import as_sources, routes
 from crema_core.model.language import IGNORED
 from crema_core.saving.bundle import load
 from crema_core.tokens import SenseTokens
@@ -38,7 +38,7 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
         device: for example "cuda"; processes of a launch choose their own.
         batch_size: questions per pass.
         image_sense, clip_sense: senses for pictures and clips; by default the major one.
-        sound_sense: the sense for sounds, see `crema_core.integrations.media.routes`.
+        sound_sense: the sense for sounds, see `crema_benchmarks.lmms_eval_media.routes`.
         max_batch_size: given by lmms-eval and not needed.
 
     Raises:

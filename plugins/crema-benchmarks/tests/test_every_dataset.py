@@ -13,7 +13,7 @@ import pytest
 from crema_core.data.manifest import read_manifest
 from crema_core.datasets.prepare import prepare
 from crema_core.datasets.registry import find_dataset, list_datasets
-from tests.datasets import official
+from tests.support import official_datasets as official
 
 Write = Callable[[Path], None]
 
@@ -334,8 +334,9 @@ def test_official_files_become_these_lines(name: str, tmp_path: Path) -> None:
 
 
 def test_every_installed_data_set_has_a_case_here() -> None:
-    own = {record.name for record in list_datasets() if record.distribution == "crema-core"}
+    own = {record.name for record in list_datasets() if record.distribution == "crema-benchmarks"}
     assert own == {*CASES, "mvbench", "mlvu", "ssv2-mcq"}
+    assert find_dataset("crema-benchmarks:nextqa").name == "nextqa"
 
 
 def test_avsd_trains_on_every_turn(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
             module = types.ModuleType(name)
             vars(module).update(own)
             monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "crema_core.integrations.lmms_eval", raising=False)
-    module = importlib.import_module("crema_core.integrations.lmms_eval")
-    monkeypatch.delitem(sys.modules, "crema_core.integrations.lmms_eval")  # on what this fixture set up, and no longer
+    monkeypatch.delitem(sys.modules, "crema_benchmarks.lmms_eval_model", raising=False)
+    module = importlib.import_module("crema_benchmarks.lmms_eval_model")
+    monkeypatch.delitem(sys.modules, "crema_benchmarks.lmms_eval_model")  # on what this fixture set up, and no longer
     return module

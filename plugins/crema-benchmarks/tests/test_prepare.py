@@ -10,7 +10,7 @@ import pytest
 from crema_core.datasets import prepare as room
 from crema_core.datasets.prepare import prepare
 from crema_core.errors import DatasetError
-from tests.datasets import official
+from tests.support import official_datasets as official
 
 NEXTQA = "https://github.com/doc-doc/NExT-QA (annotations MIT; videos of VidOR (YFCC100M))"
 

@@ -11,9 +11,9 @@ import math
 import re
 from collections.abc import Iterator
 
+from crema_benchmarks.wordings import MULTIPLE_CHOICE
 from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
-from crema_core.datasets.wordings import MULTIPLE_CHOICE
 
 QUESTIONS = "tvqa_qa_release/tvqa_{split}.jsonl"
 NUM_CHOICES, FRAME_RATE_HZ = 5, 3.0

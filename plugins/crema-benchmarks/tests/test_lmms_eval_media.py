@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crema_benchmarks.lmms_eval_media import Routes, as_sources, routes
 from crema_core.errors import MediaError, OptionsError
-from crema_core.integrations.media import Routes, as_sources, routes
 from tests.train.conftest import MakeModel
 
 HEARING = Routes("main", "main", "wave", False)

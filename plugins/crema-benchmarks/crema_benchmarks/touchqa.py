@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.wordings import single_word
 from crema_core.data.span import join_span
 from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
-from crema_core.datasets.wordings import single_word
 
 QUESTIONS = "touch_{split}.json"
 VIDEO = Media(sense="video", path="dataset/<recording>/video.mp4")

@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from crema_benchmarks.lmms_eval_manifest import model_manifest
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError, UnknownModalityError
-from crema_core.integrations.manifest import model_manifest
 from crema_core.plugins import lookup, registry
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import file_senses, write_records
@@ -171,7 +171,7 @@ def test_mistakes_are_named(make: MakeAdapter) -> None:
 def test_the_manifest_is_an_entry_point_and_names_the_class(adapter: types.ModuleType) -> None:
     import tomllib
 
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["entry-points"]["lmms_eval.models"] == {"crema": f"{model_manifest.__module__}:model_manifest"}
     manifest = model_manifest()
     assert (manifest.model_id, manifest.chat_class_path) == ("crema", None)

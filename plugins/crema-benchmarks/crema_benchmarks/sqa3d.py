@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.wordings import TABLE_12, single_word
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media, sources
-from crema_core.datasets.wordings import TABLE_12, single_word
 
 FIRST_WORDS = ("What", "Is", "How", "Can", "Which")
 QUESTIONS = "sqa_task/balanced/v1_balanced_questions_{split}_scannetv2.json"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.wordings import MULTIPLE_CHOICE
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Line, Media, sources
-from crema_core.datasets.wordings import MULTIPLE_CHOICE
 
 QUESTIONS, FOLDERS = "dataset/nextqa/{split}.csv", "dataset/nextqa/map_vid_vidorID.json"
 NUM_CHOICES = 5

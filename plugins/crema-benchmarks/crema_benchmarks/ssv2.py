@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from crema_benchmarks.wordings import MULTIPLE_CHOICE
 from crema_core.data.order import derive_seed
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
-from crema_core.datasets.wordings import MULTIPLE_CHOICE
 
 LABELS, CLIPS = "something-something-v2-labels.json", "something-something-v2-{split}.json"
 QUESTION = "How is the object in the video being interacted with?"

@@ -236,7 +236,7 @@ def videomme(root: Path) -> None:
 
 
 def mvbench(root: Path) -> None:
-    from crema_core.datasets.mvbench import FOLDERS
+    from crema_benchmarks.mvbench import FOLDERS
 
     for task, folder in FOLDERS.items():
         entry: dict[str, Any] = {"video": "a.mp4", "question": f"{task}?", "candidates": ["x", "y"], "answer": "y"}
@@ -253,7 +253,7 @@ def mvbench(root: Path) -> None:
 
 
 def mlvu(root: Path) -> None:
-    from crema_core.datasets.mlvu import TASKS
+    from crema_benchmarks.mlvu import TASKS
 
     for task in TASKS:
         entry = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.sqa3d import SCANS, first_word
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, sources
-from crema_core.datasets.sqa3d import SCANS, first_word
 
 QUESTIONS = "qa/ScanQA_v1.0_{split}.json"
 

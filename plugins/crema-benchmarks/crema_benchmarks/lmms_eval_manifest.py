@@ -12,4 +12,4 @@ def model_manifest() -> Any:
     """
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    return ModelManifest(model_id="crema", simple_class_path="crema_core.integrations.lmms_eval.CremaLmms")
+    return ModelManifest(model_id="crema", simple_class_path="crema_benchmarks.lmms_eval_model.CremaLmms")
