@@ -7,7 +7,8 @@ what came, what is accepted, what to type next. None derives from `KeyError`, wh
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class CremaError(Exception):
@@ -115,6 +116,40 @@ class CacheWarning(UserWarning):
 
 class PluginVersionWarning(UserWarning):
     """A plugin was written for a newer minor version of the contract."""
+
+
+class Problems:
+    """Collects what is refused, so that everything that is wrong comes in one `BuildError`.
+
+    Example:
+        >>> problems = Problems()
+        >>> with problems.collecting():
+        ...     raise OptionsError("rank is 0.")
+        >>> [str(problem) for problem in problems.found]
+        ['rank is 0.']
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Exception | str] = []
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Keep what the block refuses; the program goes on after the block."""
+        try:
+            yield
+        except BuildError as error:
+            self.found.extend(error.problems)
+        except CremaError as error:
+            self.found.append(error)
+
+    def raise_found(self) -> None:
+        """Raise what was found, in that order, if anything was.
+
+        Raises:
+            BuildError: holding every problem.
+        """
+        if self.found:
+            raise BuildError(self.found) from next((one for one in self.found if isinstance(one, Exception)), None)
 
 
 def first_line(error: BaseException) -> str:

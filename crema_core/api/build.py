@@ -16,20 +16,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from crema_core.api.encoder_requests import check_encoders, with_encoders
-from crema_core.api.given_backbone import check_given
+from crema_core.api.encoder_requests import check_encoders
 from crema_core.api.model import CremaModel
-from crema_core.api.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
+from crema_core.api.requests import ModalityRequest, Request, resolve_requests
 from crema_core.errors import BuildError
 from crema_core.fusion import Fusion, FusionSizes, fusion_class, make_fusion
 from crema_core.modality import BuildContext, Modality
-from crema_core.model.backbone import ALONE, TINY, Backbone
+from crema_core.model.backbone import ALONE, Backbone
+from crema_core.model.checked import check
 from crema_core.model.connect import make_connector
 from crema_core.model.load_backbone import load_backbone, load_language_backbone
 from crema_core.model.network import CremaNetwork
 from crema_core.model.sense import Sense
 from crema_core.model.template import PromptTemplate
-from crema_core.model.tuning import Tuning, parse_tuning
+from crema_core.model.tuning import Tuning
 from crema_core.model.video_language import VideoBackbone
 from crema_core.plugins import registry
 from crema_core.plugins.hooks import load_hooks
@@ -87,10 +87,10 @@ def build(
         seed: of every newly initialised parameter; a sense's start does not depend on which others are built.
 
     Raises:
-        BuildError: holding every problem found with names, packages and options.
+        BuildError: holding every problem found with names, packages, requirements, options and settings; nothing was
+            loaded then.
         CheckpointError: when the backbone or the language model cannot be loaded.
         PrecisionError: for a precision the language model cannot hold.
-        MissingRequirementError: when a quantised language model needs a library that is not installed.
 
     Example:
         >>> model = build(["video"], backbone="crema-tiny")
@@ -98,26 +98,25 @@ def build(
         ('video',)
     """
     hooks = load_hooks()
-    requests = resolve_requests(modalities, mmqa or {})
-    names = [request.spec.name for request in requests]
-    fusion_name, fusion_options = name_and_options(fusion, "fusion")
-    strategy, tuned = fusion_class(fusion_name), parse_tuning(tuning)
-    own_options, connector_options = strategy.split_options(fusion_options)
-    major = choose_major(requests, major)
-    if encoders is not None:
-        with_encoders(next(request for request in requests if request.spec.name == major), encoders)
-    for request in requests:
-        check_encoders(request, mixed=request.spec.name == major and strategy.major_connector == "encoders")
-    if not isinstance(template, PromptTemplate):  # refused before anything large is loaded
-        parse_settings(PromptTemplate, dict(template or {}), title="template")
-    kinds = {strategy.major_connector, *([strategy.support_connector] if len(names) > 1 else [])}
-    if backbone is None:
-        backbone = TINY if language_model is None or "qformer" in kinds else ALONE
-    check_given(backbone, names, language_model=language_model, image_size=image_size)
+    requests, major, chosen, tuned, backbone = check(
+        modalities,
+        backbone=backbone,
+        language_model=language_model,
+        fusion=fusion,
+        encoders=encoders,
+        major=major,
+        mmqa=mmqa or {},
+        template=template,
+        precision=precision,
+        quantization=quantization,
+        image_size=image_size,
+        tuning=tuning,
+    )
+    names, strategy = [request.spec.name for request in requests], chosen.strategy
     source = backbone.source if isinstance(backbone, Backbone) else str(backbone)
     hooks.call(
         "crema_build_started",
-        config={"modalities": tuple(names), "backbone": source, "fusion": fusion_name, "major": major, "seed": seed},
+        config={"modalities": tuple(names), "backbone": source, "fusion": chosen.name, "major": major, "seed": seed},
     )
     if backbone == ALONE and language_model is not None:
         backbone = load_language_backbone(
@@ -149,15 +148,15 @@ def build(
     for request in requests:
         is_major = request.spec.name == major
         kind = strategy.major_connector if is_major else strategy.support_connector
-        own = connector_options if is_major else {}
+        own = chosen.connector if is_major else {}
         if is_major and request.prefix is None:
             request.prefix = strategy.major_prefix
         sense = senses[request.spec.name] = _make_sense(request, backbone, seed, kind=kind, options=own)
         hooks.call("crema_modality_built", modality=sense.modality, spec=sense.spec)
     supports = [name for name in names if name != major]
     with _seeded(seed, "fusion"):
-        sizes = _fusion_sizes(fusion_name, strategy.inner(own_options), senses, major, backbone)
-        fused = make_fusion(fusion_name, supports, sizes, options=own_options)
+        sizes = _fusion_sizes(chosen.name, strategy.inner(chosen.own), senses, major, backbone)
+        fused = make_fusion(chosen.name, supports, sizes, options=chosen.own)
     config = {
         "backbone": {
             "source": backbone.source,
@@ -169,7 +168,7 @@ def build(
         "frozen_dropout": backbone.frozen_dropout,
         **({} if quantization is None else {"quantization": quantization}),
         **({} if tuned is None else {"tuning": tuned if tuned == "full" else tuned.model_dump(mode="json")}),
-        "fusion": {"name": fusion_name, **fusion_options},
+        "fusion": {"name": chosen.name, **chosen.options},
         "major": major,
         "seed": seed,
         "template": wording.model_dump(),

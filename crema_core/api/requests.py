@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crema_core.errors import BuildError, CremaError, OptionsError, did_you_mean
+from crema_core.errors import BuildError, OptionsError, did_you_mean
 from crema_core.model.sense import Provenance
 from crema_core.plugins import registry
-from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
+from crema_core.plugins.records import ResolvedPlugin
+from crema_core.plugins.spec import ModalitySpec
 
 ModalityRequest = str | Mapping[str, Any] | ModalitySpec
 
@@ -16,9 +17,10 @@ ModalityRequest = str | Mapping[str, Any] | ModalitySpec
 class Request:
     """A resolved entry of `modalities`: spec, validated options, adapter sizes, provenance."""
 
-    def __init__(self, resolved: Any, options: ModalityOptions, mmqa: MMQASpec, prefix: str | None) -> None:
-        self.resolved, self.options, self.mmqa, self.prefix = resolved, options, mmqa, prefix
-        self.spec: ModalitySpec = resolved.spec
+    def __init__(self, resolved: ResolvedPlugin) -> None:
+        self.resolved, self.spec = resolved, resolved.spec
+        self.options, self.prefix = resolved.options, resolved.prefix
+        self.mmqa = resolved.spec.mmqa if resolved.mmqa is None else resolved.mmqa
         self.provenance = Provenance(resolved.distribution, resolved.version, self.spec.api_version)
 
     def record(self) -> dict[str, Any]:
@@ -35,7 +37,7 @@ class Request:
 
 
 def resolve_requests(modalities: Sequence[ModalityRequest], common: Mapping[str, Any]) -> list[Request]:
-    """Resolve names, packages and options of all senses; torch is not needed for it.
+    """Resolve names, packages, options and requirements of all senses, see `registry.resolve_all`; without torch.
 
     Args:
         modalities: as given to `build`.
@@ -43,6 +45,7 @@ def resolve_requests(modalities: Sequence[ModalityRequest], common: Mapping[str,
 
     Raises:
         BuildError: holding every problem found.
+        PluginLoadError: with `CREMA_PLUGINS_STRICT=1`, when any installed plugin is broken.
     """
     if not modalities:
         raise BuildError(
@@ -51,27 +54,7 @@ def resolve_requests(modalities: Sequence[ModalityRequest], common: Mapping[str,
                 f"Installed: {', '.join(registry.installed_names()) or 'none'}."
             ]
         )
-    problems: list[Exception | str] = []
-    requests: list[Request] = []
-    for item in modalities:
-        reference, options = name_and_options(item, "modalities") if not isinstance(item, ModalitySpec) else (item, {})
-        sizes, prefix = {**common, **options.pop("mmqa", {})}, options.pop("prefix", None)
-        try:
-            resolved = registry.resolve(reference)
-            spec = resolved.spec
-            parsed = spec.parse_options(options)
-            merged = parse_settings(MMQASpec, {**spec.mmqa.model_dump(), **sizes}, title=f"{spec.name}.mmqa")
-            requests.append(Request(resolved, parsed, merged, prefix))
-        except CremaError as error:
-            problems.append(error)
-    names = [request.spec.name for request in requests]
-    problems += [
-        f"'{name}' is listed {names.count(name)} times. Each sense is built once. Remove one."
-        for name in sorted({name for name in names if names.count(name) > 1})
-    ]
-    if problems:
-        raise BuildError(problems) from next((p for p in problems if isinstance(p, Exception)), None)
-    return requests
+    return [Request(plugin) for plugin in registry.resolve_all(modalities, mmqa=common)]
 
 
 def name_and_options(item: Any, what: str) -> tuple[Any, dict[str, Any]]:

@@ -11,6 +11,7 @@ Shape letters: B samples, T steps of the grid, Q queries, L language-model width
 from __future__ import annotations
 
 import abc
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
@@ -18,7 +19,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from crema_core.errors import OptionsError
+from crema_core.errors import OptionsError, did_you_mean
 from crema_core.fusion.align import Grid, align, frame_grid
 from crema_core.tokens import Segment, SenseTokens
 
@@ -149,7 +150,20 @@ class Fusion(nn.Module, abc.ABC):
 
     @classmethod
     def split_options(cls, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Split options in those of the strategy and those of the major sense's connector, which has none here."""
+        """Split options in those of the strategy and those of the major sense's connector, which has none here.
+
+        Raises:
+            OptionsError: for an option the strategy does not have.
+        """
+        parameters = inspect.signature(cls).parameters.values()
+        known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is not one.empty]
+        takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        for name in options if not takes_any else ():
+            if name not in known:
+                raise OptionsError(
+                    f"fusion: {cls.__name__} has no option '{name}'. Accepted: {', '.join(known) or 'none'}."
+                    f"{did_you_mean(name, known)} Correct the name, or leave it out."
+                )
         return dict(options), {}
 
     @classmethod

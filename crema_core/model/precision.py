@@ -37,11 +37,7 @@ def frozen_dtype(precision: str, language: PreTrainedConfig) -> torch.dtype:
     Raises:
         PrecisionError: for fp16 where the language model does not hold it, with the reason, and for unknown names.
     """
-    if precision not in DTYPES:
-        raise PrecisionError(
-            f"{precision!r} is not a precision. Accepted: {', '.join(get_args(Precision))}."
-            f'{did_you_mean(precision, DTYPES)} Use precision="bf16" on a GPU and "fp32" on a CPU.'
-        )
+    check_precision(precision)
     if precision == "fp16" and language.model_type in _T5_LIKE:
         raise PrecisionError(
             "fp16 overflows in FlanT5 feed-forward layers (values above 65504), so training would become NaN. "
@@ -53,6 +49,19 @@ def frozen_dtype(precision: str, language: PreTrainedConfig) -> torch.dtype:
             '(above 65504) and would become infinite. Use precision="bf16", or "fp32" where the GPU has no bf16.'
         )
     return DTYPES[precision]
+
+
+def check_precision(precision: str) -> None:
+    """Refuse an unknown name.
+
+    Raises:
+        PrecisionError: for anything but the name of a precision.
+    """
+    if precision not in DTYPES:
+        raise PrecisionError(
+            f"{precision!r} is not a precision. Accepted: {', '.join(get_args(Precision))}."
+            f'{did_you_mean(precision, DTYPES)} Use precision="bf16" on a GPU and "fp32" on a CPU.'
+        )
 
 
 def require_trainable(precision: str) -> None:

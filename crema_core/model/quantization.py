@@ -30,19 +30,32 @@ def quantization_config(kind: str, *, dtype: torch.dtype) -> Any:
         OptionsError: for another kind.
         MissingRequirementError: where neither bitsandbytes nor torchao is installed.
     """
+    check_quantization(kind)
+    return _bitsandbytes(kind, dtype) if find_spec("bitsandbytes") is not None else _torchao(kind)
+
+
+def check_quantization(kind: str | None) -> None:
+    """Refuse an unknown kind, and one that no installed library computes with.
+
+    Args:
+        kind: "8bit", "4bit", or None for weights as they are.
+
+    Raises:
+        OptionsError: for another kind.
+        MissingRequirementError: where neither bitsandbytes nor torchao is installed.
+    """
+    if kind is None:
+        return
     if kind not in get_args(Quantization):
         raise OptionsError(
             f"quantization='{kind}' is not known. Accepted: {', '.join(get_args(Quantization))}."
             f"{did_you_mean(kind, get_args(Quantization))} Use quantization='8bit', or leave it out."
         )
-    if find_spec("bitsandbytes") is not None:
-        return _bitsandbytes(kind, dtype)
-    if find_spec("torchao") is not None:
-        return _torchao(kind)
-    raise MissingRequirementError(
-        f"quantization='{kind}' needs a library that computes with quantised weights, and neither bitsandbytes nor "
-        "torchao is installed. Install one: pip install bitsandbytes (NVIDIA and AMD GPUs) or pip install torchao."
-    )
+    if find_spec("bitsandbytes") is None and find_spec("torchao") is None:
+        raise MissingRequirementError(
+            f"quantization='{kind}' needs a library that computes with quantised weights, and neither bitsandbytes nor "
+            "torchao is installed. Install one: pip install bitsandbytes (NVIDIA and AMD GPUs) or pip install torchao."
+        )
 
 
 def _bitsandbytes(kind: str, dtype: torch.dtype) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crema_core.plugins._metadata import Distribution, InstalledEntryPoint
-from crema_core.plugins.spec import ModalityOptions, ModalitySpec
+from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec
 
 __all__ = ["Distribution", "InstalledEntryPoint", "PluginRecord", "ResolvedPlugin", "Status", "provider_of"]
 
@@ -51,6 +51,8 @@ class ResolvedPlugin:
         version: the distribution's version; empty for a spec given or registered by hand.
         reference: the entry point's text, or the factory of a spec given by hand.
         options: validated options, the defaults where the user gave none.
+        mmqa: adapter sizes, the declared ones where the user gave none; None: the declared ones.
+        prefix: text before the tokens the user chose; None: the declared one.
     """
 
     spec: ModalitySpec
@@ -58,6 +60,8 @@ class ResolvedPlugin:
     version: str
     reference: str
     options: ModalityOptions
+    mmqa: MMQASpec | None = None
+    prefix: str | None = None
 
     @property
     def provider(self) -> str:

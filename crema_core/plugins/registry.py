@@ -6,18 +6,18 @@ worker processes and ranks find the same plugins. A broken package never stops a
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crema_core.errors import (
-    BuildError,
-    CremaError,
     DuplicateModalityError,
     IncompatiblePluginError,
     OptionsError,
     PluginError,
     PluginLoadError,
+    Problems,
 )
 from crema_core.plugins import lookup
 from crema_core.plugins._metadata import Distribution, InstalledEntryPoint, distributions, same_distribution
@@ -26,7 +26,7 @@ from crema_core.plugins.loading import check_api_version
 from crema_core.plugins.lookup import installed_names
 from crema_core.plugins.policy import Policy
 from crema_core.plugins.records import PluginRecord, ResolvedPlugin, Status
-from crema_core.plugins.spec import ModalitySpec
+from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
 
 __all__ = [
     "PluginRecord",
@@ -92,11 +92,13 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def resolve(item: ModalityReference) -> ResolvedPlugin:
+def resolve(item: ModalityReference, *, mmqa: Mapping[str, Any] | None = None) -> ResolvedPlugin:
     """Find the one plugin an item names, load its spec and validate its options.
 
     Args:
-        item: `"name"`, `"distribution:name"`, `{"name": ..., **options}` or a spec.
+        item: `"name"`, `"distribution:name"`, `{"name": ..., **options}` or a spec. The key "mmqa" of a mapping holds
+            adapter sizes, "prefix" the text before the tokens.
+        mmqa: adapter sizes of all items, where an item has none of its own.
 
     Raises:
         UnknownModalityError: nothing provides the name; the message says what is near or what to install.
@@ -108,18 +110,17 @@ def resolve(item: ModalityReference) -> ResolvedPlugin:
         OptionsError: an option has a wrong name or value.
     """
     name, options = _split(item)
-    found = name if isinstance(name, ModalitySpec) else lookup.find(name, Policy.from_environment())
-    entry = _entry_of(found) if isinstance(found, ModalitySpec) else found
-    if entry is None:
-        assert isinstance(found, ModalitySpec)
-        check_api_version(found, provider="given in this process", distribution=found.factory.partition(".")[0])
-        return ResolvedPlugin(found, "", "", found.factory, found.parse_options(options))
-    spec = lookup.loaded(entry).spec
-    return ResolvedPlugin(spec, entry.distribution, entry.version, entry.reference, spec.parse_options(options))
+    return _with_options(_provider(name), options, mmqa or {})
 
 
-def resolve_all(items: Iterable[ModalityReference]) -> list[ResolvedPlugin]:
+def resolve_all(items: Iterable[ModalityReference], *, mmqa: Mapping[str, Any] | None = None) -> list[ResolvedPlugin]:
     """Resolve every item and check its requirements, in the order given, before anything heavy is imported.
+
+    `build` and everything else that takes a list of modalities resolves it here.
+
+    Args:
+        items: each as for `resolve`.
+        mmqa: adapter sizes of all items.
 
     Raises:
         BuildError: with every problem of every item, not only the first.
@@ -132,23 +133,22 @@ def resolve_all(items: Iterable[ModalityReference]) -> list[ResolvedPlugin]:
     if policy.strict:
         list_modalities()
     plugins: list[ResolvedPlugin] = []
-    problems: list[CremaError] = []
+    counts: Counter[str] = Counter()
+    problems = Problems()
     for item in items:
-        try:
-            plugin = resolve(item)
-            check_requirements(plugin)
-        except CremaError as error:
-            problems.append(error)
-        else:
-            plugins.append(plugin)
-    counts = Counter(plugin.spec.name for plugin in plugins)
-    problems += [
-        OptionsError(f"'{name}' is given {count} times. A model has one sense of a name. Remove the others.")
+        with problems.collecting():
+            name, options = _split(item)
+            plugin = _provider(name)
+            counts[plugin.spec.name] += 1
+            with problems.collecting():  # wrong options do not hide a missing requirement
+                check_requirements(plugin)
+            plugins.append(_with_options(plugin, options, mmqa or {}))
+    problems.found += [
+        OptionsError(f"'{name}' is given {count} times. A model has one modality of a name. Remove the others.")
         for name, count in counts.items()
         if count > 1
     ]
-    if problems:
-        raise BuildError(problems) from problems[0]
+    problems.raise_found()
     return plugins
 
 
@@ -195,6 +195,38 @@ def _split(item: object) -> tuple[str | ModalitySpec, dict[str, Any]]:
         f"{item!r} does not name a modality. Accepted: 'name', 'distribution:name', {{'name': ..., option: value}} or "
         "a ModalitySpec. Write for example: modalities=[{'name': 'radar', 'frames': 4}]"
     )
+
+
+def _provider(name: str | ModalitySpec) -> ResolvedPlugin:
+    """Return the one provider of a name, its options not read yet."""
+    found = name if isinstance(name, ModalitySpec) else lookup.find(name, Policy.from_environment())
+    entry = _entry_of(found) if isinstance(found, ModalitySpec) else found
+    if entry is None:
+        assert isinstance(found, ModalitySpec)
+        check_api_version(found, provider="given in this process", distribution=found.factory.partition(".")[0])
+        return ResolvedPlugin(found, "", "", found.factory, ModalityOptions())
+    return ResolvedPlugin(
+        lookup.loaded(entry).spec, entry.distribution, entry.version, entry.reference, ModalityOptions()
+    )
+
+
+def _with_options(plugin: ResolvedPlugin, options: Mapping[str, Any], mmqa: Mapping[str, Any]) -> ResolvedPlugin:
+    """Return a provider with its options, adapter sizes and prefix read, or one error for all of them."""
+    spec, own, given = plugin.spec, dict(options), Problems()
+    sizes, prefix = own.pop("mmqa", None) or {}, own.pop("prefix", None)
+    with given.collecting():
+        plugin = dataclasses.replace(plugin, options=spec.parse_options(own), prefix=prefix)
+    with given.collecting():
+        if not isinstance(sizes, Mapping):
+            raise OptionsError(
+                f"{spec.name}.mmqa: {sizes!r} is no mapping. Accepted: adapter sizes by name. Write for example: "
+                "{'mmqa': {'lora_rank': 32}}"
+            )
+        merged = {**spec.mmqa.model_dump(), **mmqa, **sizes}
+        plugin = dataclasses.replace(plugin, mmqa=parse_settings(MMQASpec, merged, title=f"{spec.name}.mmqa"))
+    if given.found:
+        raise OptionsError("\n".join(map(str, given.found))) from None
+    return plugin
 
 
 def _entry_of(spec: ModalitySpec) -> InstalledEntryPoint | None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crema_core.api.build import build
-from crema_core.errors import BuildError, OptionsError
+from crema_core.errors import BuildError
 from crema_core.model.mmqa import Interpolate
 from tests.support.senses import four_senses, frames_spec, points_spec, wave_spec
 
@@ -26,7 +26,7 @@ def test_any_other_sense_can_be_major(t5_folder: Path) -> None:
 
 
 def test_a_major_sense_that_is_not_built_is_refused(t5_folder: Path) -> None:
-    with pytest.raises(OptionsError) as caught:
+    with pytest.raises(BuildError) as caught:
         build(four_senses(), backbone=t5_folder, major="waves")
     assert str(caught.value) == (
         "major='waves' is not one of the built senses. Accepted: main, other, wave, points. Did you mean 'wave'? "
@@ -70,15 +70,15 @@ def test_all_problems_come_in_one_error(t5_folder: Path) -> None:
         build([wave_spec(), wave_spec(), {"name": "sonarr"}], backbone=t5_folder)
     assert len(caught.value.problems) == 2
     assert str(caught.value).startswith("2 problems:\n- ")
-    assert "'wave' is listed 2 times. Each sense is built once. Remove one." in str(caught.value)
+    assert "'wave' is given 2 times. A model has one modality of a name. Remove the others." in str(caught.value)
 
 
 def test_an_entry_that_names_nothing_is_refused(t5_folder: Path) -> None:
-    with pytest.raises(OptionsError) as caught:
+    with pytest.raises(BuildError) as caught:
         build([{"frames": 2}], backbone=t5_folder)
     assert str(caught.value) == (
-        "modalities: {'frames': 2} names nothing. Accepted: a name, or a mapping with 'name' and options. "
-        "Write {'name': ..., 'option': value}."
+        "{'frames': 2} does not name a modality. Accepted: 'name', 'distribution:name', "
+        "{'name': ..., option: value} or a ModalitySpec. Write for example: modalities=[{'name': 'radar', 'frames': 4}]"
     )
 
 
@@ -102,7 +102,7 @@ def test_a_backbone_folder_may_carry_wording_that_build_can_override(t5_folder: 
 
 
 def test_a_wrong_template_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(OptionsError) as caught:
+    with pytest.raises(BuildError) as caught:
         build([wave_spec()], backbone=tmp_path / "nothing here", template={"choice_scorin": "letters"})
     assert str(caught.value) == (
         "template: unknown option 'choice_scorin'. Accepted: chat, choice_scoring, max_question_tokens, "

@@ -267,7 +267,7 @@ def test_all_problems_of_a_build_are_reported_together(install: Installer) -> No
         "- {'frames': 3} does not name a modality. Accepted: 'name', 'distribution:name', "
         "{'name': ..., option: value} or a ModalitySpec. Write for example: modalities=[{'name': 'radar', 'frames': 4}]"
     )
-    assert lines[7] == "- 'good' is given 2 times. A model has one sense of a name. Remove the others."
+    assert lines[7] == "- 'good' is given 3 times. A model has one modality of a name. Remove the others."
 
 
 def test_a_single_text_instead_of_a_list() -> None:
