@@ -53,10 +53,12 @@ def compare(folder: Path, repeats: int) -> list[dict[str, object]]:
     seconds = alternate(
         {
             "choice_plain": lambda: as_released(LIMIT, 1),
-            "choice": lambda: model.score_choices(compute_tokens(model, features), several, [CHOICES] * BATCH),
+            "choice": lambda: model.score_choices(
+                model.prompt(compute_tokens(model, features), several), [CHOICES] * BATCH
+            ),
             "open_plain": lambda: as_released(LENGTH, BEAMS),
             "open": lambda: model.generate(
-                compute_tokens(model, features), several, max_new_tokens=LENGTH, num_beams=BEAMS
+                model.prompt(compute_tokens(model, features), several), max_new_tokens=LENGTH, num_beams=BEAMS
             ),
         },
         repeats=repeats,

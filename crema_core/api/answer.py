@@ -95,16 +95,17 @@ def _answer_batch(
     choices = [item.get("choices") for item in items]
     questions = [model.template.render(item["question"], own) for item, own in zip(items, choices, strict=True)]
     tokens = _tokens(model, sources, questions, encode)
+    prompt = model.prompt(tokens, questions)
     answers: dict[int, tuple[str, dict[str, float]]] = {}
     # Both kinds of question may be in one batch; each pass keeps the answers of its own kind.
     if any(own for own in choices):
-        scored = model.score_choices(tokens, questions, [own or ["", ""] for own in choices])
+        scored = model.score_choices(prompt, [own or ["", ""] for own in choices])
         for index, own in enumerate(choices):
             if own:
                 scores = dict(zip(own, scored[index], strict=True))
                 answers[index] = (max(scores, key=scores.__getitem__), scores)
     if not all(choices):
-        texts = model.generate(tokens, questions, max_new_tokens=max_new_tokens)
+        texts = model.generate(prompt, max_new_tokens=max_new_tokens)
         answers |= {index: (texts[index], {}) for index, own in enumerate(choices) if not own}
     shares = encoder_shares(model, tokens, len(items))
     return [Answer(*answers[index], tuple(own), shares[index]) for index, own in enumerate(sources)]

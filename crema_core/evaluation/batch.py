@@ -52,14 +52,15 @@ def answer_batch(
     keys = {name: [batch.records[row].paths(name) for row in own.rows.tolist()] for name, own in features.items()}
     tokens = shared_tokens(model, features, questions, keys)
     shares = encoder_shares(model, tokens, len(batch))
-    num_tokens = model.prompt(tokens, questions).mask.sum(1).tolist()
+    prompt = model.prompt(tokens, questions)
+    num_tokens = prompt.mask.sum(1).tolist()
     if batch.records[0].choices:
         choices = [record.choices or () for record in batch.records]
-        scores = model.score_choices(tokens, questions, choices)
+        scores = model.score_choices(prompt, choices)
         texts = [own[best_choice(row)] for own, row in zip(choices, scores, strict=True)]
         right = [text == record.answer for text, record in zip(texts, batch.records, strict=True)]
     else:
-        texts = model.generate(tokens, questions, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        texts = model.generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
         right = [judge.is_right(record, text) for text, record in zip(texts, batch.records, strict=True)]
     return [
         Prediction(

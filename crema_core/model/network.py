@@ -1,7 +1,8 @@
 """The model: frozen backbone, one adapter per sense, a fusion.
 
-`encode` runs the frozen encoders, `sense_tokens` one sense's adapter, `loss` / `generate` / `score_choices` fuse and
-ask the frozen language model. The trainer calls these parts one by one so that nothing is computed twice.
+`encode` runs the frozen encoders, `sense_tokens` one sense's adapter, `prompt` fuses and lays out the language model's
+input, which `generate` and `score_choices` answer. The trainer calls these parts one by one so that nothing is computed
+twice.
 """
 
 from __future__ import annotations
@@ -149,28 +150,16 @@ class CremaNetwork(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self,
-        tokens: Mapping[str, SenseTokens],
-        questions: Sequence[str],
-        *,
-        max_new_tokens: int = 10,
-        num_beams: int = 1,
-        length_penalty: float = 1.0,
+        self, prompt: Prompt, *, max_new_tokens: int = 10, num_beams: int = 1, length_penalty: float = 1.0
     ) -> list[str]:
-        """Return generated answers."""
+        """Return generated answers to what `prompt` laid out."""
         return self.language.generate(
-            self.prompt(tokens, questions),
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            length_penalty=length_penalty,
+            prompt, max_new_tokens=max_new_tokens, num_beams=num_beams, length_penalty=length_penalty
         )
 
     @torch.no_grad()
-    def score_choices(
-        self, tokens: Mapping[str, SenseTokens], questions: Sequence[str], choices: Sequence[Sequence[str]]
-    ) -> list[list[float]]:
+    def score_choices(self, prompt: Prompt, choices: Sequence[Sequence[str]]) -> list[list[float]]:
         """Return a log-probability per sample and choice, by the template's `choice_scoring`."""
-        prompt = self.prompt(tokens, questions)
         if self.template.choice_scoring == "likelihood":
             return self.language.likelihood_scores(prompt, choices)
         released = self.template.choice_scoring == "released"

@@ -39,3 +39,14 @@ def test_answering_leaves_the_model_in_the_mode_it_was_in(model: CremaModel) -> 
     model.train()
     model.answer("what ?", wave=torch.randn(1, 3, 10))
     assert model.training
+
+
+def test_questions_with_and_without_choices_in_one_batch_are_fused_once(model: CremaModel) -> None:
+    calls: list[int] = []
+    handle = model.fusion.register_forward_hook(lambda *_: calls.append(1))
+    wave = torch.randn(1, 3, 10)
+    items = [{"question": "what ?", "wave": wave}, {"question": "what ?", "choices": ["red", "blue"], "wave": wave}]
+    answers = model.answer_many(items)
+    handle.remove()
+    assert len(calls) == 1
+    assert [len(answer.scores) for answer in answers] == [0, 2]

@@ -91,9 +91,9 @@ def test_an_interrupted_evaluation_asks_only_what_is_left(
     asked: list[int] = []
     generate = model.generate
 
-    def count(tokens, questions, **options):  # type: ignore[no-untyped-def]
-        asked.append(len(questions))
-        return generate(tokens, questions, **options)
+    def count(prompt, **options):  # type: ignore[no-untyped-def]
+        asked.append(len(prompt.mask))
+        return generate(prompt, **options)
 
     monkeypatch.setattr(model, "generate", count)
     again = evaluate(model, records, batch_size=2, out=out, resume=True)

@@ -26,7 +26,7 @@ def test_predictions_are_written_as_they_come(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = new_model()
-    monkeypatch.setattr(model, "generate", lambda tokens, questions, **_: ["Red."] * len(questions))
+    monkeypatch.setattr(model, "generate", lambda prompt, **_: ["Red."] * len(prompt.mask))
     out = tmp_path / "out" / "predictions.jsonl"
     records = write_records(tmp_path / "data", 5)
     result = evaluate(model, records, batch_size=2, out=out)
@@ -48,12 +48,12 @@ def test_choices_are_scored_and_open_questions_are_generated(
     ]
     seen: list[int] = []
 
-    def score(tokens, questions, choices):  # type: ignore[no-untyped-def]
-        seen.append(len(questions))
+    def score(prompt, choices):  # type: ignore[no-untyped-def]
+        seen.append(len(choices))
         return [[float(text == "blue") for text in own] for own in choices]
 
     monkeypatch.setattr(model, "score_choices", score)
-    monkeypatch.setattr(model, "generate", lambda tokens, questions, **_: ["none"] * len(questions))
+    monkeypatch.setattr(model, "generate", lambda prompt, **_: ["none"] * len(prompt.mask))
     result = evaluate(model, records)
     assert seen == [2]
     assert result.by_type["color"] == sum(record.answer == "blue" for record in records[1::2]) / 2
@@ -141,6 +141,17 @@ def test_bypassing_the_fusion_gives_every_senses_own_tokens_and_leaves_the_model
     assert replace(evaluate(model, records, fusion="concat"), duration_s=0.0) == replace(bypassed, duration_s=0.0)
 
 
+@pytest.mark.parametrize("with_choices", [False, True])
+def test_a_batch_is_fused_once(new_model: MakeModel, tmp_path: Path, with_choices: bool) -> None:
+    model, calls = new_model(), []
+    records = write_records(tmp_path / "data", 5)
+    if with_choices:
+        records = [replace(record, choices=ANSWERS) for record in records]
+    model.fusion.register_forward_hook(lambda *_: calls.append(1))
+    evaluate(model, records, batch_size=2)
+    assert len(calls) == 3
+
+
 def test_the_data_sets_wording_is_used_when_asked_for(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,11 +159,13 @@ def test_the_data_sets_wording_is_used_when_asked_for(
     records = [replace(record, dataset="music-avqa") for record in write_records(tmp_path / "data", 1)]
     asked: list[str] = []
 
-    def generate(tokens, questions, **_):  # type: ignore[no-untyped-def]
-        asked.extend(questions)
-        return ["RED"] * len(questions)
+    own = model.prompt
 
-    monkeypatch.setattr(model, "generate", generate)
+    def prompt(tokens, questions, **_):  # type: ignore[no-untyped-def]
+        asked.extend(questions)
+        return own(tokens, questions)
+
+    monkeypatch.setattr(model, "prompt", prompt)
     evaluate(model, records)
     evaluate(model, records, prompts="dataset")
     assert asked == [

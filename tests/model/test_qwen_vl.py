@@ -108,7 +108,7 @@ def test_generated_answers_of_a_batch_are_those_of_transformers(
     ids = theirs.generate(**inputs, **given)[:, inputs["input_ids"].shape[1] :]
     wanted = [text.strip() for text in model.language.tokenizer.batch_decode(ids, skip_special_tokens=True)]
     tokens = tokens_of(model, clips, step_seconds=seconds)
-    assert model.generate(tokens, QUESTIONS, max_new_tokens=6, num_beams=num_beams) == wanted
+    assert model.generate(model.prompt(tokens, QUESTIONS), max_new_tokens=6, num_beams=num_beams) == wanted
 
 
 @pytest.mark.parametrize("kind", QWEN_KINDS)
@@ -123,7 +123,7 @@ def test_scores_of_choices_are_those_of_transformers(video_models: Folders, kind
         with torch.no_grad():
             logprobs = theirs(**inputs).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
         wanted.append(float(logprobs.gather(1, torch.tensor(answer)[:, None]).mean()))
-    found = model.score_choices(tokens_of(model, [clip()]), QUESTIONS[:1], [choices])[0]
+    found = model.score_choices(model.prompt(tokens_of(model, [clip()]), QUESTIONS[:1]), [choices])[0]
     assert found == pytest.approx(wanted, abs=2e-5)
 
 

@@ -151,11 +151,12 @@ def attention_maps(
             real = (mask if mask.dim() == 2 else mask.any(-1))[0]
             senses[name] = SenseMap(weights, pictures, grid, None if times is None else times[0][real].cpu())
         with watched_fusion(model.fusion) as watch:
+            prompt = model.prompt(tokens, asked)
             if choices:
-                scores = model.score_choices(tokens, asked, [choices])[0]
+                scores = model.score_choices(prompt, [choices])[0]
                 answer = choices[max(range(len(scores)), key=scores.__getitem__)]
             else:
-                answer = model.generate(tokens, asked)[0]
+                answer = model.generate(prompt)[0]
     finally:
         model.train(mode)
     total = sum(watch.parts.values(), start=torch.zeros(()))

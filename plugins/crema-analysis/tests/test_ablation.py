@@ -28,9 +28,9 @@ def hear(model: CremaModel, monkeypatch: pytest.MonkeyPatch, truth: dict[float, 
             heard.append(dict(zip(features.rows.tolist(), features.features.values[:, 0, 0, 0].tolist(), strict=True)))
         return own_tokens(name, features, questions)
 
-    def generate(tokens, questions, **_):  # type: ignore[no-untyped-def]
-        known = heard.pop() if "wave" in tokens else {}
-        return [truth.get(round(known.get(row, 9.0), 4), "nothing") for row in range(len(questions))]
+    def generate(prompt, **_):  # type: ignore[no-untyped-def]
+        known = heard.pop() if heard else {}
+        return [truth.get(round(known.get(row, 9.0), 4), "nothing") for row in range(len(prompt.mask))]
 
     own_tokens = model.sense_tokens
     monkeypatch.setattr(model, "sense_tokens", tokens)
@@ -105,8 +105,8 @@ def test_questions_with_choices_and_without_are_matched_and_repeated_ids_are_no_
     model = new_model()
     records = [replace(own, id="same", answer="red") for own in write_records(tmp_path / "data", 4)]
     records[1] = replace(records[1], choices=("red", "blue"))
-    monkeypatch.setattr(model, "score_choices", lambda tokens, questions, choices: [[1.0, 0.0]] * len(questions))
-    monkeypatch.setattr(model, "generate", lambda tokens, questions, **_: ["blue"] * len(questions))
+    monkeypatch.setattr(model, "score_choices", lambda prompt, choices: [[1.0, 0.0]] * len(choices))
+    monkeypatch.setattr(model, "generate", lambda prompt, **_: ["blue"] * len(prompt.mask))
     found = ablate(model, records, what="growing")
     assert [cell.accuracy for cell in found.variants[0].cells] == [0.5, 0.0, 0.25]
     assert [cell.name for cell in found.variants[0].cells] == ["color", "side", "all"]
@@ -117,11 +117,11 @@ def test_an_interrupted_ablation_goes_on(new_model: MakeModel, monkeypatch: pyte
     plain = ablate(model, records, what="leave-one-out")
     own, calls = model.generate, []
 
-    def generate(tokens, questions, **options):  # type: ignore[no-untyped-def]
-        calls.append(len(questions))
+    def generate(prompt, **options):  # type: ignore[no-untyped-def]
+        calls.append(len(prompt.mask))
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return own(tokens, questions, **options)
+        return own(prompt, **options)
 
     monkeypatch.setattr(model, "generate", generate)
     with pytest.raises(KeyboardInterrupt):

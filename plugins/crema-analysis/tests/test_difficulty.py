@@ -22,11 +22,14 @@ def test_easy_is_what_the_major_sense_alone_answers_right(
     model, records = new_model(), write_records(tmp_path / "data", 9)
     asked: list[set[str]] = []
 
-    def generate(tokens, questions, **_):  # type: ignore[no-untyped-def]
-        asked.append(set(tokens))
-        return ["red"] * len(questions)
+    own = model.prompt
 
-    monkeypatch.setattr(model, "generate", generate)
+    def prompt(tokens, questions, **_):  # type: ignore[no-untyped-def]
+        asked.append(set(tokens))
+        return own(tokens, questions)
+
+    monkeypatch.setattr(model, "prompt", prompt)
+    monkeypatch.setattr(model, "generate", lambda prompt, **_: ["red"] * len(prompt.mask))
     found = split_by_difficulty(model, records)
     assert asked == [{"main"}]
     assert list(found.easy) == [record for record in records if record.answer == "red"]
@@ -46,8 +49,8 @@ def test_equal_ids_with_and_without_choices_are_told_apart(
     model = new_model()
     one, two, three = (replace(own, id="same", answer="red") for own in write_records(tmp_path / "data", 3))
     two = replace(two, choices=("red", "blue"))
-    monkeypatch.setattr(model, "score_choices", lambda tokens, questions, choices: [[1.0, 0.0]] * len(questions))
-    monkeypatch.setattr(model, "generate", lambda tokens, questions, **_: ["red", "blue"])
+    monkeypatch.setattr(model, "score_choices", lambda prompt, choices: [[1.0, 0.0]] * len(choices))
+    monkeypatch.setattr(model, "generate", lambda prompt, **_: ["red", "blue"])
     found = split_by_difficulty(model, [one, two, three], modalities=[])
     assert (found.easy, found.hard) == ((one, two), (three,))
 

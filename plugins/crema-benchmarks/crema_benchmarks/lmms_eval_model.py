@@ -134,11 +134,11 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
             "generate_until or loglikelihood."
         )
 
+    @torch.no_grad()
     def _generate(self, requests: Sequence[Any], settings: Mapping[str, Any]) -> list[str]:
         questions, tokens = self._read(requests)
         texts = self.crema.generate(
-            tokens,
-            questions,
+            self.crema.prompt(tokens, questions),
             max_new_tokens=int(settings.get("max_new_tokens") or MAX_NEW_TOKENS),
             num_beams=int(settings.get("num_beams") or 1),
         )

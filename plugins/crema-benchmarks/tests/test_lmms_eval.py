@@ -18,6 +18,7 @@ from PIL import Image
 from crema_benchmarks.lmms_eval_manifest import model_manifest
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError, UnknownModalityError
+from crema_core.model.prompt import Prompt
 from crema_core.plugins import lookup, registry
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import file_senses, write_records
@@ -81,9 +82,9 @@ def test_answers_end_where_the_task_says(make: MakeAdapter, monkeypatch: pytest.
     lmm = make()
     seen: list[dict[str, Any]] = []
 
-    def generate(tokens: Any, questions: list[str], **options: Any) -> list[str]:
+    def generate(prompt: Prompt, **options: Any) -> list[str]:
         seen.append(options)
-        return ["red. Blue\n\nmore"] * len(questions)
+        return ["red. Blue\n\nmore"] * len(prompt.mask)
 
     monkeypatch.setattr(lmm.crema, "generate", generate)
     assert lmm.generate_until([ask(0, until=["\n\n"]), ask(1, until="."), ask(2, num_beams=3)]) == [
