@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crema_core.api.model import CremaModel
 from crema_core.common.tables import table
 from crema_core.features.prepare import prepare_batch
+from crema_core.fusion import Fusion
 from crema_core.model.flops import measure
 from crema_core.model.qformer import QFormer
 
@@ -166,6 +167,7 @@ def cost_of(
     sources: Mapping[str, Any] | None = None,
     question: str = QUESTION,
     num_answer_tokens: int = NUM_ANSWER_TOKENS,
+    fusion: Fusion | None = None,
 ) -> Cost:
     """Return what one answer costs when the senses `names` are given; nothing heavy is computed.
 
@@ -175,6 +177,7 @@ def cost_of(
         sources: a source for every one of them; None: the synthetic example of each sense.
         question: text of the question.
         num_answer_tokens: length of the answer, decoded in one pass as with a key-value cache.
+        fusion: the strategy to answer with; None: the model's own.
 
     Raises:
         UnknownModalityError: for a sense the model does not have.
@@ -187,14 +190,14 @@ def cost_of(
     model.eval()
     try:
         # A plugin's encoder may look at its own numbers, so it is computed; the backbone is only counted.
-        with measure(_modules(model), real=frozenset({FUSION}), default=LANGUAGE) as meter:
+        with measure(_modules(model, fusion or model.fusion), real=frozenset({FUSION}), default=LANGUAGE) as meter:
             asked = [model.template.render(question)]
             tokens = {}
             for name, batch in batches.items():
                 meter.default = name
                 tokens[name] = model.sense_tokens(name, model.encode({name: batch})[name], asked)
             meter.default = LANGUAGE
-            prompt = model.prompt(tokens, asked)
+            prompt = model.prompt(tokens, asked, fusion=fusion)
             answer = torch.zeros(1, num_answer_tokens, dtype=torch.int64, device=model.device)
             model.language.logits(prompt, answer)
     finally:
@@ -204,14 +207,14 @@ def cost_of(
     return Cost(tuple(names), int(prompt.mask.sum()), gflops)
 
 
-def _modules(model: CremaModel) -> dict[str, list[nn.Module]]:
+def _modules(model: CremaModel, fusion: Fusion) -> dict[str, list[nn.Module]]:
     """Return the modules whose operations belong to each component; LoRA inside the Q-Former is its sense's."""
     backbone = model.backbone
     found: dict[str, list[nn.Module]] = {
         VISION: list(backbone.vision_parts()),
         QFORMER: [] if backbone.qformer is None else [backbone.qformer],
         LANGUAGE: [backbone.language_model],
-        FUSION: [model.fusion],
+        FUSION: [fusion],
     }
     return found | {name: list(model.sense(name).adapter.counted()) for name in model.names}
 

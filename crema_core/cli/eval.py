@@ -125,12 +125,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _price(model: CremaModel, result: EvaluationResult) -> Price:
     from crema_core.api.describe import cost_of
-    from crema_core.evaluation.run import fused
+    from crema_core.evaluation.run import chosen_fusion
 
     parameters = [parameter for name in result.senses for parameter in model.adapter_parameters(name).values()]
-    with fused(model, result.fusion):
-        parameters += model.fusion_parameters().values()
-        gflops = cost_of(model, result.senses).total_gflops
+    fusion = chosen_fusion(model, result.fusion)
+    parameters += fusion.parameters()
+    gflops = cost_of(model, result.senses, fusion=fusion).total_gflops
     return Price(sum(own.numel() for own in parameters), result.tokens_per_answer, gflops)
 
 

@@ -16,6 +16,7 @@ from crema_core.evaluation.score import best_choice
 from crema_core.features.encode import encode_batch
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.features.sharing import shared_tokens
+from crema_core.fusion import Fusion
 from crema_core.model.encoders import encoder_shares
 from crema_core.model.template import PromptTemplate
 
@@ -30,6 +31,7 @@ def answer_batch(
     *,
     max_new_tokens: int,
     num_beams: int,
+    fusion: Fusion | None = None,
 ) -> list[Prediction]:
     """Answer the questions of a batch, all with choices or all without.
 
@@ -41,6 +43,7 @@ def answer_batch(
         templates: wording by data set, where it is not the model's own.
         max_new_tokens: longest open-ended answer.
         num_beams: beams of its search.
+        fusion: strategy to answer with; None: the model's own.
     """
     if len(batch) == 0:  # fewer questions than processes
         return []
@@ -52,7 +55,7 @@ def answer_batch(
     keys = {name: [batch.records[row].paths(name) for row in own.rows.tolist()] for name, own in features.items()}
     tokens = shared_tokens(model, features, questions, keys)
     shares = encoder_shares(model, tokens, len(batch))
-    prompt = model.prompt(tokens, questions)
+    prompt = model.prompt(tokens, questions, fusion=fusion)
     num_tokens = prompt.mask.sum(1).tolist()
     if batch.records[0].choices:
         choices = [record.choices or () for record in batch.records]

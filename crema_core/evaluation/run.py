@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,13 +33,14 @@ from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.features.distributed import fill_shared
 from crema_core.features.encode import cacheable, read_ahead
 from crema_core.features.feature_cache import FeatureCache, as_cache
+from crema_core.fusion import Fusion
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.memory import NEEDS_LESS, fits
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.hooks import load_hooks
 
-__all__ = ["EvaluationResult", "Prediction", "evaluate", "fused"]
+__all__ = ["EvaluationResult", "Prediction", "chosen_fusion", "evaluate"]
 
 
 @reuse_freed_memory()
@@ -127,7 +127,7 @@ def evaluate(
     mode = model.training
     model.eval()
     try:
-        with fused(model, fusion), journal, fits(f"A pass over {batch_size} questions", NEEDS_LESS):
+        with journal, fits(f"A pass over {batch_size} questions", NEEDS_LESS):
             predictions = _predict(
                 model,
                 left,
@@ -141,6 +141,7 @@ def evaluate(
                 cache=cache,
                 status=status,
                 processes=processes,
+                fusion=chosen_fusion(model, fusion),
             )
             results = list(journal.done)
             for prediction in predictions:
@@ -198,16 +199,12 @@ def _digest(model: CremaModel) -> str:
     return digest([config, *(state[key].float().numpy().tobytes() for key in sorted(state))])
 
 
-@contextmanager
-def fused(model: CremaModel, mode: FusionMode) -> Iterator[None]:
-    """Answer with the model's fusion, or with every sense's own tokens side by side for a while."""
+def chosen_fusion(model: CremaModel, mode: FusionMode) -> Fusion:
+    """Return the model's fusion, or one that leaves every modality's own tokens side by side."""
     own = model.fusion
-    if mode == "concat":
-        model.fusion = ConcatFusion((), width=own.width, num_queries=own.num_queries, layout=own.layout)
-    try:
-        yield
-    finally:
-        model.fusion = own
+    if mode == "model":
+        return own
+    return ConcatFusion((), width=own.width, num_queries=own.num_queries, layout=own.layout)
 
 
 def _predict(
@@ -224,6 +221,7 @@ def _predict(
     cache: FeatureCache | None,
     status: StatusLine | None,
     processes: Processes,
+    fusion: Fusion,
 ) -> Iterator[Prediction]:
     cached = frozenset(cacheable(model, senses) if cache is not None else ())
     if cache is not None:
@@ -250,7 +248,16 @@ def _predict(
     done = 0
     batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else num_workers)
     for share, batch in zip(shares, read_ahead(batches, cache), strict=True):
-        own = answer_batch(model, batch, cache, judge, templates, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        own = answer_batch(
+            model,
+            batch,
+            cache,
+            judge,
+            templates,
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            fusion=fusion,
+        )
         found = [prediction for part in processes.gather(own[: len(share)]) for prediction in part]
         yield from found
         done += len(found)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.fusion.base import Fusion, FusionSizes, SenseSet, VisualLayout
+from crema_core.fusion.base import Fusion, FusionSizes, FusionWatch, SenseSet, VisualLayout
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.fusion.cross_attention import CrossAttentionFusion
 from crema_core.fusion.merv.strategy import MervFusion
@@ -24,7 +24,16 @@ FUSIONS: dict[str, type[Fusion]] = {
     "merv": MervFusion,  # type: ignore[type-abstract]  # building it gives the strategy of the supporting senses
 }
 
-__all__ = ["FUSIONS", "Fusion", "FusionSizes", "SenseSet", "VisualLayout", "fusion_class", "make_fusion"]
+__all__ = [
+    "FUSIONS",
+    "Fusion",
+    "FusionSizes",
+    "FusionWatch",
+    "SenseSet",
+    "VisualLayout",
+    "fusion_class",
+    "make_fusion",
+]
 
 
 def fusion_class(name: str) -> type[Fusion]:

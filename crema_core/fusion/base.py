@@ -61,6 +61,20 @@ class FusionSizes:
     visual: VisualLayout | None = None
 
 
+@dataclass
+class FusionWatch:
+    """What a fusion did in one call; the fusion fills it in where it was asked to.
+
+    Attributes:
+        gate: `(B, T, Q)`, mean over the width of what each fused token is multiplied with; None without a gate.
+        parts: by supporting modality `(R, T)`, the mean length of what it adds to the fused tokens of R samples; empty
+            where a fusion does not add modalities up.
+    """
+
+    gate: Tensor | None = None
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class SenseSet:
     """The senses of one batch as a fusion sees them.
@@ -71,6 +85,7 @@ class SenseSet:
         num_samples: B.
         prefixes: prefix text of every built sense.
         per_frame: names of the senses that have one step per frame of the major sense.
+        watch: is filled in by the fusion, for reports; None: nobody looks.
     """
 
     tokens: Mapping[str, SenseTokens]
@@ -78,6 +93,7 @@ class SenseSet:
     num_samples: int
     prefixes: Mapping[str, str]
     per_frame: frozenset[str]
+    watch: FusionWatch | None = None
 
     @property
     def supports(self) -> dict[str, SenseTokens]:

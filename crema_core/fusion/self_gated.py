@@ -75,6 +75,10 @@ class LinearFusion(Fusion):
         """Return the tokens the language model sees, of the same shape; plain linear fusion has no gate."""
         return fused
 
+    def opening(self, fused: Tensor) -> Tensor | None:
+        """Return how far the gate opens, of the same shape, or None without a gate; for reports only."""
+        return None
+
     def forward(self, senses: SenseSet) -> list[Segment]:
         """Fuse the supporting senses on the grid; samples without any get no fused tokens."""
         known = [name for name in senses.supports if name in self.blocks]
@@ -83,6 +87,9 @@ class LinearFusion(Fusion):
         grid = senses.grid()
         fused, present = self._sum(senses, known, grid)
         gated = self.gate(fused)
+        if senses.watch is not None:
+            opening = self.opening(fused.detach().float())
+            senses.watch.gate = None if opening is None else opening.mean(-1)
         mask = grid.mask & present[:, None]
         if self.append or senses.major not in senses.tokens:
             return self.arrange(senses, gated, mask, known)
@@ -97,7 +104,10 @@ class LinearFusion(Fusion):
         for name in known:
             rows = senses.tokens[name].rows
             aligned = senses.aligned(name, grid, by_time=self.layout == "paper")
-            fused = fused + spread(self.blocks[name](aligned), rows, batch)
+            added = self.blocks[name](aligned)
+            if senses.watch is not None:
+                senses.watch.parts[name] = added.detach().float().norm(dim=-1).mean(-1)
+            fused = fused + spread(added, rows, batch)
             present[rows] = True
         return fused, present
 
@@ -108,3 +118,7 @@ class SelfGatedFusion(LinearFusion):
     def gate(self, fused: Tensor) -> Tensor:
         """Return `f * sigmoid(f)`."""
         return fused * torch.sigmoid(fused)
+
+    def opening(self, fused: Tensor) -> Tensor | None:
+        """Return `sigmoid(f)`."""
+        return torch.sigmoid(fused)

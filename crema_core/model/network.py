@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crema_core.common.tensors import copy_state
 from crema_core.errors import OptionsError, UnknownModalityError, did_you_mean
-from crema_core.fusion import Fusion, SenseSet
+from crema_core.fusion import Fusion, FusionWatch, SenseSet
 from crema_core.model.backbone import Backbone
 from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
@@ -121,8 +121,22 @@ class CremaNetwork(nn.Module):
         """Return the tokens of all senses of a batch; `questions` are texts already rendered."""
         return {name: self.sense_tokens(name, own, questions) for name, own in features.items()}
 
-    def prompt(self, tokens: Mapping[str, SenseTokens], questions: Sequence[str]) -> Prompt:
-        """Fuse the senses and lay out the language model's input; `questions` are texts already rendered."""
+    def prompt(
+        self,
+        tokens: Mapping[str, SenseTokens],
+        questions: Sequence[str],
+        *,
+        fusion: Fusion | None = None,
+        watch: FusionWatch | None = None,
+    ) -> Prompt:
+        """Fuse the modalities and lay out the language model's input.
+
+        Args:
+            tokens: of the modalities of the batch.
+            questions: B texts already rendered.
+            fusion: the strategy to fuse with; None: the model's own.
+            watch: is filled in with what the fusion did, see `FusionWatch`; None: nobody looks.
+        """
         ordered = {name: tokens[name] for name in self.names if name in tokens}
         specs = self.specs
         segments = []
@@ -133,8 +147,9 @@ class CremaNetwork(nn.Module):
                 num_samples=len(questions),
                 prefixes={name: self.sense(name).prefix for name in self.names},
                 per_frame=frozenset(name for name, spec in specs.items() if spec.per_frame),
+                watch=watch,
             )
-            segments = self.fusion(senses)
+            segments = (self.fusion if fusion is None else fusion)(senses)
         return self.language.prompt(segments, questions, max_question_tokens=self.template.max_question_tokens)
 
     def loss(

@@ -150,6 +150,8 @@ def test_a_batch_is_fused_once(new_model: MakeModel, tmp_path: Path, with_choice
     model.fusion.register_forward_hook(lambda *_: calls.append(1))
     evaluate(model, records, batch_size=2)
     assert len(calls) == 3
+    evaluate(model, records, batch_size=2, fusion="concat")  # another strategy is passed on; the model keeps its own
+    assert len(calls) == 3
 
 
 def test_the_data_sets_wording_is_used_when_asked_for(

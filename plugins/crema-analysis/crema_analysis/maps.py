@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crema_analysis.observe import watched_attention, watched_fusion
+from crema_analysis.observe import watched_attention
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
 from crema_core.features.prepare import prepare_batch
+from crema_core.fusion import FusionWatch
 from crema_core.modality import Batch
 from crema_core.model.mmqa import MMQA
 
@@ -150,13 +151,13 @@ def attention_maps(
             mask, times = own.features.mask, own.features.times
             real = (mask if mask.dim() == 2 else mask.any(-1))[0]
             senses[name] = SenseMap(weights, pictures, grid, None if times is None else times[0][real].cpu())
-        with watched_fusion(model.fusion) as watch:
-            prompt = model.prompt(tokens, asked)
-            if choices:
-                scores = model.score_choices(prompt, [choices])[0]
-                answer = choices[max(range(len(scores)), key=scores.__getitem__)]
-            else:
-                answer = model.generate(prompt)[0]
+        watch = FusionWatch()
+        prompt = model.prompt(tokens, asked, watch=watch)
+        if choices:
+            scores = model.score_choices(prompt, [choices])[0]
+            answer = choices[max(range(len(scores)), key=scores.__getitem__)]
+        else:
+            answer = model.generate(prompt)[0]
     finally:
         model.train(mode)
     total = sum(watch.parts.values(), start=torch.zeros(()))

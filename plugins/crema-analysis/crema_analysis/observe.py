@@ -1,10 +1,10 @@
-"""Looking at attention and gates while a model works, without changing a number of it.
+"""Looking at attention while a model works, without changing a number of it.
 
 The Q-Former keeps its fused attention, which never forms weights; they are computed a second time from the inputs of
-each cross-attention. Hooks only read, and are gone when the block ends.
+each cross-attention. Hooks only read, and are gone when the block ends. A fusion is watched without hooks, see
+`crema_core.fusion.FusionWatch`.
 
-Shape letters: M steps of all samples, N feature tokens, Q queries, A heads, B samples, T steps of the grid, L
-language-model width.
+Shape letters: M steps of all samples, N feature tokens, Q queries, A heads.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crema_core.fusion import Fusion
-from crema_core.fusion.self_gated import SelfGatedFusion
 from crema_core.model.qformer import QFormer
 
 _INPUTS = ("hidden_states", "attention_mask", "encoder_hidden_states", "encoder_attention_mask")
@@ -72,51 +70,3 @@ def cross_attention(module: nn.Module, queries_MQH: Tensor, keys_MNE: Tensor, ma
         scores_MAQN = scores_MAQN + mask
     weights_MQN: Tensor = scores_MAQN.softmax(-1).mean(1)
     return weights_MQN
-
-
-class FusionWatch:
-    """What a fusion did last.
-
-    Attributes:
-        gate: `(B, T, Q)`, mean over the width of what each fused token is multiplied with; None without a gate.
-        parts: by supporting sense `(R, T)`, the mean length of what it adds to the fused tokens of R samples; empty
-            where a fusion does not add senses up.
-    """
-
-    def __init__(self) -> None:
-        self.gate: Tensor | None = None
-        self.parts: dict[str, Tensor] = {}
-
-
-@contextmanager
-def watched_fusion(fusion: Fusion) -> Iterator[FusionWatch]:
-    """Yield what the fusion does, kept from its last call.
-
-    The gate is that of the self-gated fusion (CREMA equation 3), the sigmoid of the fused vector; parts are the terms
-    of its sum, before the gate.
-
-    Args:
-        fusion: of a model; its outputs stay bit-identical.
-    """
-    watch = FusionWatch()
-
-    def part(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def note(module: nn.Module, args: Any, added_RTQL: Tensor) -> None:
-            watch.parts[name] = added_RTQL.detach().float().norm(dim=-1).mean(-1)
-
-        return note
-
-    with ExitStack() as stack:
-        if isinstance(fusion, SelfGatedFusion):
-            own = fusion.gate
-
-            def gate(fused_BTQL: Tensor) -> Tensor:
-                watch.gate = torch.sigmoid(fused_BTQL.detach().float()).mean(-1)
-                return own(fused_BTQL)
-
-            fusion.__dict__["gate"] = gate  # before the method of the class; removed again below
-            stack.callback(fusion.__dict__.pop, "gate")
-        for name, block in fusion.blocks.items():
-            if isinstance(block, nn.Linear):
-                stack.callback(block.register_forward_hook(part(name)).remove)
-        yield watch

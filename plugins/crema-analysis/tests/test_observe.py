@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from crema_analysis.observe import watched_attention, watched_fusion
+from crema_analysis.observe import watched_attention
 from crema_core.api.model import CremaModel
 from crema_core.features.prepare import prepare_batch
-from crema_core.fusion import FusionSizes, make_fusion
+from crema_core.fusion import FusionSizes, FusionWatch, make_fusion
 from crema_core.model.qformer import QFormer
 from crema_core.tokens import SenseFeatures
 
@@ -58,32 +58,34 @@ def test_outputs_are_bit_identical_and_hooks_are_gone_afterwards(model: CremaMod
     features = inputs(model)
     questions = ["what is the color ?"] * 2
     plain = model.tokens(features, questions)
-    loss = model.loss(plain, questions, ["red", "blue"])
-    with watched_attention(qformer(model)) as seen, watched_fusion(model.fusion) as watch:
+    prompt = model.prompt(plain, questions)
+    watch = FusionWatch()
+    state = dict(vars(model.fusion))
+    with watched_attention(qformer(model)) as seen:
         watched = model.tokens(features, questions)
-        again = model.loss(watched, questions, ["red", "blue"])
+        again = model.prompt(watched, questions, watch=watch)
     assert all(torch.equal(plain[name].values, watched[name].values) for name in plain)
-    assert torch.equal(loss, again)
+    assert torch.equal(prompt.embeds, again.embeds)
+    assert watch.gate is not None
+    assert vars(model.fusion) == state
     assert len(seen) == 3
     gate = watch.gate
     model.loss(model.tokens(features, questions), questions, ["red", "blue"])
     assert len(seen) == 3
     assert watch.gate is gate
-    assert "gate" not in vars(model.fusion)
     assert not any(own._forward_pre_hooks or own._forward_hooks for own in model.modules())
 
 
 def test_hooks_are_gone_after_an_error(model: CremaModel) -> None:
-    with pytest.raises(KeyError), watched_attention(qformer(model)), watched_fusion(model.fusion):
+    with pytest.raises(KeyError), watched_attention(qformer(model)):
         raise KeyError
-    assert "gate" not in vars(model.fusion)
     assert not any(own._forward_pre_hooks or own._forward_hooks for own in model.modules())
 
 
 def test_the_gate_is_the_sigmoid_of_the_sum_of_the_parts(model: CremaModel) -> None:
     tokens = model.tokens(inputs(model), ["?"] * 2)
-    with watched_fusion(model.fusion) as watch:
-        model.prompt(tokens, ["?"] * 2)
+    watch = FusionWatch()
+    model.prompt(tokens, ["?"] * 2, watch=watch)
     assert set(watch.parts) == {"wave", "points"}
     assert {name: tuple(own.shape) for name, own in watch.parts.items()} == {"wave": (2, 2), "points": (2, 2)}
     # Points are static: on both frames they add the same.
@@ -100,8 +102,8 @@ def test_the_gate_is_the_sigmoid_of_the_sum_of_the_parts(model: CremaModel) -> N
 
 @pytest.mark.parametrize("name", ["concat", "cross_attention"])
 def test_a_fusion_without_gate_or_sum_shows_none(model: CremaModel, name: str) -> None:
-    model.fusion = make_fusion(name, ["other", "wave", "points"], FusionSizes(width=24, num_queries=5))
-    with watched_fusion(model.fusion) as watch:
-        model.prompt(model.tokens(inputs(model), ["?"] * 2), ["?"] * 2)
+    fusion = make_fusion(name, ["other", "wave", "points"], FusionSizes(width=24, num_queries=5))
+    watch = FusionWatch()
+    model.prompt(model.tokens(inputs(model), ["?"] * 2), ["?"] * 2, fusion=fusion, watch=watch)
     assert watch.gate is None
     assert watch.parts == {}
