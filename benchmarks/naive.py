@@ -27,15 +27,12 @@ def naive_minibatch(
         given: encoded features, where a cache is compared; then no encoder runs.
     """
     model = stepper.model
-    questions = [record.question for record in batch.records]
-    answers = [record.answer for record in batch.records]
     for active in order:
         own = {id(parameter) for parameter in [*stepper.adapters[active].values(), *stepper.shared.values()]}
         for parameter in stepper.parameters.values():
             parameter.requires_grad_(id(parameter) in own)
         features = model.encode(inputs) if given is None else given
-        tokens = {name: model.sense_tokens(name, features[name]) for name in model.names}
-        model.loss(tokens, questions, answers).backward()
+        model(batch, features=features).backward()
         stepper.optimizer.step()
         stepper.optimizer.zero_grad(set_to_none=True)
     for parameter in stepper.parameters.values():

@@ -197,15 +197,6 @@ def test_every_public_function_and_class_is_documented() -> None:
     assert hits == []
 
 
-def test_no_file_needs_a_table_of_contents() -> None:
-    long = {
-        str(path.relative_to(ROOT)): count
-        for path in files()
-        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 300
-    }
-    assert long == {}
-
-
 def test_every_error_is_in_the_tree() -> None:
     hits = [
         f"{place(path, node)}: {node.name}"

@@ -2,7 +2,7 @@
 
 `encode` runs the frozen encoders, `sense_tokens` one sense's adapter, `prompt` fuses and lays out the language model's
 input, which `generate` and `score_choices` answer. The trainer calls these parts one by one so that nothing is computed
-twice.
+twice; `model(batch)` does all of it and returns the loss, as any module of torch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.common.tensors import copy_state
+from crema_core.data.collate import TrainBatch
 from crema_core.errors import OptionsError, UnknownModalityError, did_you_mean
 from crema_core.fusion import Fusion, FusionWatch, SenseSet
 from crema_core.model.backbone import Backbone
@@ -151,6 +152,36 @@ class CremaNetwork(nn.Module):
             )
             segments = (self.fusion if fusion is None else fusion)(senses)
         return self.language.prompt(segments, questions, max_question_tokens=self.template.max_question_tokens)
+
+    def forward(self, batch: TrainBatch, *, features: Mapping[str, SenseFeatures] | None = None) -> Tensor:
+        """Return the loss of a training batch (scalar), differentiable in everything that is trainable.
+
+        This is the whole model as torch and accelerate know modules: encoders, adapters, fusion, language model. The
+        sequential trainer calls the parts instead, because it keeps what a sub-step does not change.
+
+        Args:
+            batch: B samples with their answers, as `crema_core.data.collate.collate` makes them.
+            features: of the modalities in `batch.present`, where they are encoded already, for example by
+                `crema_core.features.encode.encode_batch` from a cache; None: `batch.senses` are encoded here.
+
+        Raises:
+            OptionsError: when a modality of the batch is neither prepared nor given as features.
+            ManifestError: when an answer is not one of its question's choices.
+
+        Example:
+            >>> loss = model(batch)    # doctest: +SKIP
+            >>> loss.backward()    # doctest: +SKIP
+        """
+        found = self.encode(batch.senses) if features is None else features
+        if lacking := [name for name in batch.present if name not in found]:
+            raise OptionsError(
+                f"The batch has {', '.join(lacking)} in some samples, neither prepared nor as features. Accepted: "
+                "every modality of batch.present, in batch.senses or in features. Pass "
+                "model(batch, features=encode_batch(model, cache, batch)) where a cache holds them."
+            )
+        questions = [self.template.render(record.question, record.choices) for record in batch.records]
+        answers = [self.template.target(record.answer, record.choices) for record in batch.records]
+        return self.loss(self.tokens({name: found[name] for name in batch.present}, questions), questions, answers)
 
     def loss(
         self,
