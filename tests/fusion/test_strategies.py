@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -65,6 +67,62 @@ def test_a_linear_map_over_channels_keeps_its_initial_spread() -> None:
     weights = torch.cat([block.weight.detach().flatten() for block in wide.blocks.values()])
     assert weights.abs().max() <= bound
     assert weights.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+def test_cross_attention_reads_the_supporting_senses_a_sample_has_with_queries_of_the_major_one() -> None:
+    torch.manual_seed(0)
+    fusion = make_fusion("cross_attention", ["one", "two"], FusionSizes(WIDTH, QUERIES), options={"num_heads": 2})
+    for parameter in fusion.parameters():
+        torch.nn.init.normal_(parameter)
+    batch = senses({"main": [0, 1], "one": [0, 1], "two": [1]}, 2)
+    queries = fusion.query_norm(fusion.queries + batch.tokens["main"].values)
+    one = batch.tokens["one"].values + fusion.blocks["one"].vector
+    two = batch.tokens["two"].values + fusion.blocks["two"].vector
+    reference = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+    reference.load_state_dict(fusion.attention.state_dict())
+    _, fused = fusion(batch)
+    for sample, keys in enumerate((one[0], torch.cat([one[1], two[0]], dim=1))):
+        keys = fusion.key_norm(keys)
+        expected, _ = reference(queries[sample], keys, keys)
+        torch.testing.assert_close(fused.values[sample], expected)
+    assert bool(fused.mask.all())
+
+
+def test_cross_attention_asks_with_its_own_queries_where_the_major_sense_is_absent_or_shorter() -> None:
+    torch.manual_seed(0)
+    fusion = make_fusion("cross_attention", ["one"], FusionSizes(WIDTH, QUERIES), options={"num_heads": 2})
+    for parameter in fusion.parameters():
+        torch.nn.init.normal_(parameter)
+    batch = senses({"main": [0], "one": [0, 1]}, 2)
+    major = batch.tokens["main"]
+    major = major._replace(values=major.values[:, :1], mask=major.mask[:, :1])
+    batch = replace(batch, tokens={**batch.tokens, "main": major}, per_frame=frozenset({"main", "one"}))
+    fused = fusion(batch)[1]
+    keys = fusion.key_norm(batch.tokens["one"].values + fusion.blocks["one"].vector)
+    asked = fusion.queries.expand(2, STEPS, -1, -1).clone()
+    asked[0, 0] += batch.tokens["main"].values[0, 0]
+    for sample in (0, 1):
+        own = keys[sample]
+        expected, _ = fusion.attention(fusion.query_norm(asked[sample]), own, own)
+        torch.testing.assert_close(fused.values[sample, :1], expected[:1])
+    assert fused.mask.tolist() == [[True, False], [True, True]]
+
+
+def test_the_mixture_weighs_the_experts_of_the_senses_a_sample_has() -> None:
+    fusion = fusion_of("mixture")
+    for parameter in fusion.parameters():
+        torch.nn.init.normal_(parameter)
+    batch = senses({"main": [0, 1], "one": [0, 1], "two": [1]}, 2)
+    one, two = batch.tokens["one"].values, batch.tokens["two"].values
+    experts = fusion.blocks
+    _, fused = fusion(batch)
+    torch.testing.assert_close(fused.values[0], experts["one"].expert(one[0]))
+    scores = torch.cat([experts[n].router(v.mean(1)) for n, v in (("one", one[1]), ("two", two[0]))], dim=1)
+    weights = scores.exp() / scores.exp().sum(1, keepdim=True)
+    expected = weights[:, 0, None, None] * experts["one"].expert(one[1]) + weights[:, 1, None, None] * experts[
+        "two"
+    ].expert(two[0])
+    torch.testing.assert_close(fused.values[1], expected)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
