@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 # Two test processes share two cores, and tiny models are slower on many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +19,17 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # What a developer switched off in the shell must not change what the tests see.
 for variable in ("CREMA_PLUGINS", "CREMA_PLUGINS_DISABLE", "CREMA_PLUGINS_STRICT"):
     os.environ.pop(variable, None)
+
+# Every run tries the same examples, on any machine: a failure is the change's, not the day's.
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.load_profile("fixed")
+
+
+@pytest.fixture(autouse=True)
+def _torch_draws_the_same_numbers() -> None:
+    """What a test draws must not depend on the tests that ran before it in the same process."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -14,18 +14,18 @@ import torch
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.saving.convert import export_released
 from tests.support.golden import DATA, Case, load_case
+from tests.support.numeric import assert_close_to_scale, double_precision, largest
 
 CASES = sorted(
     path.stem
     for path in DATA.glob("*.json")
     if "modalities_in_order" in (about := json.loads(path.read_text())) and "text" in about
 )
-FORWARD = {"atol": 1e-5, "rtol": 0.0}
 
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return load_case(request.param, tmp_path_factory.getbasetemp() / f"golden-{request.param}")
+    return load_case(request.param, tmp_path_factory.getbasetemp() / f"golden-{request.param}", dtype=torch.float64)
 
 
 def test_there_are_golden_cases() -> None:
@@ -35,7 +35,7 @@ def test_there_are_golden_cases() -> None:
 def test_projected_tokens_of_every_sense(case: Case) -> None:
     for name, tokens in case.tokens().items():
         expected = case.tensors[f"projected.{name.removeprefix('g_')}"]
-        torch.testing.assert_close(tokens.values.reshape(expected.shape), expected, **FORWARD)
+        assert_close_to_scale(tokens.values.reshape(expected.shape), expected)
 
 
 def test_the_language_models_input_and_mask(case: Case) -> None:
@@ -44,16 +44,18 @@ def test_the_language_models_input_and_mask(case: Case) -> None:
     assert torch.equal(prompt.mask, mask[:, : prompt.mask.shape[1]])
     assert not bool(mask[:, prompt.mask.shape[1] :].any())
     expected = case.tensors["llm.inputs_embeds"][:, : prompt.mask.shape[1]]
-    torch.testing.assert_close(prompt.embeds[prompt.mask], expected[prompt.mask], **FORWARD)
+    assert_close_to_scale(prompt.embeds[prompt.mask], expected[prompt.mask])
 
 
 def test_logits_and_loss(case: Case) -> None:
     prompt = case.model.prompt(case.tokens(), case.questions)
     labels = case.tensors["llm.labels"]
     assert torch.equal(case.model.language.answer_ids(case.answers), labels)
-    torch.testing.assert_close(case.model.language.logits(prompt, labels), case.tensors["llm.logits"], **FORWARD)
-    loss = case.model.loss(case.tokens(), case.questions, case.answers)
-    torch.testing.assert_close(loss.reshape(1), case.tensors["llm.loss"], **FORWARD)
+    with double_precision():
+        logits = case.model.language.logits(prompt, labels)
+        loss = case.model.loss(case.tokens(), case.questions, case.answers)
+    assert_close_to_scale(logits, case.tensors["llm.logits"])
+    assert_close_to_scale(loss.reshape(1), case.tensors["llm.loss"])
 
 
 def test_every_trainable_gradient(case: Case) -> None:
@@ -61,7 +63,8 @@ def test_every_trainable_gradient(case: Case) -> None:
     parameters = model.trainable_parameters()
     set_trainable(model, names_of(model, parameters.values()))
     model.zero_grad()
-    model.loss(case.tokens(), case.questions, case.answers).backward()
+    with double_precision():
+        model.loss(case.tokens(), case.questions, case.answers).backward()
     with torch.no_grad():
         for parameter in parameters.values():
             assert parameter.grad is not None
@@ -71,5 +74,4 @@ def test_every_trainable_gradient(case: Case) -> None:
     unused = {f"ln_{name}.{end}" for name in case.names for end in ("weight", "bias")} - gradients.keys()
     assert expected.keys() - unused == gradients.keys()
     for key, gradient in gradients.items():
-        scale = float(expected[key].abs().max())
-        torch.testing.assert_close(gradient, expected[key], atol=1e-4 * scale + 1e-9, rtol=1e-4, msg=key)
+        assert_close_to_scale(gradient, expected[key], scale=largest(*expected.values()), name=key)

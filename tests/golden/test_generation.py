@@ -7,11 +7,12 @@ import torch
 
 from tests.golden.test_forward import CASES
 from tests.support.golden import Case, load_case
+from tests.support.numeric import assert_close_to_scale, double_precision
 
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return load_case(request.param, tmp_path_factory.getbasetemp() / f"golden-{request.param}")
+    return load_case(request.param, tmp_path_factory.getbasetemp() / f"golden-{request.param}", dtype=torch.float64)
 
 
 def test_beam_searched_answers(case: Case) -> None:
@@ -22,9 +23,9 @@ def test_beam_searched_answers(case: Case) -> None:
 
 
 def test_multiple_choice_picks_the_released_codes_letters(case: Case) -> None:
-    scores = case.model.score_choices(
-        case.model.prompt(case.tokens(), case.questions), [list("abcde")] * len(case.questions)
-    )
+    with double_precision():
+        prompt = case.model.prompt(case.tokens(), case.questions)
+        scores = case.model.score_choices(prompt, [list("abcde")] * len(case.questions))
     _, letters = case.model.language.letter_ids(5)
     raw = case.tensors["gen.mcqa_scores_step1"][:, letters].log_softmax(-1)
-    torch.testing.assert_close(torch.tensor(scores), raw, atol=1e-5, rtol=0)
+    assert_close_to_scale(torch.tensor(scores, dtype=torch.float64), raw)

@@ -44,14 +44,14 @@ class PatchCase:
 
     @property
     def queries(self) -> Tensor:
-        """Visual tokens `(B, F, S, Q)`."""
+        """Visual tokens `(B, F, S, Q)` float64, so that they and the patch round nothing of a golden number's size."""
         count = len(self.about["query_shape_TSC"])
-        return torch.stack([self.tensors[f"in_query_{number}"] for number in range(count)])
+        return torch.stack([self.tensors[f"in_query_{number}"] for number in range(count)]).double()
 
     @property
     def side(self) -> Tensor:
-        """Side tokens `(B, T, N, C)`, zero padded."""
-        return self.tensors["in_side_padded"].flatten(2, 3)
+        """Side tokens `(B, T, N, C)` float64, zero padded."""
+        return self.tensors["in_side_padded"].flatten(2, 3).double()
 
     @property
     def side_mask(self) -> Tensor:
@@ -72,7 +72,7 @@ def load_case(name: str, case: str) -> PatchCase:
     strides = config["sptial_stride"][1:] if config["fast_input_mapping_type"] == "conv" else ()
     weights = tensors_of(name, "param/")
     released = from_released_patch(weights, num_heads=config["num_cross_attn_head"], conv_strides=strides)
-    return PatchCase(released.build(), tensors_of(name, f"case/{case}/"), about["cases"][case])
+    return PatchCase(released.build().double(), tensors_of(name, f"case/{case}/"), about["cases"][case])
 
 
 def random_patch(*, seed: int = 0, **settings: Any) -> PavePatch:

@@ -14,9 +14,9 @@ from crema_core.fusion.merv.mixers import CrossAttentionMixer
 from crema_core.fusion.merv.released import describe_mixer, mixer_state
 from crema_core.fusion.merv.released_mixer import ReleasedMixer
 from tests.support.merv import load, mixed, released_fusion
+from tests.support.numeric import assert_close_to_scale, largest
 
 ABOUT, TENSORS = load("fusion")
-CLOSE = {"atol": 1e-5, "rtol": 0.0}
 ATTENTIONS: dict[str, dict[str, Any]] = {
     "cross_attention_avg_lq": {},
     "cross_attention_all_tokens": {"num_tokens": 16},
@@ -32,7 +32,7 @@ def sequences(case: str = "") -> list[Tensor]:
     values = [TENSORS[f"in_{index}"] for index in range(4)]
     if case == "cross_attention_single_token_encoder":
         values[1] = TENSORS[f"case/{case}/in_1_single_token"]
-    return [value.clone().requires_grad_() for value in values]
+    return [value.double().requires_grad_() for value in values]
 
 
 def weights_of(case: str) -> dict[str, Tensor]:
@@ -44,21 +44,22 @@ def attention(case: str, *, collapse: bool) -> Mixer:
     kind = CrossAttentionMixer if collapse else ReleasedMixer
     mixer = kind(4, width=ABOUT["llm_width"], **{"inner_width": 12, **ATTENTIONS[case]})
     copy_state(dict(mixer.named_parameters()), mixer_state(weights_of(case), collapse=collapse))
-    return mixer
+    return mixer.double()
 
 
 def check_against(case: str, mixer: Mixer) -> None:
     golden = {key.removeprefix(f"case/{case}/"): value for key, value in TENSORS.items()}
     values = sequences(case)
     result = mixed(mixer, values)
-    torch.testing.assert_close(result.values.flatten(1, 2), golden["out"], **CLOSE)
+    assert_close_to_scale(result.values.flatten(1, 2), golden["out"])
     if "mix_weights" in golden:
         assert result.weights is not None
-        torch.testing.assert_close(result.weights, golden["mix_weights"].expand(2, -1), **CLOSE)
+        assert_close_to_scale(result.weights, golden["mix_weights"].expand(2, -1))
     (result.values.flatten(1, 2) * golden["loss_weights"]).sum().backward()
-    for index, value in enumerate(values):
+    expected = [golden[f"grad_in_{index}"] for index in range(len(values))]
+    for value, gradient in zip(values, expected, strict=True):
         assert value.grad is not None
-        torch.testing.assert_close(value.grad, golden[f"grad_in_{index}"], **CLOSE)
+        assert_close_to_scale(value.grad, gradient, scale=largest(*expected))
 
 
 def test_every_golden_case_is_tested() -> None:
@@ -80,14 +81,14 @@ def test_released_weights_get_the_released_gradients(case: str) -> None:
     golden = {key.removeprefix(start): value for key, value in TENSORS.items() if key.startswith(start)}
     expected = mixer_state(golden, collapse=False)
     for name, parameter in mixer.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], **CLOSE)
+        assert_close_to_scale(parameter.grad, expected[name], scale=largest(*expected.values()), name=name)
 
 
 @pytest.mark.parametrize("case", ATTENTIONS)
 def test_a_mixer_of_released_weights_collapses_to_one_vector(case: str) -> None:
     mixer = attention(case, collapse=False)
     assert isinstance(mixer, ReleasedMixer)
-    check_against(case, mixer.collapse())
+    check_against(case, mixer.collapse().double())
 
 
 @pytest.mark.parametrize("case", OTHERS)
@@ -95,11 +96,12 @@ def test_other_mixers_are_the_released_ones(case: str) -> None:
     assert describe_mixer(weights_of(case)) == OTHERS[case]
     mixer = make_mixer(OTHERS[case], 4, width=ABOUT["llm_width"])
     copy_state(dict(mixer.named_parameters()), mixer_state(weights_of(case)))
-    check_against(case, mixer)
+    check_against(case, mixer.double())
     start = f"case/{case}/param_grad/"
     golden = {key.removeprefix(start): value for key, value in TENSORS.items() if key.startswith(start)}
+    expected = mixer_state(golden)
     for name, parameter in mixer.named_parameters():
-        torch.testing.assert_close(parameter.grad, mixer_state(golden)[name], **CLOSE)
+        assert_close_to_scale(parameter.grad, expected[name], scale=largest(*expected.values()), name=name)
 
 
 @pytest.mark.parametrize("case", WITHOUT_WEIGHTS)
@@ -107,10 +109,10 @@ def test_mixers_without_weights_are_the_released_ones(case: str) -> None:
     mixer = make_mixer(WITHOUT_WEIGHTS[case], 4, width=ABOUT["llm_width"])
     assert not list(mixer.parameters())
     result = mixed(mixer, sequences())
-    torch.testing.assert_close(result.values.flatten(1, 2), TENSORS[f"case/{case}/out"], **CLOSE)
+    assert_close_to_scale(result.values.flatten(1, 2), TENSORS[f"case/{case}/out"])
 
 
 def test_the_first_encoder_alone_is_a_mix_of_one() -> None:
     present = torch.tensor([[True, False, False, False]]).expand(2, -1)
     result = mixed(attention("cross_attention_avg_lq", collapse=True), sequences(), present=present)
-    torch.testing.assert_close(result.values.flatten(1, 2), TENSORS["case/first/out"], **CLOSE)
+    assert_close_to_scale(result.values.flatten(1, 2), TENSORS["case/first/out"])
