@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,21 @@ import torch
 from crema_core.api.model import CremaModel
 from crema_core.train.distributed import Distributed
 from tests.support.fixtures import encoders, published, t5_folder
+from tests.support.numeric import double_precision
 from tests.support.world import clips, tiny_folder
 from tests.train.file_senses import random_model
 
-__all__ = ["clips", "encoders", "new_model", "one_thread", "published", "sync", "t5_folder", "tiny_folder"]
+__all__ = [
+    "clips",
+    "encoders",
+    "new_double_model",
+    "new_model",
+    "one_thread",
+    "published",
+    "sync",
+    "t5_folder",
+    "tiny_folder",
+]
 
 MakeModel = Callable[..., CremaModel]
 
@@ -32,6 +43,13 @@ def new_model(t5_folder: Path) -> MakeModel:
         return random_model(t5_folder, **options)
 
     return make
+
+
+@pytest.fixture
+def new_double_model(new_model: MakeModel) -> Iterator[MakeModel]:
+    """Builds equal models in float64, in which all is computed: two orders of the same sum differ by 1e-16 of it."""
+    with double_precision():
+        yield lambda **options: new_model(**options).double()
 
 
 @pytest.fixture

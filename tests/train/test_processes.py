@@ -19,11 +19,12 @@ from crema_core.train.distributed import join_processes, leave_processes
 from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
 from tests.support.launch import ChildError, start, together
+from tests.support.numeric import double_precision
 from tests.train.file_senses import random_model, write_data
 
 LONG_AND_SHORT = ("red", "left of the blue", "green", "right one")
 SETTINGS: dict[str, Any] = {
-    "epochs": 2, "batch_size": 4, "lr": 2e-4, "log_every": 1, "modality_dropout": 0.3, "seed": 7, "load_best": False,
+    "epochs": 2, "batch_size": 4, "lr": 1e-2, "log_every": 1, "modality_dropout": 0.3, "seed": 7, "load_best": False,
 }  # fmt: skip
 
 
@@ -35,11 +36,12 @@ class Outcome(NamedTuple):
 
 
 def train(backbone: Path, data: Path, out: Path, **settings: Any) -> Outcome:
-    """What one process does."""
-    model = random_model(backbone, dropout=settings.pop("dropout", 0.0), tuning=settings.pop("tuning", None))
+    """What one process does, in float64: Adam divides a gradient by its own size, and so makes rounding as large."""
+    model = random_model(backbone, dropout=settings.pop("dropout", 0.0), tuning=settings.pop("tuning", None)).double()
     stream = io.StringIO()
     options = {"out": out, "status": StatusLine(stream), "hooks": Hooks(strict=True)}
-    run = fit(model, data, **{**SETTINGS, **options, **settings})
+    with double_precision():
+        run = fit(model, data, **{**SETTINGS, **options, **settings})
     parameters = {key: value.numpy() for key, value in model.adapter_state_dict().items()}
     metrics = [{key: value for key, value in line.items() if key != "samples_per_s"} for line in run.metrics]
     leave_processes()
@@ -57,9 +59,7 @@ def assert_equal_runs(one: Outcome, two: Outcome) -> None:
     for ours, theirs in zip(one.metrics, two.metrics, strict=True):
         assert ours.keys() == theirs.keys()
         for key, value in ours.items():
-            # Norms of gradients magnify the rounding of the weights they are taken at.
-            tolerance = {"rel": 1e-4} if key.startswith("grad_norm/") or key in ("value", "mean") else {"abs": 1e-6}
-            assert value == (theirs[key] if isinstance(value, str) else pytest.approx(theirs[key], **tolerance)), key
+            assert value == (theirs[key] if isinstance(value, str) else pytest.approx(theirs[key], rel=1e-6)), key
 
 
 def rare(data: Path, **keep: list[int]) -> Path:
@@ -108,14 +108,13 @@ def test_two_processes_end_with_equal_weights_those_of_one(
     assert_equal_runs(whole, first)
     assert all(np.array_equal(first.parameters[key], second.parameters[key]) for key in first.parameters)
     start = {key: value.numpy() for key, value in random_model(t5_folder).adapter_state_dict().items()}
-    assert largest_difference(whole, whole._replace(parameters=start)) > 2e-4
+    assert largest_difference(whole, whole._replace(parameters=start)) > 1e-2
 
 
 def test_a_process_whose_samples_lack_a_sense_takes_part_in_its_update(t5_folder: Path, tmp_path: Path) -> None:
     # One sample with points and one with a wave: at any time at least one process has none of them.
     data = rare(write_data(tmp_path / "train", 7, answers=LONG_AND_SHORT), points=[3], wave=[6])
-    # At 2e-4 the roundings of tiny gradients, which Adam divides by their own size, reach 1.01e-6 on some CPUs.
-    settings = {"epochs": 1, "modality_dropout": 0.0, "lr": 1e-4}
+    settings = {"epochs": 1, "modality_dropout": 0.0}
     alone = train(t5_folder, data, tmp_path / "one", **settings)
     first, _ = together(train, t5_folder, data, tmp_path / "two", **settings)
     assert any("loss/points" in line for line in first.metrics)

@@ -19,6 +19,7 @@ from crema_core.train.distributed import Distributed, leave_processes
 from crema_core.train.fit import fit
 from crema_core.train.steps import share_language_model
 from tests.support.launch import together
+from tests.support.numeric import double_precision
 from tests.support.video_language import SIDE, VideoKind, save_video_model
 from tests.train.file_senses import file_senses, random_model, write_data
 from tests.train.test_processes import LONG_AND_SHORT, assert_equal_runs, train
@@ -33,7 +34,7 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
     "settings",
     [
         {},
-        {"micro_batch_size": 1, "kept_graphs": 1, "lr": 1e-4},
+        {"micro_batch_size": 1, "kept_graphs": 1},
         {"mode": "joint", "gradient_checkpointing": True},
         {"mode": "joint", "tuning": LORA},
     ],
@@ -70,8 +71,10 @@ def train_video(backbone: Path, data: Path, out: Path, **settings: Any) -> dict[
     _, _, wave, _ = file_senses()
     registry.register(wave)
     model = build([{"name": "video", "num_frames": 4}, wave], backbone=backbone, fusion=PAVE, tuning=LORA)
-    settings |= {"epochs": 2, "batch_size": 2, "lr": 2e-4, "mode": "joint", "seed": 0}
-    fit(model, data, out=out, hooks=Hooks(strict=True), status=StatusLine(enabled=False), **settings)
+    model.double()
+    settings |= {"epochs": 2, "batch_size": 2, "lr": 1e-2, "mode": "joint", "seed": 0}
+    with double_precision():
+        fit(model, data, out=out, hooks=Hooks(strict=True), status=StatusLine(enabled=False), **settings)
     leave_processes()
     return {key: value.numpy() for key, value in model.adapter_state_dict().items()}
 

@@ -25,6 +25,7 @@ from crema_core.train.optim import gradient_norm
 from crema_core.train.settings import train_settings
 from crema_core.train.steps import Minibatch, Stepper, make_stepper
 from tests.support.checkpoints import Published
+from tests.support.numeric import double_precision
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import file_senses, write_records
 
@@ -86,9 +87,9 @@ def largest_difference(first: CremaModel, second: CremaModel) -> float:
     return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
 
-def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
+def test_twenty_updates_equal_the_naive_loops(new_double_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
     records = write_records(tmp_path / "data", 8)
-    reused, naive, start = new_model(), new_model(), new_model()
+    reused, naive, start = (new_double_model() for _ in range(3))
     fast, slow = ready(reused, sync), ready(naive, sync)
     for batch in batches(reused, records, 2, 20):
         fast.sequential([Minibatch(batch, reused.encode(batch.senses))], reused.names)
@@ -99,10 +100,10 @@ def test_twenty_updates_equal_the_naive_loops(new_model: MakeModel, sync: Distri
 
 @pytest.mark.parametrize(("size", "kept"), [pytest.param(1, None, marks=pytest.mark.slow), ((1, 3, 4), 2)])
 def test_twenty_updates_in_parts_equal_the_naive_loops(
-    size: int | tuple[int, ...], kept: int | None, new_model: MakeModel, sync: Distributed, tmp_path: Path
+    size: int | tuple[int, ...], kept: int | None, new_double_model: MakeModel, sync: Distributed, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
-    in_parts, naive, start = new_model(), new_model(), new_model()
+    in_parts, naive, start = (new_double_model() for _ in range(3))
     # Plain descent: AdamW would magnify rounding of gradients near zero.
     fast, slow = (
         replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.001))
@@ -112,7 +113,7 @@ def test_twenty_updates_in_parts_equal_the_naive_loops(
         fast.sequential([Minibatch(batch, in_parts.encode(batch.senses))], in_parts.names)
         naive_update(slow, batch, naive.names)
     assert largest_difference(start, in_parts) > 1e-2
-    assert largest_difference(in_parts, naive) < 1e-6
+    assert largest_difference(in_parts, naive) < 1e-12
 
 
 def test_graphs_that_do_not_wait_change_no_number(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
@@ -130,11 +131,13 @@ def test_updates_equal_the_naive_loop_where_the_qformer_reads_the_questions(
     published: Callable[[Published], Path], sync: Distributed, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
-    reused, naive, start = (build(file_senses(), backbone=published("instructblip-flan-t5")) for _ in range(3))
+    folder = published("instructblip-flan-t5")
+    reused, naive, start = (build(file_senses(), backbone=folder).double() for _ in range(3))
     fast, slow = ready(reused, sync), ready(naive, sync)
-    for batch in batches(reused, records, 2, 6):
-        fast.sequential([Minibatch(batch, reused.encode(batch.senses))], reused.names)
-        naive_update(slow, batch, naive.names)
+    with double_precision():
+        for batch in batches(reused, records, 2, 6):
+            fast.sequential([Minibatch(batch, reused.encode(batch.senses))], reused.names)
+            naive_update(slow, batch, naive.names)
     assert largest_difference(start, reused) > 1e-2
     assert largest_difference(reused, naive) < 1e-6
 
@@ -263,10 +266,10 @@ def test_minibatches_of_one_update_keep_graphs_where_a_number_is_given(
 @pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 2, "kept_graphs": 1}], ids=["whole", "in parts"])
 @pytest.mark.parametrize("mode", ["sequential", "joint"])
 def test_accumulated_minibatches_equal_one_large_one(
-    mode: str, settings: dict[str, int], new_model: MakeModel, sync: Distributed, tmp_path: Path
+    mode: str, settings: dict[str, int], new_double_model: MakeModel, sync: Distributed, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
-    small, large = new_model(), new_model()
+    small, large = new_double_model(), new_double_model()
     # Plain descent: AdamW would magnify rounding of gradients near zero.
     in_parts, at_once = (
         replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.002))
@@ -276,8 +279,8 @@ def test_accumulated_minibatches_equal_one_large_one(
         # Three minibatches of 3, 3 and 2 samples: the last one must not count for more.
         getattr(in_parts, mode)(minibatches(small, records, 3, 3), small.names)
         getattr(at_once, mode)(minibatches(large, records, 8, 1), large.names)
-    assert largest_difference(small, new_model()) > 2e-3
-    assert largest_difference(small, large) < 1e-6
+    assert largest_difference(small, new_double_model()) > 2e-3
+    assert largest_difference(small, large) < 1e-12
 
 
 def test_a_sense_that_no_sample_has_is_skipped(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
