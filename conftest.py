@@ -35,12 +35,10 @@ def _torch_draws_the_same_numbers() -> None:
 @pytest.fixture(autouse=True)
 def _registered_specs_are_forgotten() -> Iterator[None]:
     """A spec that one test registers must be unknown to the next."""
-    from crema_core.plugins import lookup
+    from crema_core.plugins import registry
 
-    before = dict(lookup.registered)
-    yield
-    lookup.registered.clear()
-    lookup.registered.update(before)
+    with registry.temporary_registrations():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -16,15 +16,19 @@ class CremaError(Exception):
 
 
 class PluginError(CremaError):
-    """Something about an installed modality package."""
+    """Something about an installed package."""
 
 
 class UnknownModalityError(PluginError, LookupError):
     """No installed modality has this name."""
 
 
-class DuplicateModalityError(PluginError):
+class DuplicatePluginError(PluginError):
     """Several installed packages provide one name and the bare name was used."""
+
+
+class DuplicateModalityError(DuplicatePluginError):
+    """Several installed packages provide one modality and its bare name was used."""
 
 
 class PluginLoadError(PluginError, ImportError):

@@ -15,7 +15,7 @@ from crema_core.common.tables import table
 from crema_core.errors import PluginDisabledError, PluginError
 from crema_core.plugins import registry
 from crema_core.plugins.options import option_rows
-from crema_core.plugins.records import PluginRecord
+from crema_core.plugins.registry import PluginRecord
 
 FINDINGS = 3
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crema_core.datasets.spec import DatasetSpec
-from crema_core.errors import ContractError, CremaError, DatasetError
-from crema_core.plugins.entries import Group, Provider, find, providers
-
-DATASETS = Group("crema.datasets", "an installed data set", "crema data list", DatasetError)
+from crema_core.errors import CremaError
+from crema_core.plugins import registry
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class DatasetRecord:
 
 def list_datasets() -> tuple[DatasetRecord, ...]:
     """Return one record per provider; a broken package does not hide the others."""
-    return tuple(_record(provider) for provider in providers(DATASETS))
+    return tuple(_record(provider) for provider in registry.providers("dataset"))
 
 
 def find_dataset(reference: str) -> DatasetSpec:
@@ -45,29 +43,14 @@ def find_dataset(reference: str) -> DatasetSpec:
         >>> find_dataset("nextqa").splits
         ('train', 'val', 'test')
     """
-    return _spec(find(DATASETS, reference))
+    found: DatasetSpec = registry.load("dataset", reference)
+    return found
 
 
-def _spec(provider: Provider) -> DatasetSpec:
-    spec = provider.load()
-    subject = f"'{provider.name}' ({provider.distribution} {provider.version}): {provider.reference}"
-    if not isinstance(spec, DatasetSpec):
-        raise ContractError(
-            f"{subject} is of type {type(spec).__name__}. The entry point must name a DatasetSpec object. Write: "
-            f'{provider.name} = "{provider.reference.partition(":")[0]}:SPEC"'
-        )
-    if spec.name != provider.name:
-        raise ContractError(
-            f"{subject} is called '{spec.name}'. Entry point and declaration have the same name. Write: "
-            f'{spec.name} = "{provider.reference}"'
-        )
-    return spec
-
-
-def _record(provider: Provider) -> DatasetRecord:
+def _record(provider: registry.Provider) -> DatasetRecord:
     try:
         if provider.refusal is not None:
             return DatasetRecord(provider.name, provider.distribution, provider.version, None, provider.refusal)
-        return DatasetRecord(provider.name, provider.distribution, provider.version, _spec(provider))
+        return DatasetRecord(provider.name, provider.distribution, provider.version, provider.load())
     except CremaError as error:
         return DatasetRecord(provider.name, provider.distribution, provider.version, None, str(error))

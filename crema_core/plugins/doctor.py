@@ -22,8 +22,9 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from crema_core.errors import PluginError, did_you_mean
-from crema_core.plugins import lookup
-from crema_core.plugins._metadata import Distribution, distributions, unmet
+from crema_core.plugins import registry
+from crema_core.plugins._metadata import Distribution, distributions, scan, unmet
+from crema_core.plugins.groups import GROUPS, KINDS
 from crema_core.plugins.policy import CORE_DISTRIBUTION, Policy
 from crema_core.plugins.spec import API_VERSION
 from crema_core.plugins.torch_builds import torch_builds
@@ -141,14 +142,14 @@ def _entry_points(ours: Sequence[Distribution]) -> Iterator[Finding]:
             )
             continue
         for group in parser.sections():
-            if group.startswith("crema") and group not in lookup.GROUPS:
+            if group.startswith("crema") and group not in GROUPS:
                 yield Finding(
                     "entry point",
                     f"{own.name} {own.version} has entry points in '{group}', which nothing reads. Groups: "
-                    f"{', '.join(lookup.GROUPS)}.{did_you_mean(group, lookup.GROUPS)} Correct its pyproject.toml and "
+                    f"{', '.join(GROUPS)}.{did_you_mean(group, GROUPS)} Correct its pyproject.toml and "
                     "install it again.",
                 )
-            for name, reference in parser.items(group) if group in lookup.GROUPS else ():
+            for name, reference in parser.items(group) if group in GROUPS else ():
                 if not REFERENCE.match(reference.strip()):
                     yield Finding(
                         "entry point",
@@ -176,12 +177,11 @@ def _requirements(ours: Sequence[Distribution], found: Sequence[Distribution] | 
 
 def _broken() -> Iterator[Finding]:
     """Yield plugins that cannot be loaded, with the traceback of the cause."""
-    policy = Policy.from_environment()
-    for entry in lookup.entry_points():
-        if policy.refusal(entry) is not None:
+    for found in (found for kind in KINDS.values() if kind.light for found in registry.providers(kind.name)):
+        if found.refusal is not None:
             continue
         try:
-            lookup.loaded(entry)
+            found.load()
         except PluginError as error:
             cause = error.__cause__
             yield Finding(
@@ -193,6 +193,6 @@ def _strangers() -> Iterator[Finding]:
     """Yield words of the environment variables that match no plugin."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        Policy.from_environment().warn_about_strangers(lookup.entry_points())
+        Policy.from_environment().warn_about_strangers(scan())
     for warning in caught:
         yield Finding("environment variable", str(warning.message))

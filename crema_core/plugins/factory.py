@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from crema_core.errors import ContractError, MissingRequirementError, PluginLoadError
 from crema_core.plugins._metadata import unmet
-from crema_core.plugins.records import ResolvedPlugin
+from crema_core.plugins.loading import ResolvedPlugin
 from crema_core.plugins.spec import ModalitySpec
 from crema_core.plugins.versions import adapter_for
 

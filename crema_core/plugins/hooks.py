@@ -14,14 +14,12 @@ from typing import Any
 
 import pluggy
 
-from crema_core.errors import HookError, did_you_mean
-from crema_core.plugins import _metadata, hookspecs
+from crema_core.errors import HookError, PluginError, did_you_mean
+from crema_core.plugins import hookspecs, registry
 from crema_core.plugins.hookspecs import PROJECT, Command, ReportSection, hookimpl
 from crema_core.plugins.policy import Policy
 
 __all__ = ["Command", "Hooks", "ReportSection", "hookimpl", "load_hooks"]
-
-GROUP = "crema.hooks"
 
 
 class Hooks:
@@ -131,11 +129,11 @@ def load_hooks(plugins: Sequence[object] = (), *, strict: bool | None = None) ->
     """
     policy = Policy.from_environment()
     hooks = Hooks(strict=policy.strict if strict is None else strict)
-    for entry in _metadata.scan():
-        if entry.group != GROUP or policy.refusal(entry) is not None:
+    for found in registry.providers("hook"):
+        if found.refusal is not None:
             continue
         try:
-            hooks.add(_load(entry), name=f"{entry.provider} ({entry.name})")
+            hooks.add(_load(found), name=f"{found.provider} ({found.name})")
         except HookError as error:
             hooks.report(str(error), cause=error)
     for plugin in plugins:
@@ -143,14 +141,17 @@ def load_hooks(plugins: Sequence[object] = (), *, strict: bool | None = None) ->
     return hooks
 
 
-def _load(entry: _metadata.InstalledEntryPoint) -> object:
+def _load(found: registry.Provider) -> object:
+    plugin: object
     try:
-        return entry.load()
-    except Exception as error:
+        plugin = found.load()
+    except PluginError as error:
+        cause = error.__cause__
         raise HookError(
-            f"The hooks of {entry.provider} ({entry.name}) could not be imported from {entry.reference}: "
-            f"{type(error).__name__}: {error}. Switch the plugin off: CREMA_PLUGINS_DISABLE={entry.distribution}"
-        ) from error
+            f"The hooks of {found.provider} ({found.name}) could not be imported from {found.reference}: "
+            f"{type(cause).__name__}: {cause}. Switch the plugin off: CREMA_PLUGINS_DISABLE={found.distribution}"
+        ) from cause
+    return plugin
 
 
 def _check_implementation(implementation: Any, event: str, name: str) -> None:

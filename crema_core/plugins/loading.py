@@ -1,7 +1,7 @@
-"""From an entry point to a checked `ModalitySpec`.
+"""From an entry point to the object it names, checked against its kind.
 
-Loading runs the plugin's light module and nothing else. Whatever goes wrong becomes one error that names the package,
-the entry point and the command to run next; the cause is chained.
+Loading runs the module an entry point names and nothing else. Whatever goes wrong becomes one error that names the
+package, the entry point and the command to run next; the cause is chained.
 """
 
 from __future__ import annotations
@@ -9,52 +9,120 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
 from crema_core.errors import ContractError, IncompatiblePluginError, PluginError, PluginLoadError, PluginVersionWarning
 from crema_core.plugins._metadata import InstalledEntryPoint
+from crema_core.plugins.groups import Kind
 from crema_core.plugins.policy import CORE_DISTRIBUTION
-from crema_core.plugins.spec import API_VERSION, ModalitySpec
+from crema_core.plugins.spec import API_VERSION, MMQASpec, ModalityOptions, ModalitySpec
 from crema_core.plugins.versions import adapter_for, numbers
 
 HEAVY_MODULES = ("torch", "transformers", "peft", "numpy")
-"""Modules a light module may not import: listing and help would pay seconds for them."""
+"""Modules the module of a light entry point may not import: listing and help would pay seconds for them."""
 
 
 @dataclass(frozen=True)
-class LoadedSpec:
-    """A spec with what was noticed while loading it."""
+class Loaded:
+    """What an entry point names, with what was noticed while loading it."""
 
-    spec: ModalitySpec
+    thing: Any
     notes: tuple[str, ...] = ()
 
 
-def load_spec(entry: InstalledEntryPoint) -> LoadedSpec:
-    """Import an entry point and check what it names.
+@dataclass(frozen=True)
+class ResolvedPlugin:
+    """The one provider of a modality a user's words mean.
+
+    Attributes:
+        spec: the declaration.
+        distribution: the distribution that provides it; empty for a spec given or registered by hand.
+        version: the distribution's version; empty for a spec given or registered by hand.
+        reference: the entry point's text, or the factory of a spec given by hand.
+        options: validated options, the defaults where the user gave none.
+        mmqa: adapter sizes, the declared ones where the user gave none; None: the declared ones.
+        prefix: text before the tokens the user chose; None: the declared one.
+    """
+
+    spec: ModalitySpec
+    distribution: str
+    version: str
+    reference: str
+    options: ModalityOptions
+    mmqa: MMQASpec | None = None
+    prefix: str | None = None
+
+    @property
+    def provider(self) -> str:
+        """`distribution version`, for messages."""
+        return f"{self.distribution} {self.version}" if self.distribution else "given in this process"
+
+
+def load_entry(kind: Kind, entry: InstalledEntryPoint) -> Loaded:
+    """Import an entry point and check that it names what its kind needs.
 
     Raises:
         PluginLoadError: when the import fails.
-        ContractError: when the object is not a valid `ModalitySpec` or has another name than the entry point.
-        IncompatiblePluginError: when it was written for another major version of the contract.
+        ContractError: when the object is of another type, or has another name than the entry point.
+        IncompatiblePluginError: when a modality was written for another major version of the contract.
     """
     before = set(sys.modules)
     try:
-        spec = entry.load()
+        thing = entry.load()
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ContractError(
             f"'{entry.name}' ({entry.provider}): {entry.reference} declares what a spec does not allow: {faults}. "
-            "Correct the ModalitySpec"
+            f"Correct the {error.title}"
         ) from error
-    except Exception as error:
+    # A module of somebody else may also end the program while it is imported.
+    except (Exception, SystemExit) as error:
         raise PluginLoadError(
             f"'{entry.name}' ({entry.provider}) could not be imported from {entry.reference}: "
             f"{type(error).__name__}: {error}. {repair_hint(entry)}"
         ) from error
-    _check_is_spec(entry, spec)
-    check_api_version(spec, provider=entry.provider, distribution=entry.distribution)
-    return LoadedSpec(spec, _notes(entry, before))
+    check_thing(kind, thing, entry.name, provider=entry.provider, reference=entry.reference)
+    if isinstance(thing, ModalitySpec):
+        check_api_version(thing, provider=entry.provider, distribution=entry.distribution)
+    return Loaded(thing, _notes(kind, entry, before))
+
+
+def check_thing(kind: Kind, thing: object, name: str, *, provider: str, reference: str) -> None:
+    """Check an object against its kind.
+
+    Args:
+        kind: what it should be.
+        thing: the object.
+        name: under which it is provided.
+        provider: `distribution version`, or how else it came, for messages.
+        reference: `package.module:attribute`, or how else it is written.
+
+    Raises:
+        ContractError: when it is of another type or has another name.
+    """
+    wanted = kind.load_base()
+    if wanted is None:
+        return
+    subject, module = f"'{name}' ({provider}): {reference}", reference.partition(":")[0]
+    if kind.names_class:
+        if not (isinstance(thing, type) and issubclass(thing, wanted)):
+            raise ContractError(
+                f"{subject} is not a subclass of {kind.base_name}. The entry point must name one. "
+                f"Write: class ...({kind.base.replace(':', '.')})"
+            )
+    elif not isinstance(thing, wanted):
+        raise ContractError(
+            f"{subject} is of type {type(thing).__name__}. The entry point must name a {kind.base_name} object. "
+            f'Write: {name} = "{module}:SPEC"'
+        )
+    own = getattr(thing, "name", name) if kind.has_name else name
+    if own != name:
+        raise ContractError(
+            f"'{name}' ({provider}): the entry point is called '{name}', its spec '{own}'. "
+            f'The two names must be equal. Write: {own} = "{reference}"'
+        )
 
 
 def check_api_version(spec: ModalitySpec, *, provider: str, distribution: str) -> None:
@@ -99,25 +167,15 @@ def raise_again(error: PluginError) -> None:
     raise type(error)(str(error)) from error.__cause__
 
 
-def _check_is_spec(entry: InstalledEntryPoint, spec: object) -> None:
-    if not isinstance(spec, ModalitySpec):
-        raise ContractError(
-            f"'{entry.name}' ({entry.provider}): {entry.reference} is of type {type(spec).__name__}. "
-            "The entry point must name a ModalitySpec object. "
-            f'Write: {entry.name} = "{entry.reference.partition(":")[0]}:SPEC"'
-        )
-    if spec.name != entry.name:
-        raise ContractError(
-            f"'{entry.name}' ({entry.provider}): the entry point is called '{entry.name}', its spec '{spec.name}'. "
-            f'The two names must be equal. Write: {spec.name} = "{entry.reference}"'
-        )
-
-
-def _notes(entry: InstalledEntryPoint, before: set[str]) -> tuple[str, ...]:
-    heavy = [name for name in HEAVY_MODULES if name in sys.modules and name not in before]
+def _notes(kind: Kind, entry: InstalledEntryPoint, before: set[str]) -> tuple[str, ...]:
+    heavy = [name for name in HEAVY_MODULES if kind.light and name in sys.modules and name not in before]
     notes = []
     if heavy:
         module = entry.reference.partition(":")[0]
         notes.append(f"{module} imports {', '.join(heavy)}, which slows every listing; import it in the class's file")
-    notes.extend(f"other metadata of {entry.distribution} lies in {place}; delete it" for place in entry.shadowed)
-    return tuple(notes)
+    return (*notes, *shadow_notes(entry))
+
+
+def shadow_notes(entry: InstalledEntryPoint) -> tuple[str, ...]:
+    """Return a note for each other place where metadata of the same distribution lie."""
+    return tuple(f"other metadata of {entry.distribution} lies in {place}; delete it" for place in entry.shadowed)

@@ -61,13 +61,14 @@ class Policy:
     def warn_about_strangers(self, entries: Iterable[InstalledEntryPoint]) -> None:
         """Warn for words of the variables that match no installed plugin: a typing error would be silent otherwise."""
         entries = tuple(entries)
-        known = sorted({word for entry in entries for word in (entry.name, entry.distribution)})
+        packages = sorted({entry.distribution for entry in entries})
+        known = {word for entry in entries for word in (entry.name, entry.distribution)}
         for variable, words in ((ALLOW, self.allow or ()), (DISABLE, self.disable)):
             for word in words:
                 if not any(_matches(word, entry) for entry in entries):
                     warnings.warn(
                         f"'{word}' in {variable} matches no installed plugin. "
-                        f"Known: {', '.join(known)}.{did_you_mean(word, known)}",
+                        f"Known: {', '.join(packages)}, and each name they provide.{did_you_mean(word, known)}",
                         stacklevel=3,
                     )
 

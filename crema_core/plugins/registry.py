@@ -1,72 +1,276 @@
-"""The registry of senses: list what is installed, describe it, and find what a user's words mean.
+"""The registry: what packages add, of every kind; list it, find what a name means, load it.
 
-Nothing here imports torch. Nothing is kept that installed metadata does not say, except specs registered by hand, so
-worker processes and ranks find the same plugins. A broken package never stops another one.
+One scan of installed metadata serves all kinds. Nothing here imports torch by itself: listing imports the light modules
+of modalities and nothing of the other kinds, and loading imports the one thing asked for. Nothing is kept that
+installed metadata does not say, except what is registered by hand, so worker processes and ranks find the same plugins.
+A broken package never stops another one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from crema_core.errors import (
     DuplicateModalityError,
+    DuplicatePluginError,
     IncompatiblePluginError,
     OptionsError,
+    PluginDisabledError,
     PluginError,
     PluginLoadError,
     Problems,
+    did_you_mean,
 )
-from crema_core.plugins import lookup
+from crema_core.plugins import _metadata, groups
 from crema_core.plugins._metadata import Distribution, InstalledEntryPoint, distributions, same_distribution
 from crema_core.plugins.factory import check_requirements, load_modality_class
-from crema_core.plugins.loading import check_api_version
-from crema_core.plugins.lookup import installed_names
-from crema_core.plugins.policy import Policy
-from crema_core.plugins.records import PluginRecord, ResolvedPlugin, Status
+from crema_core.plugins.groups import KINDS, Kind, KindName, kind_of
+from crema_core.plugins.loading import (
+    Loaded,
+    ResolvedPlugin,
+    check_api_version,
+    check_thing,
+    load_entry,
+    raise_again,
+    shadow_notes,
+)
+from crema_core.plugins.policy import DISABLE, Policy
 from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
 
 __all__ = [
+    "KINDS",
+    "Distribution",
+    "KindName",
     "PluginRecord",
+    "Provider",
     "ResolvedPlugin",
+    "Status",
     "describe",
     "distribution_of",
+    "find",
     "installed_names",
     "list_modalities",
+    "list_plugins",
+    "load",
     "load_modality_class",
+    "providers",
     "refresh",
     "register",
     "resolve",
     "resolve_all",
+    "temporary_registrations",
+    "usable_names",
 ]
 
 ModalityReference = str | Mapping[str, Any] | ModalitySpec
 """What names a sense: `"name"`, `"distribution:name"`, `{"name": ..., **options}` or a spec."""
 
+Status = Literal["ok", "broken", "incompatible", "duplicate", "disabled"]
 
-def list_modalities() -> tuple[PluginRecord, ...]:
-    """Return one record per provider of every name, sorted by name; imports light modules only.
+BY_HAND = "given in this process"
+
+_registered: dict[tuple[KindName, str], object] = {}
+"""What was registered by hand, by kind and name."""
+
+_outcomes: dict[InstalledEntryPoint, Loaded | PluginError] = {}
+"""What loading an entry point led to, good or bad, until `refresh`."""
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """One installed provider of one name, as listings show it.
+
+    Attributes:
+        name: of the entry point.
+        distribution: the distribution that provides it; empty for `registry.register`.
+        version: the distribution's version; empty for `registry.register`.
+        reference: the entry point's text, or the factory of a registered spec.
+        status: `ok`, `broken` (cannot be imported or breaks the contract), `incompatible` (other major version of the
+            contract), `duplicate` (fine, but several packages provide the name) or `disabled`. Other kinds than
+            modalities are listed without importing them, so that `broken` shows only when one is used or by
+            `crema plugins doctor`.
+        error: what is wrong and what to type, empty when nothing is.
+        summary: the spec's sentence, empty when there is none or the spec could not be loaded.
+        editable: installed with `pip install -e`.
+        notes: things that do not stop the plugin, for example slow imports or stale metadata.
+        kind: what it is: "modality", "fusion" and so on.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    reference: str
+    status: Status
+    error: str = ""
+    summary: str = ""
+    editable: bool = False
+    notes: tuple[str, ...] = ()
+    kind: KindName = "modality"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One package's entry under a name, or what was registered under it by hand; not loaded yet.
+
+    Attributes:
+        kind: what it is.
+        name: of the entry.
+        distribution, version: of the package; empty for what was registered by hand.
+        reference: `module:attribute`.
+        refusal: why it may not be used, or None.
+        entry: the entry point; None for what was registered by hand.
+    """
+
+    kind: Kind
+    name: str
+    distribution: str
+    version: str
+    reference: str
+    refusal: str | None = None
+    entry: InstalledEntryPoint | None = None
+
+    @property
+    def provider(self) -> str:
+        """`distribution version`, for messages."""
+        return f"{self.distribution} {self.version}" if self.distribution else BY_HAND
+
+    def load(self) -> Any:
+        """Import and return what the entry names; the outcome is kept until `refresh`.
+
+        Raises:
+            PluginError: as `registry.load`.
+        """
+        return self._loaded().thing
+
+    def _loaded(self) -> Loaded:
+        entry = self.entry
+        if entry is None:
+            return Loaded(_registered[self.kind.name, self.name])
+        if entry not in _outcomes:
+            try:
+                _outcomes[entry] = load_entry(self.kind, entry)
+            except PluginError as error:
+                _outcomes[entry] = error
+        outcome = _outcomes[entry]
+        if isinstance(outcome, PluginError):
+            raise_again(outcome)
+        assert isinstance(outcome, Loaded)
+        return outcome
+
+
+def providers(kind: KindName) -> tuple[Provider, ...]:
+    """Return all entries of a kind, sorted by name and distribution, those registered by hand last; imports nothing."""
+    own, policy = kind_of(kind), Policy.from_environment()
+    installed = [
+        Provider(own, entry.name, entry.distribution, entry.version, entry.reference, policy.refusal(entry), entry)
+        for entry in _metadata.scan()
+        if entry.group == own.group
+    ]
+    by_hand = [
+        Provider(own, name, "", "", _written(thing)) for (of, name), thing in _registered.items() if of == own.name
+    ]
+    return (*installed, *by_hand)
+
+
+def installed_names(kind: KindName = "modality") -> tuple[str, ...]:
+    """Return the names of everything installed or registered of a kind, sorted; nothing is imported."""
+    return tuple(sorted({found.name for found in providers(kind)}))
+
+
+def usable_names(kind: KindName) -> tuple[str, ...]:
+    """Return the names of a kind that the environment's variables do not switch off, sorted; nothing is imported."""
+    return tuple(sorted({found.name for found in providers(kind) if found.refusal is None}))
+
+
+def find(kind: KindName, reference: str) -> Provider:
+    """Return the one provider of `name` or `distribution:name`; nothing is imported.
 
     Raises:
-        PluginLoadError: only with `CREMA_PLUGINS_STRICT=1`, when an installed plugin is broken or incompatible.
+        CremaError: the kind's own error when nothing provides the name; it says what is near or what to install.
+        PluginDisabledError: when every provider is switched off.
+        DuplicatePluginError: when several packages provide it and no distribution was named.
+    """
+    own = kind_of(kind)
+    distribution, _, name = reference.rpartition(":")
+    named = [found for found in providers(own.name) if found.name == name]
+    if by_hand := [found for found in named if found.entry is None]:
+        if not distribution:
+            return by_hand[0]
+        named.remove(by_hand[0])
+    chosen = [found for found in named if not distribution or same_distribution(found.distribution, distribution)]
+    if not chosen:
+        raise own.error(_unknown_provider(reference, named) if named else _unknown_name(own, name))
+    usable = [found for found in chosen if found.refusal is None]
+    if not usable:
+        raise PluginDisabledError(" ".join(str(found.refusal) for found in chosen))
+    if len(usable) > 1:
+        error = DuplicateModalityError if own.name == "modality" else DuplicatePluginError
+        raise error(
+            f"{len(usable)} installed packages provide '{name}': {', '.join(found.provider for found in usable)}. "
+            + (
+                f"Name the one you mean, for example {_choice(usable[0])}"
+                if own.chosen_by_prefix
+                else _choice(usable[0])
+            )
+        )
+    return usable[0]
+
+
+def load(kind: KindName, reference: str) -> Any:
+    """Import and return what a name means.
+
+    Args:
+        kind: "modality", "fusion", "backbone", "encoder", "dataset", "metric" or "preset".
+        reference: `name` or `distribution:name`.
+
+    Returns:
+        a `ModalitySpec`, a class of fusion and so on; `crema_core.plugins.groups` says what for each kind.
+
+    Raises:
+        CremaError: as `find`.
+        PluginLoadError: its module cannot be imported.
+        ContractError: the entry point names something else than its kind needs.
+
+    Example:
+        >>> load("dataset", "crema-core:nextqa").splits
+        ('train', 'val', 'test')
+    """
+    return find(kind, reference).load()
+
+
+def list_plugins(kind: KindName | None = None) -> tuple[PluginRecord, ...]:
+    """Return one record per provider of every name, sorted by kind, name and distribution; imports light modules only.
+
+    Args:
+        kind: only this kind; None: all of them.
+
+    Raises:
+        PluginLoadError: only with `CREMA_PLUGINS_STRICT=1`, when an installed modality is broken or incompatible.
     """
     policy = Policy.from_environment()
-    entries = lookup.entry_points()
-    policy.warn_about_strangers(entries)
-    providers = Counter(entry.name for entry in entries if policy.refusal(entry) is None)
-    records = [_record(entry, policy, providers[entry.name]) for entry in entries]
-    records += [
-        PluginRecord(spec.name, "", "", spec.factory, "ok", summary=spec.summary) for spec in lookup.registered.values()
-    ]
+    policy.warn_about_strangers(_metadata.scan())
+    records = [record for own in ([kind_of(kind)] if kind else KINDS.values()) for record in _records(own)]
     broken = [record.error for record in records if record.status in ("broken", "incompatible")]
     if policy.strict and broken:
         raise PluginLoadError(
             f"{len(broken)} installed plugin(s) cannot be used, which CREMA_PLUGINS_STRICT=1 makes an error:\n"
             + "\n".join(f"- {error}" for error in broken)
         )
-    return tuple(sorted(records, key=lambda record: (record.name, record.distribution)))
+    return tuple(records)
+
+
+def list_modalities() -> tuple[PluginRecord, ...]:
+    """Return one record per provider of every modality, sorted by name; imports light modules only.
+
+    Raises:
+        PluginLoadError: only with `CREMA_PLUGINS_STRICT=1`, when an installed plugin is broken or incompatible.
+    """
+    return list_plugins("modality")
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -110,7 +314,7 @@ def resolve(item: ModalityReference, *, mmqa: Mapping[str, Any] | None = None) -
         OptionsError: an option has a wrong name or value.
     """
     name, options = _split(item)
-    return _with_options(_provider(name), options, mmqa or {})
+    return _with_options(_plugin(name), options, mmqa or {})
 
 
 def resolve_all(items: Iterable[ModalityReference], *, mmqa: Mapping[str, Any] | None = None) -> list[ResolvedPlugin]:
@@ -129,7 +333,7 @@ def resolve_all(items: Iterable[ModalityReference], *, mmqa: Mapping[str, Any] |
     if isinstance(items, str | Mapping | ModalitySpec):
         raise OptionsError(f"modalities is one item, {items!r}. Accepted is a list of items. Write: modalities=[...]")
     policy = Policy.from_environment()
-    policy.warn_about_strangers(lookup.entry_points())
+    policy.warn_about_strangers(_metadata.scan())
     if policy.strict:
         list_modalities()
     plugins: list[ResolvedPlugin] = []
@@ -138,7 +342,7 @@ def resolve_all(items: Iterable[ModalityReference], *, mmqa: Mapping[str, Any] |
     for item in items:
         with problems.collecting():
             name, options = _split(item)
-            plugin = _provider(name)
+            plugin = _plugin(name)
             counts[plugin.spec.name] += 1
             with problems.collecting():  # wrong options do not hide a missing requirement
                 check_requirements(plugin)
@@ -152,32 +356,59 @@ def resolve_all(items: Iterable[ModalityReference], *, mmqa: Mapping[str, Any] |
     return plugins
 
 
-def register(spec: ModalitySpec, *, replace: bool = False) -> None:
-    """Make a spec known in this process, for notebooks and before packaging.
+def register(thing: object, *, kind: KindName = "modality", name: str | None = None, replace: bool = False) -> None:
+    """Make something known in this process, for notebooks and before packaging.
 
-    Running a notebook cell again is fine: a spec with the same name and factory replaces the earlier one.
+    Running a notebook cell again is fine: a spec with the same name and factory, a class of the same module and name,
+    and an equal object replace the earlier one.
 
     Args:
-        spec: the declaration.
-        replace: take the name although an installed package or another registered spec has it.
+        thing: a `ModalitySpec`, or what an entry point of another kind names, for example a class of fusion.
+        kind: what it is.
+        name: under which it is found; None: that of the object, where its kind has names.
+        replace: take the name although an installed package or something else registered has it.
 
     Raises:
-        DuplicateModalityError: when the name is taken and `replace` is False; nothing was changed.
+        ContractError: when it is not what its kind needs; nothing was changed.
+        DuplicatePluginError: when the name is taken and `replace` is False; nothing was changed.
+        OptionsError: when it has no name of its own and none was given.
     """
-    earlier = lookup.registered.get(spec.name)
-    owners = [entry.provider for entry in lookup.entry_points() if entry.name == spec.name]
-    owners += [f"a registered spec ({earlier.factory})"] if earlier and earlier.factory != spec.factory else []
-    if owners and not replace:
-        raise DuplicateModalityError(
-            f"'{spec.name}' is already provided by {', '.join(owners)}. A name has one provider; nothing was changed. "
-            "Give the spec another name, or pass replace=True"
+    own = kind_of(kind)
+    name = name or (getattr(thing, "name", None) if own.has_name else None)
+    if not name:
+        raise OptionsError(
+            f"A {own.noun} is registered without a name. It is found by one. Write: "
+            f"registry.register(..., kind='{own.name}', name='...')"
         )
-    lookup.registered[spec.name] = spec
+    check_thing(own, thing, name, provider=BY_HAND, reference=_written(thing))
+    earlier = _registered.get((own.name, name))
+    owners = [found.provider for found in providers(own.name) if found.name == name and found.entry is not None]
+    if earlier is not None and _identity(earlier) != _identity(thing):
+        owners.append(f"a registered {'spec' if own.has_name else own.noun} ({_written(earlier)})")
+    if owners and not replace:
+        error = DuplicateModalityError if own.name == "modality" else DuplicatePluginError
+        raise error(
+            f"'{name}' is already provided by {', '.join(owners)}. A name has one provider; nothing was changed. "
+            f"Give the {'spec' if own.has_name else own.noun} another name, or pass replace=True"
+        )
+    _registered[own.name, name] = thing
+
+
+@contextmanager
+def temporary_registrations() -> Iterator[None]:
+    """Forget at the end of the block what was registered inside it, for tests."""
+    before = dict(_registered)
+    try:
+        yield
+    finally:
+        _registered.clear()
+        _registered.update(before)
 
 
 def refresh() -> None:
     """Look at the installed packages again, after a `pip install` in a running notebook."""
-    lookup.forget()
+    _metadata.forget()
+    _outcomes.clear()
 
 
 def distribution_of(entry: InstalledEntryPoint) -> Distribution:
@@ -197,17 +428,13 @@ def _split(item: object) -> tuple[str | ModalitySpec, dict[str, Any]]:
     )
 
 
-def _provider(name: str | ModalitySpec) -> ResolvedPlugin:
+def _plugin(name: str | ModalitySpec) -> ResolvedPlugin:
     """Return the one provider of a name, its options not read yet."""
-    found = name if isinstance(name, ModalitySpec) else lookup.find(name, Policy.from_environment())
-    entry = _entry_of(found) if isinstance(found, ModalitySpec) else found
-    if entry is None:
-        assert isinstance(found, ModalitySpec)
-        check_api_version(found, provider="given in this process", distribution=found.factory.partition(".")[0])
-        return ResolvedPlugin(found, "", "", found.factory, ModalityOptions())
-    return ResolvedPlugin(
-        lookup.loaded(entry).spec, entry.distribution, entry.version, entry.reference, ModalityOptions()
-    )
+    found = _provider_of(name) if isinstance(name, ModalitySpec) else find("modality", name)
+    spec = name if isinstance(name, ModalitySpec) else found.load()
+    if found.entry is None:
+        check_api_version(spec, provider=BY_HAND, distribution=spec.factory.partition(".")[0])
+    return ResolvedPlugin(spec, found.distribution, found.version, found.reference, ModalityOptions())
 
 
 def _with_options(plugin: ResolvedPlugin, options: Mapping[str, Any], mmqa: Mapping[str, Any]) -> ResolvedPlugin:
@@ -229,34 +456,88 @@ def _with_options(plugin: ResolvedPlugin, options: Mapping[str, Any], mmqa: Mapp
     return plugin
 
 
-def _entry_of(spec: ModalitySpec) -> InstalledEntryPoint | None:
-    """Return the installed entry point a spec object came from, so that its provenance is recorded."""
-    for entry in lookup.entry_points():
-        if entry.name == spec.name and entry.reference.partition(".")[0] == spec.factory.partition(".")[0]:
+def _provider_of(spec: ModalitySpec) -> Provider:
+    """Return the installed entry point a spec object came from, so that its provenance is recorded, else the spec."""
+    for found in providers("modality"):
+        if found.entry is None or found.name != spec.name:
+            continue
+        if found.reference.partition(".")[0] == spec.factory.partition(".")[0]:
             try:
-                if lookup.loaded(entry).spec == spec:
-                    return entry
+                if found.load() == spec:
+                    return found
             except PluginError:
-                return None
-    return None
+                break
+    return Provider(KINDS["modality"], spec.name, "", "", spec.factory)
 
 
-def _record(entry: InstalledEntryPoint, policy: Policy, providers: int) -> PluginRecord:
+def _records(kind: Kind) -> list[PluginRecord]:
+    found = providers(kind.name)
+    usable = Counter(own.name for own in found if own.refusal is None and own.entry is not None)
+    records = [_record(own, 1 if kind.broadcast or own.entry is None else usable[own.name]) for own in found]
+    return sorted(records, key=lambda record: (record.name, record.distribution))
+
+
+def _record(found: Provider, num_providers: int) -> PluginRecord:
     summary = ""
-    notes: tuple[str, ...] = ()
-    status: Status = "disabled"
-    error = policy.refusal(entry) or ""
-    if not error:
+    notes = shadow_notes(found.entry) if found.entry else ()
+    status: Status = "disabled" if found.refusal else "ok"
+    error = found.refusal or ""
+    if found.kind.name == "modality" and status == "ok":
         try:
-            outcome = lookup.loaded(entry)
+            loaded = found._loaded()
         except PluginError as problem:
             status = "incompatible" if isinstance(problem, IncompatiblePluginError) else "broken"
-            error = str(problem)
+            error, notes = str(problem), ()
         else:
-            summary, notes = outcome.spec.summary, outcome.notes
-            status = "ok" if providers == 1 else "duplicate"
-            if status == "duplicate":
-                error = f"{providers} packages provide it. Write '{entry.distribution}:{entry.name}'"
+            summary, notes = loaded.thing.summary, loaded.notes
+    if status == "ok" and num_providers > 1:
+        write = "Write " if found.kind.chosen_by_prefix else ""
+        status, error = "duplicate", f"{num_providers} packages provide it. {write}{_choice(found)}"
     return PluginRecord(
-        entry.name, entry.distribution, entry.version, entry.reference, status, error, summary, entry.editable, notes
+        found.name,
+        found.distribution,
+        found.version,
+        found.reference,
+        status,
+        error,
+        summary,
+        found.entry is not None and found.entry.editable,
+        notes,
+        found.kind.name,
     )
+
+
+def _unknown_name(kind: Kind, name: str) -> str:
+    installed, known = installed_names(kind.name), groups.directory().get(kind.name, {})
+    text = f"'{name}' is not an installed {kind.noun}. Installed: {', '.join(installed) or 'none'}."
+    if name in known:
+        return f"{text} It is provided by {known[name]}. Run: pip install {known[name]}"
+    return text + (did_you_mean(name, {*installed, *known}) or f" See what is there: {kind.see}")
+
+
+def _unknown_provider(reference: str, named: list[Provider]) -> str:
+    distribution, _, name = reference.rpartition(":")
+    return (
+        f"'{distribution}' does not provide '{name}'. Provided by: {', '.join(found.provider for found in named)}. "
+        f"Write: '{named[0].distribution}:{name}' or just '{name}'"
+    )
+
+
+def _choice(found: Provider) -> str:
+    """Return what a person types to choose among providers of one name, with this one as the example."""
+    if found.kind.chosen_by_prefix:
+        return f"'{found.distribution}:{found.name}'"
+    return f"Switch one off, for example {DISABLE}={found.distribution}"
+
+
+def _written(thing: object) -> str:
+    """Return how a thing given by hand is named in messages: its class's import path where it has one."""
+    if isinstance(thing, ModalitySpec):
+        return thing.factory
+    own = thing if isinstance(thing, type) or (callable(thing) and hasattr(thing, "__qualname__")) else type(thing)
+    return f"{own.__module__}:{own.__qualname__}"
+
+
+def _identity(thing: object) -> object:
+    """Return what two objects of one name have in common where the second is the first, defined again."""
+    return _written(thing) if isinstance(thing, ModalitySpec | type) or hasattr(thing, "__qualname__") else thing

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from crema_core.errors import PluginError
-from crema_core.plugins import lookup, registry
-from crema_core.plugins.policy import Policy
-from crema_core.plugins.records import Distribution, ResolvedPlugin
+from crema_core.plugins import registry
+from crema_core.plugins.registry import Distribution, ResolvedPlugin
 from crema_core.plugins.spec import ModalityOptions, ModalitySpec
 
 Made = TypeVar("Made")
@@ -85,12 +84,14 @@ def find_subject(item: str | ModalitySpec) -> Subject:
         DuplicateModalityError: when several packages do.
         PluginDisabledError: when an environment variable switches it off.
     """
-    found = item if isinstance(item, ModalitySpec) else lookup.find(item, Policy.from_environment())
-    if isinstance(found, ModalitySpec):
-        return Subject(found.name, "given in this process", found)
+    if isinstance(item, ModalitySpec):
+        return Subject(item.name, "given in this process", item)
+    found = registry.find("modality", item)
+    if found.entry is None:
+        return Subject(found.name, found.provider, found.load())
     declared: ModalitySpec | PluginError
     try:
-        declared = lookup.loaded(found).spec
+        declared = found.load()
     except PluginError as error:
         declared = error
     return Subject(
@@ -99,7 +100,7 @@ def find_subject(item: str | ModalitySpec) -> Subject:
         declared,
         module=found.reference.partition(":")[0],
         reference=found.reference,
-        distribution=registry.distribution_of(found),
+        distribution=registry.distribution_of(found.entry),
     )
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from crema_core.errors import PluginError
-from crema_core.plugins import lookup, registry
+from crema_core.plugins import registry
 from crema_core.plugins.spec import NAME_PATTERN
 
 LEFT_OUT = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__")
@@ -48,11 +48,13 @@ def unpacked(place: Path) -> Iterator[tuple[str, ...]]:
         sys.path.insert(0, str(site))
         registry.refresh()
         try:
-            own = [entry for entry in lookup.entry_points() if Path(entry.location) == site]
+            found = registry.providers("modality")
+            own = [one for one in found if one.entry is not None and Path(one.entry.location) == site]
             if not own:
+                group = registry.KINDS["modality"].group
                 raise PluginError(
-                    f"'{place}' provides no sense: it has no entry point in the group {lookup.GROUP}. Add to its "
-                    f'pyproject.toml: [project.entry-points."{lookup.GROUP}"]'
+                    f"'{place}' provides no sense: it has no entry point in the group {group}. Add to its "
+                    f'pyproject.toml: [project.entry-points."{group}"]'
                 )
             yield tuple(f"{entry.distribution}:{entry.name}" for entry in own)
         finally:

@@ -63,6 +63,7 @@ def test_list_as_json(install: Installer, capsys: pytest.CaptureFixture[str]) ->
         "summary": "A sense that keeps every rule.",
         "editable": False,
         "notes": [],
+        "kind": "modality",
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crema_core.video.towers import TOWERS
+from crema_core.video.towers import tower_names
 from crema_core.video.towers.options import BACKBONE
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def test_a_page_lists_the_options_as_they_are(page: Path) -> None:
 def test_every_first_party_sense_has_its_options_listed_once() -> None:
     directory = json.loads((ROOT / "crema_core" / "plugins" / "directory.json").read_text(encoding="utf-8"))
     listed = [name for page in PAGES for name in OPTIONS["senses"](page.read_text(encoding="utf-8"))]
-    assert sorted(listed) == sorted(directory)
+    assert sorted(listed) == sorted(directory["modality"])
 
 
 def test_a_row_says_name_type_default_and_meaning() -> None:
@@ -71,4 +71,4 @@ def test_pages_of_senses_that_see_have_one_table_of_encoders() -> None:
     first, *others = (tables_of_encoders(page)[0] for page in pages)
     assert all(other == first for other in others)
     named = {line.split("`")[1] for line in first[2:]}
-    assert named == {BACKBONE, *TOWERS}
+    assert named == {BACKBONE, *tower_names()}

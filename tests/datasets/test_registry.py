@@ -34,8 +34,8 @@ def test_broken_entries_are_listed_with_their_reason_and_hide_no_other(install: 
     assert records["birdsong"].spec is not None
     assert records["nextqa"].spec is not None
     assert records["misnamed"].error == (
-        "'misnamed' (crema-dummy-dataset 0.2.0): crema_dummy_dataset.birdsong:SPEC is called 'birdsong'. Entry point "
-        'and declaration have the same name. Write: birdsong = "crema_dummy_dataset.birdsong:SPEC"'
+        "'misnamed' (crema-dummy-dataset 0.2.0): the entry point is called 'misnamed', its spec 'birdsong'. The two "
+        'names must be equal. Write: birdsong = "crema_dummy_dataset.birdsong:SPEC"'
     )
     with pytest.raises(ContractError) as wrong:
         find_dataset("nonsense")

@@ -92,8 +92,8 @@ def test_the_same_metadata_twice_hide_nothing(site: Path, tmp_path: Path) -> Non
         (
             "[crema.modality]\nsonar = crema_sonar.plugin:SPEC\n",
             "crema-sonar 1.0 has entry points in 'crema.modality', which nothing reads. Groups: crema.modalities, "
-            "crema.hooks, crema.encoders, crema.datasets. Did you mean 'crema.modalities'? Correct its "
-            "pyproject.toml and install it again.",
+            "crema.fusions, crema.backbones, crema.encoders, crema.datasets, crema.metrics, crema.presets, "
+            "crema.hooks. Did you mean 'crema.modalities'? Correct its pyproject.toml and install it again.",
         ),
         (
             "[crema.modalities]\nsonar = crema-sonar.plugin:SPEC\n",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crema_core.plugins import _metadata, registry
-from crema_core.plugins.records import PluginRecord
+from crema_core.plugins.registry import PluginRecord
 from tests.support.dummies import SOURCES, Installer
 
 EVERY_DUMMY = ("good", "broken_import", "wrong_api", "duplicate_a", "duplicate_b", "bad_contract", "hook_typo")

@@ -18,7 +18,7 @@ from crema_core.errors import (
     PluginVersionWarning,
     UnknownModalityError,
 )
-from crema_core.plugins import registry
+from crema_core.plugins import groups, registry
 from crema_core.plugins.factory import load_modality_class
 from crema_core.plugins.spec import ModalitySpec
 from tests.support.dummies import Installer
@@ -81,7 +81,7 @@ def test_name_like_nothing(install: Installer) -> None:
 def test_known_name_that_is_not_installed_says_which_package_has_it(
     install: Installer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crema_core.plugins.lookup._directory", lambda: {"radar": "crema-radar"})
+    monkeypatch.setattr(groups, "directory", lambda: {"modality": {"radar": "crema-radar"}})
     with pytest.raises(UnknownModalityError) as caught:
         registry.resolve("radar")
     assert str(caught.value) == (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from crema_core.plugins import lookup, registry
+from crema_core.plugins import registry
 
 SOURCES = Path(__file__).parents[1] / "plugins"
 
@@ -77,5 +77,4 @@ def install(dummies: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installe
     for name in set(sys.modules) - modules:
         if name.startswith("crema_dummy_"):
             del sys.modules[name]
-    lookup.registered.clear()
     registry.refresh()

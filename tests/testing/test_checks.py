@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crema_core.plugins import lookup, registry
+from crema_core.plugins import registry
 from crema_core.testing import Report, check_modality
 from crema_core.testing.check import checks_up_to
 from crema_core.testing.report import TIERS, Tier
@@ -28,7 +28,8 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
         place = write_specimen(tmp_path / name, name, edits)
         monkeypatch.syspath_prepend(str(place))
         registry.refresh()
-        (sense,) = [entry.name for entry in lookup.entry_points() if entry.location == str(place)]
+        here = [one for one in registry.providers("modality") if one.entry and one.entry.location == str(place)]
+        (sense,) = [one.name for one in here]
         return check_modality(sense, tier=tier)
 
     yield install

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from crema_core.errors import ContractError, PluginLoadError
-from crema_core.plugins import _metadata
+from crema_core.plugins import _metadata, registry
 from crema_core.plugins._metadata import InstalledEntryPoint
-from crema_core.video.towers import GROUP, tower_class, tower_names
+from crema_core.video.towers import tower_class, tower_names
 from crema_core.video.towers.base import Preprocessing, Tower
 
 
@@ -36,8 +36,9 @@ def package(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module = types.ModuleType("crema_mean")
     monkeypatch.setitem(sys.modules, "crema_mean", module)
     found = _metadata.scan()
-    added = InstalledEntryPoint(GROUP, "mean", "crema_mean:MeanTower", "crema-mean", "1.0")
+    added = InstalledEntryPoint("crema.encoders", "mean", "crema_mean:MeanTower", "crema-mean", "1.0")
     monkeypatch.setattr(_metadata, "scan", lambda: (*found, added))
+    monkeypatch.setattr(registry, "_outcomes", {})
     return module
 
 
@@ -53,8 +54,9 @@ def test_a_tower_that_cannot_be_imported_is_named(package: types.ModuleType) -> 
     with pytest.raises(PluginLoadError) as caught:
         tower_class("mean")
     assert str(caught.value) == (
-        "The vision encoder 'mean' of crema-mean 1.0 could not be imported from crema_mean:MeanTower: AttributeError: "
-        "module 'crema_mean' has no attribute 'MeanTower'. Install the package again, or use another encoder."
+        "'mean' (crema-mean 1.0) could not be imported from crema_mean:MeanTower: AttributeError: module 'crema_mean' "
+        "has no attribute 'MeanTower'. Repair it: pip install --force-reinstall crema-mean, or remove it: "
+        "pip uninstall crema-mean"
     )
 
 
@@ -63,8 +65,8 @@ def test_an_entry_point_that_names_something_else_is_refused(package: types.Modu
     with pytest.raises(ContractError) as caught:
         tower_class("mean")
     assert str(caught.value) == (
-        "The vision encoder 'mean' of crema-mean 1.0 (crema_mean:MeanTower) is no subclass of Tower. An entry point of "
-        "the group crema.encoders names one. Write: class ...(crema_core.video.towers.base.Tower)."
+        "'mean' (crema-mean 1.0): crema_mean:MeanTower is not a subclass of Tower. The entry point must name one. "
+        "Write: class ...(crema_core.video.towers.base.Tower)"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crema_core.plugins import lookup
+from crema_core.plugins import registry
 from crema_core.saving.bundle import load
 from crema_core.testing.check import check, require
 from crema_core.testing.companion import COMPANION
@@ -63,12 +63,7 @@ def other_senses_stay_bit_identical(subject: Subject) -> None:
 @contextmanager
 def _known(subject: Subject) -> Iterator[None]:
     """Let `load` find a spec that was given in this process."""
-    name = subject.spec.name
-    if subject.distribution is not None or name in lookup.registered:
+    with registry.temporary_registrations():
+        if subject.distribution is None:
+            registry.register(subject.spec, replace=True)
         yield
-        return
-    lookup.registered[name] = subject.spec
-    try:
-        yield
-    finally:
-        del lookup.registered[name]

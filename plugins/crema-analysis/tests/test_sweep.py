@@ -15,7 +15,7 @@ from crema_core.api.build import build
 from crema_core.common.progress import StatusLine
 from crema_core.errors import CheckpointError, ManifestError, OptionsError
 from crema_core.evaluation.run import evaluate
-from crema_core.plugins import lookup, registry
+from crema_core.plugins import registry
 from crema_core.train.checkpoints import Checkpointer
 from crema_core.train.fit import fit
 from tests.train.file_senses import file_senses, write_records
@@ -170,10 +170,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("text", MISTAKES)
-def test_mistakes_are_found_before_anything_is_trained_or_written(
-    text: str, t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lookup, "registered", dict(lookup.registered))  # known here, and no longer
+def test_mistakes_are_found_before_anything_is_trained_or_written(text: str, t5_folder: Path, tmp_path: Path) -> None:
     registry.register(file_senses()[0], replace=True)
     with pytest.raises(OptionsError) as error:
         run(tmp_path, t5_folder, **MISTAKES[text])

@@ -19,7 +19,7 @@ from crema_benchmarks.lmms_eval_manifest import model_manifest
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError, UnknownModalityError
 from crema_core.model.prompt import Prompt
-from crema_core.plugins import lookup, registry
+from crema_core.plugins import registry
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import file_senses, write_records
 
@@ -34,11 +34,8 @@ class Request:
 
 
 @pytest.fixture
-def make(
-    adapter: types.ModuleType, new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> MakeAdapter:
+def make(adapter: types.ModuleType, new_model: MakeModel, tmp_path: Path) -> MakeAdapter:
     """Save a model and give it to the adapter; documents are paths of frames."""
-    monkeypatch.setattr(lookup, "registered", dict(lookup.registered))  # known here, and no longer
     for spec in file_senses():
         registry.register(spec, replace=True)
     new_model().save_pretrained(tmp_path / "model")

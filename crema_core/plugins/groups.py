@@ -1,0 +1,160 @@
+"""The kinds of things a package can add: one group of entry points each, declared here and nowhere else.
+
+A kind says in which group its entry points stand, what an entry must name, and how messages speak of it. The registry
+serves all of them alike. The types are written as texts, because most of them need torch and listing must not.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from crema_core.errors import (
+    CheckpointError,
+    CremaError,
+    DatasetError,
+    HookError,
+    OptionsError,
+    UnknownModalityError,
+    did_you_mean,
+)
+
+KindName = Literal["modality", "fusion", "backbone", "encoder", "dataset", "metric", "preset", "hook"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of extension.
+
+    Attributes:
+        name: the word for it in the Python API and on the command line: "fusion".
+        group: its group of entry points: "crema.fusions".
+        noun: what messages call one: "data set".
+        see: the command that lists them.
+        error: raised for a name nothing provides.
+        base: "package.module:Class" of what an entry names; empty: any module or object.
+        names_class: an entry names a subclass of `base` instead of an instance.
+        has_name: an instance has an attribute `name` that is the entry point's.
+        light: the entry point's module may be imported to look at it: it needs neither torch nor a model.
+        broadcast: every entry is used, so that several packages may use one name.
+        chosen_by_prefix: people name one of several providers as `distribution:name`; else the others are switched off.
+    """
+
+    name: KindName
+    group: str
+    noun: str
+    see: str
+    error: type[CremaError]
+    base: str = ""
+    names_class: bool = False
+    has_name: bool = False
+    light: bool = False
+    broadcast: bool = False
+    chosen_by_prefix: bool = True
+
+    @property
+    def base_name(self) -> str:
+        """Name of the class without its module."""
+        return self.base.partition(":")[2]
+
+    def load_base(self) -> type[Any] | None:
+        """Import and return the class `base` names; None where any object will do."""
+        if not self.base:
+            return None
+        module, _, name = self.base.partition(":")
+        found: type[Any] = getattr(importlib.import_module(module), name)
+        return found
+
+
+KINDS: Mapping[KindName, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "modality",
+            "crema.modalities",
+            "modality",
+            "crema plugins list",
+            UnknownModalityError,
+            "crema_core.plugins.spec:ModalitySpec",
+            has_name=True,
+            light=True,
+        ),
+        Kind(
+            "fusion",
+            "crema.fusions",
+            "fusion",
+            "crema plugins list --kind fusion",
+            OptionsError,
+            "crema_core.fusion.base:Fusion",
+            names_class=True,
+        ),
+        Kind(
+            "backbone",
+            "crema.backbones",
+            "backbone family",
+            "crema plugins list --kind backbone",
+            CheckpointError,
+            # A backbone is named by its checkpoint, whose model type is the entry's name: there is no place for a
+            # distribution in it.
+            chosen_by_prefix=False,
+        ),
+        Kind(
+            "encoder",
+            "crema.encoders",
+            "encoder",
+            "crema plugins list --kind encoder",
+            OptionsError,
+            "crema_core.video.towers.base:Tower",
+            names_class=True,
+        ),
+        Kind(
+            "dataset",
+            "crema.datasets",
+            "data set",
+            "crema data list",
+            DatasetError,
+            "crema_core.datasets.spec:DatasetSpec",
+            has_name=True,
+            light=True,
+        ),
+        Kind("metric", "crema.metrics", "metric", "crema plugins list --kind metric", OptionsError),
+        Kind("preset", "crema.presets", "preset", "crema plugins list --kind preset", OptionsError),
+        Kind("hook", "crema.hooks", "hook", "crema plugins list --kind hook", HookError, broadcast=True),
+    )
+}
+"""By name, in the order listings have."""
+
+GROUPS = tuple(kind.group for kind in KINDS.values())
+"""Every group of entry points that something reads."""
+
+
+def kind_of(name: str) -> Kind:
+    """Return a kind by its name or its group.
+
+    Raises:
+        OptionsError: for another word.
+
+    Example:
+        >>> kind_of("crema.fusions") is kind_of("fusion")
+        True
+    """
+    found = next((kind for kind in KINDS.values() if name in (kind.name, kind.group)), None)
+    if found is None:
+        raise OptionsError(
+            f"'{name}' is not a kind of plugin. Kinds: {', '.join(KINDS)}.{did_you_mean(name, KINDS)} Name one of them."
+        )
+    return found
+
+
+@functools.cache
+def directory() -> Mapping[str, Mapping[str, str]]:
+    """Return kind -> name -> distribution for the packages known when this version was made."""
+    names: dict[str, dict[str, str]] = json.loads(
+        Path(__file__).with_name("directory.json").read_text(encoding="utf-8")
+    )
+    return names

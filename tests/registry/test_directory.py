@@ -1,0 +1,34 @@
+"""The directory of known packages is what the packages of this repository declare.
+
+To write it after an entry point was added: python -m tests.registry.test_directory
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+from crema_core.plugins import groups
+from crema_core.plugins.groups import KINDS
+
+ROOT = Path(__file__).parents[2]
+FILE = Path(groups.__file__).with_name("directory.json")
+
+
+def declared() -> dict[str, dict[str, str]]:
+    """Return kind -> name -> distribution, as the `pyproject.toml` files say."""
+    found: dict[str, dict[str, str]] = {kind.name: {} for kind in KINDS.values() if not kind.broadcast}
+    for path in [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]:
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        for kind, names in found.items():
+            names |= dict.fromkeys(project["entry-points"].get(KINDS[kind].group, ()), project["name"])
+    return {kind: dict(sorted(names.items())) for kind, names in found.items()}
+
+
+def test_the_directory_knows_every_first_party_package() -> None:
+    assert json.loads(FILE.read_text(encoding="utf-8")) == declared(), __doc__
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(declared(), indent=2) + "\n", encoding="utf-8")
