@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 import crema_core
 from crema_core.common.tables import table
 from crema_core.evaluation.run import evaluate
-from crema_core.fusion import FUSIONS
 from crema_world import make_world
 
 SENSES = ["video", "depth", "thermal"]
@@ -27,7 +26,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="crema-tiny", help="folder or hub id in BLIP-2 format")
     parser.add_argument("--clips", type=int, default=100, help="clips to train on")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--fusions", nargs="+", default=list(FUSIONS), metavar="NAME")
+    parser.add_argument("--fusions", nargs="+", default=crema_core.registry.usable_names("fusion"), metavar="NAME")
     arguments = parser.parse_args()
 
     rows = [["fusion", "accuracy", "tokens", "trained parameters", "GFLOPs"]]

@@ -1,37 +1,22 @@
-"""Fusion strategies by name."""
+"""Fusion strategies by name, those of core and of installed packages alike: entry points of `crema.fusions`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crema_core.errors import OptionsError, did_you_mean
+from crema_core.errors import OptionsError, PluginError
 from crema_core.fusion.base import Fusion, FusionSizes, FusionWatch, SenseSet, VisualLayout
-from crema_core.fusion.concat import ConcatFusion
-from crema_core.fusion.cross_attention import CrossAttentionFusion
-from crema_core.fusion.merv.strategy import MervFusion
-from crema_core.fusion.mixture import MixtureFusion
-from crema_core.fusion.pave.strategy import PaveFusion
-from crema_core.fusion.self_gated import LinearFusion, SelfGatedFusion
-
-FUSIONS: dict[str, type[Fusion]] = {
-    "self_gated": SelfGatedFusion,
-    "concat": ConcatFusion,
-    "linear": LinearFusion,
-    "cross_attention": CrossAttentionFusion,
-    "mixture": MixtureFusion,
-    "pave": PaveFusion,
-    "merv": MervFusion,  # type: ignore[type-abstract]  # building it gives the strategy of the supporting senses
-}
+from crema_core.plugins import registry
 
 __all__ = [
-    "FUSIONS",
     "Fusion",
     "FusionSizes",
     "FusionWatch",
     "SenseSet",
     "VisualLayout",
     "fusion_class",
+    "fusion_classes",
     "make_fusion",
 ]
 
@@ -39,15 +24,30 @@ __all__ = [
 def fusion_class(name: str) -> type[Fusion]:
     """Return the class of a strategy.
 
+    Args:
+        name: `name` or `distribution:name`.
+
     Raises:
-        OptionsError: for an unknown name.
+        OptionsError: for a name nothing provides; it says what is near or what to install.
+        PluginError: when its package is switched off, broken, or not the only one of this name.
+
+    Example:
+        >>> fusion_class("concat").__name__
+        'ConcatFusion'
     """
-    if name not in FUSIONS:
-        raise OptionsError(
-            f"{name!r} is not a fusion. Accepted: {', '.join(FUSIONS)}.{did_you_mean(name, FUSIONS)} "
-            "Use fusion='self_gated', the paper's."
-        )
-    return FUSIONS[name]
+    found: type[Fusion] = registry.load("fusion", name)
+    return found
+
+
+def fusion_classes() -> dict[str, type[Fusion]]:
+    """Return every strategy that can be used by its bare name; a broken package's is left out."""
+    found = {}
+    for name in registry.usable_names("fusion"):
+        try:
+            found[name] = fusion_class(name)
+        except PluginError:
+            continue
+    return found
 
 
 def make_fusion(
@@ -56,16 +56,18 @@ def make_fusion(
     """Build a fusion by name.
 
     Args:
-        name: one of `FUSIONS`.
+        name: `name` or `distribution:name` of an installed strategy.
         supports: supporting senses, in the order of `build`.
         sizes: what it is built for.
         options: further arguments of the strategy.
 
     Raises:
         OptionsError: for an unknown name or option.
+        PluginError: as `fusion_class`.
     """
+    strategy = fusion_class(name)
     try:
-        return fusion_class(name).for_sizes(supports, sizes, **(options or {}))
+        return strategy.for_sizes(supports, sizes, **(options or {}))
     except TypeError as error:
         raise OptionsError(
             f"fusion {name!r} cannot take {dict(options or {})}: {error}. Leave the options out."

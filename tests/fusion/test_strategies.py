@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import FUSIONS, Fusion, FusionSizes, SenseSet, make_fusion
+from crema_core.fusion import Fusion, FusionSizes, SenseSet, fusion_classes, make_fusion
 from crema_core.fusion.self_gated import SelfGatedFusion
+from crema_core.plugins import registry
 from crema_core.tokens import SenseTokens
 
 WIDTH, QUERIES, STEPS = 8, 3, 2
-STRATEGIES = sorted(set(FUSIONS) - {"pave"})
+STRATEGIES = sorted(set(fusion_classes()) - {"pave"})
 """Those whose senses all come as the language model's tokens; PAVE has its own tests."""
 PREFIXES = {"main": "Frame {index}: ", "one": "One: ", "two": "Two: "}
 
@@ -173,8 +174,8 @@ def test_an_unknown_fusion_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(OptionsError) as caught:
         make_fusion("self-gated", [], FusionSizes(8, 1))
     assert str(caught.value) == (
-        "'self-gated' is not a fusion. Accepted: self_gated, concat, linear, cross_attention, mixture, pave, merv. "
-        "Did you mean 'self_gated'? Use fusion='self_gated', the paper's."
+        f"'self-gated' is not an installed fusion. Installed: {', '.join(registry.installed_names('fusion'))}. Did you "
+        "mean 'self_gated'?"
     )
 
 

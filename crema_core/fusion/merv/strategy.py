@@ -54,10 +54,10 @@ class MervFusion(Fusion):
         Raises:
             OptionsError: when it is none, or one that needs other tokens than the language model's.
         """
-        from crema_core.fusion import FUSIONS
+        from crema_core.fusion import fusion_classes
 
         name, _ = _name_and_options(options.get("supporting", DEFAULT))
-        accepted = {key: one for key, one in FUSIONS.items() if one.major_connector == "qformer"}
+        accepted = {key: one for key, one in fusion_classes().items() if one.major_connector == "qformer"}
         if name not in accepted:
             raise OptionsError(
                 f"supporting={name!r} cannot fuse what stands beside the encoders of 'merv'. Accepted: "

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from crema_core.api.requests import ModalityRequest, choose_major, resolve_requests
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.fusion import FUSIONS
+from crema_core.plugins import registry
 from crema_core.plugins.spec import MMQASpec, parse_settings
 from crema_core.train.settings import train_settings
 
@@ -101,11 +101,7 @@ def check_values(
             parse_settings(MMQASpec, built["mmqa"], title="mmqa")
         fusion = built.get("fusion", "self_gated")
         name = fusion["name"] if isinstance(fusion, Mapping) else fusion
-        if name not in FUSIONS:
-            raise OptionsError(
-                f"'{name}' is not a fusion. Accepted: {', '.join(FUSIONS)}.{did_you_mean(str(name), FUSIONS)} Name one "
-                "or more of these."
-            )
+        registry.find("fusion", str(name))
 
 
 def value_label(value: Value) -> str:

@@ -148,8 +148,8 @@ def test_another_training_in_the_same_folder_is_refused(t5_folder: Path, tmp_pat
 MISTAKES = {
     "'fuson' is no choice to sweep. Choices: fusion, major, num_queries, lora_rank, connector, mode, early_exit. Did "
     "you mean 'fusion'? Name one of these.": {"over": "fuson"},
-    "'linaer' is not a fusion. Accepted: self_gated, concat, linear, cross_attention, mixture, pave, merv. Did you "
-    "mean 'linear'? Name one or more of these.": {"over": "fusion", "values": ["concat", "linaer"]},
+    f"'linaer' is not an installed fusion. Installed: {', '.join(registry.installed_names('fusion'))}. Did you mean "
+    "'linear'?": {"over": "fusion", "values": ["concat", "linaer"]},
     "major='wave' is not one of the built senses. Accepted: main, points. Add it to modalities, or leave major out.": {
         "over": "major",
         "values": ["wave"],
