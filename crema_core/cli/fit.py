@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from crema_core.cli.fit_config import complete, read_config, show
-from crema_core.cli.inputs import assignments, names, with_options
+from crema_core.cli.inputs import PRESET_HELP, assignments, names, with_options
 from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.cli.training import add_common, train
-from crema_core.train.settings import PRESETS, TrainSettings, train_settings
+from crema_core.train.settings import TrainSettings, train_settings
 
 USAGE = 2
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="RUN", help="the run directory; default: a new one below runs/")
     parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
     parser.add_argument("--major", metavar="SENSE", help="sense on whose frames the others are fused")
-    parser.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS)}, or a run such as nextqa-vfdn")
+    parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
     parser.add_argument("--start", metavar="RUN", help="saved model or run of an earlier stage, to start from")
     parser.add_argument("--show", action="store_true", help="print what --preset stands for, and do nothing")
     add_processes(parser)

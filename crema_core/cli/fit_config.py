@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from crema_core.data.check import check_manifest
-from crema_core.datasets.presets import find_preset
+from crema_core.datasets.preset import find_preset
 from crema_core.errors import ManifestError, OptionsError
 from crema_core.plugins.spec import parse_settings
 from crema_core.train.settings import NOT_A_FOLDER, preset_settings, train_settings
@@ -101,9 +101,9 @@ def show(name: str | None, changes: dict[str, Any], settings: dict[str, Any]) ->
     replaced = {*settings, *(key for key, value in changes.items() if value is not None)}
     notes = {key: text for key, text in (own.notes if own else {}).items() if text and key not in replaced}
     lines = [f"# preset {name}"]
-    if own is not None and not own.dataset:
+    if own is not None and not own.dataset and "data" in notes:
         lines += [f"# {notes['data']}", "data: train.jsonl"]
-    elif own is not None:
+    elif own is not None and own.dataset:
         file = f"{own.dataset}-train.jsonl"
         lines += [f"# crema data prepare {own.dataset} --root DIR --split train --out {file}", f"data: {file}"]
     for key, value in values.items():

@@ -13,6 +13,8 @@ from crema_core.errors import OptionsError, did_you_mean
 from crema_core.plugins.spec import MMQASpec
 
 MANIFEST = "crema.json"
+PRESET_HELP = "a name, for example tiny or nextqa-vfdn; all of them: crema plugins list --kind preset"
+"""Help of the option --preset."""
 _SIZES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 _DURATIONS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

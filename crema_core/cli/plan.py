@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from crema_core.cli.inputs import assignments, names, with_options
-from crema_core.train.settings import PRESETS, train_settings
+from crema_core.cli.inputs import PRESET_HELP, assignments, names, with_options
+from crema_core.train.settings import train_settings
 
 HELP = """\
 Estimate the peak memory of a training step, by component.
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
     parser.add_argument("--fusion", default="self_gated", metavar="NAME", help="fusion strategy")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="of the frozen parts: fp32 or bf16")
-    parser.add_argument("--preset", metavar="NAME", help=f"training settings by name: {', '.join(PRESETS)}")
+    parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes that share a minibatch")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a training setting, or an option of a sense"

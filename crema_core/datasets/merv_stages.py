@@ -77,14 +77,9 @@ def _stage(name: str, data: str, *, tuning: str | None, note: str = "", settings
 
 _FIRST, _ONLY = "paper: the first stage of full", "paper: the only stage of frozen"
 _AFTER = "paper: the language model is trained too; start from merv-full-align with --start RUN"
-STAGES: dict[str, Preset] = {
-    own.name: own
-    for own in (
-        _stage("merv-align", ALIGN_DATA, tuning=None, settings={**_ALIGN, "lr": 1e-3}),
-        _stage(
-            "merv-full-align", ALIGN_DATA, tuning="full", note="paper, stage 1 of full", settings={**_ALIGN, "lr": 1e-4}
-        ),
-        _stage("merv-finetune", FINETUNE_DATA, tuning="full", note=_AFTER, settings=_FINETUNE),
-        _stage("merv-frozen", FINETUNE_DATA, tuning="full", note=_ONLY, settings=_FINETUNE),
-    )
-}
+ALIGN = _stage("merv-align", ALIGN_DATA, tuning=None, settings={**_ALIGN, "lr": 1e-3})
+FULL_ALIGN = _stage(
+    "merv-full-align", ALIGN_DATA, tuning="full", note="paper, stage 1 of full", settings={**_ALIGN, "lr": 1e-4}
+)
+FINETUNE = _stage("merv-finetune", FINETUNE_DATA, tuning="full", note=_AFTER, settings=_FINETUNE)
+FROZEN = _stage("merv-frozen", FINETUNE_DATA, tuning="full", note=_ONLY, settings=_FINETUNE)

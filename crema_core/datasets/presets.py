@@ -1,18 +1,18 @@
 """Complete configurations of the CREMA paper's training runs, by name: `nextqa-vfdn` is NExT-QA with video, flow, depth
 and normals.
 
-A name is a data set and one letter per sense, in the order of training; MERV's stages have names of their own
-(`merv_stages.py`). What a value rests on is kept beside it,
-because paper and released scripts leave some open; `crema fit --preset NAME --show` prints both.
+A name is a data set and one letter per sense, in the order of training: each data set is a family of presets. What a
+value rests on is kept beside it, because paper and released scripts leave some open; `crema fit --preset NAME --show`
+prints both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from crema_core.datasets.merv_stages import STAGES
-from crema_core.datasets.preset import Preset
+from crema_core.datasets.preset import Preset, PresetFamily
 from crema_core.datasets.registry import find_dataset
 
 LETTERS = {"v": "video", "a": "audio", "p": "pointcloud", "f": "flow", "d": "depth", "n": "normals"}
@@ -65,57 +65,12 @@ class Recipe:
 
 _UNSTATED = dict.fromkeys(("epochs", "batch_size", "lr"), OPEN)
 
-RECIPES = (
-    Recipe(
-        "sqa3d",
-        ("v", "p", "vp", "vpd", "vpdn"),
-        settings={"min_lr": 1e-5, "max_new_tokens": 40},
-        notes={"min_lr": "released configuration", "max_new_tokens": "released configuration"},
-    ),
-    Recipe(
-        "music-avqa",
-        ("a", "v", "va", "vaf", "vafdn"),
-        settings={"max_new_tokens": 10},
-        notes={
-            "batch_size": "paper: 24 and 16, per GPU; that the larger goes with up to two senses is our reading",
-            "early_exit": "tau; 1.8 in the released configuration, 1.4 in a released script; the paper gives none",
-            "max_new_tokens": "released configuration",
-        },
-        large_batch=24,
-    ),
-    Recipe(
-        "nextqa",
-        ("v", "vf", "vfd", "vfdn"),
-        settings={"lr": 1e-4},
-        notes={"lr": "released configuration", "epochs": OPEN, "batch_size": OPEN},
-    ),
-    Recipe("perception-test", ("v", "va"), notes=_UNSTATED),
-    Recipe("touchqa", ("v", "vt"), {"t": "touch"}, notes=_UNSTATED),
-    Recipe("thermalqa", ("v", "vt"), {"t": "thermal"}, notes=_UNSTATED),
-    Recipe("vggsound", ("v", "a", "va"), notes=_UNSTATED),
-)
 
-
-def preset_names() -> tuple[str, ...]:
-    """Return the names of the papers' runs; other orders and sets of the same letters are accepted too."""
-    return (*(f"{recipe.dataset}-{letters}" for recipe in RECIPES for letters in recipe.sets), *STAGES)
-
-
-def find_preset(name: str) -> Preset | None:
-    """Return the run a name describes, or None when it describes none.
-
-    Example:
-        >>> find_preset("nextqa-vf").config["modalities"]
-        ['video', 'flow']
-    """
-    if name in STAGES:
-        return STAGES[name]
-    dataset, _, letters = name.rpartition("-")
-    recipe = next((own for own in RECIPES if own.dataset == dataset), None)
-    if recipe is None or not letters or len(set(letters)) < len(letters):
+def _run(recipe: Recipe, letters: str) -> Preset | None:
+    if not letters or len(set(letters)) < len(letters):
         return None
     known = LETTERS | recipe.letters
-    spec = find_dataset(dataset)
+    spec = find_dataset(recipe.dataset)
     senses = [known.get(letter, "") for letter in letters]
     if any(sense not in spec.senses for sense in senses):
         return None
@@ -137,4 +92,44 @@ def find_preset(name: str) -> Preset | None:
         **NOTES,
         **recipe.notes,
     }
-    return Preset(name, dataset, config, settings, notes)
+    return Preset(f"{recipe.dataset}-{letters}", recipe.dataset, config, settings, notes)
+
+
+def _family(recipe: Recipe) -> PresetFamily:
+    rule = "one letter for each modality, in the order of training"
+    return PresetFamily(recipe.dataset, recipe.sets, partial(_run, recipe), rule)
+
+
+SQA3D = _family(
+    Recipe(
+        "sqa3d",
+        ("v", "p", "vp", "vpd", "vpdn"),
+        settings={"min_lr": 1e-5, "max_new_tokens": 40},
+        notes={"min_lr": "released configuration", "max_new_tokens": "released configuration"},
+    )
+)
+MUSIC_AVQA = _family(
+    Recipe(
+        "music-avqa",
+        ("a", "v", "va", "vaf", "vafdn"),
+        settings={"max_new_tokens": 10},
+        notes={
+            "batch_size": "paper: 24 and 16, per GPU; that the larger goes with up to two senses is our reading",
+            "early_exit": "tau; 1.8 in the released configuration, 1.4 in a released script; the paper gives none",
+            "max_new_tokens": "released configuration",
+        },
+        large_batch=24,
+    )
+)
+NEXTQA = _family(
+    Recipe(
+        "nextqa",
+        ("v", "vf", "vfd", "vfdn"),
+        settings={"lr": 1e-4},
+        notes={"lr": "released configuration", "epochs": OPEN, "batch_size": OPEN},
+    )
+)
+PERCEPTION_TEST = _family(Recipe("perception-test", ("v", "va"), notes=_UNSTATED))
+TOUCHQA = _family(Recipe("touchqa", ("v", "vt"), {"t": "touch"}, notes=_UNSTATED))
+THERMALQA = _family(Recipe("thermalqa", ("v", "vt"), {"t": "thermal"}, notes=_UNSTATED))
+VGGSOUND = _family(Recipe("vggsound", ("v", "a", "va"), notes=_UNSTATED))

@@ -10,7 +10,8 @@ from crema_core.datasets.registry import find_dataset
 from crema_core.datasets.spec import Column, DatasetSpec
 from crema_core.errors import CremaError
 from crema_core.evaluation.measures import require_measures
-from crema_core.evaluation.score import Scorer, find_scorer
+from crema_core.evaluation.metric import Metric
+from crema_core.evaluation.score import find_scorer
 from crema_core.model.template import PromptTemplate
 
 logger = logging.getLogger(__name__)
@@ -35,19 +36,22 @@ class Judge:
     ) -> None:
         names = dict.fromkeys(record.dataset for record in records)
         self.specs = {name: spec for name in names if name and (spec := _spec(name)) is not None}
+        self._default = find_scorer(DEFAULT)
         self._only = None if scorer is None else find_scorer(scorer)
         self._scorers = {name: find_scorer(spec.scorer) for name, spec in self.specs.items()}
         own = dict.fromkeys(measure for spec in self.specs.values() for measure in spec.measures)
         self.measures = tuple(own) if measures is None else tuple(measures)
         require_measures(self.measures)
 
-    def scorer(self, record: Record) -> Scorer:
+    def scorer(self, record: Record) -> Metric:
         """Return the rule for a sample's free answer."""
-        return self._only or self._scorers.get(record.dataset) or find_scorer(DEFAULT)
+        return self._only or self._scorers.get(record.dataset) or self._default
 
     def is_right(self, record: Record, prediction: str) -> bool:
         """Return whether a free answer is right."""
-        return self.scorer(record).is_right(prediction, record.accepted)
+        rule = self.scorer(record).is_right
+        assert rule is not None  # find_scorer asked for it
+        return rule(prediction, record.accepted)
 
     def scorers(self, records: Sequence[Record]) -> tuple[str, ...]:
         """Return the rules used for free answers, and "choices" where options are scored."""

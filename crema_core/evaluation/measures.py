@@ -1,15 +1,14 @@
-"""Measures of a whole data set beside accuracy, by name."""
+"""Measures of a whole data set beside accuracy, found by name among the installed metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
+from functools import partial
 
-from crema_core.errors import OptionsError, did_you_mean
 from crema_core.evaluation.captions import caption_scores, require_captions
-from crema_core.evaluation.score import SCORERS, normalize
-
-Pairs = Sequence[tuple[str, Sequence[str]]]
-"""Prediction and accepted answers of every open-ended question."""
+from crema_core.evaluation.metric import Metric, Pairs
+from crema_core.evaluation.score import normalize
+from crema_core.plugins import registry
 
 
 def in_vocabulary(pairs: Pairs) -> dict[str, float]:
@@ -27,11 +26,30 @@ def in_vocabulary(pairs: Pairs) -> dict[str, float]:
     }
 
 
-MEASURES: dict[str, Callable[[Pairs], dict[str, float]]] = {
-    "in_vocabulary": in_vocabulary,
-    "captions": lambda pairs: caption_scores(pairs),
-    "captions_java": lambda pairs: caption_scores(pairs, java=True),
-}
+IN_VOCABULARY = Metric("in_vocabulary", "share of answers that are some question's answer", compute=in_vocabulary)
+CAPTIONS = Metric(
+    "captions",
+    "BLEU-4, ROUGE-L and CIDEr",
+    compute=caption_scores,
+    require=lambda: require_captions("captions"),
+)
+CAPTIONS_JAVA = Metric(
+    "captions_java",
+    "BLEU-4, ROUGE-L, CIDEr and METEOR as published, with Java",
+    compute=partial(caption_scores, java=True),
+    require=lambda: require_captions("captions_java"),
+)
+
+
+def find_metric(name: str) -> Metric:
+    """Return a metric by `name` or `distribution:name`.
+
+    Raises:
+        OptionsError: for a name nothing provides; it says what is near or what to install.
+        PluginError: when its package is switched off, broken, or not the only one of this name.
+    """
+    found: Metric = registry.load("metric", name)
+    return found
 
 
 def require_measures(names: Iterable[str]) -> None:
@@ -39,29 +57,22 @@ def require_measures(names: Iterable[str]) -> None:
 
     Raises:
         OptionsError: for an unknown name, or an absent package.
+        PluginError: as `find_metric`.
     """
-    known = (*MEASURES, *SCORERS)
     for name in names:
-        if name not in known:
-            raise OptionsError(
-                f"'{name}' is not a measure. Measures: {', '.join(known)}.{did_you_mean(name, known)} Name some of "
-                "these."
-            )
-        if name.startswith("captions"):
-            require_captions(name)
+        metric = find_metric(name)
+        if metric.require is not None:
+            metric.require()
 
 
 def measure(names: Iterable[str], pairs: Pairs) -> dict[str, float]:
     """Return the values of measures, each scorer's name giving the share of answers it takes for right.
 
     Args:
-        names: keys of `MEASURES` or `SCORERS`.
+        names: of installed metrics.
         pairs: at least one.
     """
     found: dict[str, float] = {}
     for name in names:
-        if name in MEASURES:
-            found |= MEASURES[name](pairs)
-        else:
-            found[name] = sum(SCORERS[name].is_right(text, answers) for text, answers in pairs) / len(pairs)
+        found |= find_metric(name).values(pairs)
     return found

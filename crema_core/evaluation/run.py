@@ -80,9 +80,9 @@ def evaluate(
         seed: of `shuffle`.
         out: file for one JSON line per question, written as answers come.
         resume: keep the answers that `out` already has from the same evaluation, and go on.
-        scorer: rule for open-ended answers, a name of `crema_core.evaluation.score.SCORERS`; None: that of the data
-            set the samples name, else "exact".
-        measures: further measures, see `crema_core.evaluation.measures`; None: those of the data set.
+        scorer: rule for open-ended answers, a metric with a verdict on single answers; None: that of the data set the
+            samples name, else "exact".
+        measures: further measures, names of installed metrics; None: those of the data set.
         prompts: "dataset" puts questions as the data set's paper does, "model" as the model was trained.
         fusion: "concat" bypasses the fusion and gives the language model every sense's own tokens, which needs no
             trained fusion (zero-shot, CREMA appendix A.5).

@@ -2,7 +2,8 @@
 
 Every rule has a name, and reports say which was used. By default open-ended answers are right by equality after
 normalisation, never by substring ("no" is not in "piano"); of several choices the best-scored option counts. The
-lenient rules of released code are here too, to compare with published numbers; their names end in `_published`.
+lenient rules of released code are here too, to compare with published numbers; their names end in `_published`. Each is
+a metric with an entry point of its own.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from crema_core.errors import OptionsError, did_you_mean
+from crema_core.errors import OptionsError
 from crema_core.evaluation.clean import clean
+from crema_core.evaluation.metric import Metric
+from crema_core.plugins import registry
 
 _NUMBERS = {
     word: str(number) for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
@@ -37,21 +39,6 @@ class Scores(NamedTuple):
     counts: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """A rule for free answers.
-
-    Attributes:
-        name: key of `SCORERS`.
-        summary: what is right, for tables.
-        is_right: from a prediction and the accepted answers, the sample's own first.
-    """
-
-    name: str
-    summary: str
-    is_right: Callable[[str, Sequence[str]], bool]
-
-
 def normalize(answer: str) -> str:
     """Return an answer for comparison: lower case, no punctuation, single spaces, small numbers as digits.
 
@@ -69,17 +56,23 @@ def is_exact(prediction: str, answer: str) -> bool:
     return normalize(prediction) == normalize(answer)
 
 
-def find_scorer(name: str) -> Scorer:
-    """Return a rule by name.
+def find_scorer(name: str) -> Metric:
+    """Return the rule for free answers of `name` or `distribution:name`, a metric with `is_right`.
 
     Raises:
-        OptionsError: for an unknown name.
+        OptionsError: for a name nothing provides, a metric without a verdict on single answers, or one that cannot be
+            computed here.
+        PluginError: when its package is switched off, broken, or not the only one of this name.
     """
-    if name not in SCORERS:
+    found: Metric = registry.load("metric", name)
+    if found.is_right is None:
         raise OptionsError(
-            f"'{name}' is not a scorer. Scorers: {', '.join(SCORERS)}.{did_you_mean(name, SCORERS)} Name one of these."
+            f"'{name}' ({found.summary}) measures a data set as a whole and cannot judge single answers. Accepted as "
+            "scorer: a metric with a rule for them, such as 'exact'. Name it among the measures instead."
         )
-    return SCORERS[name]
+    if found.require is not None:
+        found.require()
+    return found
 
 
 def best_choice(scores: Sequence[float]) -> int:
@@ -147,17 +140,18 @@ def _pave_music(prediction: str, answers: Sequence[str]) -> bool:
     return answers[0].lower() in prediction.lower()
 
 
-SCORERS = {
-    scorer.name: scorer
-    for scorer in (
-        Scorer("exact", "equal after normalisation", _exact),
-        Scorer("em", "EM: equal after the SQA3D and ScanQA normalisation", _em),
-        Scorer("em_refined", "refined EM: one's words stand together in the other", _em_refined),
-        Scorer(
-            "em_refined_published", "refined EM as published: one is a substring of the other", _em_refined_published
-        ),
-        Scorer("crema_sqa3d_published", "released CREMA, SQA3D: the prediction is a substring", _crema_sqa3d),
-        Scorer("crema_music_avqa_published", "released CREMA, MUSIC-AVQA: the prediction is a substring", _crema_music),
-        Scorer("pave_music_avqa_published", "released PAVE, MUSIC-AVQA: the answer is a substring", _pave_music),
-    )
-}
+EXACT = Metric("exact", "equal after normalisation", _exact)
+EM = Metric("em", "EM: equal after the SQA3D and ScanQA normalisation", _em)
+EM_REFINED = Metric("em_refined", "refined EM: one's words stand together in the other", _em_refined)
+EM_REFINED_PUBLISHED = Metric(
+    "em_refined_published", "refined EM as published: one is a substring of the other", _em_refined_published
+)
+CREMA_SQA3D_PUBLISHED = Metric(
+    "crema_sqa3d_published", "released CREMA, SQA3D: the prediction is a substring", _crema_sqa3d
+)
+CREMA_MUSIC_AVQA_PUBLISHED = Metric(
+    "crema_music_avqa_published", "released CREMA, MUSIC-AVQA: the prediction is a substring", _crema_music
+)
+PAVE_MUSIC_AVQA_PUBLISHED = Metric(
+    "pave_music_avqa_published", "released PAVE, MUSIC-AVQA: the answer is a substring", _pave_music
+)

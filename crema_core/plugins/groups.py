@@ -37,7 +37,7 @@ class Kind:
         noun: what messages call one: "data set".
         see: the command that lists them.
         error: raised for a name nothing provides.
-        base: "package.module:Class" of what an entry names; empty: any module or object.
+        base: "package.module:Class" of what an entry names, several with " | " between; empty: any module or object.
         names_class: an entry names a subclass of `base` instead of an instance.
         has_name: an instance has an attribute `name` that is the entry point's.
         light: the entry point's module may be imported to look at it: it needs neither torch nor a model.
@@ -60,15 +60,12 @@ class Kind:
     @property
     def base_name(self) -> str:
         """Name of the class without its module."""
-        return self.base.partition(":")[2]
+        return " or ".join(one.partition(":")[2] for one in self.base.split(" | "))
 
-    def load_base(self) -> type[Any] | None:
-        """Import and return the class `base` names; None where any object will do."""
-        if not self.base:
-            return None
-        module, _, name = self.base.partition(":")
-        found: type[Any] = getattr(importlib.import_module(module), name)
-        return found
+    def load_base(self) -> tuple[type[Any], ...]:
+        """Import and return the classes `base` names; none where any object will do."""
+        found = [one.partition(":") for one in self.base.split(" | ") if one]
+        return tuple(getattr(importlib.import_module(module), name) for module, _, name in found)
 
 
 KINDS: Mapping[KindName, Kind] = {
@@ -122,8 +119,25 @@ KINDS: Mapping[KindName, Kind] = {
             has_name=True,
             light=True,
         ),
-        Kind("metric", "crema.metrics", "metric", "crema plugins list --kind metric", OptionsError),
-        Kind("preset", "crema.presets", "preset", "crema plugins list --kind preset", OptionsError),
+        Kind(
+            "metric",
+            "crema.metrics",
+            "metric",
+            "crema plugins list --kind metric",
+            OptionsError,
+            "crema_core.evaluation.metric:Metric",
+            has_name=True,
+        ),
+        Kind(
+            "preset",
+            "crema.presets",
+            "preset",
+            "crema plugins list --kind preset",
+            OptionsError,
+            "crema_core.datasets.preset:Preset | crema_core.datasets.preset:PresetFamily",
+            has_name=True,
+            light=True,
+        ),
         Kind("hook", "crema.hooks", "hook", "crema plugins list --kind hook", HookError, broadcast=True),
     )
 }

@@ -103,7 +103,7 @@ def check_thing(kind: Kind, thing: object, name: str, *, provider: str, referenc
         ContractError: when it is of another type or has another name.
     """
     wanted = kind.load_base()
-    if wanted is None:
+    if not wanted:
         return
     subject, module = f"'{name}' ({provider}): {reference}", reference.partition(":")[0]
     if kind.names_class:

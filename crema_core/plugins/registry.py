@@ -54,6 +54,7 @@ __all__ = [
     "distribution_of",
     "find",
     "installed_names",
+    "known_names",
     "list_modalities",
     "list_plugins",
     "load",
@@ -180,6 +181,11 @@ def providers(kind: KindName) -> tuple[Provider, ...]:
 def installed_names(kind: KindName = "modality") -> tuple[str, ...]:
     """Return the names of everything installed or registered of a kind, sorted; nothing is imported."""
     return tuple(sorted({found.name for found in providers(kind)}))
+
+
+def known_names(kind: KindName) -> tuple[str, ...]:
+    """Return the installed names and those of packages that could be installed, sorted; nothing is imported."""
+    return tuple(sorted({*installed_names(kind), *groups.directory().get(kind_of(kind).name, {})}))
 
 
 def usable_names(kind: KindName) -> tuple[str, ...]:
@@ -508,11 +514,11 @@ def _record(found: Provider, num_providers: int) -> PluginRecord:
 
 
 def _unknown_name(kind: Kind, name: str) -> str:
-    installed, known = installed_names(kind.name), groups.directory().get(kind.name, {})
+    installed, packages = installed_names(kind.name), groups.directory().get(kind.name, {})
     text = f"'{name}' is not an installed {kind.noun}. Installed: {', '.join(installed) or 'none'}."
-    if name in known:
-        return f"{text} It is provided by {known[name]}. Run: pip install {known[name]}"
-    return text + (did_you_mean(name, {*installed, *known}) or f" See what is there: {kind.see}")
+    if name in packages:
+        return f"{text} It is provided by {packages[name]}. Run: pip install {packages[name]}"
+    return text + (did_you_mean(name, known_names(kind.name)) or f" See what is there: {kind.see}")
 
 
 def _unknown_provider(reference: str, named: list[Provider]) -> str:

@@ -1,4 +1,4 @@
-"""Everything about a training run that a person can choose, and presets of it by name.
+"""Everything about a training run that a person can choose.
 
 Torch-free, so that help texts and configuration files are checked in milliseconds.
 """
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from crema_core.errors import OptionsError, did_you_mean
+from crema_core.errors import did_you_mean
 from crema_core.plugins.spec import parse_settings
 
 MicroBatchSize = int | tuple[int, ...] | None
@@ -171,61 +171,11 @@ def less_memory(settings: TrainSettings) -> str:
     return f"Any of these needs less: {'; '.join(ways)}. crema plan estimates each."
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # A few minutes on two cores with the embedded backbone.
-    "tiny": {"epochs": 8, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "clip_norm": 1.0, "early_exit": 1.8},
-    # One GPU with 24 GB and a BLIP-2 FlanT5-XL backbone.
-    "small": {"epochs": 10, "batch_size": 4, "accumulation": 4, "precision": "bf16", "num_workers": 4},
-    # CREMA section 4.1 and appendix A; tau and warm-up, which the paper leaves open, from its scripts.
-    "paper": {
-        "epochs": 20,
-        "batch_size": 16,
-        "lr": 2e-4,
-        "warmup_steps": 1000,
-        "early_exit": 1.8,
-        "precision": "bf16",
-        "num_workers": 4,
-    },
-    # CREMA appendix A.3: one sense alone, before it is used beside others without further training (A.5).
-    "pretrain": {"epochs": 1, "batch_size": 16, "lr": 1e-5, "precision": "bf16", "num_workers": 4},
-    # PAVE, released training configuration: 32 samples an update; its language model's LoRA is
-    # build(tuning={"rank": 64, "alpha": 16}). One epoch, as for AVSD and dense video; other data sets take two.
-    "pave": {
-        "mode": "joint",
-        "epochs": 1,
-        "batch_size": 4,
-        "accumulation": 8,
-        "lr": 2e-5,
-        "warmup_ratio": 0.03,
-        "weight_decay": 0.0,
-        "clip_norm": 0.1,
-        "precision": "bf16",
-        "gradient_checkpointing": True,
-        "num_workers": 4,
-    },
-    # What the released code computes, with its early exit made to run.
-    "released": {
-        "epochs": 20,
-        "batch_size": 8,
-        "lr": 2e-4,
-        "min_lr": 1e-5,
-        "warmup_steps": 1000,
-        "schedule": "epoch",
-        "early_exit": 1.8,
-        "early_exit_start_epoch": 5,
-        "early_exit_metric": "lora",
-        "early_exit_value": "last",
-        "precision": "bf16",
-        "num_workers": 4,
-    },
-}
-
-
 def train_settings(preset: str | None = None, values: Mapping[str, object] | None = None) -> TrainSettings:
     """Return the settings of a preset with single values replaced.
 
     Args:
-        preset: a key of `PRESETS`, or a run of a paper such as "nextqa-vfdn"; None: the defaults.
+        preset: name of an installed preset, for example "tiny" or "nextqa-vfdn"; None: the defaults.
         values: settings by name.
 
     Raises:
@@ -246,16 +196,6 @@ def preset_settings(preset: str | None) -> dict[str, Any]:
     """
     if preset is None:
         return {}
-    if preset in PRESETS:
-        return dict(PRESETS[preset])
-    from crema_core.datasets.presets import find_preset, preset_names
+    from crema_core.datasets.preset import find_preset
 
-    found = find_preset(preset)
-    if found is None:
-        names = (*PRESETS, *preset_names())
-        raise OptionsError(
-            f"'{preset}' is not a preset. Presets: {', '.join(PRESETS)}, and runs of the paper: "
-            f"{', '.join(preset_names())}.{did_you_mean(preset, names)} Name one of them, or leave preset out for the "
-            "defaults."
-        )
-    return dict(found.settings)
+    return dict(find_preset(preset).settings)

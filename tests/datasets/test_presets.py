@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from crema_core.datasets.presets import find_preset, preset_names
+from crema_core.datasets.preset import Preset, PresetFamily, find_preset, preset_names
+from crema_core.errors import OptionsError, PluginError
 from crema_core.model.template import PromptTemplate
+from crema_core.plugins import groups, registry
 from crema_core.train.settings import TrainSettings, train_settings
 
+RUNS = [name for name in preset_names() if find_preset(name).config]
 
-@pytest.mark.parametrize("name", preset_names())
+
+@pytest.mark.parametrize("name", RUNS)
 def test_every_run_is_complete(name: str) -> None:
     preset = find_preset(name)
-    assert preset is not None
+    assert preset.name == name
     assert isinstance(train_settings(name), TrainSettings)
     PromptTemplate(**preset.config["template"])
     assert {"lr", "epochs", "batch_size", "early_exit"} <= preset.notes.keys()
@@ -28,7 +32,6 @@ def test_letters_are_senses_in_their_order() -> None:
         "sqa3d-vp": ["video", "pointcloud"],
     }.items():
         preset = find_preset(name)
-        assert preset is not None
         assert preset.config["modalities"] == senses
 
 
@@ -42,7 +45,6 @@ def test_stages_of_merv() -> None:
         )
         for name in ("merv-align", "merv-full-align", "merv-finetune", "merv-frozen")
         for settings, preset in [(train_settings(name), find_preset(name))]
-        if preset is not None
     }
     assert found == {
         "merv-align": (1e-3, 256, 0.0, None),
@@ -51,18 +53,57 @@ def test_stages_of_merv() -> None:
         "merv-frozen": (2e-5, 128, 0.1, "full"),
     }
     aligned, frozen = find_preset("merv-align"), find_preset("merv-frozen")
-    assert aligned is not None
-    assert frozen is not None
     assert (aligned.config["precision"], frozen.config["precision"]) == ("bf16", "fp32")  # what is trained is in fp32
     settings = train_settings("merv-frozen")
     assert (settings.epochs, settings.warmup_ratio, settings.clip_norm, settings.seed) == (1, 0.03, 1.0, 7)
 
 
-@pytest.mark.parametrize(
-    "name", ["nextqa", "nextqa-", "nextqa-vx", "nextqa-vv", "nextqa-va", "nextqa-vt", "avqa-v", "tiny"]
+VARIANTS = (
+    "'nextqa' has variants (one letter for each modality, in the order of training): nextqa-v, nextqa-vf, nextqa-vfd, "
+    "nextqa-vfdn."
 )
-def test_other_names_are_no_run(name: str) -> None:
-    assert find_preset(name) is None
+
+
+@pytest.mark.parametrize("name", ["nextqa", "nextqa-", "nextqa-vx", "nextqa-vv", "nextqa-va", "nextqa-vt"])
+def test_other_variants_are_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(OptionsError) as caught:
+        find_preset(name)
+    text = str(caught.value)
+    assert text.startswith(f"'{name}' is not a preset: {VARIANTS}")
+    assert text.endswith(" Name one of these.")
+
+
+def test_a_preset_without_variants_has_none() -> None:
+    with pytest.raises(OptionsError) as caught:
+        find_preset("tiny-v")
+    assert str(caught.value) == (
+        "'tiny-v' is not a preset, and 'tiny' has no variants. Name 'tiny', or another: crema plugins list --kind "
+        "preset"
+    )
+
+
+def test_a_run_of_a_package_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "directory", lambda: {"preset": {"birdsong": "crema-birds"}})
+    for name in ("birdsong", "birdsong-va"):
+        with pytest.raises(OptionsError, match=r"It is provided by crema-birds\. Run: pip install crema-birds$"):
+            find_preset(name)
+
+
+def test_presets_of_this_process_are_found_alike() -> None:
+    quick = Preset("quick", settings={"epochs": 1})
+    registry.register(quick, kind="preset")
+    made = {"a": Preset("birds-a", config={"modalities": ["audio"]}, settings={"lr": 0.5})}
+    registry.register(PresetFamily("birds", ("a",), made.get), kind="preset")
+    assert find_preset("quick") is quick
+    assert train_settings("birds-a").lr == 0.5
+    assert {"quick", "birds-a", "crema-core:tiny".rpartition(":")[2]} <= set(preset_names())
+    assert find_preset("crema-core:nextqa-vf") == find_preset("nextqa-vf")
+
+
+def test_presets_of_a_package_that_is_switched_off_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "crema-core")
+    with pytest.raises(PluginError, match="'nextqa' is installed"):
+        find_preset("nextqa-vf")
 
 
 def test_numbers_of_the_paper_and_its_scripts() -> None:

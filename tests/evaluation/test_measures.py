@@ -12,6 +12,8 @@ from crema_core.errors import OptionsError
 from crema_core.evaluation import captions
 from crema_core.evaluation.captions import caption_scores, split_words
 from crema_core.evaluation.measures import in_vocabulary, measure, require_measures
+from crema_core.evaluation.metric import Metric
+from crema_core.plugins import registry
 
 PAIRS = [("a dog barks", ("dog barking", "a dog barks")), ("cat", ("cat meowing",)), ("drums", ("drum",))]
 
@@ -26,13 +28,24 @@ def test_rules_are_measures_too() -> None:
     assert measure(["exact", "em_refined"], PAIRS) == {"exact": 1 / 3, "em_refined": 2 / 3}
 
 
+def test_a_measure_of_somebody_else_is_computed_beside_the_others() -> None:
+    words = Metric("words", "mean number of words", compute=lambda pairs: {"words": len(pairs[0][0].split())})
+    registry.register(words, kind="metric")
+    require_measures(["words"])
+    assert measure(["words", "exact"], PAIRS) == {"words": 3, "exact": 1 / 3}
+
+
+def test_a_metric_measures_something() -> None:
+    with pytest.raises(ValueError, match="neither is_right nor compute"):
+        Metric("nothing", "measures nothing")
+
+
 def test_unknown_measures_are_refused_before_any_work() -> None:
     with pytest.raises(OptionsError) as error:
         require_measures(["caption"])
     assert str(error.value) == (
-        "'caption' is not a measure. Measures: in_vocabulary, captions, captions_java, exact, em, em_refined, "
-        "em_refined_published, crema_sqa3d_published, crema_music_avqa_published, pave_music_avqa_published. Did you "
-        "mean 'captions'? Name some of these."
+        f"'caption' is not an installed metric. Installed: {', '.join(registry.installed_names('metric'))}. Did you "
+        "mean 'captions'?"
     )
 
 

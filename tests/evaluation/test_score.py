@@ -1,10 +1,19 @@
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crema_core.errors import OptionsError
 from crema_core.evaluation.clean import clean
-from crema_core.evaluation.score import SCORERS, best_choice, find_scorer, is_exact, normalize, summarize
+from crema_core.evaluation.score import best_choice, find_scorer, is_exact, normalize, summarize
+from crema_core.plugins import registry
+
+
+def verdict(name: str, prediction: str, answers: Sequence[str]) -> bool:
+    rule = find_scorer(name).is_right
+    assert rule is not None
+    return rule(prediction, answers)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +85,7 @@ RULES = ("exact", "em", "em_refined", "em_refined_published")
     ],
 )
 def test_rules_for_free_answers_by_hand(prediction: str, answers: tuple[str, ...], right: tuple[bool, ...]) -> None:
-    assert tuple(SCORERS[name].is_right(prediction, answers) for name in RULES) == right
+    assert tuple(verdict(name, prediction, answers) for name in RULES) == right
 
 
 @pytest.mark.parametrize(
@@ -95,18 +104,27 @@ def test_rules_for_free_answers_by_hand(prediction: str, answers: tuple[str, ...
     ],
 )
 def test_published_lenient_rules_are_reproduced(name: str, prediction: str, gold: str, right: bool) -> None:
-    assert SCORERS[name].is_right(prediction, (gold,)) is right
+    assert verdict(name, prediction, (gold,)) is right
 
 
 @given(st.text(), st.text())
 def test_the_default_never_finds_an_answer_inside_another(prediction: str, answer: str) -> None:
-    assert SCORERS["exact"].is_right(prediction, (answer,)) == (normalize(prediction) == normalize(answer))
+    assert verdict("exact", prediction, (answer,)) == (normalize(prediction) == normalize(answer))
 
 
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(OptionsError) as error:
         find_scorer("exakt")
     assert str(error.value) == (
-        "'exakt' is not a scorer. Scorers: exact, em, em_refined, em_refined_published, crema_sqa3d_published, "
-        "crema_music_avqa_published, pave_music_avqa_published. Did you mean 'exact'? Name one of these."
+        f"'exakt' is not an installed metric. Installed: {', '.join(registry.installed_names('metric'))}. Did you mean "
+        "'exact'?"
+    )
+
+
+def test_a_measure_of_whole_data_sets_judges_no_single_answer() -> None:
+    with pytest.raises(OptionsError) as error:
+        find_scorer("captions")
+    assert str(error.value) == (
+        "'captions' (BLEU-4, ROUGE-L and CIDEr) measures a data set as a whole and cannot judge single answers. "
+        "Accepted as scorer: a metric with a rule for them, such as 'exact'. Name it among the measures instead."
     )

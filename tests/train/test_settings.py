@@ -5,12 +5,13 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from crema_core.datasets.presets import preset_names
+from crema_core.datasets.preset import preset_names
 from crema_core.errors import OptionsError
-from crema_core.train.settings import PRESETS, RESUMABLE, TrainSettings, train_settings
+from crema_core.plugins import registry
+from crema_core.train.settings import RESUMABLE, TrainSettings, train_settings
 
 
-@pytest.mark.parametrize("preset", [None, *PRESETS])
+@pytest.mark.parametrize("preset", [None, *preset_names()])
 def test_every_preset_is_valid(preset: str | None) -> None:
     assert isinstance(train_settings(preset), TrainSettings)
 
@@ -29,8 +30,8 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
     with pytest.raises(OptionsError) as error:
         train_settings("papr")
     assert str(error.value) == (
-        "'papr' is not a preset. Presets: tiny, small, paper, pretrain, pave, released, and runs of the paper: "
-        f"{', '.join(preset_names())}. Did you mean 'paper'? Name one of them, or leave preset out for the defaults."
+        f"'papr' is not an installed preset. Installed: {', '.join(registry.installed_names('preset'))}. Did you mean "
+        "'paper'?"
     )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.cli.fit_config import BUILD_KEYS, complete, read_config
-from crema_core.cli.inputs import assignments, names, with_options, yaml_value
+from crema_core.cli.inputs import PRESET_HELP, assignments, names, with_options, yaml_value
 from crema_core.cli.outcome import fail
-from crema_core.train.settings import PRESETS, preset_settings
+from crema_core.train.settings import preset_settings
 
 INTERRUPTED = 130
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", metavar="PLACE", help="default: crema-tiny")
     parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
     parser.add_argument("--major", metavar="SENSE", help="sense on whose frames the others are fused")
-    parser.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS)}, or a run such as nextqa-vfdn")
+    parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for crema fit")
     parser.add_argument("--batch-size", type=int, default=32, help="questions per pass of the evaluation")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest open-ended answer")
