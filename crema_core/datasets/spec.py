@@ -125,8 +125,8 @@ class DatasetSpec(_Declaration):
         media: sources of every sense a sample can have.
         read: reads the annotations of one split and yields lines.
         wording: the papers' prompt.
-        scorer: how a free answer is judged, the name of a metric (`crema plugins list --kind metric`); of several choices
-            the best-scored one counts.
+        scorer: how a free answer is judged, the name of a metric (`crema plugins list --kind metric`); of several
+            choices the best-scored one counts.
         measures: further measures reported beside accuracy.
         columns: columns of the papers' tables.
         average: how the total is formed: over questions, or as the mean of the question types.
