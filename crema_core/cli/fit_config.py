@@ -9,8 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from crema_core.data.check import check_manifest
-from crema_core.datasets.preset import find_preset
 from crema_core.errors import ManifestError, OptionsError
+from crema_core.plugins.preset import find_preset
 from crema_core.plugins.spec import parse_settings
 from crema_core.train.settings import NOT_A_FOLDER, preset_settings, train_settings
 

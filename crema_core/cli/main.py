@@ -17,6 +17,7 @@ import crema_core
 from crema_core.cli.outcome import enrol, fail, rank
 from crema_core.cli.verbs import load_verb, own_commands, plugin_commands
 from crema_core.errors import CremaError, LostProcessError, did_you_mean
+from crema_core.plugins.groups import directory
 from crema_core.plugins.hookspecs import Command
 
 DONE, FAILED, USAGE, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -24,7 +25,7 @@ DONE, FAILED, USAGE, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
 DESCRIPTION = "Add senses to a frozen vision-language model: train, evaluate and ask, on your own media."
 EPILOG = """\
 Example:
-  crema demo --out runs/demo
+  crema fit train.jsonl --modalities video,audio --out runs/mine
   crema VERB --help"""
 
 
@@ -65,7 +66,9 @@ def _run(words: list[str]) -> int:
         commands |= plugin_commands()
     if name is not None and name not in commands:
         known = ", ".join(commands)
-        print(f"crema: '{name}' is not a verb. Verbs: {known}.{did_you_mean(name, commands)}", file=sys.stderr)
+        package = directory()["verb"].get(name)
+        hint = f" It is provided by {package}. Run: pip install {package}" if package else did_you_mean(name, commands)
+        print(f"crema: '{name}' is not a verb. Verbs: {known}.{hint}", file=sys.stderr)
         return USAGE
     parser = _parser(commands)
     if name is None:

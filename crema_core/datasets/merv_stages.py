@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crema_core.datasets.preset import Preset
+from crema_core.plugins.preset import Preset
 
 ENCODERS: tuple[dict[str, Any], ...] = (
     {"name": "languagebind", "layer": -2},

@@ -134,7 +134,7 @@ KINDS: Mapping[KindName, Kind] = {
             "preset",
             "crema plugins list --kind preset",
             OptionsError,
-            "crema_core.datasets.preset:Preset | crema_core.datasets.preset:PresetFamily",
+            "crema_core.plugins.preset:Preset | crema_core.plugins.preset:PresetFamily",
             has_name=True,
             light=True,
         ),

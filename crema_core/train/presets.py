@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crema_core.datasets.preset import Preset
+from crema_core.plugins.preset import Preset
 
 # A few minutes on two cores with the embedded backbone.
 TINY = Preset(

@@ -196,6 +196,6 @@ def preset_settings(preset: str | None) -> dict[str, Any]:
     """
     if preset is None:
         return {}
-    from crema_core.datasets.preset import find_preset
+    from crema_core.plugins.preset import find_preset
 
     return dict(find_preset(preset).settings)

@@ -51,8 +51,19 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("CREMA_PLUGINS", "")
     assert main(["plugin", "list"]) == 2
     assert capsys.readouterr().err == (
-        "crema: 'plugin' is not a verb. Verbs: fit, resume, encode, cache, eval, ablate, split, sweep, maps, "
-        "answer, data, describe, plan, convert, show, plugins, world, demo. Did you mean 'plugins'?\n"
+        "crema: 'plugin' is not a verb. Verbs: fit, resume, encode, cache, eval, answer, data, describe, plan, "
+        "convert, show, plugins. Did you mean 'plugins'?\n"
+    )
+
+
+def test_the_verb_of_a_package_that_is_not_installed_names_the_package(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS", "")
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err == (
+        "crema: 'demo' is not a verb. Verbs: fit, resume, encode, cache, eval, answer, data, describe, plan, "
+        "convert, show, plugins. It is provided by crema-world. Run: pip install crema-world\n"
     )
 
 

@@ -9,7 +9,7 @@ import json
 import tomllib
 from pathlib import Path
 
-from crema_core.plugins import groups
+from crema_core.plugins import groups, registry
 from crema_core.plugins.groups import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,20 @@ def declared() -> dict[str, dict[str, str]]:
         project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
         for kind, names in found.items():
             names |= dict.fromkeys(project["entry-points"].get(KINDS[kind].group, ()), project["name"])
+    found["verb"] = _verbs()
     return {kind: dict(sorted(names.items())) for kind, names in found.items()}
+
+
+def _verbs() -> dict[str, str]:
+    """Return verb -> distribution, as the hooks of the installed packages of this repository offer them."""
+    own = {tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"] for path in ROOT.glob("plugins/*/*.toml")}
+    hooks = [found for found in registry.providers("hook") if found.distribution in own]
+    return {
+        command.name: found.distribution
+        for found in hooks
+        if hasattr(module := found.load(), "crema_register_commands")
+        for command in module.crema_register_commands()
+    }
 
 
 def test_the_directory_knows_every_first_party_package() -> None:

@@ -5,9 +5,9 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from crema_core.datasets.preset import preset_names
 from crema_core.errors import OptionsError
 from crema_core.plugins import registry
+from crema_core.plugins.preset import preset_names
 from crema_core.train.settings import RESUMABLE, TrainSettings, train_settings
 
 

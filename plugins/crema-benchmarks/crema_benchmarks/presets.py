@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from crema_core.datasets.preset import Preset, PresetFamily
 from crema_core.datasets.registry import find_dataset
+from crema_core.plugins.preset import Preset, PresetFamily
 
 LETTERS = {"v": "video", "a": "audio", "p": "pointcloud", "f": "flow", "d": "depth", "n": "normals"}
 BACKBONE = "Salesforce/blip2-flan-t5-xl"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from crema_core.datasets.preset import Preset, PresetFamily, find_preset, preset_names
 from crema_core.errors import OptionsError, PluginError
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins import groups, registry
+from crema_core.plugins.preset import Preset, PresetFamily, find_preset, preset_names
 from crema_core.train.settings import TrainSettings, train_settings
 
 RUNS = [name for name in preset_names() if find_preset(name).config]
@@ -97,7 +97,7 @@ def test_presets_of_this_process_are_found_alike() -> None:
     assert find_preset("quick") is quick
     assert train_settings("birds-a").lr == 0.5
     assert {"quick", "birds-a", "crema-core:tiny".rpartition(":")[2]} <= set(preset_names())
-    assert find_preset("crema-core:nextqa-vf") == find_preset("nextqa-vf")
+    assert find_preset("crema-benchmarks:nextqa-vf") == find_preset("nextqa-vf")
 
 
 def test_presets_of_a_package_that_is_switched_off_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
