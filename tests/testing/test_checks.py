@@ -13,7 +13,7 @@ from crema_core.plugins import registry
 from crema_core.testing import Report, check_modality
 from crema_core.testing.check import checks_up_to
 from crema_core.testing.report import TIERS, Tier
-from tests.testing.faults import FAULTS, PACKAGE, Edit, write_specimen
+from tests.testing.faults import CODE, FAULTS, PACKAGE, VALUES, Edit, write_specimen
 
 Check = Callable[[str, tuple[Edit, ...], Tier], Report]
 CASES = [(tier, name) for tier in TIERS for name in FAULTS[tier]]
@@ -53,6 +53,12 @@ def test_a_fault_is_found_by_its_check_and_by_no_other(check: Check, tier: Tier,
     assert [(result.check, result.message) for result in report.findings if result.check != name] == []
     assert report.of(name).status == "failed"
     assert report.tier != tier
+
+
+def test_large_features_may_be_rounded_by_as_much_more(check: Check) -> None:
+    rounded = f"{VALUES} * 1e4\n        values = values * (1 + 5e-7 * (len(values) > 1))"
+    report = check("large", (Edit(CODE, VALUES, rounded),), "silver")
+    assert report.of("features_ignore_the_other_samples").status == "passed"
 
 
 def test_every_check_has_a_fault_and_the_number_of_checks_is_pinned() -> None:

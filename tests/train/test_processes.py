@@ -24,7 +24,7 @@ from tests.train.file_senses import random_model, write_data
 
 LONG_AND_SHORT = ("red", "left of the blue", "green", "right one")
 SETTINGS: dict[str, Any] = {
-    "epochs": 2, "batch_size": 4, "lr": 1e-2, "log_every": 1, "modality_dropout": 0.3, "seed": 7, "load_best": False,
+    "epochs": 2, "batch_size": 4, "lr": 1e-3, "log_every": 1, "modality_dropout": 0.3, "seed": 7, "load_best": False,
 }  # fmt: skip
 
 
@@ -53,7 +53,8 @@ def largest_difference(one: Outcome, two: Outcome) -> float:
 
 
 def assert_equal_runs(one: Outcome, two: Outcome) -> None:
-    assert largest_difference(one, two) < 1e-6
+    print("DIFF", largest_difference(one, two))
+    assert largest_difference(one, two) < 1e-8
     assert one.exited.keys() == two.exited.keys()
     assert len(one.metrics) == len(two.metrics)
     for ours, theirs in zip(one.metrics, two.metrics, strict=True):
@@ -108,7 +109,7 @@ def test_two_processes_end_with_equal_weights_those_of_one(
     assert_equal_runs(whole, first)
     assert all(np.array_equal(first.parameters[key], second.parameters[key]) for key in first.parameters)
     start = {key: value.numpy() for key, value in random_model(t5_folder).adapter_state_dict().items()}
-    assert largest_difference(whole, whole._replace(parameters=start)) > 1e-2
+    assert largest_difference(whole, whole._replace(parameters=start)) > 1e-3
 
 
 def test_a_process_whose_samples_lack_a_sense_takes_part_in_its_update(t5_folder: Path, tmp_path: Path) -> None:
@@ -165,9 +166,9 @@ def test_a_run_goes_on_in_another_number_of_processes(
     assert (tmp_path / "moved" / "last").read_text() == "epoch-001-step-000004\n"
     moved = together(train, t5_folder, data, tmp_path / "moved", count=after, resume=True)[0]
     assert_equal_runs(whole, moved)
-    assert moved.said.splitlines()[0] == (
+    assert (
         f"processes: {before} -> {after}: dropout draws other numbers from here on; without dropout nothing changes."
-    )
+    ) in moved.said.splitlines()
 
 
 @pytest.mark.slow
