@@ -12,7 +12,7 @@ from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError
 from crema_core.features.prepare import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
-from tests.support.senses import frames_spec, points_spec, wave_spec
+from tests.support.senses import frames_spec, points_spec, touch_specs, wave_spec
 
 FUSIONS = ["self_gated", "linear", "concat", "mixture", {"name": "cross_attention", "num_heads": 3}]
 
@@ -83,6 +83,61 @@ def test_a_sense_starts_the_same_whatever_else_is_built(t5_folder: Path) -> None
     among = build([frames_spec("main"), points_spec(), wave_spec()], backbone=t5_folder)
     for key, value in alone.adapter_parameters("wave").items():
         assert torch.equal(value, among.adapter_parameters("wave")[key])
+
+
+@pytest.mark.parametrize("fusion", ["self_gated", "linear"])
+def test_a_new_sense_says_nothing_until_it_is_trained(t5_folder: Path, fusion: str) -> None:
+    model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion=fusion)
+    model.add_modality(points_spec())
+    question = ["what ?"]
+
+    def prompt(*names: str) -> torch.Tensor:
+        features = model.encode(prepare_batch(model, [examples(model, "main", "wave", "points")]))
+        tokens = {name: own for name, own in model.tokens(features, question).items() if name in names}
+        return model.prompt(tokens, question).embeds
+
+    assert torch.equal(prompt("main", "wave", "points"), prompt("main", "wave"))
+    (block,) = model.fusion_parameters(["points"]).values()
+    with torch.no_grad():
+        block.fill_(0.1)
+    assert not torch.allclose(prompt("main", "wave", "points"), prompt("main", "wave"))
+
+
+def test_the_expert_of_a_new_sense_starts_at_zero(t5_folder: Path) -> None:
+    model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion="mixture")
+    model.add_modality(points_spec())
+    found = model.fusion_parameters(["points"])
+    expert = [float(value.detach().abs().max()) for key, value in found.items() if ".expert." in key]
+    assert expert == [0.0, 0.0]
+    assert all(float(v.detach().abs().max()) > 0 for k, v in model.fusion_parameters(["wave"]).items() if "weight" in k)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_sense_is_added_in_the_mode_the_model_is_in(t5_folder: Path, training: bool) -> None:
+    model = build([frames_spec("main")], backbone=t5_folder)
+    model.train(training)
+    model.add_modality(wave_spec(mmqa=wave_spec().mmqa.model_copy(update={"lora_dropout": 0.5})))
+    modes = {module.training for name, module in model.named_modules() if "lora_dropout" in name and "m_wave" in name}
+    assert modes == {training}
+    assert model.sense("wave").adapter.training == training
+    assert not model.backbone.language_model.training
+
+
+def test_a_sense_whose_name_begins_with_anothers_is_added_beside_it(t5_folder: Path) -> None:
+    touch, left = touch_specs()
+    model = build([frames_spec("main"), touch], backbone=t5_folder)
+    before = model.adapter_state_dict()
+    sources = examples(model, "main", "touch")
+    scores = model.answer("what ?", ["red", "blue"], **sources).scores
+    model.add_modality(left)
+    after = model.adapter_state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    new = after.keys() - before.keys()
+    assert {key.split(".")[1] for key in new if key.startswith("modalities.")} == {"touch_left"}
+    assert {key.split(".")[2] for key in new if key.startswith("fusion.")} == {"touch_left"}
+    assert model.answer("what ?", ["red", "blue"], **sources).scores == scores
+    own = {name: set(map(id, model.adapter_parameters(name).values())) for name in ("touch", "touch_left")}
+    assert not own["touch"] & own["touch_left"]
 
 
 def test_adding_a_sense_twice_is_refused(t5_folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import wave
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -102,6 +103,75 @@ def test_options_name_a_part_of_a_long_file(tmp_path: Path) -> None:
 def test_a_track_shorter_than_its_pictures_ends_where_it_ends(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", "aac", RATE, seconds=5.0, pictures_s=40.0)
     assert open_sound(path, sample_rate_hz=RATE).num_samples == pytest.approx(5 * RATE, abs=RATE // 10)
+
+
+def write_late(path: Path, *, sound_s: float, pictures_s: float, seconds: float = 4.0) -> Path:
+    """A clip whose sound and pictures begin at different times; the sound is the sweep."""
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("pcm_s16le" if path.suffix == ".mkv" else "aac", rate=RATE, layout="mono")
+        pictures = container.add_stream("mpeg4", rate=4)
+        pictures.width = pictures.height = 32
+        pictures.pix_fmt = "yuv420p"
+        for number in range(int(4 * seconds)):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))
+            frame.pts, frame.time_base = round(4 * pictures_s) + number, Fraction(1, 4)
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode())
+        samples = sweep(RATE, seconds)
+        for first in range(0, len(samples), 1024):
+            piece = samples[None, first : first + 1024]
+            coded = (piece * 32768).round().astype(np.int16) if path.suffix == ".mkv" else piece
+            heard = av.AudioFrame.from_ndarray(coded, format="s16" if path.suffix == ".mkv" else "fltp", layout="mono")
+            heard.sample_rate, heard.time_base = RATE, Fraction(1, RATE)
+            heard.pts = round(sound_s * RATE) + first
+            container.mux(sound.encode(heard))
+        container.mux(sound.encode())
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        assert float(stream.start_time * stream.time_base) == pytest.approx(sound_s, abs=0.1), "it begins late"
+    return path
+
+
+@pytest.mark.parametrize(("sound_s", "pictures_s"), [(1.5, 0.0), (6.5, 5.0)], ids=["from zero", "both late"])
+def test_a_sound_track_that_begins_late_is_heard_where_it_is(tmp_path: Path, sound_s: float, pictures_s: float) -> None:
+    path = write_late(tmp_path / "a.mkv", sound_s=sound_s, pictures_s=pictures_s)
+    whole = torch.from_numpy(sweep(RATE, 4.0))
+    sound = read_sound(path, sample_rate_hz=RATE)
+    assert sound.start_s == pytest.approx(1.5, abs=2e-3)
+    assert len(sound.samples) == len(whole)
+    torch.testing.assert_close(sound.samples, whole, atol=1e-3, rtol=0)
+    part = read_sound(path, sample_rate_hz=RATE, start_s=2.0, end_s=3.0)
+    assert part.start_s == pytest.approx(2.0, abs=2e-3)
+    assert len(part.samples) == RATE
+    offset = RATE // 2 + round((1.5 - sound.start_s) * RATE)
+    torch.testing.assert_close(part.samples, whole[offset : offset + RATE], atol=1e-3, rtol=0)
+    early = read_sound(path, sample_rate_hz=RATE, start_s=0.5, end_s=2.0)
+    assert early.start_s == sound.start_s, "there is nothing before it begins"
+    assert len(early.samples) == pytest.approx(RATE // 2, abs=32)
+    fragment = read_sound(f"{path}#t=2,5", sample_rate_hz=RATE, start_s=1.0)
+    assert fragment.start_s == pytest.approx(3.0, abs=2e-3)
+    assert len(fragment.samples) == 2 * RATE
+    for start_s, end_s in ((0.0, 1.0), (5.6, None)):
+        with pytest.raises(MediaError) as caught:
+            read_sound(path, sample_rate_hz=RATE, start_s=start_s, end_s=end_s)
+        assert f"A part must overlap {sound.start_s:g}..{sound.start_s + 4:g} s." in str(caught.value)
+        assert f"it lasts {sound.start_s + 4:g} s" in str(caught.value)
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize(("sound_s", "pictures_s"), [(1.5, 0.0), (6.5, 5.0)], ids=["from zero", "both late"])
+def test_a_long_file_is_silent_until_its_sound_begins(tmp_path: Path, sound_s: float, pictures_s: float) -> None:
+    path = write_late(tmp_path / "a.mkv", sound_s=sound_s, pictures_s=pictures_s)
+    whole, first_s = sound_file.decode_whole(path, rate_hz=RATE)
+    begin = round(first_s * RATE)
+    assert begin == pytest.approx(1.5 * RATE, abs=32)
+    opened = open_sound(path, sample_rate_hz=RATE)
+    assert (opened.start_s, opened.num_samples) == (0.0, pytest.approx(5.5 * RATE, abs=64))
+    part = opened.part(RATE, 2 * RATE)
+    assert bool((part[: begin - RATE] == 0).all())
+    torch.testing.assert_close(part[begin - RATE :], whole[: 2 * RATE - begin], atol=1e-3, rtol=0)
+    later = opened.part(4 * RATE, 5 * RATE)
+    torch.testing.assert_close(later, whole[4 * RATE - begin : 5 * RATE - begin], atol=1e-3, rtol=0)
 
 
 @pytest.mark.usefixtures("long")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,3 +57,58 @@ def test_turning_a_change_round_turns_its_interval_round(answers: list[tuple[boo
     low, high = bootstrap_change(right, before, clips, num_draws=101)
     assert bootstrap_change(before, right, clips, num_draws=101) == pytest.approx((-high, -low), abs=1e-9)
     assert -1 <= low <= high <= 1
+
+
+def test_questions_are_pooled_and_not_averaged_by_clip() -> None:
+    # One clip with one question, right, and one with three, wrong: drawn once each they make 1/4, not 1/2.
+    right, clips = [True, False, False, False], ["a", "b", "b", "b"]
+    assert bootstrap_interval(right, clips, level=0.4) == (0.25, 0.25)
+    assert bootstrap_change(right, [False] * 4, clips, level=0.4) == (0.25, 0.25)
+    assert bootstrap_interval([*right, True], [*clips, "b"], level=0.4) == (0.4, 0.4)
+
+
+@pytest.mark.parametrize(("level", "errors"), [(0.5, 0.674), (0.8, 1.282), (0.95, 1.96)])
+def test_the_level_is_the_share_of_draws_inside(level: float, errors: float) -> None:
+    right = [number % 4 == 0 for number in range(1600)]
+    clips = [str(number) for number in range(1600)]
+    half = errors * (0.25 * 0.75 / 1600) ** 0.5
+    for low, high in (
+        bootstrap_interval(right, clips, level=level, num_draws=4000),
+        bootstrap_change(right, [False] * 1600, clips, level=level, num_draws=4000),
+    ):
+        assert low == pytest.approx(0.25 - half, abs=half / 12)
+        assert high == pytest.approx(0.25 + half, abs=half / 12)
+    if level == 0.95:
+        assert bootstrap_interval(right, clips, num_draws=4000) == bootstrap_interval(
+            right, clips, level=level, num_draws=4000
+        )
+
+
+def test_the_seed_chooses_the_draws() -> None:
+    right = [number % 3 == 0 for number in range(60)]
+    clips = [str(number // 2) for number in range(60)]
+    for interval in (
+        lambda seed: bootstrap_interval(right, clips, seed=seed, num_draws=50),
+        lambda seed: bootstrap_change(right, [False] * 60, clips, seed=seed, num_draws=50),
+    ):
+        assert len({interval(seed) for seed in range(4)}) > 1
+        assert interval(3) == interval(3)
+    assert bootstrap_interval(right, clips) == bootstrap_interval(right, clips, seed=0)
+
+
+@pytest.mark.parametrize("num_draws", [1, 99, 100, 101, 250])
+def test_as_many_draws_are_made_as_asked_for(num_draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    quantile = np.quantile
+    monkeypatch.setattr(np, "quantile", lambda drawn, at: found.append(len(drawn)) or quantile(drawn, at))
+    bootstrap_interval([True, False], ["a", "b"], num_draws=num_draws)
+    bootstrap_change([True, False], [False, False], ["a", "b"], num_draws=num_draws)
+    bootstrap_interval([True, False], ["a", "b"])
+    assert found == [num_draws, num_draws, 1000]
+
+
+def test_answers_and_clips_of_another_number_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        bootstrap_interval([True, False], ["a"])
+    with pytest.raises(ValueError, match="zip"):
+        bootstrap_change([True, False], [True], ["a", "b"])

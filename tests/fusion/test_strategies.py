@@ -99,7 +99,7 @@ def test_cross_attention_asks_with_its_own_queries_where_the_major_sense_is_abse
     major = major._replace(values=major.values[:, :1], mask=major.mask[:, :1])
     batch = replace(batch, tokens={**batch.tokens, "main": major}, per_frame=frozenset({"main", "one"}))
     fused = fusion(batch)[1]
-    keys = fusion.key_norm(batch.tokens["one"].values + fusion.blocks["one"].vector)
+    keys = fusion.key_norm(batch.aligned("one", batch.grid()) + fusion.blocks["one"].vector)
     asked = fusion.queries.expand(2, STEPS, -1, -1).clone()
     asked[0, 0] += batch.tokens["main"].values[0, 0]
     for sample in (0, 1):

@@ -16,6 +16,8 @@ from transformers import (
     T5Config,
 )
 
+from tests.support.checkpoints import draw_norms_and_biases
+
 WORDS = (
     "frame audio depth map what is the color of question option a b c d e 1 2 3 4 5 6 7 8 : . ? , red blue green left "
     "right considering information presented in select correct answer from options sense one two wave grid points"
@@ -94,6 +96,7 @@ def save_random_blip2(folder: Path, *, language: str = "t5", seed: int = 0, widt
         for parameter in model.language_model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(std=0.2)
+    draw_norms_and_biases(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

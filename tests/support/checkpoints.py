@@ -208,6 +208,15 @@ def _draw(model: torch.nn.Module) -> None:
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
                 parameter.normal_(std=1.0 if "query_tokens" in name else 0.2)
+    draw_norms_and_biases(model)
+
+
+@torch.no_grad()
+def draw_norms_and_biases(model: torch.nn.Module) -> None:
+    """Draw what new layers have at one and at zero: a norm or bias that is not copied would else not be seen."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            parameter.normal_(mean=0.0 if name.endswith("bias") else 1.0, std=0.2)
 
 
 def _text_config(kind: Published, *, sizes: bool) -> dict[str, Any]:

@@ -55,6 +55,14 @@ class WaveModality(Modality):
         return torch.randn(4, 3, 10, generator=generator)
 
 
+class TouchModality(WaveModality):
+    """The same for a sense whose name begins another's."""
+
+
+class TouchLeftModality(WaveModality):
+    """The same for that other sense."""
+
+
 class PointsModality(Modality):
     """One static step with a varying number of tokens."""
 
@@ -97,6 +105,15 @@ def wave_spec(name: str = "wave", **changes: Any) -> ModalitySpec:
         encoder="own",
         prefix="Wave: ",
         **{"feature_dim": 10, "mmqa": _SIZES, **changes},
+    )
+
+
+def touch_specs() -> tuple[ModalitySpec, ModalitySpec]:
+    """Two senses of which one's name begins the other's."""
+    touch, left = (wave_spec(name) for name in ("touch", "touch_left"))
+    return (
+        touch.model_copy(update={"factory": "tests.support.senses:TouchModality"}),
+        left.model_copy(update={"factory": "tests.support.senses:TouchLeftModality"}),
     )
 
 

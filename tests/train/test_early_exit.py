@@ -31,6 +31,51 @@ def test_the_paper_tests_every_epoch_but_the_first() -> None:
     assert play(phases, {"a": [[9.0], [1.0], [1.0]], "b": [[1.0], [2.0], [1.0]]}, 3) == {"a": -1, "b": 1}
 
 
+@pytest.mark.parametrize(
+    ("norms", "exit_epoch", "mean"),
+    [
+        ([1.0, 1.5, 2.5], 2, 1.25),  # 2.5 > 1.8 x 1.25, though not > 1.8 x 1.5
+        ([1.5, 1.0, 1.9], -1, None),  # 1.9 > 1.8 x 1.0, but not > 1.8 x 1.25
+        ([1.0, 3.0, 1.0], 1, 1.0),
+        ([4.0, 1.0, 1.0, 3.5], -1, None),  # 3.5 > 1.8 x 1, the least, but not > 1.8 x 2
+    ],
+)
+def test_an_epoch_is_compared_with_the_mean_of_all_before_it(
+    norms: list[float], exit_epoch: int, mean: float | None
+) -> None:
+    phases = EarlyExit(("a",), tau=1.8)
+    assert play(phases, {"a": [[norm] for norm in norms]}, len(norms)) == {"a": exit_epoch}
+    if mean is not None:
+        assert phases.exits == {"a": Exit("a", exit_epoch, norms[exit_epoch], mean, 1.8)}
+        assert phases.active == ()
+
+
+@pytest.mark.parametrize(("value", "history"), [("mean", [2.0, 4.0]), ("last", [3.0, 5.0])])
+def test_the_value_of_an_epoch_is_its_mean_or_its_last(value: Any, history: list[float]) -> None:
+    phases = EarlyExit(("a",), value=value)
+    assert play(phases, {"a": [[1.0, 3.0], [3.0, 5.0]]}, 2) == {"a": -1}
+    assert phases.history == {"a": history}
+    assert phases.last_epoch == {"a": history[-1]}
+
+
+def test_epochs_before_the_first_tested_one_count_in_the_mean() -> None:
+    norms = {"a": [[1.0], [9.0], [1.0], [9.0], [9.1]]}
+    phases = EarlyExit(("a",), tau=1.8, start_epoch=3)
+    assert play(phases, norms, 5) == {"a": 3}
+    assert phases.exits["a"].mean == pytest.approx(11 / 3)
+
+
+def test_who_exits_is_returned_once_in_order_and_trains_no_more() -> None:
+    phases = EarlyExit(("b", "a"), tau=1.5)
+    for epoch, norm in enumerate((1.0, 2.0)):
+        for name in ("a", "b"):
+            phases.record(name, norm)
+        exits = phases.end_epoch(epoch)
+    assert [found.modality for found in exits] == ["b", "a"]
+    assert phases.end_epoch(2) == ()
+    assert phases.last_epoch == {}
+
+
 def test_a_value_equal_to_tau_times_the_mean_does_not_exit() -> None:
     phases = EarlyExit(("a",), tau=2.0)
     assert play(phases, {"a": [[1.0], [2.0]]}, 2) == {"a": -1}

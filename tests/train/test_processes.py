@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 from crema_core.common.processes import Processes
 from crema_core.common.progress import StatusLine
@@ -110,6 +112,27 @@ def test_two_processes_end_with_equal_weights_those_of_one(
     assert all(np.array_equal(first.parameters[key], second.parameters[key]) for key in first.parameters)
     start = {key: value.numpy() for key, value in random_model(t5_folder).adapter_state_dict().items()}
     assert largest_difference(whole, whole._replace(parameters=start)) > 1e-3
+
+
+def start_apart(backbone: Path, data: Path, out: Path) -> tuple[Outcome, Outcome]:
+    """Train hardly at all from a start that every process drew for itself; returns start and end."""
+    rank = int(os.environ["RANK"])
+    model = random_model(backbone, dropout=0.0, tuning=None)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(0.1 * rank)
+    before = {key: value.numpy() for key, value in model.adapter_state_dict().items()}
+    run = fit(model, data, out=out, **{**SETTINGS, "epochs": 1, "lr": 1e-7}, status=StatusLine(io.StringIO()))
+    after = {key: value.numpy() for key, value in model.adapter_state_dict().items()}
+    leave_processes()
+    return Outcome(before, [], {}, ""), Outcome(after, [], run.exited, "")
+
+
+def test_all_processes_start_from_the_main_ones_weights(t5_folder: Path, data: Path, tmp_path: Path) -> None:
+    (main_start, main_end), (other_start, other_end) = together(start_apart, t5_folder, data, tmp_path / "two")
+    assert largest_difference(main_start, other_start) == pytest.approx(0.1, abs=1e-6)
+    assert all(np.array_equal(main_end.parameters[key], other_end.parameters[key]) for key in main_end.parameters)
+    assert largest_difference(main_start, other_end) < 1e-3
 
 
 def test_a_process_whose_samples_lack_a_sense_takes_part_in_its_update(t5_folder: Path, tmp_path: Path) -> None:

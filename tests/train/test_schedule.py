@@ -1,4 +1,5 @@
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,63 @@ def test_warm_up_defaults_to_a_twentieth_of_all_updates() -> None:
     assert schedule(Position(0, 9, 9)) < 1.0
     assert schedule(Position(0, 10, 10)) == 1.0
     assert schedule(Position(3, 49, 199)) < 0.001
+
+
+def test_the_step_schedule_rises_evenly_from_its_start_and_falls_by_a_cosine() -> None:
+    rates = [
+        step_cosine(step, lr=1.0, min_lr=0.2, total_steps=10, warmup_steps=4, warmup_start_lr=0.1) for step in range(11)
+    ]
+    falling = [0.2 + 0.4 * (1 + math.cos(math.pi * part / 6)) for part in range(7)]
+    assert rates == pytest.approx([0.1, 0.325, 0.55, 0.775, *falling], rel=1e-12)
+    assert (rates[4], rates[7], rates[10]) == pytest.approx((1.0, 0.6, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "warmup", "first"),
+    [
+        ({}, 10, 1e-8),
+        ({"warmup_start_lr": 0.5}, 10, 0.5),
+        ({"warmup_ratio": 0.1}, 20, 1e-8),
+        ({"warmup_ratio": 0.1, "warmup_steps": 3}, 3, 1e-8),
+        ({"warmup_ratio": 0.0}, 0, 1.0),
+        ({"warmup_steps": 0}, 0, 1.0),
+        ({"warmup_steps": 199}, 199, 1e-8),
+    ],
+    ids=str,
+)
+def test_the_default_schedule_warms_up_as_set(settings: dict[str, Any], warmup: int, first: float) -> None:
+    given = train_settings(None, {"epochs": 4, "lr": 1.0, "min_lr": 0.1, **settings})
+    assert given.schedule == "step"
+    schedule = make_schedule(given, steps_per_epoch=50)
+    rates = [schedule(Position(step // 50, step % 50, step)) for step in range(200)]
+    assert rates[0] == first
+    expected = [
+        step_cosine(step, lr=1.0, min_lr=0.1, total_steps=200, warmup_steps=warmup, warmup_start_lr=first)
+        for step in range(200)
+    ]
+    assert rates == pytest.approx(expected, rel=1e-12)
+    assert rates.index(max(rates)) == warmup
+
+
+@pytest.mark.parametrize(("warmup", "first"), [(None, 1.0), (0, 1.0), (4, 0.25)])
+def test_the_epoch_schedule_warms_up_inside_the_first_epoch_alone(warmup: int | None, first: float) -> None:
+    given = train_settings(
+        None,
+        {"schedule": "epoch", "epochs": 2, "lr": 1.0, "min_lr": 0.2, "warmup_steps": warmup, "warmup_start_lr": 0.25},
+    )
+    schedule = make_schedule(given, steps_per_epoch=6)
+    rates = [schedule(Position(step // 6, step % 6, step)) for step in range(12)]
+    assert rates[0] == first
+    assert rates[2] == pytest.approx(first + (1 - first) / 2)
+    assert rates[4:6] == [1.0, 1.0]
+    assert rates[6:] == pytest.approx([0.6] * 6)
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
+    settings = train_settings(None, {"epochs": 4, "warmup_steps": 200})
+    with pytest.raises(TrainingError):
+        make_schedule(settings, steps_per_epoch=50)
+    make_schedule(settings, steps_per_epoch=51)
 
 
 def test_a_warm_up_longer_than_the_training_is_refused() -> None:
