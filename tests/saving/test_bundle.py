@@ -15,7 +15,7 @@ from crema_core.errors import BuildError, CheckpointError
 from crema_core.plugins import registry
 from crema_core.saving.bundle import load
 from tests.support.backbones import save_random_blip2
-from tests.support.senses import four_senses, frames_spec, points_spec, wave_spec
+from tests.support.senses import four_senses, frames_spec, points_spec, touch_specs, wave_spec
 
 CHOICES = ["red", "blue"]
 
@@ -156,6 +156,69 @@ def test_loading_an_adapter_adds_the_sense_a_model_lacks(trained: CremaModel, t5
     fresh.load_adapter(tmp_path / "wave")
     assert fresh.names == ("main", "wave")
     assert torch.equal(trained.sense("wave").adapter.queries, fresh.sense("wave").adapter.queries)
+
+
+@pytest.mark.parametrize("fusion", ["linear", "mixture"])
+def test_the_fusion_block_of_another_fusion_does_not_come_along(
+    trained: CremaModel, t5_folder: Path, tmp_path: Path, fusion: str
+) -> None:
+    trained.save_adapter("wave", tmp_path / "wave")
+    for built in ([frames_spec("main")], [frames_spec("main"), wave_spec()]):
+        other = build(built, backbone=t5_folder, fusion=fusion)
+        before = {key: value.detach().clone() for key, value in other.fusion_parameters().items()}
+        other.load_adapter(tmp_path / "wave")
+        for key, value in other.adapter_parameters("wave").items():
+            assert torch.equal(value, trained.adapter_parameters("wave")[key])
+        after = other.fusion_parameters()
+        assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_the_fusion_block_of_the_same_fusion_comes_along(trained: CremaModel, t5_folder: Path, tmp_path: Path) -> None:
+    trained.save_adapter("wave", tmp_path / "wave")
+    for built in ([frames_spec("main")], [frames_spec("main"), wave_spec()]):
+        other = build(built, backbone=t5_folder)
+        other.load_adapter(tmp_path / "wave")
+        (own,), (theirs,) = (one.fusion_parameters(["wave"]).values() for one in (other, trained))
+        assert torch.equal(own, theirs)
+
+
+def test_a_sense_that_was_supporting_loads_as_the_major_one_without_its_block(
+    trained: CremaModel, t5_folder: Path, tmp_path: Path
+) -> None:
+    trained.save_adapter("wave", tmp_path / "wave")
+    other = build([wave_spec(), points_spec()], backbone=t5_folder, major="wave")
+    other.load_adapter(tmp_path / "wave")
+    for key, value in other.adapter_parameters("wave").items():
+        assert torch.equal(value, trained.adapter_parameters("wave")[key])
+
+
+def test_a_model_loads_onto_a_device(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    assert load(tmp_path / "saved", device="meta").device.type == "meta"
+    assert load(tmp_path / "saved").device.type == "cpu"
+
+
+def test_senses_of_which_one_name_begins_the_other_are_saved_apart(t5_folder: Path, tmp_path: Path) -> None:
+    for spec in touch_specs():
+        registry.register(spec, replace=True)  # an installed package has one of the names
+    registry.register(frames_spec("main"))
+    model = build(["main", "touch", "touch_left"], backbone=t5_folder)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.normal_()
+    model.save_pretrained(tmp_path / "saved")
+    loaded = load(tmp_path / "saved").adapter_state_dict()
+    own = model.adapter_state_dict()
+    assert loaded.keys() == own.keys()
+    assert all(torch.equal(value, own[key]) for key, value in loaded.items())
+    model.save_adapter("touch", tmp_path / "touch")
+    other = build(["main", "touch", "touch_left"], backbone=t5_folder)
+    before = other.adapter_state_dict()
+    other.load_adapter(tmp_path / "touch")
+    after = other.adapter_state_dict()
+    changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    assert changed == {key for key in own if key.startswith(("modalities.touch.", "fusion.blocks.touch."))}
 
 
 def test_an_adapter_for_a_wider_language_model_is_refused_and_nothing_changes(

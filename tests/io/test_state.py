@@ -1,0 +1,83 @@
+"""Tensors in and out of files, strict both ways."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from crema_core.common.tensors import check_state, checksum, copy_state, mismatches, read_tensors, write_tensors
+from crema_core.errors import CheckpointError
+
+
+def parameters() -> dict[str, nn.Parameter]:
+    return {name: nn.Parameter(torch.zeros(2, 3)) for name in ("touch.A", "touch_left.A", "norm")}
+
+
+def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+    tensors = {
+        "turned": torch.arange(6.0).reshape(2, 3).T,
+        "trained": torch.ones(2, requires_grad=True),
+        "half": torch.ones(2, dtype=torch.bfloat16),
+    }
+    write_tensors(tmp_path / "a", tensors)
+    found = read_tensors(tmp_path / "a", sha256=checksum(tmp_path / "a"))
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(found[name], tensor)
+        assert found[name].dtype == tensor.dtype
+    assert checksum(tmp_path / "a") == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
+
+
+def test_another_file_than_the_described_one_is_refused(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a", {"one": torch.zeros(1)})
+    with pytest.raises(CheckpointError) as caught:
+        read_tensors(tmp_path / "a", sha256="0" * 64)
+    assert str(caught.value) == (
+        f"'{tmp_path / 'a'}' is not the file its manifest describes (another sha256). It was damaged or replaced. "
+        "Copy the folder again. Nothing was changed."
+    )
+    assert read_tensors(tmp_path / "a").keys() == {"one"}, "without a checksum any content is read"
+
+
+@pytest.mark.parametrize("sha256", [None, "0" * 64])
+def test_a_file_that_is_absent_or_damaged_is_refused(tmp_path: Path, sha256: str | None) -> None:
+    with pytest.raises(CheckpointError, match=r"none' cannot be read: .* Nothing was changed\."):
+        read_tensors(tmp_path / "none", sha256=sha256)
+    (tmp_path / "a").write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match=r"cannot be read|not the file"):
+        read_tensors(tmp_path / "a", sha256=sha256)
+
+
+def test_values_are_copied_into_their_own_parameters() -> None:
+    own = parameters()
+    state = {name: torch.full((2, 3), float(number)) for number, name in enumerate(own, start=1)}
+    kept = dict(own)
+    copy_state(own, state)
+    assert mismatches(own, state) == []
+    for name, value in state.items():
+        assert own[name] is kept[name]
+        assert torch.equal(own[name], value)
+        assert own[name].requires_grad
+
+
+def test_everything_that_does_not_fit_is_listed_and_nothing_is_copied() -> None:
+    own = parameters()
+    state = {"touch.A": torch.ones(2, 3), "norm": torch.ones(3, 2), "touch": torch.ones(1)}
+    assert mismatches(own, state) == [
+        "missing: touch_left.A",
+        "unknown: touch",
+        "shape: norm is (3, 2), the model's is (2, 3)",
+    ]
+    for refuse in (check_state, copy_state):
+        with pytest.raises(CheckpointError) as caught:
+            refuse(own, state)
+        assert str(caught.value) == (
+            "The saved tensors do not fit this model, 3 differ:\n  missing: touch_left.A\n  unknown: touch\n  "
+            "shape: norm is (3, 2), the model's is (2, 3)\nKeys and shapes must agree exactly. Build the model with "
+            "the settings it was saved with. Nothing was changed."
+        )
+    assert all(bool((value == 0).all()) for value in own.values())
