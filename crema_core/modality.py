@@ -200,6 +200,13 @@ class Modality(nn.Module, abc.ABC):
     def load_assets(self, folder: Path | None) -> None:
         """Load pretrained weights from `folder` (None: the options' default place). Called once, after `__init__`."""
 
+    def load_shapes(self) -> None:
+        """Build what `load_assets` would load, of the same sizes and without any weight; called in its place.
+
+        Core calls it to count a model that has no weights, and keeps the parameters made here as shapes alone. Optional
+        for encoders without pretrained weights.
+        """
+
     def show(self, source: Any) -> Tensor:
         """Return a picture `(H, W, 3)` uint8 of what the sense makes of a source, for people; needs no weights.
 
@@ -223,6 +230,7 @@ _CONTRACT: dict[str, tuple[str, ...]] = {
     "example": ("self", "generator"),
     "collate": ("self", "samples"),
     "load_assets": ("self", "folder"),
+    "load_shapes": ("self",),
     "show": ("self", "source"),
 }
 

@@ -28,6 +28,7 @@ from crema_core.model.connect import make_connector
 from crema_core.model.load_backbone import load_backbone, load_language_backbone
 from crema_core.model.network import CremaNetwork
 from crema_core.model.sense import Sense
+from crema_core.model.shapes import shapes_alone
 from crema_core.model.template import PromptTemplate
 from crema_core.model.tuning import Tuning
 from crema_core.model.video_language import VideoBackbone
@@ -247,7 +248,10 @@ def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, o
         sizes = sizes.model_copy(update={"num_queries": int(backbone.query_tokens.shape[1])})
     with _seeded(seed, spec.name):
         modality: Modality = factory(request.options, context)
-        if not backbone.shape_only:
+        if backbone.shape_only:
+            with shapes_alone(modality):
+                modality.load_shapes()
+        else:
             modality.load_assets(None)
         connector = make_connector(kind, modality, sizes, backbone, options)
     return Sense(modality, connector, sizes, request.provenance, request.prefix)

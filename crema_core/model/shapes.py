@@ -7,6 +7,8 @@ of parameters takes no memory and still runs its real control flow; whatever dep
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,22 @@ def shape_seat(config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
         model = auto_class(config).from_config(config)
     _tie(model)
     return _without_memory(model, dtype)
+
+
+@contextmanager
+def shapes_alone(module: nn.Module) -> Iterator[None]:
+    """Keep the parameters that the block gives a module as shapes: one zero each, seen through its full shape.
+
+    Args:
+        module: gets its parameters inside the block; those it has already stay as they are.
+    """
+    with init_empty_weights(include_buffers=False):
+        yield
+    for own in list(module.modules()):
+        for key, parameter in list(own.named_parameters(recurse=False)):
+            if parameter.is_meta:
+                zero = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)
+                setattr(own, key, nn.Parameter(zero, requires_grad=False))
 
 
 def _without_memory(model: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -35,7 +35,7 @@ def contract() -> dict[str, Any]:
         },
         "modality": {
             name: str(inspect.signature(getattr(Modality, name)))
-            for name in ("__init__", "prepare", "collate", "encode", "example", "load_assets", "show")
+            for name in ("__init__", "prepare", "collate", "encode", "example", "load_assets", "load_shapes", "show")
         },
         "data": {kind.__name__: str(inspect.signature(kind)) for kind in (Sample, Batch, Features, BuildContext)},
         "hooks": {name: str(inspect.signature(event)) for name, event in sorted(events.items())},

@@ -15,7 +15,7 @@ from crema_3d.encoding import encode_coordinates, fourier
 from crema_3d.files import read_features, read_points
 from crema_3d.groups import group_points
 from crema_3d.plugin import FOURIER_DIM, PLACE_DIM, POINT_BERT_DIM, SPEC, PointCloudOptions
-from crema_3d.pointbert import PointBert
+from crema_3d.pointbert import PointBert, released_shapes
 from crema_3d.views import ViewTokens, read_view_tokens
 from crema_3d.weights import load_point_bert
 from crema_core.errors import MediaError
@@ -50,6 +50,11 @@ class PointCloudModality(Modality):
             self.model = load_point_bert(
                 self.options.weights, revision=self.options.revision, sha256=self.options.sha256
             ).to(self.context.dtype)
+
+    def load_shapes(self) -> None:
+        """Build an encoder of the released sizes without weights, to count it."""
+        if self.options.encoder == "pointbert":
+            self.model = PointBert(released_shapes()).to(self.context.dtype).eval()
 
     def prepare(self, source: object) -> Sample:
         """Read a cloud and keep at most `num_points`, always the same ones.

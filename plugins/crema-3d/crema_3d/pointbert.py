@@ -17,6 +17,18 @@ HEAD_WIDTH = 64
 """Width of an attention head; the released models have six of them (384 wide)."""
 
 
+def released_shapes() -> dict[str, Tensor]:
+    """Return the shapes a `PointBert` of the released sizes follows from: ULIP-2's, with colours; without memory."""
+    shapes = {
+        "cls_token": (1, 1, 384),
+        "reduce_dim.weight": (384, 256),
+        "blocks.blocks.11.norm1.weight": (384,),
+        "pos_embed.0.weight": (128, 3),
+        "encoder.first_conv.0.weight": (128, 6, 1),
+    }
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
 class PointBert(nn.Module):
     """The encoder; its sizes are those of its weights.
 

@@ -35,6 +35,10 @@ class AudioModality(Modality):
         """Load the weights of an encoder that has some."""
         self.encoder.load()
 
+    def load_shapes(self) -> None:
+        """Build the same encoder without weights, to count it."""
+        self.encoder.load_shapes()
+
     def prepare(self, source: object) -> Sample:
         """Read a sound and cut it into windows.
 

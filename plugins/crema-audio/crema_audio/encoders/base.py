@@ -80,6 +80,9 @@ class AudioEncoder(nn.Module, abc.ABC):
     def load(self) -> None:
         """Load weights, for an encoder that has some."""
 
+    def load_shapes(self) -> None:
+        """Build what `load` would load without weights, to count it."""
+
 
 def cut_fbank(sound: Waveform, options: AudioOptions) -> Windows:
     """Cut the filter banks of a sound at 16 kHz: inputs `(T, F, 128)`, lengths in frames.

@@ -45,6 +45,10 @@ class BeatsEncoder(AudioEncoder):
         require_digest(self.options.weights, self.options.sha256)
         self.model = load_beats(self.options.weights)
 
+    def load_shapes(self) -> None:
+        """Build the released sizes."""
+        self.model = Beats(BeatsConfig()).eval()
+
     def cut(self, sound: Waveform) -> Windows:
         """See `cut_fbank`."""
         return cut_fbank(sound, self.options)

@@ -62,9 +62,22 @@ class PretrainedEncoder(AudioEncoder):
         Raises:
             AssetError: when they cannot be read, or windows are longer than the checkpoint takes.
         """
-        place, revision = self._place(), self.options.revision
-        model = load_frozen(self.model_class, place, revision=revision)
+        model = load_frozen(self.model_class, self._place(), revision=self.options.revision)
         self._config = model.config
+        self._read_front_end()
+        self.model = self.part(model)
+
+    def load_shapes(self) -> None:
+        """Build the model of the configuration; front end and configuration are read from the checkpoint's place.
+
+        Raises:
+            AssetError: as `load`.
+        """
+        self._read_front_end()
+        self.model = self.part(self.model_class(self.config)).eval()
+
+    def _read_front_end(self) -> None:
+        place, revision = self._place(), self.options.revision
         needed = "The encoder needs the front end it was trained with."
         self.extractor = read_processor(AutoFeatureExtractor, place, revision=revision, needed=needed)
         self.sample_rate_hz = int(self.extractor.sampling_rate)
@@ -74,7 +87,6 @@ class PretrainedEncoder(AudioEncoder):
                 f"have at most {self.longest_s:g} s. Set window_s={self.longest_s:g} or less, and num_windows to cover "
                 "the sound."
             )
-        self.model = self.part(model)
 
     def cut(self, sound: Waveform) -> Windows:
         """Cut the waveform and run the checkpoint's front end on every window; lengths in samples."""
