@@ -136,6 +136,21 @@ def test_no_private_module_is_imported_from_another_room() -> None:
     assert hits == []
 
 
+def test_files_and_folders_are_renamed_in_one_module() -> None:
+    hits = set()
+    for path in [*files(), *sorted(ROOT.glob("plugins/crema-*/crema_*/**/*.py"))]:
+        for node in ast.walk(tree(path)):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            of_a_path = node.func.attr == "rename" or (
+                node.func.attr == "replace" and len(node.args) == 1 and not node.keywords  # a text's has two arguments
+            )
+            if of_a_path or (owner, node.func.attr) in (("os", "replace"), ("os", "renames"), ("shutil", "move")):
+                hits.add(place(path, node).partition(":")[0])
+    assert hits == {"crema_core/common/atomic.py"}
+
+
 def test_requires_grad_is_set_in_one_module() -> None:
     hits = set()
     for path in files():

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from crema_core.common.atomic import write_text
+
 FOLDER = "CREMA_LAUNCH_FOLDER"
 """Environment variable: the folder of the launch."""
 
@@ -46,9 +48,7 @@ def fail(message: str, code: int, *, is_consequence: bool = False) -> int:
         print(f"crema: {message}", file=sys.stderr)
         return code
     outcome = Outcome(message, code, is_consequence, time.time_ns())
-    place = Path(folder) / f"outcome-{rank()}.json"
-    place.with_suffix(".new").write_text(json.dumps(outcome._asdict()), encoding="utf-8")
-    place.with_suffix(".new").replace(place)
+    write_text(Path(folder) / f"outcome-{rank()}.json", json.dumps(outcome._asdict()))
     return code
 
 

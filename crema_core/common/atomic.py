@@ -70,21 +70,39 @@ def new_folder(place: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def fresh_folder(place: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes `place`, which must not exist, when the block ends well; no marker is left.
+def fresh_folder(place: Path, *, flush: bool = True) -> Iterator[Path]:
+    """Yield a temporary folder that takes `place` when the block ends well; no marker is left.
 
-    For folders that belong to the user from then on, such as a new package.
+    For folders that belong to the user from then on, such as a new package or generated data.
+
+    Args:
+        place: does not exist, or is an empty folder.
+        flush: bring every file to the disk before the folder is renamed. False: thousands of small files that can be
+            made again, each of which would cost milliseconds; a power failure in the next seconds may leave them empty.
     """
     place = place.absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.tmp-"))
     try:
         yield temporary
-        _flush(temporary)
+        if flush:
+            _flush(temporary)
         open_up(temporary)
+        if place.is_dir():
+            place.rmdir()  # it is empty, and only POSIX renames onto an empty folder
         temporary.rename(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def set_aside(path: Path, *, suffix: str) -> None:
+    """Give a file that cannot be used another name in its folder, so that readers pass it by.
+
+    Args:
+        path: the file.
+        suffix: is put behind its name.
+    """
+    path.rename(path.with_name(path.name + suffix))
 
 
 def open_up(path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from crema_core.common.atomic import set_aside
 from crema_core.errors import CacheError, CacheWarning
 from crema_core.features.cache.layout import DAMAGED, SHARD, new_name, read_entries
 from crema_core.features.cache.shards import MappedShard
@@ -142,7 +143,7 @@ class FeatureStore:
                 stacklevel=2,
             )
             with suppress(OSError):  # a cache that can only be read, or another process was first
-                path.rename(path.with_name(path.name + DAMAGED))
+                set_aside(path, suffix=DAMAGED)
             return
         for digest in entries:
             self._places.setdefault(digest, []).append(path)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crema_core.common.atomic import open_up
+from crema_core.common.atomic import fresh_folder
 from crema_core.errors import did_you_mean
 from crema_world.errors import WorldError
 from crema_world.files import SUFFIX_OF_SENSE, write_clip
@@ -69,18 +67,9 @@ def make_world(out: Path, *, num_clips: int, seed: int, split: Split, processes:
     out = Path(out)
     _refuse(out, num_clips=num_clips, seed=seed, split=split, processes=processes)
     scenes = draw_scenes(num_clips=num_clips, seed=seed, split=split)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with fresh_folder(out, flush=False) as scratch:
         _write_clips(scenes, scratch / "clips", processes=processes or 1)
         _write_lines(scenes, scratch)
-        open_up(scratch)
-        if out.exists():
-            out.rmdir()  # it is empty
-        scratch.replace(out)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
     questions = [question for scene in scenes for question in questions_of(scene)]
     return WorldSummary(
         manifest=out / "manifest.jsonl",

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import colorsys
 import json
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crema_core.common.atomic import open_up
+from crema_core.common.atomic import fresh_folder
 from crema_world.errors import WorldError
 from crema_world.files import write_video
 from crema_world.generate import draw_scenes
@@ -91,9 +89,7 @@ def make_moving_world(out: Path, *, num_clips: int, seed: int, split: Split) -> 
             f"{out} exists and is not an empty folder. A world is written only into a new or empty folder. Choose "
             "another folder, or delete this one first. Nothing was changed."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with fresh_folder(out, flush=False) as scratch:
         (scratch / "clips").mkdir()
         lines = []
         for number, scene in enumerate(draw_scenes(num_clips=num_clips, seed=seed, split=split)):
@@ -103,11 +99,4 @@ def make_moving_world(out: Path, *, num_clips: int, seed: int, split: Split) -> 
                 line = {"id": f"{number:06d}-{kind}", "question": text, "answer": getattr(scene.answers, kind)}
                 lines.append({**line, "type": kind, "video": file})
         (scratch / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        open_up(scratch)
-        if out.exists():
-            out.rmdir()  # it is empty
-        scratch.replace(out)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
     return out / "manifest.jsonl"

@@ -9,14 +9,13 @@ by itself; the result of the whole command passes the same tests (`tests/world/t
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from crema_core.common.atomic import fresh_folder
 from crema_world.backbone import new_backbone, save_backbone
 from crema_world.caption_stage import train_captions
 from crema_world.errors import WorldError
@@ -70,17 +69,8 @@ def pretrain(out: Path, *, seed: int = 0, schedule: Schedule | None = None) -> N
         seed=seed,
         report=_report,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with fresh_folder(out) as scratch:
         save_backbone(model, tokenizer, scratch)
-        scratch.chmod(0o755)  # mkdtemp makes it private
-        if out.exists():
-            out.rmdir()  # it is empty
-        scratch.replace(out)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
 
 
 def _report(line: str) -> None:

@@ -11,8 +11,6 @@ Shape letters: B clips, T frames, S steps, P patches of a step (64), D width.
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from crema_core.common.atomic import open_up
+from crema_core.common.atomic import fresh_folder
 from crema_core.video.towers import tower_class
 from crema_world.errors import WorldError
 from crema_world.generate import draw_scenes
@@ -131,9 +129,7 @@ def pretrain_encoders(out: Path, *, seed: int = 0, schedule: Schedule | None = N
             "another folder with --out. Nothing was changed."
         )
     clips = draw_clips(draw_scenes(num_clips=schedule.num_clips, seed=seed, split="train"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with fresh_folder(out) as scratch:
         for name, lesson in LESSONS.items():
             torch.manual_seed(seed)  # transformers initialises from the global generator
             model, processor = lesson.make()
@@ -141,13 +137,6 @@ def pretrain_encoders(out: Path, *, seed: int = 0, schedule: Schedule | None = N
             processor.save_pretrained(scratch / name)
             train_encoder(model, lesson, clips, scratch / name, schedule=schedule, seed=seed, name=name)
             model.save_pretrained(scratch / name)
-        open_up(scratch)
-        if out.exists():
-            out.rmdir()  # it is empty
-        scratch.replace(out)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
     return encoders_in(out)
 
 
