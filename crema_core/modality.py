@@ -92,6 +92,8 @@ class BuildContext:
         seed: seed for anything random a modality builds.
         dtype: number format of frozen encoders.
         frames_per_step: frames `vision` looks at together, 2 for Qwen-VL.
+        pretrained: whether the backbone learned from real pictures and texts; False for the shipped tiny ones. A
+            modality may choose the default of an option by it, see `Modality.options`.
     """
 
     vision: Callable[[Tensor], Tensor] | None = None
@@ -102,6 +104,7 @@ class BuildContext:
     seed: int = 0
     dtype: torch.dtype = torch.float32
     frames_per_step: int = 1
+    pretrained: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         # prepare() runs in worker processes that must not receive a copy of the backbone.
@@ -144,7 +147,9 @@ class Modality(nn.Module, abc.ABC):
         options: the validated options, an instance of `spec.options`.
         context: what core offers, see `BuildContext`.
 
-    `__init__` must be cheap: nothing is downloaded, no device is touched.
+    `__init__` must be cheap: nothing is downloaded, no device is touched. An option that is None, because its default
+    depends on the backbone, is replaced here: `super().__init__(chosen, context)`. A saved model records `options` as
+    they are then, so loading does not choose again.
 
     Raises:
         ContractError: when a subclass defines a method with other arguments than the contract's.

@@ -24,8 +24,9 @@ from crema_core.fusion import Fusion, FusionSizes, fusion_class, make_fusion
 from crema_core.modality import BuildContext, Modality
 from crema_core.model.backbone import ALONE, Backbone
 from crema_core.model.checked import check
+from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.connect import make_connector
-from crema_core.model.load_backbone import load_backbone, load_language_backbone
+from crema_core.model.load_backbone import load_backbone, load_language_backbone, shipped_backbone
 from crema_core.model.network import CremaNetwork
 from crema_core.model.sense import Sense
 from crema_core.model.shapes import shapes_alone
@@ -34,7 +35,7 @@ from crema_core.model.tuning import Tuning
 from crema_core.model.video_language import VideoBackbone
 from crema_core.plugins import registry
 from crema_core.plugins.hooks import load_hooks
-from crema_core.plugins.spec import parse_settings
+from crema_core.plugins.spec import ModalityOptions, parse_settings
 
 
 def build(
@@ -242,6 +243,7 @@ def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, o
         seed=seed,
         dtype=backbone.dtype,
         frames_per_step=backbone.frames_per_step,
+        pretrained=is_pretrained(shipped_backbone(backbone.source) or Path(backbone.source)),
     )
     sizes = request.mmqa
     if sizes.num_queries is None and backbone.query_tokens is not None:
@@ -254,7 +256,16 @@ def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, o
         else:
             modality.load_assets(None)
         connector = make_connector(kind, modality, sizes, backbone, options)
-    return Sense(modality, connector, sizes, request.provenance, request.prefix)
+    sense = Sense(modality, connector, sizes, request.provenance, request.prefix)
+    sense.defaults = _filled_in(request.options, modality.options)
+    request.options = modality.options  # what was chosen is what a saved model records
+    return sense
+
+
+def _filled_in(asked: ModalityOptions, built: ModalityOptions) -> dict[str, Any]:
+    """Return the options that were left open and that the modality chose for this backbone."""
+    left_open = [name for name, value in asked if value is None]
+    return {name: value for name in left_open if (value := getattr(built, name)) is not None}
 
 
 def _fusion_sizes(

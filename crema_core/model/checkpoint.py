@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from crema_core.errors import CheckpointError, first_line
 from crema_core.model.loading import find_config, find_file, read_json, read_weights
 
 TEMPLATE = "crema_template.json"
+BACKBONE = "crema_backbone.json"
+"""File of a backbone's folder with what its configuration cannot say, see `is_pretrained`."""
 """A backbone folder may carry the wording its language model knows in this file."""
 RGB = tuple[float, float, float]
 CLIP_MEAN: RGB = (0.48145466, 0.4578275, 0.40821073)
@@ -83,6 +87,19 @@ def read_tokenizer(place: str, revision: str | None, *, subfolder: str = "") -> 
             "tokenizer_config.json as the hub has them. Download or copy the files again."
         ) from error
     return tokenizer
+
+
+def is_pretrained(place: Path) -> bool:
+    """Return whether a backbone learned from real pictures and texts.
+
+    A folder says that it did not by a file `crema_backbone.json` with `{"pretrained": false}`, as the tiny backbones do
+    that know a generated world alone.
+
+    Args:
+        place: folder, or hub id.
+    """
+    file = place / BACKBONE
+    return not file.is_file() or json.loads(file.read_text(encoding="utf-8")).get("pretrained", True) is not False
 
 
 def own_template(place: str, revision: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +34,9 @@ class Sense(nn.Module):
         mmqa: the sizes of an adapter around the Q-Former, number of queries filled in.
         provenance: the package it came from.
         prefix: text before its tokens; the declared one unless the user chose another.
+
+    Attributes:
+        defaults: options left open by the user, as the modality chose them for this backbone.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Sense(nn.Module):
         self.modality, self.adapter = modality, adapter
         self.mmqa, self.provenance = mmqa, provenance
         self.prefix = modality.spec.prefix if prefix is None else prefix
+        self.defaults: dict[str, Any] = {}
 
     @property
     def spec(self) -> ModalitySpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crema_core.api.model import CremaModel
@@ -93,6 +93,8 @@ def fit(
     records = _read(data, model, status)
     valid_records = _read(valid, model, status) if valid is not None else []
     _check_data(model, chosen, records)
+    for line in _defaults(model) if processes.is_main else ():
+        status.note(line)
     config = describe_run(
         model,
         chosen.model_dump(mode="json"),
@@ -158,6 +160,15 @@ def _check_senses(model: CremaModel, settings: TrainSettings) -> None:
             f"modalities is empty, so there is nothing to train. This model has: {', '.join(model.names)}. "
             "Name at least one, or leave modalities out to train all."
         )
+
+
+def _defaults(model: CremaModel) -> Iterator[str]:
+    """Yield what modalities chose for this backbone where the user left it open."""
+    for name in model.names:
+        sense = model.sense(name)
+        kind = "pretrained" if sense.modality.context.pretrained else "tiny"
+        for option, value in sense.defaults.items():
+            yield f"{name}: {option}={value!r}, the default on a {kind} backbone. Name the option to choose another."
 
 
 def _check_data(model: CremaModel, settings: TrainSettings, records: Sequence[Record]) -> None:

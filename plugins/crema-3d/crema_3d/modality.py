@@ -14,7 +14,14 @@ from crema_3d.drawing import ALIKE, draw_points, principal_colors
 from crema_3d.encoding import encode_coordinates, fourier
 from crema_3d.files import read_features, read_points
 from crema_3d.groups import group_points
-from crema_3d.plugin import FOURIER_DIM, PLACE_DIM, POINT_BERT_DIM, SPEC, PointCloudOptions
+from crema_3d.plugin import (
+    FOURIER_DIM,
+    PLACE_DIM,
+    POINT_BERT_DIM,
+    SPEC,
+    PointCloudOptions,
+    chosen_options,
+)
 from crema_3d.pointbert import PointBert, released_shapes
 from crema_3d.views import ViewTokens, read_view_tokens
 from crema_3d.weights import load_point_bert
@@ -29,7 +36,7 @@ class PointCloudModality(Modality):
     options: PointCloudOptions
 
     def __init__(self, options: PointCloudOptions, context: BuildContext) -> None:
-        super().__init__(options, context)
+        super().__init__(chosen_options(options, pretrained=context.pretrained), context)
         self.model: PointBert | None = None
 
     @property
@@ -38,6 +45,7 @@ class PointCloudModality(Modality):
         if self.options.encoder == "pointbert":
             return PLACE_DIM + (POINT_BERT_DIM if self.model is None else self.model.feature_dim)
         stored = self.options.feature_dim
+        assert self.options.encoder is not None, "chosen_options fills it in"
         return {"fourier": FOURIER_DIM, "features": stored, "views": stored + PLACE_DIM + 1}[self.options.encoder]
 
     def load_assets(self, folder: Path | None) -> None:

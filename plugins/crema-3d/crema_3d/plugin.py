@@ -20,11 +20,12 @@ POINT_BERT_DIM = 384
 class PointCloudOptions(ModalityOptions):
     """How point clouds are read."""
 
-    encoder: Literal["fourier", "pointbert", "features", "views"] = Field(
-        default="fourier",
+    encoder: Literal["fourier", "pointbert", "features", "views"] | None = Field(
+        default=None,
         description="fourier: position and colour of every point, no parameters; pointbert: groups of points through "
         "a frozen Point-BERT of ULIP-2; features: vectors stored in the file (3D-LLM style) with their coordinates; "
-        "views: stored features of RGB-D views, a step per view, every patch with its place",
+        "views: stored features of RGB-D views, a step per view, every patch with its place; None: features, the "
+        "paper's, on a pretrained backbone, fourier on a tiny one",
     )
     weights: str | None = Field(
         default=None, description="pointbert: file of a ULIP checkpoint, its folder, or OWNER/NAME/FILE on the hub"
@@ -60,12 +61,19 @@ class PointCloudOptions(ModalityOptions):
 
     @model_validator(mode="after")
     def _one_file(self) -> PointCloudOptions:
-        if self.sha256 is not None and self.encoder != "pointbert":
+        if self.sha256 is not None and self.encoder not in ("pointbert", None):
             raise ValueError(
                 f"sha256 is for weights of one file, those of encoder='pointbert', and encoder='{self.encoder}' was "
                 "chosen; a hub id is pinned by revision"
             )
         return self
+
+
+def chosen_options(options: PointCloudOptions, *, pretrained: bool) -> PointCloudOptions:
+    """Return the options with an encoder: the paper's for a pretrained backbone, bare positions for a tiny one."""
+    if options.encoder is not None:
+        return options
+    return options.model_copy(update={"encoder": "features" if pretrained else "fourier"})
 
 
 SPEC = ModalitySpec(

@@ -11,7 +11,7 @@ from torch import Tensor
 from crema_audio.drawing import draw_sound
 from crema_audio.encoders import make_encoder
 from crema_audio.fbank import SAMPLE_RATE_HZ
-from crema_audio.plugin import SPEC, AudioOptions
+from crema_audio.plugin import SPEC, AudioOptions, chosen_options
 from crema_core.data.media import open_sound
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 
@@ -23,8 +23,8 @@ class AudioModality(Modality):
     options: AudioOptions
 
     def __init__(self, options: AudioOptions, context: BuildContext) -> None:
-        super().__init__(options, context)
-        self.encoder = make_encoder(options)
+        super().__init__(chosen_options(options, pretrained=context.pretrained), context)
+        self.encoder = make_encoder(self.options)
 
     @property
     def feature_dim(self) -> int:

@@ -18,10 +18,11 @@ PATCH_DIM = PATCH * PATCH + TIME_DIM + BAND_DIM
 class AudioOptions(ModalityOptions):
     """How sounds are cut and encoded."""
 
-    encoder: Literal["patches", "beats", "ast", "clap", "whisper", "pe"] = Field(
-        default="patches",
+    encoder: Literal["patches", "beats", "ast", "clap", "whisper", "pe"] | None = Field(
+        default=None,
         description="patches: spectrogram patches as they are, no parameters, no weights; beats: the paper's frozen "
-        "encoder; ast, clap, whisper, pe: frozen encoders of transformers",
+        "encoder; ast, clap, whisper, pe: frozen encoders of transformers; None: beats on a pretrained backbone, "
+        "patches on a tiny one",
     )
     weights: str | None = Field(
         default=None,
@@ -56,12 +57,19 @@ class AudioOptions(ModalityOptions):
 
     @model_validator(mode="after")
     def _one_file(self) -> AudioOptions:
-        if self.sha256 is not None and self.encoder != "beats":
+        if self.sha256 is not None and self.encoder not in ("beats", None):
             raise ValueError(
                 f"sha256 is for weights of one file, those of encoder='beats', and encoder='{self.encoder}' was "
                 "chosen; a hub id is pinned by revision"
             )
         return self
+
+
+def chosen_options(options: AudioOptions, *, pretrained: bool) -> AudioOptions:
+    """Return the options with an encoder: the paper's for a pretrained backbone, none with weights for a tiny one."""
+    if options.encoder is not None:
+        return options
+    return options.model_copy(update={"encoder": "beats" if pretrained else "patches"})
 
 
 SPEC = ModalitySpec(

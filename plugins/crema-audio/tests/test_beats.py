@@ -113,7 +113,8 @@ def test_beats_without_weights_says_what_to_pass() -> None:
     with pytest.raises(AssetError) as caught:
         AudioModality(AudioOptions(encoder="beats"), BuildContext()).load_assets(None)
     assert str(caught.value) == (
-        "encoder='beats' was chosen without weights. It needs the released checkpoint, for example "
-        "BEATs_iter3_plus_AS2M.pt. Download it and pass {'name': 'audio', 'encoder': 'beats', 'weights': "
-        "'path/to/BEATs_iter3_plus_AS2M.pt'}."
+        "encoder='beats', the default of 'audio' on a pretrained backbone, has no weights. It needs the released "
+        "checkpoint, for example BEATs_iter3_plus_AS2M.pt. Download it and pass {'name': 'audio', 'encoder': 'beats', "
+        "'weights': 'path/to/BEATs_iter3_plus_AS2M.pt'}, or choose another: {'name': 'audio', 'encoder': 'patches'} "
+        "needs no weights, and has learned nothing about sound."
     )

@@ -16,7 +16,7 @@ from transformers import (
     T5Config,
 )
 
-from crema_core.model.checkpoint import TEMPLATE
+from crema_core.model.checkpoint import BACKBONE, TEMPLATE
 from crema_world.scene import IMAGE_SIZE
 from crema_world.vocabulary import IMAGE_TOKEN_ID, make_tokenizer
 
@@ -72,3 +72,4 @@ def save_backbone(model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTok
     ).save_pretrained(folder)
     # The language model never saw lettered options; each choice's own text is scored.
     (folder / TEMPLATE).write_text('{\n  "choice_scoring": "likelihood"\n}\n')
+    (folder / BACKBONE).write_text('{\n  "pretrained": false\n}\n')

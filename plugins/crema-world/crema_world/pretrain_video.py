@@ -31,7 +31,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from crema_core.model.checkpoint import TEMPLATE
+from crema_core.model.checkpoint import BACKBONE, TEMPLATE
 from crema_core.model.language import IGNORED, Language
 from crema_core.model.prompt import Prompt, pack
 from crema_core.model.text_decoder import causal_model
@@ -248,6 +248,7 @@ def _save(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     BlipImageProcessor(size=side, image_mean=list(IMAGE_MEAN), image_std=list(IMAGE_STD)).save_pretrained(out)
     (out / TEMPLATE).write_text('{\n  "choice_scoring": "likelihood"\n}\n')
+    (out / BACKBONE).write_text('{\n  "pretrained": false\n}\n')
 
 
 def main() -> None:

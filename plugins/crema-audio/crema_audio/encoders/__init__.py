@@ -21,7 +21,8 @@ __all__ = ["ENCODERS", "AudioEncoder", "make_encoder"]
 
 
 def make_encoder(options: AudioOptions) -> AudioEncoder:
-    """Return the encoder the options choose, without weights."""
+    """Return the encoder the options choose, without weights; the encoder is not left open any more."""
+    assert options.encoder is not None, "chosen_options fills it in"
     module, _, name = ENCODERS[options.encoder].partition(":")
     encoder: AudioEncoder = getattr(importlib.import_module(module), name)(options)
     return encoder

@@ -38,9 +38,10 @@ class BeatsEncoder(AudioEncoder):
         """
         if self.options.weights is None:
             raise AssetError(
-                "encoder='beats' was chosen without weights. It needs the released checkpoint, for example "
-                "BEATs_iter3_plus_AS2M.pt. Download it and pass {'name': 'audio', 'encoder': 'beats', "
-                "'weights': 'path/to/BEATs_iter3_plus_AS2M.pt'}."
+                "encoder='beats', the default of 'audio' on a pretrained backbone, has no weights. It needs the "
+                "released checkpoint, for example BEATs_iter3_plus_AS2M.pt. Download it and pass {'name': 'audio', "
+                "'encoder': 'beats', 'weights': 'path/to/BEATs_iter3_plus_AS2M.pt'}, or choose another: "
+                "{'name': 'audio', 'encoder': 'patches'} needs no weights, and has learned nothing about sound."
             )
         require_digest(self.options.weights, self.options.sha256)
         self.model = load_beats(self.options.weights)

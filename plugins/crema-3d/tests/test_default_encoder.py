@@ -1,0 +1,19 @@
+"""Which encoder a model gets where none is named: stored features on a pretrained backbone, positions on a tiny one."""
+
+from __future__ import annotations
+
+import crema_core
+
+
+def test_the_backbone_decides() -> None:
+    tiny = crema_core.build(["pointcloud"], backbone="crema-tiny")
+    assert tiny.config["modalities"][0]["options"]["encoder"] == "fourier"
+    large = crema_core.build(["pointcloud"], backbone="blip2-flan-t5-xl")
+    assert large.config["modalities"][0]["options"]["encoder"] == "features"
+    assert large.sense("pointcloud").modality.feature_dim == 1408
+
+
+def test_a_named_encoder_is_kept() -> None:
+    model = crema_core.build([{"name": "pointcloud", "encoder": "fourier"}], backbone="blip2-flan-t5-xl")
+    assert model.config["modalities"][0]["options"]["encoder"] == "fourier"
+    assert model.sense("pointcloud").defaults == {}
