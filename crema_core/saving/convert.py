@@ -2,25 +2,23 @@
 
 A released file holds the trained weights of all its senses, one fusion matrix over channel-concatenated senses, and by
 accident some frozen ones. `load_released` puts the trained part into a built model; saving it then writes adapter
-folders. `export_released` is the way back. `backbone_from_lavis` writes a transformers folder from frozen weights in
-the LAVIS layout.
+folders. `export_released` is the way back.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Blip2Config, Blip2ForConditionalGeneration
 
 from crema_core.common.tensors import copy_state, read_tensors
 from crema_core.errors import CheckpointError, first_line
 from crema_core.model.network import CremaNetwork
-from crema_core.saving.lavis import AdapterKeys, blip2_keys
+from crema_core.saving.lavis import AdapterKeys
 
 FUSION = "fusion.0"
 _FROZEN_KEY = re.compile(r"^(\w+_encoder|ln_vision|Qformer|t5_model|opt_model|query_tokens)\.(?!.*\.w_[ab]_)")
@@ -105,50 +103,6 @@ def export_released(model: CremaNetwork) -> dict[str, Tensor]:
         state[f"{FUSION}.weight"] = torch.cat([block.get_parameter("weight").detach() for block in blocks], dim=1)
         state[f"{FUSION}.bias"] = dict(model.fusion.named_parameters())["bias"].detach().clone()
     return state
-
-
-def backbone_from_lavis(
-    state: Mapping[str, Tensor], config: Blip2Config, tokenizer: Any, folder: str | Path, *, senses: Sequence[str] = ()
-) -> Path:
-    """Write a backbone folder in transformers format from frozen weights in the LAVIS layout.
-
-    Args:
-        state: LAVIS names; weights of single senses (suffix `_<sense>`) are left out.
-        config: the BLIP-2 configuration the weights belong to.
-        tokenizer: saved beside them.
-        folder: where to write.
-        senses: released names of senses whose weights are in `state`.
-
-    Raises:
-        CheckpointError: listing unknown and missing keys; nothing is written then. Parts a CREMA checkpoint does not
-            have (the backbone's own queries, projection and vision LayerNorm) start as the configuration draws them.
-    """
-    keys = [AdapterKeys(name, 0, has_projection=True, has_norm=True) for name in senses]
-    frozen = {
-        key: value
-        for key, value in state.items()
-        if not any(own.owns(key) for own in keys)
-        and not re.match(rf"^(?!visual_)\w+_encoder\.|^{re.escape(FUSION)}\.", key)
-    }
-    renamed, unknown = blip2_keys(frozen)
-    if "language_model.shared.weight" in renamed:  # T5: both stacks read the shared embedding, stored once there
-        for stack in ("encoder", "decoder"):
-            renamed.setdefault(f"language_model.{stack}.embed_tokens.weight", renamed["language_model.shared.weight"])
-    model = Blip2ForConditionalGeneration(config)
-    result = model.load_state_dict(renamed, strict=False)
-    optional = ("query_tokens", "language_projection.", "vision_model.post_layernorm.")
-    lines = [f"unknown: {key}" for key in [*unknown, *result.unexpected_keys]]
-    lines += [f"missing: {key}" for key in result.missing_keys if not key.startswith(optional)]
-    if lines:
-        raise CheckpointError(
-            f"The weights do not make this backbone, {len(lines)} keys differ:\n  "
-            + "\n  ".join(lines)
-            + "\nThey must be in the LAVIS layout and fit the configuration. Pass the matching one. "
-            "Nothing was written."
-        )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return Path(folder)
 
 
 def _keys(model: CremaNetwork, name: str) -> AdapterKeys:

@@ -17,8 +17,9 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.modality import Batch, Features, Modality, Sample
 from crema_core.plugins.spec import Capabilities, MMQASpec, ModalitySpec
-from crema_core.saving.convert import backbone_from_lavis, load_released
+from crema_core.saving.convert import load_released
 from crema_core.tokens import SenseFeatures, SenseTokens
+from tests.support.lavis import backbone_from_lavis
 
 DATA = Path(os.environ.get("CREMA_GOLDEN", Path(__file__).parents[1] / "golden" / "data"))
 RELEASED = ("rgb", "depth", "flow", "norm", "audio", "pc")
