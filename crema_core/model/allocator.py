@@ -1,8 +1,12 @@
 """Host memory that one minibatch frees serves the next one, instead of going back to the system in between.
 
 A backward pass frees hundreds of megabytes at the top of the heap. glibc gives them back to the system, which has to
-map and clear every page again a moment later: about a tenth of a minibatch's CPU time (`python -m benchmarks.sequential
---allocator default` measures without this).
+map and clear every page again a moment later: about a tenth of a minibatch's CPU time (16.8 seconds instead of 14.9,
+`docs/speed.md`; `python -m benchmarks.sequential --allocator default` measures without this).
+
+It is set from inside, by `mallopt`, because glibc reads its environment variables when a process starts: a launcher
+could set them for processes it starts, but not for a script or notebook that calls `fit`, and they would hold for the
+whole life of the process. Where they are set (`MALLOC_TRIM_THRESHOLD_` and its like), this module does nothing.
 """
 
 from __future__ import annotations
