@@ -26,7 +26,7 @@ from crema_core.model.backbone import ALONE, Backbone
 from crema_core.model.checked import check
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.connect import make_connector
-from crema_core.model.load_backbone import load_backbone, load_language_backbone, shipped_backbone
+from crema_core.model.load_backbone import checkpoint_place, load_backbone, load_language_backbone
 from crema_core.model.network import CremaNetwork
 from crema_core.model.sense import Sense
 from crema_core.model.shapes import shapes_alone
@@ -159,7 +159,11 @@ def build(
     with _seeded(seed, "fusion"):
         sizes = _fusion_sizes(chosen.name, strategy.inner(chosen.own), senses, major, backbone)
         fused = make_fusion(chosen.name, supports, sizes, options=chosen.own)
+    parts = {"fusion": registry.find("fusion", chosen.name).provenance()}
+    if backbone.provenance is not None:
+        parts["backbone"] = backbone.provenance
     config = {
+        "parts": parts,
         "backbone": {
             "source": backbone.source,
             "revision": backbone.revision,
@@ -243,7 +247,7 @@ def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, o
         seed=seed,
         dtype=backbone.dtype,
         frames_per_step=backbone.frames_per_step,
-        pretrained=is_pretrained(shipped_backbone(backbone.source) or Path(backbone.source)),
+        pretrained=is_pretrained(checkpoint_place(backbone.source)),
     )
     sizes = request.mmqa
     if sizes.num_queries is None and backbone.query_tokens is not None:

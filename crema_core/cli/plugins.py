@@ -1,4 +1,6 @@
-"""`crema plugins`: what is installed and what each sense takes; checks, repairs and new packages in files beside this.
+"""`crema plugins`: what is installed of every kind and what each modality takes.
+
+Checks, repairs and new packages have files beside this.
 
 `list` and `show` import light modules only, never torch.
 """
@@ -15,7 +17,7 @@ from crema_core.common.tables import table
 from crema_core.errors import PluginDisabledError, PluginError
 from crema_core.plugins import registry
 from crema_core.plugins.options import option_rows
-from crema_core.plugins.registry import PluginRecord
+from crema_core.plugins.registry import KINDS, Kind, KindName, PluginRecord
 
 FINDINGS = 3
 
@@ -27,12 +29,14 @@ ACTIONS = {
 """Actions in files of their own: name -> module, one line of help."""
 
 HELP = """\
-List, show and check the installed senses, find what is wrong with them, or begin a new one.
+List what is installed of every kind (modalities, fusions, backbone families, encoders, data sets, metrics, presets,
+hooks), show and check modalities, find what is wrong with packages, or begin a new one.
 
-Listing imports the light module of every installed package, never torch. Install a sense with pip.
+Listing imports the light modules of modalities and nothing else, never torch. Install a package with pip.
 
 Example:
   crema plugins list
+  crema plugins list --kind fusion
   crema plugins new radar --output ~/packages
   crema plugins check ~/packages/crema-radar
   crema plugins show video --json"""
@@ -41,7 +45,8 @@ Example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the two actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show,check,doctor,new}")
-    listing = actions.add_parser("list", help="one line per installed sense")
+    listing = actions.add_parser("list", help="one line per installed plugin, by kind")
+    listing.add_argument("--kind", choices=tuple(KINDS), metavar="KIND", help=f"{', '.join(KINDS)}; default: all")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.add_argument("--all", action="store_true", help="also disabled ones, entry points and notes")
     show = actions.add_parser("show", help="summary, inputs, options, weights and provenance of one sense")
@@ -58,26 +63,36 @@ def run(arguments: argparse.Namespace) -> int:
         code: int = importlib.import_module(ACTIONS[arguments.action][0]).run(arguments)
         return code
     if arguments.action == "list":
-        return _list(as_json=arguments.json, everything=arguments.all)
+        return _list(arguments.kind, as_json=arguments.json, everything=arguments.all)
     return _show(arguments.name, as_json=arguments.json)
 
 
-def _list(*, as_json: bool, everything: bool) -> int:
-    records = [record for record in registry.list_modalities() if everything or record.status != "disabled"]
+def _list(kind: KindName | None, *, as_json: bool, everything: bool) -> int:
+    records = [record for record in registry.list_plugins(kind) if everything or record.status != "disabled"]
     if as_json:
         print(json.dumps([dataclasses.asdict(record) for record in records], indent=2))
         return 0
     if not records:
-        print("No sense is installed. Install one with pip, or see those switched off: crema plugins list --all")
+        noun = "plugin" if kind is None else KINDS[kind].noun
+        print(f"No {noun} is installed. Install one with pip, or see those switched off: crema plugins list --all")
         return 0
-    header = ["name", "package", "version", "status", "summary"]
-    print(table([header, *([r.name, r.distribution, r.version, r.status, r.summary] for r in records)]))
+    print("\n\n".join(filter(None, (_section(own, records) for own in KINDS.values()))))
     for record in records:
         for line in filter(None, [record.error, *(f"note: {note}" for note in record.notes if everything)]):
             print(f"{record.name}: {line}")
         if everything:
             print(f"{record.name}: {record.reference}{' (editable)' if record.editable else ''}")
     return 0
+
+
+def _section(kind: Kind, records: list[PluginRecord]) -> str:
+    own = [record for record in records if record.kind == kind.name]
+    columns = ["name", "package", "version", "status"]
+    rows = [[record.name, record.distribution, record.version, record.status] for record in own]
+    if any(record.summary for record in own):
+        columns.append("summary")
+        rows = [[*row, record.summary] for row, record in zip(rows, own, strict=True)]
+    return f"{kind.name} ({kind.group})\n{table([columns, *rows])}" if own else ""
 
 
 def _show(name: str, *, as_json: bool) -> int:

@@ -13,6 +13,7 @@ from crema_core.evaluation.measures import require_measures
 from crema_core.evaluation.metric import Metric
 from crema_core.evaluation.score import find_scorer
 from crema_core.model.template import PromptTemplate
+from crema_core.plugins import registry
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Judge:
         own = dict.fromkeys(measure for spec in self.specs.values() for measure in spec.measures)
         self.measures = tuple(own) if measures is None else tuple(measures)
         require_measures(self.measures)
+        asked = (scorer or DEFAULT, *(spec.scorer for spec in self.specs.values()), *self.measures)
+        self._references = {reference.rpartition(":")[2]: reference for reference in asked}
 
     def scorer(self, record: Record) -> Metric:
         """Return the rule for a sample's free answer."""
@@ -57,6 +60,11 @@ class Judge:
         """Return the rules used for free answers, and "choices" where options are scored."""
         rules = dict.fromkeys("choices" if record.choices else self.scorer(record).name for record in records)
         return tuple(rules)
+
+    def provenance(self, records: Sequence[Record]) -> dict[str, dict[str, str]]:
+        """Return name -> package and version of every metric that takes part, as JSON data."""
+        names = [name for name in (*self.scorers(records), *self.measures) if name != "choices"]
+        return {name: registry.find("metric", self._references.get(name, name)).provenance() for name in names}
 
     def templates(self, own: PromptTemplate) -> dict[str, PromptTemplate]:
         """Return the data sets' wordings, on top of the model's settings."""

@@ -27,6 +27,7 @@ class EvaluationResult:
         scorers: rules by which answers were judged; "choices" for options.
         table: accuracies with intervals, by type, by the data set's groups of types, and over all.
         measures: further measures of the data set, by name.
+        metric_packages: name -> package and version of every metric that took part, rules for answers included.
         prompts: whose wording was used, the model's or the data set's.
         fusion: "model", or "concat" when the fusion was bypassed.
         encoder_weights: mean share of each of several encoders, by question type and over all; empty where none were
@@ -44,6 +45,7 @@ class EvaluationResult:
     scorers: tuple[str, ...] = ()
     table: tuple[Row, ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
+    metric_packages: dict[str, dict[str, str]] = field(default_factory=dict)
     prompts: Prompts = "model"
     fusion: FusionMode = "model"
     encoder_weights: dict[str, dict[str, float]] = field(default_factory=dict)

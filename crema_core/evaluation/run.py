@@ -160,6 +160,7 @@ def evaluate(
         scorers=judge.scorers(records),
         table=tuple(breakdown(results, columns=judge.columns, average_types=judge.averages_types)),
         measures=measure(judge.measures, free) if free else {},
+        metric_packages=judge.provenance(records),
         prompts=prompts,
         fusion=fusion,
         encoder_weights=mean_shares(

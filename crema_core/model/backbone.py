@@ -60,6 +60,8 @@ class Backbone(nn.Module):
         axes: how the language model counts time, where it turns by time, row and column; else None.
         frames_per_step: frames the vision encoder looks at together.
         any_image_size: whether the side of the pictures was chosen, and is recorded in checkpoints.
+        provenance: name, package and version of the family that loaded it, recorded in checkpoints; None where no
+            family did.
     """
 
     axes: RotaryAxes | None = None
@@ -96,6 +98,7 @@ class Backbone(nn.Module):
         self.source, self.revision = source, revision
         self.image_mean, self.image_std = image_mean, image_std
         self.precision, self.frozen_dropout = precision, frozen_dropout
+        self.provenance: dict[str, str] | None = None
         if not shape_only:
             keep_full(self.qformer, self.language_projection)
             if self.query_tokens is not None:

@@ -25,7 +25,15 @@ from transformers import (
     InstructBlipVisionModel,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
+
+from crema_core.model.backbone import Backbone
+from crema_core.model.backbone_family import BackboneFamily, BackboneRequest
+from crema_core.model.checkpoint import image_statistics, own_template, read_model, read_tokenizer
+from crema_core.model.qformer import QFormer
+from crema_core.model.seat import Seat, load_seat
+from crema_core.model.shapes import shape_model, shape_seat, shape_tokenizer
 
 QFORMER_TOKENIZER = "qformer_tokenizer"
 """Folder of the Q-Former's tokenizer inside an InstructBLIP checkpoint."""
@@ -59,29 +67,94 @@ class InstructBlipSenses(InstructBlipPreTrainedModel):
 
 
 @dataclass(frozen=True)
-class Family:
-    """One format.
+class QFormerFamily(BackboneFamily):
+    """One format with a Q-Former.
 
     Attributes:
-        config: its configuration class.
         whole: the model as published.
         senses: the same without language model and projection into it.
         qformer_reads_text: whether the Q-Former reads the question beside the features.
     """
 
-    config: type[PreTrainedConfig]
     whole: type[PreTrainedModel]
     senses: type[PreTrainedModel]
     qformer_reads_text: bool
 
+    def load(self, config: PreTrainedConfig, request: BackboneRequest) -> Backbone:
+        """Load a checkpoint, with another language model instead of its own where one is asked for."""
+        request.refuse_image_size(config.vision_config.image_size)
+        place, revision, dtype, quantized = (
+            *(request.place, request.revision),
+            *(request.dtype(config), request.quantized(config)),
+        )
+        seat = None
+        if request.language is not None and request.language_config is not None:
+            seat = load_seat(request.language, request.language_config, dtype=dtype, quantized=quantized)
+            quantized = None
+        model = read_model(
+            self.whole if seat is None else self.senses,
+            place,
+            revision,
+            dtype=dtype,
+            config=config,
+            quantized=quantized,
+        )
+        mean, std = image_statistics(place, revision)
+        reader = read_tokenizer(place, revision, subfolder=QFORMER_TOKENIZER) if self.qformer_reads_text else None
+        return _assembled(
+            model,
+            seat,
+            tokenizer=read_tokenizer(place, revision) if seat is None else seat.tokenizer,
+            qformer_tokenizer=reader,
+            source=request.source,
+            revision=revision,
+            image_mean=mean,
+            image_std=std,
+            precision=request.precision,
+            frozen_dropout=request.frozen_dropout,
+            template=own_template(place, revision) if seat is None else None,
+        )
 
-FAMILIES: dict[str, Family] = {
-    "blip-2": Family(Blip2Config, Blip2ForConditionalGeneration, Blip2Senses, qformer_reads_text=False),
-    "instructblip": Family(
-        InstructBlipConfig, InstructBlipForConditionalGeneration, InstructBlipSenses, qformer_reads_text=True
-    ),
-}
-"""By `model_type` of the configuration."""
+    def shape(self, config: PreTrainedConfig, request: BackboneRequest) -> Backbone:
+        """Return the backbone without weights; the configuration of another language model is enough."""
+        request.refuse_image_size(config.vision_config.image_size)
+        dtype, seat = request.dtype(config), None
+        if request.language is not None and request.language_config is not None:
+            seat = Seat(shape_seat(request.language_config, dtype=dtype), shape_tokenizer(), request.language)
+        return _assembled(
+            shape_model(self.whole if seat is None else self.senses, config, dtype=dtype),
+            seat,
+            tokenizer=shape_tokenizer(),
+            qformer_tokenizer=shape_tokenizer() if self.qformer_reads_text else None,
+            source=request.source,
+            precision=request.precision,
+            shape_only=True,
+        )
+
+
+BLIP2 = QFormerFamily(Blip2ForConditionalGeneration, Blip2Senses, qformer_reads_text=False)
+INSTRUCTBLIP = QFormerFamily(InstructBlipForConditionalGeneration, InstructBlipSenses, qformer_reads_text=True)
+
+
+def _assembled(
+    model: Any,
+    seat: Seat | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    qformer_tokenizer: PreTrainedTokenizerBase | None,
+    **settings: Any,
+) -> Backbone:
+    """Take a BLIP-2 or InstructBLIP model apart, with another language model in the seat of its own or not."""
+    return Backbone(
+        seat.model if seat else model.language_model,
+        tokenizer,
+        vision_model=model.vision_model,
+        qformer=QFormer(model.qformer, qformer_tokenizer),
+        query_tokens=model.query_tokens,
+        language_projection=None if seat else model.language_projection,
+        language_source=seat.source if seat else None,
+        **settings,
+    )
 
 
 def _queries(config: Any) -> nn.Parameter:

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig
 
 from crema_core.errors import CheckpointError, did_you_mean
 from crema_core.model.backbone import ALONE, TINY, Backbone
-from crema_core.model.checkpoint import (
-    image_statistics,
-    own_template,
-    processor_chat_template,
-    read_config,
-    read_model,
-    read_tokenizer,
-)
-from crema_core.model.families import FAMILIES, QFORMER_TOKENIZER
+from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint
+from crema_core.model.checkpoint import read_config
+from crema_core.model.loading import read_json
 from crema_core.model.precision import frozen_dtype
-from crema_core.model.qformer import QFormer
 from crema_core.model.quantization import quantization_config
-from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
-from crema_core.model.shapes import shape_config, shape_model, shape_names, shape_seat, shape_tokenizer
-from crema_core.model.shipped import TINY_BACKBONES, tiny_backbone_path
-from crema_core.model.video_families import VIDEO_FAMILIES, chosen_side
-from crema_core.model.video_language import VideoBackbone
+from crema_core.model.seat import LanguageSource, load_seat, read_seat_config
+from crema_core.model.shapes import shape_config, shape_names
+from crema_core.plugins import registry
+
+FALLBACK = "any"
+"""Entries of the group `crema.backbones` whose names begin so are asked about model types without an entry."""
 
 
 def load_backbone(
@@ -40,11 +32,11 @@ def load_backbone(
     quantization: str | None = None,
     image_size: int | None = None,
 ) -> Backbone:
-    """Load a checkpoint in BLIP-2 or InstructBLIP format, or of a video language model.
+    """Load a checkpoint of any installed backbone family: BLIP-2 or InstructBLIP format, a video language model.
 
     Args:
-        source: folder, hub id, "crema-tiny" or "crema-tiny-video" for those shipped in the package, or a name of
-            `crema_core.model.shapes`, for counting without weights.
+        source: folder, hub id, the name of a checkpoint that a package ships ("crema-tiny", "crema-tiny-video"), or a
+            name of `crema_core.model.shapes`, for counting without weights.
         revision: hub revision (commit, tag or branch).
         language_model: folder or hub id of another language model for the seat of the checkpoint's own, whose weights
             are then not loaded; with a shape as `source`, its configuration is enough.
@@ -56,65 +48,85 @@ def load_backbone(
         image_size: side in pixels of the square pictures, for a backbone that takes any (Qwen-VL); None: its default.
 
     Raises:
-        CheckpointError: when nothing loads from `source`, or it is no backbone.
+        CheckpointError: when nothing loads from `source`, or no installed family loads it.
+        PluginError: when the family's package is switched off, broken, or not the only one.
         OptionsError: for an image size the backbone cannot take.
         PrecisionError: for a precision the language model cannot hold.
     """
-    seat_config = None if language_model is None else read_seat_config(str(language_model), language_revision)
-    language = None if language_model is None else LanguageSource(str(language_model), language_revision)
-    if str(source) in shape_names() and not Path(source).exists():
-        return _shape_backbone(str(source), language, seat_config, precision=precision, image_size=image_size)
-    place = str(shipped_backbone(str(source)) or source)
-    config = read_config(
-        place,
+    wanted = str(source)
+    checkpoint = _named_checkpoint(wanted)
+    request = BackboneRequest(
+        wanted,
+        wanted if checkpoint is None else str(checkpoint.place()),
         revision,
-        what="backbone",
-        accepted=f"a folder or hub id in BLIP-2 or InstructBLIP format, or '{TINY}'",
-        try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable." + _near_shape(place),
-    )
-    text_config: PreTrainedConfig = getattr(config, "text_config", config)
-    dtype = frozen_dtype(precision, seat_config or text_config)
-    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
-    if config.model_type in VIDEO_FAMILIES:
-        _refuse_seat(str(source), config.model_type, language)
-        settings = {"precision": precision, "frozen_dropout": frozen_dropout}
-        settings |= chosen_side(str(source), config, image_size)
-        return _video_backbone(str(source), place, revision, config, dtype=dtype, quantized=quantized, **settings)
-    family = FAMILIES.get(config.model_type)
-    if family is None:
-        raise CheckpointError(
-            f"'{source}' is a '{config.model_type}' model. The backbone must be in BLIP-2 or InstructBLIP format "
-            f"(model_type {' or '.join(map(repr, FAMILIES))}), or for fusion='pave' a video language model "
-            f"({', '.join(map(repr, VIDEO_FAMILIES))}). Try backbone='Salesforce/blip2-flan-t5-xl', or '{TINY}' to see "
-            "everything work."
-        )
-    chosen_side(str(source), config, image_size)
-    seat = None
-    if language is not None and seat_config is not None:
-        seat = load_seat(language, seat_config, dtype=dtype, quantized=quantized)
-        quantized = None
-    model = read_model(
-        family.whole if seat is None else family.senses,
-        place,
-        revision,
-        dtype=dtype,
-        config=config,
-        quantized=quantized,
-    )
-    mean, std = image_statistics(place, revision)
-    reader = read_tokenizer(place, revision, subfolder=QFORMER_TOKENIZER) if family.qformer_reads_text else None
-    return _assembled(
-        model,
-        seat,
-        tokenizer=read_tokenizer(place, revision) if seat is None else seat.tokenizer,
-        qformer_tokenizer=reader,
-        source=str(source),
-        revision=revision,
-        image_mean=mean,
-        image_std=std,
+        None if language_model is None else LanguageSource(str(language_model), language_revision),
+        None if language_model is None else read_seat_config(str(language_model), language_revision),
         precision=precision,
         frozen_dropout=frozen_dropout,
-        template=own_template(place, revision) if seat is None else None,
+        quantization=quantization,
+        image_size=image_size,
+    )
+    shaped = wanted in shape_names() and not Path(source).exists()
+    config = shape_config(wanted) if shaped else _config(request)
+    found, family = find_family(config, wanted)
+    backbone = family.shape(config, request) if shaped else family.load(config, request)
+    backbone.provenance = found.provenance()
+    return backbone
+
+
+def find_family(config: PreTrainedConfig, source: str) -> tuple[registry.Provider, BackboneFamily]:
+    """Return what loads a checkpoint: the family of its model type, else the first `any-...` that recognises it.
+
+    Args:
+        config: of the whole checkpoint.
+        source: how the checkpoint was named, for the message.
+
+    Raises:
+        CheckpointError: when no installed family loads it; it says which package does, where that is known.
+        PluginError: when the family's package is switched off, broken, or not the only one.
+    """
+    names = registry.usable_names("backbone")
+    for name in (config.model_type, *(name for name in names if name.startswith(FALLBACK))):
+        if name not in registry.installed_names("backbone"):
+            continue
+        found = registry.find("backbone", name)
+        family = found.load()
+        if isinstance(family, BackboneFamily) and (name == config.model_type or family.recognises(config)):
+            return found, family
+    loaded = ", ".join(name for name in names if not name.startswith(FALLBACK))
+    packages = registry.known_packages("backbone")
+    install = f" Run: pip install {packages[config.model_type]}." if config.model_type in packages else ""
+    raise CheckpointError(
+        f"'{source}' is a '{config.model_type}' model, and no installed backbone family loads it. Installed: {loaded}."
+        f"{install} Try backbone='Salesforce/blip2-flan-t5-xl', or '{TINY}' to see everything work."
+    )
+
+
+def checkpoint_place(source: str) -> Path:
+    """Return the folder of a checkpoint that a package ships under a name; anything else is a path or hub id itself."""
+    checkpoint = _named_checkpoint(source)
+    return Path(source if checkpoint is None else checkpoint.place())
+
+
+def _named_checkpoint(source: str) -> NamedCheckpoint | None:
+    """Return the checkpoint a package ships under this name, None where `source` is a place."""
+    if source not in registry.known_names("backbone") or Path(source).exists():
+        return None
+    found = registry.load("backbone", source)
+    return found if isinstance(found, NamedCheckpoint) else None
+
+
+def _config(request: BackboneRequest) -> PreTrainedConfig:
+    # A family may bring configuration classes that transformers does not have: it is imported first.
+    plain = read_json(request.place, "config.json", revision=request.revision, error=CheckpointError) or {}
+    if plain.get("model_type") in registry.usable_names("backbone"):
+        registry.load("backbone", plain["model_type"])
+    return read_config(
+        request.place,
+        request.revision,
+        what="backbone",
+        accepted=f"a folder or hub id in BLIP-2 or InstructBLIP format, or '{TINY}'",
+        try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable." + _near_shape(request.place),
     )
 
 
@@ -151,95 +163,6 @@ def load_language_backbone(
         language_source=source,
         precision=precision,
         frozen_dropout=frozen_dropout,
-    )
-
-
-def _video_backbone(
-    source: str,
-    place: str,
-    revision: str | None,
-    config: PreTrainedConfig,
-    *,
-    dtype: torch.dtype,
-    quantized: Any,
-    **settings: Any,
-) -> VideoBackbone:
-    family = VIDEO_FAMILIES[config.model_type]
-    model = read_model(family.whole, place, revision, dtype=dtype, config=config, quantized=quantized)
-    tokenizer = read_tokenizer(place, revision)
-    own = processor_chat_template(place, revision)
-    if own is not None:  # it knows where frames stand, which the language model's own template does not
-        tokenizer.chat_template = own
-    mean, std = image_statistics(place, revision)
-    return family.make(
-        model,
-        tokenizer,
-        source=source,
-        revision=revision,
-        image_mean=mean,
-        image_std=std,
-        template=own_template(place, revision),
-        **settings,
-    )
-
-
-def _refuse_seat(source: str, kind: str, language: LanguageSource | None) -> None:
-    if language is not None:
-        raise CheckpointError(
-            f"'{source}' is a video language model ('{kind}'), whose language model reads its own visual tokens, and "
-            f"language_model='{language.source}' was to take its seat. Accepted: such a backbone as it is. Leave "
-            "language_model out."
-        )
-
-
-def _assembled(
-    model: Any,
-    seat: Seat | None,
-    *,
-    tokenizer: PreTrainedTokenizerBase,
-    qformer_tokenizer: PreTrainedTokenizerBase | None,
-    **settings: Any,
-) -> Backbone:
-    """Take a BLIP-2 or InstructBLIP model apart, with another language model in the seat of its own or not."""
-    return Backbone(
-        seat.model if seat else model.language_model,
-        tokenizer,
-        vision_model=model.vision_model,
-        qformer=QFormer(model.qformer, qformer_tokenizer),
-        query_tokens=model.query_tokens,
-        language_projection=None if seat else model.language_projection,
-        language_source=seat.source if seat else None,
-        **settings,
-    )
-
-
-def shipped_backbone(source: str) -> Path | None:
-    """Return the folder of a backbone shipped in the package, or None where `source` is no name of one."""
-    return tiny_backbone_path(source) if source in TINY_BACKBONES else None
-
-
-def _shape_backbone(
-    name: str, language: LanguageSource | None, seat_config: Any, *, precision: str, image_size: int | None
-) -> Backbone:
-    config = shape_config(name)
-    side = chosen_side(name, config, image_size)
-    dtype = frozen_dtype(precision, seat_config or config.text_config)
-    if config.model_type in VIDEO_FAMILIES:
-        _refuse_seat(name, config.model_type, language)
-        family = VIDEO_FAMILIES[config.model_type]
-        whole = shape_model(family.whole, config, dtype=dtype)
-        return family.make(whole, shape_tokenizer(), source=name, precision=precision, shape_only=True, **side)
-    kind, seat = FAMILIES[config.model_type], None
-    if language is not None:
-        seat = Seat(shape_seat(seat_config, dtype=dtype), shape_tokenizer(), language)
-    return _assembled(
-        shape_model(kind.whole if seat is None else kind.senses, config, dtype=dtype),
-        seat,
-        tokenizer=shape_tokenizer(),
-        qformer_tokenizer=shape_tokenizer() if kind.qformer_reads_text else None,
-        source=name,
-        precision=precision,
-        shape_only=True,
     )
 
 

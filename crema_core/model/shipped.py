@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from crema_core.errors import CheckpointError
-
-TINY_BACKBONES = ("crema-tiny", "crema-tiny-video")
-"""Names of the shipped checkpoints, shaped as BLIP-2 and as LLaVA-OneVision."""
+from crema_core.model.backbone_family import NamedCheckpoint
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -16,7 +15,7 @@ def tiny_backbone_path(name: str = "crema-tiny") -> Path:
     """Return the folder of a checkpoint in the ordinary transformers format.
 
     Args:
-        name: one of `TINY_BACKBONES`.
+        name: "crema-tiny", shaped as BLIP-2, or "crema-tiny-video", shaped as LLaVA-OneVision.
 
     Raises:
         CheckpointError: when the installed package does not have the weights.
@@ -28,3 +27,7 @@ def tiny_backbone_path(name: str = "crema-tiny") -> Path:
             "Install it again: pip install --force-reinstall --no-deps crema-core"
         )
     return folder
+
+
+CREMA_TINY = NamedCheckpoint("crema-tiny", partial(tiny_backbone_path, "crema-tiny"))
+CREMA_TINY_VIDEO = NamedCheckpoint("crema-tiny-video", partial(tiny_backbone_path, "crema-tiny-video"))

@@ -16,57 +16,94 @@ from transformers import (
     VideoLlavaForConditionalGeneration,
 )
 
-from crema_core.errors import OptionsError
+from crema_core.errors import CheckpointError
+from crema_core.model.backbone_family import BackboneFamily, BackboneRequest
+from crema_core.model.checkpoint import (
+    image_statistics,
+    own_template,
+    processor_chat_template,
+    read_model,
+    read_tokenizer,
+)
 from crema_core.model.llava import LlavaBackbone
 from crema_core.model.qwen_vl import QwenBackbone, square_side
+from crema_core.model.shapes import shape_model, shape_tokenizer
 from crema_core.model.video_language import VideoBackbone
 
 
 @dataclass(frozen=True)
-class VideoFamily:
+class VideoFamily(BackboneFamily):
     """One kind of video language model.
 
     Attributes:
         whole: the model as published.
         make: takes it apart; called with the model, the tokenizer and settings of `Backbone`.
-        side: of the square pictures where it can be chosen, from the tower's configuration and what was asked for.
+        side: of the square pictures where it can be chosen, from the vision encoder's configuration and what was asked
+            for.
     """
 
     whole: type[PreTrainedModel]
     make: Callable[..., VideoBackbone]
     side: Callable[[Any, int | None], int] | None = None
 
-
-VIDEO_FAMILIES: dict[str, VideoFamily] = {
-    "llava_onevision": VideoFamily(
-        LlavaOnevisionForConditionalGeneration, partial(LlavaBackbone, tower="vision_tower", pooled=True)
-    ),
-    "video_llava": VideoFamily(
-        VideoLlavaForConditionalGeneration, partial(LlavaBackbone, tower="video_tower", keeps_class=True)
-    ),
-    "qwen2_vl": VideoFamily(Qwen2VLForConditionalGeneration, QwenBackbone, side=square_side),
-    "qwen2_5_vl": VideoFamily(Qwen2_5_VLForConditionalGeneration, QwenBackbone, side=square_side),
-}
-"""By `model_type` of the configuration."""
-
-
-def chosen_side(source: str, config: PreTrainedConfig, wanted: int | None) -> dict[str, int]:
-    """Return the setting `image_size` of a backbone that takes pictures of any size, nothing for the others.
-
-    Args:
-        source: folder or hub id, for the message.
-        config: of the whole checkpoint.
-        wanted: side in pixels; None: the backbone's own.
-
-    Raises:
-        OptionsError: for a side the backbone cannot take.
-    """
-    family, vision = VIDEO_FAMILIES.get(config.model_type), config.vision_config
-    if family is not None and family.side is not None:
-        return {"image_size": family.side(vision, wanted)}
-    if wanted not in (None, vision.image_size):
-        raise OptionsError(
-            f"image_size={wanted} was given, and '{source}' was trained on pictures of {vision.image_size} pixels and "
-            "takes no others. Accepted: another size for Qwen-VL backbones alone. Leave image_size out."
+    def load(self, config: PreTrainedConfig, request: BackboneRequest) -> VideoBackbone:
+        """Load a checkpoint; its language model stays its own."""
+        _refuse_language_model(config, request)
+        side, place, revision = self._chosen_side(config, request), request.place, request.revision
+        dtype, quantized = request.dtype(config), request.quantized(config)
+        model = read_model(self.whole, place, revision, dtype=dtype, config=config, quantized=quantized)
+        tokenizer = read_tokenizer(place, revision)
+        own = processor_chat_template(place, revision)
+        if own is not None:  # it knows where frames stand, which the language model's own template does not
+            tokenizer.chat_template = own
+        mean, std = image_statistics(place, revision)
+        return self.make(
+            model,
+            tokenizer,
+            source=request.source,
+            revision=revision,
+            image_mean=mean,
+            image_std=std,
+            template=own_template(place, revision),
+            precision=request.precision,
+            frozen_dropout=request.frozen_dropout,
+            **side,
         )
-    return {}
+
+    def shape(self, config: PreTrainedConfig, request: BackboneRequest) -> VideoBackbone:
+        """Return the backbone without weights."""
+        _refuse_language_model(config, request)
+        side = self._chosen_side(config, request)
+        whole = shape_model(self.whole, config, dtype=request.dtype(config))
+        return self.make(
+            whole, shape_tokenizer(), source=request.source, precision=request.precision, shape_only=True, **side
+        )
+
+    def _chosen_side(self, config: PreTrainedConfig, request: BackboneRequest) -> dict[str, int]:
+        """Return the setting `image_size` of a backbone that takes pictures of any size, nothing for the others."""
+        if self.side is not None:
+            return {"image_size": self.side(config.vision_config, request.image_size)}
+        request.refuse_image_size(config.vision_config.image_size)
+        return {}
+
+
+def _refuse_language_model(config: PreTrainedConfig, request: BackboneRequest) -> None:
+    if request.language is not None:
+        raise CheckpointError(
+            f"'{request.source}' is a video language model ('{config.model_type}'), whose language model reads its own "
+            f"visual tokens, and language_model='{request.language.source}' was to take its seat. Accepted: such a "
+            "backbone as it is. Leave language_model out."
+        )
+
+
+LLAVA_ONEVISION = VideoFamily(
+    LlavaOnevisionForConditionalGeneration, partial(LlavaBackbone, tower="vision_tower", pooled=True)
+)
+VIDEO_LLAVA = VideoFamily(
+    VideoLlavaForConditionalGeneration, partial(LlavaBackbone, tower="video_tower", keeps_class=True)
+)
+QWEN2_VL = VideoFamily(Qwen2VLForConditionalGeneration, QwenBackbone, side=square_side)
+QWEN2_5_VL = VideoFamily(Qwen2_5_VLForConditionalGeneration, QwenBackbone, side=square_side)
+
+VIDEO_FAMILIES = ("llava_onevision", "video_llava", "qwen2_vl", "qwen2_5_vl")
+"""Model types of these, for messages."""

@@ -25,6 +25,7 @@ from crema_core.errors import PluginError, did_you_mean
 from crema_core.plugins import registry
 from crema_core.plugins._metadata import Distribution, distributions, scan, unmet
 from crema_core.plugins.groups import GROUPS, KINDS
+from crema_core.plugins.loading import repair_hint
 from crema_core.plugins.policy import CORE_DISTRIBUTION, Policy
 from crema_core.plugins.spec import API_VERSION
 from crema_core.plugins.torch_builds import torch_builds
@@ -84,7 +85,7 @@ def examine(path: Sequence[str] | None = None) -> Diagnosis:
         Finding("torch builds", text) for text in torch_builds({own.key: own.version for own in _first(found)})
     ]
     if path is None:
-        findings += [*_broken(), *_strangers()]
+        findings += [*_broken(), *_absent(), *_strangers()]
     stack = tuple(own for own in _first(found) if own.key in TORCH)
     return Diagnosis(_environment(path), (*ours, *stack), tuple(findings))
 
@@ -187,6 +188,38 @@ def _broken() -> Iterator[Finding]:
             yield Finding(
                 "broken plugin", str(error), "" if cause is None else "".join(traceback.format_exception(cause))
             )
+
+
+def _absent() -> Iterator[Finding]:
+    """Yield entry points of heavy kinds whose module is not there; nothing is imported, so torch is not needed."""
+    policy = Policy.from_environment()
+    for entry in scan():
+        kind = next((kind for kind in KINDS.values() if kind.group == entry.group), None)
+        if kind is None or kind.light or policy.refusal(entry) is not None or not REFERENCE.match(entry.reference):
+            continue
+        module = entry.reference.partition(":")[0]
+        if not _is_there(module):
+            yield Finding(
+                "broken plugin",
+                f"'{entry.name}' ({entry.provider}) is a {kind.noun} in {entry.reference}, and there is no module "
+                f"{module}. {repair_hint(entry)}",
+            )
+
+
+def _is_there(module: str) -> bool:
+    """Whether Python would find a module; the packages around it are not imported."""
+    path: Sequence[str] | None = None
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        name = ".".join(parts[:count])
+        if name in sys.modules and count == len(parts):
+            return True
+        found = (finder.find_spec(name, path) for finder in sys.meta_path)
+        spec = next((one for one in found if one is not None), None)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return True
 
 
 def _strangers() -> Iterator[Finding]:

@@ -45,6 +45,7 @@ from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, par
 __all__ = [
     "KINDS",
     "Distribution",
+    "Kind",
     "KindName",
     "PluginRecord",
     "Provider",
@@ -55,6 +56,7 @@ __all__ = [
     "find",
     "installed_names",
     "known_names",
+    "known_packages",
     "list_modalities",
     "list_plugins",
     "load",
@@ -140,6 +142,10 @@ class Provider:
         """`distribution version`, for messages."""
         return f"{self.distribution} {self.version}" if self.distribution else BY_HAND
 
+    def provenance(self) -> dict[str, str]:
+        """Return name, distribution and version as JSON data, for what is saved with results and models."""
+        return {"name": self.name, "distribution": self.distribution, "version": self.version}
+
     def load(self) -> Any:
         """Import and return what the entry names; the outcome is kept until `refresh`.
 
@@ -183,9 +189,14 @@ def installed_names(kind: KindName = "modality") -> tuple[str, ...]:
     return tuple(sorted({found.name for found in providers(kind)}))
 
 
+def known_packages(kind: KindName) -> dict[str, str]:
+    """Return name -> distribution for the packages known when this version was made, installed or not."""
+    return dict(groups.directory().get(kind_of(kind).name, {}))
+
+
 def known_names(kind: KindName) -> tuple[str, ...]:
     """Return the installed names and those of packages that could be installed, sorted; nothing is imported."""
-    return tuple(sorted({*installed_names(kind), *groups.directory().get(kind_of(kind).name, {})}))
+    return tuple(sorted({*installed_names(kind), *known_packages(kind)}))
 
 
 def usable_names(kind: KindName) -> tuple[str, ...]:
@@ -514,7 +525,7 @@ def _record(found: Provider, num_providers: int) -> PluginRecord:
 
 
 def _unknown_name(kind: Kind, name: str) -> str:
-    installed, packages = installed_names(kind.name), groups.directory().get(kind.name, {})
+    installed, packages = installed_names(kind.name), known_packages(kind.name)
     text = f"'{name}' is not an installed {kind.noun}. Installed: {', '.join(installed) or 'none'}."
     if name in packages:
         return f"{text} It is provided by {packages[name]}. Run: pip install {packages[name]}"

@@ -3,7 +3,7 @@
 ```
 my-model/
   crema.json           how to build it again: backbone, language model and their identities, fusion, major sense, senses
-                       with their packages
+                       with their packages; under "parts" the packages of fusion, backbone family and encoders
   fusion.safetensors   the fusion's shared weights
   language.safetensors what was trained of the language model; only where it was
   <sense>/             one adapter folder per sense, see `crema_core.saving.adapters`
@@ -23,6 +23,7 @@ import torch
 from crema_core.common.atomic import MARKER, new_folder
 from crema_core.common.tensors import checksum, read_tensors, write_tensors
 from crema_core.errors import BuildError, CheckpointError
+from crema_core.io.parts import check_parts, fusion_of, with_parts
 from crema_core.plugins.registry import list_modalities
 from crema_core.saving.adapters import TENSORS, read_description, write_adapter
 from crema_core.saving.described import read_described
@@ -53,7 +54,7 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
             (place / name / MARKER).write_text("written completely\n")
         manifest = {
             "format": FORMAT,
-            **model.config,
+            **with_parts(model),
             "identity": model.backbone.identity(),
             "language_identity": model.backbone.language_identity(),
             "fusion_sha256": checksum(place / FUSION),
@@ -94,6 +95,7 @@ def load(
             f"'{place}' was trained with its backbone's own language model, so language_model='{language_model}' has "
             "no place in it. Accepted: nothing but the backbone. Leave language_model out. Nothing was changed."
         )
+    check_parts(place, manifest)
     try:
         model = build(
             [_request(entry) for entry in manifest["modalities"]],
@@ -101,7 +103,7 @@ def load(
             revision=None if backbone else origin["revision"],
             language_model=language_model or origin_seat,
             language_revision=seat["revision"] if seat and not language_model else None,
-            fusion=manifest["fusion"],
+            fusion=fusion_of(manifest),
             major=manifest["major"],
             template=manifest["template"],
             precision=precision or origin["precision"],

@@ -13,6 +13,7 @@ from crema_core.errors import CheckpointError
 from crema_core.features.prepare import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.trainable import names_of, set_trainable
+from crema_core.plugins import registry
 from tests.support.senses import frames_spec, wave_spec
 
 
@@ -89,7 +90,7 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         load_backbone(tmp_path)
     assert str(caught.value) == (
-        f"'{tmp_path}' is a 't5' model. The backbone must be in BLIP-2 or InstructBLIP format (model_type 'blip-2' or "
-        "'instructblip'), or for fusion='pave' a video language model ('llava_onevision', 'video_llava', "
-        "'qwen2_vl', 'qwen2_5_vl'). Try backbone='Salesforce/blip2-flan-t5-xl', or 'crema-tiny' to see everything work."
+        f"'{tmp_path}' is a 't5' model, and no installed backbone family loads it. Installed: "
+        f"{', '.join(registry.installed_names('backbone'))}. Try backbone='Salesforce/blip2-flan-t5-xl', or "
+        "'crema-tiny' to see everything work."
     )

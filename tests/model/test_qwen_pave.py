@@ -181,9 +181,9 @@ def test_another_qwen_is_refused(tmp_path: Path) -> None:
     config: PreTrainedConfig = Qwen3VLConfig()
     config.save_pretrained(tmp_path)
     assert refusal(CheckpointError, backbone=tmp_path) == (
-        f"'{tmp_path}' is a 'qwen3_vl' model. The backbone must be in BLIP-2 or InstructBLIP format (model_type "
-        "'blip-2' or 'instructblip'), or for fusion='pave' a video language model ('llava_onevision', 'video_llava', "
-        "'qwen2_vl', 'qwen2_5_vl'). Try backbone='Salesforce/blip2-flan-t5-xl', or 'crema-tiny' to see everything work."
+        f"'{tmp_path}' is a 'qwen3_vl' model, and no installed backbone family loads it. Installed: "
+        f"{', '.join(registry.installed_names('backbone'))}. Try backbone='Salesforce/blip2-flan-t5-xl', or "
+        "'crema-tiny' to see everything work."
     )
 
 

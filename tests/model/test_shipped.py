@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from crema_core.errors import CheckpointError
-from crema_core.model.shipped import TINY_BACKBONES, tiny_backbone_path
+from crema_core.model.shipped import CREMA_TINY, CREMA_TINY_VIDEO, tiny_backbone_path
 
 
-@pytest.mark.parametrize("name", TINY_BACKBONES)
+@pytest.mark.parametrize("name", [CREMA_TINY.name, CREMA_TINY_VIDEO.name])
 def test_absent_weights_are_named_with_the_command_that_brings_them(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,147 @@
+"""What a backbone family is: the code that turns a checkpoint of certain model types into a `Backbone`.
+
+A package adds one with entry points of the group `crema.backbones`, one line for each `model_type` of transformers the
+family loads. All of them may name the same object:
+
+```toml
+[project.entry-points."crema.backbones"]
+llava_next = "crema_more.llava:FAMILY"
+llava_next_video = "crema_more.llava:FAMILY"
+crema-more-small = "crema_more.shipped:SMALL"   # a NamedCheckpoint: backbone="crema-more-small"
+any-llava = "crema_more.generic:FAMILY"         # asked about model types that have no entry of their own
+```
+
+The module of a family may register configuration classes with transformers (`AutoConfig.register`): it is imported
+before the configuration is read, where `config.json` names its model type.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+
+from crema_core.errors import CheckpointError, OptionsError
+from crema_core.model.backbone import Backbone
+from crema_core.model.precision import frozen_dtype
+from crema_core.model.quantization import quantization_config
+from crema_core.model.seat import LanguageSource
+
+
+@dataclass(frozen=True)
+class BackboneRequest:
+    """What a backbone is to be, as `load_backbone` was asked.
+
+    Attributes:
+        source: folder, hub id or name, as it was given and is recorded.
+        place: folder or hub id the checkpoint lies at; of a shape its name.
+        revision: hub revision, or None.
+        language: another language model instead of the checkpoint's own, or None.
+        language_config: its configuration, or None.
+        precision: "fp32", "bf16" or "fp16", of the frozen parts.
+        frozen_dropout: see `Backbone`.
+        quantization: "8bit" or "4bit" language model, or None.
+        image_size: side in pixels of the square pictures, or None for the family's own.
+    """
+
+    source: str
+    place: str
+    revision: str | None = None
+    language: LanguageSource | None = None
+    language_config: PreTrainedConfig | None = None
+    precision: str = "fp32"
+    frozen_dropout: bool = False
+    quantization: str | None = None
+    image_size: int | None = None
+
+    def dtype(self, config: PreTrainedConfig) -> torch.dtype:
+        """Return the number format of the frozen parts.
+
+        Args:
+            config: of the whole checkpoint.
+
+        Raises:
+            PrecisionError: for a precision the language model cannot hold.
+        """
+        own: PreTrainedConfig = getattr(config, "text_config", config)
+        return frozen_dtype(self.precision, self.language_config or own)
+
+    def quantized(self, config: PreTrainedConfig) -> Any:
+        """Return the settings of transformers for a quantised language model, None where it is not.
+
+        Raises:
+            MissingRequirementError: when the library it needs is absent.
+        """
+        return None if self.quantization is None else quantization_config(self.quantization, dtype=self.dtype(config))
+
+    def refuse_image_size(self, own: int) -> None:
+        """Raise `OptionsError` where another size was asked for than the one the family's pictures have.
+
+        Args:
+            own: side in pixels the checkpoint was trained on.
+        """
+        if self.image_size not in (None, own):
+            raise OptionsError(
+                f"image_size={self.image_size} was given, and '{self.source}' was trained on pictures of {own} pixels "
+                "and takes no others. Accepted: another size for Qwen-VL backbones alone. Leave image_size out."
+            )
+
+
+class BackboneFamily(ABC):
+    """Loads the checkpoints of one or several model types; an entry point names an instance."""
+
+    def recognises(self, config: PreTrainedConfig) -> bool:
+        """Whether it loads a checkpoint whose model type has no entry of its own; asked of entries named `any-...`.
+
+        Args:
+            config: of the whole checkpoint.
+        """
+        return False
+
+    @abstractmethod
+    def load(self, config: PreTrainedConfig, request: BackboneRequest) -> Backbone:
+        """Load a checkpoint.
+
+        Args:
+            config: of the whole checkpoint.
+            request: where it lies and what is asked of it.
+
+        Raises:
+            CheckpointError: when weights or tokenizer are absent or damaged, or another language model was asked for
+                and the family has no place for one.
+            OptionsError: for an image size it cannot take.
+            PrecisionError: for a precision its language model cannot hold.
+        """
+
+    def shape(self, config: PreTrainedConfig, request: BackboneRequest) -> Backbone:
+        """Return the backbone without weights, for counting, see `crema_core.model.shapes`.
+
+        Args:
+            config: of the whole checkpoint.
+            request: what is asked of it.
+
+        Raises:
+            CheckpointError: when the family cannot be counted without weights.
+        """
+        raise CheckpointError(
+            f"'{request.source}' cannot be counted without its weights: {type(self).__name__} has no shapes. Accepted: "
+            "a folder or hub id with weights. Name one as backbone."
+        )
+
+
+@dataclass(frozen=True)
+class NamedCheckpoint:
+    """A checkpoint that comes with a package and is used by the name of its entry point.
+
+    Attributes:
+        name: of the entry point.
+        place: returns the folder, in transformers format; raises `CremaError` where the files are absent.
+    """
+
+    name: str
+    place: Callable[[], Path]

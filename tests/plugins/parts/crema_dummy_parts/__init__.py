@@ -1,0 +1,1 @@
+"""A fusion, a backbone family, a metric and a preset of somebody else."""

@@ -1,0 +1,9 @@
+"""Every modality's own tokens, side by side."""
+
+from __future__ import annotations
+
+from crema_core.fusion.concat import ConcatFusion
+
+
+class StackedFusion(ConcatFusion):
+    """Concatenation under another name."""
