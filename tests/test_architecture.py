@@ -50,8 +50,8 @@ def prose(module: ast.Module) -> set[int]:
     return found
 
 
-TERMS = re.compile(r"video language model|video_llava|video_tower|crema_core\.video\.")
-"""A kind of model, two names of transformers and a room of core; no sense is meant."""
+TERMS = re.compile(r"video language model|video_llava|video_tower|crema_core\.video\.|crema-tiny-video")
+"""A kind of model, two names of transformers, a room of core and a checkpoint of it; no sense is meant."""
 
 
 def library_names(module: ast.Module) -> set[int]:

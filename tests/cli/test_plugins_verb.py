@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from crema_core.cli.main import main
+from crema_core.plugins.registry import KINDS
 from tests.support.dummies import Installer
 
 HEAVY = ("torch", "transformers", "peft", "numpy", "av")
@@ -20,7 +21,7 @@ def lines_with(name: str, text: str) -> list[str]:
 
 def test_list_shows_package_version_status_and_summary(install: Installer, capsys: pytest.CaptureFixture[str]) -> None:
     install("good")
-    assert main(["plugins", "list"]) == 0
+    assert main(["plugins", "list", "--kind", "modality"]) == 0
     (line,) = lines_with("good", capsys.readouterr().out)
     assert line.split(maxsplit=4) == ["good", "crema-dummy-good", "0.1.0", "ok", "A sense that keeps every rule."]
 
@@ -40,19 +41,40 @@ def test_disabled_ones_are_listed_only_with_all(
 ) -> None:
     install("good")
     monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "good")
-    assert main(["plugins", "list"]) == 0
+    assert main(["plugins", "list", "--kind", "modality"]) == 0
     assert lines_with("good", capsys.readouterr().out) == []
-    assert main(["plugins", "list", "--all"]) == 0
+    assert main(["plugins", "list", "--kind", "modality", "--all"]) == 0
     row, reason, reference = lines_with("good", capsys.readouterr().out)
     assert row.split() == ["good", "crema-dummy-good", "0.1.0", "disabled"]
     assert reason.endswith("Take it out of CREMA_PLUGINS_DISABLE to use it.")
     assert reference == "good: crema_dummy_good.plugin:SPEC"
 
 
+def test_every_kind_is_listed_under_its_group(install: Installer, capsys: pytest.CaptureFixture[str]) -> None:
+    install("parts", "dataset", "good")
+    assert main(["plugins", "list"]) == 0
+    sections = capsys.readouterr().out.split("\n\n")
+    heads = [section.splitlines()[0] for section in sections]
+    assert heads == [f"{kind.name} ({kind.group})" for kind in KINDS.values()]
+    rows = dict(zip(KINDS, sections, strict=True))
+    for kind, name in {
+        "fusion": "stacked",
+        "backbone": "dummy_blip",
+        "metric": "first_word",
+        "preset": "glance",
+    }.items():
+        (row,) = lines_with(name, rows[kind])
+        assert row.split() == [name, "crema-dummy-parts", "0.4.0", "ok"]
+    assert "crema_dummy_parts" not in sys.modules
+    assert main(["plugins", "list", "--kind", "fusion"]) == 0
+    assert capsys.readouterr().out == rows["fusion"] + "\n"
+
+
 def test_list_as_json(install: Installer, capsys: pytest.CaptureFixture[str]) -> None:
     install("good")
     assert main(["plugins", "list", "--json"]) == 0
-    (good,) = [record for record in json.loads(capsys.readouterr().out) if record["name"] == "good"]
+    good, hooks = [record for record in json.loads(capsys.readouterr().out) if record["name"] == "good"]
+    assert (hooks["kind"], hooks["reference"]) == ("hook", "crema_dummy_good.hooks")
     assert good == {
         "name": "good",
         "distribution": "crema-dummy-good",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from crema_core.cli.main import main
+from crema_core.plugins import registry
 from crema_core.plugins.doctor import examine
 from tests.support.dummies import Installer
 
@@ -145,6 +146,26 @@ def test_broken_plugins_come_with_their_traceback(install: Installer, capsys: py
     assert [found["kind"] for found in data["findings"]] == ["broken plugin"]
     assert {"interpreter", "python", "path"} <= data["environment"].keys()
     assert "crema-dummy-good" in {package["name"] for package in data["packages"]}
+
+
+def test_a_heavy_part_whose_module_is_not_there_is_found_without_importing_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "own"
+    (site / "crema_sonar").mkdir(parents=True)
+    (site / "crema_sonar" / "__init__.py").write_text("raise SystemExit('imported')\n")
+    (site / "crema_sonar" / "there.py").write_text("")
+    entries = "[crema.fusions]\nwoven = crema_sonar.there:Woven\nlost = crema_sonar.absent:Lost\n"
+    install_into(site, "crema-sonar", "1.0", entry_points=entries)
+    monkeypatch.syspath_prepend(str(site))
+    registry.refresh()
+    found = [finding.text for finding in examine().findings]
+    assert found == [
+        "'lost' (crema-sonar 1.0) is a fusion in crema_sonar.absent:Lost, and there is no module crema_sonar.absent. "
+        "Repair it: pip install --force-reinstall crema-sonar, or remove it: pip uninstall crema-sonar"
+    ]
+    monkeypatch.undo()
+    registry.refresh()
 
 
 def test_a_variable_that_names_nothing(install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:

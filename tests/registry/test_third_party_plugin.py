@@ -21,8 +21,9 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> User:
 
 
 def test_the_command_lists_the_installed_wheels_and_nothing_else(user: User) -> None:
-    rows = user.run(str(user.python.with_name("crema")), "plugins", "list").splitlines()
-    assert [row.split()[:4] for row in rows] == [
+    rows = user.run(str(user.python.with_name("crema")), "plugins", "list", "--kind", "modality").splitlines()
+    assert rows[0] == "modality (crema.modalities)"
+    assert [row.split()[:4] for row in rows[1:]] == [
         ["name", "package", "version", "status"],
         ["imu", "crema-imu", "0.3.0", "ok"],
         ["video", "crema-core", "0.1.0", "ok"],
