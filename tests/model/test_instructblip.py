@@ -16,6 +16,7 @@ from crema_core.errors import CheckpointError, OptionsError
 from crema_core.features.prepare import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from tests.support.checkpoints import Published
+from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.senses import four_senses, frames_spec, points_spec, wave_spec
 
 Folders = Callable[[Published], Path]
@@ -39,7 +40,7 @@ def test_a_new_adapter_reads_images_and_question_as_the_published_model_does(
     for row, question in enumerate([SHORT, LONG]):
         ids = model.backbone.qformer.tokenizer([question] * 2, return_tensors="pt")
         theirs = reference.get_image_features(pixels, ids["input_ids"], ids["attention_mask"], return_dict=True)
-        torch.testing.assert_close(ours[row], theirs.pooler_output, atol=1e-4, rtol=0)
+        assert_close_to_scale(ours[row], theirs.pooler_output, ulps=MODEL_ULPS)
 
 
 @pytest.mark.parametrize("kind", INSTRUCT)
@@ -49,7 +50,7 @@ def test_every_sense_is_read_with_its_own_sample_s_question(kind: Published, pub
     together = read(model, [SHORT, LONG], **sources)
     for name in sources:
         alone = [read(model, [question], **{name: sources[name]})[name][0] for question in (SHORT, LONG)]
-        torch.testing.assert_close(together[name], torch.stack(alone), atol=1e-5, rtol=0)
+        assert_close_to_scale(together[name], torch.stack(alone), ulps=MODEL_ULPS)
         assert not torch.allclose(*alone, atol=1e-3), "another question, other tokens"
 
 
@@ -58,7 +59,7 @@ def test_a_sample_without_the_sense_does_not_shift_the_questions(published: Fold
     wave = torch.randn(2, 3, 10)
     features = model.encode(prepare_batch(model, [{"main": torch.randn(1, 3, 16, 16)}, {"wave": wave}]))
     second = model.tokens(features, [SHORT, LONG])["wave"].values
-    torch.testing.assert_close(second, read(model, [LONG], wave=wave)["wave"], atol=1e-5, rtol=0)
+    assert_close_to_scale(second, read(model, [LONG], wave=wave)["wave"], ulps=MODEL_ULPS)
 
 
 def test_queries_alone_are_a_setting_and_do_not_read_the_question(published: Folders) -> None:
@@ -67,7 +68,7 @@ def test_queries_alone_are_a_setting_and_do_not_read_the_question(published: Fol
     short, long = read(model, [SHORT, LONG], wave=wave)["wave"]
     assert torch.equal(short, long)
     features = model.encode(prepare_batch(model, [{"wave": wave}]))
-    assert torch.equal(model.sense_tokens("wave", features["wave"]).values[0], short)
+    assert_close_to_scale(model.sense_tokens("wave", features["wave"]).values[0], short, ulps=MODEL_ULPS)
 
 
 def test_tokens_without_questions_are_refused(published: Folders) -> None:

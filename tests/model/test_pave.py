@@ -18,6 +18,7 @@ from crema_core.features.prepare import prepare_batch
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
 from crema_core.saving.bundle import load
+from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.senses import points_spec, wave_spec
 from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind
@@ -73,7 +74,7 @@ def test_answers_do_not_depend_on_the_batch(folder: Path, options: dict[str, Any
     ]
     together = [list(answer.scores.values()) for answer in model.answer_many(items)]
     alone = [list(model.answer(**item).scores.values()) for item in items]
-    torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), atol=2e-5, rtol=0)
+    assert_close_to_scale(torch.tensor(together), torch.tensor(alone), ulps=MODEL_ULPS)
 
 
 def test_a_model_with_patches_and_lora_comes_back_from_its_folder(folder: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
 from crema_core.saving.bundle import load
+from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.qwen_vl import FUSION, built, clip
 from tests.support.senses import points_spec, wave_spec
@@ -84,7 +85,7 @@ def test_answers_do_not_depend_on_the_batch(mixed: tuple[CremaModel, list[dict[s
     asked = [{**items[row], "choices": CHOICES} for row in rows]
     together = [list(answer.scores.values()) for answer in model.answer_many(asked)]
     alone = [list(model.answer(**item).scores.values()) for item in asked]
-    torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), atol=2e-5, rtol=0)
+    assert_close_to_scale(torch.tensor(together), torch.tensor(alone), ulps=MODEL_ULPS)
     spoken = model.answer_many([items[row] for row in rows])
     assert [answer.text for answer in spoken] == [model.answer_many([items[row]])[0].text for row in rows]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from crema_core.api.model import CremaModel
 from crema_core.features.prepare import prepare_batch
 from crema_core.tokens import SenseTokens
+from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.qwen_vl import CLASSES, built, clip, their_inputs
 from tests.support.video_language import QWEN_KINDS, VideoKind
 
@@ -89,7 +90,7 @@ def test_logits_are_those_of_transformers(
         wanted = theirs(**inputs).logits[:, -len(answer) - 1 : -1]
         prompt = model.prompt(tokens_of(model, [clip(5)], step_seconds=step_seconds), QUESTIONS[:1])
         own = model.language.logits(prompt, torch.tensor([answer]))
-        torch.testing.assert_close(own, wanted, atol=2e-5, rtol=1e-4)
+        assert_close_to_scale(own, wanted, ulps=MODEL_ULPS)
         counted = model.language.logits(prompt._replace(positions=None), torch.tensor([answer]))
     assert float((counted - own).abs().max()) > 1e-2, "positions are read"
 
@@ -124,7 +125,7 @@ def test_scores_of_choices_are_those_of_transformers(video_models: Folders, kind
             logprobs = theirs(**inputs).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
         wanted.append(float(logprobs.gather(1, torch.tensor(answer)[:, None]).mean()))
     found = model.score_choices(model.prompt(tokens_of(model, [clip()]), QUESTIONS[:1]), [choices])[0]
-    assert found == pytest.approx(wanted, abs=2e-5)
+    assert_close_to_scale(torch.tensor(found), torch.tensor(wanted), ulps=MODEL_ULPS)
 
 
 @pytest.mark.parametrize("kind", QWEN_KINDS)
@@ -143,9 +144,9 @@ def test_prompts_with_and_without_clips_in_one_batch_are_those_of_transformers(
     with torch.no_grad():
         wanted = theirs(**inputs).logits[:, -1]
         answer = torch.zeros(3, 1, dtype=torch.int64)
-        torch.testing.assert_close(model.language.logits(prompt, answer)[:, 0], wanted, atol=2e-5, rtol=1e-4)
+        assert_close_to_scale(model.language.logits(prompt, answer)[:, 0], wanted, ulps=MODEL_ULPS)
         alone = their_inputs(model, [None], QUESTIONS[:1])
-        torch.testing.assert_close(theirs(**alone).logits[:, -1], wanted[:1], atol=2e-5, rtol=1e-4)
+        assert_close_to_scale(theirs(**alone).logits[:, -1], wanted[:1], ulps=MODEL_ULPS)
 
 
 @pytest.mark.parametrize("tied", [False, True])

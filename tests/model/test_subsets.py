@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.features.prepare import prepare_batch
+from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.senses import four_senses
 
 NAMES = ("main", "other", "wave", "points")
@@ -47,7 +48,7 @@ def test_scores_do_not_depend_on_the_other_samples_of_the_batch(
     ]
     together = [list(answer.scores.values()) for answer in model.answer_many(items)]
     alone = [list(model.answer(**item).scores.values()) for item in items]
-    torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), atol=2e-5, rtol=0)
+    assert_close_to_scale(torch.tensor(together), torch.tensor(alone), ulps=MODEL_ULPS)
 
 
 def test_a_longer_neighbour_does_not_change_an_answer(model: CremaModel) -> None:
@@ -56,7 +57,7 @@ def test_a_longer_neighbour_does_not_change_an_answer(model: CremaModel) -> None
     item = {"question": "what color ?", "choices": CHOICES, "main": short, "wave": wave}
     alone = model.answer(**item).scores
     beside = model.answer_many([item, {**item, "main": long}])[0].scores
-    assert list(beside.values()) == pytest.approx(list(alone.values()), abs=2e-5)
+    assert_close_to_scale(torch.tensor([*beside.values()]), torch.tensor([*alone.values()]), ulps=MODEL_ULPS)
 
 
 def test_the_answer_says_which_senses_took_part_in_the_order_of_build(model: CremaModel) -> None:

@@ -18,6 +18,7 @@ from transformers import (
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.features.prepare import prepare_batch
+from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind
 
 CLASSES: dict[VideoKind, Any] = {
@@ -74,7 +75,7 @@ def test_visual_tokens_and_logits_are_those_of_transformers(
         inputs["input_ids"] = torch.cat([inputs["input_ids"], answer], 1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         wanted = theirs(**inputs).logits[:, -answer.shape[1] - 1 : -1]
-        torch.testing.assert_close(model.language.logits(prompt, answer), wanted, atol=2e-5, rtol=1e-4)
+        assert_close_to_scale(model.language.logits(prompt, answer), wanted, ulps=MODEL_ULPS)
 
 
 @pytest.mark.parametrize("kind", VIDEO_KINDS)

@@ -55,8 +55,7 @@ def largest_difference(one: Outcome, two: Outcome) -> float:
 
 
 def assert_equal_runs(one: Outcome, two: Outcome) -> None:
-    print("DIFF", largest_difference(one, two))
-    assert largest_difference(one, two) < 1e-8
+    assert largest_difference(one, two) < 1e-10
     assert one.exited.keys() == two.exited.keys()
     assert len(one.metrics) == len(two.metrics)
     for ours, theirs in zip(one.metrics, two.metrics, strict=True):

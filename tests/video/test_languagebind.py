@@ -14,6 +14,7 @@ from crema_core.errors import AssetError, OptionsError
 from crema_core.video.towers.base import Tower
 from crema_core.video.towers.languagebind import LanguageBindTower, TimeAwareLayer
 from tests.support import towers
+from tests.support.numeric import assert_close_to_scale
 
 
 def load(folder: Path, **options: int) -> Tower:
@@ -70,7 +71,7 @@ def test_more_frames_than_trained_are_clips_that_do_not_see_each_other(folder: P
     changed[:, 1] += 1
     with torch.no_grad():
         before, after = tower(frames), tower(changed)
-        torch.testing.assert_close(tower(frames[:, 4:]), before[:, 4:])
+        assert_close_to_scale(tower(frames[:, 4:]), before[:, 4:])
     assert not torch.allclose(before[:, 0], after[:, 0])
     assert torch.equal(before[:, 4:], after[:, 4:])
 
