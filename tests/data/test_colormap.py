@@ -33,3 +33,16 @@ def test_far_apart_numbers_have_far_apart_colours(name: ColormapName) -> None:
     colors = colorize(torch.linspace(0, 1, 9)[None, None], name)[0, :, 0].T
     distances = torch.cdist(colors, colors) + 9 * torch.eye(9)
     assert float(distances.min()) > 0.15
+
+
+def test_the_colours_at_the_anchors_are_the_published_ones() -> None:
+    turbo = colorize(torch.linspace(0, 1, 9)[None, None], "turbo")[0, :, 0].T * 255
+    inferno = colorize(torch.linspace(0, 1, 9)[None, None], "inferno")[0, :, 0].T * 255
+    assert turbo.round().int().tolist() == [
+        [48, 18, 59], [70, 107, 227], [40, 187, 236], [49, 242, 153], [162, 252, 60],
+        [237, 208, 58], [251, 128, 34], [209, 48, 5], [122, 4, 3],
+    ]  # fmt: skip
+    assert inferno.round().int().tolist() == [
+        [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85],
+        [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
+    ]  # fmt: skip

@@ -49,6 +49,21 @@ def test_damaged_files_parts_beyond_the_end_and_unequal_lengths_are_found(tmp_pa
     assert findings[2].text.startswith("1 sample has sources of different lengths, first: line 4 (video 2.")
 
 
+def test_lengths_may_differ_by_a_second_or_a_tenth(tmp_path: Path) -> None:
+    write_clip(tmp_path / "long.mp4", num_frames=240, sound_s=24.0)
+    spans = ("0,2", "0,3.5", "0,20", "0,22")
+    manifest = write(
+        tmp_path / "d.jsonl",
+        *({"video": f"long.mp4#t={span}", "audio": "long.mp4#t=0,3"} for span in spans[:2]),
+        *({"video": f"long.mp4#t={span}", "audio": "long.mp4#t=0,20"} for span in spans[2:]),
+        {"video": "long.mp4#t=0,4.5", "audio": "long.mp4#t=0,3"},
+        {"video": "long.mp4#t=0,23", "audio": "long.mp4#t=0,20"},
+        {"video": "long.mp4#t=10,12", "audio": "long.mp4#t=0,2"},
+    )
+    (findings,) = check_sources([manifest]).findings.values()
+    assert [(own.kind, own.lines) for own in findings] == [("length", (5, 6))]
+
+
 def test_equal_files_are_found_within_and_between_data_files(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4")
     for name in ("b", "c"):

@@ -87,6 +87,12 @@ def test_every_bad_line_is_reported_at_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("wrong", [True, 1.5, ["a"], {}])
+def test_an_id_is_a_text_or_a_whole_number(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(ManifestError, match=r"'id' is .*, not a text or a whole number"):
+        read_manifest(write(tmp_path, LINE | {"id": wrong}))
+
+
 def test_a_long_list_of_problems_is_cut(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as error:
         read_manifest(write(tmp_path, *["nonsense"] * 25))

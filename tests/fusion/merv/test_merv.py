@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from crema_core.errors import OptionsError
+from crema_core.fusion import FusionSizes, fusion_class, make_fusion
+from crema_core.fusion.cross_attention import CrossAttentionFusion
 from crema_core.fusion.merv import Merv
+from crema_core.fusion.self_gated import LinearFusion
 from crema_core.video.towers.layout import EncoderLayout, pack, unpack
 
 LAYOUT = (
@@ -111,3 +114,23 @@ def test_no_encoder_is_refused() -> None:
     with pytest.raises(OptionsError) as caught:
         Merv([], width=8)
     assert str(caught.value) == ("No encoder was given to mix. One or more are. Name encoders of the sense that sees.")
+
+
+@pytest.mark.parametrize(
+    "option", [{"num_steps": 0}, {"token_grid": (0, 8)}, {"token_grid": (8, 0)}, {"num_blocks": 0}, {"num_heads": 0}]
+)
+def test_counts_below_one_are_refused(option: dict[str, object]) -> None:
+    with pytest.raises(OptionsError, match="greater than or equal to 1"):
+        fusion_class("merv").split_options(option)
+
+
+def test_the_options_of_the_supporting_senses_are_all_handed_on() -> None:
+    supporting = {"name": "cross_attention", "num_heads": 2}
+    fusion = make_fusion("merv", ["one"], FusionSizes(8, 1), options={"supporting": supporting})
+    assert isinstance(fusion, CrossAttentionFusion)
+    assert fusion.num_heads == 2
+    added = make_fusion("merv", ["one"], FusionSizes(8, 1), options={"supporting": {"append": False, "name": "linear"}})
+    assert isinstance(added, LinearFusion)
+    assert not added.append
+    turned = {"name": "linear", "layout": "released", "append": True}
+    assert make_fusion("merv", ["one"], FusionSizes(8, 1), options={"supporting": turned}).layout == "released"
