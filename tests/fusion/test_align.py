@@ -161,3 +161,15 @@ def test_senses_without_frames_share_one_step() -> None:
     grid = frame_grid({"wave": steps([1, 2, 3], times=[(0, 1), (1, 2), (2, 3)])}, "main", frozenset({"main"}), 1)
     assert grid.mask.tolist() == [[True]]
     assert bool(grid.times.isnan().all())
+
+
+def test_a_sense_that_the_first_sample_lacks_lies_on_the_frames_of_its_own_sample() -> None:
+    grid = Grid(torch.tensor([[True, False], [True, True]]), torch.full((2, 2, 2), torch.nan))
+    second = steps([4, 8])._replace(rows=torch.tensor([1]))
+    assert values(align(second, grid, per_frame=True)) == [4, 8]
+    assert values(align(second, grid, per_frame=False)) == [6, 6]
+
+
+def test_frames_need_not_begin_with_the_first_step() -> None:
+    major = steps([1, 2])._replace(mask=torch.tensor([[False, True]]))
+    assert frame_grid({"main": major}, "main", frozenset({"main"}), 1).mask.tolist() == [[False, True]]
