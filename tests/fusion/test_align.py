@@ -168,6 +168,8 @@ def test_a_sense_that_the_first_sample_lacks_lies_on_the_frames_of_its_own_sampl
     second = steps([4, 8])._replace(rows=torch.tensor([1]))
     assert values(align(second, grid, per_frame=True)) == [4, 8]
     assert values(align(second, grid, per_frame=False)) == [6, 6]
+    short = steps([4, 8])._replace(rows=torch.tensor([1]), mask=torch.tensor([[True, False]]))
+    assert values(align(short, grid, per_frame=True)) == [4, 4]
 
 
 def test_frames_need_not_begin_with_the_first_step() -> None:
