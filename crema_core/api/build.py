@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from crema_core.api.checked import check
 from crema_core.api.encoder_requests import check_encoders
 from crema_core.api.model import CremaModel
 from crema_core.api.requests import ModalityRequest, Request, resolve_requests
@@ -23,7 +24,6 @@ from crema_core.errors import BuildError
 from crema_core.fusion import Fusion, FusionSizes, fusion_class, make_fusion
 from crema_core.modality import BuildContext, Modality
 from crema_core.model.backbone import ALONE, Backbone
-from crema_core.model.checked import check
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.connect import make_connector
 from crema_core.model.load_backbone import checkpoint_place, load_backbone, load_language_backbone

@@ -23,10 +23,10 @@ import torch
 from crema_core.common.atomic import MARKER, new_folder
 from crema_core.common.tensors import checksum, read_tensors, write_tensors
 from crema_core.errors import BuildError, CheckpointError
-from crema_core.io.parts import check_parts, fusion_of, with_parts
 from crema_core.plugins.registry import list_modalities
 from crema_core.saving.adapters import TENSORS, read_description, write_adapter
 from crema_core.saving.described import read_described
+from crema_core.saving.parts import check_parts, fusion_of, with_parts
 
 if TYPE_CHECKING:
     from crema_core.api.model import CremaModel

@@ -15,13 +15,13 @@ from crema_core.plugins import registry
 from crema_core.plugins.registry import KINDS, KindName
 
 if TYPE_CHECKING:
-    from crema_core.api.model import CremaModel
+    from crema_core.model.network import CremaNetwork
 
 PARTS = "parts"
 """Key of a model's configuration: kind -> name, distribution and version; of encoders a list."""
 
 
-def encoders_of(model: CremaModel) -> list[dict[str, str]]:
+def encoders_of(model: CremaNetwork) -> list[dict[str, str]]:
     """Return name and package of every encoder of the group `crema.encoders` that the model's modalities run."""
     running = {type(module) for name in model.names for module in model.sense(name).modality.modules()}
     names = {getattr(kind, "name", "") for kind in running}
@@ -32,7 +32,7 @@ def encoders_of(model: CremaModel) -> list[dict[str, str]]:
     ]
 
 
-def with_parts(model: CremaModel) -> dict[str, Any]:
+def with_parts(model: CremaNetwork) -> dict[str, Any]:
     """Return the configuration of a model with all its parts, as it is saved."""
     encoders = encoders_of(model)
     parts = {**model.config.get(PARTS, {}), **({"encoders": encoders} if encoders else {})}
