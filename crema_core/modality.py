@@ -19,8 +19,11 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crema_core.errors import ContractError
+from crema_core.errors import ContractError, PluginLoadError
+from crema_core.plugins.loading import ResolvedPlugin
+from crema_core.plugins.requirements import check_requirements
 from crema_core.plugins.spec import ModalityOptions, ModalitySpec
+from crema_core.plugins.versions import adapter_for
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,46 @@ class Modality(nn.Module, abc.ABC):
     def train(self, mode: bool = True) -> Modality:
         """Keep the frozen encoder in eval mode whatever the caller asks (dropout, norm statistics)."""
         return super().train(False)
+
+
+def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
+    """Import the class a spec names, check it and give it its spec.
+
+    Raises:
+        MissingRequirementError: when a requirement is not met.
+        PluginLoadError: when the import fails; the cause is chained.
+        ContractError: when the object is not a complete subclass of `Modality`.
+    """
+    check_requirements(plugin)
+    spec = plugin.spec
+    subject = f"'{spec.name}' ({plugin.provider}): {spec.factory}"
+    try:
+        factory = spec.load_factory()
+    except ContractError as error:
+        raise ContractError(f"{subject} breaks the contract: {error}") from error
+    except Exception as error:
+        raise PluginLoadError(
+            f"{subject} could not be imported: {type(error).__name__}: {error}. "
+            f'See the whole traceback: python -c "import {spec.factory.partition(":")[0]}"'
+        ) from error
+    if isinstance(factory, type) and (adapter := adapter_for(spec.api_version)):
+        factory = adapter.modality(factory)
+    if not (isinstance(factory, type) and issubclass(factory, Modality)):
+        raise ContractError(
+            f"{subject} is not a subclass of Modality. The factory must name one. "
+            f"Write: class {spec.factory.partition(':')[2]}(crema_core.Modality)"
+        )
+    if factory.__abstractmethods__:
+        missing = ", ".join(sorted(factory.__abstractmethods__))
+        raise ContractError(f"{subject} lacks {missing}. A modality has prepare, encode and example. Define: {missing}")
+    own = factory.__dict__.get("spec")
+    if own is not None and own.name != spec.name:
+        raise ContractError(
+            f"{subject} already belongs to '{own.name}'. One class serves one spec. "
+            f"Write a subclass of it for '{spec.name}'"
+        )
+    factory.spec = spec
+    return factory
 
 
 _CONTRACT: dict[str, tuple[str, ...]] = {

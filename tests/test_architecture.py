@@ -18,8 +18,14 @@ CORE = ROOT / "crema_core"
 DIRECTORY = json.loads((CORE / "plugins" / "directory.json").read_text(encoding="utf-8"))
 NAMES = tuple(DIRECTORY["modality"])
 
-# The built-in sense, the generated world and the named data sets are about particular senses; core is not.
-ABOUT_SENSES = ("video", "world", "datasets")
+# The built-in modality is about a particular one; the rest of core is not.
+ABOUT_MODALITIES = ("video",)
+
+ROOMS = (
+    "errors common plugins modality tokens data datasets fusion model features saving api evaluation train report "
+    "testing cli video"
+).split()
+"""From the ground up: a room imports rooms before it alone. `video` is built in and uses core as a package does."""
 
 
 def files() -> list[Path]:
@@ -27,7 +33,7 @@ def files() -> list[Path]:
 
 
 def neutral_files() -> list[Path]:
-    return [path for path in files() if path.relative_to(CORE).parts[0] not in ABOUT_SENSES]
+    return [path for path in files() if path.relative_to(CORE).parts[0] not in ABOUT_MODALITIES]
 
 
 @functools.cache
@@ -79,6 +85,37 @@ def identifiers(module: ast.Module) -> Iterator[tuple[ast.AST, str]]:
                 yield node, value
 
 
+def room_of(name: str) -> str:
+    """Return the room of a module, "" for the package itself, which holds the version."""
+    return [*name.split("."), ""][1]
+
+
+def annotations_only(module: ast.Module) -> set[int]:
+    """Return the ids of nodes below `if TYPE_CHECKING`: nothing is imported there when the program runs."""
+    blocks = [
+        node for node in ast.walk(module) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    return {id(part) for block in blocks for part in ast.walk(block)}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_rooms_below_it_alone(room: str) -> None:
+    below, arrows = {"", *ROOMS[: ROOMS.index(room) + 1]}, []
+    for path in files():
+        if path.relative_to(CORE).with_suffix("").parts[0] != room:
+            continue
+        ignored = annotations_only(tree(path))
+        for node, name in imported_modules(tree(path)):
+            if name.partition(".")[0] == "crema_core" and id(node) not in ignored and room_of(name) not in below:
+                arrows.append(f"{place(path, node)} imports {name}")
+    assert arrows == [], f"'{room}' may import {', '.join(sorted(below - {''}))}"
+
+
+def test_every_room_is_in_the_order() -> None:
+    found = {path.relative_to(CORE).with_suffix("").parts[0] for path in files()} - {"__init__"}
+    assert found == set(ROOMS)
+
+
 @pytest.mark.parametrize("path", neutral_files(), ids=lambda path: str(path.relative_to(CORE)))
 def test_core_names_no_sense(path: Path) -> None:
     module = tree(path)
@@ -103,7 +140,8 @@ def imported_modules(module: ast.Module) -> Iterator[tuple[ast.AST, str]]:
         if isinstance(node, ast.Import):
             yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node, node.module
+            whole = node.module == "crema_core"  # its rooms are what is imported then
+            yield from ((node, f"crema_core.{alias.name}" if whole else node.module) for alias in node.names)
 
 
 ONLY_IMPORTERS = {

@@ -22,7 +22,7 @@ from crema_core.api.model import CremaModel
 from crema_core.api.requests import ModalityRequest, Request, resolve_requests
 from crema_core.errors import BuildError
 from crema_core.fusion import Fusion, FusionSizes, fusion_class, make_fusion
-from crema_core.modality import BuildContext, Modality
+from crema_core.modality import BuildContext, Modality, load_modality_class
 from crema_core.model.backbone import ALONE, Backbone
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.connect import make_connector
@@ -237,7 +237,7 @@ def _add_support(fusion: Fusion, name: str, sense: Sense, seed: int) -> None:
 
 def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, options: Mapping[str, Any]) -> Sense:
     spec = request.spec
-    factory = registry.load_modality_class(request.resolved)
+    factory = load_modality_class(request.resolved)
     context = BuildContext(
         vision=None if backbone.vision_model is None else backbone.encode_images,
         vision_dim=backbone.vision_dim,

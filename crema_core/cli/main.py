@@ -25,7 +25,7 @@ DONE, FAILED, USAGE, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
 DESCRIPTION = "Add senses to a frozen vision-language model: train, evaluate and ask, on your own media."
 EPILOG = """\
 Example:
-  crema fit train.jsonl --modalities video,audio --out runs/mine
+  crema plugins list
   crema VERB --help"""
 
 

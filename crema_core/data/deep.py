@@ -15,7 +15,7 @@ from crema_core.data.length import length_s
 from crema_core.data.manifest import Record, scan_manifest
 from crema_core.data.span import file_of, split_span
 from crema_core.errors import MediaError
-from crema_core.modality import BuildContext, Modality
+from crema_core.modality import BuildContext, Modality, load_modality_class
 from crema_core.plugins import registry
 
 MAX_DIFFERENCE_S, MAX_DIFFERENCE = 1.0, 0.1
@@ -73,7 +73,7 @@ def check_sources(
 
 def _reader(name: str) -> Modality:
     plugin = registry.resolve(name)
-    return registry.load_modality_class(plugin)(plugin.options, BuildContext())
+    return load_modality_class(plugin)(plugin.options, BuildContext())
 
 
 def _problem(modality: Modality, source: object) -> str:

@@ -28,7 +28,6 @@ from crema_core.errors import (
 )
 from crema_core.plugins import _metadata, groups
 from crema_core.plugins._metadata import Distribution, InstalledEntryPoint, distributions, same_distribution
-from crema_core.plugins.factory import check_requirements, load_modality_class
 from crema_core.plugins.groups import KINDS, Kind, KindName, kind_of
 from crema_core.plugins.loading import (
     Loaded,
@@ -40,6 +39,7 @@ from crema_core.plugins.loading import (
     shadow_notes,
 )
 from crema_core.plugins.policy import DISABLE, Policy
+from crema_core.plugins.requirements import check_requirements
 from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
 
 __all__ = [
@@ -60,7 +60,6 @@ __all__ = [
     "list_modalities",
     "list_plugins",
     "load",
-    "load_modality_class",
     "providers",
     "refresh",
     "register",

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
-from crema_core.plugins.factory import load_modality_class
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, load_modality_class
 from crema_core.plugins.spec import ModalityOptions
 from crema_core.testing.offline import offline
 from crema_core.testing.subject import Subject

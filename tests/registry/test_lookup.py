@@ -18,8 +18,8 @@ from crema_core.errors import (
     PluginVersionWarning,
     UnknownModalityError,
 )
+from crema_core.modality import load_modality_class
 from crema_core.plugins import groups, registry
-from crema_core.plugins.factory import load_modality_class
 from crema_core.plugins.spec import ModalitySpec
 from tests.support.dummies import Installer
 

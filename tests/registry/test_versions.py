@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from crema_core.errors import PluginVersionWarning
-from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, load_modality_class
 from crema_core.plugins import registry, versions
 from crema_core.plugins.spec import API_VERSION, ModalitySpec
 from crema_core.plugins.versions import Adapter
@@ -69,7 +69,7 @@ def test_a_package_of_the_previous_major_version_is_adapted_with_a_warning() -> 
         f"'old_radar' (given in this process) was written for plugin API 0.9, this crema-core speaks {API_VERSION} and "
         "adapts it. A later one will not. Upgrade: pip install -U test_versions"
     ).replace("test_versions", plugin.spec.factory.partition(".")[0])
-    modality = registry.load_modality_class(plugin)(spec.options(), BuildContext())
+    modality = load_modality_class(plugin)(spec.options(), BuildContext())
     sample = modality.prepare(modality.example(torch.Generator().manual_seed(0)))
     assert modality.encode(modality.collate([sample])).values.shape == (1, 2, 1, 4)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from packaging.requirements import InvalidRequirement, Requirement
 
 from crema_core.errors import ConformanceError
-from crema_core.plugins.factory import unmet_requirements
 from crema_core.plugins.policy import CORE_DISTRIBUTION
+from crema_core.plugins.requirements import unmet_requirements
 from crema_core.testing.check import check, require
 from crema_core.testing.subject import Subject
 
