@@ -61,22 +61,12 @@ class Media(_Declaration):
         return path
 
 
-def seen_and_heard(path: str, **splits: str) -> tuple[Media, ...]:
-    """Return the picture and the sound of the same files, as sources of two senses.
-
-    Args:
-        path: as of `Media`.
-        splits: another layout for a split.
-    """
-    return tuple(Media(sense=sense, path=path, splits=splits) for sense in ("video", "audio"))
-
-
 def sources(media: Iterable[Media], split: str, **parts: object) -> dict[str, str]:
     """Return the source of every sense of one sample, see `Media.of`.
 
     Example:
-        >>> sources(seen_and_heard("videos/<video>.mp4"), "train", video=7)
-        {'video': 'videos/7.mp4', 'audio': 'videos/7.mp4'}
+        >>> sources([Media(sense="touch", path="touch/<take>.png")], "train", take=7)
+        {'touch': 'touch/7.png'}
     """
     return {own.sense: own.of(split, **parts) for own in media}
 

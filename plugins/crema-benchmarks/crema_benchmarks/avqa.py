@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.media import seen_and_heard
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, sources
 
 QUESTIONS = "{split}_qa.json"
 MEDIA = seen_and_heard("videos/<video>.mp4")

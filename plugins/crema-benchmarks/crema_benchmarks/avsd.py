@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from crema_benchmarks.media import seen_and_heard
 from crema_core.datasets.read import Entry, Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, sources
 
 TEST = "mock_test_set4DSTC10-AVSD_from_DSTC7_singref.json"
 MEDIA = seen_and_heard("Charades_v1_480/<video>.mp4", test="Charades_vu17_test_480/<video>.mp4")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.media import seen_and_heard
 from crema_benchmarks.mvbench import task_lines
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, sources
 
 TASKS = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
 MEDIA = seen_and_heard("video/<task>/<video>")

@@ -11,9 +11,10 @@ import json
 import re
 from collections.abc import Iterator
 
+from crema_benchmarks.media import seen_and_heard
 from crema_benchmarks.wordings import TABLE_12, single_word
 from crema_core.datasets.read import Entry, Place
-from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Line, Media, seen_and_heard, sources
+from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Line, Media, sources
 
 QUESTIONS = "data/json_update/avqa-{split}.json"
 MAPS = tuple(Media(sense=name, path=f"{name}/<video>", derived=True) for name in ("flow", "depth", "normals"))

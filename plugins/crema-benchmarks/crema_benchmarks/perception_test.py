@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from crema_benchmarks.media import seen_and_heard
 from crema_benchmarks.wordings import MULTIPLE_CHOICE
 from crema_core.data.span import join_span
 from crema_core.datasets.read import Entry, Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line
 
 QUESTIONS, CUTS = "mc_question_{split}.json", "cut_frame_mapping_{split}.json"
 MEDIA = seen_and_heard("videos/<video>.mp4")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.media import seen_and_heard
 from crema_benchmarks.wordings import single_word
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, sources
 
 LABELS = "vggsound.csv"
 QUESTION = "Which sound can be heard in the video?"

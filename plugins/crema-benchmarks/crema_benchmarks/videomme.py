@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from crema_benchmarks.media import seen_and_heard
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard, sources
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, sources
 
 QUESTIONS = "videomme/test-00000-of-00001.parquet"
 LETTERS = "ABCD"

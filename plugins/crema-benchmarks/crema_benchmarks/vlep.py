@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.media import seen_and_heard
 from crema_benchmarks.wordings import MULTIPLE_CHOICE
 from crema_core.data.span import join_span
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, seen_and_heard
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line
 
 QUESTIONS = "data/vlep_{split}_release.jsonl"
 QUESTION = "Which event is more likely to happen next?"
