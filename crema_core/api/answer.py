@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ from crema_core.errors import OptionsError
 from crema_core.features.encode import encode_sources
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.features.sharing import shared_tokens, sharing, spread_features
-from crema_core.model.encoders import encoder_shares
 from crema_core.model.memory import NEEDS_LESS, fits
+from crema_core.model.outputs import Outputs, extra_outputs
 from crema_core.tokens import SenseFeatures, SenseTokens
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class Answer:
         text: the generated text, or the best choice.
         scores: log-probability of each choice; empty for open-ended questions.
         used: names of the senses that took part.
-        encoder_weights: share of each encoder in the major sense's tokens, where several were mixed by weight.
+        extras: what the strategy says beside it, numbers by name of an output such as "encoder_weights".
     """
 
     text: str
     scores: dict[str, float]
     used: tuple[str, ...]
-    encoder_weights: dict[str, float] | None = None
+    extras: Outputs = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -107,8 +107,8 @@ def _answer_batch(
     if not all(choices):
         texts = model.generate(prompt, max_new_tokens=max_new_tokens)
         answers |= {index: (texts[index], {}) for index, own in enumerate(choices) if not own}
-    shares = encoder_shares(model, tokens, len(items))
-    return [Answer(*answers[index], tuple(own), shares[index]) for index, own in enumerate(sources)]
+    extras = extra_outputs(model, tokens, len(items))
+    return [Answer(*answers[index], tuple(own), extras[index]) for index, own in enumerate(sources)]
 
 
 def _tokens(

@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 from crema_core.api.checked import check
-from crema_core.api.encoder_requests import check_encoders
+from crema_core.api.encoder_requests import check_encoders, not_mixed
 from crema_core.api.model import CremaModel
 from crema_core.api.requests import ModalityRequest, Request, resolve_requests
 from crema_core.errors import BuildError
-from crema_core.fusion import Fusion, FusionSizes, fusion_class, make_fusion
+from crema_core.fusion import Fusion, FusionPlan, FusionSizes, build_fusion, fusion_class, plan_fusion
+from crema_core.fusion.connector import ConnectorFactory, ConnectorRequest
 from crema_core.modality import BuildContext, Modality, load_modality_class
 from crema_core.model.backbone import ALONE, Backbone
 from crema_core.model.checkpoint import is_pretrained
@@ -32,7 +33,6 @@ from crema_core.model.sense import Sense
 from crema_core.model.shapes import shapes_alone
 from crema_core.model.template import PromptTemplate
 from crema_core.model.tuning import Tuning
-from crema_core.model.video_language import VideoBackbone
 from crema_core.plugins import registry
 from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.spec import ModalityOptions, parse_settings
@@ -64,15 +64,15 @@ def build(
         modalities: senses in the order of sequential training, each as `"name"`, `"distribution:name"`,
             `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter
             sizes, "prefix" the text before the sense's tokens.
-        backbone: folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model (for fusion="pave"),
-            or one already loaded. None: "crema-tiny"; nothing but `language_model` where the strategy needs no more.
+        backbone: folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model, or
+            one already loaded. None: "crema-tiny"; nothing but `language_model` where the strategy needs no more.
         revision: hub revision of the backbone.
         language_model: folder or hub id of any causal or encoder-decoder language model of transformers, for the seat
             of the backbone's own (Table 6); every sense then starts with a fresh projection into it.
         language_revision: hub revision of that language model.
         fusion: name of a strategy, or `{"name": ..., option: value}`.
-        encoders: several frozen encoders of the major sense, for fusion="merv"; each a name or a mapping with name,
-            weights, layer, num_frames and so on. The same as its option of that name.
+        encoders: several frozen encoders of the major sense, for a strategy that mixes them; each a name or a mapping
+            with name, weights, layer, num_frames and so on. The same as the sense's option that names several.
         major: the sense whose frames the others are fused on; by default the one that declares itself so, else the
             first (the paper's Table 20 compares choices).
         mmqa: adapter sizes for all senses, see `MMQASpec`.
@@ -84,7 +84,7 @@ def build(
             torchao.
         image_size: side in pixels of the square pictures, for a backbone that takes any (Qwen-VL); None: its default.
         tuning: what of the language model is trained too: None (nothing, as CREMA), settings of a LoRA such as
-            `{"rank": 64, "alpha": 16}` (as PAVE), or "full" (as MERV's second stage).
+            `{"rank": 64, "alpha": 16}`, or "full".
         device: where to put the model; by default it stays on the CPU.
         seed: of every newly initialised parameter; a sense's start does not depend on which others are built.
 
@@ -114,7 +114,7 @@ def build(
         image_size=image_size,
         tuning=tuning,
     )
-    names, strategy = [request.spec.name for request in requests], chosen.strategy
+    names, plan = [request.spec.name for request in requests], chosen.plan
     source = backbone.source if isinstance(backbone, Backbone) else str(backbone)
     hooks.call(
         "crema_build_started",
@@ -149,16 +149,22 @@ def build(
     senses = {}
     for request in requests:
         is_major = request.spec.name == major
-        kind = strategy.major_connector if is_major else strategy.support_connector
-        own = chosen.connector if is_major else {}
         if is_major and request.prefix is None:
-            request.prefix = strategy.major_prefix
-        sense = senses[request.spec.name] = _make_sense(request, backbone, seed, kind=kind, options=own)
+            request.prefix = plan.major_prefix
+        sense = _make_sense(
+            request,
+            backbone,
+            seed,
+            connector=plan.major_connector if is_major else plan.support_connector,
+            fusion=chosen.name,
+            mixed=is_major and plan.mixes_parts,
+        )
+        senses[request.spec.name] = sense
         hooks.call("crema_modality_built", modality=sense.modality, spec=sense.spec)
     supports = [name for name in names if name != major]
     with _seeded(seed, "fusion"):
-        sizes = _fusion_sizes(chosen.name, strategy.inner(chosen.own), senses, major, backbone)
-        fused = make_fusion(chosen.name, supports, sizes, options=chosen.own)
+        sizes = _fusion_sizes(chosen.name, plan, senses, major, backbone)
+        fused = build_fusion(chosen.name, plan, supports, sizes)
     parts = {"fusion": registry.find("fusion", chosen.name).provenance()}
     if backbone.provenance is not None:
         parts["backbone"] = backbone.provenance
@@ -203,20 +209,20 @@ def add_modality(
     Raises:
         BuildError: when the sense is already there or cannot be built; nothing is changed then.
     """
-    request = resolve_requests([modality], {})[0]
-    name = request.spec.name
+    fusion = model.config["fusion"]["name"]
+    request = resolve_requests([modality], {}, extended=fusion_class(fusion).extended)[0]
+    name, queries = request.spec.name, model.backbone.query_tokens
     if name in model.modalities:
         raise BuildError(
             [f"The model already has a sense '{name}'. Each sense is built once. Train it, or build a new model."]
         )
-    fusion, queries = model.config["fusion"]["name"], model.backbone.query_tokens
     if queries is not None:  # refused before anything is changed
         counts = _query_counts({own: model.sense(own) for own in model.names}, model.major)
         count = request.mmqa.num_queries or int(queries.shape[1])
         _common_queries(counts | {name: count}, fusion, type(model.fusion))
-    check_encoders(request, mixed=False)
-    kind = fusion_class(fusion).support_connector
-    sense = _make_sense(request, model.backbone, model.config["seed"], kind=kind, options={})
+    check_encoders(request, fusion=fusion, mixed=False)
+    connector = plan_fusion(model.config["fusion"]).support_connector
+    sense = _make_sense(request, model.backbone, model.config["seed"], connector=connector, fusion=fusion, mixed=False)
     if check is not None:
         tried = copy.deepcopy(model.fusion)  # adapters and fusions are small, and a block cannot be taken out again
         _add_support(tried, name, sense, model.config["seed"])
@@ -235,7 +241,9 @@ def _add_support(fusion: Fusion, name: str, sense: Sense, seed: int) -> None:
         fusion.add_support(name, total=len(fusion.supports) + 1, zero=True, token_width=sense.adapter.width)
 
 
-def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, options: Mapping[str, Any]) -> Sense:
+def _make_sense(
+    request: Request, backbone: Backbone, seed: int, *, connector: ConnectorFactory | None, fusion: str, mixed: bool
+) -> Sense:
     spec = request.spec
     factory = load_modality_class(request.resolved)
     context = BuildContext(
@@ -259,8 +267,11 @@ def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, o
                 modality.load_shapes()
         else:
             modality.load_assets(None)
-        connector = make_connector(kind, modality, sizes, backbone, options)
-    sense = Sense(modality, connector, sizes, request.provenance, request.prefix)
+        parts = [part.name for part in modality.feature_parts]
+        if parts and not mixed:
+            raise BuildError([not_mixed(spec.name, parts, fusion=fusion)])
+        made = make_connector(connector, ConnectorRequest(modality, sizes, backbone), backbone)
+    sense = Sense(modality, made, sizes, request.provenance, request.prefix)
     sense.defaults = _filled_in(request.options, modality.options)
     request.options = modality.options  # what was chosen is what a saved model records
     return sense
@@ -273,21 +284,21 @@ def _filled_in(asked: ModalityOptions, built: ModalityOptions) -> dict[str, Any]
 
 
 def _fusion_sizes(
-    name: str, strategy: type[Fusion], senses: Mapping[str, Sense], major: str, backbone: Backbone
+    name: str, plan: FusionPlan, senses: Mapping[str, Sense], major: str, backbone: Backbone
 ) -> FusionSizes:
     count = senses[major].adapter.num_tokens
     return FusionSizes(
         width=backbone.language_dim,
-        num_queries=_common_queries(_query_counts(senses, major), name, strategy),
+        num_queries=_common_queries(_query_counts(senses, major), name, plan.fusion),
         major_queries=count,
         token_widths={own: sense.adapter.width for own, sense in senses.items()},
-        visual=backbone.layout if isinstance(backbone, VideoBackbone) else None,
+        visual=None if backbone.visual is None else backbone.visual.layout,
     )
 
 
 def _query_counts(senses: Mapping[str, Sense], major: str) -> dict[str, int]:
     """Return the number of queries of the senses that pass the Q-Former."""
-    counts = {name: sense.adapter.num_tokens or 0 for name, sense in senses.items() if sense.adapter.kind == "qformer"}
+    counts = {name: sense.adapter.num_tokens or 0 for name, sense in senses.items() if sense.adapter.passes_qformer}
     return counts or {major: senses[major].mmqa.num_queries or senses[major].adapter.num_tokens or 0}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crema_core.errors import BuildError, OptionsError, did_you_mean
@@ -36,12 +36,18 @@ class Request:
         }
 
 
-def resolve_requests(modalities: Sequence[ModalityRequest], common: Mapping[str, Any]) -> list[Request]:
+def resolve_requests(
+    modalities: Sequence[ModalityRequest],
+    common: Mapping[str, Any],
+    *,
+    extended: Callable[[ModalitySpec], ModalitySpec] | None = None,
+) -> list[Request]:
     """Resolve names, packages, options and requirements of all senses, see `registry.resolve_all`; without torch.
 
     Args:
         modalities: as given to `build`.
         common: adapter sizes of all senses.
+        extended: the declaration under which a sense is built, see `Fusion.extended`.
 
     Raises:
         BuildError: holding every problem found.
@@ -54,7 +60,7 @@ def resolve_requests(modalities: Sequence[ModalityRequest], common: Mapping[str,
                 f"Installed: {', '.join(registry.installed_names()) or 'none'}."
             ]
         )
-    return [Request(plugin) for plugin in registry.resolve_all(modalities, mmqa=common)]
+    return [Request(plugin) for plugin in registry.resolve_all(modalities, mmqa=common, extended=extended)]
 
 
 def name_and_options(item: Any, what: str) -> tuple[Any, dict[str, Any]]:

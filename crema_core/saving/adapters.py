@@ -77,7 +77,7 @@ def load_adapter(model: CremaNetwork, folder: str | Path) -> None:
     description = read_description(place)
     name = description["name"]
     _check_backbone(model, description, name)
-    _check_encoders(model, description, name)
+    _check_parts(model, description, name)
     state = read_tensors(place / TENSORS, sha256=description["sha256"])
     if description["fusion"] != model.config["fusion"]["name"] or name == model.major:
         state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
@@ -97,18 +97,20 @@ def read_description(place: Path) -> dict[str, Any]:
     return read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
 
 
-def encoder_names(entry: Mapping[str, Any]) -> list[str]:
-    """Return what tells several encoders of a sense apart, in their order, from its entry in a manifest."""
-    return [f"{one['name']} layer {one['layer']}" for one in entry["options"].get("encoders") or ()] or ["one"]
+def parts_of(model: CremaNetwork, entry: Mapping[str, Any]) -> list[str]:
+    """Return what the weights of a sense stand for one by one, by its entry in a manifest, see `Connector.parts`."""
+    return list(model.sense(entry["name"]).adapter.parts(entry["options"]))
 
 
-def _check_encoders(model: CremaNetwork, description: Mapping[str, Any], name: str) -> None:
-    own = {entry["name"]: encoder_names(entry) for entry in model.config["modalities"]}
-    theirs = encoder_names(description)
-    if own.get(name, theirs) != theirs:
+def _check_parts(model: CremaNetwork, description: Mapping[str, Any], name: str) -> None:
+    entry = next((entry for entry in model.config["modalities"] if entry["name"] == name), None)
+    if entry is None:
+        return
+    own, theirs = parts_of(model, entry), parts_of(model, description)
+    if own != theirs:
         raise CheckpointError(
             f"Cannot load '{name}' into this model: it was trained with the encoders {' + '.join(theirs)}, this model "
-            f"has {' + '.join(own[name])}. Number and order must agree. Build the model with these encoders. Nothing "
+            f"has {' + '.join(own)}. Number and order must agree. Build the model with these encoders. Nothing "
             "was changed."
         )
 

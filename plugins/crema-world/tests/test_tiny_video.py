@@ -15,6 +15,8 @@ from crema_core.saving.bundle import load
 from crema_world.generate import make_world
 from crema_world.questions import CHOICES_OF_TYPE
 
+pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
+
 NAME = "crema-tiny-video"
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2, "newlines": "one_token"}
 VIDEO = {"name": "video", "num_frames": 2}
