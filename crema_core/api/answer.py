@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,11 +15,9 @@ from crema_core.features.encode import encode_sources
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.features.sharing import shared_tokens, sharing, spread_features
 from crema_core.model.memory import NEEDS_LESS, fits
+from crema_core.model.network import CremaNetwork
 from crema_core.model.outputs import Outputs, extra_outputs
 from crema_core.tokens import SenseFeatures, SenseTokens
-
-if TYPE_CHECKING:
-    from crema_core.api.model import CremaModel
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Answer:
 
 @torch.no_grad()
 def answer_many(
-    model: CremaModel,
+    model: CremaNetwork,
     items: Iterable[Mapping[str, Any]],
     *,
     batch_size: int = 16,
@@ -85,7 +83,7 @@ def answer_many(
 
 
 def _answer_batch(
-    model: CremaModel,
+    model: CremaNetwork,
     items: Sequence[Mapping[str, Any]],
     encode: Callable[[Sequence[Mapping[str, Any]]], dict[str, SenseFeatures]],
     *,
@@ -112,7 +110,7 @@ def _answer_batch(
 
 
 def _tokens(
-    model: CremaModel,
+    model: CremaNetwork,
     sources: Sequence[Mapping[str, Any]],
     questions: Sequence[str],
     encode: Callable[[Sequence[Mapping[str, Any]]], dict[str, SenseFeatures]],
@@ -138,7 +136,7 @@ def _source_key(source: Any) -> Hashable:
     return id(source)
 
 
-def _sources(model: CremaModel, item: Mapping[str, Any]) -> dict[str, Any]:
+def _sources(model: CremaNetwork, item: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in item.items() if key not in ("question", "choices") and value is not None}
     for name in given:
         model.sense(name)

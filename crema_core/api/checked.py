@@ -10,9 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from crema_core.api.encoder_requests import check_encoders, with_encoders
-from crema_core.api.given_backbone import check_given
-from crema_core.api.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
+from crema_core.api.requests import (
+    ModalityRequest,
+    Request,
+    check_encoders,
+    check_given,
+    choose_major,
+    name_and_options,
+    resolve_requests,
+    with_encoders,
+)
 from crema_core.errors import Problems
 from crema_core.fusion import Fusion, FusionPlan, fusion_class
 from crema_core.model.backbone import ALONE, TINY, Backbone

@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export(source: Path, file: Path) -> int:
+    from crema_core.api.load import load
     from crema_core.common.tensors import write_tensors
-    from crema_core.saving.bundle import load
     from crema_core.saving.convert import export_released
 
     state = export_released(load(source))

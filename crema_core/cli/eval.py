@@ -76,10 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, evaluate, print."""
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
+    from crema_core.api.load import load
     from crema_core.common.progress import StatusLine
     from crema_core.errors import OptionsError
     from crema_core.evaluation.run import evaluate
-    from crema_core.saving.bundle import load
     from crema_core.train.distributed import join_processes, leave_processes, own_device
 
     if arguments.resume and not arguments.out:

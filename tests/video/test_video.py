@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from crema_core.api.build import build as build_model
+from crema_core.api.load import load
 from crema_core.errors import MediaError, OptionsError
 from crema_core.modality import BuildContext, Modality
-from crema_core.saving.bundle import load
 from crema_core.video.modality import VideoModality
 from crema_core.video.plugin import SPEC
 from tests.support import towers

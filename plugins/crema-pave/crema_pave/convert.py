@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _export(source: Path, name: str, file: Path) -> int:
     import torch
 
+    from crema_core.api.load import load
     from crema_core.errors import OptionsError
-    from crema_core.saving.bundle import load
     from crema_pave.patch import PavePatch
     from crema_pave.released import export_released_patch
 

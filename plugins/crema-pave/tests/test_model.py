@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_core.features.prepare import prepare_batch
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
-from crema_core.saving.bundle import load
 from crema_pave.patch import PavePatch
 from crema_pave.side_map import ConvMap
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale

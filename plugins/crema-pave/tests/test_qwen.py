@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, Qwen3VLConfig
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError, CheckpointError, CremaError, OptionsError
 from crema_core.features.prepare import prepare_batch
@@ -22,7 +23,6 @@ from crema_core.model.load_backbone import load_backbone
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
-from crema_core.saving.bundle import load
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.qwen_vl import FUSION, built, clip

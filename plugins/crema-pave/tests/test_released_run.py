@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.cli.main import main
 from crema_core.errors import CheckpointError
 from crema_core.model.tuning import LanguageLora
 from crema_core.plugins import registry
-from crema_core.saving.bundle import load
 from crema_pave.patch import PavePatch
 from crema_pave.released import export_released_patch
 from crema_pave.released_run import load_released_run

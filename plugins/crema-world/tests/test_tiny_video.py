@@ -8,10 +8,10 @@ import pytest
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.run import evaluate
 from crema_core.model.shipped import tiny_backbone_path
-from crema_core.saving.bundle import load
 from crema_world.generate import make_world
 from crema_world.questions import CHOICES_OF_TYPE
 
