@@ -280,6 +280,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
         "pack",
     ),
     "crema_core.model.qformer": ("QFormer",),
+    "crema_core.model.shipped": ("tiny_backbone_path",),
     "crema_core.model.text_decoder": ("causal_model",),
     "crema_core.model.turns": ("video_turns",),
     "crema_core.report.card": ("write_card",),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -207,6 +207,7 @@ class Fusion(nn.Module, abc.ABC):
     def _check_names(cls, options: Mapping[str, Any]) -> None:
         parameters = inspect.signature(cls).parameters.values()
         known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is not one.empty]
+        known = [name for name in known if name not in {own.name for own in fields(FusionSizes)}]  # build's own to give
         takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
         for name in options if not takes_any else ():
             if name not in known:

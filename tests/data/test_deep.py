@@ -6,10 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.datasets.official import write_clip
-
 from crema_core.data.check import Finding, Shared
 from crema_core.data.deep import check_sources
+from tests.support.official_datasets import write_clip
 
 
 def write(path: Path, *lines: dict[str, str]) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.datasets.official import write_clip
 
 from crema_core.data.frames import read_frames
 from crema_core.data.manifest import read_manifest
 from crema_core.data.sound import read_sound
 from crema_core.data.span import Span, file_of, join_span, split_span
 from crema_core.errors import MediaError
+from tests.support.official_datasets import write_clip
 
 times = st.none() | st.integers(0, 90_000).map(lambda thousandths: thousandths / 1000)
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import FUSIONS, Fusion, FusionSizes, SenseSet, make_fusion
+from crema_core.fusion import Fusion, FusionSizes, SenseSet, make_fusion
 from crema_core.fusion.base import Layout, major_first, spread
 from crema_core.fusion.self_gated import LinearFusion
 from crema_core.tokens import Segment, SenseTokens
 
 PREFIXES = {"wave": "Wave: ", "main": "Frame {index}: ", "other": "Other {index}: ", "points": "Points: "}
-TRAINED = sorted(set(FUSIONS) - {"pave", "concat"})
+TRAINED = ("cross_attention", "linear", "mixture", "self_gated")
+"""Core's strategies that have weights."""
 LAYOUTS: tuple[Layout, ...] = ("paper", "released")
 CLOCK = [(0.0, 1.0), (1.0, 2.0)]
 

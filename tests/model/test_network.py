@@ -26,7 +26,8 @@ def scores_of(model: CremaModel, rows: list[int]) -> list[list[float]]:
     waves = [torch.randn(2, 3, 10, generator=generator) for _ in QUESTIONS]
     questions = [QUESTIONS[row] for row in rows]
     features = model.encode(prepare_batch(model, [{"wave": waves[row]} for row in rows]))
-    return model.score_choices(model.tokens(features, questions), questions, [CHOICES[row] for row in rows])
+    prompt = model.prompt(model.tokens(features, questions), questions)
+    return model.score_choices(prompt, [CHOICES[row] for row in rows])
 
 
 @pytest.mark.parametrize("scoring", ["letters", "released", "likelihood"])

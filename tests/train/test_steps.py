@@ -272,7 +272,7 @@ def test_accumulated_minibatches_equal_one_large_one(
     small, large = new_double_model(), new_double_model()
     # Plain descent: AdamW would magnify rounding of gradients near zero.
     in_parts, at_once = (
-        replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.002))
+        replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.005))
         for own in (ready(small, sync, **settings), ready(large, sync))
     )
     for _ in range(3):

@@ -78,7 +78,7 @@ def test_presets_of_this_process_are_found_alike() -> None:
 
 
 def test_presets_of_a_package_that_is_switched_off_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "crema-core")
+    monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "crema-benchmarks")
     with pytest.raises(PluginError, match="'nextqa' is installed"):
         find_preset("nextqa-vf")
 

@@ -122,7 +122,7 @@ def test_no_encoder_is_refused() -> None:
 )
 def test_counts_below_one_are_refused(option: dict[str, object]) -> None:
     with pytest.raises(OptionsError, match="greater than or equal to 1"):
-        fusion_class("merv").split_options(option)
+        fusion_class("merv").plan(option)
 
 
 def test_the_options_of_the_supporting_senses_are_all_handed_on() -> None:

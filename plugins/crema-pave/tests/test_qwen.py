@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.datasets.official import write_clip
 from torch import Tensor
 from transformers import PreTrainedConfig, Qwen3VLConfig
 
@@ -24,6 +23,7 @@ from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
+from tests.support.official_datasets import write_clip
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.qwen_vl import FUSION, built, clip
 from tests.support.senses import points_spec, wave_spec

@@ -193,8 +193,9 @@ MESSAGES = [
     ),
     (
         {"layers": 3},
-        "fusion 'pave' cannot take {'embed_dim': 16, 'num_heads': 2, 'layers': 3}: PaveFusion.__init__() got an "
-        "unexpected keyword argument 'layers'. Leave the options out.",
+        "fusion: PaveFusion has no option 'layers'. Accepted: num_layers, embed_dim, num_heads, rotary, alignment, "
+        "shared_value, side_map, conv_stages, queries, num_frames, newlines, order. Did you mean 'num_layers'? Correct "
+        "the name, or leave it out.",
     ),
 ]
 

@@ -34,9 +34,10 @@ from transformers import (
 from crema_core.model.checkpoint import BACKBONE, TEMPLATE
 from crema_core.model.language import IGNORED, Language
 from crema_core.model.prompt import Prompt, pack
+from crema_core.model.shipped import tiny_backbone_path
 from crema_core.model.text_decoder import causal_model
 from crema_core.model.turns import video_turns
-from crema_world import prompts, tiny_backbone_path
+from crema_world import prompts
 from crema_world.backbone import IMAGE_MEAN, IMAGE_STD, WIDTH
 from crema_world.errors import WorldError
 from crema_world.language_stage import embed_prompts, rate_factor

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crema_core.cli.main import main
-from tests.datasets import official
+from tests.support import official_datasets as official
 
 
 def test_list_names_every_data_set_with_its_senses(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,7 +16,7 @@ def test_list_names_every_data_set_with_its_senses(capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["name", "splits", "senses", "package", "summary"]
     (nextqa,) = [line for line in lines if line.startswith("nextqa ")]
-    assert nextqa.split()[1:9] == ["train", "val", "test", "video", "flow", "depth", "normals", "crema-core"]
+    assert nextqa.split()[1:9] == ["train", "val", "test", "video", "flow", "depth", "normals", "crema-benchmarks"]
 
 
 def test_list_as_json_has_layout_licence_and_prompt(capsys: pytest.CaptureFixture[str]) -> None:
