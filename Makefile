@@ -6,7 +6,7 @@ BIN := .venv/bin
 # One thread per process: the tests run two processes, and tiny models are slower on many threads.
 SINGLE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install demo test test-slow lint bench tables docs clean
+.PHONY: install demo test test-slow lint bench tables docs wheels clean
 
 install: .venv/.installed
 
@@ -55,6 +55,16 @@ docs: install
 	@for page in reference options api; do $(BIN)/python docs/$$page.py || exit 1; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "build/site/index.html; with search: $(BIN)/python -m http.server --directory build/site"
+
+# Every package, built from a copy of what git tracks. With REPOSITORY_URL links of READMEs become whole (docs/links.py).
+wheels: .venv/bin/python
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt build setuptools twine
+	rm -rf build/release dist
+	git checkout-index --all --prefix=build/release/
+	$(BIN)/python docs/links.py build/release
+	@for package in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist build/release/$$package >build/release/log 2>&1 \
+	  || { cat build/release/log; exit 1; }; done
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf .venv build dist *.egg-info plugins/*/build plugins/*/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
