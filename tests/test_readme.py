@@ -106,18 +106,40 @@ def test_the_packages_entry_point_names_the_spec() -> None:
     assert space["SPEC"].name == "radar"
 
 
-def test_every_file_and_folder_of_the_tree_exists() -> None:
+def tree() -> dict[str, list[str]]:
+    """Return the tree the README draws: folder of the repository -> names in it."""
     part = (ROOT / "README.md").read_text().partition("## What is where\n\n```\n")[2]
-    tree = part.partition("```")[0]
-    assert len(tree.splitlines()) > 15
-    inside = ""
-    for line in tree.splitlines():
+    found: dict[str, list[str]] = {}
+    for line in part.partition("```")[0].splitlines():
         name = line.split()[0]
-        inside = name if not line.startswith(" ") else inside
-        place = ROOT / (inside + name if line.startswith(" ") else name)
-        assert place.exists(), line
+        if line.startswith(" "):
+            found[list(found)[-1]].append(name)
+        else:
+            found[name] = []
+    return found
 
 
-def test_images_and_links_exist() -> None:
+def test_every_file_and_folder_of_the_tree_exists() -> None:
+    for folder, names in tree().items():
+        assert all((ROOT / folder / name).exists() for name in ("", *names)), folder
+
+
+def test_the_tree_has_every_room_in_the_order_of_imports_and_every_package() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text().partition("## The map")[2]
+    assert tree()["crema_core/"] == re.findall(r"^\| `([a-z]+(?:/|\.py))` \|", contributing, flags=re.M)
+    packages = {f"{path.parent.name}/" for path in ROOT.glob("plugins/*/pyproject.toml")}
+    assert set(tree()["plugins/"]) == packages
+
+
+def test_images_links_and_anchors_exist() -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / target).exists(), target
+        path, _, anchor = target.partition("#")
+        assert (ROOT / path).exists(), target
+        headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), flags=re.M) if anchor else []
+        assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings], target
+
+
+def test_packages_are_installed_by_the_names_they_have() -> None:
+    (text,) = blocks("sh")
+    named = set(re.findall(r"crema-[a-z0-9]+", text))
+    assert named == {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")} | {"crema-core"}

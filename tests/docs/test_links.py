@@ -66,9 +66,11 @@ def test_no_readme_keeps_a_relative_address(folder: Path) -> None:
 def copy(tmp_path: Path) -> Path:
     """A copy of what the touch package and its README need."""
     place = tmp_path / "copy"
-    for name in ("README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"):
-        place.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, place / name)
+    place.mkdir()
+    for file in ROOT.glob("*.*"):
+        if file.is_file():
+            shutil.copy(file, place)
+    shutil.copy(ROOT / "LICENSE", place)
     for name in ("docs", "examples", "plugins/crema-touch"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("*.egg-info", "build"))
     return place
