@@ -22,7 +22,7 @@ from crema_core.plugins.registry import KINDS, Kind, KindName, PluginRecord
 FINDINGS = 3
 
 ACTIONS = {
-    "check": ("crema_core.cli.plugins_check", "check a sense against the contract"),
+    "check": ("crema_core.cli.plugins_check", "check a modality or a fusion against the contract"),
     "doctor": ("crema_core.cli.plugins_doctor", "find what is wrong with the environment, ready to paste"),
     "new": ("crema_core.cli.plugins_new", "write a package of any kind that works as it is"),
 }

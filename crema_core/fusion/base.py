@@ -152,12 +152,17 @@ class Fusion(nn.Module, abc.ABC):
         major_connector, support_connector: kind of connector (`crema_core.model.connector`) the tokens come from.
         one_query_count: whether all fused senses need the same number of queries.
         major_prefix: text before the major sense's tokens unless the user chose one; None: the declared one.
+        starts_at_zero: whether a modality that is added later changes nothing, until it is trained, where a sample
+            has another supporting one.
+        test_options: sets of options the conformance kit tries the strategy with.
     """
 
     major_connector: ClassVar[str] = "qformer"
     support_connector: ClassVar[str] = "qformer"
     one_query_count: ClassVar[bool] = True
     major_prefix: ClassVar[str | None] = None
+    starts_at_zero: ClassVar[bool] = False
+    test_options: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
 
     @classmethod
     def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
