@@ -15,8 +15,8 @@ from torch import nn
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
+from crema_core.fusion.connector import Connector
 from crema_core.model.backbone import Backbone
-from crema_core.model.connector import Connector
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.mmqa import MMQA
 from crema_core.model.qformer import QFormer

@@ -28,11 +28,11 @@ from crema_analysis.cells import MODEL, CellStore, Measured, TableRow, TrainedTa
 from crema_analysis.difficulty import split_by_difficulty
 from crema_analysis.sweep_report import write_trained_tables
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.evaluation.run import evaluate
-from crema_core.saving.bundle import load
 from crema_world.demo import training_records
 from crema_world.generate import make_world
 from crema_world.questions import FACT_OF_TYPE, SENSE_OF_TYPE

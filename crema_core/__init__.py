@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crema_core.api.build import build
+    from crema_core.api.load import load
     from crema_core.api.model import CremaModel
     from crema_core.evaluation.run import evaluate
     from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
     from crema_core.plugins import registry
     from crema_core.plugins.registry import describe, list_modalities
     from crema_core.plugins.spec import API_VERSION, ModalityOptions, ModalitySpec
-    from crema_core.saving.bundle import load
     from crema_core.train.fit import fit
 
 __version__ = "0.1.0"
@@ -45,7 +45,7 @@ __all__ = [
 
 _HOMES = {
     "build": "crema_core.api.build",
-    "load": "crema_core.saving.bundle",
+    "load": "crema_core.api.load",
     "fit": "crema_core.train.fit",
     "evaluate": "crema_core.evaluation.run",
     "CremaModel": "crema_core.api.model",

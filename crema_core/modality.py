@@ -82,6 +82,33 @@ class Features(NamedTuple):
     times: Tensor | None = None
 
 
+class FeaturePart(NamedTuple):
+    """One of several parts of a sense's features, such as what one of several encoders says about a clip.
+
+    Attributes:
+        name: of the part, unique within the sense.
+        steps: T, steps in time.
+        rows, columns: of the patches of a step; N is their product, rows first.
+        width: D.
+    """
+
+    name: str
+    steps: int
+    rows: int
+    columns: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(T, N, D)`."""
+        return self.steps, self.rows * self.columns, self.width
+
+    @property
+    def numel(self) -> int:
+        """Numbers of a sample."""
+        return self.steps * self.rows * self.columns * self.width
+
+
 @dataclass
 class BuildContext:
     """What core hands to a modality when it is built: the only way to reach the backbone.
@@ -182,6 +209,15 @@ class Modality(nn.Module, abc.ABC):
     def feature_dim(self) -> int:
         """Width D of the features: the spec's, or the vision encoder's where the spec leaves it open."""
         return self.spec.feature_dim or self.context.vision_dim
+
+    @property
+    def feature_parts(self) -> tuple[FeaturePart, ...]:
+        """The parts of features that fit no common shape; empty for all others.
+
+        A sense with parts returns features `(B, 1, 1, P)`: the numbers `(T, N, D)` of every part, one part after
+        another, P of all together. Only a strategy that mixes parts can take them (`Fusion.mixes_parts`).
+        """
+        return ()
 
     @abc.abstractmethod
     def prepare(self, source: Any) -> Sample:

@@ -8,6 +8,7 @@ Shape letters: B samples of the batch, R of them that have the sense, T steps, Q
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -59,8 +60,7 @@ class SenseTokens(NamedTuple):
         rows: `(R,)` int64.
         times: `(R, T, 2)` seconds, or None.
         token_mask: `(R, T, Q)` bool where tokens inside a step are padded too, else None.
-        inner: `(R, T, Q, E)` the same tokens before a video language model's projector, else None.
-        encoder_weights: `(R, N)` share of each of N encoders in the tokens, where several were mixed, else None.
+        extras: further tensors `(R, ...)` that the sense's connector hands to its strategy or to reports, by name.
     """
 
     values: Tensor
@@ -68,19 +68,18 @@ class SenseTokens(NamedTuple):
     rows: Tensor
     times: Tensor | None = None
     token_mask: Tensor | None = None
-    inner: Tensor | None = None
-    encoder_weights: Tensor | None = None
+    extras: Mapping[str, Tensor] = {}
 
     def detach(self) -> SenseTokens:
         """Return the tokens without their graph."""
-        weights = None if self.encoder_weights is None else self.encoder_weights.detach()
-        return self._replace(values=self.values.detach(), encoder_weights=weights)
+        extras = {name: extra.detach() for name, extra in self.extras.items()}
+        return self._replace(values=self.values.detach(), extras=extras)
 
     def select(self, index: Tensor, rows: Tensor) -> SenseTokens:
         """Return the samples at the positions `index` `(S,)`, in that order, as those of `rows` `(S,)`."""
-        optional = (self.times, self.token_mask, self.inner, self.encoder_weights)
-        chosen = (None if one is None else one[index] for one in optional)
-        return SenseTokens(self.values[index], self.mask[index], rows, *chosen)
+        times, token_mask = (None if one is None else one[index] for one in (self.times, self.token_mask))
+        extras = {name: extra[index] for name, extra in self.extras.items()}
+        return SenseTokens(self.values[index], self.mask[index], rows, times, token_mask, extras)
 
 
 class Segment(NamedTuple):

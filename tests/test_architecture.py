@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import json
 import re
 import subprocess
@@ -22,8 +23,8 @@ NAMES = tuple(DIRECTORY["modality"])
 ABOUT_MODALITIES = ("video",)
 
 ROOMS = (
-    "errors common plugins modality tokens data datasets fusion model features saving api evaluation train report "
-    "testing cli video"
+    "errors contract common plugins modality tokens data datasets fusion model features saving api evaluation train "
+    "report testing cli video"
 ).split()
 """From the ground up: a room imports rooms before it alone. `video` is built in and uses core as a package does."""
 
@@ -109,6 +110,48 @@ def test_a_room_imports_rooms_below_it_alone(room: str) -> None:
             if name.partition(".")[0] == "crema_core" and id(node) not in ignored and room_of(name) not in below:
                 arrows.append(f"{place(path, node)} imports {name}")
     assert arrows == [], f"'{room}' may import {', '.join(sorted(below - {''}))}"
+
+
+PACKAGES = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_a_package_imports_the_contract_of_core_and_no_other_package(package: Path) -> None:
+    from crema_core.contract import EXTENSIONS, TOOLS
+
+    own = package.name.replace("-", "_")
+    hits = []
+    for path in sorted((package / own).rglob("*.py")):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Import):
+                hits += [
+                    f"{place(path, node)}: import {one.name}" for one in node.names if one.name.startswith("crema_")
+                ]
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("crema_"):
+                continue
+            module = str(node.module)
+            allowed = {*EXTENSIONS.get(module, ()), *TOOLS.get(module, ())}
+            if module.partition(".")[0] == own or module == "crema_core.contract":
+                continue
+            if module == "crema_core":  # the public names, and modules of the contract
+                import crema_core
+
+                modules = {one.removeprefix("crema_core.") for one in {*EXTENSIONS, *TOOLS}}
+                allowed = {*crema_core.__all__, *modules}
+            hits += [f"{place(path, node)}: {module}.{one.name}" for one in node.names if one.name not in allowed]
+    assert hits == []
+
+
+def test_every_name_of_the_contract_exists() -> None:
+    from crema_core import contract
+
+    for part in (contract.EXTENSIONS, contract.TOOLS):
+        for module, names in part.items():
+            found = importlib.import_module(module)
+            assert [name for name in names if not hasattr(found, name)] == [], module
+    assert contract.MediaError is importlib.import_module("crema_core.errors").MediaError
+    with pytest.raises(AttributeError, match=r"'MediaErorr' is not part of the contract. Did you mean 'MediaError'?"):
+        contract.MediaErorr  # noqa: B018 - the access is what is tested
 
 
 def test_every_room_is_in_the_order() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,12 +14,10 @@ from crema_core.errors import OptionsError
 from crema_core.features.encode import encode_sources
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.features.sharing import shared_tokens, sharing, spread_features
-from crema_core.model.encoders import encoder_shares
 from crema_core.model.memory import NEEDS_LESS, fits
+from crema_core.model.network import CremaNetwork
+from crema_core.model.outputs import Outputs, extra_outputs
 from crema_core.tokens import SenseFeatures, SenseTokens
-
-if TYPE_CHECKING:
-    from crema_core.api.model import CremaModel
 
 
 @dataclass(frozen=True)
@@ -30,18 +28,18 @@ class Answer:
         text: the generated text, or the best choice.
         scores: log-probability of each choice; empty for open-ended questions.
         used: names of the senses that took part.
-        encoder_weights: share of each encoder in the major sense's tokens, where several were mixed by weight.
+        extras: what the strategy says beside it, numbers by name of an output such as "encoder_weights".
     """
 
     text: str
     scores: dict[str, float]
     used: tuple[str, ...]
-    encoder_weights: dict[str, float] | None = None
+    extras: Outputs = field(default_factory=dict)
 
 
 @torch.no_grad()
 def answer_many(
-    model: CremaModel,
+    model: CremaNetwork,
     items: Iterable[Mapping[str, Any]],
     *,
     batch_size: int = 16,
@@ -85,7 +83,7 @@ def answer_many(
 
 
 def _answer_batch(
-    model: CremaModel,
+    model: CremaNetwork,
     items: Sequence[Mapping[str, Any]],
     encode: Callable[[Sequence[Mapping[str, Any]]], dict[str, SenseFeatures]],
     *,
@@ -107,12 +105,12 @@ def _answer_batch(
     if not all(choices):
         texts = model.generate(prompt, max_new_tokens=max_new_tokens)
         answers |= {index: (texts[index], {}) for index, own in enumerate(choices) if not own}
-    shares = encoder_shares(model, tokens, len(items))
-    return [Answer(*answers[index], tuple(own), shares[index]) for index, own in enumerate(sources)]
+    extras = extra_outputs(model, tokens, len(items))
+    return [Answer(*answers[index], tuple(own), extras[index]) for index, own in enumerate(sources)]
 
 
 def _tokens(
-    model: CremaModel,
+    model: CremaNetwork,
     sources: Sequence[Mapping[str, Any]],
     questions: Sequence[str],
     encode: Callable[[Sequence[Mapping[str, Any]]], dict[str, SenseFeatures]],
@@ -138,7 +136,7 @@ def _source_key(source: Any) -> Hashable:
     return id(source)
 
 
-def _sources(model: CremaModel, item: Mapping[str, Any]) -> dict[str, Any]:
+def _sources(model: CremaNetwork, item: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in item.items() if key not in ("question", "choices") and value is not None}
     for name in given:
         model.sense(name)

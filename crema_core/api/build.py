@@ -6,36 +6,24 @@ heavy imported or loaded.
 
 from __future__ import annotations
 
-import copy
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from crema_core.api.assembly import fusion_sizes, make_sense, seeded
 from crema_core.api.checked import check
-from crema_core.api.encoder_requests import check_encoders
 from crema_core.api.model import CremaModel
-from crema_core.api.requests import ModalityRequest, Request, resolve_requests
-from crema_core.errors import BuildError
-from crema_core.fusion import Fusion, FusionSizes, fusion_class, make_fusion
-from crema_core.modality import BuildContext, Modality, load_modality_class
+from crema_core.api.requests import ModalityRequest
+from crema_core.fusion import build_fusion
 from crema_core.model.backbone import ALONE, Backbone
-from crema_core.model.checkpoint import is_pretrained
-from crema_core.model.connect import make_connector
-from crema_core.model.load_backbone import checkpoint_place, load_backbone, load_language_backbone
-from crema_core.model.network import CremaNetwork
-from crema_core.model.sense import Sense
-from crema_core.model.shapes import shapes_alone
+from crema_core.model.load_backbone import load_backbone, load_language_backbone
 from crema_core.model.template import PromptTemplate
 from crema_core.model.tuning import Tuning
-from crema_core.model.video_language import VideoBackbone
 from crema_core.plugins import registry
 from crema_core.plugins.hooks import load_hooks
-from crema_core.plugins.spec import ModalityOptions, parse_settings
+from crema_core.plugins.spec import parse_settings
 
 
 def build(
@@ -64,15 +52,15 @@ def build(
         modalities: senses in the order of sequential training, each as `"name"`, `"distribution:name"`,
             `{"name": ..., option: value, ...}` or a `ModalitySpec`. The key "mmqa" of a mapping overrides adapter
             sizes, "prefix" the text before the sense's tokens.
-        backbone: folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model (for fusion="pave"),
-            or one already loaded. None: "crema-tiny"; nothing but `language_model` where the strategy needs no more.
+        backbone: folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model, or
+            one already loaded. None: "crema-tiny"; nothing but `language_model` where the strategy needs no more.
         revision: hub revision of the backbone.
         language_model: folder or hub id of any causal or encoder-decoder language model of transformers, for the seat
             of the backbone's own (Table 6); every sense then starts with a fresh projection into it.
         language_revision: hub revision of that language model.
         fusion: name of a strategy, or `{"name": ..., option: value}`.
-        encoders: several frozen encoders of the major sense, for fusion="merv"; each a name or a mapping with name,
-            weights, layer, num_frames and so on. The same as its option of that name.
+        encoders: several frozen encoders of the major sense, for a strategy that mixes them; each a name or a mapping
+            with name, weights, layer, num_frames and so on. The same as the sense's option that names several.
         major: the sense whose frames the others are fused on; by default the one that declares itself so, else the
             first (the paper's Table 20 compares choices).
         mmqa: adapter sizes for all senses, see `MMQASpec`.
@@ -84,7 +72,7 @@ def build(
             torchao.
         image_size: side in pixels of the square pictures, for a backbone that takes any (Qwen-VL); None: its default.
         tuning: what of the language model is trained too: None (nothing, as CREMA), settings of a LoRA such as
-            `{"rank": 64, "alpha": 16}` (as PAVE), or "full" (as MERV's second stage).
+            `{"rank": 64, "alpha": 16}`, or "full".
         device: where to put the model; by default it stays on the CPU.
         seed: of every newly initialised parameter; a sense's start does not depend on which others are built.
 
@@ -114,7 +102,7 @@ def build(
         image_size=image_size,
         tuning=tuning,
     )
-    names, strategy = [request.spec.name for request in requests], chosen.strategy
+    names, plan = [request.spec.name for request in requests], chosen.plan
     source = backbone.source if isinstance(backbone, Backbone) else str(backbone)
     hooks.call(
         "crema_build_started",
@@ -139,7 +127,7 @@ def build(
             quantization=quantization,
             image_size=image_size,
         )
-    with _seeded(seed, "language"):
+    with seeded(seed, "language"):
         backbone.tune(tuned)
     wording = (
         template
@@ -149,16 +137,22 @@ def build(
     senses = {}
     for request in requests:
         is_major = request.spec.name == major
-        kind = strategy.major_connector if is_major else strategy.support_connector
-        own = chosen.connector if is_major else {}
         if is_major and request.prefix is None:
-            request.prefix = strategy.major_prefix
-        sense = senses[request.spec.name] = _make_sense(request, backbone, seed, kind=kind, options=own)
+            request.prefix = plan.major_prefix
+        sense = make_sense(
+            request,
+            backbone,
+            seed,
+            connector=plan.major_connector if is_major else plan.support_connector,
+            fusion=chosen.name,
+            mixed=is_major and plan.mixes_parts,
+        )
+        senses[request.spec.name] = sense
         hooks.call("crema_modality_built", modality=sense.modality, spec=sense.spec)
     supports = [name for name in names if name != major]
-    with _seeded(seed, "fusion"):
-        sizes = _fusion_sizes(chosen.name, strategy.inner(chosen.own), senses, major, backbone)
-        fused = make_fusion(chosen.name, supports, sizes, options=chosen.own)
+    with seeded(seed, "fusion"):
+        sizes = fusion_sizes(chosen.name, plan, senses, major, backbone)
+        fused = build_fusion(chosen.name, plan, supports, sizes)
     parts = {"fusion": registry.find("fusion", chosen.name).provenance()}
     if backbone.provenance is not None:
         parts["backbone"] = backbone.provenance
@@ -185,127 +179,3 @@ def build(
         model.to(device)
     hooks.call("crema_model_built", model=model)
     return model
-
-
-def add_modality(
-    model: CremaNetwork, modality: ModalityRequest, *, check: Callable[[dict[str, nn.Parameter]], None] | None = None
-) -> None:
-    """Add a sense to a built or trained model; nothing of the other senses changes.
-
-    The new fusion block starts at zero, so answers given without the new sense stay bit-identical.
-
-    Args:
-        model: the model.
-        modality: as in `build`.
-        check: is given the parameters the sense would have, keyed as in an adapter file; what it raises goes on to the
-            caller, and nothing is changed then.
-
-    Raises:
-        BuildError: when the sense is already there or cannot be built; nothing is changed then.
-    """
-    request = resolve_requests([modality], {})[0]
-    name = request.spec.name
-    if name in model.modalities:
-        raise BuildError(
-            [f"The model already has a sense '{name}'. Each sense is built once. Train it, or build a new model."]
-        )
-    fusion, queries = model.config["fusion"]["name"], model.backbone.query_tokens
-    if queries is not None:  # refused before anything is changed
-        counts = _query_counts({own: model.sense(own) for own in model.names}, model.major)
-        count = request.mmqa.num_queries or int(queries.shape[1])
-        _common_queries(counts | {name: count}, fusion, type(model.fusion))
-    check_encoders(request, mixed=False)
-    kind = fusion_class(fusion).support_connector
-    sense = _make_sense(request, model.backbone, model.config["seed"], kind=kind, options={})
-    if check is not None:
-        tried = copy.deepcopy(model.fusion)  # adapters and fusions are small, and a block cannot be taken out again
-        _add_support(tried, name, sense, model.config["seed"])
-        blocks = {f"fusion.{key}": parameter for key, parameter in tried.block_parameters([name]).items()}
-        check(sense.adapter.trained() | blocks)
-    load_hooks().call("crema_modality_built", modality=sense.modality, spec=sense.spec)
-    _add_support(model.fusion, name, sense, model.config["seed"])
-    model.modalities[name] = sense.to(model.device)
-    model.config["modalities"].append(request.record())
-    model.to(model.device)
-    model.train(model.training)
-
-
-def _add_support(fusion: Fusion, name: str, sense: Sense, seed: int) -> None:
-    with _seeded(seed, f"fusion.{name}"):
-        fusion.add_support(name, total=len(fusion.supports) + 1, zero=True, token_width=sense.adapter.width)
-
-
-def _make_sense(request: Request, backbone: Backbone, seed: int, *, kind: str, options: Mapping[str, Any]) -> Sense:
-    spec = request.spec
-    factory = load_modality_class(request.resolved)
-    context = BuildContext(
-        vision=None if backbone.vision_model is None else backbone.encode_images,
-        vision_dim=backbone.vision_dim,
-        image_size=backbone.image_size,
-        image_mean=backbone.image_mean,
-        image_std=backbone.image_std,
-        seed=seed,
-        dtype=backbone.dtype,
-        frames_per_step=backbone.frames_per_step,
-        pretrained=is_pretrained(checkpoint_place(backbone.source)),
-    )
-    sizes = request.mmqa
-    if sizes.num_queries is None and backbone.query_tokens is not None:
-        sizes = sizes.model_copy(update={"num_queries": int(backbone.query_tokens.shape[1])})
-    with _seeded(seed, spec.name):
-        modality: Modality = factory(request.options, context)
-        if backbone.shape_only:
-            with shapes_alone(modality):
-                modality.load_shapes()
-        else:
-            modality.load_assets(None)
-        connector = make_connector(kind, modality, sizes, backbone, options)
-    sense = Sense(modality, connector, sizes, request.provenance, request.prefix)
-    sense.defaults = _filled_in(request.options, modality.options)
-    request.options = modality.options  # what was chosen is what a saved model records
-    return sense
-
-
-def _filled_in(asked: ModalityOptions, built: ModalityOptions) -> dict[str, Any]:
-    """Return the options that were left open and that the modality chose for this backbone."""
-    left_open = [name for name, value in asked if value is None]
-    return {name: value for name in left_open if (value := getattr(built, name)) is not None}
-
-
-def _fusion_sizes(
-    name: str, strategy: type[Fusion], senses: Mapping[str, Sense], major: str, backbone: Backbone
-) -> FusionSizes:
-    count = senses[major].adapter.num_tokens
-    return FusionSizes(
-        width=backbone.language_dim,
-        num_queries=_common_queries(_query_counts(senses, major), name, strategy),
-        major_queries=count,
-        token_widths={own: sense.adapter.width for own, sense in senses.items()},
-        visual=backbone.layout if isinstance(backbone, VideoBackbone) else None,
-    )
-
-
-def _query_counts(senses: Mapping[str, Sense], major: str) -> dict[str, int]:
-    """Return the number of queries of the senses that pass the Q-Former."""
-    counts = {name: sense.adapter.num_tokens or 0 for name, sense in senses.items() if sense.adapter.kind == "qformer"}
-    return counts or {major: senses[major].mmqa.num_queries or senses[major].adapter.num_tokens or 0}
-
-
-def _common_queries(counts: Mapping[str, int], fusion: str, strategy: type[Fusion]) -> int:
-    if strategy.one_query_count and len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise BuildError(
-            [
-                f"The senses have different numbers of queries: {listed}. Fusion '{fusion}' needs one number for all. "
-                "Set mmqa={'num_queries': ...}, or use fusion='concat'."
-            ]
-        )
-    return next(iter(counts.values()))
-
-
-@contextmanager
-def _seeded(seed: int, name: str) -> Iterator[None]:
-    """Seed torch's generator from the name for a while, so that no initialisation depends on the others."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
-        yield

@@ -10,11 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from crema_core.api.encoder_requests import check_encoders, with_encoders
-from crema_core.api.given_backbone import check_given
-from crema_core.api.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
+from crema_core.api.requests import (
+    ModalityRequest,
+    Request,
+    check_encoders,
+    check_given,
+    choose_major,
+    name_and_options,
+    resolve_requests,
+    with_encoders,
+)
 from crema_core.errors import Problems
-from crema_core.fusion import Fusion, fusion_class
+from crema_core.fusion import Fusion, FusionPlan, fusion_class
 from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.precision import check_precision
 from crema_core.model.quantization import check_quantization
@@ -30,15 +37,13 @@ class ChosenFusion(NamedTuple):
         name: as it was asked for.
         strategy: its class.
         options: all that were given, which a saved model records.
-        own: those of the strategy itself.
-        connector: those of the major sense's connector.
+        plan: what is made of it.
     """
 
     name: str
     strategy: type[Fusion]
     options: dict[str, Any]
-    own: dict[str, Any]
-    connector: dict[str, Any]
+    plan: FusionPlan
 
 
 class Checked(NamedTuple):
@@ -84,9 +89,10 @@ def check(
     chosen: ChosenFusion | None = None
     tuned: LanguageLora | Literal["full"] | None = None
     with problems.collecting():
-        requests = resolve_requests(modalities, mmqa)
-    with problems.collecting():
         chosen = _choose_fusion(fusion)
+    with problems.collecting():
+        extended = None if chosen is None else chosen.strategy.extended
+        requests = resolve_requests(modalities, mmqa, extended=extended)
     with problems.collecting():
         check_precision(precision)
     with problems.collecting():
@@ -100,14 +106,15 @@ def check(
     if requests:  # else there is no sense to choose from, and the list of senses is the problem to solve first
         with problems.collecting():
             major = choose_major(requests, major)
-            if encoders is not None:
-                with_encoders(requests[names.index(major)], encoders)
             if chosen is not None:
-                mixed = chosen.strategy.major_connector == "encoders"
+                if encoders is not None:
+                    with_encoders(requests[names.index(major)], encoders, fusion=chosen.name)
                 for request in requests:
-                    check_encoders(request, mixed=mixed and request.spec.name == major)
+                    mixed = chosen.plan.mixes_parts and request.spec.name == major
+                    check_encoders(request, fusion=chosen.name, mixed=mixed)
     if backbone is None:
-        backbone = ALONE if language_model is not None and "qformer" not in _connectors(chosen, names) else TINY
+        needs_qformer = chosen is None or chosen.plan.needs_qformer(len(names))
+        backbone = TINY if language_model is None or needs_qformer else ALONE
     with problems.collecting():
         check_given(backbone, names, language_model=language_model, image_size=image_size)
     problems.raise_found()
@@ -119,13 +126,4 @@ def check(
 def _choose_fusion(fusion: str | Mapping[str, Any]) -> ChosenFusion:
     name, options = name_and_options(fusion, "fusion")
     strategy = fusion_class(name)
-    own, connector = strategy.split_options(options)
-    return ChosenFusion(name, strategy, options, own, connector)
-
-
-def _connectors(chosen: ChosenFusion | None, names: Sequence[str]) -> set[str]:
-    """Return the kinds of connectors a model has; only those of the major sense where it is the only one."""
-    if chosen is None:
-        return {"qformer"}
-    strategy = chosen.strategy
-    return {strategy.major_connector, *([strategy.support_connector] if len(names) > 1 else [])}
+    return ChosenFusion(name, strategy, options, strategy.plan(options))

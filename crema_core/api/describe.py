@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crema_core.api.model import CremaModel
 from crema_core.common.tables import table
 from crema_core.features.prepare import prepare_batch
 from crema_core.fusion import Fusion
 from crema_core.model.flops import measure
+from crema_core.model.network import CremaNetwork
 from crema_core.model.qformer import QFormer
 
 VISION, QFORMER, LANGUAGE, FUSION = "vision encoder", "Q-Former", "language model", "fusion"
@@ -115,7 +115,7 @@ class Description:
         )
 
 
-def describe_model(model: CremaModel) -> Description:
+def describe_model(model: CremaNetwork) -> Description:
     """Return the table of a model's components.
 
     Args:
@@ -161,7 +161,7 @@ def describe_model(model: CremaModel) -> Description:
 
 
 def cost_of(
-    model: CremaModel,
+    model: CremaNetwork,
     names: Sequence[str],
     *,
     sources: Mapping[str, Any] | None = None,
@@ -207,7 +207,7 @@ def cost_of(
     return Cost(tuple(names), int(prompt.mask.sum()), gflops)
 
 
-def _modules(model: CremaModel, fusion: Fusion) -> dict[str, list[nn.Module]]:
+def _modules(model: CremaNetwork, fusion: Fusion) -> dict[str, list[nn.Module]]:
     """Return the modules whose operations belong to each component; LoRA inside the Q-Former is its sense's."""
     backbone = model.backbone
     found: dict[str, list[nn.Module]] = {
@@ -219,7 +219,7 @@ def _modules(model: CremaModel, fusion: Fusion) -> dict[str, list[nn.Module]]:
     return found | {name: list(model.sense(name).adapter.counted()) for name in model.names}
 
 
-def _qformer_parameters(model: CremaModel, qformer: QFormer) -> list[nn.Parameter]:
+def _qformer_parameters(model: CremaNetwork, qformer: QFormer) -> list[nn.Parameter]:
     """Return the frozen Q-Former with the backbone's queries and projection, which adapters start from."""
     lora = {id(parameter) for name in model.names for parameter in model.lora_parameters(name).values()}
     own = list(qformer.parameters())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from crema_core.api import adapters, adding
+from crema_core.api.answer import Answer, answer_many
+from crema_core.api.describe import Description, describe_model
+from crema_core.api.requests import ModalityRequest
 from crema_core.model.network import CremaNetwork
-
-if TYPE_CHECKING:
-    from crema_core.api.answer import Answer
-    from crema_core.api.describe import Description
-    from crema_core.api.requests import ModalityRequest
+from crema_core.saving.adapters import save_adapter
+from crema_core.saving.bundle import save
 
 
 class CremaModel(CremaNetwork):
@@ -22,42 +23,28 @@ class CremaModel(CremaNetwork):
 
     def answer(self, question: str, choices: Sequence[str] | None = None, **sources: Any) -> Answer:
         """Answer one question about sources given by modality name, see `crema_core.api.answer`."""
-        from crema_core.api.answer import answer_many
-
         return answer_many(self, [{"question": question, "choices": choices, **sources}])[0]
 
     def answer_many(self, items: Iterable[Mapping[str, Any]], *, batch_size: int = 16) -> list[Answer]:
         """Answer several questions, see `crema_core.api.answer`."""
-        from crema_core.api.answer import answer_many
-
         return answer_many(self, items, batch_size=batch_size)
 
     def add_modality(self, modality: ModalityRequest) -> None:
-        """Add a modality to a trained model, see `crema_core.api.build.add_modality`."""
-        from crema_core.api.build import add_modality
-
-        add_modality(self, modality)
+        """Add a modality to a trained model, see `crema_core.api.adding`."""
+        adding.add_modality(self, modality)
 
     def describe(self) -> Description:
         """Return the table of parameters and cost by component, see `crema_core.api.describe`."""
-        from crema_core.api.describe import describe_model
-
         return describe_model(self)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Save adapters, fusion and manifest, see `crema_core.saving.bundle`."""
-        from crema_core.saving.bundle import save
-
+        """Save adapters, fusion and model config, see `crema_core.saving.bundle`."""
         save(self, folder)
 
     def save_adapter(self, name: str, folder: str | Path) -> None:
         """Save one modality to share, see `crema_core.saving.adapters`."""
-        from crema_core.saving.adapters import save_adapter
-
         save_adapter(self, name, folder)
 
     def load_adapter(self, folder: str | Path) -> None:
-        """Load one shared modality, see `crema_core.saving.adapters`."""
-        from crema_core.saving.adapters import load_adapter
-
-        load_adapter(self, folder)
+        """Load one shared modality, see `crema_core.api.adapters`."""
+        adapters.load_adapter(self, folder)

@@ -1,11 +1,13 @@
-"""What `build` is asked for: names and options of senses, resolved before anything heavy is loaded."""
+"""What `build` is asked for, resolved and refused before anything heavy is loaded: modalities, encoders, a backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from crema_core.errors import BuildError, OptionsError, did_you_mean
+from crema_core.model.backbone import ALONE, Backbone
 from crema_core.model.sense import Provenance
 from crema_core.plugins import registry
 from crema_core.plugins.loading import ResolvedPlugin
@@ -36,12 +38,18 @@ class Request:
         }
 
 
-def resolve_requests(modalities: Sequence[ModalityRequest], common: Mapping[str, Any]) -> list[Request]:
+def resolve_requests(
+    modalities: Sequence[ModalityRequest],
+    common: Mapping[str, Any],
+    *,
+    extended: Callable[[ModalitySpec], ModalitySpec] | None = None,
+) -> list[Request]:
     """Resolve names, packages, options and requirements of all senses, see `registry.resolve_all`; without torch.
 
     Args:
         modalities: as given to `build`.
         common: adapter sizes of all senses.
+        extended: the declaration under which a sense is built, see `Fusion.extended`.
 
     Raises:
         BuildError: holding every problem found.
@@ -54,7 +62,7 @@ def resolve_requests(modalities: Sequence[ModalityRequest], common: Mapping[str,
                 f"Installed: {', '.join(registry.installed_names()) or 'none'}."
             ]
         )
-    return [Request(plugin) for plugin in registry.resolve_all(modalities, mmqa=common)]
+    return [Request(plugin) for plugin in registry.resolve_all(modalities, mmqa=common, extended=extended)]
 
 
 def name_and_options(item: Any, what: str) -> tuple[Any, dict[str, Any]]:
@@ -89,3 +97,111 @@ def choose_major(requests: Sequence[Request], major: str | None) -> str:
             f"{did_you_mean(major, names)} Add it to modalities, or leave major out."
         )
     return major
+
+
+def check_given(
+    backbone: str | Path | Backbone, names: Sequence[str], *, language_model: str | Path | None, image_size: int | None
+) -> None:
+    """Refuse settings that loading would have taken, and an object that carries another model's adapters.
+
+    Args:
+        backbone: folder, hub id, or one already loaded.
+        names: of the senses to build.
+        language_model: asked for in the seat of the backbone's own, or None.
+        image_size: asked for, or None.
+
+    Raises:
+        BuildError: with what to type instead.
+    """
+    if image_size is not None and (isinstance(backbone, Backbone) or backbone == ALONE):
+        problem = (
+            f"image_size={image_size} needs a backbone that is loaded here and sees pictures. Accepted with it: a "
+            "folder or hub id of a Qwen-VL model as backbone. Pass load_backbone(..., image_size=...), or leave it out."
+        )
+    elif not isinstance(backbone, Backbone):
+        return
+    elif language_model is not None:
+        problem = (
+            f"language_model='{language_model}' comes with a backbone object, which has its language model already. "
+            "Accepted: a folder or hub id as backbone. Pass load_backbone(..., language_model=...) instead."
+        )
+    elif existing := [name for name in names if backbone.qformer and backbone.qformer.lora_parameters(name)]:
+        problem = (
+            f"This backbone object already carries adapters for: {', '.join(existing)}. A backbone object serves one "
+            "model. Pass a folder or hub id, or load_backbone(...) again."
+        )
+    else:
+        return
+    raise BuildError([problem])
+
+
+def with_encoders(request: Request, encoders: Sequence[str | Mapping[str, Any]], *, fusion: str) -> None:
+    """Set the option of the major sense that names several encoders.
+
+    Args:
+        request: the major sense; its declaration says which option it is.
+        encoders: as given to `build`.
+        fusion: name of the strategy, for messages.
+
+    Raises:
+        BuildError: when it has no such option, or it is set already.
+        OptionsError: for encoders it does not take.
+    """
+    spec, given = request.spec, request.options.model_dump(exclude_unset=True)
+    option = spec.capabilities.several_encoders
+    if option is None:
+        raise BuildError(
+            [
+                f"encoders came, and the major sense '{spec.name}' takes one alone with fusion '{fusion}'. Accepted: a "
+                "fusion that mixes several encoders, and a major sense that sees through encoders of its choice. "
+                "Choose both, or leave encoders out."
+            ]
+        )
+    if given.get(option) is not None:
+        raise BuildError(
+            [
+                f"encoders came twice, as an argument of build and as the option '{option}' of '{spec.name}'. "
+                "Accepted: one of both. Leave the option out."
+            ]
+        )
+    request.options = spec.parse_options({**given, option: encoders})
+
+
+def check_encoders(request: Request, *, fusion: str, mixed: bool) -> None:
+    """Refuse encoders nobody mixes, and a fusion that mixes where there are none.
+
+    Args:
+        request: a sense; one that declares no option for several encoders passes, its features may have parts all the
+            same.
+        fusion: name of the strategy, for messages.
+        mixed: whether the strategy mixes the encoders of this sense.
+
+    Raises:
+        BuildError: naming what to change.
+    """
+    option = request.spec.capabilities.several_encoders
+    if option is None:
+        return
+    given = request.options.model_dump()[option]
+    if given and not mixed:
+        names = [one["name"] if isinstance(one, Mapping) and "name" in one else str(one) for one in given]
+        raise BuildError([not_mixed(request.spec.name, names, fusion=fusion)])
+    if not given and mixed:
+        raise BuildError([nothing_to_mix(request.spec.name, fusion=fusion)])
+
+
+def not_mixed(sense: str, encoders: Iterable[str], *, fusion: str) -> str:
+    """Return what is said of encoders nobody mixes."""
+    return (
+        f"'{sense}' has several encoders ({', '.join(encoders)}), and fusion '{fusion}' does not mix them. Accepted: a "
+        "fusion that mixes several encoders, with this sense as the major one, or one encoder. Choose such a fusion, "
+        "or leave the encoders out."
+    )
+
+
+def nothing_to_mix(sense: str, *, fusion: str) -> str:
+    """Return what is said where encoders are to be mixed and there are none."""
+    return (
+        f"fusion '{fusion}' mixes several encoders of the major sense, and '{sense}' has none to mix. Accepted: a "
+        "major sense that sees through several. Write build(..., encoders=['dinov2', 'siglip'])."
+    )

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load, answer, print."""
     from crema_core.api.answer import answer_many
-    from crema_core.saving.bundle import load
+    from crema_core.api.load import load
 
     sources = {
         key.removeprefix("sense_"): files[0] if len(files) == 1 else files

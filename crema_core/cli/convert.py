@@ -8,18 +8,15 @@ from pathlib import Path
 from crema_core.cli.inputs import MANIFEST, assignments, model_folder, names, with_options
 
 HELP = """\
-Turn a checkpoint of the released code of CREMA or MERV into a saved model, or a saved model into released weights.
+Turn a checkpoint of the released CREMA code into a saved model, or a saved model into released weights.
 
-With --fusion merv, of the released MERV code: the paper's four encoders and Llama 2 unless --set and --language-model
-say otherwise, projectors and mixer as the weights tell. Else of the released CREMA code:
-the senses are named in the checkpoint's order. The model is built with the released layout, so that released weights
+The senses are named in the checkpoint's order. The model is built with the released layout, so that released weights
 give released numbers. CHECKPOINT is a torch file (read without executing code) or safetensors; a folder with crema.json
-is a saved model and goes the other way, into the safetensors file --out.
+is a saved model and goes the other way, into the safetensors file --out. Packages add verbs for checkpoints of others.
 
 Example:
   crema convert crema_nextqa.pth --modalities video,flow,depth --backbone Salesforce/blip2-flan-t5-xl --out nextqa
-  crema convert nextqa --out released.safetensors
-  crema convert latest-checkpoint.pt --fusion merv --out merv"""
+  crema convert nextqa --out released.safetensors"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fusion",
         default="self_gated",
         metavar="NAME",
-        help="self_gated; concat for a checkpoint without fusion; merv",
+        help="self_gated; concat for a checkpoint without fusion",
     )
-    parser.add_argument("--language-model", metavar="PLACE", help="with --fusion merv: the one it was trained from")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="option of a sense; may be repeated"
     )
@@ -46,12 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     source = model_folder(arguments.checkpoint)
     if (source / MANIFEST).is_file():
         return _export(source, Path(arguments.out))
-    return _import_merv(arguments) if arguments.fusion == "merv" else _import(arguments)
+    return _import(arguments)
 
 
 def _export(source: Path, file: Path) -> int:
+    from crema_core.api.load import load
     from crema_core.common.tensors import write_tensors
-    from crema_core.saving.bundle import load
     from crema_core.saving.convert import export_released
 
     state = export_released(load(source))
@@ -87,30 +83,4 @@ def _import(arguments: argparse.Namespace) -> int:
     converted = len(state) - len(aside)
     print(f"{', '.join(model.names)}: {converted} tensors converted, {len(aside)} frozen or dead left aside")
     print(f"saved model: {arguments.out}")
-    return 0
-
-
-def _import_merv(arguments: argparse.Namespace) -> int:
-    from crema_core.api.build import build
-    from crema_core.common.atomic import refuse_foreign
-    from crema_core.datasets.merv_stages import released_config
-    from crema_core.saving.merv import read_released_merv
-    from crema_core.saving.merv_model import fusion_options, load_released_model
-
-    refuse_foreign(Path(arguments.out))
-    parts = read_released_merv(arguments.checkpoint)
-    config = released_config()
-    requests = with_options(arguments.modalities or config.pop("modalities"), assignments(arguments.set))
-    chosen = any(request.get("encoders") for request in requests)
-    model = build(
-        requests,
-        language_model=arguments.language_model or config["language_model"],
-        fusion={"name": "merv", **fusion_options(parts)},
-        encoders=None if chosen else config["encoders"],
-        template=config["template"],
-        tuning="full" if parts.language_model else None,
-    )
-    done = load_released_model(model, parts)
-    model.save_pretrained(arguments.out)
-    print(f"{', '.join(done)} of {len(parts.projectors)} encoders converted\nsaved model: {arguments.out}")
     return 0

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             "training. Accepted beside it: --modalities. Leave --image-size out."
         )
     if arguments.model is not None:
-        from crema_core.saving.bundle import load
+        from crema_core.api.load import load
 
         model = load(
             model_folder(arguments.model), backbone=arguments.backbone, language_model=arguments.language_model

@@ -76,10 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, evaluate, print."""
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
+    from crema_core.api.load import load
     from crema_core.common.progress import StatusLine
     from crema_core.errors import OptionsError
     from crema_core.evaluation.run import evaluate
-    from crema_core.saving.bundle import load
     from crema_core.train.distributed import join_processes, leave_processes, own_device
 
     if arguments.resume and not arguments.out:
@@ -149,10 +149,10 @@ def _page(result: EvaluationResult, price: Price) -> str:
     ]
     if result.measures:
         parts.append(table([["measure", "value"], *([key, f"{value:.4f}"] for key, value in result.measures.items())]))
-    if result.encoder_weights:
-        names = list(result.encoder_weights["all"])
-        shares = [[kind, *(f"{own[name]:.1%}" for name in names)] for kind, own in result.encoder_weights.items()]
-        parts.append(table([["mean share of encoder", *names], *shares]))
+    for output, means in result.extras.items():
+        names = list(next(iter(means.values())))
+        numbers = [[kind, *(f"{own[name]:.3f}" for name in names)] for kind, own in means.items()]
+        parts.append(table([[f"mean {output.replace('_', ' ')}", *names], *numbers]))
     cost = [
         ["trainable parameters", "tokens per answer", "GFLOPs per answer", "seconds"],
         [

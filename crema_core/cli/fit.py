@@ -23,7 +23,7 @@ A YAML file may say the same as the options, with the keys data, valid, out, mod
 settings and so on. Options replace what the file says.
 
 A preset is a set of training settings, or a whole run of the CREMA paper: a data set and a letter per sense, such as
-nextqa-vfdn, or a stage of the MERV paper such as merv-frozen. --show prints what it stands for, with what every value
+nextqa-vfdn, or a preset of an installed package. --show prints what it stands for, with what every value
 rests on, as a configuration file. --start RUN begins with what an earlier run has trained, for the next stage.
 
 Settings for --set: {", ".join(TrainSettings.model_fields)};

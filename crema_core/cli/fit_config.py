@@ -31,7 +31,7 @@ class FitConfig(BaseModel):
     )
     backbone: str | None = Field(
         default=None,
-        description="folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model for fusion pave; "
+        description="folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model; "
         "default: crema-tiny, or none where the fusion needs nothing before the language model",
     )
     revision: str | None = Field(default=None, description="hub revision of the backbone")
@@ -41,7 +41,7 @@ class FitConfig(BaseModel):
     language_revision: str | None = Field(default=None, description="hub revision of that language model")
     fusion: str | dict[str, Any] = Field(default="self_gated", description="name, or {name: ..., option: value}")
     encoders: tuple[str | dict[str, Any], ...] | None = Field(
-        default=None, description="several frozen encoders of the major sense, for fusion merv"
+        default=None, description="several frozen encoders of the major sense, for a fusion that mixes them"
     )
     tuning: str | dict[str, Any] | None = Field(
         default=None, description="what of the language model is trained: full, or settings of a LoRA; default: nothing"

@@ -11,9 +11,9 @@ from crema_core.train.settings import train_settings
 HELP = """\
 Estimate the peak memory of a training step, by component.
 
-The backbone may be one of shapes alone (blip2-flan-t5-xl, blip2-flan-t5-xxl, blip2-opt-2.7b, blip2-opt-6.7b, with
---fusion pave qwen2.5-vl-3b and others), so nothing needs to be downloaded. Settings are those of crema fit; with
---processes the minibatch is shared by them.
+The backbone may be one of shapes alone (blip2-flan-t5-xl, blip2-flan-t5-xxl, blip2-opt-2.7b, blip2-opt-6.7b, with a
+fusion of visual tokens qwen2.5-vl-3b and others), so nothing needs to be downloaded. Settings are those of crema fit;
+with --processes the minibatch is shared by them.
 
 Example:
   crema plan --modalities video,audio --backbone blip2-flan-t5-xl --precision bf16 --set batch_size=4

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from crema_core.plugins.hookspecs import ReportSection
     from crema_core.train.run import Run
 
-CONFIG, MODEL, EXAMPLES = "fit.json", "model", "examples.jsonl"
+CONFIG, MODEL = "fit.json", "model"
 NUM_EXAMPLES = 64
 INTERRUPTED = 130
 
@@ -114,8 +114,7 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
     from crema_core.evaluation.run import evaluate
     from crema_core.model.precision import computing_in
     from crema_core.plugins.hookspecs import ReportSection
-    from crema_core.report.encoders import encoder_sections
-    from crema_core.report.examples import examples_block, read_lines
+    from crema_core.report.examples import ANSWERED, examples_block, read_lines
     from crema_core.train.cache import make_cache
 
     if config.valid is None:
@@ -125,12 +124,12 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
     cache = None if settings.cache in NOT_A_FOLDER else make_cache(model, settings)
     with computing_in(settings.precision, model.device):
         some = records[:: -(-len(records) // NUM_EXAMPLES)]
-        evaluate(model, some, out=folder / EXAMPLES, cache=cache, measures=(), processes=processes)
+        evaluate(model, some, out=folder / ANSWERED, cache=cache, measures=(), processes=processes)
     if not processes.is_main:
         return []
-    lines = read_lines(folder / EXAMPLES)
+    lines = read_lines(folder / ANSWERED)
     answered = ReportSection("Validation questions and answers", examples_block(lines))
-    return [answered, *encoder_sections(lines)]
+    return [answered]
 
 
 def _tell(run: Run, *, as_json: bool) -> None:

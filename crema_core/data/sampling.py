@@ -37,7 +37,7 @@ def middle_indices(num_available: int, num_wanted: int) -> list[int]:
 
 
 def spread_indices(num_available: int, num_wanted: int) -> list[int]:
-    """Return equally spaced indices from the first frame to the last, as the released MERV code takes them.
+    """Return equally spaced indices from the first frame to the last, as some released code takes them.
 
     >>> spread_indices(16, 4)
     [0, 5, 10, 15]

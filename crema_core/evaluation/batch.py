@@ -17,7 +17,7 @@ from crema_core.features.encode import encode_batch
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.features.sharing import shared_tokens
 from crema_core.fusion import Fusion
-from crema_core.model.encoders import encoder_shares
+from crema_core.model.outputs import extra_outputs
 from crema_core.model.template import PromptTemplate
 
 
@@ -54,7 +54,7 @@ def answer_batch(
     ]
     keys = {name: [batch.records[row].paths(name) for row in own.rows.tolist()] for name, own in features.items()}
     tokens = shared_tokens(model, features, questions, keys)
-    shares = encoder_shares(model, tokens, len(batch))
+    extras = extra_outputs(model, tokens, len(batch))
     prompt = model.prompt(tokens, questions, fusion=fusion)
     num_tokens = prompt.mask.sum(1).tolist()
     if batch.records[0].choices:
@@ -79,7 +79,7 @@ def answer_batch(
             dataset=record.dataset,
             answers=record.accepted,
             chosen=bool(record.choices),
-            encoder_weights=shares[row],
+            extras=extras[row],
         )
         for row, record in enumerate(batch.records)
     ]

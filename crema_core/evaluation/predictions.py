@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from crema_core.common.atomic import write_text
 from crema_core.data.manifest import Record
 from crema_core.errors import CheckpointError
+from crema_core.model.outputs import Outputs
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Prediction:
         dataset: of the sample; empty when it has none.
         answers: every accepted answer, the sample's own first.
         chosen: whether the answer was chosen among options.
-        encoder_weights: share of each encoder in what the major sense says, where several were mixed by weight; a line
-            of the file has the key then alone.
+        extras: what the strategy says beside it, numbers by name of an output; a line of the file has each output
+            that there is under its own name.
     """
 
     id: str
@@ -50,7 +51,7 @@ class Prediction:
     dataset: str = ""
     answers: tuple[str, ...] = ()
     chosen: bool = False
-    encoder_weights: dict[str, float] | None = None
+    extras: Outputs = field(default_factory=dict)
 
 
 class PredictionFile:
@@ -128,17 +129,17 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         CheckpointError: for a line that is no prediction.
     """
-    names = {field.name for field in fields(Prediction)}
+    names = {own.name for own in fields(Prediction)} - {"extras"}
     found = []
     *whole, _ = path.read_text(encoding="utf-8").split("\n")  # after the last line break stands nothing, or a torn line
     for number, text in enumerate(whole, start=1):
         try:
+            line = json.loads(text)
             values: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in json.loads(text).items()
-                if key in names
+                key: tuple(value) if isinstance(value, list) else value for key, value in line.items() if key in names
             }
-            found.append(Prediction(**values))
+            extras = {key: value for key, value in line.items() if key not in names and isinstance(value, dict)}
+            found.append(Prediction(**values, extras=extras))
         except (json.JSONDecodeError, AttributeError, TypeError) as error:
             raise CheckpointError(
                 f"Line {number} of '{path.name}' is no prediction. A line is a JSON object as this evaluation writes "
@@ -169,6 +170,4 @@ def _require_same(path: Path, beside: Path, identity: Mapping[str, Any]) -> None
 
 def _line(prediction: Prediction) -> str:
     values = asdict(prediction)
-    if prediction.encoder_weights is None:
-        del values["encoder_weights"]
-    return json.dumps(values, ensure_ascii=False) + "\n"
+    return json.dumps(values | values.pop("extras"), ensure_ascii=False) + "\n"

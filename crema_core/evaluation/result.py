@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from crema_core.evaluation.breakdown import Row
+from crema_core.evaluation.extras import Means
 
 Prompts = Literal["model", "dataset"]
 FusionMode = Literal["model", "concat"]
@@ -30,8 +31,8 @@ class EvaluationResult:
         metric_packages: name -> package and version of every metric that took part, rules for answers included.
         prompts: whose wording was used, the model's or the data set's.
         fusion: "model", or "concat" when the fusion was bypassed.
-        encoder_weights: mean share of each of several encoders, by question type and over all; empty where none were
-            mixed by weight.
+        extras: means of what the strategy says beside answers, by name of the output, then by question type and over
+            all.
     """
 
     accuracy: float
@@ -48,7 +49,7 @@ class EvaluationResult:
     metric_packages: dict[str, dict[str, str]] = field(default_factory=dict)
     prompts: Prompts = "model"
     fusion: FusionMode = "model"
-    encoder_weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    extras: dict[str, Means] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:

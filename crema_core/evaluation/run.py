@@ -23,7 +23,7 @@ from crema_core.data.order import cut
 from crema_core.errors import ManifestError, OptionsError
 from crema_core.evaluation.batch import answer_batch
 from crema_core.evaluation.breakdown import breakdown
-from crema_core.evaluation.encoders import Said, mean_shares
+from crema_core.evaluation.extras import mean_extras
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.measures import measure
 from crema_core.evaluation.predictions import Prediction, PredictionFile, digest, records_digest
@@ -163,9 +163,7 @@ def evaluate(
         metric_packages=judge.provenance(records),
         prompts=prompts,
         fusion=fusion,
-        encoder_weights=mean_shares(
-            Said(own.type, own.clip, own.encoder_weights) for own in results if own.encoder_weights
-        ),
+        extras=mean_extras(results),
     )
     if announce and processes.is_main:
         load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics)

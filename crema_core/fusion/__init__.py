@@ -6,18 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crema_core.errors import OptionsError, PluginError
-from crema_core.fusion.base import Fusion, FusionSizes, FusionWatch, SenseSet, VisualLayout
+from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, FusionWatch, SenseSet
+from crema_core.fusion.connector import VisualLayout
 from crema_core.plugins import registry
 
 __all__ = [
     "Fusion",
+    "FusionPlan",
     "FusionSizes",
     "FusionWatch",
     "SenseSet",
     "VisualLayout",
+    "build_fusion",
     "fusion_class",
     "fusion_classes",
     "make_fusion",
+    "plan_fusion",
 ]
 
 
@@ -50,10 +54,45 @@ def fusion_classes() -> dict[str, type[Fusion]]:
     return found
 
 
+def plan_fusion(fusion: str | Mapping[str, Any]) -> FusionPlan:
+    """Return what `build` makes of a strategy, given as its name or as a mapping with name and options.
+
+    Raises:
+        OptionsError: for an unknown name, or options that are refused before anything is loaded.
+    """
+    given = {"name": fusion} if isinstance(fusion, str) else dict(fusion)
+    if "name" not in given:
+        raise OptionsError(
+            f"{given!r} names no fusion. Accepted: a name, or a mapping with 'name' and options. Write "
+            "{'name': ..., 'option': value}."
+        )
+    return fusion_class(str(given.pop("name"))).plan(given)
+
+
+def build_fusion(name: str, plan: FusionPlan, supports: Sequence[str], sizes: FusionSizes) -> Fusion:
+    """Build a planned fusion.
+
+    Args:
+        name: of the strategy, for messages.
+        plan: of it.
+        supports: supporting senses, in the order of `build`.
+        sizes: what it is built for.
+
+    Raises:
+        OptionsError: for an unknown option.
+    """
+    try:
+        return plan.fusion.for_sizes(supports, sizes, **plan.options)
+    except TypeError as error:
+        raise OptionsError(
+            f"fusion {name!r} cannot take {dict(plan.options)}: {error}. Leave the options out."
+        ) from error
+
+
 def make_fusion(
     name: str, supports: Sequence[str], sizes: FusionSizes, *, options: Mapping[str, Any] | None = None
 ) -> Fusion:
-    """Build a fusion by name.
+    """Plan and build a fusion by name, as `build` does.
 
     Args:
         name: `name` or `distribution:name` of an installed strategy.
@@ -65,10 +104,4 @@ def make_fusion(
         OptionsError: for an unknown name or option.
         PluginError: as `fusion_class`.
     """
-    strategy = fusion_class(name)
-    try:
-        return strategy.for_sizes(supports, sizes, **(options or {}))
-    except TypeError as error:
-        raise OptionsError(
-            f"fusion {name!r} cannot take {dict(options or {})}: {error}. Leave the options out."
-        ) from error
+    return build_fusion(name, fusion_class(name).plan(options or {}), supports, sizes)

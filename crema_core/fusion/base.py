@@ -21,25 +21,11 @@ from torch import Tensor, nn
 
 from crema_core.errors import OptionsError, did_you_mean
 from crema_core.fusion.align import Grid, align, frame_grid
+from crema_core.fusion.connector import ConnectorFactory, VisualLayout
+from crema_core.plugins.spec import ModalitySpec
 from crema_core.tokens import Segment, SenseTokens
 
 Layout = Literal["paper", "released"]
-
-
-@dataclass(frozen=True)
-class VisualLayout:
-    """How the tokens of a video language model's own projector lie.
-
-    Attributes:
-        rows, columns: of one frame's tokens, rows first.
-        inner_width: width E of the same tokens before the projector.
-        newline: `(L,)` the model's learned end of a row, or None where it has none.
-    """
-
-    rows: int
-    columns: int
-    inner_width: int
-    newline: nn.Parameter | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +37,7 @@ class FusionSizes:
         num_queries: Q of every fused sense.
         major_queries: tokens of the major sense per step; None: Q.
         token_widths: by supporting sense, width of the tokens its connector gives; L unless it hands features on.
-        visual: the major sense's tokens where they are a video language model's own, else None.
+        visual: how the backbone's own visual tokens lie; None where it has none.
     """
 
     width: int
@@ -138,6 +124,28 @@ def major_first(senses: SenseSet) -> list[str]:
     return sorted(senses.tokens, key=lambda name: name != senses.major)
 
 
+@dataclass(frozen=True)
+class FusionPlan:
+    """What `build` makes of a strategy and its options.
+
+    Attributes:
+        fusion: the class that fuses.
+        options: of that class.
+        major_connector, support_connector, major_prefix, mixes_parts: see `Fusion`.
+    """
+
+    fusion: type[Fusion]
+    options: Mapping[str, Any]
+    major_connector: ConnectorFactory | None = None
+    support_connector: ConnectorFactory | None = None
+    major_prefix: str | None = None
+    mixes_parts: bool = False
+
+    def needs_qformer(self, num_modalities: int) -> bool:
+        """Return whether a connector of a model with so many senses passes the backbone's Q-Former."""
+        return self.major_connector is None or (num_modalities > 1 and self.support_connector is None)
+
+
 class Fusion(nn.Module, abc.ABC):
     """Base of the strategies.
 
@@ -149,20 +157,51 @@ class Fusion(nn.Module, abc.ABC):
             frame) or "released" (the released code's order of prefixes and its averaging, for its weights).
 
     Attributes:
-        major_connector, support_connector: kind of connector (`crema_core.model.connector`) the tokens come from.
+        major_connector, support_connector: what stands between features and fusion, see
+            `crema_core.fusion.connector`; None: the adapter around the backbone's Q-Former.
         one_query_count: whether all fused senses need the same number of queries.
         major_prefix: text before the major sense's tokens unless the user chose one; None: the declared one.
         starts_at_zero: whether a modality that is added later changes nothing, until it is trained, where a sample
             has another supporting one.
         test_options: sets of options the conformance kit tries the strategy with.
+        mixes_parts: whether the major sense's connector takes features of several parts, see `Modality.feature_parts`.
     """
 
-    major_connector: ClassVar[str] = "qformer"
-    support_connector: ClassVar[str] = "qformer"
+    major_connector: ClassVar[ConnectorFactory | None] = None
+    support_connector: ClassVar[ConnectorFactory | None] = None
     one_query_count: ClassVar[bool] = True
     major_prefix: ClassVar[str | None] = None
     starts_at_zero: ClassVar[bool] = False
     test_options: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    mixes_parts: ClassVar[bool] = False
+
+    @classmethod
+    def plan(cls, options: Mapping[str, Any]) -> FusionPlan:
+        """Return what `build` is to make of the strategy with these options; torch does nothing yet.
+
+        A strategy that leaves a part of its work to another one overrides this: it plans the other, see
+        `crema_core.fusion.plan_fusion`, and adds what it does itself, most often as a connector.
+
+        Raises:
+            OptionsError: for options that can be refused before anything is loaded.
+        """
+        cls._check_names(options)
+        return FusionPlan(
+            cls,
+            dict(options),
+            major_connector=cls.major_connector,
+            support_connector=cls.support_connector,
+            major_prefix=cls.major_prefix,
+            mixes_parts=cls.mixes_parts,
+        )
+
+    @classmethod
+    def extended(cls, spec: ModalitySpec) -> ModalitySpec:
+        """Return the declaration under which a sense is built for this strategy: as it is, unless overridden.
+
+        A strategy may give a sense it knows more options and a class of its own; the name stays.
+        """
+        return spec
 
     @classmethod
     def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
@@ -170,12 +209,7 @@ class Fusion(nn.Module, abc.ABC):
         return cls(supports, width=sizes.width, num_queries=sizes.num_queries, **options)
 
     @classmethod
-    def split_options(cls, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Split options in those of the strategy and those of the major sense's connector, which has none here.
-
-        Raises:
-            OptionsError: for an option the strategy does not have.
-        """
+    def _check_names(cls, options: Mapping[str, Any]) -> None:
         parameters = inspect.signature(cls).parameters.values()
         known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is not one.empty]
         takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
@@ -185,12 +219,6 @@ class Fusion(nn.Module, abc.ABC):
                     f"fusion: {cls.__name__} has no option '{name}'. Accepted: {', '.join(known) or 'none'}."
                     f"{did_you_mean(name, known)} Correct the name, or leave it out."
                 )
-        return dict(options), {}
-
-    @classmethod
-    def inner(cls, options: Mapping[str, Any]) -> type[Fusion]:
-        """Return the strategy that fuses the supporting senses: this one, or the one it leaves them to."""
-        return cls
 
     def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, layout: Layout = "paper") -> None:
         super().__init__()

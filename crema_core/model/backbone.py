@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import CheckpointError
+from crema_core.fusion.connector import QFormerText, VisualSource
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.fingerprint import fingerprint
 from crema_core.model.kernels import fuse_activations, share_position_bias
 from crema_core.model.positions import RotaryAxes
 from crema_core.model.precision import keep_full
-from crema_core.model.qformer import QFormer, QFormerText
+from crema_core.model.qformer import QFormer
 from crema_core.model.seat import LanguageSource
 from crema_core.model.shapes import weights_of
 from crema_core.model.trainable import freeze
@@ -141,6 +142,11 @@ class Backbone(nn.Module):
         """Width L of the language model's input embeddings."""
         embedding: Any = self.language_model.get_input_embeddings()
         return int(embedding.embedding_dim)
+
+    @property
+    def visual(self) -> VisualSource | None:
+        """Its own visual tokens, which a language model made for video comes with; None here."""
+        return None
 
     def turns(self, *, chat: bool) -> Turns:
         """Return what stands around senses, question and answer, see `crema_core.model.turns`."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from crema_core.fusion.base import VisualLayout
+from crema_core.fusion.connector import VisualLayout
 from crema_core.model.trainable import freeze
 from crema_core.model.video_language import VideoBackbone
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crema_core.errors import OptionsError
-from crema_core.model.connector import Connector
-from crema_core.model.qformer import QFormer, QFormerText
+from crema_core.fusion.connector import Connector, QFormerText
+from crema_core.model.qformer import QFormer
 from crema_core.plugins.spec import MMQASpec
 from crema_core.tokens import SenseFeatures, SenseTokens
 
@@ -69,7 +69,7 @@ class MMQA(Connector):
         output_dim: L, width of the language model.
     """
 
-    kind = "qformer"
+    passes_qformer = True
 
     def __init__(self, name: str, spec: MMQASpec, qformer: QFormer, *, feature_dim: int, output_dim: int) -> None:
         super().__init__()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -22,6 +21,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import Blip2QFormerModel, InstructBlipQFormerModel, PreTrainedTokenizerBase
 
+from crema_core.fusion.connector import QFormerText
 from crema_core.model.prompt import padded
 from crema_core.model.trainable import freeze
 from crema_core.plugins.spec import MMQASpec
@@ -33,22 +33,6 @@ _PLACE = re.compile(r"encoder\.layer\.(\d+)\.attention\.attention\.(query|value)
 def adapter_name(modality: str) -> str:
     """Return the name under which a modality's LoRA is known to peft."""
     return f"m_{modality}"
-
-
-class QFormerText(NamedTuple):
-    """Questions as a Q-Former reads them.
-
-    Attributes:
-        ids: `(B, P)` int64.
-        mask: `(B, P)` bool, False for padding.
-    """
-
-    ids: Tensor
-    mask: Tensor
-
-    def rows(self, rows: Tensor) -> QFormerText:
-        """Return the questions of the samples `rows` `(M,)`, in that order."""
-        return QFormerText(self.ids[rows], self.mask[rows])
 
 
 class QFormer(nn.Module):

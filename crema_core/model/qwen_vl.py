@@ -4,8 +4,8 @@ A step of a clip is what the tower looks at together (`temporal_patch_size` fram
 picture repeated, as in the released processor. Steps do not attend to each other, so each is encoded by itself. The
 tower takes pictures of any size; here they are squares whose side is chosen when the model is built.
 
-The merger, which joins patches and leads to the language model's width, is the projector here. What stands before it
-(`inner`) is the mean of the patches a token is joined from, as LLaVA-OneVision's video pooling makes its own.
+The merger, which joins patches and leads to the language model's width, is the projector here. What stands before it is
+the mean of the patches a token is joined from, as LLaVA-OneVision's video pooling makes its own.
 
 Shape letters: M steps, P frames of a step, N patches of a step, U patches of a token, S visual tokens of a step, E
 vision width, L width of the language model.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from crema_core.errors import OptionsError
-from crema_core.fusion.base import VisualLayout
+from crema_core.fusion.connector import VisualLayout
 from crema_core.model.positions import RotaryAxes
 from crema_core.model.video_language import VideoBackbone
 

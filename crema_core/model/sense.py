@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from crema_core.errors import ContractError
+from crema_core.fusion.connector import Connector, QFormerText
 from crema_core.modality import Features, Modality
-from crema_core.model.connector import Connector
-from crema_core.model.qformer import QFormerText
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
 from crema_core.tokens import SenseBatch, SenseFeatures, SenseTokens
 

@@ -1,4 +1,4 @@
-"""Training the language model itself: LoRA through peft (PAVE), or all of its weights (MERV's second stage).
+"""Training the language model itself: LoRA through peft, or all of its weights.
 
 CREMA leaves it frozen, which is the default. What is trained here belongs to no sense; it is saved with the model.
 """
@@ -25,7 +25,7 @@ Tuning = Literal["full"] | Mapping[str, Any] | None
 
 
 class LanguageLora(BaseModel):
-    """LoRA on the language model; the defaults are PAVE's (released training configuration)."""
+    """LoRA on the language model; the defaults are those of PAVE's released training configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -333,7 +333,12 @@ def resolve(item: ModalityReference, *, mmqa: Mapping[str, Any] | None = None) -
     return _with_options(_plugin(name), options, mmqa or {})
 
 
-def resolve_all(items: Iterable[ModalityReference], *, mmqa: Mapping[str, Any] | None = None) -> list[ResolvedPlugin]:
+def resolve_all(
+    items: Iterable[ModalityReference],
+    *,
+    mmqa: Mapping[str, Any] | None = None,
+    extended: Callable[[ModalitySpec], ModalitySpec] | None = None,
+) -> list[ResolvedPlugin]:
     """Resolve every item and check its requirements, in the order given, before anything heavy is imported.
 
     `build` and everything else that takes a list of modalities resolves it here.
@@ -341,6 +346,7 @@ def resolve_all(items: Iterable[ModalityReference], *, mmqa: Mapping[str, Any] |
     Args:
         items: each as for `resolve`.
         mmqa: adapter sizes of all items.
+        extended: gives the declaration under which a modality is built, for a fusion that gives one more options.
 
     Raises:
         BuildError: with every problem of every item, not only the first.
@@ -359,6 +365,8 @@ def resolve_all(items: Iterable[ModalityReference], *, mmqa: Mapping[str, Any] |
         with problems.collecting():
             name, options = _split(item)
             plugin = _plugin(name)
+            if extended is not None:
+                plugin = dataclasses.replace(plugin, spec=extended(plugin.spec))
             counts[plugin.spec.name] += 1
             with problems.collecting():  # wrong options do not hide a missing requirement
                 check_requirements(plugin)

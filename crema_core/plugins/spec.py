@@ -95,6 +95,9 @@ class Capabilities(BaseModel):
     default_major: bool = Field(default=False, description="chosen as the major sense when the user names none")
     deterministic: bool = Field(default=True, description="encode gives equal results for equal inputs in eval mode")
     timestamps: bool = Field(default=False, description="prepare returns the time span of every step in seconds")
+    several_encoders: str | None = Field(
+        default=None, description="option that names several encoders, whose features come in parts; None: no option"
+    )
 
 
 class ModalitySpec(BaseModel):
@@ -153,6 +156,16 @@ class ModalitySpec(BaseModel):
                 "Rename them."
             )
         return options
+
+    @model_validator(mode="after")
+    def _has_the_option_of_encoders(self) -> ModalitySpec:
+        option = self.capabilities.several_encoders
+        if option is not None and option not in self.options.model_fields:
+            raise ValueError(
+                f"capabilities.several_encoders names {option!r}, which is none of the options "
+                f"{sorted(self.options.model_fields)}. Name one of them, or leave it out."
+            )
+        return self
 
     @field_validator("name")
     @classmethod

@@ -13,6 +13,8 @@ Line = Mapping[str, Any]
 """One line of what `evaluate(out=...)` writes, see `crema_core.evaluation.run.Prediction`."""
 
 NUM_RIGHT, NUM_WRONG = 9, 9
+ANSWERED = "examples.jsonl"
+"""File of a run directory with the validation questions its model answered at the end, where there were any."""
 
 
 def read_lines(path: Path) -> list[Line]:

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from crema_core.api.build import add_modality
 from crema_core.common.atomic import new_folder
-from crema_core.common.tensors import check_state, checksum, copy_state, read_tensors, write_tensors
+from crema_core.common.tensors import checksum, write_tensors
 from crema_core.errors import CheckpointError
 from crema_core.saving.described import read_described
 
@@ -49,7 +48,7 @@ def save_adapter(model: CremaNetwork, name: str, folder: str | Path) -> None:
 
 def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
     """Write the files of one adapter into an existing folder."""
-    write_tensors(place / TENSORS, _parameters(model, name))
+    write_tensors(place / TENSORS, adapter_tensors(model, name))
     record = next(entry for entry in model.config["modalities"] if entry["name"] == name)
     description = {
         "format": FORMAT,
@@ -64,30 +63,6 @@ def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
     (place / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
 
 
-def load_adapter(model: CremaNetwork, folder: str | Path) -> None:
-    """Load a shared sense into a model, adding the sense when the model lacks it.
-
-    The fusion block comes along when both models use the same fusion.
-
-    Raises:
-        CheckpointError: for another backbone, a damaged file or other sizes; nothing is changed.
-        BuildError: when the sense's package is not installed; nothing is changed.
-    """
-    place = Path(folder)
-    description = read_description(place)
-    name = description["name"]
-    _check_backbone(model, description, name)
-    _check_encoders(model, description, name)
-    state = read_tensors(place / TENSORS, sha256=description["sha256"])
-    if description["fusion"] != model.config["fusion"]["name"] or name == model.major:
-        state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
-    if name not in model.modalities:
-        kept = {key: description[key] for key in ("name", "mmqa", "prefix")}
-        asked = {**kept, **description["options"]}
-        add_modality(model, asked, check=lambda own: check_state(_wanted(own, state), state))
-    copy_state(_wanted(_parameters(model, name), state), state)
-
-
 def read_description(place: Path) -> dict[str, Any]:
     """Read `adapter.json`.
 
@@ -97,30 +72,48 @@ def read_description(place: Path) -> dict[str, Any]:
     return read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
 
 
-def encoder_names(entry: Mapping[str, Any]) -> list[str]:
-    """Return what tells several encoders of a sense apart, in their order, from its entry in a manifest."""
-    return [f"{one['name']} layer {one['layer']}" for one in entry["options"].get("encoders") or ()] or ["one"]
+def parts_of(model: CremaNetwork, entry: Mapping[str, Any]) -> list[str]:
+    """Return what the weights of a sense stand for one by one, by its entry in a manifest, see `Connector.parts`."""
+    return list(model.sense(entry["name"]).adapter.parts(entry["options"]))
 
 
-def _check_encoders(model: CremaNetwork, description: Mapping[str, Any], name: str) -> None:
-    own = {entry["name"]: encoder_names(entry) for entry in model.config["modalities"]}
-    theirs = encoder_names(description)
-    if own.get(name, theirs) != theirs:
+def check_fits(model: CremaNetwork, description: Mapping[str, Any]) -> None:
+    """Raise unless a shared adapter was trained for a model like this one.
+
+    Args:
+        model: that is to take it.
+        description: of the adapter, see `read_description`.
+
+    Raises:
+        CheckpointError: for another backbone, another language model or other encoders.
+    """
+    name = description["name"]
+    _check_backbone(model, description, name)
+    _check_parts(model, description, name)
+
+
+def _check_parts(model: CremaNetwork, description: Mapping[str, Any], name: str) -> None:
+    entry = next((entry for entry in model.config["modalities"] if entry["name"] == name), None)
+    if entry is None:
+        return
+    own, theirs = parts_of(model, entry), parts_of(model, description)
+    if own != theirs:
         raise CheckpointError(
             f"Cannot load '{name}' into this model: it was trained with the encoders {' + '.join(theirs)}, this model "
-            f"has {' + '.join(own[name])}. Number and order must agree. Build the model with these encoders. Nothing "
+            f"has {' + '.join(own)}. Number and order must agree. Build the model with these encoders. Nothing "
             "was changed."
         )
 
 
-def _wanted(own: dict[str, nn.Parameter], state: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+def wanted(own: dict[str, nn.Parameter], state: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
     """Leave the fusion block aside where the file's own does not come along."""
     if any(key.startswith("fusion.") for key in state):
         return own
     return {key: value for key, value in own.items() if not key.startswith("fusion.")}
 
 
-def _parameters(model: CremaNetwork, name: str) -> dict[str, nn.Parameter]:
+def adapter_tensors(model: CremaNetwork, name: str) -> dict[str, nn.Parameter]:
+    """Return what an adapter file of a modality holds, its fusion block included, keyed as there."""
     own = dict(model.adapter_parameters(name))
     return own | {f"fusion.{key}": parameter for key, parameter in model.fusion_parameters([name]).items()}
 
@@ -131,7 +124,7 @@ def _language(model: CremaNetwork) -> dict[str, Any] | None:
     return None if source is None else {**source, "identity": model.backbone.language_identity()}
 
 
-def _check_backbone(model: CremaNetwork, description: dict[str, Any], name: str) -> None:
+def _check_backbone(model: CremaNetwork, description: Mapping[str, Any], name: str) -> None:
     wide, own = description["language_dim"], model.backbone.language_dim
     if wide != own:
         raise CheckpointError(

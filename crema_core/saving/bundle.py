@@ -14,7 +14,7 @@ my-model/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,11 @@ import torch
 
 from crema_core.common.atomic import MARKER, new_folder
 from crema_core.common.tensors import checksum, read_tensors, write_tensors
-from crema_core.errors import BuildError, CheckpointError
-from crema_core.plugins.registry import list_modalities
 from crema_core.saving.adapters import TENSORS, read_description, write_adapter
 from crema_core.saving.described import read_described
-from crema_core.saving.parts import check_parts, fusion_of, with_parts
+from crema_core.saving.parts import with_parts
 
 if TYPE_CHECKING:
-    from crema_core.api.model import CremaModel
     from crema_core.model.network import CremaNetwork
 
 FORMAT = 1
@@ -63,73 +60,6 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
         (place / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-def load(
-    folder: str | Path,
-    *,
-    backbone: str | Path | None = None,
-    language_model: str | Path | None = None,
-    precision: str | None = None,
-    device: str | torch.device | None = None,
-) -> CremaModel:
-    """Load a model saved by `save_pretrained`; its outputs are identical to the saved model's.
-
-    Args:
-        folder: the saved model.
-        backbone: where the backbone is now, if it moved; it must have the same weights.
-        language_model: where the language model that took the backbone's seat is now, if it moved; the same weights.
-        precision: another precision of the frozen parts than the saved one.
-        device: where to put the model.
-
-    Raises:
-        CheckpointError: for an incomplete or damaged folder, another backbone or another language model.
-        BuildError: when packages are missing, naming the ones that wrote the model.
-    """
-    from crema_core.api.build import build
-
-    place = Path(folder)
-    manifest = read_manifest(place)
-    origin, seat = manifest["backbone"], manifest.get("language_model")
-    origin_seat = seat["source"] if seat else None
-    if language_model is not None and seat is None:
-        raise CheckpointError(
-            f"'{place}' was trained with its backbone's own language model, so language_model='{language_model}' has "
-            "no place in it. Accepted: nothing but the backbone. Leave language_model out. Nothing was changed."
-        )
-    check_parts(place, manifest)
-    try:
-        model = build(
-            [_request(entry) for entry in manifest["modalities"]],
-            backbone=backbone or origin["source"],
-            revision=None if backbone else origin["revision"],
-            language_model=language_model or origin_seat,
-            language_revision=seat["revision"] if seat and not language_model else None,
-            fusion=fusion_of(manifest),
-            major=manifest["major"],
-            template=manifest["template"],
-            precision=precision or origin["precision"],
-            frozen_dropout=manifest["frozen_dropout"],
-            quantization=manifest.get("quantization"),
-            image_size=origin.get("image_size"),
-            tuning=manifest.get("tuning"),
-            seed=manifest["seed"],
-        )
-    except BuildError as error:
-        raise BuildError([*error.problems, _what_it_needs(place, manifest["modalities"])]) from error
-    if model.backbone.identity() != manifest["identity"]:
-        raise CheckpointError(
-            f"'{place}' was trained on other weights than {str(backbone or origin['source'])!r} has now. A model fits "
-            "the backbone it was trained on. Pass backbone='...' with the original weights. Nothing was changed."
-        )
-    if model.backbone.language_identity() != manifest.get("language_identity"):
-        raise CheckpointError(
-            f"'{place}' was trained with another language model than {str(language_model or origin_seat)!r} is now. "
-            f"A model fits the language model it was trained with, {origin_seat!r}. Pass language_model='...' with "
-            "the original weights. Nothing was changed."
-        )
-    model.load_adapter_state_dict(read_state(place, manifest))
-    return model.to(device) if device is not None else model
-
-
 def read_manifest(place: Path) -> dict[str, Any]:
     """Read `crema.json`.
 
@@ -137,25 +67,6 @@ def read_manifest(place: Path) -> dict[str, Any]:
         CheckpointError: when the folder is incomplete or of another format.
     """
     return read_described(place, MANIFEST, what="model", writer="save_pretrained", accepted=FORMAT)
-
-
-def _what_it_needs(place: Path, entries: Sequence[Mapping[str, Any]]) -> str:
-    packages = sorted({f"{entry['distribution']} {entry['version']}" for entry in entries if entry["distribution"]})
-    by_hand = [entry["name"] for entry in entries if not entry["distribution"]]
-    text = f"'{place}' was saved with: {', '.join(packages) or 'no package'}. Install what is missing with pip."
-    if by_hand:
-        text += (
-            f" The specs of {', '.join(by_hand)} were given by hand. Give them again first: "
-            "crema_core.registry.register(SPEC)."
-        )
-    return text
-
-
-def _request(entry: dict[str, Any]) -> dict[str, Any]:
-    # Where several installed packages provide the name, the one that wrote the model is meant.
-    rivals = [record for record in list_modalities() if record.name == entry["name"] and record.status == "duplicate"]
-    reference = f"{entry['distribution']}:{entry['name']}" if rivals else entry["name"]
-    return {"name": reference, "mmqa": entry["mmqa"], "prefix": entry["prefix"], **entry["options"]}
 
 
 def read_state(place: Path, manifest: Mapping[str, Any]) -> dict[str, torch.Tensor]:

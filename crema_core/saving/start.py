@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from crema_core.errors import CheckpointError
-from crema_core.saving.adapters import encoder_names
+from crema_core.saving.adapters import parts_of
 from crema_core.saving.bundle import read_manifest, read_state
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def start_from(model: CremaNetwork, folder: str | Path) -> list[str]:
 
 def _other_encoders(model: CremaNetwork, manifest: Mapping[str, Any]) -> list[str]:
     """Return a line for every sense whose several encoders are others: equal shapes would hide it."""
-    own = {entry["name"]: encoder_names(entry) for entry in model.config["modalities"]}
-    saved = {entry["name"]: encoder_names(entry) for entry in manifest["modalities"]}
+    own = {entry["name"]: parts_of(model, entry) for entry in model.config["modalities"]}
+    saved = {entry["name"]: parts_of(model, entry) for entry in manifest["modalities"] if entry["name"] in own}
     return [
         f"encoders of {name}: {' + '.join(saved[name])}, the model's are {' + '.join(own[name])}"
         for name in saved
-        if name in own and saved[name] != own[name]
+        if saved[name] != own[name]
     ]

@@ -30,24 +30,6 @@ PAPER = Preset(
 PRETRAIN = Preset(
     "pretrain", settings={"epochs": 1, "batch_size": 16, "lr": 1e-5, "precision": "bf16", "num_workers": 4}
 )
-# PAVE, released training configuration: 32 samples an update; its language model's LoRA is
-# build(tuning={"rank": 64, "alpha": 16}). One epoch, as for AVSD and dense video; other data sets take two.
-PAVE = Preset(
-    "pave",
-    settings={
-        "mode": "joint",
-        "epochs": 1,
-        "batch_size": 4,
-        "accumulation": 8,
-        "lr": 2e-5,
-        "warmup_ratio": 0.03,
-        "weight_decay": 0.0,
-        "clip_norm": 0.1,
-        "precision": "bf16",
-        "gradient_checkpointing": True,
-        "num_workers": 4,
-    },
-)
 # What the released code computes, with its early exit made to run.
 RELEASED = Preset(
     "released",

@@ -239,7 +239,7 @@ def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[s
     """
     adapters = {name: model.adapter_parameters(name) for name in trained}
     # When only some senses are trained, the other blocks keep their weights, and so does what all senses share:
-    # otherwise answers without the trained senses would change. PAVE's second stage asks for it.
+    # otherwise answers without the trained senses would change.
     everything = trained == model.names or settings.train_shared
     known = model.trainable_parameters()
     blocks = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
@@ -266,7 +266,7 @@ def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[s
 def _measured(model: CremaModel, name: str, *, lora_alone: bool) -> Mapping[str, nn.Parameter]:
     """Return what a sense's gradient norm is taken over.
 
-    A connector without LoRA is measured whole; where all that a sense trains is in the fusion (PAVE), its block is.
+    A connector without LoRA is measured whole; where all that a sense trains is in the fusion, its block is.
     """
     own = model.adapter_parameters(name)
     if not own:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from crema_core.plugins.spec import Capabilities, InputSpec, ModalitySpec
-from crema_core.video.towers.options import TOWER_ASSETS, EncoderOptions, SeeingOptions
+from crema_core.video.towers.options import TOWER_ASSETS, SeeingOptions
+
+_MOVED: dict[str, Any] = {"encoders": None, "encoder_frames": "middle", "encoders_at_once": True}
+"""Options that a strategy's package adds now. Models saved before record them with these values, which mean nothing."""
 
 
 class VideoOptions(SeeingOptions):
@@ -25,43 +28,13 @@ class VideoOptions(SeeingOptions):
     start_s: float | None = Field(default=None, ge=0, description="where to start looking, in seconds; None: at 0")
     end_s: float | None = Field(default=None, gt=0, description="where to stop, in seconds; None: at the end")
 
-    encoders: tuple[EncoderOptions, ...] | None = Field(
-        default=None,
-        description="several encoders that see the same clip (MERV), each a name or a mapping with name, weights, "
-        "layer, num_frames, image_size, resize; None: one, see encoder",
-    )
-    encoder_frames: Literal["middle", "released"] = Field(
-        default="middle",
-        description="frames of several encoders: middle ones of equal segments for each; released: evenly from the "
-        "first to the last for the one with most, every so many of these for the others",
-    )
-    encoders_at_once: bool = Field(
-        default=True, description="run several encoders side by side on a GPU; false: one after another"
-    )
-
-    @field_validator("encoders", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _names_are_encoders(cls, encoders: Any) -> Any:
-        if isinstance(encoders, str):
-            encoders = encoders.split("+")
-        if isinstance(encoders, list | tuple):
-            return tuple({"name": one} if isinstance(one, str) else one for one in encoders)
-        return encoders
-
-    @model_validator(mode="after")
-    def _one_way_to_name_encoders(self) -> VideoOptions:
-        if self.encoders is None:
-            return self
-        if not self.encoders:
-            raise ValueError("encoders is empty; name one or more, or leave it out")
-        single = [key for key, field in SeeingOptions.model_fields.items() if getattr(self, key) != field.default]
-        if single:
-            raise ValueError(f"encoders was given together with {', '.join(single)}; every encoder has its own")
-        if self.fps is not None:
-            raise ValueError(
-                f"fps ({self.fps:g}) was given with encoders, which see fixed numbers of frames; leave it out"
-            )
-        return self
+    def _without_what_moved(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        unset = {key for key, nothing in _MOVED.items() if key not in cls.model_fields and values.get(key) == nothing}
+        return {key: value for key, value in values.items() if key not in unset}
 
     @model_validator(mode="after")
     def _part_is_not_empty(self) -> VideoOptions:

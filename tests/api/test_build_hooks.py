@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from crema_core.api import adding
 from crema_core.api import build as building
 from crema_core.data.manifest import Record
 from crema_core.evaluation import run
@@ -44,6 +45,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
     hooks, listener = Hooks(strict=True), Listener()
     hooks.add(listener, name="listener")
     monkeypatch.setattr(building, "load_hooks", lambda: hooks)
+    monkeypatch.setattr(adding, "load_hooks", lambda: hooks)
     monkeypatch.setattr(run, "load_hooks", lambda: hooks)
     return listener
 

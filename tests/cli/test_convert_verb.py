@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.cli.main import main
-from crema_core.saving.bundle import load
 from crema_core.saving.convert import export_released
 
 

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = runpy.run_path(str(ROOT / "docs" / "options.py"))
 SEEING = ("thermal", "touch", "video")
 PAGES: tuple[Path, ...] = OPTIONS["PAGES"]
+OF_SENSES = tuple(page for page in PAGES if OPTIONS["senses"](page.read_text(encoding="utf-8")))
+"""Pages of packages that add senses; those of strategies list options of their own."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -53,7 +55,7 @@ def tables_of_encoders(page: Path) -> list[list[str]]:
     return [block.splitlines() for block in blocks if block.startswith("| e") and "CPU seconds" in block]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", OF_SENSES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_has_a_table_of_encoders_with_licence_width_and_measured_speed(page: Path) -> None:
     tables = tables_of_encoders(page)
     heads = [table[0] for table in tables]

@@ -15,8 +15,8 @@ from crema_core.plugins import registry
 from crema_core.tokens import SenseTokens
 
 WIDTH, QUERIES, STEPS = 8, 3, 2
-STRATEGIES = sorted(set(fusion_classes()) - {"pave"})
-"""Those whose senses all come as the language model's tokens; PAVE has its own tests."""
+STRATEGIES = sorted(name for name, own in fusion_classes().items() if own.plan({}).major_connector is None)
+"""Those whose senses all come as the language model's tokens; others have tests of their own."""
 PREFIXES = {"main": "Frame {index}: ", "one": "One: ", "two": "Two: "}
 
 

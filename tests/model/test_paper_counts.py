@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
-from crema_core.fusion.pave.flops import patch_multiply_adds
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.shapes import shape_names
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
@@ -89,78 +86,6 @@ def test_every_shape_builds_in_no_memory_and_is_described(name: str) -> None:
         return
     row = {component.name: component for component in model.describe().components}
     assert row["language model"].gflops > 100
-
-
-PAVE_COUNTS = [
-    ("0.5b", 1024, {}, 41_428_608),  # Table 1, 41.4M
-    ("7b", 1024, {}, 170_477_056),  # Table 1, 170.5M
-    # The same language model again: seconds of memory traffic for 647 MB of LoRA each.
-    pytest.param("7b", 768, {}, 170_345_984, marks=pytest.mark.slow),  # Table 6, 170.3M
-    pytest.param(
-        "7b", 1024, {"num_layers": 3}, 172_314_624, marks=pytest.mark.slow
-    ),  # the published Music-AVQA model; the paper prints 170.5M
-    ("0.5b", 1024, {"queries": "learnable"}, 44_049_536),  # Table 4 prints 43.9M
-]
-
-
-@pytest.mark.parametrize(("size", "feature_dim", "options", "count"), PAVE_COUNTS)
-def test_pave_trains_the_published_numbers(size: str, feature_dim: int, options: dict[str, Any], count: int) -> None:
-    model = build(
-        ["video", wave_spec(feature_dim=feature_dim)],
-        backbone=f"llava-onevision-qwen2-{size}",
-        fusion={"name": "pave", **options},
-        tuning={"rank": 64, "alpha": 16},
-    )
-    assert trained(model) == count
-    lora = sum(parameter.numel() for parameter in model.language_parameters().values())
-    assert lora == {"0.5b": 35_192_832, "7b": 161_480_704}[size]
-
-
-def test_a_patch_costs_what_the_released_one_does() -> None:
-    model = build(
-        [{"name": "video", "num_frames": 8}, wave_spec()], backbone="llava-onevision-qwen2-0.5b", fusion="pave"
-    )
-    cost = model.describe().cost
-    assert cost.num_tokens == 8 * 14 * 15 + 4  # newlines after every row of 14; the question
-    own = patch_multiply_adds(
-        num_frames=8,
-        tokens_per_frame=196,
-        num_steps=4,
-        tokens_per_step=3,
-        side_dim=10,
-        query_dim=1152,
-        output_dim=896,
-    )
-    assert cost.gflops["fusion"] == pytest.approx(2 * own / 1e9, rel=2e-3)
-
-
-def test_qwen_has_the_published_number_of_weights() -> None:
-    model = build(
-        [{"name": "video", "num_frames": 8}], backbone="qwen2.5-vl-3b", fusion="pave", tuning={"rank": 64, "alpha": 16}
-    )
-    described = model.describe()
-    assert described.total.frozen == 3_754_622_976
-    lora = 36 * 64 * (4 * 2048 + 2 * (2048 + 256) + 3 * (2048 + 11008))
-    assert described.total.trainable == lora == 119_734_272
-    assert described.cost.num_tokens == 4 * 144 + 4  # a step is two frames; the question
-
-
-def test_an_image_size_of_qwen_changes_its_tokens_and_no_weight() -> None:
-    video = {"name": "video", "num_frames": 8}
-    model = build([video], backbone="qwen2.5-vl-3b", fusion="pave", image_size=224)
-    assert model.describe().cost.num_tokens == 4 * 64 + 4
-    assert model.describe().total.frozen == 3_754_622_976
-
-
-@pytest.mark.parametrize("name", [name for name in shape_names() if name.startswith(("llava", "qwen"))])
-def test_shapes_of_video_language_models_name_where_their_weights_are(name: str) -> None:
-    with pytest.raises(CheckpointError) as caught:
-        build(["video"], backbone=name, fusion="pave").backbone.require_weights()
-    hub = {"l": f"llava-hf/{name}-ov-hf", "q": "Qwen/Qwen2.5-VL-3B-Instruct"}[name[0]]
-    assert str(caught.value) == (
-        f"'{name}' is a backbone of shapes alone, for counting. Answers, training and saving need weights. "
-        f"Use backbone='{hub}' where the hub is reachable, or 'crema-tiny'."
-    )
 
 
 def test_shapes_cannot_answer_or_be_saved() -> None:

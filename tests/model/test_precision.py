@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.errors import PrecisionError
 from crema_core.model.load_backbone import load_backbone
-from crema_core.saving.bundle import load
 from crema_core.train.fit import fit
 from tests.support.checkpoints import Language, Published, save_language
 from tests.support.senses import four_senses, register_senses, wave_spec

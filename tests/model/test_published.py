@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.errors import CheckpointError
 from crema_core.model.backbone import Backbone
 from crema_core.model.load_backbone import load_backbone
-from crema_core.saving.bundle import load
 from tests.support.checkpoints import PUBLISHED, Published, save_published
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.senses import four_senses, register_senses, wave_spec

@@ -15,10 +15,13 @@ from torch import Tensor
 
 from crema_core.api.model import CremaModel
 from crema_core.features.prepare import prepare_batch
+from crema_core.fusion.connector import BEFORE_PROJECTOR
 from crema_core.tokens import SenseTokens
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.qwen_vl import CLASSES, built, clip, their_inputs
 from tests.support.video_language import QWEN_KINDS, VideoKind
+
+pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
 
 Folders = Callable[[VideoKind], Path]
 QUESTIONS = ["What colour is the dog ?", "Is it left or right , red or blue ?", "What ?"]
@@ -59,8 +62,7 @@ def test_inner_tokens_are_means_of_the_patches_a_token_is_joined_from(video_mode
     seen: list[Tensor] = []
     theirs.model.visual.merger.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     inputs = their_inputs(model, [clip()], QUESTIONS[:1])
-    inner = tokens_of(model, [clip()])["video"].inner
-    assert inner is not None
+    inner = tokens_of(model, [clip()])["video"].extras[BEFORE_PROJECTOR]
     with torch.no_grad():
         theirs.model.get_video_features(inputs["pixel_values_videos"], inputs["video_grid_thw"])
     means = seen[0].unflatten(0, (-1, 4)).mean(1)  # in the order of windows, where the tower has any

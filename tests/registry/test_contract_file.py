@@ -5,11 +5,13 @@ To write the file of a new version: python -m tests.registry.test_contract_file
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 from pathlib import Path
 from typing import Any
 
+from crema_core.contract import EXTENSIONS
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.plugins import hookspecs
 from crema_core.plugins.spec import (
@@ -39,7 +41,19 @@ def contract() -> dict[str, Any]:
         },
         "data": {kind.__name__: str(inspect.signature(kind)) for kind in (Sample, Batch, Features, BuildContext)},
         "hooks": {name: str(inspect.signature(event)) for name, event in sorted(events.items())},
+        "public": {
+            module: {name: _parameters(getattr(importlib.import_module(module), name)) for name in sorted(names)}
+            for module, names in sorted(EXTENSIONS.items())
+        },
     }
+
+
+def _parameters(thing: object) -> list[str] | str:
+    """Return the names of a function's or class's arguments, else the kind of thing it is."""
+    try:
+        return list(inspect.signature(thing).parameters)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return type(thing).__name__
 
 
 def test_live_signatures_are_those_of_the_file() -> None:

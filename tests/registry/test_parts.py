@@ -11,12 +11,12 @@ import pytest
 from transformers import Blip2QFormerConfig
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError, CheckpointError, OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.model.load_backbone import find_family
 from crema_core.plugins import groups, registry
-from crema_core.saving.bundle import load
 from crema_core.train.settings import train_settings
 from tests.support.dummies import Installer
 from tests.support.fixtures import t5_folder

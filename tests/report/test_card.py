@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.report.card import model_card, write_card
-from tests.support.checkpoints import Language
 from tests.support.senses import four_senses
 
 
@@ -43,17 +40,3 @@ def test_a_sense_given_by_hand_has_no_package(t5_folder: Path) -> None:
     text = model_card(build(four_senses()[:1], backbone=t5_folder), name="m")
     assert "| main | given as a ModalitySpec | - | " in text
     assert "pip install crema-core\n" in text
-
-
-def test_a_language_model_alone_is_named_and_what_was_trained_of_it(
-    encoders: list[dict[str, str]], languages: Callable[[Language], Path]
-) -> None:
-    place = languages("llama")
-    options: dict[str, Any] = {"language_model": place, "encoders": encoders, "fusion": "merv"}
-    frozen = model_card(build(["video"], **options), name="mine")
-    assert f"Adapters for the frozen language model `{place}`, written by crema-core" in frozen
-    assert "The language model is not contained.\n" in frozen
-    trained = model_card(build(["video"], tuning="full", **options), name="mine")
-    assert f"Adapters for the language model `{place}`, written by" in trained
-    assert "What was trained of the language model is contained." in trained
-    assert "- tuning: `full`" in trained

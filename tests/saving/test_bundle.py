@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.common.atomic import MARKER, new_folder, write_text
 from crema_core.errors import BuildError, CheckpointError
 from crema_core.plugins import registry
-from crema_core.saving.bundle import load
 from tests.support.backbones import save_random_blip2
 from tests.support.senses import four_senses, frames_spec, points_spec, touch_specs, wave_spec
 

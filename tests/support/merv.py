@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crema_core.common.tensors import copy_state
-from crema_core.fusion.merv import Merv, Mixer, Projector
-from crema_core.fusion.merv.alignment import align_encoders
-from crema_core.fusion.merv.mixers import Mixed
-from crema_core.fusion.merv.projectors import Projected
-from crema_core.fusion.merv.released import projector_state
-from crema_core.video.towers.layout import EncoderLayout
+from crema_core.modality import Batch, FeaturePart, Features, Modality, Sample
+from crema_merv.alignment import align_encoders
+from crema_merv.merv import Merv
+from crema_merv.mixers import Mixed, Mixer
+from crema_merv.projectors import Projected, Projector
+from crema_merv.released import projector_state
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "merv"
+GOLDEN = Path(__file__).parents[2] / "plugins" / "crema-merv" / "tests" / "golden"
 KINDS: dict[str, dict[str, Any]] = {
     "avg2d_linear": {},
     "avg2d_gelu-mlp": {"map_kind": "gelu_mlp"},
@@ -44,10 +44,25 @@ def below(tensors: dict[str, Tensor], start: str) -> dict[str, Tensor]:
     return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
 
 
-def layout_of(about: dict[str, Any], case: str, encoder: str) -> EncoderLayout:
+def layout_of(about: dict[str, Any], case: str, encoder: str) -> FeaturePart:
     """Return the sizes of a golden encoder."""
     sizes = about["cases"][case][encoder]
-    return EncoderLayout(encoder, sizes["frames"], sizes["rows"], sizes["cols"], sizes["width"])
+    return FeaturePart(encoder, sizes["frames"], sizes["rows"], sizes["cols"], sizes["width"])
+
+
+class GoldenEncoders(Modality):
+    """Takes what the four golden encoders gave for a clip."""
+
+    feature_parts = tuple(layout_of(load("projectors")[0], "avg2d_linear", encoder) for encoder in ENCODERS)
+
+    def prepare(self, source: Any) -> Sample:
+        return Sample({"packed": torch.as_tensor(source).reshape(1, 1, -1)})
+
+    def encode(self, batch: Batch) -> Features:
+        return Features(batch["packed"], batch.mask)
+
+    def example(self, generator: torch.Generator) -> Tensor:
+        return torch.randn(self.feature_dim, generator=generator)
 
 
 def golden_projector(about: dict[str, Any], tensors: dict[str, Tensor], case: str, encoder: str) -> Projector:

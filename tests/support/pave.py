@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from crema_core.fusion.pave.patch import PavePatch
-from crema_core.saving.pave import from_released_patch
+from crema_pave.patch import PavePatch
+from crema_pave.released import from_released_patch
 
-DATA = Path(__file__).parents[1] / "golden" / "pave"
+DATA = Path(__file__).parents[2] / "plugins" / "crema-pave" / "tests" / "golden"
 
 
 def tensors_of(name: str, prefix: str) -> dict[str, Tensor]:

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from crema_core.api.load import load
 from crema_core.common.progress import StatusLine
 from crema_core.plugins import registry
-from crema_core.saving.bundle import load
 from crema_core.train.fit import fit
 from tests.support.qwen_vl import built
 from tests.support.video_language import QWEN_SIDE, save_video_model
 from tests.train.file_senses import file_senses
 from tests.train.wave_questions import CHOICES, write_wave_questions
+
+pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 

@@ -26,6 +26,8 @@ from tests.train.file_senses import file_senses, random_model, write_data
 from tests.train.test_processes import LONG_AND_SHORT, assert_equal_runs, train
 from tests.train.wave_questions import write_wave_questions
 
+pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
+
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
 RATE = 1e-3
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}

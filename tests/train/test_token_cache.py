@@ -21,7 +21,7 @@ def tokens(rows: list[int]) -> SenseTokens:
     own = torch.tensor(rows, dtype=torch.int64)
     values = own.float()[:, None, None, None].expand(-1, 2, 3, 4)
     times = own.float()[:, None, None].expand(-1, 2, 2)
-    return SenseTokens(values, own[:, None].expand(-1, 2) > 3, own, times, encoder_weights=own.float()[:, None])
+    return SenseTokens(values, own[:, None].expand(-1, 2) > 3, own, times, extras={"weights": own.float()[:, None]})
 
 
 @given(num=st.integers(0, 40), size=st.one_of(st.none(), st.integers(1, 50)))
@@ -49,7 +49,7 @@ def test_a_part_has_its_samples_tokens_and_no_others(senses: dict[str, list[int]
             assert torch.equal(own.rows + part.start, expected.rows)
             assert torch.equal(own.values, expected.values)
             assert torch.equal(own.mask, expected.mask)
-            for some, others in ((own.times, expected.times), (own.encoder_weights, expected.encoder_weights)):
+            for some, others in ((own.times, expected.times), (own.extras["weights"], expected.extras["weights"])):
                 assert some is not None
                 assert others is not None
                 assert torch.equal(some, others)

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from crema_core.api.build import build as build_model
+from crema_core.api.load import load
 from crema_core.errors import MediaError, OptionsError
 from crema_core.modality import BuildContext, Modality
-from crema_core.saving.bundle import load
 from crema_core.video.modality import VideoModality
 from crema_core.video.plugin import SPEC
 from tests.support import towers
@@ -179,3 +179,10 @@ def test_a_model_with_a_tower_answers_is_saved_and_comes_back(
     again = load(tmp_path / "model")
     assert again.answer("what is it", video=str(clip)).text == answer.text
     assert not list((tmp_path / "model").rglob("*vision*"))
+
+
+def test_options_of_models_saved_before_several_encoders_were_a_strategys_are_read() -> None:
+    before = {"num_frames": 8, "encoders": None, "encoder_frames": "middle", "encoders_at_once": True}
+    assert SPEC.parse_options(before) == SPEC.parse_options({"num_frames": 8})
+    with pytest.raises(OptionsError, match="video: unknown option 'encoder_frames'"):
+        SPEC.parse_options({**before, "encoder_frames": "released"})

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from crema_core.api.load import load
 from crema_core.plugins import registry
-from crema_core.saving.bundle import load
 from crema_core.testing.check import check, require
 from crema_core.testing.companion import COMPANION
 from crema_core.testing.subject import Subject

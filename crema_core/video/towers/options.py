@@ -2,43 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
 from crema_core.plugins.spec import Asset, ModalityOptions
 
 BACKBONE = "backbone"
-
-
-class EncoderOptions(BaseModel):
-    """One of several encoders that see the same clip."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(description="a tower: clip, dinov2, dinov3, languagebind, siglip, timm, videomae, vivit, vjepa2")
-    weights: str | None = Field(default=None, description="hub id or folder of its weights; None: its usual hub id")
-    revision: str | None = Field(default=None, description="commit, tag or branch of the hub id; None: the latest")
-    layer: int = Field(default=-1, le=-1, description="whose output is taken, -1 the last, -2 the one before")
-    num_frames: int | None = Field(
-        default=None,
-        ge=1,
-        description="frames it sees; None: num_frames of the sense; towers of clips see what they are made for",
-    )
-    image_size: int | None = Field(
-        default=None, ge=1, description="side of its pictures, for dinov2, dinov3 and timm; None: as trained"
-    )
-    resize: Literal["trained", "squash"] = Field(
-        default="trained",
-        description="trained: as its own preprocessor, which may cut the longer side; squash: the whole picture",
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_tower(cls, name: str) -> str:
-        if name == BACKBONE:
-            raise ValueError("the backbone's encoder is none of several; name a tower such as clip, or leave it out")
-        return name
 
 
 class SeeingOptions(ModalityOptions):

@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, ask, print and write."""
     from crema_analysis.ablation import WHATS, ablate
     from crema_analysis.ablation_report import write_ablation
+    from crema_core.api.load import load
     from crema_core.common.progress import StatusLine
-    from crema_core.saving.bundle import load
 
     if arguments.resume and not arguments.out:
         raise OptionsError("--resume without --out. Answers are taken up from a folder. Add --out DIR.")

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from crema_core.api.requests import ModalityRequest, choose_major, resolve_requests
+from crema_core.api.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.plugins import registry
+from crema_core.fusion import fusion_class
 from crema_core.plugins.spec import MMQASpec, parse_settings
 from crema_core.train.settings import train_settings
 
@@ -95,13 +95,21 @@ def check_values(
     for value in values:
         built, trained = with_value(axis, value, options, settings)
         train_settings(None, trained)
-        requests = resolve_requests(modalities, built.get("mmqa") or {})
-        choose_major(requests, built.get("major"))
+        choose_major(requests_of(modalities, built), built.get("major"))
         if axis.place == "mmqa":
             parse_settings(MMQASpec, built["mmqa"], title="mmqa")
-        fusion = built.get("fusion", "self_gated")
-        name = fusion["name"] if isinstance(fusion, Mapping) else fusion
-        registry.find("fusion", str(name))
+
+
+def requests_of(modalities: Sequence[ModalityRequest], options: Mapping[str, Any]) -> list[Request]:
+    """Resolve senses as `build` does with the same options; nothing heavy is loaded but the strategy.
+
+    Raises:
+        BuildError: for senses that cannot be built.
+        OptionsError: for a fusion nothing provides.
+        PluginError: when its package is switched off, broken, or not the only one of this name.
+    """
+    name, _ = name_and_options(options.get("fusion", "self_gated"), "fusion")
+    return resolve_requests(modalities, options.get("mmqa") or {}, extended=fusion_class(name).extended)
 
 
 def value_label(value: Value) -> str:

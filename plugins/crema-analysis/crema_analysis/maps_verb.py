@@ -44,10 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crema_analysis.maps import attention_maps, require_layer
     from crema_analysis.maps_report import maps_section
+    from crema_core.api.load import load
     from crema_core.common.atomic import write_text
     from crema_core.data.manifest import read_manifest
     from crema_core.report.html import page
-    from crema_core.saving.bundle import load
 
     model = load(
         model_folder(arguments.model),

@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load, answer, write both parts."""
     from crema_analysis.difficulty import refuse_own_parts, split_by_difficulty, write_parts
+    from crema_core.api.load import load
     from crema_core.common.progress import StatusLine
-    from crema_core.saving.bundle import load
 
     out, data = Path(arguments.out), Path(arguments.data)
     refuse_own_parts(out, data)

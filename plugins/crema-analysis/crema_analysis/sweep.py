@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crema_analysis.axes import Value, check_values, find_axis, value_label, with_value
+from crema_analysis.axes import Value, check_values, find_axis, requests_of, value_label, with_value
 from crema_analysis.cells import CellStore, Measured, TrainedTable, train_cell
 from crema_core.api.build import build
-from crema_core.api.requests import ModalityRequest, resolve_requests
+from crema_core.api.requests import ModalityRequest
 from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import ManifestError, OptionsError
@@ -67,7 +67,8 @@ def sweep(
     """
     axis = find_axis(over)
     base, options = dict(settings or {}), dict(build_options or {})
-    names = [request.spec.name for request in resolve_requests(modalities, options.get("mmqa") or {})]
+    requests = requests_of(modalities, options)
+    names = [request.spec.name for request in requests]
     chosen = tuple(values) if values is not None else axis.values or tuple(names)
     check_values(axis, chosen, modalities, options, base)
     _require_seeds(seeds)
@@ -75,7 +76,7 @@ def sweep(
     folder = Path(out)
     identity = {
         "over": axis.name,
-        "modalities": [request.record() for request in resolve_requests(modalities, options.get("mmqa") or {})],
+        "modalities": [request.record() for request in requests],
         "build": {key: str(value) if key == "backbone" else value for key, value in options.items()},
         "settings": base,
         "max_new_tokens": max_new_tokens,

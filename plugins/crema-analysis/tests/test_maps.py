@@ -12,7 +12,7 @@ import torch
 from crema_analysis.maps import SenseMap, attention_maps, require_layer
 from crema_core.errors import OptionsError, UnknownModalityError
 from crema_core.evaluation.run import evaluate
-from crema_core.model.connector import FeatureConnector
+from crema_core.fusion.connector import FeatureConnector
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import write_records
 

@@ -35,29 +35,6 @@ def test_letters_are_senses_in_their_order() -> None:
         assert preset.config["modalities"] == senses
 
 
-def test_stages_of_merv() -> None:
-    found = {
-        name: (
-            settings.lr,
-            settings.batch_size * settings.accumulation,
-            settings.weight_decay,
-            preset.config.get("tuning"),
-        )
-        for name in ("merv-align", "merv-full-align", "merv-finetune", "merv-frozen")
-        for settings, preset in [(train_settings(name), find_preset(name))]
-    }
-    assert found == {
-        "merv-align": (1e-3, 256, 0.0, None),
-        "merv-full-align": (1e-4, 256, 0.0, "full"),
-        "merv-finetune": (2e-5, 128, 0.1, "full"),
-        "merv-frozen": (2e-5, 128, 0.1, "full"),
-    }
-    aligned, frozen = find_preset("merv-align"), find_preset("merv-frozen")
-    assert (aligned.config["precision"], frozen.config["precision"]) == ("bf16", "fp32")  # what is trained is in fp32
-    settings = train_settings("merv-frozen")
-    assert (settings.epochs, settings.warmup_ratio, settings.clip_norm, settings.seed) == (1, 0.03, 1.0, 7)
-
-
 VARIANTS = (
     "'nextqa' has variants (one letter for each modality, in the order of training): nextqa-v, nextqa-vf, nextqa-vfd, "
     "nextqa-vfdn."

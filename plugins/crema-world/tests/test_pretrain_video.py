@@ -14,6 +14,8 @@ from crema_world import WorldError
 from crema_world.pretrain_video import new_video_model, pretrain_video
 from crema_world.vision_stage import normalize, patch_features
 
+pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
+
 
 def test_a_few_steps_write_a_backbone_that_pave_takes(tmp_path: Path) -> None:
     lines: list[str] = []

@@ -8,12 +8,14 @@ import pytest
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from crema_core.api.build import build
+from crema_core.api.load import load
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.run import evaluate
 from crema_core.model.shipped import tiny_backbone_path
-from crema_core.saving.bundle import load
 from crema_world.generate import make_world
 from crema_world.questions import CHOICES_OF_TYPE
+
+pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
 
 NAME = "crema-tiny-video"
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2, "newlines": "one_token"}

@@ -1,0 +1,130 @@
+"""The parts of a model, built one by one: a modality with its connector, and the sizes a fusion is built for.
+
+Each starts from a seed of its own name, so that no initialisation depends on what else is built.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from crema_core.api.requests import Request, not_mixed
+from crema_core.errors import BuildError
+from crema_core.fusion import Fusion, FusionPlan, FusionSizes
+from crema_core.fusion.connector import ConnectorFactory, ConnectorRequest
+from crema_core.modality import BuildContext, Modality, load_modality_class
+from crema_core.model.backbone import Backbone
+from crema_core.model.checkpoint import is_pretrained
+from crema_core.model.connect import make_connector
+from crema_core.model.load_backbone import checkpoint_place
+from crema_core.model.sense import Sense
+from crema_core.model.shapes import shapes_alone
+from crema_core.plugins.spec import ModalityOptions
+
+
+def make_sense(
+    request: Request, backbone: Backbone, seed: int, *, connector: ConnectorFactory | None, fusion: str, mixed: bool
+) -> Sense:
+    """Build one modality with its connector and load its weights.
+
+    Args:
+        request: what was asked for; left-open options are filled in with what was chosen.
+        backbone: the frozen parts it is built on.
+        seed: of the model.
+        connector: of the strategy; None: the adapter around the backbone's Q-Former.
+        fusion: name of the strategy, for messages.
+        mixed: whether the strategy takes features of several parts of this modality.
+
+    Raises:
+        BuildError: when this backbone, modality and strategy do not go together.
+    """
+    spec = request.spec
+    factory = load_modality_class(request.resolved)
+    context = BuildContext(
+        vision=None if backbone.vision_model is None else backbone.encode_images,
+        vision_dim=backbone.vision_dim,
+        image_size=backbone.image_size,
+        image_mean=backbone.image_mean,
+        image_std=backbone.image_std,
+        seed=seed,
+        dtype=backbone.dtype,
+        frames_per_step=backbone.frames_per_step,
+        pretrained=is_pretrained(checkpoint_place(backbone.source)),
+    )
+    sizes = request.mmqa
+    if sizes.num_queries is None and backbone.query_tokens is not None:
+        sizes = sizes.model_copy(update={"num_queries": int(backbone.query_tokens.shape[1])})
+    with seeded(seed, spec.name):
+        modality: Modality = factory(request.options, context)
+        if backbone.shape_only:
+            with shapes_alone(modality):
+                modality.load_shapes()
+        else:
+            modality.load_assets(None)
+        parts = [part.name for part in modality.feature_parts]
+        if parts and not mixed:
+            raise BuildError([not_mixed(spec.name, parts, fusion=fusion)])
+        made = make_connector(connector, ConnectorRequest(modality, sizes, backbone), backbone)
+    sense = Sense(modality, made, sizes, request.provenance, request.prefix)
+    sense.defaults = _filled_in(request.options, modality.options)
+    request.options = modality.options  # what was chosen is what a saved model records
+    return sense
+
+
+def _filled_in(asked: ModalityOptions, built: ModalityOptions) -> dict[str, Any]:
+    """Return the options that were left open and that the modality chose for this backbone."""
+    left_open = [name for name, value in asked if value is None]
+    return {name: value for name in left_open if (value := getattr(built, name)) is not None}
+
+
+def fusion_sizes(
+    name: str, plan: FusionPlan, senses: Mapping[str, Sense], major: str, backbone: Backbone
+) -> FusionSizes:
+    """Return what the strategy `name` is built for, from the modalities that are there.
+
+    Raises:
+        BuildError: when the strategy needs one number of queries and the modalities have several.
+    """
+    count = senses[major].adapter.num_tokens
+    return FusionSizes(
+        width=backbone.language_dim,
+        num_queries=common_queries(query_counts(senses, major), name, plan.fusion),
+        major_queries=count,
+        token_widths={own: sense.adapter.width for own, sense in senses.items()},
+        visual=None if backbone.visual is None else backbone.visual.layout,
+    )
+
+
+def query_counts(senses: Mapping[str, Sense], major: str) -> dict[str, int]:
+    """Return the number of queries of the senses that pass the Q-Former."""
+    counts = {name: sense.adapter.num_tokens or 0 for name, sense in senses.items() if sense.adapter.passes_qformer}
+    return counts or {major: senses[major].mmqa.num_queries or senses[major].adapter.num_tokens or 0}
+
+
+def common_queries(counts: Mapping[str, int], fusion: str, strategy: type[Fusion]) -> int:
+    """Return the number of queries of all modalities, the first one's where the strategy allows several.
+
+    Raises:
+        BuildError: when the strategy `fusion` needs one number and `counts`, by modality, has several.
+    """
+    if strategy.one_query_count and len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise BuildError(
+            [
+                f"The senses have different numbers of queries: {listed}. Fusion '{fusion}' needs one number for all. "
+                "Set mmqa={'num_queries': ...}, or use fusion='concat'."
+            ]
+        )
+    return next(iter(counts.values()))
+
+
+@contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Seed torch's generator from the name for a while, so that no initialisation depends on the others."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
+        yield

@@ -1,0 +1,7 @@
+"""Fixtures of this package's tests."""
+
+from tests.support.fixtures import t5_folder, video_models
+from tests.support.world import clips, tiny_folder
+from tests.train.conftest import new_model, one_thread, sync
+
+__all__ = ["clips", "new_model", "one_thread", "sync", "t5_folder", "tiny_folder", "video_models"]
