@@ -1,4 +1,4 @@
-"""`crema plugins check`: an installed modality or fusion, or all of a package's folder or wheel, against the contract."""
+"""`crema plugins check`: a modality or fusion, or all of a package's folder or wheel, against the contract."""
 
 from __future__ import annotations
 

@@ -57,7 +57,6 @@ class Scaffold:
         files: file of the package -> template.
         entry: what the entry point names.
         description: one sentence about the package.
-        usage: how somebody uses it, in Markdown.
         look: the command that shows or checks the installed package.
         advice: what the author does next.
         dashes: names are written with dashes instead of underscores.
@@ -68,14 +67,9 @@ class Scaffold:
     files: Mapping[str, str]
     entry: str
     description: str
-    usage: str
     look: str
     advice: str
     dashes: bool = False
-
-
-def _python(*lines: str) -> str:
-    return "\n".join(["```python", *lines, "```"])
 
 
 SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
@@ -89,9 +83,6 @@ SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
         },
         "$package.plugin:SPEC",
         "$title for CREMA models.",
-        "A modality that is added to a frozen vision-language model with `pip install`.\n\n"
-        + _python("import crema_core", "", 'model = crema_core.build(modalities=["video", "$name"])')
-        + "\n\nWhat it reads and which options it has: `crema plugins show $name`.",
         "crema plugins check $name",
         "`plugin.py` declares the modality and imports no torch; `modality.py` reads sources and encodes them.\n"
         "Replace what `modality.py` does with your sensor and your encoder; `pytest` shows where the contract no\n"
@@ -103,8 +94,6 @@ SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
         {"src/{package}/fusion.py": "fusion.py", "tests/test_conformance.py": "test_fusion.py"},
         "$package.fusion:${class_name}Fusion",
         "The fusion $name for CREMA models.",
-        "It lays out the tokens of all modalities in front of the question.\n\n"
-        + _python("import crema_core", "", 'model = crema_core.build(modalities=["video", "audio"], fusion="$name")'),
         "crema plugins check $name",
         "Replace what `forward` and the blocks in `fusion.py` do; keyword arguments of `__init__` with defaults are\n"
         "its options. `pytest` shows where the contract no longer holds.",
@@ -115,8 +104,6 @@ SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
         {"src/{package}/backbone.py": "backbone.py", "tests/test_backbone.py": "test_backbone.py"},
         "$package.backbone:FAMILY",
         "Backbones of the model type $name for CREMA models.",
-        "Checkpoints whose `config.json` has this model type load as any other.\n\n"
-        + _python("import crema_core", "", 'model = crema_core.build(modalities=["video"], backbone="path/or/hub-id")'),
         "crema plugins list --kind backbone",
         "Replace what `load` in `backbone.py` does. Further model types the family loads are further lines in\n"
         "`pyproject.toml`, all with the same object.",
@@ -127,13 +114,6 @@ SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
         {"src/{package}/encoder.py": "encoder.py", "tests/test_encoder.py": "test_encoder.py"},
         "$package.encoder:${class_name}Encoder",
         "The vision encoder $name for CREMA models.",
-        "Every modality that sees can look through it.\n\n"
-        + _python(
-            "import crema_core",
-            "",
-            'video = {"name": "video", "encoder": "$name", "weights": "path/to/folder"}',
-            "model = crema_core.build(modalities=[video])",
-        ),
         "crema plugins list --kind encoder",
         "Replace the network in `encoder.py`, its sizes and where `load` finds the weights.",
     ),
@@ -143,8 +123,6 @@ SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
         {"src/{package}/dataset.py": "dataset.py", "tests/test_dataset.py": "test_dataset.py"},
         "$package.dataset:SPEC",
         "The data set $entry_name for CREMA models.",
-        "It turns the official files into a data file.\n\n"
-        "```console\ncrema data prepare $entry_name --root path/to/files --split train --out train.jsonl\n```",
         "crema plugins list --kind dataset",
         "Replace what `dataset.py` declares and how it reads the annotations.",
         dashes=True,
@@ -155,8 +133,6 @@ SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
         {"src/{package}/metric.py": "metric.py", "tests/test_metric.py": "test_metric.py"},
         "$package.metric:METRIC",
         "The metric $name for CREMA models.",
-        "It judges free answers.\n\n"
-        + _python("import crema_core", "", 'result = crema_core.evaluate(model, "test.jsonl", scorer="$name")'),
         "crema plugins list --kind metric",
         "Replace the rule for single answers (`is_right`), the value of a data set (`compute`), or remove one of them.",
     ),
@@ -170,7 +146,6 @@ SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
         },
         "$package.hooks",
         "The verb $entry_name of the crema command.",
-        "```console\ncrema $entry_name --help\n```",
         "crema plugins list --kind hook",
         "Replace the arguments and the work in `verb.py`. `hooks.py` may implement further hooks, such as sections of\n"
         "a run's report.",
@@ -229,7 +204,7 @@ def new_package(
     if output.exists() and not output.is_dir():
         raise OptionsError(f"'{output}' is a file. --output names a folder. Name another. Nothing was written.")
     with fresh_folder(place) as folder:
-        _write(folder, name, scaffold, encoder, distribution)
+        _write(folder, name, kind, encoder, distribution)
     return place
 
 
@@ -284,8 +259,8 @@ def _entry_name(name: str, scaffold: Scaffold) -> str:
     return name.replace("_", "-") if scaffold.dashes else name
 
 
-def _write(folder: Path, name: str, scaffold: Scaffold, encoder: Encoder, distribution: str) -> None:
-    package = f"crema_{name}"
+def _write(folder: Path, name: str, kind: ScaffoldKind, encoder: Encoder, distribution: str) -> None:
+    package, scaffold = f"crema_{name}", SCAFFOLDS[kind]
     major, minor, *_ = crema_core.__version__.split(".")
     values = {
         "name": name,
@@ -300,11 +275,15 @@ def _write(folder: Path, name: str, scaffold: Scaffold, encoder: Encoder, distri
         "core_major": str(int(major) + 1),
         "year": str(datetime.datetime.now(tz=datetime.UTC).year),
     }
-    for field in ("entry", "description", "usage", "look", "advice"):
+    for field in ("entry", "description", "look", "advice"):
         values[field] = string.Template(getattr(scaffold, field)).substitute(values)
+    values["usage"] = _filled_in(f"usage_{kind}.md", values).rstrip()
     for file, template in {**SHARED, **scaffold.files}.items():
         path = folder / file.format(package=package)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = (TEMPLATES / f"{template.format(encoder=encoder)}.txt").read_text(encoding="utf-8")
-        path.write_text(string.Template(text).substitute(values), encoding="utf-8")
+        path.write_text(_filled_in(template.format(encoder=encoder), values), encoding="utf-8")
     (folder / "src" / package / "py.typed").write_text("", encoding="utf-8")
+
+
+def _filled_in(template: str, values: Mapping[str, str]) -> str:
+    return string.Template((TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")).substitute(values)

@@ -1,4 +1,4 @@
-"""Run the checks on one modality or fusion: each at most once, after those it needs, with announced failures taken into account."""
+"""Run the checks on one modality or fusion: each at most once, after those it needs; announced failures are known."""
 
 from __future__ import annotations
 

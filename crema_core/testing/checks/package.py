@@ -100,7 +100,8 @@ def types_are_shipped(subject: PluginUnderTest) -> None:
 
     Why: without it type checkers treat everything of the package as unknown; it is also the file that is forgotten
     first when package data are not declared.
-    Fix: an empty `py.typed` beside the package's modules, and `[tool.setuptools.package-data]` or your build tool's equivalent.
+    Fix: an empty `py.typed` beside the package's modules, and `[tool.setuptools.package-data]` or your build tool's
+    equivalent.
     """
     require(
         any((place / "py.typed").is_file() for place in subject.packages),
