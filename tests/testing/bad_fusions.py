@@ -77,7 +77,7 @@ class ChangesMajor(GoodFusion):
 
     def forward(self, senses: SenseSet) -> list[Segment]:
         segments = super().forward(senses)
-        shift = 1.0 if self.supports else 0.0
+        shift = 1.0 if self.supports and senses.major in senses.tokens else 0.0
         return [segments[0]._replace(values=segments[0].values + shift), *segments[1:]]
 
 
