@@ -16,6 +16,7 @@ from torch import Tensor
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
+from crema_core.api.requests import ModalityRequest
 from crema_core.errors import BuildError
 from crema_core.features.prepare import prepare_batch
 from crema_core.fusion import SenseSet
@@ -69,7 +70,11 @@ def cases(subject: FusionUnderTest) -> tuple[Mapping[str, Any], ...]:
 
 def build_with(subject: FusionUnderTest, options: Mapping[str, Any], names: Sequence[str] = NAMES) -> CremaModel:
     """Build a model of some of the kit's modalities with the fusion, without network."""
-    specs = {MAJOR: {"name": MAJOR, "num_frames": 3}, PLAIN: {"name": COMPANION}, TIMED: {"name": CLOCKED}}
+    specs: dict[str, ModalityRequest] = {
+        MAJOR: {"name": MAJOR, "num_frames": 3},
+        PLAIN: {"name": COMPANION},
+        TIMED: {"name": CLOCKED},
+    }
     first: BuildError | None = None
     for backbone in BACKBONES:
         try:
@@ -140,7 +145,8 @@ def sense_set(model: CremaModel, tokens: Mapping[str, SenseTokens], num_samples:
 def lay_out(model: CremaModel, samples: Sequence[Source]) -> list[Segment]:
     """Return what the fusion makes of a batch, without gradient."""
     with torch.no_grad():
-        return model.fusion(sense_set(model, tokens_of(model, samples), len(samples)))
+        segments: list[Segment] = model.fusion(sense_set(model, tokens_of(model, samples), len(samples)))
+    return segments
 
 
 def stretches(segments: Sequence[Segment], row: int) -> list[Stretch]:
