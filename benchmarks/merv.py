@@ -55,7 +55,8 @@ def train_and_ask(
     fit(model, manifests["train"], out=out, **{**TRAINING, **training})
     result = evaluate(model, read_manifest(manifests["test"], modalities=model.names), batch_size=128, max_new_tokens=3)
     named = dict(zip((encoder["name"] for encoder in encoders.values()), encoders, strict=True))
-    shares = {kind: {named[name]: share for name, share in own.items()} for kind, own in result.encoder_weights.items()}
+    weights = result.extras.get("encoder_weights", {})  # a mixer without weights has none
+    shares = {kind: {named[name]: share for name, share in own.items()} for kind, own in weights.items()}
     return {
         "accuracy": result.accuracy,
         "by_type": result.by_type,

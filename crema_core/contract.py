@@ -115,7 +115,8 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "did_you_mean",
         "first_line",
     ),
-    "crema_core.evaluation.metric": ("Metric",),
+    "crema_core.evaluation.metric": ("Metric", "Pairs", "find_scorer"),
+    "crema_core.evaluation.score": ("normalize",),
     "crema_core.fusion": (
         "FusionWatch",
         "fusion_class",

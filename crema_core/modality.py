@@ -23,7 +23,6 @@ from crema_core.errors import ContractError, PluginLoadError
 from crema_core.plugins.loading import ResolvedPlugin
 from crema_core.plugins.requirements import check_requirements
 from crema_core.plugins.spec import ModalityOptions, ModalitySpec
-from crema_core.plugins.versions import adapter_for
 
 
 @dataclass(frozen=True)
@@ -288,8 +287,6 @@ def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
             f"{subject} could not be imported: {type(error).__name__}: {error}. "
             f'See the whole traceback: python -c "import {spec.factory.partition(":")[0]}"'
         ) from error
-    if isinstance(factory, type) and (adapter := adapter_for(spec.api_version)):
-        factory = adapter.modality(factory)
     if not (isinstance(factory, type) and issubclass(factory, Modality)):
         raise ContractError(
             f"{subject} is not a subclass of Modality. The factory must name one. "

@@ -9,9 +9,7 @@ from crema_core.data.manifest import Record
 from crema_core.datasets.registry import find_dataset
 from crema_core.datasets.spec import Column, DatasetSpec
 from crema_core.errors import CremaError
-from crema_core.evaluation.measures import require_measures
-from crema_core.evaluation.metric import Metric
-from crema_core.evaluation.score import find_scorer
+from crema_core.evaluation.metric import Metric, find_scorer, require_measures
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins import registry
 

@@ -25,7 +25,7 @@ from crema_core.evaluation.batch import answer_batch
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.extras import mean_extras
 from crema_core.evaluation.judge import Judge
-from crema_core.evaluation.measures import measure
+from crema_core.evaluation.metric import measure
 from crema_core.evaluation.predictions import Prediction, PredictionFile, digest, records_digest
 from crema_core.evaluation.result import EvaluationResult, FusionMode, Prompts
 from crema_core.evaluation.score import summarize

@@ -18,7 +18,6 @@ from crema_core.plugins._metadata import InstalledEntryPoint
 from crema_core.plugins.groups import Kind
 from crema_core.plugins.policy import CORE_DISTRIBUTION
 from crema_core.plugins.spec import API_VERSION, MMQASpec, ModalityOptions, ModalitySpec
-from crema_core.plugins.versions import adapter_for, numbers
 
 HEAVY_MODULES = ("torch", "transformers", "peft", "numpy")
 """Modules the module of a light entry point may not import: listing and help would pay seconds for them."""
@@ -125,28 +124,27 @@ def check_thing(kind: Kind, thing: object, name: str, *, provider: str, referenc
         )
 
 
+def numbers(version: str) -> tuple[int, int]:
+    """Return `(major, minor)` of a text such as "1.0"."""
+    major, _, minor = version.partition(".")
+    return int(major), int(minor)
+
+
 def check_api_version(spec: ModalitySpec, *, provider: str, distribution: str) -> None:
-    """Refuse another major version of the contract; warn once for a newer minor one and for one that is adapted.
+    """Refuse another major version of the contract; warn once for a newer minor one.
 
     Raises:
-        IncompatiblePluginError: when the major versions differ and core has no adapter.
+        IncompatiblePluginError: when the major versions differ.
     """
     theirs, ours = numbers(spec.api_version), numbers(API_VERSION)
     subject = f"'{spec.name}' ({provider}) was written for plugin API {spec.api_version}, this {CORE_DISTRIBUTION}"
     upgrade_core = f"pip install -U {CORE_DISTRIBUTION}"
-    if adapter_for(spec.api_version):
-        warnings.warn(
-            f"{subject} speaks {API_VERSION} and adapts it. A later one will not. "
-            f"Upgrade: pip install -U {distribution}",
-            PluginVersionWarning,
-            stacklevel=4,
-        )
-    elif theirs[0] != ours[0]:
+    if theirs[0] != ours[0]:
         upgrade = upgrade_core if theirs > ours else f"pip install -U {distribution}"
         raise IncompatiblePluginError(
             f"{subject} speaks {API_VERSION}; the major versions must be equal. Upgrade the older side: {upgrade}"
         )
-    elif theirs > ours:
+    if theirs > ours:
         warnings.warn(
             f"{subject} speaks {API_VERSION}. It may use what is not there yet. Upgrade: {upgrade_core}",
             PluginVersionWarning,

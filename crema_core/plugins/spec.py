@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.plugins.versions import adapter_for
 
 API_VERSION = "1.0"
 """Version of the plugin contract (spec fields, `Modality` methods, hook specifications); not the package's version."""
@@ -138,8 +137,6 @@ class ModalitySpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_another_version(cls, values: Any) -> Any:
-        if isinstance(values, dict) and (adapter := adapter_for(values.get("api_version", API_VERSION))):
-            values = adapter.spec(values)
         # A plugin written for a newer minor version may declare fields this core does not know; they are left aside
         # (the registry warns). Unknown fields of our own version are mistakes and are refused.
         if isinstance(values, dict) and _is_newer_minor(str(values.get("api_version", API_VERSION))):

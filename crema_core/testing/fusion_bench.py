@@ -70,7 +70,7 @@ def cases(subject: FusionUnderTest) -> tuple[Mapping[str, Any], ...]:
 
 def build_with(subject: FusionUnderTest, options: Mapping[str, Any], names: Sequence[str] = NAMES) -> CremaModel:
     """Build a model of some of the kit's modalities with the fusion, without network."""
-    specs: dict[str, ModalityRequest] = {
+    requests: dict[str, ModalityRequest] = {
         MAJOR: {"name": MAJOR, "num_frames": 3},
         PLAIN: {"name": COMPANION},
         TIMED: {"name": CLOCKED},
@@ -80,7 +80,7 @@ def build_with(subject: FusionUnderTest, options: Mapping[str, Any], names: Sequ
         try:
             with known(subject), offline():
                 return build(
-                    [specs[name] for name in names],
+                    [requests[name] for name in names],
                     backbone=backbone,
                     fusion={**options, "name": subject.known_as},
                     major=MAJOR,

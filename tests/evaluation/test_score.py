@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crema_core.errors import OptionsError
-from crema_core.evaluation.clean import clean
-from crema_core.evaluation.score import best_choice, find_scorer, is_exact, normalize, summarize
+from crema_core.evaluation.metric import Metric, find_scorer, measure, require_measures
+from crema_core.evaluation.score import best_choice, is_exact, normalize, summarize
 from crema_core.plugins import registry
 
 
@@ -48,65 +48,6 @@ def test_accuracy_is_split_by_type() -> None:
     assert scores == (0.5, {"a": 0.0, "b": 0.5}, {"a": 1, "b": 2})
 
 
-@pytest.mark.parametrize(
-    ("raw", "cleaned"),
-    [
-        (" The  2 chai.", "two chair"),
-        ("on the letf side of a desk", "on left side of desk"),
-        ("TV", "TV"),
-        ("none", "zero"),
-        ("23 of an 11 mat2", "twenty-three of eleven mat"),
-        ("7 oclock", "seven o'clock"),
-        ("7 o' clock", "seven o'clock"),
-        ("backwards", "backward"),
-        ("let's go", "left's go"),  # the published table does that
-        ("black-white, (round)", "black-white, round"),
-    ],
-)
-def test_situated_answers_are_cleaned_as_published(raw: str, cleaned: str) -> None:
-    assert clean(raw) == cleaned
-
-
-RULES = ("exact", "em", "em_refined", "em_refined_published")
-
-
-@pytest.mark.parametrize(
-    ("prediction", "answers", "right"),
-    [
-        ("The desk.", ("desk",), (False, True, True, True)),
-        ("2", ("two",), (True, True, True, True)),
-        ("brown desk", ("desk",), (False, False, True, True)),
-        ("desk", ("a brown desk", "table"), (False, False, True, True)),
-        ("piano", ("no",), (False, False, False, True)),  # the published rule finds "no" in "piano"
-        ("stone", ("one",), (False, False, False, True)),
-        ("", ("no",), (False, False, False, False)),
-        ("left side", ("side left",), (False, False, False, False)),
-        ("table", ("desk", "table"), (True, True, True, True)),
-    ],
-)
-def test_rules_for_free_answers_by_hand(prediction: str, answers: tuple[str, ...], right: tuple[bool, ...]) -> None:
-    assert tuple(verdict(name, prediction, answers) for name in RULES) == right
-
-
-@pytest.mark.parametrize(
-    ("name", "prediction", "gold", "right"),
-    [
-        ("crema_sqa3d_published", "the brown Desk\nand", "desk", True),  # last word of the first line
-        ("crema_sqa3d_published", "2", "two", True),
-        ("crema_sqa3d_published", "", "desk", True),  # an empty prediction is a substring
-        ("crema_sqa3d_published", "esk</s>", "desk", True),
-        ("crema_sqa3d_published", "brown desk", "large desk", False),
-        ("crema_music_avqa_published", "2", "two", True),
-        ("crema_music_avqa_published", "a", "guitar", True),
-        ("crema_music_avqa_published", "guitar", "a", False),
-        ("pave_music_avqa_published", "It is a Piano", "no", True),
-        ("pave_music_avqa_published", "no", "piano", False),
-    ],
-)
-def test_published_lenient_rules_are_reproduced(name: str, prediction: str, gold: str, right: bool) -> None:
-    assert verdict(name, prediction, (gold,)) is right
-
-
 @given(st.text(), st.text())
 def test_the_default_never_finds_an_answer_inside_another(prediction: str, answer: str) -> None:
     assert verdict("exact", prediction, (answer,)) == (normalize(prediction) == normalize(answer))
@@ -121,10 +62,14 @@ def test_an_unknown_rule_is_refused() -> None:
     )
 
 
-def test_a_measure_of_whole_data_sets_judges_no_single_answer() -> None:
-    with pytest.raises(OptionsError) as error:
-        find_scorer("captions")
-    assert str(error.value) == (
-        "'captions' (BLEU-4, ROUGE-L and CIDEr) measures a data set as a whole and cannot judge single answers. "
-        "Accepted as scorer: a metric with a rule for them, such as 'exact'. Name it among the measures instead."
-    )
+def test_a_measure_of_somebody_else_is_computed_beside_the_others() -> None:
+    pairs = [("a dog barks", ("dog barking", "a dog barks")), ("cat", ("cat meowing",)), ("drums", ("drum",))]
+    words = Metric("words", "mean number of words", compute=lambda pairs: {"words": len(pairs[0][0].split())})
+    registry.register(words, kind="metric")
+    require_measures(["words"])
+    assert measure(["words", "exact"], pairs) == {"words": 3, "exact": 1 / 3}
+
+
+def test_a_metric_measures_something() -> None:
+    with pytest.raises(ValueError, match="neither is_right nor compute"):
+        Metric("nothing", "measures nothing")

@@ -146,7 +146,7 @@ def test_names_of_known_packages_say_what_to_install(
     known = {"fusion": "stacked", "metric": "first_word", "preset": "glance", "backbone": "dummy-small"}
     monkeypatch.setattr(groups, "directory", lambda: {kind: {name: "crema-x"} for kind, name in known.items()})
     register_senses()
-    with pytest.raises(OptionsError, match=r"Run: pip install crema-x$"):
+    with pytest.raises(BuildError, match=r"Run: pip install crema-x$"):
         build(four_senses(), backbone=t5_folder, fusion="stacked")
     with pytest.raises(OptionsError, match=r"Run: pip install crema-x$"):
         train_settings("glance")

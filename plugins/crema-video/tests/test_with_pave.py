@@ -10,6 +10,8 @@ import torch
 from crema_core.api.build import build
 from tests.support.video_language import save_video_model
 
+pytest.importorskip("crema_pave")
+
 CHOICES = ["red", "blue"]
 
 

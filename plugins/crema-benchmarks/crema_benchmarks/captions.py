@@ -30,7 +30,7 @@ def require_captions(name: str) -> None:
     if importlib.util.find_spec(PACKAGE) is None:
         raise OptionsError(
             f"'{name}' (BLEU-4, ROUGE-L, CIDEr) needs the package {PACKAGE}, which is not installed. Leave the measure "
-            "out, or run: pip install 'crema-core[metrics]'"
+            "out, or run: pip install 'crema-benchmarks[captions]'"
         )
     if name == "captions_java" and shutil.which("java") is None:
         raise OptionsError(

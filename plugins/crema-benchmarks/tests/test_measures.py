@@ -8,11 +8,11 @@ import shutil
 
 import pytest
 
+from crema_benchmarks import captions
+from crema_benchmarks.captions import caption_scores, split_words
+from crema_benchmarks.measures import in_vocabulary
 from crema_core.errors import OptionsError
-from crema_core.evaluation import captions
-from crema_core.evaluation.captions import caption_scores, split_words
-from crema_core.evaluation.measures import in_vocabulary, measure, require_measures
-from crema_core.evaluation.metric import Metric
+from crema_core.evaluation.metric import find_scorer, measure, require_measures
 from crema_core.plugins import registry
 
 PAIRS = [("a dog barks", ("dog barking", "a dog barks")), ("cat", ("cat meowing",)), ("drums", ("drum",))]
@@ -26,18 +26,6 @@ def test_answers_outside_the_vocabulary_are_counted_apart() -> None:
 
 def test_rules_are_measures_too() -> None:
     assert measure(["exact", "em_refined"], PAIRS) == {"exact": 1 / 3, "em_refined": 2 / 3}
-
-
-def test_a_measure_of_somebody_else_is_computed_beside_the_others() -> None:
-    words = Metric("words", "mean number of words", compute=lambda pairs: {"words": len(pairs[0][0].split())})
-    registry.register(words, kind="metric")
-    require_measures(["words"])
-    assert measure(["words", "exact"], PAIRS) == {"words": 3, "exact": 1 / 3}
-
-
-def test_a_metric_measures_something() -> None:
-    with pytest.raises(ValueError, match="neither is_right nor compute"):
-        Metric("nothing", "measures nothing")
 
 
 def test_unknown_measures_are_refused_before_any_work() -> None:
@@ -55,7 +43,7 @@ def test_an_absent_package_is_named_with_what_installs_it(monkeypatch: pytest.Mo
         require_measures(["captions"])
     assert str(error.value) == (
         "'captions' (BLEU-4, ROUGE-L, CIDEr) needs the package pycocoevalcap_absent, which is not installed. Leave the "
-        "measure out, or run: pip install 'crema-core[metrics]'"
+        "measure out, or run: pip install 'crema-benchmarks[captions]'"
     )
 
 
@@ -92,3 +80,12 @@ def test_captions_by_hand() -> None:
     precisions = [11 / 11, 8 / 9, 6 / 7, 4 / 5]
     expected = math.exp(1 - 12 / 11) * math.prod(precisions) ** 0.25
     assert cut["bleu_4"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_measure_of_whole_data_sets_judges_no_single_answer() -> None:
+    with pytest.raises(OptionsError) as error:
+        find_scorer("captions")
+    assert str(error.value) == (
+        "'captions' (BLEU-4, ROUGE-L and CIDEr) measures a data set as a whole and cannot judge single answers. "
+        "Accepted as scorer: a metric with a rule for them, such as 'exact'. Name it among the measures instead."
+    )
