@@ -147,10 +147,17 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "Modality",
         "Sample",
     ),
+    "crema_core.model.backbone": ("Backbone",),
     "crema_core.model.backbone_family": (
         "BackboneFamily",
         "BackboneRequest",
         "NamedCheckpoint",
+    ),
+    "crema_core.model.checkpoint": (
+        "image_statistics",
+        "own_template",
+        "read_model",
+        "read_tokenizer",
     ),
     "crema_core.model.pretrained": (
         "load_frozen",
@@ -158,6 +165,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "read_processor",
         "require_digest",
     ),
+    "crema_core.model.qformer": ("QFormer",),
     "crema_core.model.trainable": (
         "freeze",
         "names_of",
@@ -199,6 +207,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "crema_core.video.seeing": ("SeeingModality",),
     "crema_core.video.towers.base": ("Tower",),
+    "crema_core.video.towers.preprocessing": ("Preprocessing",),
     "crema_core.video.towers.options": (
         "BACKBONE",
         "SeeingOptions",
@@ -238,6 +247,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
         "wants_launch",
     ),
     "crema_core.cli.outcome": ("fail",),
+    "crema_core.cli.main": ("main",),
     "crema_core.common.environment": ("environment",),
     "crema_core.common.processes": (
         "ALONE",
@@ -245,6 +255,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     ),
     "crema_core.data.check": ("check_manifest",),
     "crema_core.data.order": ("derive_seed",),
+    "crema_core.datasets.prepare": ("prepare",),
     "crema_core.datasets.registry": ("find_dataset",),
     "crema_core.evaluation.batch": ("clip_of",),
     "crema_core.evaluation.bootstrap": ("bootstrap_change",),
@@ -279,7 +290,6 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
         "Prompt",
         "pack",
     ),
-    "crema_core.model.qformer": ("QFormer",),
     "crema_core.model.shipped": ("tiny_backbone_path",),
     "crema_core.model.text_decoder": ("causal_model",),
     "crema_core.model.turns": ("video_turns",),

@@ -22,9 +22,9 @@ from crema_core.plugins.registry import KINDS, Kind, KindName, PluginRecord
 FINDINGS = 3
 
 ACTIONS = {
-    "check": ("crema_core.cli.plugins_check", "check a sense against the contract"),
+    "check": ("crema_core.cli.plugins_check", "check a modality or a fusion against the contract"),
     "doctor": ("crema_core.cli.plugins_doctor", "find what is wrong with the environment, ready to paste"),
-    "new": ("crema_core.cli.plugins_new", "write a package of a new sense that works as it is"),
+    "new": ("crema_core.cli.plugins_new", "write a package of any kind that works as it is"),
 }
 """Actions in files of their own: name -> module, one line of help."""
 
@@ -38,6 +38,7 @@ Example:
   crema plugins list
   crema plugins list --kind fusion
   crema plugins new radar --output ~/packages
+  crema plugins new weighted --kind fusion --output ~/packages
   crema plugins check ~/packages/crema-radar
   crema plugins show video --json"""
 

@@ -1,18 +1,22 @@
-"""Write a package of a new sense that works as it is: installs, passes its tests, reaches gold, trains.
+"""Write a package of any kind that works as it is: it installs, passes its tests, and is found.
 
 ```
 crema-radar/
   pyproject.toml  README.md  LICENSE  CHANGELOG.md
-  src/crema_radar/    __init__.py  plugin.py  modality.py  py.typed
+  src/crema_radar/    __init__.py  py.typed  plugin.py  modality.py    (a modality; other kinds have one or two modules)
   tests/test_conformance.py
   .github/workflows/test.yml
 ```
+
+The files around the code are one template each; `Scaffold` holds what differs from kind to kind.
 """
 
 from __future__ import annotations
 
 import datetime
 import string
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,48 +24,176 @@ from pydantic import ValidationError
 
 import crema_core
 from crema_core.common.atomic import fresh_folder
-from crema_core.errors import OptionsError
+from crema_core.errors import OptionsError, did_you_mean
+from crema_core.plugins import registry
+from crema_core.plugins.groups import KINDS, KindName, directory
 from crema_core.plugins.names import PLACEHOLDERS
-from crema_core.plugins.spec import API_VERSION, ModalitySpec
+from crema_core.plugins.spec import API_VERSION, NAME_PATTERN, ModalitySpec
 
 Encoder = Literal["own", "vision", "features"]
 ENCODERS: tuple[Encoder, ...] = ("own", "vision", "features")
 
+ScaffoldKind = Literal["modality", "fusion", "backbone", "encoder", "dataset", "metric", "verb"]
+
 TEMPLATES = Path(__file__).with_name("templates")
-FILES = {
+SHARED = {
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
     "LICENSE": "LICENSE",
     "CHANGELOG.md": "CHANGELOG.md",
     ".github/workflows/test.yml": "workflow.yml",
-    "tests/test_conformance.py": "test_conformance.py",
     "src/{package}/__init__.py": "init.py",
-    "src/{package}/plugin.py": "plugin_{encoder}.py",
-    "src/{package}/modality.py": "modality_{encoder}.py",
 }
-"""File of the package -> template."""
+"""File of every package -> template."""
 
 
-def new_package(name: str, *, encoder: Encoder = "own", output: Path = Path()) -> Path:
-    """Write a package that provides one sense.
+@dataclass(frozen=True)
+class Scaffold:
+    """What the package of one kind has of its own; the texts are templates.
+
+    Attributes:
+        group: the kind in the registry; a verb is a hook.
+        noun: what messages call one.
+        files: file of the package -> template.
+        entry: what the entry point names.
+        description: one sentence about the package.
+        look: the command that shows or checks the installed package.
+        advice: what the author does next.
+        dashes: names are written with dashes instead of underscores.
+    """
+
+    group: KindName
+    noun: str
+    files: Mapping[str, str]
+    entry: str
+    description: str
+    look: str
+    advice: str
+    dashes: bool = False
+
+
+SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
+    "modality": Scaffold(
+        "modality",
+        "modality",
+        {
+            "src/{package}/plugin.py": "plugin_{encoder}.py",
+            "src/{package}/modality.py": "modality_{encoder}.py",
+            "tests/test_conformance.py": "test_modality.py",
+        },
+        "$package.plugin:SPEC",
+        "$title for CREMA models.",
+        "crema plugins check $name",
+        "`plugin.py` declares the modality and imports no torch; `modality.py` reads sources and encodes them.\n"
+        "Replace what `modality.py` does with your sensor and your encoder; `pytest` shows where the contract no\n"
+        "longer holds.",
+    ),
+    "fusion": Scaffold(
+        "fusion",
+        "fusion",
+        {"src/{package}/fusion.py": "fusion.py", "tests/test_conformance.py": "test_fusion.py"},
+        "$package.fusion:${class_name}Fusion",
+        "The fusion $name for CREMA models.",
+        "crema plugins check $name",
+        "Replace what `forward` and the blocks in `fusion.py` do; keyword arguments of `__init__` with defaults are\n"
+        "its options. `pytest` shows where the contract no longer holds.",
+    ),
+    "backbone": Scaffold(
+        "backbone",
+        "backbone family",
+        {"src/{package}/backbone.py": "backbone.py", "tests/test_backbone.py": "test_backbone.py"},
+        "$package.backbone:FAMILY",
+        "Backbones of the model type $name for CREMA models.",
+        "crema plugins list --kind backbone",
+        "Replace what `load` in `backbone.py` does. Further model types the family loads are further lines in\n"
+        "`pyproject.toml`, all with the same object.",
+    ),
+    "encoder": Scaffold(
+        "encoder",
+        "encoder",
+        {"src/{package}/encoder.py": "encoder.py", "tests/test_encoder.py": "test_encoder.py"},
+        "$package.encoder:${class_name}Encoder",
+        "The vision encoder $name for CREMA models.",
+        "crema plugins list --kind encoder",
+        "Replace the network in `encoder.py`, its sizes and where `load` finds the weights.",
+    ),
+    "dataset": Scaffold(
+        "dataset",
+        "data set",
+        {"src/{package}/dataset.py": "dataset.py", "tests/test_dataset.py": "test_dataset.py"},
+        "$package.dataset:SPEC",
+        "The data set $entry_name for CREMA models.",
+        "crema plugins list --kind dataset",
+        "Replace what `dataset.py` declares and how it reads the annotations.",
+        dashes=True,
+    ),
+    "metric": Scaffold(
+        "metric",
+        "metric",
+        {"src/{package}/metric.py": "metric.py", "tests/test_metric.py": "test_metric.py"},
+        "$package.metric:METRIC",
+        "The metric $name for CREMA models.",
+        "crema plugins list --kind metric",
+        "Replace the rule for single answers (`is_right`), the value of a data set (`compute`), or remove one of them.",
+    ),
+    "verb": Scaffold(
+        "hook",
+        "verb",
+        {
+            "src/{package}/hooks.py": "hooks.py",
+            "src/{package}/verb.py": "verb.py",
+            "tests/test_verb.py": "test_verb.py",
+        },
+        "$package.hooks",
+        "The verb $entry_name of the crema command.",
+        "crema plugins list --kind hook",
+        "Replace the arguments and the work in `verb.py`. `hooks.py` may implement further hooks, such as sections of\n"
+        "a run's report.",
+        dashes=True,
+    ),
+}
+"""By what `--kind` takes."""
+
+
+def new_package(
+    name: str, *, kind: ScaffoldKind = "modality", encoder: Encoder | None = None, output: Path = Path()
+) -> Path:
+    """Write a package that provides one thing.
 
     Args:
-        name: the sense's name.
-        encoder: "own" (an encoder in the package), "vision" (the backbone's) or "features" (computed before).
+        name: of the thing; data sets and verbs may have dashes.
+        kind: what it is.
+        encoder: of a modality: "own" (an encoder in the package, the default), "vision" (the backbone's) or "features"
+            (computed before).
         output: folder the package's folder is made in.
 
     Returns:
         the package's folder, `crema-<name>` with dashes.
 
     Raises:
-        OptionsError: for a name or an encoder that is not allowed, or a folder that exists; nothing was written.
+        OptionsError: for a name, a kind or an encoder that is not allowed, or a folder that exists; nothing was
+            written.
     """
-    _check_name(name)
+    if kind not in SCAFFOLDS:
+        raise OptionsError(
+            f"'{kind}' is not a kind of package. Kinds: {', '.join(SCAFFOLDS)}.{did_you_mean(kind, SCAFFOLDS)} Write "
+            "--kind modality. Nothing was written."
+        )
+    if encoder is not None and kind != "modality":
+        raise OptionsError(
+            f"encoder='{encoder}' was given for a {SCAFFOLDS[kind].noun}. Only a modality takes one. Leave --encoder "
+            "out. Nothing was written."
+        )
+    encoder = encoder or "own"
     if encoder not in ENCODERS:
         raise OptionsError(
             f"'{encoder}' is no kind of encoder. Kinds: {', '.join(ENCODERS)}. Write --encoder own. Nothing was "
             "written."
         )
+    scaffold = SCAFFOLDS[kind]
+    if scaffold.dashes:
+        name = name.replace("-", "_")
+    _check_name(name, kind)
     distribution = f"crema-{name.replace('_', '-')}"
     place = output / distribution
     if place.exists():
@@ -72,40 +204,86 @@ def new_package(name: str, *, encoder: Encoder = "own", output: Path = Path()) -
     if output.exists() and not output.is_dir():
         raise OptionsError(f"'{output}' is a file. --output names a folder. Name another. Nothing was written.")
     with fresh_folder(place) as folder:
-        _write(folder, name, encoder, distribution)
+        _write(folder, name, kind, encoder, distribution)
     return place
 
 
-def _check_name(name: str) -> None:
+def look_at(name: str, kind: ScaffoldKind) -> str:
+    """Return the command that shows or checks the installed package."""
+    return string.Template(SCAFFOLDS[kind].look).substitute(name=name)
+
+
+def _check_name(name: str, kind: ScaffoldKind) -> None:
+    scaffold = SCAFFOLDS[kind]
     if name in PLACEHOLDERS:
-        raise OptionsError(
-            f"'{name}' is a placeholder. A sense is named after what it senses, for example 'radar'. Choose a name. "
-            "Nothing was written."
+        advice = (
+            "A sense is named after what it senses, for example 'radar'. Choose a name."
+            if kind == "modality"
+            else f"Two packages with this name could not be told apart. Choose a name for the {scaffold.noun}."
         )
-    try:
-        ModalitySpec(name=name, summary="s", factory="package.module:Class", encoder="own", prefix="")
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise OptionsError(f"{reason} Nothing was written.") from None
+        raise OptionsError(f"'{name}' is a placeholder. {advice} Nothing was written.")
+    if kind != "modality" and not NAME_PATTERN.fullmatch(name):
+        raise OptionsError(
+            f"'{name}' is not a legal name of a {scaffold.noun}. Names match {NAME_PATTERN.pattern}, for example "
+            "'radar'. Nothing was written."
+        )
+    if kind == "modality":
+        try:
+            ModalitySpec(name=name, summary="s", factory="package.module:Class", encoder="own", prefix="")
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise OptionsError(f"{reason} Nothing was written.") from None
+    owner = _owner(_entry_name(name, scaffold), kind)
+    if owner is not None:
+        raise OptionsError(
+            f"'{name}' is a {scaffold.noun} of {owner}. A name has one provider. Choose another name. Nothing was "
+            "written."
+        )
 
 
-def _write(folder: Path, name: str, encoder: Encoder, distribution: str) -> None:
-    package = f"crema_{name}"
+def _owner(name: str, kind: ScaffoldKind) -> str | None:
+    """Return the package that has a name already: one known when this version was made, or a library below."""
+    if kind == "verb":
+        from crema_core.cli.verbs import own_commands
+
+        return "crema-core" if name in own_commands() else directory()["verb"].get(name)
+    known = registry.known_packages(SCAFFOLDS[kind].group).get(name)
+    if known is not None or kind != "backbone":
+        return known
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+
+    return "transformers" if name in CONFIG_MAPPING_NAMES else None
+
+
+def _entry_name(name: str, scaffold: Scaffold) -> str:
+    return name.replace("_", "-") if scaffold.dashes else name
+
+
+def _write(folder: Path, name: str, kind: ScaffoldKind, encoder: Encoder, distribution: str) -> None:
+    package, scaffold = f"crema_{name}", SCAFFOLDS[kind]
     major, minor, *_ = crema_core.__version__.split(".")
     values = {
         "name": name,
+        "entry_name": _entry_name(name, scaffold),
         "title": name.replace("_", " ").capitalize(),
         "class_name": "".join(part.capitalize() for part in name.split("_")),
         "package": package,
         "distribution": distribution,
+        "group": KINDS[scaffold.group].group,
         "api_version": API_VERSION,
         "core_version": f"{major}.{minor}",
         "core_major": str(int(major) + 1),
         "year": str(datetime.datetime.now(tz=datetime.UTC).year),
     }
-    for file, template in FILES.items():
+    for field in ("entry", "description", "look", "advice"):
+        values[field] = string.Template(getattr(scaffold, field)).substitute(values)
+    values["usage"] = _filled_in(f"usage_{kind}.md", values).rstrip()
+    for file, template in {**SHARED, **scaffold.files}.items():
         path = folder / file.format(package=package)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = (TEMPLATES / f"{template.format(encoder=encoder)}.txt").read_text(encoding="utf-8")
-        path.write_text(string.Template(text).substitute(values), encoding="utf-8")
+        path.write_text(_filled_in(template.format(encoder=encoder), values), encoding="utf-8")
     (folder / "src" / package / "py.typed").write_text("", encoding="utf-8")
+
+
+def _filled_in(template: str, values: Mapping[str, str]) -> str:
+    return string.Template((TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")).substitute(values)

@@ -161,6 +161,9 @@ class Fusion(nn.Module, abc.ABC):
             `crema_core.fusion.connector`; None: the adapter around the backbone's Q-Former.
         one_query_count: whether all fused senses need the same number of queries.
         major_prefix: text before the major sense's tokens unless the user chose one; None: the declared one.
+        starts_at_zero: whether a modality that is added later changes nothing, until it is trained, where a sample
+            has another supporting one.
+        test_options: sets of options the conformance kit tries the strategy with.
         mixes_parts: whether the major sense's connector takes features of several parts, see `Modality.feature_parts`.
     """
 
@@ -168,6 +171,8 @@ class Fusion(nn.Module, abc.ABC):
     support_connector: ClassVar[ConnectorFactory | None] = None
     one_query_count: ClassVar[bool] = True
     major_prefix: ClassVar[str | None] = None
+    starts_at_zero: ClassVar[bool] = False
+    test_options: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     mixes_parts: ClassVar[bool] = False
 
     @classmethod

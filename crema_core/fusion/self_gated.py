@@ -31,6 +31,9 @@ class LinearFusion(Fusion):
         layout: see `Fusion`.
     """
 
+    starts_at_zero = True
+    test_options = ({}, {"append": False}, {"layout": "released"})
+
     def __init__(
         self,
         supports: Sequence[str],
@@ -91,10 +94,15 @@ class LinearFusion(Fusion):
             opening = self.opening(fused.detach().float())
             senses.watch.gate = None if opening is None else opening.mean(-1)
         mask = grid.mask & present[:, None]
-        if self.append or senses.major not in senses.tokens:
+        if self.append:
             return self.arrange(senses, gated, mask, known)
-        major = senses.segment(senses.major)
-        added = Segment(major.values + gated * mask[:, :, None, None], major.mask, major.prefix)
+        values = gated * mask[:, :, None, None]
+        if senses.major in senses.tokens:
+            major = senses.segment(senses.major)
+            more = mask.shape[1] - major.mask.shape[1]  # a sample without the major modality may have more steps
+            values = values + nn.functional.pad(major.values, (0, 0, 0, 0, 0, more))
+            mask = mask | nn.functional.pad(major.mask, (0, more))
+        added = Segment(values, mask, senses.prefixes[senses.major])
         return [added] + [senses.segment(name) for name in senses.supports if name not in self.blocks]
 
     def _sum(self, senses: SenseSet, known: Sequence[str], grid: Grid) -> tuple[Tensor, Tensor]:

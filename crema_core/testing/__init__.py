@@ -1,4 +1,4 @@
-"""The conformance kit: what a package of a sense is checked for, by its author, in three lines.
+"""The conformance kit: what a package of a modality or a fusion is checked for, by its author, in three lines.
 
 ```python
 from crema_core.testing import conformance
@@ -6,7 +6,8 @@ from crema_core.testing import conformance
 test_conformance = conformance("radar")
 ```
 
-The same checks run from `crema plugins check radar` and from `check_modality("radar")`. Nothing here imports torch
+The same checks run from `crema plugins check radar` and from `check_modality("radar")`. For a fusion it is
+`conformance("weighted", kind="fusion")`, the same command, and `check_fusion("weighted")`. Nothing here imports torch
 before a check needs it.
 """
 
@@ -14,6 +15,6 @@ from __future__ import annotations
 
 from crema_core.testing.conformance import conformance
 from crema_core.testing.report import Report, Result
-from crema_core.testing.session import check_modality
+from crema_core.testing.session import check_fusion, check_modality
 
-__all__ = ["Report", "Result", "check_modality", "conformance"]
+__all__ = ["Report", "Result", "check_fusion", "check_modality", "conformance"]

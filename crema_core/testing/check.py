@@ -10,21 +10,27 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from crema_core.errors import ConformanceError
 from crema_core.testing.report import TIERS, Tier
 
 if TYPE_CHECKING:
-    from crema_core.testing.subject import Subject
+    from crema_core.testing.subject import PluginUnderTest
+
+Under = TypeVar("Under", bound="PluginUnderTest")
 
 ROOM = "crema_core.testing.checks"
-MODULES: dict[Tier, tuple[str, ...]] = {
-    "bronze": ("declaration", "options", "imports", "package"),
-    "silver": ("building", "samples", "processes", "features", "refusals"),
-    "gold": ("training", "neighbours"),
+CheckedKind = Literal["modality", "fusion"]
+MODULES: dict[CheckedKind, dict[Tier, tuple[str, ...]]] = {
+    "modality": {
+        "bronze": ("declaration", "options", "imports", "package"),
+        "silver": ("building", "samples", "processes", "features", "refusals"),
+        "gold": ("training", "neighbours"),
+    },
+    "fusion": {"bronze": ("fusion_class", "package"), "silver": ("fusion_layout",), "gold": ("fusion_model",)},
 }
-"""The groups of checks by tier, each a module of `crema_core.testing.checks`; only silver and gold import torch."""
+"""The groups of checks by kind and tier, each a module of `crema_core.testing.checks`; bronze ones import no torch."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +40,19 @@ class Check:
     Attributes:
         name: the function's name.
         tier: bronze is static, silver runs the sense alone, gold runs it in a model.
-        run: raises when the sense does not conform.
+        run: raises when what it is given does not conform.
         needs: checks without which this one would only repeat their failure; it is skipped after one of them failed.
-        package: it looks at an installed package, so it is skipped for a spec given in the process.
+            Those of another kind do not count.
+        package: it looks at an installed package, so it is skipped for a spec or class given in the process.
+        kinds: what it checks.
     """
 
     name: str
     tier: Tier
-    run: Callable[[Subject], None]
+    run: Callable[..., None]
     needs: tuple[str, ...] = ()
     package: bool = False
+    kinds: tuple[CheckedKind, ...] = ("modality",)
 
     @property
     def documentation(self) -> str:
@@ -52,12 +61,16 @@ class Check:
 
 
 def check(
-    tier: Tier, *, needs: tuple[str, ...] = (), package: bool = False
-) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
+    tier: Tier,
+    *,
+    needs: tuple[str, ...] = (),
+    package: bool = False,
+    kinds: tuple[CheckedKind, ...] = ("modality",),
+) -> Callable[[Callable[[Under], None]], Callable[[Under], None]]:
     """Make a function a check; it stays an ordinary function."""
 
-    def mark(function: Callable[[Subject], None]) -> Callable[[Subject], None]:
-        function.__dict__["check"] = Check(function.__name__, tier, function, needs, package)
+    def mark(function: Callable[[Under], None]) -> Callable[[Under], None]:
+        function.__dict__["check"] = Check(function.__name__, tier, function, needs, package, kinds)
         return function
 
     return mark
@@ -74,12 +87,19 @@ def tiers_up_to(tier: Tier) -> tuple[Tier, ...]:
     return TIERS[: TIERS.index(tier) + 1]
 
 
-def checks_up_to(tier: Tier) -> tuple[Check, ...]:
-    """Return the checks of a tier and of those below it, in the order they run; bronze alone imports no torch."""
-    modules = [importlib.import_module(f"{ROOM}.{name}") for own in tiers_up_to(tier) for name in MODULES[own]]
-    return tuple(
+def checks_up_to(tier: Tier, *, kind: CheckedKind = "modality") -> tuple[Check, ...]:
+    """Return the checks of a tier and of those below it, in the order they run; bronze alone imports no torch.
+
+    Args:
+        tier: the highest.
+        kind: what is checked.
+    """
+    names = [name for own in tiers_up_to(tier) for name in MODULES[kind][own]]
+    modules = [importlib.import_module(f"{ROOM}.{name}") for name in names]
+    found: list[Check] = [
         value.__dict__["check"]
         for module in modules
         for value in vars(module).values()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and "check" in value.__dict__
-    )
+    ]
+    return tuple(check for check in found if kind in check.kinds)

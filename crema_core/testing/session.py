@@ -1,4 +1,4 @@
-"""Run the checks on one sense: each at most once, after those it needs, with announced failures taken into account."""
+"""Run the checks on one modality or fusion: each at most once, after those it needs; announced failures are known."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crema_core.errors import ConformanceError, CremaError, OptionsError, did_you_mean
 from crema_core.plugins.spec import ModalitySpec
-from crema_core.testing.check import Check, checks_up_to
+from crema_core.testing.check import Check, CheckedKind, checks_up_to
 from crema_core.testing.report import TIERS, Report, Result, Tier
-from crema_core.testing.subject import Subject, find_subject
+from crema_core.testing.subject import FusionUnderTest, PluginUnderTest, find_fusion, find_subject
+
+if TYPE_CHECKING:
+    from crema_core.fusion.base import Fusion
 
 
 class Session:
-    """The checks of one sense.
+    """The checks of one modality or fusion.
 
     Args:
-        subject: the sense.
+        subject: what is checked.
         tier: the highest tier that runs.
         expected_failures: check -> why it is known to fail. Such a check that passes is an error.
 
@@ -28,12 +32,13 @@ class Session:
     """
 
     def __init__(
-        self, subject: Subject, *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
+        self, subject: PluginUnderTest, *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
     ) -> None:
         if tier not in TIERS:
             raise OptionsError(f"'{tier}' is not a tier. Tiers: {', '.join(TIERS)}.{did_you_mean(tier, TIERS)}")
         self.subject = subject
-        self.checks = {check.name: check for check in checks_up_to(tier)}
+        self.kind: CheckedKind = "fusion" if isinstance(subject, FusionUnderTest) else "modality"
+        self.checks = {check.name: check for check in checks_up_to(tier, kind=self.kind)}
         self.expected = dict(expected_failures or {})
         self._refuse_unknown()
         self._results: dict[str, Result] = {}
@@ -57,8 +62,10 @@ class Session:
 
     def _obstacle(self, check: Check) -> str | None:
         if check.package and self.subject.distribution is None:
-            return "the spec was given in this process; install its package to check this"
-        stopped = [name for name in check.needs if self.result(name).status not in ("passed", "unexpected pass")]
+            given = "class" if self.kind == "fusion" else "spec"
+            return f"the {given} was given in this process; install its package to check this"
+        needs = [name for name in check.needs if name in self.checks]
+        stopped = [name for name in needs if self.result(name).status not in ("passed", "unexpected pass")]
         return f"it needs {stopped[0]}, which did not pass" if stopped else None
 
     def _judge(self, check: Check, reason: str | None, fault: str | None, seconds: float) -> Result:
@@ -73,7 +80,8 @@ class Session:
         return Result(check.name, check.tier, "passed" if fault is None else "failed", fault or "", seconds)
 
     def _refuse_unknown(self) -> None:
-        every = {check.name for check in checks_up_to("gold")} if self.expected.keys() - self.checks.keys() else set()
+        unknown = self.expected.keys() - self.checks.keys()
+        every = {check.name for check in checks_up_to("gold", kind=self.kind)} if unknown else set()
         for name, reason in self.expected.items():
             if name not in self.checks and name not in every:
                 raise OptionsError(
@@ -111,7 +119,30 @@ def check_modality(
     return Session(find_subject(item), tier=tier, expected_failures=expected_failures).report()
 
 
-def _fault(check: Check, subject: Subject) -> str | None:
+def check_fusion(
+    item: str | type[Fusion], *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
+) -> Report:
+    """Check one fusion against the contract.
+
+    Args:
+        item: a name, `distribution:name`, or a class given in this process.
+        tier: the highest tier that runs: "bronze" (static), "silver" (what it lays out) or "gold" (in a model).
+        expected_failures: check -> why it is known to fail.
+
+    Returns:
+        the outcomes; `report.tier` is what the fusion reaches, `report.findings` what is wrong.
+
+    Raises:
+        OptionsError: when nothing provides the name; for an unknown tier or expected failure.
+
+    Example:
+        >>> check_fusion("self_gated", tier="bronze").tier
+        'bronze'
+    """
+    return Session(find_fusion(item), tier=tier, expected_failures=expected_failures).report()
+
+
+def _fault(check: Check, subject: PluginUnderTest) -> str | None:
     """Run a check and return what is wrong, or None."""
     try:
         check.run(subject)

@@ -18,6 +18,7 @@ from pathlib import Path
 from crema_core.errors import PluginError
 from crema_core.plugins import registry
 from crema_core.plugins.spec import NAME_PATTERN
+from crema_core.testing.check import MODULES, CheckedKind
 
 LEFT_OUT = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__")
 
@@ -29,11 +30,11 @@ def is_path(text: str) -> bool:
 
 
 @contextmanager
-def unpacked(place: Path) -> Iterator[tuple[str, ...]]:
-    """Put a package's folder or wheel on the path and yield its senses, each as `distribution:name`.
+def unpacked(place: Path) -> Iterator[tuple[tuple[CheckedKind, str], ...]]:
+    """Put a package's folder or wheel on the path and yield what can be checked: kind and `distribution:name`.
 
     Raises:
-        PluginError: when there is no such package, it cannot be built, or it provides no sense.
+        PluginError: when there is no such package, it cannot be built, or it provides no modality and no fusion.
     """
     with tempfile.TemporaryDirectory() as folder:
         wheel = place if place.suffix == ".whl" else _build(place, Path(folder) / "wheels")
@@ -48,15 +49,19 @@ def unpacked(place: Path) -> Iterator[tuple[str, ...]]:
         sys.path.insert(0, str(site))
         registry.refresh()
         try:
-            found = registry.providers("modality")
-            own = [one for one in found if one.entry is not None and Path(one.entry.location) == site]
+            own = [
+                (kind, f"{one.distribution}:{one.name}")
+                for kind in MODULES
+                for one in registry.providers(kind)
+                if one.entry is not None and Path(one.entry.location) == site
+            ]
             if not own:
-                group = registry.KINDS["modality"].group
+                groups = " and ".join(registry.KINDS[kind].group for kind in MODULES)
                 raise PluginError(
-                    f"'{place}' provides no sense: it has no entry point in the group {group}. Add to its "
-                    f'pyproject.toml: [project.entry-points."{group}"]'
+                    f"'{place}' provides no modality and no fusion: it has no entry point in the groups {groups}. Add "
+                    f'one to its pyproject.toml: [project.entry-points."{registry.KINDS["modality"].group}"]'
                 )
-            yield tuple(f"{entry.distribution}:{entry.name}" for entry in own)
+            yield tuple(own)
         finally:
             sys.path.remove(str(site))
             registry.refresh()

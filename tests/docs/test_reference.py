@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import runpy
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crema_core.plugins import hookspecs
+from crema_core.plugins import hookspecs, registry
+from crema_core.plugins.groups import KINDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = runpy.run_path(str(DOCS / "reference.py"))
@@ -41,7 +43,8 @@ def test_the_overview_leads_to_every_page() -> None:
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
 def test_a_link_to_another_page_has_a_target(page: Path) -> None:
     """`mkdocs build --strict` refuses the others, and pages outside the folder too."""
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", prose)
     local = [target for target in targets if "://" not in target]
     found = [(page.parent / target).resolve() for target in local]
     assert [str(path) for path in found if not path.is_file() or not path.is_relative_to(DOCS.resolve())] == []
@@ -66,3 +69,32 @@ def test_every_argument_of_a_hook_is_described() -> None:
             section = page.split(f"## {name}(")[1].split("\n## ")[0]
             arguments = event.__code__.co_varnames[: event.__code__.co_argcount]
             assert [argument for argument in arguments if f"- `{argument}`: " not in section] == []
+
+
+def test_every_group_of_extensions_has_a_page() -> None:
+    pages = {path.stem for path in (DOCS / "reference").glob("*.md")}
+    groups = {kind.group.partition(".")[2] for kind in KINDS.values()} - {"modalities"}  # its page is spec.md
+    assert groups - pages == set()
+
+
+@pytest.mark.parametrize("name", [*REFERENCE["SEAMS"], "hooks"])
+def test_the_complete_example_prints_what_the_page_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    (prints,) = re.findall(r"^```text\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    with registry.temporary_registrations():
+        exec(compile(code, f"{name}.md", "exec"), {"__name__": "example"})
+    assert capsys.readouterr().out == prints
+
+
+@pytest.mark.parametrize("name", REFERENCE["SEAMS"])
+def test_every_field_of_a_declaration_is_described(name: str) -> None:
+    page = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+    for thing in REFERENCE["SEAMS"][name].things:
+        section = page.split(f"\n## {thing.__name__}\n")[1].split("\n## ")[0]
+        fields = [own.name for own in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
+        fields += [*getattr(thing, "model_fields", ()), *getattr(thing, "_fields", ())]
+        assert [own for own in fields if f"`{own}`" not in section] == []

@@ -62,6 +62,28 @@ def test_the_additive_variant_adds_the_gated_tokens_to_the_major_ones() -> None:
     torch.testing.assert_close(only.values, batch.tokens["main"].values + fused * torch.sigmoid(fused))
 
 
+def test_the_additive_variant_keeps_the_fused_tokens_of_a_sample_without_the_major_sense() -> None:
+    torch.manual_seed(0)
+    fusion = make_fusion("self_gated", ["one"], FusionSizes(WIDTH, QUERIES), options={"append": False})
+    batch = senses({"main": [0], "one": [0, 1]}, 2)
+    (only,) = fusion(batch)
+    (alone,) = fusion(senses({"one": [0, 1]}, 2))
+    assert only.mask.tolist() == [[True, True], [True, True]]
+    fused = fusion.blocks["one"](batch.tokens["one"].values[1:]) + fusion.bias
+    torch.testing.assert_close(only.values[1:], fused * torch.sigmoid(fused))
+    assert (only.prefix, only.prefixes_first) == (alone.prefix, alone.prefixes_first)
+
+
+def test_the_additive_variant_takes_supporting_senses_with_more_steps_than_the_major_one() -> None:
+    torch.manual_seed(0)
+    fusion = make_fusion("self_gated", ["one"], FusionSizes(WIDTH, QUERIES), options={"append": False})
+    batch = senses({"main": [0], "one": [0, 1]}, 2)
+    main = batch.tokens["main"]
+    short = main._replace(values=main.values[:, :1], mask=main.mask[:, :1])
+    (only,) = fusion(replace(batch, tokens={**batch.tokens, "main": short}))
+    assert only.mask.tolist() == [[True, False], [True, True]]
+
+
 def test_a_linear_map_over_channels_keeps_its_initial_spread() -> None:
     wide = make_fusion("linear", [f"s{i}" for i in range(4)], FusionSizes(64, 1))
     bound = 1 / (64 * 4) ** 0.5

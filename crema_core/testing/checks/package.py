@@ -8,10 +8,11 @@ from crema_core.errors import ConformanceError
 from crema_core.plugins.policy import CORE_DISTRIBUTION
 from crema_core.plugins.requirements import unmet_requirements
 from crema_core.testing.check import check, require
-from crema_core.testing.subject import Subject
+from crema_core.testing.subject import PluginUnderTest, Subject
 
 STACK = ("torch", "torchvision", "torchaudio", "transformers", "peft", "accelerate", "timm", "numpy")
 """Libraries whose upper bounds core owns."""
+LOADED = ("entry_point_names_a_spec", "entry_point_names_a_fusion")
 UPPER = ("<", "<=", "==", "~=", "===")
 
 
@@ -37,8 +38,8 @@ def requirements_are_met(subject: Subject) -> None:
     require(not missing, f"Not met: {named}. The checks need what the sense needs. Run: pip install {command}")
 
 
-@check("bronze", needs=("entry_point_names_a_spec",), package=True)
-def core_is_bounded(subject: Subject) -> None:
+@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
+def core_is_bounded(subject: PluginUnderTest) -> None:
     """The package depends on `crema-core` with a lower and an upper bound.
 
     Why: another major version of core has another contract; pip should refuse the pair instead of the user's first run.
@@ -57,8 +58,8 @@ def core_is_bounded(subject: Subject) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_spec",), package=True)
-def torch_stack_is_not_pinned(subject: Subject) -> None:
+@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
+def torch_stack_is_not_pinned(subject: PluginUnderTest) -> None:
     """The package gives no upper bound for torch, transformers, peft, numpy and their kin.
 
     Why: core owns these ranges; a pin in one package keeps users of all others from upgrading.
@@ -75,8 +76,8 @@ def torch_stack_is_not_pinned(subject: Subject) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_spec",), package=True)
-def readme_and_licence_are_there(subject: Subject) -> None:
+@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
+def readme_and_licence_are_there(subject: PluginUnderTest) -> None:
     """The package's metadata have a readme and a licence.
 
     Why: nobody may use a package without a licence, and nobody knows how without a readme.
@@ -93,13 +94,14 @@ def readme_and_licence_are_there(subject: Subject) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_spec",), package=True)
-def types_are_shipped(subject: Subject) -> None:
+@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
+def types_are_shipped(subject: PluginUnderTest) -> None:
     """The package has a `py.typed` file where it is installed.
 
     Why: without it type checkers treat everything of the package as unknown; it is also the file that is forgotten
     first when package data are not declared.
-    Fix: an empty `py.typed` beside `plugin.py`, and `[tool.setuptools.package-data]` or your build tool's equivalent.
+    Fix: an empty `py.typed` beside the package's modules, and `[tool.setuptools.package-data]` or your build tool's
+    equivalent.
     """
     require(
         any((place / "py.typed").is_file() for place in subject.packages),
@@ -108,7 +110,7 @@ def types_are_shipped(subject: Subject) -> None:
     )
 
 
-def _requirements(subject: Subject) -> list[Requirement]:
+def _requirements(subject: PluginUnderTest) -> list[Requirement]:
     assert subject.distribution is not None
     wanted = [Requirement(text) for text in subject.distribution.requires]
     return [requirement for requirement in wanted if "extra" not in str(requirement.marker or "")]

@@ -1,0 +1,11 @@
+"""Core's own fusions keep the contract."""
+
+from __future__ import annotations
+
+from crema_core.testing import conformance
+
+test_concat = conformance("concat", kind="fusion")
+test_linear = conformance("linear", kind="fusion")
+test_self_gated = conformance("self_gated", kind="fusion")
+test_mixture = conformance("mixture", kind="fusion")
+test_cross_attention = conformance("cross_attention", kind="fusion")
