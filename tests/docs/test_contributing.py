@@ -11,6 +11,7 @@ import yaml
 
 import crema_core
 from crema_core.plugins.groups import GROUPS
+from tests.test_architecture import ROOMS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -26,13 +27,8 @@ def first_cells(table: str) -> list[str]:
     return [line.split("`")[1] for line in table.splitlines()]
 
 
-def test_the_map_names_every_room_of_core_once() -> None:
-    rooms = [
-        f"{path.name}/" if path.is_dir() else path.name
-        for path in (ROOT / "crema_core").iterdir()
-        if (path.is_dir() and (path / "__init__.py").exists()) or (path.suffix == ".py" and path.stem != "__init__")
-    ]
-    assert sorted(first_cells(TABLES[1])) == sorted(rooms)
+def test_the_map_names_every_room_of_core_in_the_order_of_imports() -> None:
+    assert [name.removesuffix("/").removesuffix(".py") for name in first_cells(TABLES[1])] == ROOMS
 
 
 def test_every_path_it_names_exists() -> None:
