@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import re
@@ -20,6 +21,7 @@ import crema_core
 from crema_core.cli.main import main
 from crema_core.cli.scaffold import ENCODERS, SCAFFOLDS, ScaffoldKind, new_package
 from crema_core.common import atomic
+from crema_core.contract import EXTENSIONS, TOOLS
 from crema_core.datasets.prepare import prepare
 from crema_core.errors import OptionsError
 from crema_core.model.shipped import tiny_backbone_path
@@ -330,6 +332,17 @@ def test_the_packages_follow_the_style_of_this_repository(packages: list[Path]) 
         command = [sys.executable, "-m", "ruff", *words, "--quiet", "--config", str(ROOT / "pyproject.toml")]
         done = subprocess.run([*command, *map(str, packages)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_packages_import_the_contract_of_core_alone(packages: list[Path]) -> None:
+    allowed = {module: set(names) for part in (EXTENSIONS, TOOLS) for module, names in part.items()}
+    found = set()
+    for path in [path for place in packages for path in place.rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crema_core."):
+                known = allowed.get(str(node.module), set())
+                found |= {f"{node.module}:{own.name}" for own in node.names if own.name not in known}
+    assert found == set()
 
 
 @pytest.mark.slow
