@@ -21,13 +21,16 @@ from crema_core.errors import BuildError
 from crema_core.features.prepare import prepare_batch
 from crema_core.fusion import SenseSet
 from crema_core.plugins import registry
+from crema_core.plugins.policy import CORE_DISTRIBUTION
 from crema_core.testing.bench import MAX_DIFFERENCE
 from crema_core.testing.companion import CLOCKED, COMPANION, WIDTH
 from crema_core.testing.offline import offline
 from crema_core.testing.subject import IN_PROCESS, FusionUnderTest
 from crema_core.tokens import Segment, SenseTokens
 
-MAJOR, PLAIN, TIMED = "video", COMPANION.name, CLOCKED.name
+(MAJOR,) = (name for name, owner in registry.known_packages("modality").items() if owner == CORE_DISTRIBUTION)
+"""The built-in modality."""
+PLAIN, TIMED = COMPANION.name, CLOCKED.name
 NAMES = (MAJOR, PLAIN, TIMED)
 BACKBONES = ("crema-tiny", "crema-tiny-video")
 """The second one for a fusion that needs the visual tokens of a video language model."""
