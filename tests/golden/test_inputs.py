@@ -8,12 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from crema_3d.encoding import coordinate_table, encode_coordinates
-from crema_audio.fbank import normalized_fbank
 from crema_core.data.sampling import middle_indices
 from crema_core.model.template import PromptTemplate
 from tests.support.golden import DATA
 from tests.support.numeric import assert_close_to_scale
+
+coordinate_table = pytest.importorskip("crema_3d.encoding").coordinate_table
+encode_coordinates = pytest.importorskip("crema_3d.encoding").encode_coordinates
+normalized_fbank = pytest.importorskip("crema_audio.fbank").normalized_fbank
 
 SOUND = load_file(DATA / "audio_frontend.safetensors")
 POINTS = load_file(DATA / "coord_encoding_3d.safetensors")
