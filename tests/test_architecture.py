@@ -142,6 +142,13 @@ def test_a_package_imports_the_contract_of_core_and_no_other_package(package: Pa
     assert hits == []
 
 
+def test_all_installs_every_package() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["optional-dependencies"]["all"] == [package.name for package in PACKAGES]
+
+
 def test_every_name_of_the_contract_exists() -> None:
     from crema_core import contract
 
