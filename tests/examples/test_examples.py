@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # trains in a process of its own
+
 Run = Callable[..., str]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

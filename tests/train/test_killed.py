@@ -21,6 +21,8 @@ from crema_core.train.run import LAST
 from tests.support.launch import begin, start
 from tests.train.file_senses import random_model, write_data
 
+pytestmark = pytest.mark.slow  # starts processes
+
 SETTINGS: dict[str, Any] = {"epochs": 2, "batch_size": 2, "lr": 1e-2, "log_every": 1, "checkpoint_every": 1, "seed": 7}
 Outcome = tuple[dict[str, np.ndarray], list[dict[str, Value]], float | None]
 

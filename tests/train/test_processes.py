@@ -24,6 +24,8 @@ from tests.support.launch import ChildError, start, together
 from tests.support.numeric import double_precision
 from tests.train.file_senses import random_model, write_data
 
+pytestmark = pytest.mark.slow  # starts processes
+
 LONG_AND_SHORT = ("red", "left of the blue", "green", "right one")
 SETTINGS: dict[str, Any] = {
     "epochs": 2, "batch_size": 4, "lr": 1e-3, "log_every": 1, "modality_dropout": 0.3, "seed": 7, "load_best": False,

@@ -8,6 +8,8 @@ import pytest
 
 from crema_core.cli.main import main
 
+pytestmark = pytest.mark.slow  # builds whole published shapes
+
 
 def described(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, dict[str, float]]:
     assert main(["describe", "--backbone", "blip2-flan-t5-xl", "--json", "--set", "audio.encoder=beats", *words]) == 0

@@ -13,6 +13,8 @@ from crema_core.model.shapes import shape_names
 from tests.support.pave_flops import patch_multiply_adds
 from tests.support.senses import wave_spec
 
+pytestmark = pytest.mark.slow  # builds whole published shapes
+
 
 def trained(model: CremaModel) -> int:
     return sum(parameter.numel() for parameter in model.trainable_parameters().values())
