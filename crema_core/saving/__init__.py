@@ -1,1 +1,1 @@
-"""The reading and writing room: nothing outside it renames a folder into place."""
+"""Models and adapters as folders, and released checkpoints; what is written goes through `crema_core.common.atomic`."""
