@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from crema_3d.pointbert import PointBert
 from crema_audio.beats import Beats, BeatsConfig
-from crema_core.video.towers.languagebind import TimeAwareVision
+from crema_encoders.languagebind import TimeAwareVision
 
 LARGE: dict[str, Any] = {
     "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,

@@ -159,6 +159,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "read_model",
         "read_tokenizer",
     ),
+    "crema_core.model.loading": ("read_json",),
     "crema_core.model.pretrained": (
         "load_frozen",
         "read_config",
@@ -205,13 +206,16 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "SenseFeatures",
         "SenseTokens",
     ),
-    "crema_core.video.seeing": ("SeeingModality",),
-    "crema_core.video.towers.base": ("Tower",),
-    "crema_core.video.towers.preprocessing": ("Preprocessing",),
-    "crema_core.video.towers.options": (
+    "crema_core.video.options": (
         "BACKBONE",
         "SeeingOptions",
         "TOWER_ASSETS",
+    ),
+    "crema_core.video.seeing": ("SeeingModality",),
+    "crema_core.video.towers": (
+        "Preprocessing",
+        "Tower",
+        "tower_class",
     ),
 }
 """Module -> names that are stable within a major version of the plugin API."""
@@ -340,7 +344,6 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
         "SPEC",
         "VideoOptions",
     ),
-    "crema_core.video.towers": ("tower_class",),
 }
 """Module -> names for packages that add verbs and reports; a minor version may change them."""
 

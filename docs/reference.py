@@ -29,8 +29,7 @@ from crema_core.plugins.spec import API_VERSION, Asset, Capabilities, InputSpec,
 from crema_core.testing.check import CheckedKind, checks_up_to
 from crema_core.testing.report import TIERS, Tier
 from crema_core.tokens import Segment, SenseTokens
-from crema_core.video.towers.base import Tower
-from crema_core.video.towers.preprocessing import Preprocessing
+from crema_core.video.towers import Preprocessing, Tower
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/reference.py from the code. -->"

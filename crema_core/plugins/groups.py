@@ -107,7 +107,7 @@ KINDS: Mapping[KindName, Kind] = {
             "encoder",
             "crema plugins list --kind encoder",
             OptionsError,
-            "crema_core.video.towers.base:Tower",
+            "crema_core.video.towers:Tower",
             names_class=True,
         ),
         Kind(

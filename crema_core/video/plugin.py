@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from crema_core.plugins.spec import Capabilities, InputSpec, ModalitySpec
-from crema_core.video.towers.options import TOWER_ASSETS, SeeingOptions
+from crema_core.video.options import TOWER_ASSETS, SeeingOptions
 
 _MOVED: dict[str, Any] = {"encoders": None, "encoder_frames": "middle", "encoders_at_once": True}
 """Options that a strategy's package adds now. Models saved before record them with these values, which mean nothing."""

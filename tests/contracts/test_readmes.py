@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from crema_core.video.options import BACKBONE
 from crema_core.video.towers import tower_names
-from crema_core.video.towers.options import BACKBONE
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = runpy.run_path(str(ROOT / "docs" / "options.py"))

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 import transformers as hf
 from safetensors.torch import save_file
@@ -112,6 +111,8 @@ def save_languagebind(folder: Path, *, file: str = "pytorch_model.bin", quiet: b
 
 def save_timm_vit(folder: Path) -> Path:
     """Registers and learned positions, as DINOv2 in timm."""
+    import timm  # comes with crema-encoders
+
     arguments = {"img_size": 28, "embed_dim": 16, "depth": 3, "num_heads": 2}
     model = timm.create_model("vit_small_patch14_reg4_dinov2", num_classes=0, **arguments)
     folder.mkdir(parents=True)
@@ -139,6 +140,8 @@ def save_three(folder: Path) -> list[dict[str, str]]:
 
 def save_timm(folder: Path) -> Path:
     """An EVA-02 in timm's layout."""
+    import timm  # comes with crema-encoders
+
     arguments = {"img_size": 28, "embed_dim": 16, "depth": 3, "num_heads": 2}
     model = timm.create_model("eva02_tiny_patch14_224", num_classes=0, **arguments)
     folder.mkdir(parents=True)

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from crema_core.errors import ContractError, PluginLoadError
-from crema_core.plugins import _metadata, registry
+from crema_core.errors import ContractError, OptionsError, PluginLoadError
+from crema_core.plugins import _metadata, groups, registry
 from crema_core.plugins._metadata import InstalledEntryPoint
-from crema_core.video.towers import tower_class, tower_names
-from crema_core.video.towers.base import Preprocessing, Tower
+from crema_core.video.towers import Preprocessing, Tower, tower_class, tower_names
 
 
 class MeanTower(Tower):
@@ -66,10 +65,26 @@ def test_an_entry_point_that_names_something_else_is_refused(package: types.Modu
         tower_class("mean")
     assert str(caught.value) == (
         "'mean' (crema-mean 1.0): crema_mean:MeanTower is not a subclass of Tower. The entry point must name one. "
-        "Write: class ...(crema_core.video.towers.base.Tower)"
+        "Write: class ...(crema_core.video.towers.Tower)"
     )
 
 
 def test_a_package_switched_off_adds_no_tower(package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "crema-mean")
     assert "mean" not in tower_names()
+
+
+def test_a_tower_of_a_package_that_is_not_installed_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_metadata, "scan", lambda: ())
+    monkeypatch.setattr(groups, "directory", lambda: {"encoder": {"mean": "crema-mean"}})
+    with pytest.raises(OptionsError) as caught:
+        tower_class("mean")
+    assert str(caught.value) == (
+        "'mean' is no vision encoder. Accepted: backbone. 'mean' is provided by crema-mean. Run: pip install crema-mean"
+    )
+    with pytest.raises(OptionsError) as caught:
+        tower_class("meen")
+    assert str(caught.value) == (
+        "'meen' is no vision encoder. Accepted: backbone. Did you mean 'mean'? Use one of these, or install the "
+        "package that adds it."
+    )

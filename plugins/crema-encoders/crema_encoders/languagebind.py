@@ -25,8 +25,8 @@ from transformers.utils.hub import cached_file
 
 from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.trainable import freeze
-from crema_core.video.towers.base import Tower
-from crema_core.video.towers.preprocessing import Preprocessing, side_of
+from crema_core.video.towers import Preprocessing, Tower
+from crema_encoders.base import side_of
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _SPACE = re.compile(r"^encoder\.layers\.(\d+)\.(?=self_attn\.|layer_norm[12]\.|mlp\.)")

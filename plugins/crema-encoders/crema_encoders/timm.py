@@ -15,8 +15,7 @@ from transformers.utils.hub import cached_file
 
 from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.trainable import freeze
-from crema_core.video.towers.base import Tower
-from crema_core.video.towers.preprocessing import Preprocessing
+from crema_core.video.towers import Preprocessing, Tower
 
 
 class TimmTower(Tower):

@@ -11,8 +11,8 @@ import transformers as hf
 from torch.nn import functional as F
 
 from crema_core.errors import AssetError, OptionsError
-from crema_core.video.towers.base import Tower
-from crema_core.video.towers.languagebind import LanguageBindTower, TimeAwareLayer
+from crema_core.video.towers import Tower
+from crema_encoders.languagebind import LanguageBindTower, TimeAwareLayer
 from tests.support import towers
 from tests.support.numeric import assert_close_to_scale
 

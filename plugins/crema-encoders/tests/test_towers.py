@@ -11,8 +11,7 @@ import torch
 import transformers as hf
 
 from crema_core.errors import AssetError, OptionsError
-from crema_core.video.towers import tower_class, tower_names
-from crema_core.video.towers.base import Tower
+from crema_core.video.towers import Tower, tower_class, tower_names
 from tests.support import towers
 
 

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from crema_core.data.sampling import Pick, middle_indices, spread_indices
 from crema_core.errors import OptionsError
 from crema_core.modality import Batch, FeaturePart, Features, Sample
-from crema_core.video.towers import tower_class
-from crema_core.video.towers.base import Tower
+from crema_core.video.towers import Tower, tower_class
 from crema_merv.layout import pack
 from crema_merv.video_options import EncoderOptions
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from crema_core.plugins.spec import ModalitySpec
+from crema_core.video.options import BACKBONE, SeeingOptions
 from crema_core.video.plugin import VideoOptions
-from crema_core.video.towers.options import BACKBONE, SeeingOptions
 
 FACTORY = "crema_merv.video:EncodersVideo"
 
@@ -18,7 +18,10 @@ class EncoderOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="a tower: clip, dinov2, dinov3, languagebind, siglip, timm, videomae, vivit, vjepa2")
+    name: str = Field(
+        description="a tower: clip, dinov2, dinov3, languagebind, siglip, timm, videomae, vivit, vjepa2, or one that "
+        "another package adds"
+    )
     weights: str | None = Field(default=None, description="hub id or folder of its weights; None: its usual hub id")
     revision: str | None = Field(default=None, description="commit, tag or branch of the hub id; None: the latest")
     layer: int = Field(default=-1, le=-1, description="whose output is taken, -1 the last, -2 the one before")

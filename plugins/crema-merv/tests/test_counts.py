@@ -11,7 +11,7 @@ import transformers as hf
 from torch import nn
 
 from crema_core.modality import FeaturePart
-from crema_core.video.towers.languagebind import TimeAwareVision
+from crema_encoders.languagebind import TimeAwareVision
 from crema_merv.merv import Merv
 from crema_merv.mixers import ChannelMixer, CrossAttentionMixer, ScalarMixer
 from crema_merv.projectors import Projector

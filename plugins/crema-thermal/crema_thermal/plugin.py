@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from crema_core.plugins.spec import InputSpec, ModalitySpec
-from crema_core.video.towers.options import TOWER_ASSETS, SeeingOptions
+from crema_core.video.options import TOWER_ASSETS, SeeingOptions
 
 
 class ThermalOptions(SeeingOptions):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from crema_core.plugins.spec import InputSpec, ModalitySpec
-from crema_core.video.towers.options import TOWER_ASSETS, SeeingOptions
+from crema_core.video.options import TOWER_ASSETS, SeeingOptions
 
 AUTO = "auto"
 

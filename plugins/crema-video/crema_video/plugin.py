@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from crema_core.plugins.spec import Capabilities, InputSpec, ModalitySpec
-from crema_core.video.towers.options import TOWER_ASSETS, SeeingOptions
+from crema_core.video.options import TOWER_ASSETS, SeeingOptions
 
 CLIPS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 

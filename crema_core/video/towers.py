@@ -1,4 +1,7 @@
-"""What every vision tower offers.
+"""Vision towers: frozen encoders of frames and clips beside the backbone's own, what each offers and how one is found.
+
+Every modality that sees may use them, and a strategy may run several on one clip. A package adds one with an entry
+point of the group `crema.encoders` that names a subclass of `Tower`; crema-encoders adds the usual ones.
 
 Shape letters: B samples, T frames, S steps in time (T, or fewer where a tower joins frames), N patches of a step, D
 feature width.
@@ -7,23 +10,45 @@ feature width.
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from crema_core.data.frames import resize
-from crema_core.errors import AssetError, OptionsError
-from crema_core.model.pretrained import load_frozen, read_config
-from crema_core.video.towers.preprocessing import (
-    Preprocessing,
-    preprocessing_of,
-    read_preprocessing,
-    resize_as_trained,
-    side_of,
-)
+from crema_core.errors import AssetError, OptionsError, did_you_mean
+from crema_core.plugins import registry
 
-__all__ = ["ClipTransformerTower", "ImageTower", "Preprocessing", "Tower", "TransformersTower"]
+RGB = tuple[float, float, float]
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def tower_names() -> tuple[str, ...]:
+    """Return the names of all towers that installed packages add."""
+    return registry.usable_names("encoder")
+
+
+def tower_class(name: str) -> type[Tower]:
+    """Import a tower's class.
+
+    Args:
+        name: `name` or `distribution:name`.
+
+    Raises:
+        OptionsError: when there is none of this name; it says what is near or what to install.
+        PluginError: when an installed package's cannot be imported, names no `Tower`, or is not the only one.
+    """
+    bare = name.rpartition(":")[2]
+    if bare not in registry.installed_names("encoder"):
+        accepted = f"'{name}' is no vision encoder. Accepted: {', '.join(('backbone', *tower_names()))}."
+        package = registry.known_packages("encoder").get(bare)
+        if package is not None:
+            raise OptionsError(f"{accepted} '{bare}' is provided by {package}. Run: pip install {package}")
+        near = did_you_mean(name, ("backbone", *registry.known_names("encoder")))
+        raise OptionsError(f"{accepted}{near} Use one of these, or install the package that adds it.")
+    found: type[Tower] = registry.load("encoder", name)
+    return found
 
 
 class Tower(nn.Module, abc.ABC):
@@ -136,100 +161,50 @@ class Tower(nn.Module, abc.ABC):
         """Encode frames from `prepare`: `(B, T, 3, size, size)` -> `(B, S, N, D)`, patches only."""
 
 
-class TransformersTower(Tower):
-    """A tower of transformers; a subclass names the class and the number of tokens before the patches."""
+class Preprocessing(NamedTuple):
+    """How a tower wants its pixels.
 
-    model_class: ClassVar[Any]
+    Attributes:
+        size: side of the square pictures.
+        mean, std: of every channel, for pixels in 0..1.
+        shorter: side the picture's shorter one is scaled to before the middle square is cut out; None: the whole
+            picture is squashed into the square.
+        interpolation: how.
+    """
 
-    def __init__(
-        self,
-        source: str | None = None,
-        *,
-        revision: str | None = None,
-        layer: int = -1,
-        dtype: torch.dtype = torch.float32,
-        image_size: int | None = None,
-    ) -> None:
-        super().__init__(source, revision=revision, layer=layer, dtype=dtype, image_size=image_size)
-        self._config: Any = None
-        self._preprocessing: Preprocessing | None = None
+    size: int
+    mean: RGB
+    std: RGB
+    shorter: int | None = None
+    interpolation: Interpolation = "bicubic"
 
-    @property
-    def config(self) -> Any:
-        """The configuration of the vision part."""
-        if self._config is None:
-            config = read_config(self.source, revision=self.revision)
-            self._config = getattr(config, "vision_config", None) or config
-        return self._config
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """As the checkpoint's own preprocessor says; sizes of the model and 0.5 where it has none."""
-        if self._preprocessing is None:
-            settings = read_preprocessing(self.source, revision=self.revision)
-            trained = preprocessing_of(settings, default_size=side_of(self._trained_size))
-            self._preprocessing = trained.at_size(self.image_size)
-        return self._preprocessing
-
-    @property
-    def _trained_size(self) -> Any:
-        return self.config.image_size
-
-    @property
-    def feature_dim(self) -> int:
-        """Width D."""
-        return int(self.config.hidden_size)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns."""
-        side = self.preprocessing.size // side_of(self.config.patch_size)
-        return side, side
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        """Tokens before the patches: class token and registers."""
-        return 0
-
-    def load(self) -> None:
-        """See `Tower.load`."""
-        if not -int(self.config.num_hidden_layers) <= self.layer <= -1:
-            raise OptionsError(
-                f"layer={self.layer} is none of '{self.source}'. Accepted: -1 (the last) to "
-                f"-{self.config.num_hidden_layers}. Leave layer out for the last."
-            )
-        self.model = load_frozen(
-            self.model_class, self.source, revision=self.revision, dtype=self.dtype, unused=("pooler.",)
-        )
-        _ = self.preprocessing  # read here, so that worker processes need not
-
-    def tokens(self, pixels: Tensor, **arguments: Any) -> Tensor:
-        """Return one layer's tokens `(M, prefix + patches, D)`."""
-        assert self.model is not None, "load() reads the weights"
-        if self.layer == -1:
-            last: Tensor = self.model(pixels.to(self.dtype), **arguments).last_hidden_state
-            return last
-        output = self.model(pixels.to(self.dtype), output_hidden_states=True, **arguments)
-        hidden: Tensor = output.hidden_states[self.layer]
-        return hidden
+    def at_size(self, size: int | None) -> Preprocessing:
+        """Return the same for pictures of another size; None: as they are."""
+        if size is None or size == self.size:
+            return self
+        shorter = None if self.shorter is None else round(self.shorter * size / self.size)
+        return self._replace(size=size, shorter=shorter)
 
 
-class ImageTower(TransformersTower):
-    """A tower that sees one picture at a time."""
+def resize_as_trained(frames_TCHW: Tensor, wanted: Preprocessing) -> Tensor:
+    """Resize as the tower's own preprocessor, antialiased; nothing is random.
 
-    def forward(self, frames_BTCHW: Tensor) -> Tensor:
-        """See `Tower.forward`."""
-        patches = self.tokens(frames_BTCHW.flatten(0, 1))[:, self.num_prefix_tokens :]
-        patches_BTND: Tensor = patches.unflatten(0, tuple(frames_BTCHW.shape[:2]))
-        return patches_BTND
+    Args:
+        frames_TCHW: `(T, 3, H, W)`, uint8 0..255 or float 0..1.
+        wanted: of the tower.
 
-
-class ClipTransformerTower(TransformersTower):
-    """A tower that sees a clip as tubes of several frames."""
-
-    def forward(self, frames_BTCHW: Tensor) -> Tensor:
-        """See `Tower.forward`."""
-        patches = self.tokens(frames_BTCHW)[:, self.num_prefix_tokens :]
-        steps = frames_BTCHW.shape[1] // self.frames_per_step
-        patches_BSND: Tensor = patches.unflatten(1, (steps, -1))
-        return patches_BSND
+    Returns:
+        `(T, 3, size, size)` float32 0..1.
+    """
+    values = frames_TCHW.float() / 255 if frames_TCHW.dtype == torch.uint8 else frames_TCHW.float()
+    height, width = values.shape[-2:]
+    target = (wanted.size, wanted.size)
+    if wanted.shorter is not None:
+        scale = wanted.shorter / min(height, width)
+        # The shorter side exactly, the longer one cut to whole pixels; never smaller than the square cut out of it.
+        rows, columns = (max(int(side * scale + 1e-6), wanted.size) for side in (height, width))
+        target = (rows, columns)
+    if values.shape[-2:] != target:
+        values = interpolate(values, size=target, mode=wanted.interpolation, antialias=True, align_corners=False)
+    top, left = (target[0] - wanted.size) // 2, (target[1] - wanted.size) // 2
+    return values[..., top : top + wanted.size, left : left + wanted.size].clamp(0, 1)

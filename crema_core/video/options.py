@@ -14,8 +14,8 @@ class SeeingOptions(ModalityOptions):
 
     encoder: str = Field(
         default=BACKBONE,
-        description="backbone: the shared frozen vision encoder; or a tower: clip, dinov2, dinov3, languagebind, "
-        "siglip, timm, videomae, vivit, vjepa2, or one an installed package adds",
+        description="backbone: the shared frozen vision encoder; or a tower of crema-encoders: clip, dinov2, dinov3, "
+        "languagebind, siglip, timm, videomae, vivit, vjepa2, or one that another package adds",
     )
     weights: str | None = Field(
         default=None, description="hub id or folder of the tower's weights; None: its usual hub id"
