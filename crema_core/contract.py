@@ -152,14 +152,17 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "BackboneFamily",
         "BackboneRequest",
         "NamedCheckpoint",
+        "NamedShape",
     ),
     "crema_core.model.checkpoint": (
         "image_statistics",
         "own_template",
+        "processor_chat_template",
         "read_model",
         "read_tokenizer",
     ),
     "crema_core.model.loading": ("read_json",),
+    "crema_core.model.positions": ("RotaryAxes",),
     "crema_core.model.pretrained": (
         "load_frozen",
         "read_config",
@@ -167,6 +170,11 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "require_digest",
     ),
     "crema_core.model.qformer": ("QFormer",),
+    "crema_core.model.shapes": (
+        "shape_model",
+        "shape_tokenizer",
+    ),
+    "crema_core.model.text_decoder": ("causal_model",),
     "crema_core.model.trainable": (
         "freeze",
         "names_of",
@@ -175,6 +183,10 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
     "crema_core.model.tuning": (
         "FULL",
         "LanguageLora",
+    ),
+    "crema_core.model.turns": (
+        "Turns",
+        "video_turns",
     ),
     "crema_core.plugins.hookspecs": (
         "Command",
@@ -295,8 +307,6 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
         "pack",
     ),
     "crema_core.model.shipped": ("tiny_backbone_path",),
-    "crema_core.model.text_decoder": ("causal_model",),
-    "crema_core.model.turns": ("video_turns",),
     "crema_core.report.card": ("write_card",),
     "crema_core.report.examples": (
         "ANSWERED",

@@ -25,7 +25,6 @@ from crema_core.model.positions import RotaryAxes
 from crema_core.model.precision import keep_full
 from crema_core.model.qformer import QFormer
 from crema_core.model.seat import LanguageSource
-from crema_core.model.shapes import weights_of
 from crema_core.model.trainable import freeze
 from crema_core.model.tuning import FULL, LanguageLora, add_lora, lora_parameters, train_dropout
 from crema_core.model.turns import Turns, own_turns, seat_turns
@@ -63,6 +62,7 @@ class Backbone(nn.Module):
         any_image_size: whether the side of the pictures was chosen, and is recorded in checkpoints.
         provenance: name, package and version of the family that loaded it, recorded in checkpoints; None where no
             family did.
+        weights: of shapes alone, the hub id of the weights; else None.
     """
 
     axes: RotaryAxes | None = None
@@ -100,6 +100,7 @@ class Backbone(nn.Module):
         self.image_mean, self.image_std = image_mean, image_std
         self.precision, self.frozen_dropout = precision, frozen_dropout
         self.provenance: dict[str, str] | None = None
+        self.weights: str | None = None
         if not shape_only:
             keep_full(self.qformer, self.language_projection)
             if self.query_tokens is not None:
@@ -223,7 +224,7 @@ class Backbone(nn.Module):
         if self.shape_only:
             raise CheckpointError(
                 f"'{self.source}' is a backbone of shapes alone, for counting. Answers, training and saving need "
-                f"weights. Use backbone='{weights_of(self.source)}' where the hub is reachable, or '{TINY}'."
+                f"weights. Use backbone='{self.weights or self.source}' where the hub is reachable, or '{TINY}'."
             )
 
     def identity(self) -> str:

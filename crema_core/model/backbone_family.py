@@ -8,6 +8,7 @@ family loads. All of them may name the same object:
 llava_next = "crema_more.llava:FAMILY"
 llava_next_video = "crema_more.llava:FAMILY"
 crema-more-small = "crema_more.shipped:SMALL"   # a NamedCheckpoint: backbone="crema-more-small"
+llava-next-7b = "crema_more.shipped:NEXT_7B"    # a NamedShape: to count without its weights
 any-llava = "crema_more.generic:FAMILY"         # asked about model types that have no entry of their own
 ```
 
@@ -17,6 +18,7 @@ before the configuration is read, where `config.json` names its model type.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from crema_core.errors import CheckpointError, OptionsError
 from crema_core.model.backbone import Backbone
@@ -145,3 +147,22 @@ class NamedCheckpoint:
 
     name: str
     place: Callable[[], Path]
+
+
+@dataclass(frozen=True)
+class NamedShape:
+    """A published checkpoint without its weights, for counting; used by the name of its entry point.
+
+    Attributes:
+        name: of the entry point.
+        file: JSON of the checkpoint's configuration, with its `model_type`.
+        weights: hub id where the weights are, for messages.
+    """
+
+    name: str
+    file: Path
+    weights: str
+
+    def config(self) -> PreTrainedConfig:
+        """Return the configuration of the whole checkpoint."""
+        return AutoConfig.for_model(**json.loads(self.file.read_text(encoding="utf-8")))

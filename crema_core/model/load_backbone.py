@@ -6,15 +6,14 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from crema_core.errors import CheckpointError, did_you_mean
+from crema_core.errors import CheckpointError, PluginError, did_you_mean
 from crema_core.model.backbone import ALONE, TINY, Backbone
-from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint
+from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint, NamedShape
 from crema_core.model.checkpoint import read_config
 from crema_core.model.loading import read_json
 from crema_core.model.precision import frozen_dtype
 from crema_core.model.quantization import quantization_config
 from crema_core.model.seat import LanguageSource, load_seat, read_seat_config
-from crema_core.model.shapes import shape_config, shape_names
 from crema_core.plugins import registry
 
 FALLBACK = "any"
@@ -35,8 +34,8 @@ def load_backbone(
     """Load a checkpoint of any installed backbone family: BLIP-2 or InstructBLIP format, a video language model.
 
     Args:
-        source: folder, hub id, the name of a checkpoint that a package ships ("crema-tiny", "crema-tiny-video"), or a
-            name of `crema_core.model.shapes`, for counting without weights.
+        source: folder, hub id, or a name that a package gives: of a checkpoint it ships ("crema-tiny"), or of a
+            published one to count without its weights ("blip2-flan-t5-xl").
         revision: hub revision (commit, tag or branch).
         language_model: folder or hub id of another language model for the seat of the checkpoint's own, whose weights
             are then not loaded; with a shape as `source`, its configuration is enough.
@@ -54,10 +53,10 @@ def load_backbone(
         PrecisionError: for a precision the language model cannot hold.
     """
     wanted = str(source)
-    checkpoint = _named_checkpoint(wanted)
+    named = _named(wanted)
     request = BackboneRequest(
         wanted,
-        wanted if checkpoint is None else str(checkpoint.place()),
+        str(named.place()) if isinstance(named, NamedCheckpoint) else wanted,
         revision,
         None if language_model is None else LanguageSource(str(language_model), language_revision),
         None if language_model is None else read_seat_config(str(language_model), language_revision),
@@ -66,10 +65,11 @@ def load_backbone(
         quantization=quantization,
         image_size=image_size,
     )
-    shaped = wanted in shape_names() and not Path(source).exists()
-    config = shape_config(wanted) if shaped else _config(request)
+    shape = named if isinstance(named, NamedShape) else None
+    config = _config(request) if shape is None else shape.config()
     found, family = find_family(config, wanted)
-    backbone = family.shape(config, request) if shaped else family.load(config, request)
+    backbone = family.load(config, request) if shape is None else family.shape(config, request)
+    backbone.weights = None if shape is None else shape.weights
     backbone.provenance = found.provenance()
     return backbone
 
@@ -93,7 +93,7 @@ def find_family(config: PreTrainedConfig, source: str) -> tuple[registry.Provide
         family = found.load()
         if isinstance(family, BackboneFamily) and (name == config.model_type or family.recognises(config)):
             return found, family
-    loaded = ", ".join(name for name in names if not name.startswith(FALLBACK))
+    loaded = ", ".join(_model_types())
     packages = registry.known_packages("backbone")
     install = f" Run: pip install {packages[config.model_type]}." if config.model_type in packages else ""
     raise CheckpointError(
@@ -104,16 +104,29 @@ def find_family(config: PreTrainedConfig, source: str) -> tuple[registry.Provide
 
 def checkpoint_place(source: str) -> Path:
     """Return the folder of a checkpoint that a package ships under a name; anything else is a path or hub id itself."""
-    checkpoint = _named_checkpoint(source)
-    return Path(source if checkpoint is None else checkpoint.place())
+    named = _named(source)
+    return Path(named.place() if isinstance(named, NamedCheckpoint) else source)
 
 
-def _named_checkpoint(source: str) -> NamedCheckpoint | None:
-    """Return the checkpoint a package ships under this name, None where `source` is a place."""
+def _named(source: str) -> NamedCheckpoint | NamedShape | None:
+    """Return what a package gives this name, None where `source` is a place."""
     if source not in registry.known_names("backbone") or Path(source).exists():
         return None
     found = registry.load("backbone", source)
-    return found if isinstance(found, NamedCheckpoint) else None
+    return found if isinstance(found, NamedCheckpoint | NamedShape) else None
+
+
+def _model_types() -> list[str]:
+    """Return the model types with a family of their own; names of checkpoints and of broken packages are left out."""
+    found = []
+    for name in registry.usable_names("backbone"):
+        try:
+            family = registry.load("backbone", name)
+        except PluginError:
+            continue
+        if isinstance(family, BackboneFamily) and not name.startswith(FALLBACK):
+            found.append(name)
+    return found
 
 
 def _config(request: BackboneRequest) -> PreTrainedConfig:
@@ -167,4 +180,4 @@ def load_language_backbone(
 
 
 def _near_shape(place: str) -> str:
-    return did_you_mean(place, shape_names())
+    return did_you_mean(place, registry.known_names("backbone"))

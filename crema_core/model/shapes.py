@@ -1,63 +1,29 @@
-"""Backbones as shapes alone: public BLIP-2, InstructBLIP and video language models, to count without their weights.
+"""Backbones as shapes alone, to count without their weights.
 
-The configurations ship as JSON. Every weight is one zero seen through a view of its full shape, so a model of billions
+Every weight is one zero seen through a view of its full shape, so a model of billions
 of parameters takes no memory and still runs its real control flow; whatever depends on values is refused.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from torch import nn
-from transformers import AutoConfig, GenerationMixin, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import GenerationMixin, PreTrainedConfig, PreTrainedTokenizerFast
 
 from crema_core.model.seat import auto_class
-
-FOLDER = Path(__file__).parent / "shapes"
-_HUB = {
-    "llava-onevision-qwen2-0.5b": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
-    "llava-onevision-qwen2-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
-    "qwen2.5-vl-3b": "Qwen/Qwen2.5-VL-3B-Instruct",
-}
-"""Where the weights of shapes are whose hub id is not Salesforce's with the same name."""
-
-
-def shape_names() -> tuple[str, ...]:
-    """Return the names of the shipped shapes."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
-
-
-def weights_of(name: str) -> str:
-    """Return the hub id of the weights of a shape.
-
-    Args:
-        name: one of `shape_names()`.
-    """
-    return _HUB.get(name, f"Salesforce/{name}")
-
-
-def shape_config(name: str) -> PreTrainedConfig:
-    """Return the configuration of a shipped shape.
-
-    Args:
-        name: one of `shape_names()`.
-    """
-    settings = json.loads((FOLDER / f"{name}.json").read_text())
-    return AutoConfig.for_model(**settings)
 
 
 def shape_model(model_class: Any, config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
     """Build a model of the right shapes whose weights take no memory.
 
     Args:
-        model_class: of a `Family` or `VideoFamily`.
-        config: from `shape_config`.
+        model_class: of transformers.
+        config: of the whole checkpoint.
         dtype: of vision encoder and language model, which decides the megabytes that are reported.
     """
     with init_empty_weights(include_buffers=False):

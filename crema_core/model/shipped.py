@@ -1,4 +1,4 @@
-"""The backbones shipped in the package, so that everything can be seen to work without a hub or a GPU."""
+"""The backbones shipped in the package: tiny ones, to see everything work without hub and GPU, and published shapes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from crema_core.errors import CheckpointError
-from crema_core.model.backbone_family import NamedCheckpoint
+from crema_core.model.backbone_family import NamedCheckpoint, NamedShape
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
+SHAPES = Path(__file__).parent / "shapes"
 
 
 def tiny_backbone_path(name: str = "crema-tiny") -> Path:
@@ -31,3 +32,17 @@ def tiny_backbone_path(name: str = "crema-tiny") -> Path:
 
 CREMA_TINY = NamedCheckpoint("crema-tiny", partial(tiny_backbone_path, "crema-tiny"))
 CREMA_TINY_VIDEO = NamedCheckpoint("crema-tiny-video", partial(tiny_backbone_path, "crema-tiny-video"))
+
+
+def _salesforce(name: str) -> NamedShape:
+    return NamedShape(name, SHAPES / f"{name}.json", f"Salesforce/{name}")
+
+
+BLIP2_FLAN_T5_XL = _salesforce("blip2-flan-t5-xl")
+BLIP2_FLAN_T5_XXL = _salesforce("blip2-flan-t5-xxl")
+BLIP2_OPT_2_7B = _salesforce("blip2-opt-2.7b")
+BLIP2_OPT_6_7B = _salesforce("blip2-opt-6.7b")
+INSTRUCTBLIP_FLAN_T5_XL = _salesforce("instructblip-flan-t5-xl")
+INSTRUCTBLIP_FLAN_T5_XXL = _salesforce("instructblip-flan-t5-xxl")
+INSTRUCTBLIP_VICUNA_13B = _salesforce("instructblip-vicuna-13b")
+INSTRUCTBLIP_VICUNA_7B = _salesforce("instructblip-vicuna-7b")

@@ -96,7 +96,8 @@ KINDS: Mapping[KindName, Kind] = {
             "backbone family",
             "crema plugins list --kind backbone",
             CheckpointError,
-            "crema_core.model.backbone_family:BackboneFamily | crema_core.model.backbone_family:NamedCheckpoint",
+            "crema_core.model.backbone_family:BackboneFamily | crema_core.model.backbone_family:NamedCheckpoint"
+            " | crema_core.model.backbone_family:NamedShape",
             # A backbone is named by its checkpoint, whose model type is the entry's name: there is no place for a
             # distribution in it.
             chosen_by_prefix=False,

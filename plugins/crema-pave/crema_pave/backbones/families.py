@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -17,7 +18,7 @@ from transformers import (
 )
 
 from crema_core.errors import CheckpointError
-from crema_core.model.backbone_family import BackboneFamily, BackboneRequest
+from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedShape
 from crema_core.model.checkpoint import (
     image_statistics,
     own_template,
@@ -25,10 +26,12 @@ from crema_core.model.checkpoint import (
     read_model,
     read_tokenizer,
 )
-from crema_core.model.llava import LlavaBackbone
-from crema_core.model.qwen_vl import QwenBackbone, square_side
 from crema_core.model.shapes import shape_model, shape_tokenizer
-from crema_core.model.video_language import VideoBackbone
+from crema_pave.backbones.llava import LlavaBackbone
+from crema_pave.backbones.qwen_vl import QwenBackbone, square_side
+from crema_pave.backbones.video_language import VideoBackbone
+
+SHAPES = Path(__file__).parent / "shapes"
 
 
 @dataclass(frozen=True)
@@ -105,5 +108,14 @@ VIDEO_LLAVA = VideoFamily(
 QWEN2_VL = VideoFamily(Qwen2VLForConditionalGeneration, QwenBackbone, side=square_side)
 QWEN2_5_VL = VideoFamily(Qwen2_5_VLForConditionalGeneration, QwenBackbone, side=square_side)
 
-VIDEO_FAMILIES = ("llava_onevision", "video_llava", "qwen2_vl", "qwen2_5_vl")
-"""Model types of these, for messages."""
+LLAVA_ONEVISION_05B = NamedShape(
+    "llava-onevision-qwen2-0.5b",
+    SHAPES / "llava-onevision-qwen2-0.5b.json",
+    weights="llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+)
+LLAVA_ONEVISION_7B = NamedShape(
+    "llava-onevision-qwen2-7b",
+    SHAPES / "llava-onevision-qwen2-7b.json",
+    weights="llava-hf/llava-onevision-qwen2-7b-ov-hf",
+)
+QWEN2_5_VL_3B = NamedShape("qwen2.5-vl-3b", SHAPES / "qwen2.5-vl-3b.json", weights="Qwen/Qwen2.5-VL-3B-Instruct")

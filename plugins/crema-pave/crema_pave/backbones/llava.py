@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from crema_core.fusion.connector import VisualLayout
 from crema_core.model.trainable import freeze
-from crema_core.model.video_language import VideoBackbone
+from crema_pave.backbones.video_language import VideoBackbone
 
 
 class LlavaBackbone(VideoBackbone):

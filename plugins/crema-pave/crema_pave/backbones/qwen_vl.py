@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from crema_core.errors import OptionsError
 from crema_core.fusion.connector import VisualLayout
 from crema_core.model.positions import RotaryAxes
-from crema_core.model.video_language import VideoBackbone
+from crema_pave.backbones.video_language import VideoBackbone
 
 TOKENS_ACROSS = 12
 """Visual tokens of a row unless a size is chosen: 336 pixels, the smallest square of the released video sizes."""
