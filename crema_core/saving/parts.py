@@ -57,7 +57,7 @@ def check_parts(place: Path, manifest: Mapping[str, Any]) -> None:
         if part["distribution"]:
             problems.append(
                 f"'{place}' needs the {noun} '{part['name']}' of {part['distribution']} {part['version']}, which is "
-                f"not installed. Run: pip install {part['distribution']}"
+                f"not installed. Run: pip install {_package_of(kind, part)}"
             )
         else:
             problems.append(
@@ -66,6 +66,12 @@ def check_parts(place: Path, manifest: Mapping[str, Any]) -> None:
             )
     if problems:
         raise BuildError(problems)
+
+
+def _package_of(kind: KindName, part: Mapping[str, str]) -> str:
+    """Return what to install: the package that the part came from, or the one that it moved to out of core since."""
+    moved = registry.known_packages(kind).get(part["name"]) if part["distribution"] == "crema-core" else None
+    return moved or part["distribution"]
 
 
 def fusion_of(manifest: Mapping[str, Any]) -> dict[str, Any]:

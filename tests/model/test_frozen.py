@@ -11,6 +11,7 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_core.features.prepare import prepare_batch
+from crema_core.model.backbone_family import BackboneFamily
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
@@ -87,10 +88,13 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     from transformers import T5Config
 
     T5Config().save_pretrained(tmp_path)
+    providers = registry.providers("backbone")
+    loading = sorted(found.name for found in providers if isinstance(found.load(), BackboneFamily))
+    assert {"blip-2", "instructblip"} <= set(loading)
     with pytest.raises(CheckpointError) as caught:
         load_backbone(tmp_path)
     assert str(caught.value) == (
         f"'{tmp_path}' is a 't5' model, and no installed backbone family loads it. Installed: "
-        f"{', '.join(registry.installed_names('backbone'))}. Try backbone='Salesforce/blip2-flan-t5-xl', or "
+        f"{', '.join(loading)}. Try backbone='Salesforce/blip2-flan-t5-xl', or "
         "'crema-tiny' to see everything work."
     )

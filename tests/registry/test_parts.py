@@ -77,6 +77,25 @@ def test_all_that_is_missing_is_named_with_what_installs_it(install: Installer, 
     ]
 
 
+def test_of_a_part_that_moved_out_of_core_its_package_is_named(
+    install: Installer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("parts")
+    made(folder).save_pretrained(tmp_path / "saved")
+    uninstall(install)
+    file = tmp_path / "saved" / "crema.json"
+    file.write_text(file.read_text().replace("crema-dummy-parts", "crema-core"))
+    known = {kind: dict(names) for kind, names in groups.directory().items()}
+    known["backbone"]["dummy_blip"] = "crema-dummy-parts"
+    monkeypatch.setattr(groups, "directory", lambda: known)
+    with pytest.raises(BuildError) as caught:
+        load(tmp_path / "saved")
+    assert str(caught.value).splitlines()[-1] == (
+        f"- '{tmp_path / 'saved'}' needs the backbone family 'dummy_blip' of crema-core 0.4.0, which is not installed. "
+        "Run: pip install crema-dummy-parts"
+    )
+
+
 def test_a_part_registered_by_hand_is_asked_for(install: Installer, t5_folder: Path, tmp_path: Path) -> None:
     install("parts")
     stacked = registry.load("fusion", "stacked")

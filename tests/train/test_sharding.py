@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from crema_core.api.build import build
 from crema_core.common.progress import StatusLine
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
-from crema_core.plugins import registry
 from crema_core.plugins.hooks import Hooks
 from crema_core.train.distributed import Distributed, leave_processes
 from crema_core.train.fit import fit
 from crema_core.train.steps import share_language_model
 from tests.support.launch import together
-from tests.support.numeric import assert_same_steps
-from tests.support.video_language import SIDE, VideoKind, save_video_model
-from tests.train.file_senses import file_senses, random_model, write_data
+from tests.train.file_senses import random_model, write_data
 from tests.train.test_processes import LONG_AND_SHORT, assert_equal_runs, train
-from tests.train.wave_questions import write_wave_questions
 
-pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
-
-PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
-RATE = 1e-3
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 
 
@@ -71,16 +60,6 @@ def answers_and_part(backbone: Path, data: Path, folder: Path) -> tuple[str, flo
     return text, here / before
 
 
-def train_video(backbone: Path, data: Path, out: Path, **settings: Any) -> dict[str, np.ndarray]:
-    _, _, wave, _ = file_senses()
-    registry.register(wave)
-    model = build([{"name": "video", "num_frames": 4}, wave], backbone=backbone, fusion=PAVE, tuning=LORA)
-    settings |= {"epochs": 2, "batch_size": 2, "lr": RATE, "mode": "joint", "seed": 0}
-    fit(model, data, out=out, hooks=Hooks(strict=True), status=StatusLine(enabled=False), **settings)
-    leave_processes()
-    return {key: value.numpy() for key, value in model.adapter_state_dict().items()}
-
-
 @pytest.mark.slow
 def test_generation_in_step_gives_the_same_answers(t5_folder: Path, tmp_path: Path) -> None:
     data = write_data(tmp_path / "test", 3)
@@ -88,18 +67,6 @@ def test_generation_in_step_gives_the_same_answers(t5_folder: Path, tmp_path: Pa
     (first, share), (second, _) = together(answers_and_part, t5_folder, data, tmp_path)
     assert first == second == (tmp_path / "whole").read_text()
     assert share < 0.75  # half of the layers, and all that is outside of them
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["llava-onevision", "qwen2.5-vl"])
-def test_training_below_a_video_language_models_lora(family: VideoKind, tmp_path: Path) -> None:
-    folder = save_video_model(tmp_path / "backbone", family)
-    data = write_wave_questions(tmp_path / "data", side=SIDE)
-    alone = train_video(folder, data, tmp_path / "one")
-    first, second = together(train_video, folder, data, tmp_path / "two", shard_language_model=True)
-    weights = [{key: torch.from_numpy(value) for key, value in run.items()} for run in (alone, first)]
-    assert_same_steps(*weights, rate=RATE)
-    assert all(np.array_equal(first[key], second[key]) for key in first)
 
 
 def test_a_language_model_that_is_trained_whole_is_not_shared_out(t5_folder: Path) -> None:

@@ -12,8 +12,6 @@ from crema_core.cli.main import main
 from tests.support.video_language import QWEN_SIDE, save_video_model
 from tests.support.world import QUICK, SENSES
 
-pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
-
 SHAPE = ["--modalities", "video", "--backbone", "qwen2.5-vl-3b", "--fusion", "pave", "--image-size", "224"]
 
 

@@ -183,8 +183,8 @@ def test_another_qwen_is_refused(tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     assert refusal(CheckpointError, backbone=tmp_path) == (
         f"'{tmp_path}' is a 'qwen3_vl' model, and no installed backbone family loads it. Installed: "
-        f"{', '.join(registry.installed_names('backbone'))}. Try backbone='Salesforce/blip2-flan-t5-xl', or "
-        "'crema-tiny' to see everything work."
+        "blip-2, instructblip, llava_onevision, qwen2_5_vl, qwen2_vl, video_llava. Try "
+        "backbone='Salesforce/blip2-flan-t5-xl', or 'crema-tiny' to see everything work."
     )
 
 

@@ -18,8 +18,6 @@ from tests.support.video_language import QWEN_SIDE, save_video_model
 from tests.train.file_senses import file_senses
 from tests.train.wave_questions import CHOICES, write_wave_questions
 
-pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
-
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 
 

@@ -21,8 +21,6 @@ from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.qwen_vl import CLASSES, built, clip, their_inputs
 from tests.support.video_language import QWEN_KINDS, VideoKind
 
-pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
-
 Folders = Callable[[VideoKind], Path]
 QUESTIONS = ["What colour is the dog ?", "Is it left or right , red or blue ?", "What ?"]
 

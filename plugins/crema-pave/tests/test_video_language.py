@@ -21,8 +21,6 @@ from crema_core.features.prepare import prepare_batch
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind
 
-pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
-
 CLASSES: dict[VideoKind, Any] = {
     "llava-onevision": LlavaOnevisionForConditionalGeneration,
     "video-llava": VideoLlavaForConditionalGeneration,
