@@ -28,7 +28,7 @@ def loss_plot(metrics: Lines) -> bytes:
     Args:
         metrics: lines of `metrics.jsonl`, see `crema_core.train.metrics`.
     """
-    figure, axes = _figure(3.4)
+    figure, axes = new_figure(3.4)
     steps = [line for line in metrics if line["kind"] == "step"]
     for index, name in enumerate(_names(steps, "loss/")):
         _curve(axes, steps, "step", f"loss/{name}", color=COLORS[index % len(COLORS)], label=name, alpha=0.55)
@@ -36,7 +36,7 @@ def loss_plot(metrics: Lines) -> bytes:
     axes.set_xlabel("updates")
     axes.set_ylabel("loss (cross-entropy)")
     axes.set_ylim(bottom=0)
-    return _png(figure, axes)
+    return png_of(figure, axes)
 
 
 def gradient_plot(metrics: Lines) -> bytes:
@@ -45,7 +45,7 @@ def gradient_plot(metrics: Lines) -> bytes:
     Args:
         metrics: lines of `metrics.jsonl`.
     """
-    figure, axes = _figure(3.4)
+    figure, axes = new_figure(3.4)
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     exits = {line["modality"]: line for line in metrics if line["kind"] == "exit"}
     for index, name in enumerate(_names(epochs, "grad_norm/")):
@@ -60,7 +60,7 @@ def gradient_plot(metrics: Lines) -> bytes:
     axes.set_ylabel("gradient norm, mean of the epoch")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _png(figure, axes)
+    return png_of(figure, axes)
 
 
 def accuracy_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str, Sequence[str]] | None = None) -> bytes:
@@ -70,38 +70,10 @@ def accuracy_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str,
         rows: accuracy in 0..1 by column, by row; a column may be missing in a row.
         mark: columns to frame, by row.
     """
-    return _heat_map(rows, mark or {}, colors="YlGn", low=0.0, high=1.25, form="{:.0f}")
+    return heat_map(rows, mark or {}, colors="YlGn", low=0.0, high=1.25, form="{:.0f}")
 
 
-def change_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str, Sequence[str]] | None = None) -> bytes:
-    """Draw changes of accuracies as a heat map: losses red, gains blue, no change white.
-
-    Args:
-        rows: change in -1..1 by column, by row; a column may be missing in a row.
-        mark: columns written bold, by row.
-    """
-    return _heat_map(rows, mark or {}, colors="RdBu", low=-1.4, high=1.4, form="{:+.0f}")
-
-
-def seeds_plot(rows: Mapping[str, Sequence[float]]) -> bytes:
-    """Draw what several seeds gave: a dot for each, a bar for their mean, one line per row.
-
-    Args:
-        rows: accuracies in 0..1 by row, at least one each.
-    """
-    figure, axes = _figure(1.1 + 0.32 * len(rows))
-    for y, values in enumerate(rows.values()):
-        per_cent = [100 * value for value in values]
-        axes.barh(y, sum(per_cent) / len(per_cent), color=COLORS[5], height=0.6, alpha=0.5)
-        axes.plot(per_cent, [y] * len(per_cent), "o", color=COLORS[0], markersize=4)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("accuracy, per cent")
-    return _png(figure)
-
-
-def _heat_map(
+def heat_map(
     rows: Mapping[str, Mapping[str, float]],
     mark: Mapping[str, Sequence[str]],
     *,
@@ -110,8 +82,20 @@ def _heat_map(
     high: float,
     form: str,
 ) -> bytes:
+    """Draw numbers as a heat map with their hundredfold written in the cells.
+
+    Args:
+        rows: number by column, by row; a column may be missing in a row.
+        mark: columns written bold, by row.
+        colors: name of matplotlib's colour map.
+        low, high: numbers at its ends.
+        form: of the hundredfold, for `str.format`.
+
+    Returns:
+        a PNG image.
+    """
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    figure, axes = _figure(0.9 + 0.3 * len(rows))
+    figure, axes = new_figure(0.9 + 0.3 * len(rows))
     values = [[row.get(column, math.nan) for column in columns] for row in rows.values()]
     axes.imshow(values, cmap=colors, vmin=low, vmax=high, aspect="auto")
     for y, row in enumerate(values):
@@ -125,34 +109,15 @@ def _heat_map(
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return _png(figure)
+    return png_of(figure)
 
 
-def shares_plot(rows: Mapping[str, Mapping[str, float]]) -> bytes:
-    """Draw shares as bars, one per row, each as long as the others.
+def new_figure(height_in: float) -> tuple[Figure, Axes]:
+    """Return a figure of the usual width with one pair of axes.
 
     Args:
-        rows: share in 0..1 by name, by row.
+        height_in: in inches.
     """
-    figure, axes = _figure(0.9 + 0.32 * len(rows))
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    left = [0.0] * len(rows)
-    for index, name in enumerate(names):
-        widths = [row.get(name, 0.0) for row in rows.values()]
-        color = COLORS[index % len(COLORS)]
-        bars = axes.barh(range(len(rows)), widths, left=left, color=color, label=name, height=0.7)
-        labels = [f"{100 * width:.0f}" if width > 0.06 else "" for width in widths]
-        axes.bar_label(bars, labels, label_type="center", fontsize=8, color="white")
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("share of the tokens")
-    axes.legend(fontsize=8, ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return _png(figure)
-
-
-def _figure(height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -174,7 +139,8 @@ def _number(value: Value) -> float:
     return float(value)
 
 
-def _png(figure: Figure, axes: Axes | None = None) -> bytes:
+def png_of(figure: Figure, axes: Axes | None = None) -> bytes:
+    """Return a figure as a PNG image, with a legend where axes with labels are given."""
     if axes is not None and axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, ncols=2, frameon=False)
     buffer = io.BytesIO()

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crema_analysis.ablation import Ablation, Cell, Variant, What
+from crema_analysis.plots import change_plot
 from crema_core.common.atomic import write_bytes, write_text
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import figure_block, page, paragraphs, table_block
-from crema_core.report.plots import accuracy_plot, change_plot
+from crema_core.report.plots import accuracy_plot
 
 RESULTS, PAGE, ACCURACY, CHANGE = "ablation.json", "ablation.html", "accuracy.png", "change.png"
 

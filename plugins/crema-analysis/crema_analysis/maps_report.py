@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from crema_core.common.atomic import write_bytes
 from crema_core.data.sheet import times_as_captions
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import figure_block, paragraphs
-from crema_core.report.plots import COLORS, DPI, WIDTH_IN
+from crema_core.report.plots import COLORS, DPI, WIDTH_IN, png_of
 
 MAX_FRAMES = 8
 
@@ -57,7 +56,7 @@ def sense_picture(name: str, own: SenseMap, *, layer: int | None = None) -> byte
                             extent=(0, width, height, 0))  # fmt: skip
             else:
                 axes.set_title(captions[step], fontsize=8)
-    return _png(figure)
+    return png_of(figure)
 
 
 def gate_picture(own: GateMap) -> bytes:
@@ -84,7 +83,7 @@ def gate_picture(own: GateMap) -> bytes:
         axes.set_ylabel("share", fontsize=9)
         axes.legend(fontsize=7, ncols=4, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         _frames(axes, len(bottom))
-    return _png(figure)
+    return png_of(figure)
 
 
 def maps_section(title: str, found: Maps, out: Path, *, layer: int | None = None) -> ReportSection:
@@ -127,7 +126,7 @@ def _strips(name: str, own: SenseMap, strips_TN: Tensor) -> bytes:
     captions = times_as_captions(own.times, strips_TN.shape[0])
     axes.set_yticks(range(len(shown)), [captions[step] for step in shown], fontsize=8)
     axes.set_xlabel("feature token", fontsize=9)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _spread(count: int) -> list[int]:
@@ -140,9 +139,3 @@ def _spread(count: int) -> list[int]:
 def _frames(axes: object, count: int) -> None:
     axes.set_xticks(range(count), [str(frame + 1) for frame in range(count)], fontsize=8)  # type: ignore[attr-defined]
     axes.set_xlabel("frame", fontsize=9)  # type: ignore[attr-defined]
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

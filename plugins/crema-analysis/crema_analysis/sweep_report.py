@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crema_analysis.cells import TrainedTable
+from crema_analysis.plots import seeds_plot
 from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import facts_block, figure_block, page, paragraphs, table_block
-from crema_core.report.plots import accuracy_plot, seeds_plot
+from crema_core.report.plots import accuracy_plot
 
 
 def write_trained_tables(out: Path, tables: Sequence[TrainedTable], *, name: str, title: str, lead: str) -> Path:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from crema_analysis.ablation import Ablation, Cell, Variant
 from crema_analysis.ablation_report import write_ablation
-from crema_core.report.plots import change_plot
+from crema_analysis.plots import change_plot
 
 
 def variant(label: str, what: str, sense: str, change: float) -> Variant:

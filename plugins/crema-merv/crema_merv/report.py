@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.examples import Line
 from crema_core.report.html import figure_block, table_block
-from crema_core.report.plots import shares_plot
+from crema_core.report.plots import COLORS, new_figure, png_of
 from crema_merv.shares import Said, mean_shares, strongest_clips
 
 
@@ -25,3 +25,27 @@ def encoder_sections(lines: Sequence[Line]) -> list[ReportSection]:
     for name, clips in strongest_clips(said).items():
         rows.append([name, ", ".join(f"{clip} ({share:.0%})" for clip, share in clips)])
     return [ReportSection("Which encoder says how much", plot + table_block(rows, text=True))]
+
+
+def shares_plot(rows: Mapping[str, Mapping[str, float]]) -> bytes:
+    """Draw shares as bars, one per row, each as long as the others.
+
+    Args:
+        rows: share in 0..1 by name, by row.
+    """
+    figure, axes = new_figure(0.9 + 0.32 * len(rows))
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    left = [0.0] * len(rows)
+    for index, name in enumerate(names):
+        widths = [row.get(name, 0.0) for row in rows.values()]
+        color = COLORS[index % len(COLORS)]
+        bars = axes.barh(range(len(rows)), widths, left=left, color=color, label=name, height=0.7)
+        labels = [f"{100 * width:.0f}" if width > 0.06 else "" for width in widths]
+        axes.bar_label(bars, labels, label_type="center", fontsize=8, color="white")
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of the tokens")
+    axes.legend(fontsize=8, ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return png_of(figure)
