@@ -134,10 +134,9 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "BEFORE_PROJECTOR",
         "Connector",
         "ConnectorRequest",
-        "FeatureConnector",
         "QFormerText",
-        "VisualConnector",
         "VisualLayout",
+        "VisualSource",
     ),
     "crema_core.modality": (
         "Batch",

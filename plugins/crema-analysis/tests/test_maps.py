@@ -12,7 +12,8 @@ import torch
 from crema_analysis.maps import SenseMap, attention_maps, require_layer
 from crema_core.errors import OptionsError, UnknownModalityError
 from crema_core.evaluation.run import evaluate
-from crema_core.fusion.connector import FeatureConnector
+from crema_core.fusion.connector import Connector, QFormerText
+from crema_core.tokens import SenseFeatures, SenseTokens
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import write_records
 
@@ -77,6 +78,16 @@ def test_one_layer_or_the_mean_of_all() -> None:
     assert own.heat().tolist() == [[[0.375, 0.375], [0.125, 0.125]]]  # type: ignore[union-attr]
 
 
+class NoQFormer(Connector):
+    """Hands the features themselves to the fusion."""
+
+    width = 24
+
+    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+        values, mask, times = features.features
+        return SenseTokens(values, mask, features.rows, times)
+
+
 def test_mistakes_are_named(new_model: MakeModel) -> None:
     model = new_model()
     with pytest.raises(UnknownModalityError, match="no sense 'wav'"):
@@ -88,7 +99,7 @@ def test_mistakes_are_named(new_model: MakeModel) -> None:
         "other, wave, points. Name a line that has some."
     )
     for name in model.names:
-        model.sense(name).adapter = FeatureConnector(24)
+        model.sense(name).adapter = NoQFormer()
     with pytest.raises(OptionsError) as error:
         attention_maps(model, "what?", {"main": "a.npy", "wave": "b.npy"})
     assert str(error.value) == (

@@ -1,0 +1,96 @@
+"""What stands between features and the patch: the backbone's own projector, and nothing at all.
+
+Shape letters: R samples that have the modality, T steps, N tokens of a step, D feature width, E vision width, S visual
+tokens of a step, L language-model width.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from crema_core.errors import BuildError
+from crema_core.fusion.connector import BEFORE_PROJECTOR, Connector, ConnectorRequest, QFormerText, VisualSource
+from crema_core.tokens import SenseFeatures, SenseTokens
+
+
+class FeatureConnector(Connector):
+    """Hand the features themselves to the fusion.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    @classmethod
+    def of(cls, request: ConnectorRequest) -> FeatureConnector:
+        """Return the connector of a sense; every sense has features."""
+        return cls(request.modality.feature_dim)
+
+    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+        """Return the features as tokens `(R, T, N, D)`."""
+        values, mask, times = features.features
+        steps = mask if mask.dim() == 2 else mask.any(-1)
+        return SenseTokens(values, steps, features.rows, times, token_mask=mask if mask.dim() == 3 else None)
+
+
+class VisualConnector(Connector):
+    """A video language model's own projector; nothing in it is trained.
+
+    Args:
+        source: whose tokens these are; not a part of this module.
+        width: L.
+    """
+
+    def __init__(self, source: VisualSource, *, width: int) -> None:
+        super().__init__()
+        layout = source.layout
+        self.width, self.num_tokens = width, layout.rows * layout.columns
+        self._shared = (source,)  # in a tuple: torch would make an attribute a child
+
+    @classmethod
+    def of(cls, request: ConnectorRequest) -> VisualConnector:
+        """Return the connector of a sense that sees through the backbone.
+
+        Raises:
+            BuildError: when the backbone has no visual tokens, or the sense brings features of another encoder.
+        """
+        modality, backbone = request.modality, request.backbone
+        name = modality.spec.name
+        if backbone.visual is None:
+            raise BuildError(
+                [
+                    f"The tokens of '{name}' are to be a video language model's own, and the backbone "
+                    f"'{backbone.source}' is none. Accepted: a video language model of transformers. Use "
+                    "backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
+                ]
+            )
+        if modality.spec.encoder != "vision" or modality.feature_dim != backbone.vision_dim:
+            raise BuildError(
+                [
+                    f"The tokens of '{name}' are to be the video language model's own, and this sense brings features "
+                    f"of another encoder ({modality.feature_dim} wide, the backbone's are {backbone.vision_dim}). "
+                    "Accepted: a major sense that sees through the backbone. Leave its encoder option out, or make "
+                    "another sense major."
+                ]
+            )
+        return cls(backbone.visual, width=backbone.language_dim)
+
+    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+        """Return `(R, T, S, L)`, with the tokens before the projector `(R, T, S, E)` among the extras."""
+        values, mask, times = features.features
+        steps = mask if mask.dim() == 2 else mask.any(-1)
+        tokens, inner = self._shared[0].visual_tokens(values.flatten(0, 1))
+        shape = values.shape[:2]
+        extras = {BEFORE_PROJECTOR: inner.unflatten(0, shape).float()}
+        return SenseTokens(tokens.unflatten(0, shape).float(), steps, features.rows, times, extras=extras)
+
+    def counted(self) -> list[nn.Module]:
+        """Return the projector."""
+        return [self._shared[0].projector]
+
+    def frozen(self) -> list[nn.Parameter]:
+        """Return the projector's weights."""
+        return list(self._shared[0].projector.parameters())
