@@ -20,7 +20,7 @@ from crema_core.evaluation.metric import Metric
 from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, FusionWatch, SenseSet
 from crema_core.fusion.connector import Connector, ConnectorRequest
 from crema_core.model.backbone import Backbone
-from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint
+from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint, NamedShape
 from crema_core.plugins import hookspecs
 from crema_core.plugins.groups import KINDS
 from crema_core.plugins.hookspecs import Command, ReportSection
@@ -148,9 +148,9 @@ SEAMS: dict[str, Seam] = {
         "A backbone family turns checkpoints of certain model types into a frozen `Backbone`. The entry's name is the "
         "`model_type` in the checkpoint's `config.json`; further types are further lines with the same object. An "
         "entry whose name begins with `any` is asked, by `recognises`, about types that have none. An entry may also "
-        "name a `NamedCheckpoint`: `backbone=` then takes its name.",
+        "name a `NamedCheckpoint`, or a `NamedShape` to count without weights: `backbone=` then takes its name.",
         'echo_blip = "crema_echo.backbone:FAMILY"',
-        (BackboneFamily, BackboneRequest, NamedCheckpoint, Backbone),
+        (BackboneFamily, BackboneRequest, NamedCheckpoint, NamedShape, Backbone),
         "echo_blip",
     ),
     "encoders": Seam(
