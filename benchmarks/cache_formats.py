@@ -37,9 +37,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from crema_core.common.atomic import new_file
-from crema_core.features.cache.layout import SHARD, new_name
-from crema_core.features.cache.shards import MappedShard, write_shard
-from crema_core.features.cache.stored import StoredFeatures
+from crema_core.features.cache.folder import SHARD, new_name
+from crema_core.features.cache.store import MappedShard, StoredFeatures, write_shard
 
 Read = Callable[[str], Tensor]
 Samples = Iterator[tuple[str, Tensor]]

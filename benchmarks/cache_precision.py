@@ -21,8 +21,8 @@ import torch
 from crema_core.api.build import build
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.run import evaluate
-from crema_core.features.cache.disk import DiskCache
-from crema_core.features.cache.survey import survey
+from crema_core.features.cache.folder import survey
+from crema_core.features.cache.store import DiskCache
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.precision import DTYPES
 from crema_core.train.fit import fit

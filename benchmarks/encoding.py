@@ -25,10 +25,8 @@ from benchmarks.measure import report
 from benchmarks.moderate import moderate_backbone
 from crema_core.api.build import build
 from crema_core.api.encode_job import EncodeJob, encode
-from crema_core.features.cache.digests import FileDigests
-from crema_core.features.cache.shards import write_shard
-from crema_core.features.cache.store import FeatureStore
-from crema_core.features.cache.stored import StoredFeatures, split
+from crema_core.features.cache.keys import FileDigests
+from crema_core.features.cache.store import FeatureStore, StoredFeatures, split, write_shard
 from crema_core.modality import Features
 from crema_core.tokens import SenseBatch
 

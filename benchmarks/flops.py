@@ -20,7 +20,7 @@ from benchmarks.moderate import moderate_stepper
 from benchmarks.naive import naive_minibatch
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
-from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import TrainBatch
 from crema_core.data.manifest import Record
 from crema_core.model.flops import FlopMeter
 from crema_core.tokens import SenseBatch, SenseFeatures

@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from crema_core.api.build import build
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
 from tests.support.checkpoints import PUBLISHED, Published, save_published
 from tests.support.senses import frames_spec, wave_spec

@@ -17,7 +17,7 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration, PreTrainedT
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
-from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import TrainBatch
 from crema_core.data.manifest import Record
 from crema_core.modality import Batch, Features, Modality, Sample
 from crema_core.model.trainable import names_of, set_trainable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import TrainBatch
 from crema_core.tokens import SenseBatch, SenseFeatures
 from crema_core.train.steps import Stepper
 

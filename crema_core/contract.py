@@ -20,30 +20,12 @@ from typing import Any
 from crema_core.errors import did_you_mean
 
 EXTENSIONS: Mapping[str, tuple[str, ...]] = {
-    "crema_core.common.atomic": (
-        "fresh_folder",
-        "refuse_foreign",
-        "write_bytes",
-        "write_text",
-    ),
-    "crema_core.common.progress": (
-        "StatusLine",
-        "describe_duration",
-    ),
+    "crema_core.common.atomic": ("fresh_folder", "refuse_foreign", "write_bytes", "write_text"),
+    "crema_core.common.progress": ("StatusLine", "describe_duration"),
     "crema_core.common.tables": ("table",),
-    "crema_core.common.tensors": (
-        "copy_state",
-        "mismatches",
-    ),
-    "crema_core.data.clips": (
-        "Timeline",
-        "read_chosen",
-    ),
-    "crema_core.data.manifest": (
-        "FIELDS",
-        "Record",
-        "read_manifest",
-    ),
+    "crema_core.common.tensors": ("copy_state", "mismatches"),
+    "crema_core.data.clips": ("Timeline", "read_chosen"),
+    "crema_core.data.manifest": ("FIELDS", "Record", "read_manifest"),
     "crema_core.data.media": (
         "ARRAY_SUFFIXES",
         "CLIP_SUFFIXES",
@@ -71,35 +53,12 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "require_numbers",
         "resize",
         "segment_spans",
-        "wrong_source",
+        "wrong_source"
     ),
-    "crema_core.data.sampling": (
-        "Pick",
-        "middle_indices",
-        "spread_indices",
-    ),
-    "crema_core.data.sheet": (
-        "line",
-        "scale_bar",
-        "sheet",
-        "stack",
-        "times_as_captions",
-        "with_axes",
-    ),
-    "crema_core.data.span": ("join_span",),
-    "crema_core.datasets.read": (
-        "Entry",
-        "Place",
-    ),
-    "crema_core.datasets.spec": (
-        "AnnotationFile",
-        "Column",
-        "DatasetSpec",
-        "Line",
-        "Media",
-        "Wording",
-        "sources",
-    ),
+    "crema_core.data.sampling": ("Pick", "join_span", "middle_indices", "spread_indices"),
+    "crema_core.data.sheet": ("line", "scale_bar", "sheet", "stack", "times_as_captions", "with_axes"),
+    "crema_core.datasets.read": ("Entry", "Place"),
+    "crema_core.datasets.spec": ("AnnotationFile", "Column", "DatasetSpec", "Line", "Media", "Wording", "sources"),
     "crema_core.errors": (
         "AssetError",
         "BuildError",
@@ -113,52 +72,34 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "OptionsError",
         "PluginError",
         "did_you_mean",
-        "first_line",
+        "first_line"
     ),
     "crema_core.evaluation.metric": ("Metric", "Pairs", "find_scorer"),
     "crema_core.evaluation.score": ("normalize",),
-    "crema_core.fusion": (
-        "FusionWatch",
-        "fusion_class",
-        "plan_fusion",
-    ),
-    "crema_core.fusion.base": (
-        "Fusion",
-        "FusionPlan",
-        "FusionSizes",
-        "FusionWatch",
-        "SenseSet",
-        "spread",
-    ),
+    "crema_core.fusion": ("FusionWatch", "fusion_class", "plan_fusion"),
+    "crema_core.fusion.base": ("Fusion", "FusionPlan", "FusionSizes", "FusionWatch", "SenseSet", "spread"),
     "crema_core.fusion.connector": (
         "BEFORE_PROJECTOR",
         "Connector",
         "ConnectorRequest",
         "QFormerText",
         "VisualLayout",
-        "VisualSource",
+        "VisualSource"
     ),
-    "crema_core.modality": (
-        "Batch",
-        "BuildContext",
-        "FeaturePart",
-        "Features",
-        "Modality",
-        "Sample",
-    ),
+    "crema_core.modality": ("Batch", "BuildContext", "FeaturePart", "Features", "Modality", "Sample"),
     "crema_core.model.backbone": ("Backbone",),
     "crema_core.model.backbone_family": (
         "BackboneFamily",
         "BackboneRequest",
         "NamedCheckpoint",
-        "NamedShape",
+        "NamedShape"
     ),
     "crema_core.model.checkpoint": (
         "image_statistics",
         "own_template",
         "processor_chat_template",
         "read_model",
-        "read_tokenizer",
+        "read_tokenizer"
     ),
     "crema_core.model.loading": ("read_json",),
     "crema_core.model.positions": ("RotaryAxes",),
@@ -166,35 +107,35 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "load_frozen",
         "read_config",
         "read_processor",
-        "require_digest",
+        "require_digest"
     ),
     "crema_core.model.qformer": ("QFormer",),
     "crema_core.model.shapes": (
         "shape_model",
-        "shape_tokenizer",
+        "shape_tokenizer"
     ),
     "crema_core.model.text_decoder": ("causal_model",),
     "crema_core.model.trainable": (
         "freeze",
         "names_of",
-        "set_trainable",
+        "set_trainable"
     ),
     "crema_core.model.tuning": (
         "FULL",
-        "LanguageLora",
+        "LanguageLora"
     ),
     "crema_core.model.turns": (
         "Turns",
-        "video_turns",
+        "video_turns"
     ),
     "crema_core.plugins.hookspecs": (
         "Command",
         "ReportSection",
-        "hookimpl",
+        "hookimpl"
     ),
     "crema_core.plugins.preset": (
         "Preset",
-        "PresetFamily",
+        "PresetFamily"
     ),
     "crema_core.plugins.spec": (
         "Asset",
@@ -203,30 +144,30 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "MMQASpec",
         "ModalityOptions",
         "ModalitySpec",
-        "parse_settings",
+        "parse_settings"
     ),
     "crema_core.report.html": (
         "facts_block",
         "figure_block",
         "page",
         "paragraphs",
-        "table_block",
+        "table_block"
     ),
     "crema_core.tokens": (
         "Segment",
         "SenseFeatures",
-        "SenseTokens",
+        "SenseTokens"
     ),
     "crema_core.video.options": (
         "BACKBONE",
         "SeeingOptions",
-        "TOWER_ASSETS",
+        "TOWER_ASSETS"
     ),
     "crema_core.video.seeing": ("SeeingModality",),
     "crema_core.video.towers": (
         "Preprocessing",
         "Tower",
-        "tower_class",
+        "tower_class"
     ),
 }
 """Module -> names that are stable within a major version of the plugin API."""
@@ -236,18 +177,8 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "crema_core.api.describe": ("cost_of",),
     "crema_core.api.load": ("load",),
     "crema_core.api.model": ("CremaModel",),
-    "crema_core.api.requests": (
-        "ModalityRequest",
-        "Request",
-        "choose_major",
-        "name_and_options",
-        "resolve_requests",
-    ),
-    "crema_core.cli.fit_config": (
-        "BUILD_KEYS",
-        "complete",
-        "read_config",
-    ),
+    "crema_core.api.requests": ("ModalityRequest", "Request", "choose_major", "name_and_options", "resolve_requests"),
+    "crema_core.cli.fit_config": ("BUILD_KEYS", "complete", "read_config"),
     "crema_core.cli.inputs": (
         "MANIFEST",
         "PRESET_HELP",
@@ -255,64 +186,30 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
         "model_folder",
         "names",
         "with_options",
-        "yaml_value",
+        "yaml_value"
     ),
-    "crema_core.cli.launch": (
-        "launch",
-        "wants_launch",
-    ),
-    "crema_core.cli.outcome": ("fail",),
+    "crema_core.cli.launch": ("fail", "launch", "wants_launch"),
     "crema_core.cli.main": ("main",),
     "crema_core.common.environment": ("environment",),
-    "crema_core.common.processes": (
-        "ALONE",
-        "Processes",
-    ),
+    "crema_core.common.processes": ("ALONE", "Processes"),
     "crema_core.data.check": ("check_manifest",),
     "crema_core.data.order": ("derive_seed",),
-    "crema_core.datasets.prepare": ("prepare",),
-    "crema_core.datasets.registry": ("find_dataset",),
+    "crema_core.datasets.prepare": ("find_dataset", "prepare"),
     "crema_core.evaluation.batch": ("clip_of",),
     "crema_core.evaluation.bootstrap": ("bootstrap_change",),
     "crema_core.evaluation.breakdown": ("breakdown",),
     "crema_core.evaluation.judge": ("Judge",),
-    "crema_core.evaluation.predictions": (
-        "digest",
-        "read_predictions",
-        "records_digest",
-    ),
-    "crema_core.evaluation.result": (
-        "EvaluationResult",
-        "FusionMode",
-        "Prompts",
-    ),
+    "crema_core.evaluation.predictions": ("digest", "read_predictions", "records_digest"),
+    "crema_core.evaluation.result": ("EvaluationResult", "FusionMode", "Prompts"),
     "crema_core.evaluation.run": ("evaluate",),
-    "crema_core.features.feature_cache": (
-        "FeatureCache",
-        "as_cache",
-    ),
-    "crema_core.features.prepare": ("prepare_batch",),
-    "crema_core.model.checkpoint": (
-        "BACKBONE",
-        "TEMPLATE",
-    ),
-    "crema_core.model.language": (
-        "IGNORED",
-        "Language",
-    ),
+    "crema_core.features.feature_cache": ("FeatureCache", "as_cache", "prepare_batch"),
+    "crema_core.model.checkpoint": ("BACKBONE", "TEMPLATE"),
+    "crema_core.model.language": ("IGNORED", "Language"),
     "crema_core.model.mmqa": ("MMQA",),
-    "crema_core.model.prompt": (
-        "Prompt",
-        "pack",
-    ),
+    "crema_core.model.prompt": ("Prompt", "pack"),
     "crema_core.model.shipped": ("tiny_backbone_path",),
     "crema_core.report.card": ("write_card",),
-    "crema_core.report.examples": (
-        "ANSWERED",
-        "Line",
-        "examples_block",
-        "read_lines",
-    ),
+    "crema_core.report.html": ("ANSWERED", "Line", "examples_block", "read_lines"),
     "crema_core.report.plots": (
         "COLORS",
         "DPI",
@@ -320,38 +217,21 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
         "accuracy_plot",
         "heat_map",
         "new_figure",
-        "png_of",
+        "png_of"
     ),
     "crema_core.report.run_report": ("run_sections",),
     "crema_core.saving.convert": ("read_released",),
     "crema_core.testing": ("conformance",),
-    "crema_core.train.distributed": (
-        "join_processes",
-        "leave_processes",
-        "own_device",
-    ),
+    "crema_core.train.distributed": ("join_processes", "leave_processes", "own_device"),
     "crema_core.train.fit": ("fit",),
     "crema_core.train.interrupt": ("TrainingInterrupted",),
-    "crema_core.train.metrics": (
-        "METRICS",
-        "read_metrics",
-    ),
-    "crema_core.train.run": (
-        "BEST",
-        "CHECKPOINTS",
-        "CONFIG",
-        "LAST",
-        "Run",
-    ),
-    "crema_core.train.settings": (
-        "NOT_A_FOLDER",
-        "preset_settings",
-        "train_settings",
-    ),
+    "crema_core.train.metrics": ("METRICS", "read_metrics"),
+    "crema_core.train.run": ("BEST", "CHECKPOINTS", "CONFIG", "LAST", "Run"),
+    "crema_core.train.settings": ("NOT_A_FOLDER", "preset_settings", "train_settings"),
     "crema_core.video.modality": ("VideoModality",),
     "crema_core.video.plugin": (
         "SPEC",
-        "VideoOptions",
+        "VideoOptions"
     ),
 }
 """Module -> names for packages that add verbs and reports; a minor version may change them."""

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.errors import ContractError, PluginLoadError
-from crema_core.plugins.loading import ResolvedPlugin
-from crema_core.plugins.requirements import check_requirements
+from crema_core.plugins.loading import ResolvedPlugin, check_requirements
 from crema_core.plugins.spec import ModalityOptions, ModalitySpec
 
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import crema_core
-from crema_core.plugins.options import option_rows
+from crema_core.plugins.spec import option_rows
 
 ROOT = Path(__file__).parents[1]
 PAGES = (*sorted(ROOT.glob("plugins/*/README.md")), ROOT / "docs" / "video.md")

@@ -26,8 +26,7 @@ from crema_core.plugins.groups import KINDS
 from crema_core.plugins.hookspecs import Command, ReportSection
 from crema_core.plugins.preset import Preset, PresetFamily
 from crema_core.plugins.spec import API_VERSION, Asset, Capabilities, InputSpec, MMQASpec, ModalitySpec
-from crema_core.testing.check import CheckedKind, checks_up_to
-from crema_core.testing.report import TIERS, Tier
+from crema_core.testing.check import TIERS, CheckedKind, Tier, checks_up_to
 from crema_core.tokens import Segment, SenseTokens
 from crema_core.video.towers import Preprocessing, Tower
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.common.tables import table
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.fusion import Fusion
 from crema_core.model.flops import measure
 from crema_core.model.network import CremaNetwork

@@ -21,7 +21,7 @@ from crema_core.api.build import build
 from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import CacheError, CremaError
-from crema_core.features.cache.disk import DiskCache
+from crema_core.features.cache.store import DiskCache
 from crema_core.features.encode import Filled, Share, cacheable, fill_cache
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.precision import DTYPES, computing_in

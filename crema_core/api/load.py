@@ -12,8 +12,7 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError, CheckpointError
 from crema_core.plugins.registry import list_modalities
-from crema_core.saving.bundle import read_manifest, read_state
-from crema_core.saving.parts import check_parts, fusion_of
+from crema_core.saving.bundle import check_parts, fusion_of, read_manifest, read_state
 
 
 def load(

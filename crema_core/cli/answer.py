@@ -74,12 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     item = {"question": arguments.question, "choices": arguments.choices, **sources}
     answer = answer_many(model, [item], max_new_tokens=arguments.max_new_tokens, cache=arguments.cache)[0]
-    print(_as_json(answer) if arguments.json else _as_text(answer))
+    facts = {"text": answer.text, "scores": answer.scores, "used": list(answer.used)}
+    print(json.dumps(facts, indent=2) if arguments.json else _as_text(answer))
     return 0
-
-
-def _as_json(answer: Answer) -> str:
-    return json.dumps({"text": answer.text, "scores": answer.scores, "used": list(answer.used)}, indent=2)
 
 
 def _as_text(answer: Answer) -> str:

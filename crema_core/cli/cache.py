@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crema_core.cli.inputs import duration_s, num_bytes
 from crema_core.common.tables import table
-from crema_core.features.cache.survey import Eviction, SenseReport, check, evict, survey
+from crema_core.features.cache.folder import Eviction, SenseReport, check, evict, survey
 
 USAGE, FINDINGS = 2, 3
 

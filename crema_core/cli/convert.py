@@ -27,10 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
     parser.add_argument("--lora-rank", type=int, default=64, metavar="R", help="rank of the checkpoint's LoRA; 64")
     parser.add_argument(
-        "--fusion",
-        default="self_gated",
-        metavar="NAME",
-        help="self_gated; concat for a checkpoint without fusion",
+        "--fusion", default="self_gated", metavar="NAME", help="self_gated; concat for a checkpoint without fusion"
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="option of a sense; may be repeated"

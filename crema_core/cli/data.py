@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crema_core.cli.inputs import names
 from crema_core.common.tables import counted, table
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from crema_core.datasets.registry import list_datasets
+    from crema_core.datasets.prepare import list_datasets
 
     records = list_datasets()
     if arguments.json:
@@ -81,8 +81,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    from crema_core.datasets.prepare import prepare
-    from crema_core.datasets.registry import find_dataset
+    from crema_core.datasets.prepare import find_dataset, prepare
 
     done = prepare(
         arguments.name,
@@ -104,13 +103,12 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from crema_core.data.check import check_manifest, check_shared
+    from crema_core.data.check import check_manifest, check_shared, check_sources
 
     reports = {path: check_manifest(path, modalities=arguments.senses) for path in arguments.files}
     shared = check_shared(arguments.files, modalities=arguments.senses)
     if arguments.deep:
         from crema_core.common.progress import StatusLine
-        from crema_core.data.deep import check_sources
 
         status = StatusLine()
         deep = check_sources(arguments.files, modalities=arguments.senses, say=status.show)
@@ -118,24 +116,16 @@ def _check(arguments: argparse.Namespace) -> int:
         reports = {path: own.with_findings(deep.findings[path]) for path, own in reports.items()}
         shared += deep.shared
     if arguments.json:
-        print(
-            json.dumps(
-                {"files": {path: _facts(own) for path, own in reports.items()}, "shared": _plain(shared)}, indent=2
-            )
-        )
+        facts = {
+            "files": {path: asdict(own) for path, own in reports.items()},
+            "shared": [asdict(own) for own in shared],
+        }
+        print(json.dumps(facts, indent=2))
     else:
         print("\n\n".join(_page(path, own) for path, own in reports.items()))
         if len(reports) > 1:
             print("\n".join(["", "shared between files:", *([f"  {own.text}" for own in shared] or ["  nothing"])]))
     return FINDINGS if shared or any(own.findings for own in reports.values()) else 0
-
-
-def _plain(findings: Any) -> list[dict[str, Any]]:
-    return [asdict(own) for own in findings]
-
-
-def _facts(report: CheckReport) -> dict[str, Any]:
-    return asdict(report)
 
 
 def _page(path: str, report: CheckReport) -> str:

@@ -113,7 +113,7 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def _tell(filled: Filled, folder: Path, *, duration_s: float, as_json: bool) -> None:
-    from crema_core.features.cache.survey import folder_bytes
+    from crema_core.features.cache.folder import folder_bytes
 
     size = folder_bytes(folder)
     if as_json:

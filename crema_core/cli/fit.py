@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from crema_core.cli.fit_config import complete, read_config, show
-from crema_core.cli.inputs import PRESET_HELP, assignments, names, with_options
-from crema_core.cli.launch import add_processes, launch, wants_launch
-from crema_core.cli.training import add_common, train
-from crema_core.train.settings import TrainSettings, train_settings
+from crema_core.cli.fit_config import BUILD_KEYS, FitConfig, complete, read_config, show
+from crema_core.cli.inputs import PRESET_HELP, assignments, model_folder, names, with_options
+from crema_core.cli.launch import add_processes, fail, launch, wants_launch
+from crema_core.errors import TrainingError
+from crema_core.train.settings import NOT_A_FOLDER, TrainSettings, train_settings
+
+if TYPE_CHECKING:
+    from crema_core.api.describe import Description
+    from crema_core.api.model import CremaModel
+    from crema_core.common.processes import Processes
+    from crema_core.plugins.hookspecs import ReportSection
+    from crema_core.train.run import Run
 
 USAGE = 2
-
 HELP = f"""\
 Train the adapters of a model on a data file; the backbone stays as it is.
 
@@ -35,6 +43,9 @@ Example:
   crema fit --preset nextqa-vfdn --show > config.yaml
   crema fit config.yaml --out runs/second
   crema fit config.yaml --processes 8"""
+CONFIG, MODEL = "fit.json", "model"
+NUM_EXAMPLES = 64
+INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,3 +96,127 @@ def run(arguments: argparse.Namespace) -> int:
     config = config.model_copy(update={"modalities": tuple(requests)})
     folder = Path(config.out) if config.out else None
     return train(config, folder, resume=False, settings=config.settings, as_json=arguments.json)
+
+
+def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dict[str, Any], as_json: bool) -> int:
+    """Train as configured and return the exit code; in a launch every process does this.
+
+    Args:
+        config: complete configuration.
+        folder: the run directory; None: a new one below `runs/`.
+        resume: go on from its last checkpoint.
+        settings: training settings to pass on.
+    """
+    from crema_core.api.build import build
+    from crema_core.api.describe import describe_model
+    from crema_core.common.atomic import write_text
+    from crema_core.saving.bundle import start_from
+    from crema_core.train.distributed import join_processes, leave_processes
+    from crema_core.train.fit import fit
+    from crema_core.train.interrupt import TrainingInterrupted
+    from crema_core.train.run import CONFIG as STARTED
+    from crema_core.train.run import new_run_folder
+
+    processes = join_processes()
+    place = processes.from_main(lambda: folder if folder is not None else new_run_folder())
+    if not resume:
+        processes.from_main(lambda: _refuse_used(place))
+    assert config.modalities is not None, "complete() fills them in"
+    model = build(config.modalities, **{key: getattr(config, key) for key in BUILD_KEYS})
+    if not resume:
+        processes.from_main(lambda: write_text(place / CONFIG, config.model_dump_json(indent=2) + "\n"))
+    # Counted now, because a language model shared out over processes cannot be run by one of them.
+    description = describe_model(model) if processes.is_main else None
+    # A run that was stopped while its model was built has nothing to go on from.
+    resume = processes.from_main(lambda: resume and (place / STARTED).exists())
+    if config.start is not None and not resume:
+        start_from(model, model_folder(config.start))
+    try:
+        run = fit(
+            model,
+            config.data,
+            config.valid,
+            preset=None if resume else config.preset,
+            out=place,
+            resume=resume,
+            **(settings if resume else {**config.settings, **settings}),
+        )
+    except TrainingInterrupted:
+        return fail(f"interrupted; everything is saved. Continue with: crema resume {place}", INTERRUPTED)
+    sections = _examples(model, run.path, config, processes)
+    if processes.is_main:
+        _finish(model, run, sections, description)
+        _tell(run, as_json=as_json)
+    leave_processes()
+    return 0
+
+
+def _refuse_used(folder: Path) -> None:
+    from crema_core.train.run import refuse_used
+
+    if (folder / CONFIG).exists():
+        raise TrainingError(
+            f"'{folder}' already holds a run. A new run needs a folder of its own. Continue that run with "
+            f"crema resume {folder}, or give another --out."
+        )
+    refuse_used(folder)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options both verbs have."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a training setting; may be repeated"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _finish(model: CremaModel, run: Run, sections: list[ReportSection], description: Description | None) -> None:
+    from crema_core.report.card import write_card
+    from crema_core.report.run_report import write_run_report
+
+    model.save_pretrained(run.path / MODEL)
+    metrics = {} if run.best_score is None else {"validation accuracy": run.best_score}
+    write_card(run.path / MODEL, model, metrics=metrics, description=description)
+    write_run_report(run.path, title=f"Training run {run.path.name}", sections=sections)
+
+
+def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Processes) -> list[ReportSection]:
+    """Answer some of the validation questions with the saved weights, to be looked at."""
+    from crema_core.data.manifest import read_manifest
+    from crema_core.evaluation.run import evaluate
+    from crema_core.model.precision import computing_in
+    from crema_core.plugins.hookspecs import ReportSection
+    from crema_core.report.html import ANSWERED, examples_block, read_lines
+    from crema_core.train.cache import make_cache
+
+    if config.valid is None:
+        return []
+    records = read_manifest(config.valid, modalities=model.names)
+    settings = train_settings(config.preset, config.settings)
+    cache = None if settings.cache in NOT_A_FOLDER else make_cache(model, settings)
+    with computing_in(settings.precision, model.device):
+        some = records[:: -(-len(records) // NUM_EXAMPLES)]
+        evaluate(model, some, out=folder / ANSWERED, cache=cache, measures=(), processes=processes)
+    if not processes.is_main:
+        return []
+    lines = read_lines(folder / ANSWERED)
+    answered = ReportSection("Validation questions and answers", examples_block(lines))
+    return [answered]
+
+
+def _tell(run: Run, *, as_json: bool) -> None:
+    facts = {
+        "run": str(run.path),
+        "model": str(run.path / MODEL),
+        "report": str(run.path / "report.html"),
+        "best_score": run.best_score,
+        "num_steps": run.num_steps,
+        "exited": run.exited,
+    }
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    best = "" if run.best_score is None else f", best validation accuracy {run.best_score:.1%}"
+    print(f"{run.num_steps:,} updates{best}")
+    print("\n".join(run.exited.values()) or "no sense exited early")
+    print(f"model:  {facts['model']}\nreport: {facts['report']}")

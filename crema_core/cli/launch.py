@@ -1,26 +1,32 @@
-"""`--processes N`: the same verb in N processes on this machine, started by accelerate's launcher.
+"""`--processes N`: the same verb in N processes on this machine, started by accelerate's launcher, and how it ends.
 
-The launcher ends them all when one fails and prints one message. Ctrl-C is handed on to them, so that training saves
-itself as it does in one process, however long its last update takes.
+When one process fails the others soon fail too, with messages about lost connections; so each leaves its message in a
+folder, and the launcher ends them all and prints the message that explains the others. Ctrl-C is handed on to them, so
+that training saves itself as it does in one process, however long its last update takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
-from crema_core.cli.outcome import FOLDER, enrolled, outcomes
+from crema_core.common.atomic import write_text
 from crema_core.errors import OptionsError
 
 FAILED, INTERRUPTED = 1, 130
+FOLDER = "CREMA_LAUNCH_FOLDER"
+"""Environment variable: the folder of the launch."""
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +110,8 @@ def _interrupts_handed_on(folder: Path) -> Iterator[None]:
         if not begun or presses > 2:  # a third one ends them without asking
             raise KeyboardInterrupt
         for process in begun:
-            _interrupt(process)
+            with suppress(ProcessLookupError):  # it ended by itself
+                os.kill(process, signal.SIGINT)
 
     previous = signal.signal(signal.SIGINT, hand_on)
     try:
@@ -113,8 +120,50 @@ def _interrupts_handed_on(folder: Path) -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _interrupt(process: int) -> None:
-    try:
-        os.kill(process, signal.SIGINT)
-    except ProcessLookupError:
-        return  # it ended by itself
+class Outcome(NamedTuple):
+    """Why a process ended: for people, as exit code, whether another process's end was the cause, and when."""
+
+    message: str
+    code: int
+    is_consequence: bool
+    time_ns: int
+
+
+def fail(message: str, code: int, *, is_consequence: bool = False) -> int:
+    """Say why the verb ends and return its exit code.
+
+    Args:
+        message: for people.
+        code: the exit code.
+        is_consequence: another process of the launch ended first.
+    """
+    folder = os.environ.get(FOLDER)
+    if folder is None:
+        print(f"crema: {message}", file=sys.stderr)
+        return code
+    outcome = Outcome(message, code, is_consequence, time.time_ns())
+    write_text(Path(folder) / f"outcome-{rank()}.json", json.dumps(outcome._asdict()))
+    return code
+
+
+def enrol() -> None:
+    """Tell the launcher, if there is one, which process this is, so that Ctrl-C reaches it."""
+    folder = os.environ.get(FOLDER)
+    if folder is not None:
+        (Path(folder) / f"process-{os.getpid()}").write_text("", encoding="utf-8")
+
+
+def enrolled(folder: Path) -> list[int]:
+    """Return the ids of the processes of a launch that have begun."""
+    return [int(path.name.removeprefix("process-")) for path in folder.glob("process-*")]
+
+
+def outcomes(folder: Path) -> list[Outcome]:
+    """Return what the processes of a launch left, causes before consequences, then by time."""
+    found = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("outcome-*.json")]
+    return sorted(found, key=lambda one: (one.is_consequence, one.time_ns))
+
+
+def rank() -> int:
+    """Return the number of this process in its launch, 0 outside of one; only 0 prints."""
+    return int(os.environ.get("RANK", "0"))

@@ -1,26 +1,48 @@
 """Entry of the `crema` command: finds the verb, imports only its module, turns errors into exit codes.
 
 Exit codes: 0 done, 1 an error of ours (message on stderr, no traceback), 2 wrong usage, 3 findings, 130 interrupted.
+
+A verb's module has three names:
+
+- `HELP`: the first paragraph says what the verb does; what follows the first empty line is shown after the options
+  and ends with a real example.
+- `add_arguments(parser)`: adds the verb's arguments.
+- `run(arguments)`: does the work and returns the exit code.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from typing import Protocol, TextIO, cast
 
 import crema_core
-from crema_core.cli.outcome import enrol, fail, rank
-from crema_core.cli.verbs import load_verb, own_commands, plugin_commands
+from crema_core.cli.launch import enrol, fail, rank
 from crema_core.errors import CremaError, LostProcessError, did_you_mean
 from crema_core.plugins.groups import directory
 from crema_core.plugins.hookspecs import Command
 
 DONE, FAILED, USAGE, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
+
+VERBS = (
+    Command("fit", "train the adapters of a model on a data file", "crema_core.cli.fit"),
+    Command("resume", "go on with an interrupted run", "crema_core.cli.resume"),
+    Command("encode", "run frozen encoders once and keep their features in a folder", "crema_core.cli.encode"),
+    Command("cache", "show, check or make smaller a folder of kept features", "crema_core.cli.cache"),
+    Command("eval", "score a saved model on a data file", "crema_core.cli.eval"),
+    Command("answer", "ask a saved model a question about media files", "crema_core.cli.answer"),
+    Command("data", "list named data sets, write their data files, check data files", "crema_core.cli.data"),
+    Command("describe", "show the parts, sizes and costs of a model", "crema_core.cli.describe"),
+    Command("plan", "estimate the memory of a training step", "crema_core.cli.plan"),
+    Command("convert", "turn released CREMA checkpoints into saved models, and back", "crema_core.cli.convert"),
+    Command("show", "draw what a sense makes of a file", "crema_core.cli.show"),
+    Command("plugins", "list, show, check and begin senses", "crema_core.cli.plugins"),
+)
 
 DESCRIPTION = "Add senses to a frozen vision-language model: train, evaluate and ask, on your own media."
 EPILOG = """\
@@ -77,7 +99,7 @@ def _run(words: list[str]) -> int:
             return code
         parser.print_help(sys.stderr)
         return USAGE
-    verb = load_verb(commands[name])
+    verb = cast(Verb, importlib.import_module(commands[name].module))
     summary, _, rest = verb.HELP.strip().partition("\n\n")
     own_parser = argparse.ArgumentParser(
         prog=f"crema {name}",
@@ -135,6 +157,29 @@ def _show_warning(
     """Print a warning as one line people can read, without the source line that raised it."""
     if rank() == 0:
         print(f"crema: warning: {message}", file=file or sys.stderr)
+
+
+class Verb(Protocol):
+    """What a verb's module offers."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+def own_commands() -> dict[str, Command]:
+    """Return the verbs of core by name."""
+    return {command.name: command for command in VERBS}
+
+
+def plugin_commands() -> dict[str, Command]:
+    """Return the verbs that installed packages add; a verb of core cannot be replaced."""
+    from crema_core.plugins.hooks import load_hooks
+
+    offered = load_hooks().call("crema_register_commands")
+    return {command.name: command for commands in offered for command in commands if command.name not in own_commands()}
 
 
 if __name__ == "__main__":

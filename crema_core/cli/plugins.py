@@ -1,6 +1,4 @@
-"""`crema plugins`: what is installed of every kind and what each modality takes.
-
-Checks, repairs and new packages have files beside this.
+"""`crema plugins`: what is installed of every kind, what each modality takes, checks, repairs and new packages.
 
 `list` and `show` import light modules only, never torch.
 """
@@ -9,25 +7,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import json
-from typing import Any
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from crema_core.common.tables import table
 from crema_core.errors import PluginDisabledError, PluginError
 from crema_core.plugins import registry
-from crema_core.plugins.options import option_rows
 from crema_core.plugins.registry import KINDS, Kind, KindName, PluginRecord
+from crema_core.plugins.spec import option_rows
 
-FINDINGS = 3
+if TYPE_CHECKING:
+    from crema_core.testing.check import CheckedKind, Tier
 
-ACTIONS = {
-    "check": ("crema_core.cli.plugins_check", "check a modality or a fusion against the contract"),
-    "doctor": ("crema_core.cli.plugins_doctor", "find what is wrong with the environment, ready to paste"),
-    "new": ("crema_core.cli.plugins_new", "write a package of any kind that works as it is"),
-}
-"""Actions in files of their own: name -> module, one line of help."""
-
+DONE, USAGE, FINDINGS = 0, 2, 3
 HELP = """\
 List what is installed of every kind (modalities, fusions, backbone families, encoders, data sets, metrics, presets,
 hooks), show and check modalities, find what is wrong with packages, or begin a new one.
@@ -44,7 +39,7 @@ Example:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the two actions and their options."""
+    """Add the actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show,check,doctor,new}")
     listing = actions.add_parser("list", help="one line per installed plugin, by kind")
     listing.add_argument("--kind", choices=tuple(KINDS), metavar="KIND", help=f"{', '.join(KINDS)}; default: all")
@@ -53,19 +48,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="summary, inputs, options, weights and provenance of one sense")
     show.add_argument("name", metavar="NAME", help="a name from the list, or distribution:name")
     show.add_argument("--json", action="store_true", help="print JSON")
-    for name, (module, summary) in ACTIONS.items():
-        own = actions.add_parser(name, help=summary, description=summary)
-        importlib.import_module(module).add_arguments(own)
+    check = _action(actions, "check", "check a modality or a fusion against the contract")
+    check.add_argument(
+        "subject", metavar="NAME|PATH", nargs="?", help="a modality, a fusion, a package's folder, or a wheel"
+    )
+    check.add_argument(
+        "--kind",
+        choices=("modality", "fusion"),
+        help="what NAME names; default: a modality where there is one of this name, else a fusion",
+    )
+    check.add_argument("--tier", choices=("bronze", "silver", "gold"), default="gold", help="highest tier that runs")
+    check.add_argument("--list", action="store_true", help="print the checks and what they look at")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    doctor = _action(actions, "doctor", "find what is wrong with the environment, ready to paste")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    new = _action(actions, "new", "write a package of any kind that works as it is")
+    new.add_argument("name", metavar="NAME", help="what the new thing is called, for example radar")
+    new.add_argument(
+        "--kind",
+        choices=("modality", "fusion", "backbone", "encoder", "dataset", "metric", "verb"),
+        default="modality",
+        help="what the package adds; default: modality",
+    )
+    new.add_argument(
+        "--encoder",
+        choices=("own", "vision", "features"),
+        help="of a modality: own, an encoder in the package (default); vision, the backbone's; features, computed "
+        "before and read from files",
+    )
+    new.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where to write; default: here")
+
+
+def _action(actions: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=summary)
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run one action; `show` returns 3 for a sense that cannot be used, `check` and `doctor` for findings."""
-    if arguments.action in ACTIONS:
-        code: int = importlib.import_module(ACTIONS[arguments.action][0]).run(arguments)
-        return code
+    """Run one action; `show` returns 3 for a modality that cannot be used, `check` and `doctor` for findings."""
     if arguments.action == "list":
         return _list(arguments.kind, as_json=arguments.json, everything=arguments.all)
-    return _show(arguments.name, as_json=arguments.json)
+    if arguments.action == "show":
+        return _show(arguments.name, as_json=arguments.json)
+    return {"check": _check, "doctor": _doctor, "new": _new}[arguments.action](arguments)
 
 
 def _list(kind: KindName | None, *, as_json: bool, everything: bool) -> int:
@@ -100,27 +125,20 @@ def _show(name: str, *, as_json: bool) -> int:
     try:
         facts = registry.describe(name)
     except PluginError as error:
-        if not (records := _records_of(name)):
+        distribution, _, bare = name.rpartition(":")
+        records = [own for own in registry.list_modalities() if own.name == bare]
+        records = [own for own in records if distribution in ("", own.distribution)]
+        if not records:
             raise
-        return _show_unusable(records, error, as_json=as_json)
+        if as_json:
+            print(json.dumps([dataclasses.asdict(record) for record in records], indent=2))
+        else:
+            rows = [[own.name, own.distribution, own.version, own.status] for own in records]
+            print(table([["name", "package", "version", "status"], *rows]))
+            print(error)
+        return 0 if isinstance(error, PluginDisabledError) else FINDINGS
     print(json.dumps(facts, indent=2) if as_json else _page(facts))
     return 0
-
-
-def _records_of(name: str) -> list[PluginRecord]:
-    distribution, _, bare = name.rpartition(":")
-    records = registry.list_modalities()
-    return [record for record in records if record.name == bare and distribution in ("", record.distribution)]
-
-
-def _show_unusable(records: list[PluginRecord], error: PluginError, *, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps([dataclasses.asdict(record) for record in records], indent=2))
-    else:
-        rows = [[record.name, record.distribution, record.version, record.status] for record in records]
-        print(table([["name", "package", "version", "status"], *rows]))
-        print(error)
-    return 0 if isinstance(error, PluginDisabledError) else FINDINGS
 
 
 def _page(facts: dict[str, Any]) -> str:
@@ -136,28 +154,94 @@ def _page(facts: dict[str, Any]) -> str:
         ["requires", ", ".join(facts["requires"]) or "nothing more"],
         ["status", facts["status"]],
     ]
-    parts = [f"{facts['name']}: {facts['summary']}", table(rows), "inputs:\n" + _inputs(facts["inputs"])]
-    parts.append("options:\n" + _options(facts["options"]))
-    parts.append("weights:\n" + _assets(facts["assets"]))
+    inputs = [[entry["kind"], " ".join(entry["suffixes"]), entry["description"]] for entry in facts["inputs"]]
+    options = [[row.name, row.default, row.type, row.meaning] for row in option_rows(facts["options"])]
+    weights = [
+        [own["id"], f"{own['size_bytes'] / 1e6:.1f} MB" if own["size_bytes"] else "unknown", own["license"], own["url"]]
+        for own in facts["assets"]
+    ]
+    parts = [
+        f"{facts['name']}: {facts['summary']}",
+        table(rows),
+        "inputs:\n" + (table([["kind", "files", "content"], *inputs]) if inputs else "not declared"),
+        "options:\n" + (table([["name", "default", "type", "meaning"], *options]) if options else "none"),
+        "weights:\n" + (table([["id", "size", "licence", "where"], *weights]) if weights else "none"),
+    ]
     if facts["docs_url"]:
         parts.append(f"more: {facts['docs_url']}")
     return "\n\n".join(parts)
 
 
-def _inputs(inputs: list[dict[str, Any]]) -> str:
-    rows = [["kind", "files", "content"]]
-    rows += [[entry["kind"], " ".join(entry["suffixes"]), entry["description"]] for entry in inputs]
-    return table(rows) if inputs else "not declared"
+def _check(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        return _list_checks(arguments.kind or "modality", arguments.tier, as_json=arguments.json)
+    if arguments.subject is None:
+        print("crema plugins check: name a modality, a fusion, a folder or a wheel, or pass --list", file=sys.stderr)
+        return USAGE
+    from crema_core.testing import check_fusion, check_modality
+    from crema_core.testing.subject import is_path, unpacked
+
+    with ExitStack() as stack:
+        if is_path(arguments.subject):
+            found = stack.enter_context(unpacked(Path(arguments.subject)))
+        else:
+            found = ((arguments.kind or _kind_of(arguments.subject), arguments.subject),)
+        reports = [
+            check_fusion(name, tier=arguments.tier) if kind == "fusion" else check_modality(name, tier=arguments.tier)
+            for kind, name in found
+            if arguments.kind in (None, kind)
+        ]
+    if arguments.json:
+        print(json.dumps([report.describe() for report in reports], indent=2))
+    else:
+        print("\n\n".join(map(str, reports)))
+    return FINDINGS if any(report.findings for report in reports) else DONE
 
 
-def _options(schema: dict[str, Any]) -> str:
-    rows = [[row.name, row.default, row.type, row.meaning] for row in option_rows(schema)]
-    return table([["name", "default", "type", "meaning"], *rows]) if rows else "none"
+def _kind_of(reference: str) -> CheckedKind:
+    name = reference.rpartition(":")[2]
+    is_fusion = name not in registry.installed_names("modality") and name in registry.installed_names("fusion")
+    return "fusion" if is_fusion else "modality"
 
 
-def _assets(assets: list[dict[str, Any]]) -> str:
-    rows = [["id", "size", "licence", "where"]]
-    for asset in assets:
-        size = f"{asset['size_bytes'] / 1e6:.1f} MB" if asset["size_bytes"] else "unknown"
-        rows.append([asset["id"], size, asset["license"], asset["url"]])
-    return table(rows) if assets else "none"
+def _list_checks(kind: CheckedKind, tier: Tier, *, as_json: bool) -> int:
+    from crema_core.testing.check import checks_up_to
+
+    checks = checks_up_to(tier, kind=kind)
+    if as_json:
+        rows = [{"check": own.name, "tier": own.tier, "documentation": own.documentation} for own in checks]
+        print(json.dumps(rows, indent=2))
+    else:
+        print("\n".join(f"{check.tier:<6}  {check.name}: {check.documentation.splitlines()[0]}" for check in checks))
+    return DONE
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from crema_core.plugins.doctor import examine
+
+    diagnosis = examine()
+    if arguments.json:
+        print(json.dumps(diagnosis.describe(), indent=2))
+        return FINDINGS if diagnosis.findings else DONE
+    print(table([["what", "value"], *([key, value] for key, value in diagnosis.environment.items())]))
+    packages = [
+        [own.name, own.version, own.location + (" (editable)" if own.editable else "")] for own in diagnosis.packages
+    ]
+    print("\n" + table([["package", "version", "place"], *packages]))
+    print("\nNothing to repair." if not diagnosis.findings else f"\n{len(diagnosis.findings)} to repair:")
+    for number, found in enumerate(diagnosis.findings, start=1):
+        print(f"{number}. {found.kind}: {found.text}")
+        if found.detail:
+            print("".join(f"   {line}\n" for line in found.detail.splitlines()), end="")
+    return FINDINGS if diagnosis.findings else DONE
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from crema_core.cli.scaffold import look_at, new_package
+
+    place = new_package(arguments.name, kind=arguments.kind, encoder=arguments.encoder, output=arguments.output)
+    print(f"{place}: a package that works as it is. Next:")
+    print(f"  pip install -e '{place}[test]'")
+    print(f"  pytest {place}")
+    print(f"  {look_at(arguments.name, arguments.kind)}")
+    return 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from crema_core.cli.fit import CONFIG, add_common, train
 from crema_core.cli.fit_config import FitConfig
 from crema_core.cli.inputs import assignments
 from crema_core.cli.launch import add_processes, launch, wants_launch
-from crema_core.cli.training import CONFIG, add_common, train
 from crema_core.errors import CheckpointError
 from crema_core.train.settings import RESUMABLE
 

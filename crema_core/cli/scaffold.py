@@ -8,7 +8,7 @@ crema-radar/
   .github/workflows/test.yml
 ```
 
-The files around the code are one template each; `Scaffold` holds what differs from kind to kind.
+The files around the code are one template each; `templates/kinds.yaml` holds what differs from kind to kind.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import yaml
 from pydantic import ValidationError
 
 import crema_core
@@ -27,8 +28,7 @@ from crema_core.common.atomic import fresh_folder
 from crema_core.errors import OptionsError, did_you_mean
 from crema_core.plugins import registry
 from crema_core.plugins.groups import KINDS, KindName, directory
-from crema_core.plugins.names import PLACEHOLDERS
-from crema_core.plugins.spec import API_VERSION, NAME_PATTERN, ModalitySpec
+from crema_core.plugins.spec import API_VERSION, NAME_PATTERN, PLACEHOLDERS, ModalitySpec
 
 Encoder = Literal["own", "vision", "features"]
 ENCODERS: tuple[Encoder, ...] = ("own", "vision", "features")
@@ -49,108 +49,21 @@ SHARED = {
 
 @dataclass(frozen=True)
 class Scaffold:
-    """What the package of one kind has of its own; the texts are templates.
+    """What the package of one kind has of its own; the texts are templates."""
 
-    Attributes:
-        group: the kind in the registry; a verb is a hook.
-        noun: what messages call one.
-        files: file of the package -> template.
-        entry: what the entry point names.
-        description: one sentence about the package.
-        look: the command that shows or checks the installed package.
-        advice: what the author does next.
-        dashes: names are written with dashes instead of underscores.
-    """
-
-    group: KindName
-    noun: str
-    files: Mapping[str, str]
-    entry: str
-    description: str
-    look: str
-    advice: str
-    dashes: bool = False
+    group: KindName  # the kind in the registry; a verb is a hook
+    noun: str  # what messages call one
+    files: Mapping[str, str]  # file of the package -> template
+    entry: str  # what the entry point names
+    description: str  # one sentence about the package
+    look: str  # the command that shows or checks the installed package
+    advice: str  # what the author does next
+    dashes: bool = False  # names are written with dashes instead of underscores
 
 
 SCAFFOLDS: Mapping[ScaffoldKind, Scaffold] = {
-    "modality": Scaffold(
-        "modality",
-        "modality",
-        {
-            "src/{package}/plugin.py": "plugin_{encoder}.py",
-            "src/{package}/modality.py": "modality_{encoder}.py",
-            "tests/test_conformance.py": "test_modality.py",
-        },
-        "$package.plugin:SPEC",
-        "$title for CREMA models.",
-        "crema plugins check $name",
-        "`plugin.py` declares the modality and imports no torch; `modality.py` reads sources and encodes them.\n"
-        "Replace what `modality.py` does with your sensor and your encoder; `pytest` shows where the contract no\n"
-        "longer holds.",
-    ),
-    "fusion": Scaffold(
-        "fusion",
-        "fusion",
-        {"src/{package}/fusion.py": "fusion.py", "tests/test_conformance.py": "test_fusion.py"},
-        "$package.fusion:${class_name}Fusion",
-        "The fusion $name for CREMA models.",
-        "crema plugins check $name",
-        "Replace what `forward` and the blocks in `fusion.py` do; keyword arguments of `__init__` with defaults are\n"
-        "its options. `pytest` shows where the contract no longer holds.",
-    ),
-    "backbone": Scaffold(
-        "backbone",
-        "backbone family",
-        {"src/{package}/backbone.py": "backbone.py", "tests/test_backbone.py": "test_backbone.py"},
-        "$package.backbone:FAMILY",
-        "Backbones of the model type $name for CREMA models.",
-        "crema plugins list --kind backbone",
-        "Replace what `load` in `backbone.py` does. Further model types the family loads are further lines in\n"
-        "`pyproject.toml`, all with the same object.",
-    ),
-    "encoder": Scaffold(
-        "encoder",
-        "encoder",
-        {"src/{package}/encoder.py": "encoder.py", "tests/test_encoder.py": "test_encoder.py"},
-        "$package.encoder:${class_name}Encoder",
-        "The vision encoder $name for CREMA models.",
-        "crema plugins list --kind encoder",
-        "Replace the network in `encoder.py`, its sizes and where `load` finds the weights.",
-    ),
-    "dataset": Scaffold(
-        "dataset",
-        "data set",
-        {"src/{package}/dataset.py": "dataset.py", "tests/test_dataset.py": "test_dataset.py"},
-        "$package.dataset:SPEC",
-        "The data set $entry_name for CREMA models.",
-        "crema plugins list --kind dataset",
-        "Replace what `dataset.py` declares and how it reads the annotations.",
-        dashes=True,
-    ),
-    "metric": Scaffold(
-        "metric",
-        "metric",
-        {"src/{package}/metric.py": "metric.py", "tests/test_metric.py": "test_metric.py"},
-        "$package.metric:METRIC",
-        "The metric $name for CREMA models.",
-        "crema plugins list --kind metric",
-        "Replace the rule for single answers (`is_right`), the value of a data set (`compute`), or remove one of them.",
-    ),
-    "verb": Scaffold(
-        "hook",
-        "verb",
-        {
-            "src/{package}/hooks.py": "hooks.py",
-            "src/{package}/verb.py": "verb.py",
-            "tests/test_verb.py": "test_verb.py",
-        },
-        "$package.hooks",
-        "The verb $entry_name of the crema command.",
-        "crema plugins list --kind hook",
-        "Replace the arguments and the work in `verb.py`. `hooks.py` may implement further hooks, such as sections of\n"
-        "a run's report.",
-        dashes=True,
-    ),
+    kind: Scaffold(**own)
+    for kind, own in yaml.safe_load((TEMPLATES / "kinds.yaml").read_text(encoding="utf-8")).items()
 }
 """By what `--kind` takes."""
 
@@ -244,7 +157,7 @@ def _check_name(name: str, kind: ScaffoldKind) -> None:
 def _owner(name: str, kind: ScaffoldKind) -> str | None:
     """Return the package that has a name already: one known when this version was made, or a library below."""
     if kind == "verb":
-        from crema_core.cli.verbs import own_commands
+        from crema_core.cli.main import own_commands
 
         return "crema-core" if name in own_commands() else directory()["verb"].get(name)
     known = registry.known_packages(SCAFFOLDS[kind].group).get(name)

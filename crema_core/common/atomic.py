@@ -57,16 +57,12 @@ def new_folder(place: Path) -> Iterator[Path]:
     """
     place = place.absolute()
     refuse_foreign(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.tmp-"))
-    try:
+    with _beside(place) as temporary:
         yield temporary
         (temporary / MARKER).write_text("written completely\n")
         _flush(temporary)
         open_up(temporary)
         _replace(temporary, place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -81,9 +77,7 @@ def fresh_folder(place: Path, *, flush: bool = True) -> Iterator[Path]:
             made again, each of which would cost milliseconds; a power failure in the next seconds may leave them empty.
     """
     place = place.absolute()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.tmp-"))
-    try:
+    with _beside(place) as temporary:
         yield temporary
         if flush:
             _flush(temporary)
@@ -91,17 +85,20 @@ def fresh_folder(place: Path, *, flush: bool = True) -> Iterator[Path]:
         if place.is_dir():
             place.rmdir()  # it is empty, and only POSIX renames onto an empty folder
         temporary.rename(place)
+
+
+@contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.tmp-"))
+    try:
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def set_aside(path: Path, *, suffix: str) -> None:
-    """Give a file that cannot be used another name in its folder, so that readers pass it by.
-
-    Args:
-        path: the file.
-        suffix: is put behind its name.
-    """
+    """Rename a file that cannot be used, by a suffix behind its name, so that readers pass it by."""
     path.rename(path.with_name(path.name + suffix))
 
 
@@ -122,12 +119,7 @@ def refuse_foreign(place: Path) -> None:
 
 
 def require_complete(place: Path, *, what: str) -> None:
-    """Raise unless `place` is a completely written folder.
-
-    Args:
-        place: the folder.
-        what: what it should be, for the message, for example "saved model".
-    """
+    """Raise unless `place` is a completely written folder; `what` it should be is for the message."""
     if not place.is_dir():
         raise CheckpointError(
             f"There is no folder '{place}'. A {what} is a folder. Check the path. Nothing was changed."

@@ -1,10 +1,12 @@
-"""A fast look at data files before hours are spent on them: what is in them and what is wrong with them.
+"""A look at data files before hours are spent on them: what is in them and what is wrong with them.
 
-Nothing is decoded here; `crema_core.data.deep` reads every source.
+`check_manifest` and `check_shared` decode nothing; `check_sources` reads every source once, as training would, and
+finds what is damaged, too long or short, or there twice. Nothing here imports torch before a source is read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -14,84 +16,60 @@ from pathlib import Path
 from typing import Literal
 
 from crema_core.data.manifest import Record, describe_missing, missing_files, scan_manifest
-from crema_core.data.span import file_of
+from crema_core.data.sampling import file_of, split_span
+from crema_core.errors import MediaError
+from crema_core.plugins import registry
 
 Kind = Literal["line", "missing", "duplicate", "empty", "senseless", "balance", "damaged", "length"]
-
 ONE_SIDED_SHARE, ONE_SIDED_NUMBER = 0.9, 20
 """From this share of equal answers among so many questions on, guessing that answer looks like understanding."""
+MAX_DIFFERENCE_S, MAX_DIFFERENCE = 1.0, 0.1
+"""Two sources of a sample may differ in length by this many seconds, and by this share of the longer one."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to correct.
+    """Something to correct."""
 
-    Attributes:
-        kind: `line` (cannot be read), `missing` (file), `duplicate` (id, question or file), `empty` (question or
-            answer), `senseless` (no source of any wanted sense), `balance` (nearly always one answer), `damaged`
-            (file), `length` (of a file).
-        text: the finding as a sentence.
-        lines: the manifest lines concerned, from 1.
-    """
-
+    # `line` (cannot be read), `missing` (file), `duplicate` (id, question or file), `empty` (question or answer),
+    # `senseless` (no source of any wanted sense), `balance` (nearly always one answer), `damaged` (file), `length` (of
+    # a file)
     kind: Kind
-    text: str
-    lines: tuple[int, ...]
+    text: str  # the finding as a sentence
+    lines: tuple[int, ...]  # the manifest lines concerned, from 1
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Something two data files have in common: if they are splits, what was trained on is asked again.
+    """Something two data files have in common: if they are splits, what was trained on is asked again."""
 
-    Attributes:
-        kind: `id` (of lines without any file), `source` (the same file) or `content` (equal files of different names).
-        text: the finding as a sentence.
-        lines: for each file, the lines concerned, from 1.
-    """
-
+    # `id` (of lines without any file), `source` (the same file) or `content` (equal files of different names)
     kind: Literal["id", "source", "content"]
-    text: str
-    lines: dict[str, tuple[int, ...]]
+    text: str  # the finding as a sentence
+    lines: dict[str, tuple[int, ...]]  # for each file, the lines concerned, from 1
 
 
 @dataclass(frozen=True)
 class Balance:
-    """How the answers of one question type are spread.
+    """How the answers of one question type are spread."""
 
-    Attributes:
-        type: of the questions; empty when the lines have none.
-        num_questions: of this type.
-        num_answers: different answers; of multiple choice, different letters.
-        answer: the most frequent one.
-        share: its share, what always giving it would score.
-    """
-
-    type: str
-    num_questions: int
-    num_answers: int
-    answer: str
-    share: float
+    type: str  # of the questions; empty when the lines have none
+    num_questions: int  # of this type
+    num_answers: int  # different answers; of multiple choice, different letters
+    answer: str  # the most frequent one
+    share: float  # its share, what always giving it would score
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a data file holds.
+    """What a data file holds."""
 
-    Attributes:
-        num_samples: usable lines.
-        senses: number of samples that have each sense.
-        types: number of samples of each question type.
-        unused: senses in the file that were not asked for.
-        findings: what to correct; empty when the file is fine.
-        balance: spread of the answers, by type.
-    """
-
-    num_samples: int
-    senses: dict[str, int]
-    types: dict[str, int]
-    unused: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    balance: tuple[Balance, ...] = ()
+    num_samples: int  # usable lines
+    senses: dict[str, int]  # number of samples that have each sense
+    types: dict[str, int]  # number of samples of each question type
+    unused: tuple[str, ...]  # senses in the file that were not asked for
+    findings: tuple[Finding, ...]  # what to correct; empty when the file is fine
+    balance: tuple[Balance, ...] = ()  # spread of the answers, by type
 
     def with_findings(self, more: Sequence[Finding]) -> CheckReport:
         """Return the report with further findings."""
@@ -144,7 +122,8 @@ def check_shared(
     records = {str(path): scan_manifest(Path(path), modalities=modalities).records for path in paths}
     found = []
     for left, right in combinations(records, 2):
-        ids = [_lines_by(records[name], _id_without_files) for name in (left, right)]
+        bare = [[record for record in records[name] if not record.sources] for name in (left, right)]
+        ids = [_lines_by(own, lambda record: [record.id]) for own in bare]
         files = [_lines_by(records[name], _files) for name in (left, right)]
         found += _in_both("id", (left, right), ids, "{count} in both {left} and {right}, first: '{first}'.")
         found += _in_both("source", (left, right), files, "{count} used by both {left} and {right}, first: {first}.")
@@ -162,21 +141,19 @@ def check_records(records: Sequence[Record]) -> list[Finding]:
 
 
 def _duplicates(records: Sequence[Record]) -> list[Finding]:
-    lines = defaultdict(list)
-    for record in records:
-        lines[record.id].append(record.line)
     return [
         Finding("duplicate", f"The id '{name}' is used on lines {', '.join(map(str, own))}.", tuple(own))
-        for name, own in lines.items()
+        for name, own in _lines_by(records, lambda record: [record.id]).items()
         if len(own) > 1
     ]
 
 
-def _several(kind: Kind, lines: Sequence[int], what: str) -> list[Finding]:
+def _several(kind: Kind, lines: Sequence[int], what: str, details: Sequence[str] = ()) -> list[Finding]:
     if not lines:
         return []
     subject = "1 sample has" if len(lines) == 1 else f"{len(lines):,} samples have"
-    return [Finding(kind, f"{subject} {what}, first: line {lines[0]}.", tuple(lines))]
+    first = f"line {lines[0]}{f' ({details[0]})' if details else ''}"
+    return [Finding(kind, f"{subject} {what}, first: {first}.", tuple(dict.fromkeys(lines)))]
 
 
 def answer_balance(records: Sequence[Record]) -> tuple[Balance, ...]:
@@ -225,10 +202,6 @@ def _files(record: Record) -> list[str]:
     return [os.path.realpath(file_of(path)) for name in record.sources for path in record.paths(name)]
 
 
-def _id_without_files(record: Record) -> list[str]:
-    return [] if record.sources else [record.id]
-
-
 def _lines_by(records: Sequence[Record], keys: Callable[[Record], list[str]]) -> dict[str, list[int]]:
     found: defaultdict[str, list[int]] = defaultdict(list)
     for record in records:
@@ -253,3 +226,150 @@ def _in_both(
         left, right = names
     sentence = text.format(count=count, left=left, right=right, first=both[0])
     return [Shared(kind, sentence, lines)]
+
+
+@dataclass(frozen=True)
+class DeepCheck:
+    """What reading found."""
+
+    findings: dict[str, list[Finding]]  # by data file
+    shared: tuple[Shared, ...]  # equal files of different names in two data files
+
+
+def check_sources(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    modalities: Collection[str] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> DeepCheck:
+    """Read every source of every sample, each once.
+
+    Args:
+        paths: data files.
+        modalities: senses wanted; None: every installed one.
+        say: told about progress.
+
+    Raises:
+        ManifestError: when a data file cannot be read.
+        PluginError: when a sense's package cannot be used.
+    """
+    from crema_core.modality import BuildContext, load_modality_class
+
+    records = {str(path): scan_manifest(Path(path), modalities=modalities).records for path in paths}
+    plugins = [
+        registry.resolve(name) for name in sorted({n for own in records.values() for r in own for n in r.sources})
+    ]
+    readers = {own.spec.name: load_modality_class(own)(own.options, BuildContext()) for own in plugins}
+    problems: dict[tuple[str, tuple[str, ...]], str] = {}
+    done = 0
+    for record in (record for own in records.values() for record in own):
+        for name, source in record.sources.items():
+            key = (name, record.paths(name))
+            if key in problems or not all(Path(file_of(path)).exists() for path in key[1]):
+                continue
+            problems[key] = ""
+            try:
+                readers[name].prepare(source)
+            except MediaError as error:
+                problems[key] = str(error)
+            done += 1
+            say(f"reading sources: {done:,}")
+    digests = {path: _digests(own) for path, own in records.items()}
+    findings = {
+        path: [*_damaged(own, problems), *_lengths(own), *_twice(own, digests[path])] for path, own in records.items()
+    }
+    return DeepCheck(findings, tuple(_across(digests, records)))
+
+
+def _damaged(records: Sequence[Record], problems: dict[tuple[str, tuple[str, ...]], str]) -> list[Finding]:
+    lines: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for record in records:
+        for name in record.sources:
+            if text := problems.get((name, record.paths(name)), ""):
+                lines[(name, text)].append(record.line)
+    return [Finding("damaged", f"{name}: {text}", tuple(own)) for (name, text), own in lines.items()]
+
+
+def _lengths(records: Sequence[Record]) -> list[Finding]:
+    from crema_core.data.sound import length_s
+
+    known: dict[str, float | None] = {}
+    past_end, different = [], []
+    for record in records:
+        lasts: dict[str, float] = {}
+        for name in record.sources:
+            for path in record.paths(name):
+                file, start_s, end_s = split_span(path)
+                if file not in known:
+                    known[file] = length_s(file)
+                length = known[file]
+                if length is None:
+                    continue
+                if max(start_s or 0.0, end_s or 0.0) > length + MAX_DIFFERENCE_S:
+                    past_end.append((record.line, f"{Path(path).name} lasts {length:.1f} s"))
+                lasts[name] = min(length, end_s or length) - (start_s or 0.0)
+        if len(lasts) > 1:
+            gap = max(lasts.values()) - min(lasts.values())
+            if gap > MAX_DIFFERENCE_S and gap > MAX_DIFFERENCE * max(lasts.values()):
+                listed = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lasts.items())
+                different.append((record.line, listed))
+    return [
+        *_several(
+            "length", [line for line, _ in past_end], "a part beyond the end of its file", [t for _, t in past_end]
+        ),
+        *_several("length", [line for line, _ in different], "sources of different lengths", [t for _, t in different]),
+    ]
+
+
+def _digests(records: Sequence[Record]) -> dict[str, str]:
+    """Return the sha256 of every file, by its real path; files of a folder count one by one."""
+    named = {file_of(path) for record in records for name in record.sources for path in record.paths(name)}
+    files: set[str] = set()
+    for path in map(Path, named):
+        inside = (
+            [own for own in path.rglob("*") if own.is_file()] if path.is_dir() else [path] if path.is_file() else []
+        )
+        files |= {os.path.realpath(own) for own in inside}
+    found = {}
+    for file in sorted(files):
+        with Path(file).open("rb") as stream:
+            found[file] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def _twice(records: Sequence[Record], digests: dict[str, str]) -> list[Finding]:
+    files: defaultdict[str, list[str]] = defaultdict(list)
+    for file, digest in digests.items():
+        files[digest].append(file)
+    lines = _lines_by(records, _files)
+    found = []
+    for own in files.values():
+        # Equal pictures inside folders are still rooms and pauses; only whole sources count.
+        named = [file for file in own if file in lines]
+        if len(named) > 1:
+            text = f"The same content is in {' and '.join(Path(file).name for file in named)}."
+            found.append(Finding("duplicate", text, tuple(sorted({line for file in named for line in lines[file]}))))
+    return found
+
+
+def _across(digests: dict[str, dict[str, str]], records: dict[str, list[Record]]) -> list[Shared]:
+    found = []
+    for left, right in combinations(digests, 2):
+        ours, theirs = _lines_by(records[left], _files), _lines_by(records[right], _files)
+        by_digest: defaultdict[str, list[str]] = defaultdict(list)
+        for file in ours:
+            if file in digests[left]:
+                by_digest[digests[left][file]].append(file)
+        pairs = [
+            (own, file) for file in theirs for own in by_digest.get(digests[right].get(file, ""), []) if own != file
+        ]
+        if pairs:
+            first, second = (Path(file).name for file in pairs[0])
+            what = "1 file is" if len(pairs) == 1 else f"{len(pairs):,} files are"
+            text = f"{what} equal in {Path(left).name} and {Path(right).name}, first: {first} and {second}."
+            lines = {
+                left: tuple(sorted({line for own, _ in pairs for line in ours[own]})),
+                right: tuple(sorted({line for _, file in pairs for line in theirs[file]})),
+            }
+            found.append(Shared("content", text, lines))
+    return found

@@ -20,8 +20,7 @@ from av.container import InputContainer
 from torch import Tensor
 
 from crema_core.data.files import check_file, damaged
-from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans
-from crema_core.data.span import split_span
+from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, split_span
 from crema_core.errors import MediaError
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif")

@@ -1,23 +1,54 @@
-"""Records as prepared samples, one sense at a time; this is what runs in DataLoader workers.
+"""Records as prepared samples, and these as batches in a given order.
 
 An item is asked for by (epoch, index), not by index alone, so that modality dropout is a function of the position and
-workers need not be told when an epoch begins.
+worker processes need not be told when an epoch begins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from torch.utils.data import Dataset
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from crema_core.data.manifest import Record
 from crema_core.data.order import kept_senses
 from crema_core.errors import MediaError
 from crema_core.modality import Modality, Sample
+from crema_core.tokens import SenseBatch
 
 Key = tuple[int, int]
 """Epoch and index of the record."""
+
+
+def load_batches(
+    dataset: SenseDataset, batches: Sequence[Sequence[Key]], *, num_workers: int = 0, seed: int = 0
+) -> Iterator[TrainBatch]:
+    """Yield one batch per entry of `batches`, in that order.
+
+    Args:
+        dataset: what prepares the samples.
+        batches: keys (epoch, index) of each batch.
+        num_workers: worker processes; 0 prepares in this one.
+        seed: of the workers; a generator of its own, so that the global random state is not touched.
+
+    Raises:
+        MediaError: when a source cannot be read, naming the sample.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_sampler=[list(batch) for batch in batches],
+        collate_fn=partial(collate, modalities=dataset.modalities),
+        num_workers=num_workers,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    for batch in loader:
+        if isinstance(batch, MediaError):
+            raise batch
+        yield batch
 
 
 @dataclass(frozen=True)
@@ -87,3 +118,41 @@ class SenseDataset(Dataset[Item]):
         except MediaError as error:
             return Item(record, senses, {}, problem=f"Sample '{record.id}' (line {record.line}): {error}")
         return Item(record, senses, samples)
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    """Samples of one minibatch, on the CPU.
+
+    Attributes:
+        records: B samples.
+        present: for every sense in the batch `(R,)` int64, ascending, the samples that have it.
+        senses: the prepared ones of these senses; the features of the others come from a cache.
+    """
+
+    records: tuple[Record, ...]
+    present: dict[str, Tensor]
+    senses: dict[str, SenseBatch]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the samples, for messages."""
+        return tuple(record.id for record in self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def collate(items: Sequence[Item], *, modalities: Mapping[str, Modality]) -> TrainBatch | MediaError:
+    """Make a batch, or return the error of the first of its B items that could not be read."""
+    for item in items:
+        if item.problem:
+            return MediaError(item.problem)
+    rows = {name: [row for row, item in enumerate(items) if name in item.senses] for name in modalities}
+    present = {name: torch.tensor(own, dtype=torch.int64) for name, own in rows.items() if own}
+    senses = {}
+    for name, own in present.items():
+        samples = [item.samples[name] for item in items if name in item.samples]
+        if samples:
+            senses[name] = SenseBatch(modalities[name].collate(samples), own)
+    return TrainBatch(tuple(item.record for item in items), present, senses)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from crema_core.data.span import file_of
+from crema_core.data.sampling import file_of
 from crema_core.errors import ManifestError, did_you_mean
 from crema_core.plugins.registry import installed_names
 
@@ -82,19 +82,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything a pass over a manifest found.
+    """Everything a pass over a manifest found."""
 
-    Attributes:
-        records: the usable lines, with the wanted senses only.
-        problems: the unusable ones.
-        unused: senses that lines have and the caller did not want.
-        num_lines: lines that are not blank.
-    """
-
-    records: list[Record]
-    problems: list[Problem]
-    unused: tuple[str, ...]
-    num_lines: int
+    records: list[Record]  # the usable lines, with the wanted senses only
+    problems: list[Problem]  # the unusable ones
+    unused: tuple[str, ...]  # senses that lines have and the caller did not want
+    num_lines: int  # lines that are not blank
 
 
 def read_manifest(

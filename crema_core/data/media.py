@@ -9,15 +9,24 @@ Every reader raises `MediaError` for sources that are absent, empty, damaged or 
 """
 
 from crema_core.data.clips import CLIP_SUFFIXES, Clip, read_clip
-from crema_core.data.colormap import ColormapName, colorize
 from crema_core.data.files import accepts, check_file, damaged, list_files, name_of, require_numbers, wrong_source
-from crema_core.data.frames import FRAME_SUFFIXES, read_frames, resize
-from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_arrays, read_image, read_raw_image
-from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, spread_indices
-from crema_core.data.sound import Sound, Waveform, open_sound, read_sound
-from crema_core.data.sound_file import SOUND_SUFFIXES
-from crema_core.data.span import file_of
-from crema_core.data.stacks import Reader, read_stack
+from crema_core.data.images import (
+    ARRAY_SUFFIXES,
+    FRAME_SUFFIXES,
+    IMAGE_SUFFIXES,
+    ColormapName,
+    Reader,
+    colorize,
+    read_array,
+    read_arrays,
+    read_frames,
+    read_image,
+    read_raw_image,
+    read_stack,
+    resize,
+)
+from crema_core.data.sampling import Pick, file_of, middle_indices, rate_indices, segment_spans, spread_indices
+from crema_core.data.sound import SOUND_SUFFIXES, Sound, Waveform, open_sound, read_sound
 
 __all__ = [
     "ARRAY_SUFFIXES",

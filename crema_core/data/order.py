@@ -35,14 +35,7 @@ def cut(order: Sequence[Entry], size: int) -> list[list[Entry]]:
 
 
 def kept_senses(
-    present: Sequence[str],
-    *,
-    seed: int,
-    epoch: int,
-    index: int,
-    dropout: float,
-    major: str,
-    drop_major: bool = False,
+    present: Sequence[str], *, seed: int, epoch: int, index: int, dropout: float, major: str, drop_major: bool = False
 ) -> tuple[str, ...]:
     """Return the senses a sample keeps under modality dropout.
 

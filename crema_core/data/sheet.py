@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from crema_core.data.colormap import ColormapName, colorize
+from crema_core.data.images import ColormapName, colorize
 
 TEXT_PX, GAP_PX = 18, 6
 INK, EDGE, PAPER = (40, 40, 40), (190, 190, 190), (255, 255, 255)

@@ -1,4 +1,8 @@
-"""From a data set's folder to a data file; whole or not at all."""
+"""Named data sets: what is installed, and data files made from their official annotations.
+
+`prepare` reads them with the plugin's own functions, looks for every medium the lines name, and writes only when the
+data file is whole. Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +16,65 @@ from typing import Literal
 from crema_core.common.atomic import write_text
 from crema_core.common.tables import counted
 from crema_core.data.manifest import FIELDS, parse_line
-from crema_core.data.span import file_of, split_span
+from crema_core.data.sampling import file_of, split_span
 from crema_core.datasets.read import Place
-from crema_core.datasets.registry import find_dataset
 from crema_core.datasets.spec import DatasetSpec, Line
-from crema_core.errors import DatasetError, did_you_mean
+from crema_core.errors import CremaError, DatasetError, did_you_mean
+from crema_core.plugins import registry
 from crema_core.plugins.registry import installed_names
 
 NUM_SHOWN = 100
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What was written.
+class DatasetRecord:
+    """One installed provider of a data set; `error` says why there is no `spec`."""
 
-    Attributes:
-        path: the data file.
-        num_lines: questions in it.
-        senses: senses it has sources of.
-        left_out: senses the data set knows and the file does not have, with the reason.
-        num_skipped: questions left out because a source is missing.
+    name: str
+    distribution: str
+    version: str
+    spec: DatasetSpec | None
+    error: str = ""
+
+
+def list_datasets() -> tuple[DatasetRecord, ...]:
+    """Return one record per provider; a broken package does not hide the others."""
+    return tuple(_record(provider) for provider in registry.providers("dataset"))
+
+
+def find_dataset(reference: str) -> DatasetSpec:
+    """Return the declaration of `name` or `distribution:name`.
+
+    Raises:
+        DatasetError: when no package provides it.
+        PluginError: when the package is switched off, broken, or not the only one.
+
+    Example:
+        >>> find_dataset("nextqa").splits
+        ('train', 'val', 'test')
     """
+    found: DatasetSpec = registry.load("dataset", reference)
+    return found
 
-    path: Path
-    num_lines: int
-    senses: tuple[str, ...]
-    left_out: dict[str, str]
-    num_skipped: int = 0
+
+def _record(provider: registry.Provider) -> DatasetRecord:
+    try:
+        if provider.refusal is not None:
+            return DatasetRecord(provider.name, provider.distribution, provider.version, None, provider.refusal)
+        return DatasetRecord(provider.name, provider.distribution, provider.version, provider.load())
+    except CremaError as error:
+        return DatasetRecord(provider.name, provider.distribution, provider.version, None, str(error))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was written."""
+
+    path: Path  # the data file
+    num_lines: int  # questions in it
+    senses: tuple[str, ...]  # senses it has sources of
+    left_out: dict[str, str]  # senses the data set knows and the file does not have, with the reason
+    num_skipped: int = 0  # questions left out because a source is missing
 
 
 def prepare(

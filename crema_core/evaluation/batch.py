@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 
 from crema_core.api.model import CremaModel
-from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import TrainBatch
 from crema_core.data.manifest import Record
-from crema_core.data.span import file_of
+from crema_core.data.sampling import file_of
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.predictions import Prediction
 from crema_core.evaluation.score import best_choice

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from crema_core.data.manifest import Record
-from crema_core.datasets.registry import find_dataset
+from crema_core.datasets.prepare import find_dataset
 from crema_core.datasets.spec import Column, DatasetSpec
 from crema_core.errors import CremaError
 from crema_core.evaluation.metric import Metric, find_scorer, require_measures

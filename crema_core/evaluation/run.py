@@ -16,8 +16,7 @@ from typing import Any
 from crema_core.api.model import CremaModel
 from crema_core.common.processes import ALONE, Processes
 from crema_core.common.progress import StatusLine
-from crema_core.data.dataset import SenseDataset
-from crema_core.data.loader import load_batches
+from crema_core.data.dataset import SenseDataset, load_batches
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.data.order import cut
 from crema_core.errors import ManifestError, OptionsError
@@ -30,8 +29,7 @@ from crema_core.evaluation.predictions import Prediction, PredictionFile, digest
 from crema_core.evaluation.result import EvaluationResult, FusionMode, Prompts
 from crema_core.evaluation.score import summarize
 from crema_core.evaluation.shuffle import shuffle_sense
-from crema_core.features.distributed import fill_shared
-from crema_core.features.encode import cacheable, read_ahead
+from crema_core.features.encode import cacheable, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.fusion import Fusion
 from crema_core.fusion.concat import ConcatFusion

@@ -1,8 +1,13 @@
-"""Filling the cache: every file of every sense through its frozen encoder, once."""
+"""Filling the cache: every file of every modality through its frozen encoder, once, by one process or by several.
+
+Which process meets which sample changes from epoch to epoch, so each needs every feature; encoding is what is shared.
+Features in a folder are found there by all; those in memory are handed round.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,32 +15,26 @@ from typing import Any
 
 import torch
 
+from crema_core.common.processes import Processes
 from crema_core.common.progress import StatusLine
-from crema_core.data.collate import TrainBatch
-from crema_core.data.dataset import SenseDataset
-from crema_core.data.loader import load_batches
+from crema_core.data.dataset import SenseDataset, TrainBatch, load_batches
 from crema_core.data.manifest import Record, Source
 from crema_core.data.order import cut, derive_seed
-from crema_core.data.span import file_of
+from crema_core.data.sampling import file_of
 from crema_core.errors import CacheError, TrainingError
-from crema_core.features.feature_cache import FeatureCache
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import FeatureCache, prepare_batch
 from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.network import CremaNetwork
 from crema_core.tokens import SenseFeatures
 
 PIECE = 64
 """Encoder passes between two looks into the cache's folder."""
+_PIECE = 64  # sources handed round at a time, so that few are in memory twice
 
 
 @dataclass(frozen=True)
 class Share:
-    """One of several equal parts of the sources, chosen by their paths: nothing need be read to divide the work.
-
-    Attributes:
-        index: 0-based.
-        count: parts.
-    """
+    """One of `count` equal parts of the sources, chosen by their paths: nothing need be read to divide the work."""
 
     index: int = 0
     count: int = 1
@@ -57,22 +56,80 @@ def cacheable(model: CremaNetwork, names: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Filled:
-    """What filling a cache did.
+    """What filling a cache did."""
 
-    Attributes:
-        encoded: sources that went through an encoder, by sense.
-        found: sources whose features were there already, by sense.
-        written_bytes: size of what was written to the cache's folder.
-    """
-
-    encoded: dict[str, int]
-    found: dict[str, int]
-    written_bytes: int
+    encoded: dict[str, int]  # sources that went through an encoder, by sense
+    found: dict[str, int]  # sources whose features were there already, by sense
+    written_bytes: int  # size of what was written to the cache's folder
 
     def __str__(self) -> str:
         encoded, found = sum(self.encoded.values()), sum(self.found.values())
         written = f", {self.written_bytes / 1e6:,.1f} MB written" if self.written_bytes else ""
         return f"features: {encoded:,} sources encoded{written}, {found:,} from the cache"
+
+
+def fill_shared(
+    cache: FeatureCache,
+    records: Sequence[Record],
+    *,
+    names: Sequence[str],
+    batch_size: int,
+    processes: Processes,
+    num_workers: int = 0,
+    status: StatusLine | None = None,
+) -> Filled:
+    """Do what `fill_cache` does, each source in one of several processes, whose caches then hold everything.
+
+    Args:
+        cache, names, batch_size, num_workers, status: as for `fill_cache`.
+        records: the same samples in all processes.
+        processes: those that share the work.
+
+    Returns:
+        What all processes together did.
+
+    Raises:
+        TrainingError, MediaError: as `fill_cache`.
+    """
+    share = Share(processes.rank, processes.count)
+    new = {
+        name: [own for own in distinct(records, name) if share.has(own.sources[name])] if cache.disk is None else []
+        for name in names
+    }
+    new = {name: [own for own in mine if not cache.has(name, own.sources[name])] for name, mine in new.items()}
+    filled = fill_cache(
+        cache, records, names=names, batch_size=batch_size, num_workers=num_workers, status=status, share=share
+    )
+    if processes.count == 1:
+        return filled
+    everyone = processes.gather(filled)
+    if cache.disk is None:
+        for name in names:
+            _hand_round(cache, name, new[name], processes)
+    else:  # what did not fit into the folder is in the memory of one process, and the others encode it too
+        fill_cache(cache, records, names=names, batch_size=batch_size, num_workers=num_workers, status=status)
+    return Filled(
+        dict(sum((Counter(own.encoded) for own in everyone), Counter())),
+        dict(sum((Counter(own.found) for own in everyone), Counter())),
+        sum(own.written_bytes for own in everyone),
+    )
+
+
+def _hand_round(cache: FeatureCache, name: str, mine: Sequence[Record], processes: Processes) -> None:
+    pieces = cut(mine, _PIECE)
+    for number in range(max(processes.gather(len(pieces)))):
+        sources = [own.sources[name] for own in pieces[number]] if number < len(pieces) else []
+        parts = processes.gather([(source, cache.entry(name, source)) for source in sources])
+        for rank, part in enumerate(parts):
+            for source, stored in part if rank != processes.rank else ():
+                cache.adopt(name, source, stored)
+        if cache.num_bytes > cache.limit_bytes:
+            raise TrainingError(
+                f"The features take more than cache_limit_gb={cache.limit_bytes / 1e9:g} GB of memory in each of the "
+                f"{processes.count} processes, all of which need all of them. Raise cache_limit_gb, pass "
+                'cache_precision="bf16" for half of it, cache="FOLDER" to keep them on disk, or cache="none" to '
+                "encode every minibatch."
+            )
 
 
 @reuse_freed_memory()

@@ -8,22 +8,20 @@ the next process need no encoder at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
-from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import TrainBatch
 from crema_core.data.manifest import Source
 from crema_core.errors import OptionsError
-from crema_core.features.cache.disk import DiskCache
-from crema_core.features.cache.identity import encoder_identity
-from crema_core.features.cache.store import FeatureStore
-from crema_core.features.cache.stored import StoredFeatures, pad, split
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.cache.keys import encoder_identity
+from crema_core.features.cache.store import DiskCache, FeatureStore, StoredFeatures, pad, split
 from crema_core.modality import Features
 from crema_core.model.network import CremaNetwork
 from crema_core.model.precision import computed_in
-from crema_core.tokens import SenseFeatures
+from crema_core.tokens import SenseBatch, SenseFeatures
 
 Files = str | tuple[str, ...]
 """The file or files of one source, as a key."""
@@ -181,3 +179,15 @@ def as_cache(model: CremaNetwork, cache: FeatureCache | str | os.PathLike[str] |
 
 def _files(source: Source) -> Files:
     return source if isinstance(source, str) else tuple(source)
+
+
+def prepare_batch(model: CremaNetwork, sources: Sequence[Mapping[str, Any]]) -> dict[str, SenseBatch]:
+    """Read the sources of several samples into one batch per sense; senses nobody has are absent."""
+    batches = {}
+    for name in model.names:
+        rows = [index for index, own in enumerate(sources) if own.get(name) is not None]
+        if rows:
+            modality = model.sense(name).modality
+            samples = [modality.prepare(sources[row][name]) for row in rows]
+            batches[name] = SenseBatch(modality.collate(samples), torch.tensor(rows))
+    return batches

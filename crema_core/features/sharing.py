@@ -21,23 +21,14 @@ if TYPE_CHECKING:
 
 
 class Sharing(NamedTuple):
-    """Which rows have the same source.
+    """Which rows have the same source."""
 
-    Attributes:
-        firsts: positions of the first row of each source.
-        owner: for every row, the index into `firsts` of its source.
-    """
-
-    firsts: list[int]
-    owner: list[int]
+    firsts: list[int]  # positions of the first row of each source
+    owner: list[int]  # for every row, the index into `firsts` of its source
 
 
 def sharing(keys: Iterable[Hashable]) -> Sharing:
-    """Find equal keys.
-
-    Args:
-        keys: one per row; equal ones have the same source.
-    """
+    """Find equal keys, one per row; equal ones have the same source."""
     found: dict[Hashable, int] = {}
     firsts, owner = [], []
     for position, key in enumerate(keys):
@@ -69,8 +60,11 @@ def shared_tokens(
         same = sharing(
             (key, questions[row] if model.reads_questions else "") for key, row in zip(keys[name], rows, strict=True)
         )
-        few = model.sense_tokens(name, _select(own, same.firsts), questions)
-        tokens[name] = _spread_tokens(few, same.owner, own.rows)
+        firsts = own.rows[torch.tensor(same.firsts, device=own.rows.device)]
+        few = model.sense_tokens(name, spread_features(own, same.firsts, firsts), questions)
+        tokens[name] = few
+        if len(same.owner) != few.values.shape[0]:
+            tokens[name] = few.select(torch.tensor(same.owner, device=few.values.device), own.rows)
     return tokens
 
 
@@ -86,14 +80,3 @@ def spread_features(few: SenseFeatures, owner: Sequence[int], rows: Tensor) -> S
         return few
     index = torch.tensor(owner, device=few.features.values.device)
     return few.select(index, rows.to(index.device))
-
-
-def _select(features: SenseFeatures, positions: Sequence[int]) -> SenseFeatures:
-    rows = features.rows[torch.tensor(positions, device=features.rows.device)]
-    return spread_features(features, positions, rows)
-
-
-def _spread_tokens(few: SenseTokens, owner: Sequence[int], rows: Tensor) -> SenseTokens:
-    if len(owner) == few.values.shape[0]:
-        return few
-    return few.select(torch.tensor(owner, device=few.values.device), rows)

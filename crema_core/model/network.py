@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.common.tensors import copy_state
-from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import TrainBatch
 from crema_core.errors import OptionsError, UnknownModalityError, did_you_mean
 from crema_core.fusion import Fusion, FusionWatch, SenseSet
 from crema_core.model.backbone import Backbone
@@ -160,7 +160,7 @@ class CremaNetwork(nn.Module):
         sequential trainer calls the parts instead, because it keeps what a sub-step does not change.
 
         Args:
-            batch: B samples with their answers, as `crema_core.data.collate.collate` makes them.
+            batch: B samples with their answers, as `crema_core.data.dataset.collate` makes them.
             features: of the modalities in `batch.present`, where they are encoded already, for example by
                 `crema_core.features.encode.encode_batch` from a cache; None: `batch.senses` are encoded here.
 

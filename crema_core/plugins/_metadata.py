@@ -21,26 +21,16 @@ import importlib_metadata
 
 @dataclass(frozen=True)
 class InstalledEntryPoint:
-    """One line of one distribution's `entry_points.txt`.
+    """One line of one distribution's `entry_points.txt`."""
 
-    Attributes:
-        group: entry-point group, for example `crema.modalities`.
-        name: name before the equals sign.
-        reference: text after it, `package.module:attribute`.
-        distribution: name of the distribution as its metadata spells it.
-        version: version of the distribution.
-        editable: installed with `pip install -e`.
-        location: folder the metadata was found in.
-        shadowed: locations further down the path with other metadata of the same distribution (a stale `.egg-info`).
-    """
-
-    group: str
-    name: str
-    reference: str
-    distribution: str
-    version: str
-    editable: bool = False
-    location: str = ""
+    group: str  # entry-point group, for example `crema.modalities`
+    name: str  # name before the equals sign
+    reference: str  # text after it, `package.module:attribute`
+    distribution: str  # name of the distribution as its metadata spells it
+    version: str  # version of the distribution
+    editable: bool = False  # installed with `pip install -e`
+    location: str = ""  # folder the metadata was found in
+    # locations further down the path with other metadata of the same distribution (a stale `.egg-info`)
     shadowed: tuple[str, ...] = ()
 
     @property
@@ -64,28 +54,17 @@ class InstalledEntryPoint:
 
 @dataclass(frozen=True)
 class Distribution:
-    """One installed distribution, as its metadata folder says.
+    """One installed distribution, as its metadata folder says."""
 
-    Attributes:
-        name: as the metadata spells it.
-        version: its version; empty when the metadata lack one.
-        location: folder the metadata was found in.
-        metadata: name of the metadata folder, `crema_radar-0.1.0.dist-info`.
-        editable: installed with `pip install -e`.
-        requires: its requirements, PEP 508 texts.
-        readme, license: whether the metadata have them.
-        entry_points: the text of `entry_points.txt`, empty when there is none.
-    """
-
-    name: str
-    version: str
-    location: str
-    metadata: str = ""
-    editable: bool = False
-    requires: tuple[str, ...] = ()
-    readme: bool = False
+    name: str  # as the metadata spells it
+    version: str  # empty when the metadata lack one
+    location: str  # folder the metadata was found in
+    metadata: str = ""  # name of the metadata folder, `crema_radar-0.1.0.dist-info`
+    editable: bool = False  # installed with `pip install -e`
+    requires: tuple[str, ...] = ()  # its requirements, PEP 508 texts
+    readme: bool = False  # whether the metadata have one, as `license`
     license: bool = False
-    entry_points: str = ""
+    entry_points: str = ""  # the text of `entry_points.txt`, empty when there is none
 
     @property
     def key(self) -> str:
@@ -94,11 +73,7 @@ class Distribution:
 
 
 def distributions(path: Sequence[str] | None = None) -> tuple[Distribution, ...]:
-    """Return every distribution in the order of the path, those found twice too.
-
-    Args:
-        path: folders to look in; None: `sys.path`.
-    """
+    """Return every distribution in the order of the path (None: `sys.path`), those found twice too."""
     context = {} if path is None else {"path": list(path)}
     return tuple(_facts(distribution) for distribution in importlib_metadata.distributions(**context))
 

@@ -14,35 +14,30 @@ import sys
 import traceback
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 
 from crema_core.errors import PluginError, did_you_mean
 from crema_core.plugins import registry
 from crema_core.plugins._metadata import Distribution, distributions, scan, unmet
 from crema_core.plugins.groups import GROUPS, KINDS
-from crema_core.plugins.loading import repair_hint
-from crema_core.plugins.policy import CORE_DISTRIBUTION, Policy
+from crema_core.plugins.loading import CORE_DISTRIBUTION, Policy, repair_hint
 from crema_core.plugins.spec import API_VERSION
-from crema_core.plugins.torch_builds import torch_builds
 
 TORCH = ("torch", "torchvision", "torchaudio")
 REFERENCE = re.compile(r"^[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)?$")
+VISION_AHEAD = 15
+"""torchvision 0.N+15 belongs to torch 2.N (0.15 came with 2.0)."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to repair.
-
-    Attributes:
-        kind: what it is, in one word or two.
-        text: what was found, what should be, what to type.
-        detail: a traceback, or empty.
-    """
+    """Something to repair: what kind of thing, what was found with what to type, and a traceback where there is one."""
 
     kind: str
     text: str
@@ -69,11 +64,7 @@ class Diagnosis:
 
 
 def examine(path: Sequence[str] | None = None) -> Diagnosis:
-    """Look at the packages of an environment.
-
-    Args:
-        path: folders to look in; None: this process, whose plugins are imported too.
-    """
+    """Look at the packages in the folders of `path`; None: of this process, whose plugins are imported too."""
     found = distributions(path)
     ours = tuple(own for own in found if own.key == CORE_DISTRIBUTION or "[crema" in own.entry_points)
     findings = [
@@ -229,3 +220,37 @@ def _strangers() -> Iterator[Finding]:
         Policy.from_environment().warn_about_strangers(scan())
     for warning in caught:
         yield Finding("environment variable", str(warning.message))
+
+
+def torch_builds(versions: Mapping[str, str]) -> Iterator[str]:
+    """Yield what does not match.
+
+    Args:
+        versions: distribution -> version, as installed.
+
+    Example:
+        >>> list(torch_builds({"torch": "2.11.0", "torchvision": "0.26.0", "torchaudio": "2.11.0"}))
+        []
+    """
+    try:
+        torch = Version(versions["torch"])
+        beside = {name: Version(versions[name]) for name in ("torchvision", "torchaudio") if name in versions}
+    except (KeyError, InvalidVersion):
+        return
+    due = {"torchaudio": torch.release[:2], "torchvision": (0, torch.release[1] + VISION_AHEAD)}
+    for name, version in beside.items():
+        series = ".".join(map(str, due[name]))
+        if version.release[:2] != due[name]:
+            yield (
+                f"{name} {version} does not belong to torch {torch}. Its extensions need the torch they were built "
+                f"for: {name} {series}. Run: pip install '{name}=={series}.*'"
+            )
+        elif version.local != torch.local:
+            yield (
+                f"torch is the {_build(torch)} build, {name} the {_build(version)} build. Both must come from one "
+                "index. Install them together: pip install --force-reinstall torch torchvision torchaudio"
+            )
+
+
+def _build(version: Version) -> str:
+    return f"'{version.local}'" if version.local else "default"

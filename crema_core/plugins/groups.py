@@ -29,32 +29,20 @@ KindName = Literal["modality", "fusion", "backbone", "encoder", "dataset", "metr
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of extension.
+    """One kind of extension."""
 
-    Attributes:
-        name: the word for it in the Python API and on the command line: "fusion".
-        group: its group of entry points: "crema.fusions".
-        noun: what messages call one: "data set".
-        see: the command that lists them.
-        error: raised for a name nothing provides.
-        base: "package.module:Class" of what an entry names, several with " | " between; empty: any module or object.
-        names_class: an entry names a subclass of `base` instead of an instance.
-        has_name: an instance has an attribute `name` that is the entry point's.
-        light: the entry point's module may be imported to look at it: it needs neither torch nor a model.
-        broadcast: every entry is used, so that several packages may use one name.
-        chosen_by_prefix: people name one of several providers as `distribution:name`; else the others are switched off.
-    """
-
-    name: KindName
-    group: str
-    noun: str
-    see: str
-    error: type[CremaError]
+    name: KindName  # the word for it in the Python API and on the command line: "fusion"
+    group: str  # its group of entry points: "crema.fusions"
+    noun: str  # what messages call one: "data set"
+    error: type[CremaError]  # raised for a name nothing provides
+    # "package.module:Class" of what an entry names, several with " | " between; empty: any module or object
     base: str = ""
-    names_class: bool = False
-    has_name: bool = False
-    light: bool = False
-    broadcast: bool = False
+    see: str = ""  # the command that lists them; empty: `crema plugins list --kind NAME`
+    names_class: bool = False  # an entry names a subclass of `base` instead of an instance
+    has_name: bool = False  # an instance has an attribute `name` that is the entry point's
+    light: bool = False  # the entry point's module may be imported to look at it: it needs neither torch nor a model
+    broadcast: bool = False  # every entry is used, so that several packages may use one name
+    # people name one of several providers as `distribution:name`; else the others are switched off
     chosen_by_prefix: bool = True
 
     @property
@@ -68,6 +56,9 @@ class Kind:
         return tuple(getattr(importlib.import_module(module), name) for module, _, name in found)
 
 
+_FAMILY = "crema_core.model.backbone_family"
+_PRESET = "crema_core.plugins.preset"
+
 KINDS: Mapping[KindName, Kind] = {
     kind.name: kind
     for kind in (
@@ -75,72 +66,47 @@ KINDS: Mapping[KindName, Kind] = {
             "modality",
             "crema.modalities",
             "modality",
-            "crema plugins list",
             UnknownModalityError,
             "crema_core.plugins.spec:ModalitySpec",
+            see="crema plugins list",
             has_name=True,
             light=True,
         ),
-        Kind(
-            "fusion",
-            "crema.fusions",
-            "fusion",
-            "crema plugins list --kind fusion",
-            OptionsError,
-            "crema_core.fusion.base:Fusion",
-            names_class=True,
-        ),
+        Kind("fusion", "crema.fusions", "fusion", OptionsError, "crema_core.fusion.base:Fusion", names_class=True),
         Kind(
             "backbone",
             "crema.backbones",
             "backbone family",
-            "crema plugins list --kind backbone",
             CheckpointError,
-            "crema_core.model.backbone_family:BackboneFamily | crema_core.model.backbone_family:NamedCheckpoint"
-            " | crema_core.model.backbone_family:NamedShape",
+            f"{_FAMILY}:BackboneFamily | {_FAMILY}:NamedCheckpoint | {_FAMILY}:NamedShape",
             # A backbone is named by its checkpoint, whose model type is the entry's name: there is no place for a
             # distribution in it.
             chosen_by_prefix=False,
         ),
         Kind(
-            "encoder",
-            "crema.encoders",
-            "encoder",
-            "crema plugins list --kind encoder",
-            OptionsError,
-            "crema_core.video.towers:Tower",
-            names_class=True,
+            "encoder", "crema.encoders", "encoder", OptionsError, "crema_core.video.towers:Tower", names_class=True
         ),
         Kind(
             "dataset",
             "crema.datasets",
             "data set",
-            "crema data list",
             DatasetError,
             "crema_core.datasets.spec:DatasetSpec",
+            see="crema data list",
             has_name=True,
             light=True,
         ),
-        Kind(
-            "metric",
-            "crema.metrics",
-            "metric",
-            "crema plugins list --kind metric",
-            OptionsError,
-            "crema_core.evaluation.metric:Metric",
-            has_name=True,
-        ),
+        Kind("metric", "crema.metrics", "metric", OptionsError, "crema_core.evaluation.metric:Metric", has_name=True),
         Kind(
             "preset",
             "crema.presets",
             "preset",
-            "crema plugins list --kind preset",
             OptionsError,
-            "crema_core.plugins.preset:Preset | crema_core.plugins.preset:PresetFamily",
+            f"{_PRESET}:Preset | {_PRESET}:PresetFamily",
             has_name=True,
             light=True,
         ),
-        Kind("hook", "crema.hooks", "hook", "crema plugins list --kind hook", HookError, broadcast=True),
+        Kind("hook", "crema.hooks", "hook", HookError, broadcast=True),
     )
 }
 """By name, in the order listings have."""

@@ -17,7 +17,7 @@ import pluggy
 from crema_core.errors import HookError, PluginError, did_you_mean
 from crema_core.plugins import hookspecs, registry
 from crema_core.plugins.hookspecs import PROJECT, Command, ReportSection, hookimpl
-from crema_core.plugins.policy import Policy
+from crema_core.plugins.loading import Policy
 
 __all__ = ["Command", "Hooks", "ReportSection", "hookimpl", "load_hooks"]
 

@@ -1,4 +1,12 @@
-"""From an entry point to the object it names, checked against its kind.
+"""From an entry point to the object it names: may it be used, does it load, is it what its kind needs.
+
+Which installed plugins may be used is said by environment variables, read here and nowhere else:
+
+- `CREMA_PLUGINS`: allowlist of distributions or names, separated by commas; set and empty means none.
+- `CREMA_PLUGINS_DISABLE`: the opposite list; it wins over the first.
+- `CREMA_PLUGINS_STRICT=1`: a broken installed plugin is an error even when unused, for continuous integration.
+
+What core itself provides is not an installed plugin to the allowlist; only `CREMA_PLUGINS_DISABLE` switches it off.
 
 Loading runs the module an entry point names and nothing else. Whatever goes wrong becomes one error that names the
 package, the entry point and the command to run next; the cause is chained.
@@ -6,21 +14,86 @@ package, the entry point and the command to run next; the cause is chained.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from crema_core.errors import ContractError, IncompatiblePluginError, PluginError, PluginLoadError, PluginVersionWarning
-from crema_core.plugins._metadata import InstalledEntryPoint
+from crema_core.errors import (
+    ContractError,
+    IncompatiblePluginError,
+    MissingRequirementError,
+    PluginError,
+    PluginLoadError,
+    PluginVersionWarning,
+    did_you_mean,
+)
+from crema_core.plugins._metadata import InstalledEntryPoint, same_distribution, unmet
 from crema_core.plugins.groups import Kind
-from crema_core.plugins.policy import CORE_DISTRIBUTION
 from crema_core.plugins.spec import API_VERSION, MMQASpec, ModalityOptions, ModalitySpec
 
+ALLOW = "CREMA_PLUGINS"
+DISABLE = "CREMA_PLUGINS_DISABLE"
+STRICT = "CREMA_PLUGINS_STRICT"
+CORE_DISTRIBUTION = "crema-core"
 HEAVY_MODULES = ("torch", "transformers", "peft", "numpy")
 """Modules the module of a light entry point may not import: listing and help would pay seconds for them."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What may be used."""
+
+    allow: tuple[str, ...] | None = None  # names or distributions, or None when everything installed is allowed
+    disable: tuple[str, ...] = ()  # names or distributions that are off
+    strict: bool = False  # broken installed plugins are errors
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Policy:
+        """Read the three variables."""
+        allow = environment.get(ALLOW)
+        return cls(
+            allow=None if allow is None else _words(allow),
+            disable=_words(environment.get(DISABLE, "")),
+            strict=environment.get(STRICT, "") not in ("", "0"),
+        )
+
+    def refusal(self, entry: InstalledEntryPoint) -> str | None:
+        """Return why an entry point may not be used, ending with what to change, or None when it may."""
+        subject = f"'{entry.name}' is installed ({entry.provider})"
+        if any(_matches(word, entry) for word in self.disable):
+            return f"{subject} but disabled by {DISABLE}={','.join(self.disable)}. Take it out of {DISABLE} to use it."
+        if self.allow is None or same_distribution(entry.distribution, CORE_DISTRIBUTION):
+            return None
+        if any(_matches(word, entry) for word in self.allow):
+            return None
+        return f"{subject} but not listed in {ALLOW}='{','.join(self.allow)}'. Add '{entry.name}' to {ALLOW} to use it."
+
+    def warn_about_strangers(self, entries: Iterable[InstalledEntryPoint]) -> None:
+        """Warn for words of the variables that match no installed plugin: a typing error would be silent otherwise."""
+        entries = tuple(entries)
+        packages = sorted({entry.distribution for entry in entries})
+        known = {word for entry in entries for word in (entry.name, entry.distribution)}
+        for variable, words in ((ALLOW, self.allow or ()), (DISABLE, self.disable)):
+            for word in words:
+                if not any(_matches(word, entry) for entry in entries):
+                    warnings.warn(
+                        f"'{word}' in {variable} matches no installed plugin. "
+                        f"Known: {', '.join(packages)}, and each name they provide.{did_you_mean(word, known)}",
+                        stacklevel=3,
+                    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _matches(word: str, entry: InstalledEntryPoint) -> bool:
+    return word == entry.name or same_distribution(word, entry.distribution)
 
 
 @dataclass(frozen=True)
@@ -33,25 +106,15 @@ class Loaded:
 
 @dataclass(frozen=True)
 class ResolvedPlugin:
-    """The one provider of a modality a user's words mean.
+    """The one provider of a modality a user's words mean."""
 
-    Attributes:
-        spec: the declaration.
-        distribution: the distribution that provides it; empty for a spec given or registered by hand.
-        version: the distribution's version; empty for a spec given or registered by hand.
-        reference: the entry point's text, or the factory of a spec given by hand.
-        options: validated options, the defaults where the user gave none.
-        mmqa: adapter sizes, the declared ones where the user gave none; None: the declared ones.
-        prefix: text before the tokens the user chose; None: the declared one.
-    """
-
-    spec: ModalitySpec
-    distribution: str
-    version: str
-    reference: str
-    options: ModalityOptions
-    mmqa: MMQASpec | None = None
-    prefix: str | None = None
+    spec: ModalitySpec  # the declaration
+    distribution: str  # the distribution that provides it; empty for a spec given or registered by hand
+    version: str  # the distribution's version; empty for a spec given or registered by hand
+    reference: str  # the entry point's text, or the factory of a spec given by hand
+    options: ModalityOptions  # validated options, the defaults where the user gave none
+    mmqa: MMQASpec | None = None  # adapter sizes, the declared ones where the user gave none; None: the declared ones
+    prefix: str | None = None  # text before the tokens the user chose; None: the declared one
 
     @property
     def provider(self) -> str:
@@ -131,11 +194,7 @@ def numbers(version: str) -> tuple[int, int]:
 
 
 def check_api_version(spec: ModalitySpec, *, provider: str, distribution: str) -> None:
-    """Refuse another major version of the contract; warn once for a newer minor one.
-
-    Raises:
-        IncompatiblePluginError: when the major versions differ.
-    """
+    """Refuse another major version of the contract (`IncompatiblePluginError`); warn once for a newer minor one."""
     theirs, ours = numbers(spec.api_version), numbers(API_VERSION)
     subject = f"'{spec.name}' ({provider}) was written for plugin API {spec.api_version}, this {CORE_DISTRIBUTION}"
     upgrade_core = f"pip install -U {CORE_DISTRIBUTION}"
@@ -177,3 +236,23 @@ def _notes(kind: Kind, entry: InstalledEntryPoint, before: set[str]) -> tuple[st
 def shadow_notes(entry: InstalledEntryPoint) -> tuple[str, ...]:
     """Return a note for each other place where metadata of the same distribution lie."""
     return tuple(f"other metadata of {entry.distribution} lies in {place}; delete it" for place in entry.shadowed)
+
+
+def check_requirements(plugin: ResolvedPlugin) -> None:
+    """Compare what the spec requires with the installed metadata; nothing is imported.
+
+    Raises:
+        MissingRequirementError: naming every requirement that is not met and the command that installs them.
+    """
+    problems = unmet_requirements(plugin.spec)
+    if problems:
+        needs = ", ".join(f"{text} ({found})" for text, found in problems.items())
+        command = " ".join(f"'{text}'" for text in problems)
+        raise MissingRequirementError(
+            f"'{plugin.spec.name}' ({plugin.provider}) needs {needs}. Run: pip install {command}"
+        )
+
+
+def unmet_requirements(spec: ModalitySpec) -> dict[str, str]:
+    """Return what a spec requires and this environment lacks: requirement -> what is there instead."""
+    return {text: found for text in spec.requires if (found := unmet(text)) is not None}

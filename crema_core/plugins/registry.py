@@ -30,16 +30,17 @@ from crema_core.plugins import _metadata, groups
 from crema_core.plugins._metadata import Distribution, InstalledEntryPoint, distributions, same_distribution
 from crema_core.plugins.groups import KINDS, Kind, KindName, kind_of
 from crema_core.plugins.loading import (
+    DISABLE,
     Loaded,
+    Policy,
     ResolvedPlugin,
     check_api_version,
+    check_requirements,
     check_thing,
     load_entry,
     raise_again,
     shadow_notes,
 )
-from crema_core.plugins.policy import DISABLE, Policy
-from crema_core.plugins.requirements import check_requirements
 from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
 
 __all__ = [
@@ -228,11 +229,8 @@ def find(kind: KindName, reference: str) -> Provider:
         error = DuplicateModalityError if own.name == "modality" else DuplicatePluginError
         raise error(
             f"{len(usable)} installed packages provide '{name}': {', '.join(found.provider for found in usable)}. "
-            + (
-                f"Name the one you mean, for example {_choice(usable[0])}"
-                if own.chosen_by_prefix
-                else _choice(usable[0])
-            )
+            + ("Name the one you mean, for example " if own.chosen_by_prefix else "")
+            + _choice(usable[0])
         )
     return usable[0]
 
@@ -536,7 +534,10 @@ def _unknown_name(kind: Kind, name: str) -> str:
     text = f"'{name}' is not an installed {kind.noun}. Installed: {', '.join(installed) or 'none'}."
     if name in packages:
         return f"{text} It is provided by {packages[name]}. Run: pip install {packages[name]}"
-    return text + (did_you_mean(name, known_names(kind.name)) or f" See what is there: {kind.see}")
+    return text + (
+        did_you_mean(name, known_names(kind.name))
+        or f" See what is there: {kind.see or f'crema plugins list --kind {kind.name}'}"
+    )
 
 
 def _unknown_provider(reference: str, named: list[Provider]) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -36,6 +37,12 @@ RESERVED_NAMES = frozenset(
     "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory smart_apply state_dict to "
     "to_empty train training type update values xpu zero_grad".split()
 ) | frozenset(("text", "base", "default", "question", "answer", "choices", "id", "start", "end"))
+
+PLACEHOLDERS = frozenset(
+    "modality my_modality sense my_sense name_of_plugin plugin my_plugin example placeholder changeme template foo bar "
+    "baz todo untitled new_sense your_sense".split()
+)
+"""Names that examples use and packages must not: two packages made from one example would both be called so."""
 
 OPTION_KEYS_OF_CORE = frozenset(("name", "mmqa", "prefix"))
 """Keys of a modality's mapping in `build` that mean something to core, so no plugin option may be called so."""
@@ -248,3 +255,47 @@ def _explain(model: type[BaseModel], entry: Any, title: str) -> str:
     message = message[0].lower() + message[1:]
     place = f"{title}.{key}" if key else title
     return f"{place}: {message}, got {entry['input']!r}. Give another value, for example the default."
+
+
+LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
+class OptionRow(NamedTuple):
+    """One option."""
+
+    name: str  # as it is written in `build` and in settings
+    type: str  # with its limits, in the words of JSON: `integer >= 1`, `string | null`
+    default: str  # as JSON, or "required"
+    meaning: str  # the description
+
+
+def option_rows(schema: Mapping[str, Any]) -> list[OptionRow]:
+    """Return the options in the order of their declaration.
+
+    Args:
+        schema: what pydantic's `model_json_schema` returns, the entry `options` of `crema_core.describe(name)`.
+
+    Example:
+        >>> from crema_core.plugins.spec import ModalityOptions
+        >>> option_rows(ModalityOptions.model_json_schema())
+        []
+    """
+    required = schema.get("required", [])
+    return [
+        OptionRow(
+            name,
+            _type_of(field),
+            "required" if name in required else json.dumps(field.get("default")),
+            field.get("description", ""),
+        )
+        for name, field in schema.get("properties", {}).items()
+    ]
+
+
+def _type_of(field: Mapping[str, Any]) -> str:
+    if "enum" in field:
+        return " | ".join(json.dumps(value) for value in field["enum"])
+    if "anyOf" in field:
+        return " | ".join(_type_of(choice) for choice in field["anyOf"])
+    kind = str(field.get("type", json.dumps(field["const"]) if "const" in field else "object"))
+    return " ".join([kind, *(f"{sign} {field[key]}" for key, sign in LIMITS.items() if key in field)])

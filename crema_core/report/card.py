@@ -38,11 +38,7 @@ def write_card(
 
 
 def model_card(
-    model: CremaModel,
-    *,
-    name: str,
-    metrics: Mapping[str, float] | None = None,
-    description: Description | None = None,
+    model: CremaModel, *, name: str, metrics: Mapping[str, float] | None = None, description: Description | None = None
 ) -> str:
     """Return the card as Markdown; only settings that are not the default are named.
 

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from pathlib import Path
+from typing import Any
 
 from crema_core.plugins.hookspecs import ReportSection
 
-STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; max-width: 52rem; margin: 0 auto;
-  padding: 1rem; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; border-bottom: 1px solid #d8dee4; padding-bottom: .2rem; }
-p.lead { color: #424a53; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .55rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eaeef2; }
-th { font-weight: 600; vertical-align: bottom; background: #f6f8fa; }
-th:first-child, td:first-child, table.text td { text-align: left; }
-table.text td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
-img.plot { width: 100%; max-width: 40rem; height: auto; display: block; }
-figure { margin: 1rem 0; }
-figcaption { font-size: .86rem; color: #57606a; }
-.good { color: #116329; } .bad { color: #a40e26; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .8rem; }
-.card { border: 1px solid #d8dee4; border-radius: .5rem; padding: .6rem; font-size: .9rem; display: flex; gap: .7rem; }
-.card img { width: 5rem; height: 5rem; flex: none; image-rendering: pixelated; border-radius: .3rem; }
-@media (max-width: 30rem) { body { font-size: 15px; padding: .7rem; } }
-"""
+STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+Line = Mapping[str, Any]
+"""One line of what `evaluate(out=...)` writes, see `crema_core.evaluation.run.Prediction`."""
+NUM_RIGHT, NUM_WRONG = 9, 9
+ANSWERED = "examples.jsonl"
+"""File of a run directory with the validation questions its model answered at the end, where there were any."""
 
 
 def page(title: str, lead: str, sections: Sequence[ReportSection]) -> str:
@@ -100,3 +87,49 @@ def cards_block(cards: Sequence[str]) -> str:
 def data_url(png: bytes) -> str:
     """Return an image as text that a page can contain."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Return the lines that `evaluate(out=...)` wrote."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def examples_block(
+    lines: Sequence[Line],
+    *,
+    note: Callable[[Line], str] = lambda line: line["type"],
+    picture: Callable[[Line], bytes] = lambda line: b"",
+) -> str:
+    """Return some answered questions, right ones first.
+
+    Args:
+        lines: of one evaluation.
+        note: a small text under an answer.
+        picture: a PNG image beside an answer, or nothing.
+    """
+    chosen = [*alternating(lines, correct=True)[:NUM_RIGHT], *alternating(lines, correct=False)[:NUM_WRONG]]
+    return cards_block(
+        [
+            example_card(
+                question=line["question"],
+                expected=line["answer"],
+                given=line["prediction"],
+                correct=line["correct"],
+                note=note(line),
+                png=picture(line),
+            )
+            for line in chosen
+        ]
+    )
+
+
+def alternating(lines: Sequence[Line], *, correct: bool) -> list[Line]:
+    """Return the right or the wrong lines ordered so that question types alternate and samples differ."""
+    by_type: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["correct"] is correct:
+            by_type.setdefault(line["type"], []).append(line)
+    # Questions about one sample stand together in most data; the shift takes another sample for each type.
+    shifted = [own[place % len(own) :] + own[: place % len(own)] for place, own in enumerate(by_type.values())]
+    longest = max(map(len, shifted), default=0)
+    return [own[turn] for turn in range(longest) for own in shifted if turn < len(own)]

@@ -23,7 +23,7 @@ from torch._subclasses import FakeTensorMode
 from crema_core.api.describe import NUM_ANSWER_TOKENS, QUESTION
 from crema_core.api.model import CremaModel
 from crema_core.common.tables import table
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.blocks import layers, recomputed
 from crema_core.model.flops import measure
 from crema_core.model.kernels import fuse_activations, share_position_bias
@@ -37,17 +37,11 @@ from crema_core.train.token_cache import size_in
 
 @dataclass(frozen=True)
 class Plan:
-    """Peak memory of a training step.
+    """Peak memory of a training step."""
 
-    Attributes:
-        rows: bytes by component, in order.
-        batch_size: samples in this process's part of a minibatch.
-        num_tokens: S, tokens into the language model per sample.
-    """
-
-    rows: dict[str, int]
-    batch_size: int
-    num_tokens: int
+    rows: dict[str, int]  # bytes by component, in order
+    batch_size: int  # samples in this process's part of a minibatch
+    num_tokens: int  # S, tokens into the language model per sample
 
     @property
     def peak(self) -> int:

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from crema_core.common.atomic import new_folder
+from crema_core.common.atomic import new_folder, require_complete
 from crema_core.common.tensors import checksum, write_tensors
 from crema_core.errors import CheckpointError
-from crema_core.saving.described import read_described
 
 if TYPE_CHECKING:
     from crema_core.model.network import CremaNetwork
@@ -30,15 +29,10 @@ DESCRIPTION, TENSORS = "adapter.json", "adapter.safetensors"
 
 
 def save_adapter(model: CremaNetwork, name: str, folder: str | Path) -> None:
-    """Save one sense.
-
-    Args:
-        model: the model.
-        name: the sense.
-        folder: a new folder, or an earlier save to replace.
+    """Save one modality into a new folder, or in place of an earlier save.
 
     Raises:
-        UnknownModalityError: when the model has no such sense.
+        UnknownModalityError: when the model has no such modality.
         CheckpointError: when the folder holds something else.
     """
     model.sense(name)
@@ -64,11 +58,7 @@ def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
 
 
 def read_description(place: Path) -> dict[str, Any]:
-    """Read `adapter.json`.
-
-    Raises:
-        CheckpointError: when the folder is incomplete or of another format.
-    """
+    """Read `adapter.json`, see `read_described`."""
     return read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
 
 
@@ -78,29 +68,40 @@ def parts_of(model: CremaNetwork, entry: Mapping[str, Any]) -> list[str]:
 
 
 def check_fits(model: CremaNetwork, description: Mapping[str, Any]) -> None:
-    """Raise unless a shared adapter was trained for a model like this one.
-
-    Args:
-        model: that is to take it.
-        description: of the adapter, see `read_description`.
+    """Raise unless a shared adapter, described as `read_description` returns it, was trained for a model like this one.
 
     Raises:
         CheckpointError: for another backbone, another language model or other encoders.
     """
     name = description["name"]
-    _check_backbone(model, description, name)
-    _check_parts(model, description, name)
-
-
-def _check_parts(model: CremaNetwork, description: Mapping[str, Any], name: str) -> None:
+    wide, own = description["language_dim"], model.backbone.language_dim
+    if wide != own:
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained for a language model {wide} wide, this one is {own} "
+            f"wide. Build the model on {description['backbone']['source']!r}. Nothing was changed."
+        )
+    if description["backbone"]["identity"] != model.backbone.identity():
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained on the backbone "
+            f"{description['backbone']['source']!r}, this model's backbone has other weights. An adapter fits the "
+            f"backbone it was trained on. Build the model on {description['backbone']['source']!r}. Nothing was "
+            "changed."
+        )
+    trained, own_seat = description.get("language_model"), _language(model)
+    if (trained and trained["identity"]) != (own_seat and own_seat["identity"]):
+        seats = [f"{seat['source']!r}" if seat else "the backbone's own" for seat in (trained, own_seat)]
+        argument = f"language_model={seats[0]}" if trained else "no language_model"
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained for another language model ({seats[0]}) than this "
+            f"model's ({seats[1]}). An adapter fits the language model it was trained for. Build the model with "
+            f"{argument}. Nothing was changed."
+        )
     entry = next((entry for entry in model.config["modalities"] if entry["name"] == name), None)
-    if entry is None:
-        return
-    own, theirs = parts_of(model, entry), parts_of(model, description)
-    if own != theirs:
+    own_parts = None if entry is None else parts_of(model, entry)
+    if own_parts is not None and own_parts != (theirs := parts_of(model, description)):
         raise CheckpointError(
             f"Cannot load '{name}' into this model: it was trained with the encoders {' + '.join(theirs)}, this model "
-            f"has {' + '.join(own)}. Number and order must agree. Build the model with these encoders. Nothing "
+            f"has {' + '.join(own_parts)}. Number and order must agree. Build the model with these encoders. Nothing "
             "was changed."
         )
 
@@ -124,26 +125,24 @@ def _language(model: CremaNetwork) -> dict[str, Any] | None:
     return None if source is None else {**source, "identity": model.backbone.language_identity()}
 
 
-def _check_backbone(model: CremaNetwork, description: Mapping[str, Any], name: str) -> None:
-    wide, own = description["language_dim"], model.backbone.language_dim
-    if wide != own:
+def read_described(place: Path, name: str, *, what: str, writer: str, accepted: int) -> dict[str, Any]:
+    """Read the JSON file `name` that describes a saved folder; `what` it holds and its `writer` are for messages.
+
+    Raises:
+        CheckpointError: when the folder is incomplete or has another format than the one `accepted`.
+    """
+    require_complete(place, what=f"saved {what}")
+    try:
+        description: dict[str, Any] = json.loads((place / name).read_text(encoding="utf-8"))
+        found = description["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"Cannot load '{name}' into this model: it was trained for a language model {wide} wide, this one is {own} "
-            f"wide. Build the model on {description['backbone']['source']!r}. Nothing was changed."
-        )
-    if description["backbone"]["identity"] != model.backbone.identity():
+            f"'{place / name}' cannot be read: {error!r}. It must be the JSON file {writer} wrote. Copy the folder "
+            "again. Nothing was changed."
+        ) from error
+    if found != accepted:
         raise CheckpointError(
-            f"Cannot load '{name}' into this model: it was trained on the backbone "
-            f"{description['backbone']['source']!r}, this model's backbone has other weights. An adapter fits the "
-            f"backbone it was trained on. Build the model on {description['backbone']['source']!r}. Nothing was "
-            "changed."
+            f"'{place}' has {what} format {found}. This version reads format {accepted}. Upgrade crema-core. Nothing "
+            "was changed."
         )
-    trained, own_seat = description.get("language_model"), _language(model)
-    if (trained and trained["identity"]) != (own_seat and own_seat["identity"]):
-        seats = [f"{seat['source']!r}" if seat else "the backbone's own" for seat in (trained, own_seat)]
-        argument = f"language_model={seats[0]}" if trained else "no language_model"
-        raise CheckpointError(
-            f"Cannot load '{name}' into this model: it was trained for another language model ({seats[0]}) than this "
-            f"model's ({seats[1]}). An adapter fits the language model it was trained for. Build the model with "
-            f"{argument}. Nothing was changed."
-        )
+    return description

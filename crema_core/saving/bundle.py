@@ -21,16 +21,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from crema_core.common.atomic import MARKER, new_folder
-from crema_core.common.tensors import checksum, read_tensors, write_tensors
-from crema_core.saving.adapters import TENSORS, read_description, write_adapter
-from crema_core.saving.described import read_described
-from crema_core.saving.parts import with_parts
+from crema_core.common.tensors import checksum, mismatches, read_tensors, write_tensors
+from crema_core.errors import BuildError, CheckpointError, CremaError
+from crema_core.plugins import registry
+from crema_core.plugins.registry import KINDS, KindName
+from crema_core.saving.adapters import TENSORS, parts_of, read_described, read_description, write_adapter
 
 if TYPE_CHECKING:
     from crema_core.model.network import CremaNetwork
 
 FORMAT = 1
 MANIFEST, FUSION, LANGUAGE = "crema.json", "fusion.safetensors", "language.safetensors"
+PARTS = "parts"
+"""Key of a model's configuration: kind -> name, distribution and version; of encoders a list."""
 
 
 def save(model: CremaNetwork, folder: str | Path) -> None:
@@ -61,11 +64,7 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
 
 
 def read_manifest(place: Path) -> dict[str, Any]:
-    """Read `crema.json`.
-
-    Raises:
-        CheckpointError: when the folder is incomplete or of another format.
-    """
+    """Read `crema.json`, see `read_described`."""
     return read_described(place, MANIFEST, what="model", writer="save_pretrained", accepted=FORMAT)
 
 
@@ -85,3 +84,111 @@ def read_state(place: Path, manifest: Mapping[str, Any]) -> dict[str, torch.Tens
         for key, value in read_tensors(own / TENSORS, sha256=read_description(own)["sha256"]).items():
             state[key if key.startswith("fusion.") else f"modalities.{entry['name']}.{key}"] = value
     return state
+
+
+@torch.no_grad()
+def start_from(model: CremaNetwork, folder: str | Path) -> list[str]:
+    """Copy what a saved model has trained; whatever the model has beyond that stays as it was built.
+
+    Args:
+        model: built on the same backbone and language model; it may have more senses, and train more of the language
+            model than the saved one.
+        folder: a saved model.
+
+    Returns:
+        Names of the parameters that were set.
+
+    Raises:
+        CheckpointError: for an incomplete folder, another backbone or language model, and weights that have no place
+            here; nothing is changed then.
+    """
+    place = Path(folder)
+    manifest = read_manifest(place)
+    ours = {"identity": model.backbone.identity(), "language_identity": model.backbone.language_identity()}
+    for key, what in (("identity", "backbone"), ("language_identity", "language model")):
+        if manifest.get(key) != ours[key]:
+            raise CheckpointError(
+                f"'{place}' was trained with another {what} than this model has. A training starts from one with the "
+                f"same. Build the model with the {what} of that one. Nothing was changed."
+            )
+    state, parameters = read_state(place, manifest), model.trainable_parameters()
+    problems = mismatches({key: value for key, value in parameters.items() if key in state}, state)
+    problems += _other_encoders(model, manifest)
+    if problems:
+        raise CheckpointError(
+            f"This model cannot start from '{place}', {len(problems)} things differ:\n  "
+            + "\n  ".join(problems)
+            + "\nWhat was trained must have its place. Build the model with the same senses, sizes, encoders and "
+            "fusion. Nothing was changed."
+        )
+    for key, value in state.items():
+        parameters[key].copy_(value)
+    return list(state)
+
+
+def _other_encoders(model: CremaNetwork, manifest: Mapping[str, Any]) -> list[str]:
+    """Return a line for every sense whose several encoders are others: equal shapes would hide it."""
+    own = {entry["name"]: parts_of(model, entry) for entry in model.config["modalities"]}
+    saved = {entry["name"]: parts_of(model, entry) for entry in manifest["modalities"] if entry["name"] in own}
+    return [
+        f"encoders of {name}: {' + '.join(saved[name])}, the model's are {' + '.join(own[name])}"
+        for name in saved
+        if saved[name] != own[name]
+    ]
+
+
+def with_parts(model: CremaNetwork) -> dict[str, Any]:
+    """Return the configuration of a model with all its parts, as it is saved."""
+    running = {type(module) for name in model.names for module in model.sense(name).modality.modules()}
+    names = {getattr(kind, "name", "") for kind in running}
+    encoders = [
+        found.provenance()
+        for found in registry.providers("encoder")
+        if found.name in names and found.refusal is None and found.load() in running
+    ]
+    parts = {**model.config.get(PARTS, {}), **({"encoders": encoders} if encoders else {})}
+    return {**model.config, PARTS: parts}
+
+
+def check_parts(place: Path, manifest: Mapping[str, Any]) -> None:
+    """Look for the packages of all parts of a saved model, before anything is built.
+
+    Raises:
+        BuildError: naming every part that is not there and what installs its package.
+    """
+    problems: list[CremaError | str] = []
+    parts = manifest.get(PARTS, {})
+    kinds: tuple[KindName, ...] = ("fusion", "backbone")
+    wanted: list[tuple[KindName, Mapping[str, str]]] = [(kind, parts[kind]) for kind in kinds if kind in parts]
+    wanted += [("encoder", part) for part in parts.get("encoders", ())]
+    for kind, part in wanted:
+        if part["name"] in registry.installed_names(kind):
+            continue
+        noun = KINDS[kind].noun
+        if part["distribution"]:
+            problems.append(
+                f"'{place}' needs the {noun} '{part['name']}' of {part['distribution']} {part['version']}, which is "
+                f"not installed. Run: pip install {_package_of(kind, part)}"
+            )
+        else:
+            problems.append(
+                f"'{place}' needs the {noun} '{part['name']}', which was registered by hand. Register it again first: "
+                f"crema_core.registry.register(..., kind='{kind}', name='{part['name']}')"
+            )
+    if problems:
+        raise BuildError(problems)
+
+
+def _package_of(kind: KindName, part: Mapping[str, str]) -> str:
+    """Return what to install: the package that the part came from, or the one that it moved to out of core since."""
+    moved = registry.known_packages(kind).get(part["name"]) if part["distribution"] == "crema-core" else None
+    return moved or part["distribution"]
+
+
+def fusion_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a saved fusion as `build` takes it: where several packages provide its name, the one that wrote it."""
+    fusion, part = dict(manifest["fusion"]), manifest.get(PARTS, {}).get("fusion")
+    rivals = [found for found in registry.providers("fusion") if part and found.name == part["name"]]
+    if part and part["distribution"] and len(rivals) > 1:
+        fusion["name"] = f"{part['distribution']}:{part['name']}"
+    return fusion

@@ -1,14 +1,17 @@
 """Released CREMA checkpoints to models of this package, and back.
 
-A released file holds the trained weights of all its senses, one fusion matrix over channel-concatenated senses, and by
-accident some frozen ones. `load_released` puts the trained part into a built model; saving it then writes adapter
-folders. `export_released` is the way back.
+A released file holds the trained weights of all its modalities, one fusion matrix over channel-concatenated modalities,
+and by accident some frozen ones. `load_released` puts the trained part into a built model; saving it then writes
+adapter folders. `export_released` is the way back.
+
+`AdapterKeys` says under which names the trained weights of one modality stand there.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,6 @@ from torch import Tensor
 from crema_core.common.tensors import copy_state, read_tensors
 from crema_core.errors import CheckpointError, first_line
 from crema_core.model.network import CremaNetwork
-from crema_core.saving.lavis import AdapterKeys
 
 FUSION = "fusion.0"
 _FROZEN_KEY = re.compile(r"^(\w+_encoder|ln_vision|Qformer|t5_model|opt_model|query_tokens)\.(?!.*\.w_[ab]_)")
@@ -70,7 +72,9 @@ def load_released(model: CremaNetwork, state: Mapping[str, Tensor]) -> list[str]
     problems = [f"missing: {theirs}" for theirs in wanted.values() if theirs not in state]
     problems += [f"missing: {key}" for key in fusion_keys if key not in state]
     used = {*wanted.values(), *fusion_keys}
-    aside = [key for key in state if key not in used and _left_aside(key, tables.values())]
+    # Frozen weights, and of a modality the model has: dead ones and, for points, a LayerNorm that is never applied.
+    dead = [key for key in state if _FROZEN_KEY.match(key) or any(own.owns(key) for own in tables.values())]
+    aside = [key for key in dead if key not in used]
     problems += [f"unknown: {key}" for key in state if key not in used and key not in aside]
     found = {ours: state[theirs] for ours, theirs in wanted.items() if theirs in state} | fusion
     parameters = model.trainable_parameters()
@@ -129,6 +133,36 @@ def _fusion_blocks(model: CremaNetwork, state: Mapping[str, Tensor]) -> tuple[di
     return {**found, "fusion.bias": state[keys[1]]}, keys
 
 
-def _left_aside(key: str, tables: Any) -> bool:
-    # Of a sense the model has: dead parameters and, for points, a LayerNorm the released code never applies.
-    return bool(_FROZEN_KEY.match(key)) or any(keys.owns(key) for keys in tables)
+@dataclass(frozen=True)
+class AdapterKeys:
+    """Names of one sense's trained weights in a released checkpoint."""
+
+    released: str  # the sense's name there
+    num_layers: int  # layers of the Q-Former
+    has_projection: bool  # whether the sense has an FC (widths differ)
+    has_norm: bool  # whether this model's adapter has a LayerNorm
+
+    def table(self) -> dict[str, str]:
+        """Return our adapter key -> released key."""
+        name = self.released
+        keys = {"mmqa.queries": f"query_tokens_{name}"}
+        for end in ("weight", "bias"):
+            keys[f"mmqa.output.{end}"] = f"t5_proj_{name}.{end}"
+            if self.has_norm:
+                keys[f"mmqa.norm.{end}"] = f"ln_{name}.{end}"
+            if self.has_projection:
+                keys[f"mmqa.projection.{end}"] = f"projection_{name}.{end}"
+        for layer in range(self.num_layers):
+            for part in ("query", "value"):
+                stem = f"Qformer.bert.encoder.layer.{layer}.attention.self.{part}"
+                keys[f"lora.{layer}.{part}.A"] = f"{stem}.w_a_{name}.weight"
+                keys[f"lora.{layer}.{part}.B"] = f"{stem}.w_b_{name}.weight"
+        return keys
+
+    def owns(self, key: str) -> bool:
+        """Whether a released key belongs to this sense, used or not."""
+        name = re.escape(self.released)
+        return bool(
+            re.search(rf"^(query_tokens_{name}|(ln|t5_proj|projection)_{name}\.\w+|{name}_gradsel_embed)$", key)
+            or re.search(rf"\.w_[ab]_{name}\.weight$", key)
+        )

@@ -13,8 +13,7 @@ before a check needs it.
 
 from __future__ import annotations
 
-from crema_core.testing.conformance import conformance
-from crema_core.testing.report import Report, Result
-from crema_core.testing.session import check_fusion, check_modality
+from crema_core.testing.check import Report, Result
+from crema_core.testing.session import check_fusion, check_modality, conformance
 
 __all__ = ["Report", "Result", "check_fusion", "check_modality", "conformance"]

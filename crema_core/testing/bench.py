@@ -1,22 +1,30 @@
-"""The sense alone on the CPU, with a stand-in for the backbone's vision encoder: what the silver checks work on."""
+"""What stands around a modality or fusion under test.
+
+A stand-in for the vision encoder of the backbone, no network, and modalities of the kit, rows of eight numbers, which
+what is tested must not change.
+"""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, load_modality_class
-from crema_core.plugins.spec import ModalityOptions
-from crema_core.testing.offline import offline
-from crema_core.testing.subject import Subject
+from crema_core.errors import MediaError
+from crema_core.modality import Batch, Features, Modality, Sample
+from crema_core.plugins.spec import Capabilities, InputSpec, ModalityOptions, ModalitySpec
 
 VISION_DIM, NUM_TOKENS, IMAGE_SIZE = 24, 5, 32
 MAX_DIFFERENCE = 1e-5
 """Largest difference between features that should be equal but are computed in batches of other sizes, as a part of the
 largest of them where that is above 1."""
+QUESTION = "what is it ?"
+WIDTH = 8
 
 
 def vision(pixels: Tensor) -> Tensor:
@@ -27,84 +35,95 @@ def vision(pixels: Tensor) -> Tensor:
     return tokens
 
 
-def class_of(subject: Subject) -> type[Modality]:
-    """Return the sense's class."""
-    return subject.share("class", lambda: load_modality_class(subject.plugin))
-
-
-def build_alone(subject: Subject, options: ModalityOptions) -> Modality:
-    """Build the sense without a model and without network."""
-    with offline():
-        context = BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE)
-        return class_of(subject)(options, context).eval()
-
-
-def modalities(subject: Subject) -> Iterator[Modality]:
-    """Yield the sense built with every set of test options."""
-    for number, options in enumerate(subject.cases):
-        yield subject.share(f"modality {number}", lambda options=options: build_alone(subject, options))  # type: ignore[misc]
-
-
 def source(modality: Modality, seed: int) -> object:
     """Return a synthetic source."""
     return modality.example(torch.Generator().manual_seed(seed))
 
 
-def prepared(modality: Modality, seed: int) -> Sample:
-    """Return the sample of a synthetic source."""
-    with offline():
-        return modality.prepare(source(modality, seed))
+COMPANION = ModalitySpec(
+    name="kit_companion",
+    summary="Rows of numbers, for checks.",
+    factory="crema_core.testing.bench:CompanionModality",
+    options=ModalityOptions,
+    test_options=(ModalityOptions(),),
+    inputs=(InputSpec(kind="array", description="(T, 8) float"),),
+    encoder="features",
+    feature_dim=WIDTH,
+    prefix="Companion: ",
+)
 
 
-def encoded(modality: Modality, samples: list[Sample]) -> Features:
-    """Collate and encode, as core does: without gradient."""
-    return encoded_batch(modality, modality.collate(samples))
+class CompanionModality(Modality):
+    """Takes tensors `(T, 8)`; one token per step."""
+
+    spec = COMPANION
+
+    def prepare(self, source: object) -> Sample:
+        """Take the rows as they are."""
+        if not isinstance(source, Tensor):
+            raise MediaError(f"{source!r} is no tensor. Accepted is (T, {WIDTH}). Pass torch.rand(4, {WIDTH}).")
+        return Sample({"rows": source})
+
+    def encode(self, batch: Batch) -> Features:
+        """Return `(B, T, 1, 8)`."""
+        return Features(batch["rows"][:, :, None], batch.mask)
+
+    def example(self, generator: torch.Generator) -> Tensor:
+        """Return `(3, 8)` numbers in 0..1."""
+        return torch.rand(3, WIDTH, generator=generator)
 
 
-def encoded_batch(modality: Modality, batch: Batch) -> Features:
-    """Encode without gradient and without network."""
-    with offline(), torch.no_grad():
-        return modality.encode(batch)
+CLOCKED = COMPANION.model_copy(
+    update={
+        "name": "kit_clocked",
+        "factory": "crema_core.testing.bench:ClockedModality",
+        "prefix": "Clocked: ",
+        "capabilities": Capabilities(timestamps=True),
+    }
+)
+"""The same with a clock: half a second for every row."""
 
 
-def doubled(sample: Sample) -> Sample:
-    """Return a sample twice as long, on the clock of one twice as long."""
-    times = sample.times
-    longer = None if times is None else torch.cat([times, times + times.max()])
-    return Sample({name: torch.cat([tensor, tensor]) for name, tensor in sample.tensors.items()}, longer)
+class ClockedModality(CompanionModality):
+    """Takes tensors `(T, 8)`; one token per step, each with its time."""
+
+    spec = CLOCKED
+
+    def prepare(self, source: object) -> Sample:
+        """Take the rows as they are, half a second each."""
+        sample = super().prepare(source)
+        start = torch.arange(len(sample.tensors["rows"])) / 2
+        return Sample(sample.tensors, torch.stack([start, start + 0.5], dim=1))
+
+    def encode(self, batch: Batch) -> Features:
+        """Return `(B, T, 1, 8)` with the times of the steps."""
+        return Features(batch["rows"][:, :, None], batch.mask, batch.times)
 
 
-def first_step(sample: Sample) -> Sample:
-    """Return a sample of the first step alone."""
-    times = None if sample.times is None else sample.times[:1]
-    return Sample({name: tensor[:1] for name, tensor in sample.tensors.items()}, times)
+@contextmanager
+def offline() -> Iterator[list[str]]:
+    """Refuse every connection of this process and yield the list of those that were tried.
 
+    Sockets inside the machine (AF_UNIX) stay, because worker processes use them.
+    """
+    tried: list[str] = []
+    connect = socket.socket.connect
 
-def num_steps(sample: Sample) -> int:
-    """Return the number of steps T."""
-    return int(next(iter(sample.tensors.values())).shape[0])
+    def refuse(address: object) -> OSError:
+        tried.append(str(address))
+        return OSError(f"the network is blocked while a sense is checked; it asked for {address}")
 
+    def connect_local(own: socket.socket, address: Any) -> None:
+        if own.family == getattr(socket, "AF_UNIX", None):
+            return connect(own, address)
+        raise refuse(address)
 
-def equal(first: Sample, second: Sample) -> bool:
-    """Whether two samples hold the same values."""
-    names = first.tensors.keys()
-    return names == second.tensors.keys() and all(torch.equal(first.tensors[n], second.tensors[n]) for n in names)
+    def look_up(host: object, *arguments: object, **keywords: object) -> object:
+        raise refuse(host)
 
-
-def same(first: object, second: object) -> bool:
-    """Whether two sources hold the same values: arrays, tensors, or lists, tuples and dicts of them."""
-    if isinstance(first, Tensor) and isinstance(second, Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
-        return np.array_equal(first, second)
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return bool(first == second)
-
-
-def token_mask(features: Features) -> Tensor:
-    """Return the mask as `(B, T, N)`."""
-    mask = features.mask
-    return mask if mask.dim() == 3 else mask[..., None].expand(features.values.shape[:3])
+    with (
+        mock.patch.object(socket.socket, "connect", connect_local),
+        mock.patch.object(socket.socket, "connect_ex", connect_local),
+        mock.patch.object(socket, "getaddrinfo", look_up),
+    ):
+        yield tried

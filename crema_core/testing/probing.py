@@ -1,18 +1,32 @@
-"""Fresh processes for the checks that a used one cannot answer: what an import brings, what a worker process sees."""
+"""Processes as the checks see them: what an import brings, what a worker process prepares, which state is changed.
+
+A used process cannot answer such questions, so fresh ones are asked. Both ends of the conversation are here: the
+functions that start a process, and what runs in it. Only what compares states imports torch.
+"""
 
 from __future__ import annotations
 
 import atexit
 import functools
+import importlib
 import json
+import logging
 import os
+import pickle
+import random
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from crema_core.errors import ConformanceError
+
+UNCOMMON = 91_723_177
 
 
 def light_import(module: str) -> dict[str, Any]:
@@ -21,9 +35,8 @@ def light_import(module: str) -> dict[str, Any]:
     Raises:
         ConformanceError: when the import fails there.
     """
-    command = [sys.executable, "-W", "ignore", "-m", "crema_core.testing.light_probe", module]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-W", "ignore", "-m", "crema_core.testing.probing", module]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ConformanceError(
             f"{module} cannot be imported in a fresh process. Listing does exactly that. Run: python -c 'import "
@@ -63,9 +76,8 @@ def heavy_import(module: str, job: bytes | None = None) -> dict[str, Any]:
 @functools.cache
 def _host() -> subprocess.Popen[str]:
     """Start the process that waits for jobs; importing torch once serves every sense."""
-    command = [sys.executable, "-W", "ignore", "-m", "crema_core.testing.heavy_probe"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    host = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-W", "ignore", "-m", "crema_core.testing.probing"]
+    host = subprocess.Popen(command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     atexit.register(_stop, host)
     return host
 
@@ -73,3 +85,120 @@ def _host() -> subprocess.Popen[str]:
 def _stop(host: subprocess.Popen[str]) -> None:
     host.terminate()
     host.communicate()  # closes its pipes and waits
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def measure_import(module: str) -> None:
+    """Import `module` in this fresh process and print `{"seconds": ..., "modules": [...]}`, as one line."""
+    importlib.import_module("crema_core.plugins.spec")  # what core itself brings does not count
+    before = set(sys.modules)
+    start = time.perf_counter()
+    importlib.import_module(module)
+    seconds = time.perf_counter() - start
+    print("\n" + json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - before)}))
+
+
+def serve() -> None:
+    """Answer one request per line of the input, with torch and core imported but no plugin.
+
+    Every request is answered in a child of its own, so that one modality never sees another: a fork where there is one,
+    else this process itself, which then has no second request.
+    """
+    import torch  # and numpy with it: a request finds both imported
+
+    importlib.import_module("crema_core.modality")
+    importlib.import_module("crema_core.testing.probing")
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        child = os.fork() if hasattr(os, "fork") else 0
+        if child == 0:
+            answer(json.loads(line))
+            if hasattr(os, "fork"):
+                os._exit(0)
+        else:
+            os.waitpid(child, 0)
+        print("done", flush=True)
+
+
+def answer(request: dict[str, Any]) -> None:
+    """Import the module, compare the process's state, do the job, and write the outcome into the request's folder."""
+    place = Path(request["folder"])
+    sys.path[:] = request["path"]
+    os.chdir(request["directory"])
+    result: dict[str, Any] = {"changes": [], "fault": None}
+    try:
+        before = snapshot()
+        importlib.import_module(request["module"])
+        result["changes"] = changes(before, snapshot())
+        result["changes"] += [f"transformers' model types by '{name}'" for name in registered_model_types()]
+        job = place / "job"
+        if job.exists():
+            # Written by the checking process a moment ago, never a file of the user's.
+            modality, source = pickle.loads(job.read_bytes())
+            (place / "sample").write_bytes(pickle.dumps(modality.prepare(source)))
+    except Exception:  # noqa: BLE001 - a fault of foreign code is the answer
+        result["fault"] = traceback.format_exc(limit=-1).strip()
+    (place / "answer").write_text(json.dumps(result), encoding="utf-8")
+
+
+def snapshot() -> dict[str, str]:
+    """Return what must stay as it is, by name, in comparable form."""
+    import numpy as np
+    import torch
+
+    root = logging.getLogger()
+    return {
+        "the random generator of torch": str(torch.get_rng_state().numpy().tobytes()),
+        "the random generator of numpy": str(np.random.get_state()),  # noqa: NPY002 - the global one is meant
+        "the random generator of python": str(random.getstate()),
+        "torch's default dtype": str(torch.get_default_dtype()),
+        "torch's gradient mode": str(torch.is_grad_enabled()),
+        "torch's deterministic mode": str(torch.are_deterministic_algorithms_enabled()),
+        "torch's number of threads": str(torch.get_num_threads()),
+        "the environment variables": str(sorted(os.environ.items())),
+        "the working directory": str(Path.cwd()),
+        "the root logger": f"{root.level} {root.handlers}",
+    }
+
+
+@contextmanager
+def fresh_generators() -> Iterator[None]:
+    """Put the global generators into states nobody else sets, so that seeding them is seen; restored at the end."""
+    import numpy as np
+    import torch
+
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - the global one is meant
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(UNCOMMON)
+        np.random.seed(UNCOMMON)  # noqa: NPY002
+        random.seed(UNCOMMON)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+def registered_model_types() -> list[str]:
+    """Return the model types somebody added to those transformers has; importing it only if it already was."""
+    if "transformers" not in sys.modules:
+        return []
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+
+    return sorted(set(CONFIG_MAPPING.keys()) - set(CONFIG_MAPPING_NAMES))
+
+
+def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return the names of what changed."""
+    return [name for name, value in before.items() if after[name] != value]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        measure_import(sys.argv[1])
+    else:
+        serve()

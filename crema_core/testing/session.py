@@ -1,22 +1,64 @@
-"""Run the checks on one modality or fusion: each at most once, after those it needs; announced failures are known."""
+"""Run the checks on one modality or fusion, each at most once, after those it needs: a report, or a pytest test."""
 
 from __future__ import annotations
 
+import functools
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crema_core.errors import ConformanceError, CremaError, OptionsError, did_you_mean
 from crema_core.plugins.spec import ModalitySpec
-from crema_core.testing.check import Check, CheckedKind, checks_up_to
-from crema_core.testing.report import TIERS, Report, Result, Tier
+from crema_core.testing.check import TIERS, Check, CheckedKind, Report, Result, Tier, checks_up_to
 from crema_core.testing.subject import FusionUnderTest, PluginUnderTest, find_fusion, find_subject
 
 if TYPE_CHECKING:
     from crema_core.fusion.base import Fusion
+
+
+def conformance(
+    item: str | ModalitySpec | type[Fusion],
+    *,
+    kind: CheckedKind = "modality",
+    tier: Tier = "gold",
+    expected_failures: Mapping[str, str] | None = None,
+) -> Callable[[str], None]:
+    """Return a pytest test with one case per check.
+
+    Args:
+        item: a name, `distribution:name`, a modality's spec or a fusion's class.
+        kind: what a name names: "modality" or "fusion".
+        tier: the highest tier that runs.
+        expected_failures: check -> why it is known to fail; one that passes makes its test fail.
+
+    Example:
+        >>> test_conformance = conformance("video", expected_failures={"bf16_autocast_works": "fp32 only"})
+        >>> test_fusion = conformance("self_gated", kind="fusion")
+    """
+    import pytest  # needed by nobody who only builds models
+
+    own: CheckedKind = "fusion" if isinstance(item, type) else kind
+
+    @functools.cache
+    def session() -> Session:
+        if isinstance(item, type) or (own == "fusion" and isinstance(item, str)):
+            return Session(find_fusion(item), tier=tier, expected_failures=expected_failures)
+        return Session(find_subject(item), tier=tier, expected_failures=expected_failures)
+
+    @pytest.mark.parametrize("check", [check.name for check in checks_up_to(tier, kind=own)])
+    def test_conformance(check: str) -> None:
+        result = session().result(check)
+        if result.status in ("failed", "unexpected pass"):
+            pytest.fail(result.message, pytrace=False)
+        if result.status == "expected failure":
+            pytest.xfail(result.message)
+        if result.status == "skipped":
+            pytest.skip(result.message)
+
+    return test_conformance
 
 
 class Session:

@@ -1,20 +1,28 @@
-"""The modality or fusion under test: its declaration, its package, and what several checks share."""
+"""The modality or fusion under test: where it comes from, its declaration, and what several checks share."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crema_core.errors import PluginError
 from crema_core.plugins import registry
-from crema_core.plugins.registry import Distribution, ResolvedPlugin
-from crema_core.plugins.spec import ModalityOptions, ModalitySpec
+from crema_core.plugins.registry import BY_HAND, Distribution, Provider, ResolvedPlugin
+from crema_core.plugins.spec import NAME_PATTERN, ModalityOptions, ModalitySpec
+from crema_core.testing.check import MODULES, CheckedKind
 
 if TYPE_CHECKING:
     from crema_core.fusion.base import Fusion
+
 
 Made = TypeVar("Made")
 
@@ -24,21 +32,13 @@ IN_PROCESS = "kit_fusion"
 
 @dataclass(eq=False, kw_only=True)
 class PluginUnderTest:
-    """What is checked, of any kind.
+    """What is checked, of any kind."""
 
-    Attributes:
-        name: how reports call it.
-        provider: `distribution version`, or how it was given.
-        module: the module its entry point names; empty for one given in the process.
-        reference: the entry point's text.
-        distribution: its package's metadata; None for one given in the process.
-    """
-
-    name: str
-    provider: str
-    module: str = ""
-    reference: str = ""
-    distribution: Distribution | None = None
+    name: str  # how reports call it
+    provider: str  # `distribution version`, or how it was given
+    module: str = ""  # the module its entry point names; empty for one given in the process
+    reference: str = ""  # the entry point's text
+    distribution: Distribution | None = None  # its package's metadata; None for one given in the process
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -47,7 +47,8 @@ class PluginUnderTest:
         parts = self.module.split(".")
         names = [".".join(parts[: count + 1]) for count in range(len(parts))]
         modules = [sys.modules[name] for name in names if name in sys.modules]
-        return tuple(Path(module.__file__).parent for module in modules if module.__file__ and _is_package(module))
+        files = [module.__file__ for module in modules if hasattr(module, "__path__")]
+        return tuple(Path(file).parent for file in files if file)
 
     def share(self, name: str, make: Callable[[], Made]) -> Made:
         """Return what `make` makes, made once for all checks."""
@@ -59,21 +60,13 @@ class PluginUnderTest:
 
 @dataclass(eq=False, kw_only=True)
 class Subject(PluginUnderTest):
-    """One modality.
+    """One modality."""
 
-    Attributes:
-        declared: the spec, or why there is none.
-    """
-
-    declared: ModalitySpec | PluginError
+    declared: ModalitySpec | PluginError  # the spec, or why there is none
 
     @property
     def spec(self) -> ModalitySpec:
-        """The declaration.
-
-        Raises:
-            PluginError: when it could not be loaded.
-        """
+        """The declaration; raises `PluginError` when it could not be loaded."""
         if isinstance(self.declared, PluginError):
             raise self.declared
         return self.declared
@@ -93,23 +86,14 @@ class Subject(PluginUnderTest):
 
 @dataclass(eq=False, kw_only=True)
 class FusionUnderTest(PluginUnderTest):
-    """One fusion.
+    """One fusion."""
 
-    Attributes:
-        declared: the class, or why there is none.
-        known_as: `distribution:name`, or a name under which the class is registered while it is checked.
-    """
-
-    declared: type[Fusion] | PluginError
-    known_as: str
+    declared: type[Fusion] | PluginError  # the class, or why there is none
+    known_as: str  # `distribution:name`, or a name under which the class is registered while it is checked
 
     @property
     def strategy(self) -> type[Fusion]:
-        """The class.
-
-        Raises:
-            PluginError: when it could not be loaded.
-        """
+        """The class; raises `PluginError` when it could not be loaded."""
         if isinstance(self.declared, PluginError):
             raise self.declared
         return self.declared
@@ -124,28 +108,14 @@ def find_fusion(item: str | type[Fusion]) -> FusionUnderTest:
         PluginDisabledError: when an environment variable switches it off.
     """
     if isinstance(item, type):
-        return FusionUnderTest(name=item.__name__, provider="given in this process", declared=item, known_as=IN_PROCESS)
+        return FusionUnderTest(name=item.__name__, provider=BY_HAND, declared=item, known_as=IN_PROCESS)
     found = registry.find("fusion", item)
-    declared: type[Fusion] | PluginError
-    try:
-        declared = found.load()
-    except PluginError as error:
-        declared = error
-    if found.entry is None:
-        return FusionUnderTest(name=found.name, provider=found.provider, declared=declared, known_as=found.name)
-    return FusionUnderTest(
-        name=found.name,
-        provider=found.provider,
-        declared=declared,
-        known_as=f"{found.distribution}:{found.name}",
-        module=found.reference.partition(":")[0],
-        reference=found.reference,
-        distribution=registry.distribution_of(found.entry),
-    )
+    known_as = f"{found.distribution}:{found.name}" if found.entry else found.name
+    return FusionUnderTest(**_facts(found), known_as=known_as)
 
 
 def find_subject(item: str | ModalitySpec) -> Subject:
-    """Find a sense by its name, `distribution:name`, or spec.
+    """Find a modality by its name, `distribution:name`, or spec.
 
     Raises:
         UnknownModalityError: when nothing provides the name.
@@ -153,24 +123,87 @@ def find_subject(item: str | ModalitySpec) -> Subject:
         PluginDisabledError: when an environment variable switches it off.
     """
     if isinstance(item, ModalitySpec):
-        return Subject(name=item.name, provider="given in this process", declared=item)
-    found = registry.find("modality", item)
-    if found.entry is None:
-        return Subject(name=found.name, provider=found.provider, declared=found.load())
-    declared: ModalitySpec | PluginError
+        return Subject(name=item.name, provider=BY_HAND, declared=item)
+    return Subject(**_facts(registry.find("modality", item)))
+
+
+def _facts(found: Provider) -> dict[str, Any]:
+    """Return what every kind of plugin under test is made of."""
     try:
         declared = found.load()
     except PluginError as error:
         declared = error
-    return Subject(
-        name=found.name,
-        provider=found.provider,
-        declared=declared,
-        module=found.reference.partition(":")[0],
-        reference=found.reference,
-        distribution=registry.distribution_of(found.entry),
-    )
+    facts = {"name": found.name, "provider": found.provider, "declared": declared}
+    if found.entry is None:
+        return facts
+    return facts | {
+        "module": found.reference.partition(":")[0],
+        "reference": found.reference,
+        "distribution": registry.distribution_of(found.entry),
+    }
 
 
-def _is_package(module: object) -> bool:
-    return hasattr(module, "__path__")
+LEFT_OUT = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__")
+
+
+def is_path(text: str) -> bool:
+    """Whether a word names a place and not a sense: it has a separator, ends in `.whl`, or is no legal name."""
+    bare = text.rpartition(":")[2]
+    return os.sep in text or text.endswith(".whl") or not NAME_PATTERN.fullmatch(bare)
+
+
+@contextmanager
+def unpacked(place: Path) -> Iterator[tuple[tuple[CheckedKind, str], ...]]:
+    """Put a package's folder or wheel on the path and yield what can be checked: kind and `distribution:name`.
+
+    Raises:
+        PluginError: when there is no such package, it cannot be built, or it provides no modality and no fusion.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = place if place.suffix == ".whl" else _build(place, Path(folder) / "wheels")
+        site = Path(folder) / "site"
+        try:
+            zipfile.ZipFile(wheel).extractall(site)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise PluginError(
+                f"'{place}' cannot be read as a wheel: {error}. Accepted is a folder with a pyproject.toml, or a .whl "
+                "file. Check the path."
+            ) from None
+        sys.path.insert(0, str(site))
+        registry.refresh()
+        try:
+            own = [
+                (kind, f"{one.distribution}:{one.name}")
+                for kind in MODULES
+                for one in registry.providers(kind)
+                if one.entry is not None and Path(one.entry.location) == site
+            ]
+            if not own:
+                groups = " and ".join(registry.KINDS[kind].group for kind in MODULES)
+                raise PluginError(
+                    f"'{place}' provides no modality and no fusion: it has no entry point in the groups {groups}. Add "
+                    f'one to its pyproject.toml: [project.entry-points."{registry.KINDS["modality"].group}"]'
+                )
+            yield tuple(own)
+        finally:
+            sys.path.remove(str(site))
+            registry.refresh()
+
+
+def _build(place: Path, wheels: Path) -> Path:
+    if not (place / "pyproject.toml").is_file():
+        raise PluginError(
+            f"'{place}' has no pyproject.toml. Accepted is a package's folder, or a .whl file. Check the path, or name "
+            "an installed sense."
+        )
+    # In a copy: building leaves folders behind, and a stale .egg-info would hide the package's next entry points.
+    source = shutil.copytree(place, wheels.with_name("source"), ignore=shutil.ignore_patterns(*LEFT_OUT))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    command += ["--disable-pip-version-check", "--wheel-dir", str(wheels), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise PluginError(
+            f"'{place}' cannot be built as a wheel. The build tool it names must be installed here. "
+            f"See: pip wheel --no-build-isolation {place}\n{(done.stderr or done.stdout).strip()}"
+        )
+    return next(wheels.glob("*.whl"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crema_core.features.cache.disk import DiskCache
+from crema_core.features.cache.store import DiskCache
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.network import CremaNetwork
 from crema_core.model.precision import DTYPES

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.api.model import CremaModel
-from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import TrainBatch
 from crema_core.data.manifest import Record
 from crema_core.errors import OptionsError, TrainingError
 from crema_core.model.blocks import share_out

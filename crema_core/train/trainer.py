@@ -16,14 +16,12 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data.dataset import SenseDataset
-from crema_core.data.loader import load_batches
+from crema_core.data.dataset import SenseDataset, load_batches
 from crema_core.data.manifest import Record
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
-from crema_core.features.distributed import fill_shared
-from crema_core.features.encode import cacheable, encode_batch, read_ahead
+from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.blocks import recomputed

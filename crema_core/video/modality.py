@@ -41,7 +41,7 @@ class VideoModality(SeeingModality):
         """Read frames.
 
         Args:
-            source: see `crema_core.data.frames.read_frames`.
+            source: see `crema_core.data.images.read_frames`.
 
         Returns:
             `frames` `(T, 3, S, S)` normalised, S the encoder's image size; times for clip files. An encoder that sees

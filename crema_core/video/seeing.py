@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crema_core.data.frames import resize
+from crema_core.data.images import resize
 from crema_core.data.sampling import middle_indices
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.video.options import BACKBONE, SeeingOptions

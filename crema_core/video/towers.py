@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from crema_core.data.frames import resize
+from crema_core.data.images import resize
 from crema_core.errors import AssetError, OptionsError, did_you_mean
 from crema_core.plugins import registry
 

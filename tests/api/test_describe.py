@@ -14,7 +14,7 @@ from crema_core.api.build import build
 from crema_core.api.describe import cost_of, describe_model
 from crema_core.api.model import CremaModel
 from crema_core.errors import UnknownModalityError
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from tests.support.senses import four_senses
 
 

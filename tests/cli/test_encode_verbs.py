@@ -17,7 +17,7 @@ from crema_core.api.model import CremaModel
 from crema_core.cli.inputs import duration_s, num_bytes
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError
-from crema_core.features.cache.layout import read_entries
+from crema_core.features.cache.folder import read_entries
 from tests.support.world import QUICK, SENSES
 
 

@@ -15,9 +15,8 @@ import pytest
 import torch
 
 import crema_core
-from crema_core.cli.launch import launch, without_processes
+from crema_core.cli.launch import FOLDER, enrol, enrolled, fail, launch, outcomes, without_processes
 from crema_core.cli.main import main
-from crema_core.cli.outcome import FOLDER, enrol, enrolled, fail, outcomes
 from crema_core.errors import OptionsError
 from crema_core.train.launch import LaunchedProcessError, refuse_too_many
 from tests.support.numeric import assert_same_steps

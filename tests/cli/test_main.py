@@ -12,7 +12,7 @@ import warnings
 import pytest
 
 import crema_core
-from crema_core.cli import verbs
+from crema_core.cli import main as entry
 from crema_core.cli.main import main
 from crema_core.errors import CremaError
 from tests.support.dummies import Installer
@@ -26,7 +26,7 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module.add_arguments = lambda parser: parser.add_argument("--word", default="none")
     module.run = lambda arguments: 0
     monkeypatch.setitem(sys.modules, "crema_test_verb", module)
-    monkeypatch.setattr(verbs, "VERBS", (*verbs.VERBS, verbs.Command("try", "try", "crema_test_verb")))
+    monkeypatch.setattr(entry, "VERBS", (*entry.VERBS, entry.Command("try", "try", "crema_test_verb")))
     return module
 
 
@@ -38,7 +38,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_lists_every_verb_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"  {command.name} " in text and command.summary in text for command in verbs.VERBS)
+    assert all(f"  {command.name} " in text and command.summary in text for command in entry.VERBS)
     assert text.rstrip().endswith("crema VERB --help")
 
 
@@ -135,7 +135,7 @@ def test_a_package_adds_a_verb_but_replaces_none_of_core(
     assert capsys.readouterr().out == "hello world\n"
     assert main(["--help"]) == 0
     assert "say hello" in capsys.readouterr().out
-    assert verbs.plugin_commands().keys() == {"greet"}
+    assert entry.plugin_commands().keys() == {"greet"}
 
 
 def test_a_closed_reader_is_no_error() -> None:
@@ -144,9 +144,9 @@ def test_a_closed_reader_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", verbs.VERBS, ids=lambda command: command.name)
+@pytest.mark.parametrize("command", entry.VERBS, ids=lambda command: command.name)
 def test_every_verb_has_help_that_ends_with_an_example_and_imports_no_torch_to_show_it(
-    command: verbs.Command,
+    command: entry.Command,
 ) -> None:
     module = importlib.import_module(command.module)
     last = module.HELP.rstrip().splitlines()[-1]

@@ -38,7 +38,7 @@ NUM_OWN_TESTS = {"backbone": 2, "encoder": 3, "dataset": 2, "metric": 2, "verb":
 TRAIN = """\
 import sys
 import torch, crema_core
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
 
 for name in sys.argv[1:]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crema_core.data.colormap import ColormapName, colorize
+from crema_core.data.images import ColormapName, colorize
 
 
 def test_grey_repeats_the_number() -> None:

@@ -6,8 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from crema_core.data.check import Finding, Shared
-from crema_core.data.deep import check_sources
+from crema_core.data.check import Finding, Shared, check_sources
 from tests.support.official_datasets import write_clip
 
 

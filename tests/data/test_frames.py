@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from crema_core.data.frames import FRAME_SUFFIXES, read_frames, resize
+from crema_core.data.images import FRAME_SUFFIXES, read_frames, resize
 from crema_core.data.sampling import spread_indices
 from crema_core.errors import MediaError
 

@@ -11,7 +11,7 @@ import pytest
 
 from crema_core.data import clips
 from crema_core.data.clips import read_clip
-from crema_core.data.frames import read_frames
+from crema_core.data.images import read_frames
 
 SECONDS, RATE, GROUP = 600, 10, 50
 WIDTH, HEIGHT = 96, 72

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from crema_core.data.sound import read_sound
-from crema_core.data.sound_file import SOUND_SUFFIXES
+from crema_core.data.sound import SOUND_SUFFIXES, read_sound
 from crema_core.errors import MediaError
 
 RATE = 16_000

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from crema_core.data import sound_file
+from crema_core.data import sound as sound_module
 from crema_core.data.sound import open_sound, read_sound
 from crema_core.errors import MediaError
 
@@ -50,7 +50,7 @@ def write(path: Path, codec: str, rate: int, *, seconds: float = SECONDS, pictur
 @pytest.fixture
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file of more than a second counts as long."""
-    monkeypatch.setattr(sound_file, "LONG_S", 1.0)
+    monkeypatch.setattr(sound_module, "LONG_S", 1.0)
 
 
 # Codec, rate, samples by which a part may be shifted (Matroska tells times to the millisecond), difference allowed.
@@ -71,7 +71,7 @@ CODECS = {
 def test_a_part_is_what_the_whole_file_has_there(tmp_path: Path, name: str) -> None:
     codec, rate, shift, tolerance = CODECS[name]
     path = write(tmp_path / name, codec, rate)
-    whole, first_s = sound_file.decode_whole(path, rate_hz=RATE)
+    whole, first_s = sound_module.decode_whole(path, rate_hz=RATE)
     opened = open_sound(path, sample_rate_hz=RATE)
     offset = round(first_s * RATE)
     assert opened.num_samples == pytest.approx(len(whole) + offset, abs=RATE // 10)
@@ -162,7 +162,7 @@ def test_a_sound_track_that_begins_late_is_heard_where_it_is(tmp_path: Path, sou
 @pytest.mark.parametrize(("sound_s", "pictures_s"), [(1.5, 0.0), (6.5, 5.0)], ids=["from zero", "both late"])
 def test_a_long_file_is_silent_until_its_sound_begins(tmp_path: Path, sound_s: float, pictures_s: float) -> None:
     path = write_late(tmp_path / "a.mkv", sound_s=sound_s, pictures_s=pictures_s)
-    whole, first_s = sound_file.decode_whole(path, rate_hz=RATE)
+    whole, first_s = sound_module.decode_whole(path, rate_hz=RATE)
     begin = round(first_s * RATE)
     assert begin == pytest.approx(1.5 * RATE, abs=32)
     opened = open_sound(path, sample_rate_hz=RATE)
@@ -179,20 +179,20 @@ def test_a_container_that_seeks_too_far_is_decoded_from_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a.wav", "pcm_s16le", RATE)
-    file = sound_file.long_file(path, rate_hz=RATE)
+    file = sound_module.long_file(path, rate_hz=RATE)
     assert file is not None
     expected = file.part(10 * RATE, 11 * RATE)
-    monkeypatch.setattr(sound_file, "BEFORE_S", -5.0)  # lands five seconds behind
+    monkeypatch.setattr(sound_module, "BEFORE_S", -5.0)  # lands five seconds behind
     assert torch.equal(file.part(10 * RATE, 11 * RATE), expected)
 
 
 def test_a_file_that_ends_before_it_says_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", "pcm_s16le", RATE, seconds=4.0)
     with pytest.raises(MediaError) as caught:
-        sound_file.LongFile(path, RATE, 10 * RATE).part(3 * RATE, 5 * RATE)
+        sound_module.LongFile(path, RATE, 10 * RATE).part(3 * RATE, 5 * RATE)
     assert str(caught.value) == (
         f"'{path}' cannot be read: it announces 10 s and holds 4 s. A sound is read from "
-        f"{', '.join(sound_file.SOUND_SUFFIXES)}. Write or download the file again."
+        f"{', '.join(sound_module.SOUND_SUFFIXES)}. Write or download the file again."
     )
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crema_core.data.frames import read_frames
+from crema_core.data.images import read_frames
 from crema_core.data.manifest import read_manifest
+from crema_core.data.sampling import Span, file_of, join_span, split_span
 from crema_core.data.sound import read_sound
-from crema_core.data.span import Span, file_of, join_span, split_span
 from crema_core.errors import MediaError
 from tests.support.official_datasets import write_clip
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from crema_core.data.images import read_array
-from crema_core.data.stacks import read_stack
+from crema_core.data.images import read_array, read_stack
 from crema_core.errors import MediaError
 
 READERS = dict.fromkeys((".npy", ".npz"), partial(read_array, key="field"))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crema_core.datasets.prepare import prepare
-from crema_core.datasets.registry import find_dataset, list_datasets
+from crema_core.datasets.prepare import find_dataset, list_datasets, prepare
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Media
 from crema_core.errors import ContractError, PluginDisabledError, PluginLoadError
 from tests.support.dummies import Installer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crema_core.datasets.registry import find_dataset
+from crema_core.datasets.prepare import find_dataset
 from crema_core.evaluation.breakdown import MEAN_OF_TYPES, breakdown
 from crema_core.evaluation.predictions import Prediction
 

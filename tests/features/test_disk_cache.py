@@ -19,14 +19,12 @@ import torch
 from crema_core.api.answer import answer_many
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data.dataset import SenseDataset
-from crema_core.data.loader import load_batches
+from crema_core.data.dataset import SenseDataset, load_batches
 from crema_core.errors import CacheError, CacheWarning, MediaError, OptionsError
 from crema_core.evaluation.run import evaluate
-from crema_core.features.cache import identity
-from crema_core.features.cache.disk import DiskCache
-from crema_core.features.cache.identity import code_digest, encoder_identity, folder_name
-from crema_core.features.cache.shards import MappedShard
+from crema_core.features.cache import keys
+from crema_core.features.cache.keys import code_digest, encoder_identity, folder_name
+from crema_core.features.cache.store import DiskCache, MappedShard
 from crema_core.features.encode import Share, fill_cache, read_ahead
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.modality import Modality
@@ -282,7 +280,7 @@ def test_a_cache_that_cannot_be_written_is_used_and_its_rest_stays_in_memory(
     def refuse(path: Path, entries: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("crema_core.features.cache.disk.write_shard", refuse)
+    monkeypatch.setattr("crema_core.features.cache.store.write_shard", refuse)
     cache = disk_cache(new_model(), tmp_path / "cache")
     records = write_records(tmp_path / "data", 2, senses="m")
     with pytest.warns(CacheWarning) as warned:
@@ -350,7 +348,7 @@ def test_whatever_features_depend_on_is_in_their_folders_name(
     with computing_in("bf16", model.device):
         others.add(name(model))
     with monkeypatch.context() as patch:
-        patch.setattr(identity, "code_digest", lambda _: "edited")
+        patch.setattr(keys, "code_digest", lambda _: "edited")
         others.add(name(model))
     modality = model.sense("main").modality
     with monkeypatch.context() as patch:
@@ -433,7 +431,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from tests.train.file_senses import file_senses, write_records
-from crema_core.features.cache.disk import DiskCache
+from crema_core.features.cache.store import DiskCache
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.features.feature_cache import FeatureCache

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crema_core.api.model import CremaModel
-from crema_core.data.dataset import SenseDataset
-from crema_core.data.loader import load_batches
+from crema_core.data.dataset import SenseDataset, load_batches
 from crema_core.errors import TrainingError
 from crema_core.features.encode import cacheable, encode_batch, fill_cache
 from crema_core.features.feature_cache import FeatureCache

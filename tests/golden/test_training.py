@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import TrainBatch
 from crema_core.data.manifest import Record
 from crema_core.modality import Features
 from crema_core.model.trainable import names_of, set_trainable

@@ -13,7 +13,7 @@ from transformers import InstructBlipForConditionalGeneration
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError, OptionsError
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from tests.support.checkpoints import Published
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale

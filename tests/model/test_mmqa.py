@@ -13,7 +13,7 @@ from transformers import Blip2ForConditionalGeneration
 
 from crema_core.api.build import build
 from crema_core.errors import OptionsError
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.modality import Features
 from crema_core.model.backbone import Backbone
 from crema_core.model.load_backbone import load_backbone

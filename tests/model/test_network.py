@@ -10,7 +10,7 @@ import torch
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import UnknownModalityError
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from tests.support.senses import frames_spec, touch_specs, wave_spec
 
 CHOICES = [["red", "blue"], ["red", "blue", "green", "left"], ["right", "left", "red"]]

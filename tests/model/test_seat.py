@@ -14,7 +14,7 @@ from crema_core.api.build import build
 from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError, CheckpointError
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from tests.support.checkpoints import LANGUAGES, Language, Published, save_language
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale

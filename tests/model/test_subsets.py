@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.senses import four_senses
 

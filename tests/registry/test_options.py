@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crema_core.plugins.options import OptionRow, option_rows
-from crema_core.plugins.spec import ModalityOptions
+from crema_core.plugins.spec import ModalityOptions, OptionRow, option_rows
 
 
 class Many(ModalityOptions):

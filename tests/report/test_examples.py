@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crema_core.report.examples import alternating, examples_block
+from crema_core.report.html import alternating, examples_block
 
 
 def line(sample: int, kind: str, *, correct: bool) -> dict[str, object]:

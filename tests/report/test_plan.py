@@ -12,9 +12,9 @@ from torch.profiler import ProfilerActivity, profile
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.cli.main import main
-from crema_core.data.collate import TrainBatch
+from crema_core.data.dataset import TrainBatch
 from crema_core.data.manifest import Record
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.blocks import recomputed
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.report.plan import plan

@@ -10,7 +10,7 @@ import pytest
 
 from crema_core.common.atomic import new_folder
 from crema_core.errors import CheckpointError
-from crema_core.saving.described import read_described
+from crema_core.saving.adapters import read_described
 
 
 def saved(place: Path, text: str) -> Path:

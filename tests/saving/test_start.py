@@ -11,7 +11,7 @@ import torch
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
-from crema_core.saving.start import start_from
+from crema_core.saving.bundle import start_from
 from tests.support.senses import frames_spec, wave_spec
 
 

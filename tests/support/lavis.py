@@ -12,8 +12,7 @@ from torch import Tensor
 from transformers import Blip2Config, Blip2ForConditionalGeneration
 
 from crema_core.errors import CheckpointError
-from crema_core.saving.convert import FUSION
-from crema_core.saving.lavis import AdapterKeys
+from crema_core.saving.convert import FUSION, AdapterKeys
 
 _FROZEN_RULES: tuple[tuple[str, str], ...] = (
     (r"^visual_encoder\.cls_token$", "vision_model.embeddings.class_embedding"),
@@ -64,7 +63,7 @@ def backbone_from_lavis(
         if not any(own.owns(key) for own in keys)
         and not re.match(rf"^(?!visual_)\w+_encoder\.|^{re.escape(FUSION)}\.", key)
     }
-    renamed, unknown = blip2_keys(frozen)
+    renamed, unknown = _in_transformers_format(frozen)
     if "language_model.shared.weight" in renamed:  # T5: both stacks read the shared embedding, stored once there
         for stack in ("encoder", "decoder"):
             renamed.setdefault(f"language_model.{stack}.embed_tokens.weight", renamed["language_model.shared.weight"])
@@ -85,15 +84,8 @@ def backbone_from_lavis(
     return Path(folder)
 
 
-def blip2_keys(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Rename frozen weights from the LAVIS layout to the transformers layout.
-
-    Args:
-        state: weights under LAVIS names; those of single senses are left out.
-
-    Returns:
-        Weights under transformers names, and the names no rule knows.
-    """
+def _in_transformers_format(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Return weights under the names of transformers, and the names no rule knows."""
     renamed: dict[str, Tensor] = {}
     unknown: list[str] = []
     for key, value in state.items():

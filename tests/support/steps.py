@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from crema_core.api.model import CremaModel
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
 
 _GENERATOR = torch.Generator().manual_seed(0)

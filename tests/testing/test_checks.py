@@ -11,8 +11,7 @@ import pytest
 
 from crema_core.plugins import registry
 from crema_core.testing import Report, check_modality
-from crema_core.testing.check import checks_up_to
-from crema_core.testing.report import TIERS, Tier
+from crema_core.testing.check import TIERS, Tier, checks_up_to
 from tests.testing.faults import CODE, FAULTS, PACKAGE, VALUES, Edit, write_specimen
 
 Check = Callable[[str, tuple[Edit, ...], Tier], Report]

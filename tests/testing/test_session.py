@@ -11,9 +11,8 @@ import pytest
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError, PluginError
 from crema_core.testing import Report, Result, check_modality, conformance
-from crema_core.testing.companion import COMPANION
-from crema_core.testing.offline import offline
-from crema_core.testing.unpack import is_path, unpacked
+from crema_core.testing.bench import COMPANION, offline
+from crema_core.testing.subject import is_path, unpacked
 from tests.support.dummies import Installer
 from tests.testing.faults import SPECIMEN
 

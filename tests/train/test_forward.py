@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from crema_core.api.model import CremaModel
-from crema_core.data.collate import TrainBatch
-from crema_core.data.dataset import SenseDataset
-from crema_core.data.loader import load_batches
+from crema_core.data.dataset import SenseDataset, TrainBatch, load_batches
 from crema_core.errors import OptionsError
 from crema_core.features.encode import encode_batch
 from crema_core.features.feature_cache import FeatureCache

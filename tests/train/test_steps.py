@@ -12,9 +12,7 @@ from torch import Tensor
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
-from crema_core.data.collate import TrainBatch
-from crema_core.data.dataset import SenseDataset
-from crema_core.data.loader import load_batches
+from crema_core.data.dataset import SenseDataset, TrainBatch, load_batches
 from crema_core.data.manifest import Record
 from crema_core.data.order import cut, epoch_order
 from crema_core.errors import TrainingError

@@ -1,27 +1,117 @@
 """Features of one encoder in a folder that many processes read and write at once.
 
-Every writer adds shards of its own; the index is the headers of the shards found. Newer shards come first, so a
-rebuilt entry hides the damaged one.
+Every writer adds shards of its own: written whole, then only mapped into memory and read at random. The index is the
+headers of the shards found; newer shards come first, so a rebuilt entry hides the damaged one.
+
+Shape letters: R sources, T steps, N tokens of a step, D feature width.
 """
 
 from __future__ import annotations
 
+import json
+import mmap
+import os
 import time
 import warnings
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from crema_core.common.atomic import set_aside
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from crema_core.common.atomic import new_file, set_aside, write_text
 from crema_core.errors import CacheError, CacheWarning
-from crema_core.features.cache.layout import DAMAGED, SHARD, new_name, read_entries
-from crema_core.features.cache.shards import MappedShard
-from crema_core.features.cache.stored import StoredFeatures
+from crema_core.features.cache.folder import (
+    DAMAGED,
+    FEATURES,
+    FILES,
+    IDENTITY,
+    SHARD,
+    Entry,
+    checksum,
+    describe,
+    folder_bytes,
+    new_name,
+    open_folder,
+    read_entries,
+)
+from crema_core.features.cache.keys import FileDigests, folder_name
+from crema_core.modality import Features
 
 SHARD_BYTES = 64 * 2**20
 MAX_UNWRITTEN_S = 60.0
 MAX_MAPPED = 256  # each mapped file takes a file descriptor; systems allow about a thousand
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool}
+_SPELLED = {dtype: name for name, dtype in DTYPES.items()}
+
+
+class DiskCache:
+    """A cache folder, made when it is not there.
+
+    Args:
+        folder: new, empty, or a cache already.
+        limit_bytes: size of the whole folder at which writing stops; nothing is ever deleted to make room. Processes
+            that write at once may exceed it by one shard each.
+
+    Attributes:
+        full: whether writing has stopped.
+
+    Raises:
+        CacheError: when the folder is something else or cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, limit_bytes: float = float("inf")) -> None:
+        self.folder, self.limit_bytes, self.full = Path(folder), limit_bytes, False
+        open_folder(self.folder)
+        self.files = FileDigests(self.folder / FILES)
+        self._stores: dict[str, FeatureStore] = {}
+
+    @property
+    def stores(self) -> tuple[FeatureStore, ...]:
+        """The stores in use."""
+        return tuple(self._stores.values())
+
+    def store(self, identity: dict[str, Any]) -> FeatureStore:
+        """Return the features of one encoder, see `encoder_identity`."""
+        name = folder_name(identity)
+        if name not in self._stores:
+            self._stores[name] = FeatureStore(self.folder / FEATURES / name, write=partial(self._write, identity))
+        return self._stores[name]
+
+    def _write(self, identity: dict[str, Any], path: Path, entries: Mapping[str, StoredFeatures]) -> bool:
+        """Write a shard if there is room; say once why not."""
+        if self.full:
+            return False
+        size = folder_bytes(self.folder)
+        if size + sum(entry.num_bytes for entry in entries.values()) > self.limit_bytes:
+            self._stop(
+                f"is full: it holds {size / 1e9:.3g} GB of the {self.limit_bytes / 1e9:g} GB allowed. Nothing more is "
+                "written to it and nothing is deleted. Allow more, or make room with: crema cache evict "
+                f"{self.folder} --older-than 30d"
+            )
+            return False
+        try:
+            if not (path.parent / IDENTITY).is_file():
+                write_text(path.parent / IDENTITY, json.dumps(identity, indent=2) + "\n")
+            write_shard(path, entries)
+        except OSError as error:
+            self._stop(
+                f"cannot be written: {error.strerror or error}. What it holds is used, and nothing more is written to "
+                "it. Make room or make it writable, or name another cache folder."
+            )
+            return False
+        return True
+
+    def _stop(self, why: str) -> None:
+        self.full = True
+        warnings.warn(f"The feature cache '{self.folder}' {why}", CacheWarning, stacklevel=2)
 
 
 class FeatureStore:
@@ -156,3 +246,143 @@ class FeatureStore:
                 self._mapped.popitem(last=False)
         self._mapped.move_to_end(path)
         return shard
+
+
+def write_shard(path: Path, entries: Mapping[str, StoredFeatures]) -> None:
+    """Write features by digest of their source; the file appears when it is complete and on disk.
+
+    Raises:
+        OSError: when it cannot be written, for example on a full disk; nothing is left behind.
+    """
+    tensors: dict[str, Tensor] = {}
+    metadata = {}
+    for digest, entry in entries.items():
+        parts = {"values": entry.values, "mask": entry.mask} | ({} if entry.times is None else {"times": entry.times})
+        parts = {name: tensor.contiguous() for name, tensor in parts.items()}
+        tensors |= {f"{digest}.{name}": tensor for name, tensor in parts.items()}
+        encoded, value = str(entry.encoded).removeprefix("torch."), 0
+        for name, tensor in sorted(parts.items()):
+            value = zlib.crc32(describe(digest, name, _SPELLED[tensor.dtype], tuple(tensor.shape), encoded), value)
+            value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
+        metadata[digest] = f"{encoded} {value:08x}"
+    with new_file(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # how the library reports a full disk
+            raise OSError(str(error)) from error
+
+
+class MappedShard:
+    """A shard mapped into memory; what is read stays in the system's page cache, not in this process.
+
+    Raises:
+        CacheError: when it is no whole shard.
+        FileNotFoundError: when it is gone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.entries = path, read_entries(path)
+        with path.open("rb") as stream:
+            # A private copy that is never written: torch refuses to share read-only memory without a warning.
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
+        with suppress(OSError):  # a cache that can only be read is used all the same
+            os.utime(path)  # the time of last use, by which `crema cache evict` chooses
+
+    def read(self, digest: str, *, verify: bool) -> StoredFeatures:
+        """Return features as views of the file.
+
+        Args:
+            digest: of the source; must be in `entries`.
+            verify: compare the checksum first.
+
+        Raises:
+            CacheError: when the checksum is another.
+        """
+        entry = self.entries[digest]
+        if verify and checksum(digest, entry, memoryview(self._map)) != entry.checksum:
+            raise CacheError("its checksum is another than when it was written")
+        return StoredFeatures(
+            self._tensor(entry, "values"),
+            self._tensor(entry, "mask"),
+            self._tensor(entry, "times") if "times" in entry.parts else None,
+            getattr(torch, entry.encoded),
+        )
+
+    def will_need(self, digest: str) -> None:
+        """Ask the system to read an entry ahead."""
+        parts = self.entries[digest].parts.values()
+        start = min(part.start for part in parts) // mmap.PAGESIZE * mmap.PAGESIZE
+        self._map.madvise(mmap.MADV_WILLNEED, start, max(part.stop for part in parts) - start)
+
+    def _tensor(self, entry: Entry, name: str) -> Tensor:
+        dtype, shape, start, stop = entry.parts[name]
+        return self._bytes[start:stop].view(DTYPES[dtype]).reshape(shape)
+
+
+class StoredFeatures(NamedTuple):
+    """Features of one source on the CPU, without padding."""
+
+    values: Tensor  # `(T, N, D)`, perhaps rounded to a smaller number format
+    mask: Tensor  # `(T,)` or `(T, N)` bool
+    times: Tensor | None  # `(T, 2)` seconds, or None
+    encoded: torch.dtype  # number format the encoder returned, in which batches are handed out
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes the tensors take."""
+        return self.values.nbytes + self.mask.nbytes + (0 if self.times is None else self.times.nbytes)
+
+
+def split(features: Features, *, dtype: torch.dtype | None) -> list[StoredFeatures]:
+    """Cut the features of R sources to each one's own length.
+
+    Args:
+        features: padded, as an encoder returned them.
+        dtype: number format to keep; None: as encoded.
+    """
+    encoded = features.values.dtype
+    values_RTND = features.values.to(dtype or encoded).cpu()
+    mask = features.mask.cpu()
+    times = None if features.times is None else features.times.cpu()
+    return [
+        _cut(values_RTND[row], mask[row], None if times is None else times[row], encoded)
+        for row in range(len(values_RTND))
+    ]
+
+
+def pad(entries: Sequence[StoredFeatures], *, device: torch.device) -> Features:
+    """Return the features of R sources as one batch, padded with zeros.
+
+    Times are there when a source has them, NaN for the others; the mask is of tokens where any source needs that.
+    """
+    steps = max(entry.values.shape[0] for entry in entries)
+    tokens = max(entry.values.shape[1] for entry in entries)
+    width = entries[0].values.shape[2]
+    # A mask of steps is enough as long as all sources have equally many tokens in a step.
+    per_token = any(entry.mask.dim() == 2 or entry.values.shape[1] != tokens for entry in entries)
+    values_RTND = torch.zeros(len(entries), steps, tokens, width, dtype=entries[0].encoded)
+    mask = torch.zeros(values_RTND.shape[:3] if per_token else values_RTND.shape[:2], dtype=torch.bool)
+    clocked = any(entry.times is not None for entry in entries)
+    times_RT2 = torch.zeros(len(entries), steps, 2) if clocked else None
+    for row, entry in enumerate(entries):
+        t, n, _ = entry.values.shape
+        values_RTND[row, :t, :n] = entry.values
+        if per_token:
+            mask[row, :t, :n] = entry.mask if entry.mask.dim() == 2 else entry.mask[:, None]
+        else:
+            mask[row, :t] = entry.mask
+        if times_RT2 is not None:
+            times_RT2[row, :t] = torch.nan if entry.times is None else entry.times
+    return Features(values_RTND.to(device), mask.to(device), None if times_RT2 is None else times_RT2.to(device))
+
+
+def _cut(values_TND: Tensor, mask: Tensor, times_T2: Tensor | None, encoded: torch.dtype) -> StoredFeatures:
+    steps = mask if mask.dim() == 1 else mask.any(1)
+    t = int(steps.nonzero().max()) + 1
+    # Clones, because a view would keep the whole padded batch in memory.
+    times = None if times_T2 is None or bool(times_T2[:t].isnan().all()) else times_T2[:t].clone()
+    if mask.dim() == 1:
+        return StoredFeatures(values_TND[:t].clone(), mask[:t].clone(), times, encoded)
+    n = int(mask.any(0).nonzero().max()) + 1
+    return StoredFeatures(values_TND[:t, :n].clone(), mask[:t, :n].clone(), times, encoded)

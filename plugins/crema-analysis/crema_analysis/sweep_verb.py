@@ -9,7 +9,7 @@ from typing import Any
 
 from crema_core.cli.fit_config import BUILD_KEYS, complete, read_config
 from crema_core.cli.inputs import PRESET_HELP, assignments, names, with_options, yaml_value
-from crema_core.cli.outcome import fail
+from crema_core.cli.launch import fail
 from crema_core.train.settings import preset_settings
 
 INTERRUPTED = 130

@@ -18,7 +18,7 @@ from crema_benchmarks.lmms_eval_media import as_sources, routes
 from crema_core.api.load import load
 from crema_core.cli.inputs import model_folder
 from crema_core.errors import OptionsError
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.language import IGNORED
 from crema_core.tokens import SenseTokens
 from crema_core.train.distributed import join_processes, own_device

@@ -12,7 +12,7 @@ from typing import Any
 
 from crema_benchmarks.media import seen_and_heard
 from crema_benchmarks.wordings import MULTIPLE_CHOICE
-from crema_core.data.span import join_span
+from crema_core.data.sampling import join_span
 from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from crema_core.datasets.registry import find_dataset
+from crema_core.datasets.prepare import find_dataset
 from crema_core.plugins.preset import Preset, PresetFamily
 
 LETTERS = {"v": "video", "a": "audio", "p": "pointcloud", "f": "flow", "d": "depth", "n": "normals"}

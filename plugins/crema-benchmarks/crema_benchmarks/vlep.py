@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from crema_benchmarks.media import seen_and_heard
 from crema_benchmarks.wordings import MULTIPLE_CHOICE
-from crema_core.data.span import join_span
+from crema_core.data.sampling import join_span
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from crema_core.data.manifest import read_manifest
-from crema_core.datasets.prepare import prepare
-from crema_core.datasets.registry import find_dataset, list_datasets
+from crema_core.datasets.prepare import find_dataset, list_datasets, prepare
 from tests.support import official_datasets as official
 
 Write = Callable[[Path], None]

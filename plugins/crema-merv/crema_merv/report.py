@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from crema_core.plugins.hookspecs import ReportSection
-from crema_core.report.examples import Line
-from crema_core.report.html import figure_block, table_block
+from crema_core.report.html import Line, figure_block, table_block
 from crema_core.report.plots import COLORS, new_figure, png_of
 from crema_merv.shares import Said, mean_shares, strongest_clips
 

@@ -14,7 +14,7 @@ import transformers as hf
 from crema_core.api.build import build as build_model
 from crema_core.api.load import load
 from crema_core.errors import AssetError, OptionsError
-from crema_core.features.cache.stored import pad, split
+from crema_core.features.cache.store import pad, split
 from crema_core.modality import BuildContext, FeaturePart
 from crema_core.video.towers import tower_class
 from crema_merv.layout import unpack

@@ -16,7 +16,7 @@ from crema_core.api.build import build
 from crema_core.api.describe import cost_of, describe_model
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.fusion.concat import ConcatFusion
 from crema_core.fusion.self_gated import SelfGatedFusion
 from crema_core.modality import FeaturePart, Features

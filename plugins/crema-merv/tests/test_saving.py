@@ -12,7 +12,7 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_core.report.card import model_card
-from crema_core.saving.start import start_from
+from crema_core.saving.bundle import start_from
 from tests.support.checkpoints import Language
 
 

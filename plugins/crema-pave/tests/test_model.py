@@ -16,7 +16,7 @@ from crema_core.api.build import build
 from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
 from crema_pave.patch import PavePatch

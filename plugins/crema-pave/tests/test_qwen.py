@@ -17,7 +17,7 @@ from crema_core.api.build import build
 from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError, CheckpointError, CremaError, OptionsError
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry

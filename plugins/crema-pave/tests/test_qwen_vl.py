@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crema_core.api.model import CremaModel
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.fusion.connector import BEFORE_PROJECTOR
 from crema_core.tokens import SenseTokens
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale

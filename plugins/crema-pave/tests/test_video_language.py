@@ -17,7 +17,7 @@ from transformers import (
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind
 

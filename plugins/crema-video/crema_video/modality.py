@@ -31,7 +31,7 @@ class DenseVideoModality(SeeingModality):
         """Read frames.
 
         Args:
-            source: see `crema_core.data.frames.read_frames`; pictures without a clock are all taken, up to
+            source: see `crema_core.data.images.read_frames`; pictures without a clock are all taken, up to
                 `num_frames`.
 
         Returns:

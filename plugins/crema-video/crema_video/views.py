@@ -32,7 +32,7 @@ class ViewsModality(SeeingModality):
         """Read frames of all views.
 
         Args:
-            source: a list with one source per camera, see `crema_core.data.frames.read_frames`; or a single one.
+            source: a list with one source per camera, see `crema_core.data.images.read_frames`; or a single one.
 
         Returns:
             `frames` `(T, V, 3, S, S)` normalised; times of the first view, whose clock counts. A tower that sees clips:

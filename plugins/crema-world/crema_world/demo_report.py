@@ -13,8 +13,7 @@ from crema_core.common.atomic import write_text
 from crema_core.data.manifest import Record
 from crema_core.data.media import read_frames, resize
 from crema_core.plugins.hookspecs import ReportSection
-from crema_core.report.examples import examples_block, read_lines
-from crema_core.report.html import facts_block, figure_block, page, paragraphs, table_block
+from crema_core.report.html import examples_block, facts_block, figure_block, page, paragraphs, read_lines, table_block
 from crema_core.report.plots import accuracy_plot
 from crema_core.report.run_report import run_sections
 from crema_world.demo_results import DemoResult, Row, cells

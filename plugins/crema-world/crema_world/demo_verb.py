@@ -9,8 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from crema_core.cli.launch import launch, wants_launch
-from crema_core.cli.outcome import fail
+from crema_core.cli.launch import fail, launch, wants_launch
 from crema_world.demo_folder import refuse_foreign
 
 FINDINGS, INTERRUPTED = 3, 130

@@ -8,28 +8,28 @@ from pathlib import Path
 import pytest
 
 from crema_core.errors import MediaError
-from crema_core.features.cache import digests
-from crema_core.features.cache.digests import FileDigests, read_notes
+from crema_core.features.cache import keys
+from crema_core.features.cache.keys import FileDigests, read_notes
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files whose content was read."""
     found: list[str] = []
-    digest = digests.hashlib.file_digest
+    digest = keys.hashlib.file_digest
 
     def counted(stream, name):  # type: ignore[no-untyped-def]
         found.append(Path(stream.name).name)
         return digest(stream, name)
 
-    monkeypatch.setattr(digests.hashlib, "file_digest", counted)
+    monkeypatch.setattr(keys.hashlib, "file_digest", counted)
     return found
 
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files written a moment ago count as settled."""
-    monkeypatch.setattr(digests, "SETTLED_NS", -1)
+    monkeypatch.setattr(keys, "SETTLED_NS", -1)
 
 
 def test_equal_content_has_one_digest_and_another_ending_another(tmp_path: Path) -> None:

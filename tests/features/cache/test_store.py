@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from crema_core.errors import CacheWarning
-from crema_core.features.cache.layout import SHARD, read_entries
-from crema_core.features.cache.shards import write_shard
-from crema_core.features.cache.store import FeatureStore
-from crema_core.features.cache.stored import StoredFeatures, pad, split
+from crema_core.features.cache.folder import SHARD, read_entries
+from crema_core.features.cache.store import FeatureStore, StoredFeatures, pad, split, write_shard
 from crema_core.modality import Features
 
 

@@ -1,0 +1,569 @@
+"""Silver: the modality alone, from its import to the features of a batch."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crema_core.errors import MediaError
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, load_modality_class
+from crema_core.plugins.spec import ModalityOptions
+from crema_core.testing.bench import IMAGE_SIZE, MAX_DIFFERENCE, VISION_DIM, offline, source, vision
+from crema_core.testing.check import check, require
+from crema_core.testing.probing import changes, fresh_generators, heavy_import, snapshot
+from crema_core.testing.subject import Subject
+
+LOADED = ("entry_point_names_a_spec", "requirements_are_met")
+
+
+@check("silver", needs=LOADED)
+def class_import_changes_nothing(subject: Subject) -> None:
+    """Importing the class's module leaves the process as it was: random generators, defaults, environment, logging.
+
+    Why: a model of other senses would train differently as soon as this package is imported; a model type registered
+    with transformers clashes on the day transformers adopts the name.
+    Fix: set such things inside a function, restore them, or leave them to the user.
+    """
+    # Before the class is imported here: a second import in a child that inherits the changes would find none. A module
+    # that cannot be imported at all is what class_keeps_the_contract reports.
+    changed = ", ".join(heavy_import(subject.spec.factory.partition(":")[0])["changes"])
+    require(
+        not changed,
+        f"Importing {subject.spec.factory.partition(':')[0]} changes {changed}. An import leaves the process as it "
+        "was. Move it into a function that restores what it changes.",
+    )
+
+
+@check("silver", needs=LOADED)
+def class_keeps_the_contract(subject: Subject) -> None:
+    """`factory` names a subclass of `Modality` with `prepare`, `encode` and `example`, arguments as in the contract.
+
+    Why: core calls these three and nothing else of your class.
+    Fix: the message says which member is missing or has other arguments.
+    """
+    class_of(subject)
+
+
+@check("silver", needs=("class_keeps_the_contract",))
+def building_is_offline(subject: Subject) -> None:
+    """`__init__` opens no connection and touches no GPU, with every set of test options.
+
+    Why: listing sizes, planning and worker processes build senses where there is no network and no device.
+    Fix: load weights in `load_assets`; create tensors on the CPU; choose test options that need no download.
+    """
+    device_was_used = torch.cuda.is_initialized()
+    for options in subject.cases:
+        with offline() as tried:
+            fault: Exception | None = None
+            try:
+                class_of(subject)(options, BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE))
+            except OSError as error:
+                fault = error
+        require(
+            not tried,
+            f"__init__ asks the network for {', '.join(tried)} with {options!r}. Building is offline. Load weights in "
+            "load_assets().",
+        )
+        if fault is not None:
+            raise fault
+    require(
+        torch.cuda.is_initialized() == device_was_used,
+        "__init__ touches the GPU. Building happens on the CPU; core moves the model later. Create tensors without "
+        "device.",
+    )
+
+
+BUILT = ("building_is_offline",)
+NUM_EXAMPLES = 3
+
+
+@check("silver", needs=BUILT)
+def prepare_gives_cpu_tensors(subject: Subject) -> None:
+    """`prepare(example)` gives a `Sample` of finite CPU tensors `(T, ...)` of one length, without gradient.
+
+    Why: samples travel from worker processes and are padded along every dimension, time first.
+    Fix: give every tensor the time dimension (1 for a source without time), on the CPU, and refuse sources that hold
+    no finite numbers with a `MediaError`.
+    """
+    for modality in modalities(subject):
+        sample = prepared(modality, 0)
+        require(isinstance(sample, Sample), f"prepare returned a {type(sample).__name__}. Return Sample({{...}}).")
+        require(bool(sample.tensors), "prepare returned no tensor. A sample has at least one. Return Sample({...}).")
+        lengths = {name: tuple(tensor.shape[:1]) for name, tensor in sample.tensors.items()}
+        require(
+            len(set(lengths.values())) == 1 and () not in lengths.values() and (0,) not in lengths.values(),
+            f"prepare returned tensors of {lengths} steps. All have one length T of at least 1, first. "
+            "Give each the time dimension.",
+        )
+        for name, tensor in sample.tensors.items():
+            require(
+                tensor.device.type == "cpu" and not tensor.requires_grad,
+                f"'{name}' is on {tensor.device}, requires_grad={tensor.requires_grad}. Samples are plain CPU tensors. "
+                "Leave devices and gradients to core.",
+            )
+            require(bool(torch.isfinite(tensor).all()), f"'{name}' has numbers that are not finite. Refuse or fill.")
+
+
+@check("silver", needs=("prepare_gives_cpu_tensors",))
+def clock_is_declared(subject: Subject) -> None:
+    """`Sample.times` is given only if the spec declares `timestamps`: `(T, 2)` float32 seconds, ends after starts.
+
+    Why: fusion averages steps within the time span of each frame of the major sense, and trusts this clock.
+    Fix: add `timestamps=True` to the spec's capabilities, one row per step, or leave `times` out.
+    """
+    found = [prepared(modality, 0) for modality in modalities(subject)]
+    clocks = [sample for sample in found if sample.times is not None]
+    require(
+        subject.spec.capabilities.timestamps or not clocks,
+        "prepare returns times, and the spec does not declare them. Both must agree. Write "
+        "Capabilities(timestamps=True), or leave times out.",
+    )
+    for sample in clocks:
+        assert sample.times is not None
+        require(
+            sample.times.dtype == torch.float32 and sample.times.shape == (num_steps(sample), 2),
+            f"times are {sample.times.dtype} {tuple(sample.times.shape)}. They are float32 ({num_steps(sample)}, 2): "
+            "start and end of every step. Return one row per step.",
+        )
+        require(
+            bool((sample.times[:, 1] > sample.times[:, 0]).all()),
+            "A step ends before it starts. Times are (start, end) in seconds. Order them so.",
+        )
+
+
+@check("silver", needs=("prepare_gives_cpu_tensors",))
+def examples_differ(subject: Subject) -> None:
+    """`example(generator)` draws from the generator: other seeds give other samples.
+
+    Why: checks and examples that see one constant source prove nothing.
+    Fix: use the generator in `example`: `torch.rand(4, 64, generator=generator)`.
+    """
+    for modality in modalities(subject):
+        samples = [prepared(modality, seed) for seed in range(NUM_EXAMPLES)]
+        require(
+            not any(equal(samples[0], other) for other in samples[1:]),
+            "example() gives the same sample for other seeds. Sources must differ. Draw from the generator.",
+        )
+
+
+@check("silver", needs=("prepare_gives_cpu_tensors",))
+def prepare_is_deterministic(subject: Subject) -> None:
+    """The same source gives the same sample every time.
+
+    Why: features are cached and runs resumed; augmentation at random would make both wrong without a word.
+    Fix: draw nothing at random in `prepare`; where sampling is needed, seed a generator of its own with a constant.
+    """
+    for modality in modalities(subject):
+        require(
+            equal(prepared(modality, 0), prepared(modality, 0)),
+            "prepare() gives another sample for the same source. It must be constant. Seed a generator of its own.",
+        )
+
+
+@check("silver", needs=("prepare_gives_cpu_tensors",))
+def prepare_leaves_the_source(subject: Subject) -> None:
+    """`prepare` does not change the array or tensor it is given.
+
+    Why: the user's own data would change under their hands, and a second reading would see other values.
+    Fix: copy before writing: `values = source.clone()`.
+    """
+    for modality in modalities(subject):
+        given = source(modality, 0)
+        before = copy.deepcopy(given)
+        modality.prepare(given)
+        require(
+            same(given, before),
+            "prepare() changes the source it was given. Sources belong to the user. Copy before writing.",
+        )
+
+
+PREPARED = ("prepare_gives_cpu_tensors",)
+
+
+@check("silver", needs=PREPARED)
+def samples_pickle(subject: Subject) -> None:
+    """A `Sample` survives pickling.
+
+    Why: it travels from the worker process that prepared it to the main process.
+    Fix: keep plain tensors in plain dicts; no functions, open files or readers.
+    """
+    for modality in modalities(subject):
+        sample = prepared(modality, 0)
+        require(
+            equal(sample, pickle.loads(pickle.dumps(sample))),
+            "A sample is another one after pickling. Return plain tensors.",
+        )
+
+
+@check("silver", needs=("building_is_offline",))
+def modality_pickles(subject: Subject) -> None:
+    """The sense itself survives pickling, without a copy of the backbone.
+
+    Why: each worker process receives it; on many systems workers are started fresh and get it pickled.
+    Fix: keep functions and open files out of attributes; reach the backbone through `self.context` only.
+    """
+    for modality in modalities(subject):
+        copy = pickle.loads(pickle.dumps(modality))
+        require(
+            copy.context.vision is None,
+            "The pickled sense carries the backbone. Workers must not receive it. Leave BuildContext as it is.",
+        )
+
+
+@check(
+    "silver", needs=("samples_pickle", "modality_pickles", "prepare_is_deterministic", "class_import_changes_nothing")
+)
+def prepare_works_in_a_fresh_process(subject: Subject) -> None:
+    """A process that knows nothing but the pickled sense prepares the same sample.
+
+    Why: what a module or a registry was told in the main process is not there in a worker process that is started
+    fresh.
+    Fix: keep what `prepare` needs in attributes set by `__init__` from the options, not in globals.
+    """
+    modality = next(modalities(subject))
+    job = pickle.dumps((modality, source(modality, 0)))
+    outcome = heavy_import(subject.spec.factory.partition(":")[0], job)
+    require(outcome["fault"] is None, f"prepare() fails in a worker process:\n{outcome['fault']}")
+    sample: Sample = pickle.loads(outcome["sample"])
+    require(
+        equal(sample, prepared(modality, 0)),
+        "prepare() gives another sample in a worker process. It depends on what the main process was told. Keep what "
+        "it needs in attributes.",
+    )
+
+
+@check("silver", needs=PREPARED)
+def running_is_offline(subject: Subject) -> None:
+    """`prepare` and `encode` open no connection.
+
+    Why: training runs on machines without network, and a look-up per sample would be slow and flaky everywhere else.
+    Fix: load weights in `load_assets`; read sources from files or arrays.
+    """
+    for modality in modalities(subject):
+        with offline() as tried, torch.no_grad():
+            modality.encode(modality.collate([modality.prepare(source(modality, 0))]))
+        require(
+            not tried,
+            f"prepare() or encode() asks the network for {', '.join(tried)}. Running is offline. Load what is needed "
+            "in load_assets().",
+        )
+
+
+@check("silver", needs=PREPARED)
+def process_state_is_untouched(subject: Subject) -> None:
+    """Building, preparing and encoding leave random generators, defaults, environment and logging as they were.
+
+    Why: other senses and the training loop draw from the same generators; adding a sense must not change their numbers.
+    Fix: use generators of your own, and restore what a library you call changes.
+    """
+    for options in subject.cases:
+        with fresh_generators():
+            before = snapshot()
+            modality = build_alone(subject, options)
+            # Core seeds torch's generator around `__init__`, so an encoder may draw its weights from it.
+            changed = set(changes(before, snapshot())) - {"the random generator of torch"}
+            before = snapshot()
+            with torch.no_grad():
+                modality.encode(modality.collate([modality.prepare(source(modality, 0))]))
+            changed |= set(changes(before, snapshot()))
+        require(
+            not changed,
+            f"The sense changes {', '.join(sorted(changed))}. It must leave the process as it was. Use generators of "
+            "its own, and restore what it changes.",
+        )
+
+
+ENCODED = ("encode_keeps_the_contract",)
+
+
+@check("silver", needs=("prepare_gives_cpu_tensors",))
+def encode_keeps_the_contract(subject: Subject) -> None:
+    """`encode` gives finite floats `(B, T, N, feature_dim)` and a bool mask `(B, T)` or `(B, T, N)`, no row all masked.
+
+    Why: the adapter is made for this width, and fusion for these steps.
+    Fix: the message has both shapes; correct `encode` or `feature_dim`.
+    """
+    for modality in modalities(subject):
+        features = encoded(modality, [prepared(modality, 0), prepared(modality, 1)])
+        require(
+            isinstance(features, Features),
+            f"encode returned a {type(features).__name__}. Return Features(values, mask).",
+        )
+        shape, width = tuple(features.values.shape), modality.feature_dim
+        require(
+            len(shape) == 4 and shape[0] == 2 and shape[3] == width,
+            f"encode returned {shape} for 2 samples. The contract is (2, steps, tokens, {width}); feature_dim is "
+            f"{width}. Correct encode() or feature_dim.",
+        )
+        require(
+            features.mask.dtype == torch.bool and tuple(features.mask.shape) in (shape[:2], shape[:3]),
+            f"The mask is {features.mask.dtype} {tuple(features.mask.shape)}. It is bool {shape[:2]} or {shape[:3]}. "
+            "Return Features(values, batch.mask).",
+        )
+        require(
+            features.values.is_floating_point() and bool(torch.isfinite(features.values).all()),
+            f"The features are {features.values.dtype} and not all finite. They are finite floats. Look for divisions "
+            "by zero in padded places.",
+        )
+        require(
+            bool(token_mask(features).any(dim=(1, 2)).all()),
+            "A sample has no real token. A present sense has at least one. Refuse empty sources in prepare().",
+        )
+
+
+@check("silver", needs=ENCODED)
+def encode_is_deterministic(subject: Subject) -> None:
+    """The same batch gives the same features, bit for bit, where the spec declares `deterministic` (the default).
+
+    Why: encoders run once and their features are cached.
+    Fix: no dropout and no sampling in `encode`; declare `Capabilities(deterministic=False)` where a library cannot.
+    """
+    if not subject.spec.capabilities.deterministic:
+        return
+    for modality in modalities(subject):
+        sample = prepared(modality, 0)
+        require(
+            torch.equal(encoded(modality, [sample]).values, encoded(modality, [sample]).values),
+            "encode() gives other features for the same batch. deterministic=True is declared. Draw nothing at random, "
+            "or declare it False.",
+        )
+
+
+@check("silver", needs=(*ENCODED, "encode_is_deterministic"))
+def features_ignore_the_other_samples(subject: Subject) -> None:
+    """A sample gives the same features alone, beside others, and beside longer ones.
+
+    Why: answers would depend on what else happens to be in the batch. Padding that leaks is the usual reason.
+    Fix: no statistics over the batch; use `batch.mask` and `batch.sizes` wherever values of several steps are mixed.
+    """
+    for modality in modalities(subject):
+        samples = [prepared(modality, seed) for seed in range(3)]
+        together = encoded(modality, [samples[0], samples[1], doubled(samples[2])])
+        for row, sample in enumerate(samples[:2]):
+            alone = encoded(modality, [sample])
+            _, steps, tokens, _ = alone.values.shape
+            real = token_mask(alone)[0]
+            wanted = alone.values[0][real]
+            difference = (together.values[row, :steps, :tokens][real] - wanted).abs().max().item()
+            # Rounding grows with what is rounded: features of a hundred differ by a hundred times as much.
+            limit = MAX_DIFFERENCE * max(1.0, wanted.abs().max().item())
+            require(
+                difference <= limit,
+                f"Features of a sample differ by {difference:.2g} beside others. Accepted is "
+                f"{limit:.2g}. Keep padding out with batch.mask and batch.sizes.",
+            )
+
+
+@check("silver", needs=("encode_keeps_the_contract", "clock_is_declared"))
+def encode_keeps_the_clock(subject: Subject) -> None:
+    """`Features.times` has the times that `prepare` gave.
+
+    Why: without them fusion can only spread the steps evenly over the frames.
+    Fix: `Features(values, mask, batch.times)`.
+    """
+    for modality in modalities(subject):
+        sample = prepared(modality, 0)
+        if sample.times is None:
+            continue
+        times = encoded(modality, [sample]).times
+        require(
+            times is not None and times[0].shape == sample.times.shape and torch.allclose(times[0], sample.times),
+            "encode() drops or changes the times of the steps. Features carry them on. Return Features(values, mask, "
+            "batch.times).",
+        )
+
+
+@check("silver", needs=ENCODED)
+def padding_is_masked(subject: Subject) -> None:
+    """The mask has no token behind a sample's end.
+
+    Why: fusion and the Q-Former read every token whose mask is True.
+    Fix: `Features(values, batch.mask)`, or a `(B, T, N)` mask made of `batch.mask` and `batch.sizes`.
+    """
+    for modality in modalities(subject):
+        sample = prepared(modality, 0)
+        mask = token_mask(encoded(modality, [sample, doubled(sample)]))
+        require(
+            not bool(mask[0, num_steps(sample) :].any()),
+            f"Steps behind a sample's end ({num_steps(sample)}) count as real. Padding is False in the mask. Return "
+            "batch.mask.",
+        )
+
+
+@check("silver", needs=ENCODED)
+def small_batches_work(subject: Subject) -> None:
+    """A batch of one sample of one step works, and one of no sample gives no features.
+
+    Why: the last batch of a data set is small, and one rank's share of it may be empty.
+    Fix: no `squeeze()` without a dimension you know; no division by the number of samples.
+    """
+    for modality in modalities(subject):
+        sample = first_step(prepared(modality, 0))
+        features = encoded(modality, [sample])
+        shape = tuple(features.values.shape)
+        require(
+            len(shape) == 4 and shape[0] == 1 and bool(torch.isfinite(features.values).all()),
+            f"One sample of one step gives {shape}. The contract is (1, steps, tokens, {modality.feature_dim}), "
+            "finite. Look for squeeze() and for spreads over one step.",
+        )
+        batch = modality.collate([sample])
+        nothing = Batch(
+            {name: tensor[:0] for name, tensor in batch.tensors.items()},
+            batch.mask[:0],
+            {name: size[:0] for name, size in batch.sizes.items()},
+            None if batch.times is None else batch.times[:0],
+        )
+        empty = tuple(encoded_batch(modality, nothing).values.shape)
+        require(
+            len(empty) == 4 and empty[0] == 0,
+            f"No sample gives features {empty}. The contract is (0, steps, tokens, {modality.feature_dim}). Keep the "
+            "first dimension.",
+        )
+
+
+@check("silver", needs=("building_is_offline",))
+def encoder_stays_in_eval_mode(subject: Subject) -> None:
+    """`train()` leaves the sense and all its parts in eval mode.
+
+    Why: dropout and batch statistics of a frozen encoder would change its features while training.
+    Fix: do not override `train`.
+    """
+    for modality in modalities(subject):
+        training = [name or "the sense" for name, part in modality.train().named_modules() if part.training]
+        modality.eval()
+        require(
+            not training,
+            f"After train(), {', '.join(training)} are in train mode. Encoders are frozen. Leave train() as Modality "
+            "has it.",
+        )
+
+
+WRONG: tuple[object, ...] = (None, 3, {"x": 1})
+ABSENT = "no/such/place/recording.0917"
+
+
+@check("silver", needs=("building_is_offline",))
+def wrong_sources_are_refused(subject: Subject) -> None:
+    """None, a number and a dict are refused with `MediaError`.
+
+    Why: such mistakes are made in data files; the user must read what came, not a traceback from a library.
+    Fix: look at the type first, and raise `MediaError` with what came, what is accepted and what to do.
+    """
+    for modality in modalities(subject):
+        for given in WRONG:
+            error = _refusal(modality, given)
+            require(
+                isinstance(error, MediaError),
+                f"prepare({given!r}) gives {_named(error)}. Sources that cannot be read are refused with MediaError. "
+                "Raise it with what came and what is accepted.",
+            )
+
+
+@check("silver", needs=("wrong_sources_are_refused",))
+def missing_files_are_named(subject: Subject) -> None:
+    """A file that does not exist is refused with a `MediaError` that has its path.
+
+    Why: among thousands of lines of a data file the user must find the one that is wrong.
+    Fix: put the path into the message: `raise MediaError(f"{path} does not exist. ...")`.
+    """
+    for modality in modalities(subject):
+        error = _refusal(modality, ABSENT)
+        require(
+            isinstance(error, MediaError) and ABSENT in str(error),
+            f"prepare('{ABSENT}') gives {_named(error)}. An absent file is refused with MediaError and its path. Put "
+            "the path into the message.",
+        )
+
+
+def _refusal(modality: Modality, given: object) -> Exception | None:
+    try:
+        modality.prepare(given)
+    except Exception as error:  # noqa: BLE001 - which one it is, is the question
+        return error
+    return None
+
+
+def _named(error: Exception | None) -> str:
+    return "no error" if error is None else f"{type(error).__name__}: {error}"
+
+
+def class_of(subject: Subject) -> type[Modality]:
+    """Return the sense's class."""
+    return subject.share("class", lambda: load_modality_class(subject.plugin))
+
+
+def build_alone(subject: Subject, options: ModalityOptions) -> Modality:
+    """Build the sense without a model and without network."""
+    with offline():
+        context = BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE)
+        return class_of(subject)(options, context).eval()
+
+
+def modalities(subject: Subject) -> Iterator[Modality]:
+    """Yield the sense built with every set of test options."""
+    for number, options in enumerate(subject.cases):
+        yield subject.share(f"modality {number}", lambda options=options: build_alone(subject, options))  # type: ignore[misc]
+
+
+def prepared(modality: Modality, seed: int) -> Sample:
+    """Return the sample of a synthetic source."""
+    with offline():
+        return modality.prepare(source(modality, seed))
+
+
+def encoded(modality: Modality, samples: list[Sample]) -> Features:
+    """Collate and encode, as core does: without gradient."""
+    return encoded_batch(modality, modality.collate(samples))
+
+
+def encoded_batch(modality: Modality, batch: Batch) -> Features:
+    """Encode without gradient and without network."""
+    with offline(), torch.no_grad():
+        return modality.encode(batch)
+
+
+def doubled(sample: Sample) -> Sample:
+    """Return a sample twice as long, on the clock of one twice as long."""
+    times = sample.times
+    longer = None if times is None else torch.cat([times, times + times.max()])
+    return Sample({name: torch.cat([tensor, tensor]) for name, tensor in sample.tensors.items()}, longer)
+
+
+def first_step(sample: Sample) -> Sample:
+    """Return a sample of the first step alone."""
+    times = None if sample.times is None else sample.times[:1]
+    return Sample({name: tensor[:1] for name, tensor in sample.tensors.items()}, times)
+
+
+def num_steps(sample: Sample) -> int:
+    """Return the number of steps T."""
+    return int(next(iter(sample.tensors.values())).shape[0])
+
+
+def equal(first: Sample, second: Sample) -> bool:
+    """Whether two samples hold the same values."""
+    return same(first.tensors, second.tensors)
+
+
+def same(first: object, second: object) -> bool:
+    """Whether two sources hold the same values: arrays, tensors, or lists, tuples and dicts of them."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return np.array_equal(first, second)
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second)
+
+
+def token_mask(features: Features) -> Tensor:
+    """Return the mask as `(B, T, N)`."""
+    mask = features.mask
+    return mask if mask.dim() == 3 else mask[..., None].expand(features.values.shape[:3])

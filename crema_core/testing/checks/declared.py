@@ -1,0 +1,379 @@
+"""Bronze: what the declaration, its import and the installed package say; nothing of it imports torch."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from crema_core.errors import ConformanceError, OptionsError, PluginError
+from crema_core.plugins.loading import CORE_DISTRIBUTION, HEAVY_MODULES, unmet_requirements
+from crema_core.plugins.spec import PLACEHOLDERS
+from crema_core.testing.check import check, require
+from crema_core.testing.probing import light_import
+from crema_core.testing.subject import FusionUnderTest, PluginUnderTest, Subject
+
+
+@check("bronze")
+def entry_point_names_a_spec(subject: Subject) -> None:
+    """The entry point can be imported and names a valid `ModalitySpec` of its own name.
+
+    Why: everything else starts from the declaration; a name that differs from the entry point's could be listed but
+    never asked for.
+    Fix: in `pyproject.toml` write `radar = "crema_radar.plugin:SPEC"` with `SPEC.name == "radar"`, install the package
+    again, and correct what the message says about the spec.
+    """
+    require(not isinstance(subject.declared, PluginError), str(subject.declared))
+
+
+@check("bronze", needs=("entry_point_names_a_spec",))
+def name_is_no_placeholder(subject: Subject) -> None:
+    """The sense's name is not one that examples use.
+
+    Why: two packages made from one example would both be called so, and nobody could install them together.
+    Fix: name the sense after what it senses, in `SPEC.name` and in the entry point.
+    """
+    name = subject.spec.name
+    require(
+        name not in PLACEHOLDERS,
+        f"'{name}' is a placeholder. A sense is named after what it senses, for example 'radar'. Rename it in SPEC and "
+        "in the entry point.",
+    )
+
+
+@check("bronze", needs=("entry_point_names_a_spec",))
+def declaration_is_json(subject: Subject) -> None:
+    """The declaration can be written as JSON, options and all.
+
+    Why: `crema plugins show --json`, saved models and web indexes carry it.
+    Fix: give options types that have a JSON form: numbers, texts, booleans, literals, lists of these, None.
+    """
+    facts = subject.spec.describe()
+    require(
+        json.loads(json.dumps(facts)) == json.loads(json.dumps(subject.spec.describe())),
+        "The declaration reads differently each time it is written as JSON. It must be constant. Look for defaults "
+        "that change.",
+    )
+
+
+@check("bronze", needs=("entry_point_names_a_spec",))
+def inputs_are_declared(subject: Subject) -> None:
+    """At least one input is declared, each with a description and with file endings such as `.csv`.
+
+    Why: `crema plugins show` is where a user learns which files to bring, in which layout and units.
+    Fix: `inputs=(InputSpec(kind="array", suffixes=(".npy",), description="(sweeps, 64) magnitudes"),)`.
+    """
+    inputs = subject.spec.inputs
+    require(bool(inputs), "No input is declared. A sense says what it reads. Give SPEC inputs=(InputSpec(...),).")
+    silent = [source.kind for source in inputs if not source.description.strip()]
+    require(not silent, f"The inputs {', '.join(silent)} have no description. Say layout, units and ranges.")
+    wrong = [suffix for source in inputs for suffix in source.suffixes if not _is_suffix(suffix)]
+    require(not wrong, f"{', '.join(wrong)} is no file ending. Endings have a dot and lower case. Write '.csv'.")
+
+
+@check("bronze", needs=("entry_point_names_a_spec",))
+def width_is_declared(subject: Subject) -> None:
+    """`feature_dim` is given, unless the features come from the backbone's vision encoder.
+
+    Why: parameters and costs are counted from the declaration, before anything is built.
+    Fix: set `feature_dim` to the width of your features; with `encoder="vision"` leave it out.
+    """
+    spec = subject.spec
+    if spec.encoder == "vision":
+        require(
+            spec.feature_dim is None,
+            f"feature_dim is {spec.feature_dim}, but encoder='vision' takes the width of each backbone. Leave "
+            "feature_dim out.",
+        )
+    else:
+        require(
+            spec.feature_dim is not None,
+            f"feature_dim is not given. With encoder='{spec.encoder}' only the package knows it. Set feature_dim in "
+            "SPEC.",
+        )
+
+
+def _is_suffix(text: str) -> bool:
+    return text.startswith(".") and len(text) > 1 and text == text.lower()
+
+
+NO_OPTION = "no_option_has_this_name"
+
+
+@check("bronze", needs=("entry_point_names_a_spec",))
+def options_are_described(subject: Subject) -> None:
+    """Every option has a description.
+
+    Why: `crema plugins show` prints it, and it is all a user sees of the option.
+    Fix: `Field(default=8, ge=1, description="sweeps read from a recording")`.
+    """
+    silent = [name for name, field in subject.spec.options.model_fields.items() if not field.description]
+    require(
+        not silent,
+        f"The options {', '.join(silent)} have no description. Users see nothing else of them. Write "
+        "Field(..., description='...').",
+    )
+
+
+@check("bronze", needs=("entry_point_names_a_spec",))
+def options_are_strict(subject: Subject) -> None:
+    """An option that does not exist is refused.
+
+    Why: a misspelt option would be ignored without a word, and an experiment would not be what its settings say.
+    Fix: subclass `ModalityOptions` and leave its `model_config` as it is.
+    """
+    required = {name: None for name, field in subject.spec.options.model_fields.items() if field.is_required()}
+    try:
+        subject.spec.parse_options({**required, NO_OPTION: 1})
+    except OptionsError as error:
+        refused = NO_OPTION in str(error)
+    else:
+        refused = False
+    require(
+        refused,
+        "The options accept a name that does not exist. Misspelt options must be refused. Leave model_config of "
+        "ModalityOptions as it is (extra='forbid').",
+    )
+
+
+@check("bronze", needs=("entry_point_names_a_spec",))
+def test_options_are_given(subject: Subject) -> None:
+    """`test_options` has at least one set of options: small, quick, and needing no download.
+
+    Why: the checks, core's tests and the documentation build the sense with them on any machine.
+    Fix: `test_options=(RadarOptions(num_sweeps=2),)`; add one set per encoder or mode the sense has.
+    """
+    require(
+        bool(subject.spec.test_options),
+        "test_options is empty. Checks build the sense with small, quick options. Give SPEC "
+        "test_options=(YourOptions(...),).",
+    )
+
+
+@check("bronze", kinds=("fusion",))
+def entry_point_names_a_fusion(subject: FusionUnderTest) -> None:
+    """The entry point can be imported and names a subclass of `Fusion` that defines `forward`.
+
+    Why: `build(fusion="weighted")` makes an instance of it; an abstract class has none.
+    Fix: in `pyproject.toml` write `weighted = "crema_weighted.fusion:WeightedFusion"`, and define
+    `forward(self, senses)`.
+    """
+    require(not isinstance(subject.declared, PluginError), str(subject.declared))
+    missing = sorted(subject.strategy.__abstractmethods__)
+    require(
+        not missing,
+        f"{subject.strategy.__name__} lacks {', '.join(missing)}. A fusion lays out the modalities. Define: "
+        f"{', '.join(missing)}",
+    )
+
+
+@check("bronze", needs=("entry_point_names_a_fusion",), kinds=("fusion",))
+def options_have_defaults(subject: FusionUnderTest) -> None:
+    """Every argument of `__init__` beside `supports`, `width` and `num_queries` is keyword-only and has a default.
+
+    Why: `build(fusion="weighted")` gives no options; those a user gives come by name.
+    Fix: `def __init__(self, supports, *, width, num_queries, heads=8)`; sizes that are not these three are read in
+    `for_sizes`.
+    """
+    parameters = list(inspect.signature(subject.strategy.__init__).parameters.values())[2:]
+    wrong = [
+        own.name
+        for own in parameters
+        if own.kind not in (own.KEYWORD_ONLY, own.VAR_KEYWORD)
+        or (own.default is own.empty and own.kind is own.KEYWORD_ONLY and own.name not in SIZES)
+    ]
+    if "for_sizes" in vars(subject.strategy):  # it may fill in sizes of its own
+        wrong = [name for name in wrong if any(own.name == name and own.kind != own.KEYWORD_ONLY for own in parameters)]
+    require(
+        not wrong,
+        f"{', '.join(wrong)} of {subject.strategy.__name__}.__init__ cannot be left out or given by name. Options are "
+        "keyword-only and have defaults. Give each a default, after *.",
+    )
+
+
+SIZES = ("width", "num_queries")
+
+
+MOST_SECONDS = 0.3
+TRIES = 3
+
+
+@check("bronze", needs=("entry_point_names_a_spec",), package=True)
+def declaration_is_light(subject: Subject) -> None:
+    """Importing the declaration imports neither torch nor transformers, peft or numpy.
+
+    Why: `crema plugins list`, `--help` and every lookup import it; one package that imports torch there makes each of
+    these take seconds for all users.
+    Fix: keep `plugin.py` to pydantic and core's `plugins.spec`; name the class by the text `factory`, and import heavy
+    libraries in its file.
+    """
+    facts = _first_import(subject)
+    heavy = [name for name in HEAVY_MODULES if name in facts["modules"]]
+    require(
+        not heavy,
+        f"{subject.module} imports {', '.join(heavy)}. Listing imports it, so it must stay light. Import them in the "
+        "class's file.",
+    )
+
+
+@check("bronze", needs=("entry_point_names_a_spec", "declaration_is_light"), package=True)
+def declaration_is_quick(subject: Subject) -> None:
+    """Importing the declaration takes less than 0.3 s beyond core's own; the best of three tries counts.
+
+    Why: it is paid at every start of the command, and by all packages together.
+    Fix: leave reading of files, downloads and computation to the class's `__init__`, `load_assets` and `prepare`.
+    """
+    best = float(_first_import(subject)["seconds"])
+    for _ in range(TRIES - 1):
+        if best > MOST_SECONDS:
+            best = min(best, float(light_import(subject.module)["seconds"]))
+    require(
+        best <= MOST_SECONDS,
+        f"Importing {subject.module} takes {best:.1f} s. Accepted are {MOST_SECONDS} s. Move work to the class's file.",
+    )
+
+
+@check("bronze", needs=("entry_point_names_a_spec",), package=True)
+def package_init_imports_nothing(subject: Subject) -> None:
+    """The package's `__init__.py` imports nothing but the standard library.
+
+    Why: importing `plugin.py` runs it, so what it imports is imported by every listing, today or after the next edit.
+    Fix: keep a docstring and `__version__` in `__init__.py`; users import from the modules.
+    """
+    imported = [
+        f"{name} ({place.name}/__init__.py)"
+        for place in subject.packages
+        for name in _imports(place / "__init__.py")
+        if name.partition(".")[0] not in sys.stdlib_module_names
+    ]
+    require(
+        not imported,
+        f"A package's __init__ imports {', '.join(imported)}. It runs at every listing. Move the import to a module.",
+    )
+
+
+def _first_import(subject: Subject) -> dict[str, Any]:
+    return subject.share("light import", lambda: light_import(subject.module))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Yield what a file imports when it is imported itself: at its top, outside `if TYPE_CHECKING` and functions."""
+    if not path.exists():
+        return
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            yield "." * node.level + (node.module or "")
+
+
+STACK = ("torch", "torchvision", "torchaudio", "transformers", "peft", "accelerate", "timm", "numpy")
+"""Libraries whose upper bounds core owns."""
+LOADED = ("entry_point_names_a_spec", "entry_point_names_a_fusion")
+UPPER = ("<", "<=", "==", "~=", "===")
+
+
+@check("bronze", needs=("entry_point_names_a_spec",))
+def requirements_are_met(subject: Subject) -> None:
+    """Every text of `requires` is a PEP 508 requirement, and what is installed here meets it.
+
+    Why: core compares them with the installed versions before it imports the class, so that a missing library is named
+    with the command that installs it.
+    Fix: write `requires=("einops>=0.7",)`, and install what the message names before checking further.
+    """
+    for text in subject.spec.requires:
+        try:
+            Requirement(text)
+        except InvalidRequirement as error:
+            raise ConformanceError(
+                f"requires has '{text}', which is no requirement ({str(error).splitlines()[0]}). Write for example "
+                "'einops>=0.7'."
+            ) from None
+    missing = unmet_requirements(subject.spec)
+    named = ", ".join(f"{text} ({found})" for text, found in missing.items())
+    command = " ".join(f"'{text}'" for text in missing)
+    require(not missing, f"Not met: {named}. The checks need what the sense needs. Run: pip install {command}")
+
+
+@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
+def core_is_bounded(subject: PluginUnderTest) -> None:
+    """The package depends on `crema-core` with a lower and an upper bound.
+
+    Why: another major version of core has another contract; pip should refuse the pair instead of the user's first run.
+    Fix: `dependencies = ["crema-core>=0.1,<1"]`.
+    """
+    package = subject.distribution
+    assert package is not None
+    if package.name == CORE_DISTRIBUTION:
+        return
+    core = [wanted for wanted in _requirements(subject) if wanted.name == CORE_DISTRIBUTION]
+    operators = {part.operator for wanted in core for part in wanted.specifier}
+    require(
+        bool(operators & {">=", ">", "~=", "=="}) and bool(operators & set(UPPER)),
+        f"{package.name} requires {', '.join(map(str, core)) or 'no crema-core'}. A package gives a lower and an upper "
+        'bound. Write: dependencies = ["crema-core>=0.1,<1"]',
+    )
+
+
+@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
+def torch_stack_is_not_pinned(subject: PluginUnderTest) -> None:
+    """The package gives no upper bound for torch, transformers, peft, numpy and their kin.
+
+    Why: core owns these ranges; a pin in one package keeps users of all others from upgrading.
+    Fix: give lower bounds only, and open an issue when a new version breaks you.
+    """
+    pinned = [
+        str(wanted)
+        for wanted in _requirements(subject)
+        if wanted.name.lower() in STACK and any(part.operator in UPPER for part in wanted.specifier)
+    ]
+    require(
+        not pinned,
+        f"The package pins {', '.join(pinned)}. Core owns the upper bounds of these. Give lower bounds only.",
+    )
+
+
+@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
+def readme_and_licence_are_there(subject: PluginUnderTest) -> None:
+    """The package's metadata have a readme and a licence.
+
+    Why: nobody may use a package without a licence, and nobody knows how without a readme.
+    Fix: `readme = "README.md"` and `license = "Apache-2.0"` (or yours) in `pyproject.toml`.
+    """
+    package = subject.distribution
+    assert package is not None
+    facts = {"readme": package.readme, "license": package.license}
+    missing = [key for key, there in facts.items() if not there]
+    require(
+        not missing,
+        f"The metadata of {package.name} lack {' and '.join(missing)}. Both belong to a package. Add them to the "
+        "[project] table of pyproject.toml.",
+    )
+
+
+@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
+def types_are_shipped(subject: PluginUnderTest) -> None:
+    """The package has a `py.typed` file where it is installed.
+
+    Why: without it type checkers treat everything of the package as unknown; it is also the file that is forgotten
+    first when package data are not declared.
+    Fix: an empty `py.typed` beside the package's modules, and `[tool.setuptools.package-data]` or your build tool's
+    equivalent.
+    """
+    require(
+        any((place / "py.typed").is_file() for place in subject.packages),
+        f"There is no py.typed in {subject.packages[0].name if subject.packages else subject.module}. Type checkers "
+        "look for it. Add an empty file and declare it as package data.",
+    )
+
+
+def _requirements(subject: PluginUnderTest) -> list[Requirement]:
+    assert subject.distribution is not None
+    wanted = [Requirement(text) for text in subject.distribution.requires]
+    return [requirement for requirement in wanted if "extra" not in str(requirement.marker or "")]

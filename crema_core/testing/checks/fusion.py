@@ -1,0 +1,490 @@
+"""Silver and gold: what a fusion lays out before the question, and that it trains, is saved and takes a modality more.
+
+Three modalities stand before it in a model on a built-in tiny backbone: the built-in one that sees as the major one,
+rows of numbers, and rows with a clock. Their tokens come from the connectors the fusion itself names, so a fusion of
+any kind gets what it is made for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crema_core.api.build import build
+from crema_core.api.load import load
+from crema_core.api.model import CremaModel
+from crema_core.api.requests import ModalityRequest
+from crema_core.errors import BuildError
+from crema_core.features.feature_cache import prepare_batch
+from crema_core.fusion import SenseSet
+from crema_core.model.trainable import names_of, set_trainable
+from crema_core.plugins import registry
+from crema_core.plugins.loading import CORE_DISTRIBUTION
+from crema_core.testing.bench import CLOCKED, COMPANION, MAX_DIFFERENCE, QUESTION, WIDTH, offline
+from crema_core.testing.check import check, require
+from crema_core.testing.subject import IN_PROCESS, FusionUnderTest
+from crema_core.tokens import Segment, SenseTokens
+
+(MAJOR,) = (name for name, owner in registry.known_packages("modality").items() if owner == CORE_DISTRIBUTION)
+"""The built-in modality."""
+PLAIN, TIMED = COMPANION.name, CLOCKED.name
+NAMES = (MAJOR, PLAIN, TIMED)
+BACKBONES = ("crema-tiny", "crema-tiny-video")
+"""The second one for a fusion that needs the visual tokens of a video language model."""
+
+Source = Mapping[str, Any]
+
+CONTRACT = ("segments_keep_the_contract",)
+
+
+@check("silver", needs=("entry_point_names_a_fusion", "options_have_defaults"), kinds=("fusion",))
+def segments_keep_the_contract(subject: FusionUnderTest) -> None:
+    """`forward` gives segments: finite floats `(B, T, K, L)`, a bool mask `(B, T)` or `(B, T, K)`, a prefix or None.
+
+    Why: the prompt is packed from them; a mask of another shape would move tokens to other steps.
+    Fix: the message has the shapes; `senses.grid()` and `senses.framed(name, grid)` give values and masks that fit.
+    """
+    for options, model in models(subject):
+        samples = [sample(NAMES, seed) for seed in range(2)]
+        _require_segments(lay_out(model, samples), model, samples, options)
+
+
+@check("silver", needs=CONTRACT, kinds=("fusion",))
+def every_subset_of_modalities_works(subject: FusionUnderTest) -> None:
+    """Every choice of modalities is laid out, also without the major one; each sample has at least one token.
+
+    Why: recordings lack modalities, and a batch may lack one in all of its samples; it is then absent from
+    `senses.tokens`.
+    Fix: take names from `senses.tokens` and `senses.supports`, and look whether the major one is among them.
+    """
+    for options, model in models(subject):
+        for chosen in subsets():
+            samples = [sample(chosen, seed) for seed in range(2)]
+            try:
+                segments = lay_out(model, samples)
+            except KeyError as error:
+                require(False, f"With {', '.join(chosen)} alone it looks for {error}. Absent modalities are absent.")
+            _require_segments(segments, model, samples, options)
+
+
+@check("silver", needs=("every_subset_of_modalities_works",), kinds=("fusion",))
+def absent_modalities_change_nothing(subject: FusionUnderTest) -> None:
+    """A sample with the major modality alone is laid out as by a model that has no other.
+
+    Why: a model with more modalities must answer about a plain recording as before.
+    Fix: return `self.side_by_side(senses, senses.tokens)` where no supporting modality is there.
+    """
+    samples = [sample((MAJOR,), seed) for seed in range(2)]
+    for number, options in enumerate(cases(subject)):
+        model = list(models(subject))[number][1]
+        alone = build_with(subject, options, (MAJOR,))
+        alone.load_adapter_state_dict(_own_of(model, alone))
+        for row, (one, other) in enumerate(zip(_rows(model, samples), _rows(alone, samples), strict=True)):
+            found = difference(one, other)
+            require(
+                found is None,
+                f"Sample {row} with '{MAJOR}' alone is laid out otherwise than without other modalities"
+                f"{_with(options)}: {found}. Absent modalities change nothing. Return the major tokens as they are.",
+            )
+
+
+@check("silver", needs=("every_subset_of_modalities_works",), kinds=("fusion",))
+def samples_ignore_each_other(subject: FusionUnderTest) -> None:
+    """A sample is laid out the same alone and in a batch whose other samples are longer or have other modalities.
+
+    Why: an answer would depend on what else is in the batch. Padding and absent samples that leak are the usual reason.
+    Fix: use the masks of `senses.framed` wherever steps or modalities are mixed, and mask what a sample does not have.
+    """
+    samples = [sample(chosen, seed) for seed, chosen in enumerate(subsets())]
+    for options, model in models(subject):
+        together = _rows(model, samples)
+        for row, own in enumerate(samples):
+            (alone,) = _rows(model, [own])
+            found = difference(together[row], alone)
+            require(
+                found is None,
+                f"A sample with {', '.join(own)} differs in a batch{_with(options)}: {found}. A value depends on its "
+                "own sample only. Keep padding and absent modalities out with the masks.",
+            )
+
+
+@check("silver", needs=CONTRACT, kinds=("fusion",))
+def layout_is_deterministic(subject: FusionUnderTest) -> None:
+    """In eval mode the same tokens give the same segments, bit for bit.
+
+    Why: answers are repeated and runs resumed.
+    Fix: draw nothing at random outside of training (`self.training`), where torch's generator is drawn from.
+    """
+    for options, model in models(subject):
+        samples = [sample(NAMES, 0)]
+        (first,), (second,) = _rows(model, samples), _rows(model, samples)
+        found = difference(first, second, exactly=True)
+        require(
+            found is None,
+            f"The same tokens are laid out otherwise a second time{_with(options)}: {found}. A layout is constant. "
+            "Draw nothing at random.",
+        )
+
+
+@check("silver", needs=CONTRACT, kinds=("fusion",))
+def tokens_are_left_alone(subject: FusionUnderTest) -> None:
+    """`forward` changes none of the tokens it is given.
+
+    Why: training keeps the tokens of modalities that a sub-step does not update and gives them again.
+    Fix: no operations in place on `senses.tokens[name].values`: write `values = values + ...`, not `values += ...`.
+    """
+    for _, model in models(subject):
+        samples = [sample(NAMES, seed) for seed in range(2)]
+        with torch.no_grad():
+            tokens = tokens_of(model, samples)
+            before = {name: own.values.clone() for name, own in tokens.items()}
+            model.fusion(sense_set(model, tokens, len(samples)))
+        changed = [name for name, own in tokens.items() if not torch.equal(own.values, before[name])]
+        require(
+            not changed,
+            f"forward() changes the tokens of {', '.join(changed)}. They are used again. Copy before writing.",
+        )
+
+
+def _rows(model: CremaModel, samples: Sequence[Mapping[str, Any]]) -> list[Any]:
+    segments = lay_out(model, samples)
+    return [stretches(segments, row) for row in range(len(samples))]
+
+
+def _own_of(model: CremaModel, alone: CremaModel) -> dict[str, torch.Tensor]:
+    """Return the state of a smaller model as the larger one has it; what the larger one lacks stays as it is."""
+    state = model.adapter_state_dict()
+    return {key: state.get(key, value) for key, value in alone.adapter_state_dict().items()}
+
+
+def _require_segments(
+    segments: object, model: CremaModel, samples: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+) -> None:
+    case = f"with {', '.join(samples[0])}{_with(options)}"
+    require(
+        isinstance(segments, list) and bool(segments) and all(isinstance(own, Segment) for own in segments),
+        f"forward() returns {type(segments).__name__} {case}. It returns a list of at least one Segment. Return "
+        "[Segment(values, mask, prefix)].",
+    )
+    assert isinstance(segments, list)
+    batch, width = len(samples), model.backbone.language_dim
+    for own in segments:
+        shape = tuple(own.values.shape)
+        require(
+            len(shape) == 4 and shape[0] == batch and shape[3] == width and own.values.is_floating_point(),
+            f"A segment's values are {own.values.dtype} {shape} {case}. They are floats ({batch}, steps, tokens, "
+            f"{width}). Correct the shape.",
+        )
+        require(
+            own.mask.dtype == torch.bool and tuple(own.mask.shape) in (shape[:2], shape[:3]),
+            f"A segment's mask is {own.mask.dtype} {tuple(own.mask.shape)} {case}. It is bool {shape[:2]} or "
+            f"{shape[:3]}. Correct the mask.",
+        )
+        require(
+            own.prefix is None or isinstance(own.prefix, str),
+            f"A segment's prefix is {own.prefix!r} {case}. It is a text or None. Use senses.prefixes[name].",
+        )
+        require(
+            own.grid is None or (own.prefix is None and own.grid[0] * own.grid[1] == shape[2]),
+            f"A segment of {shape[2]} tokens has the grid {own.grid} and the prefix {own.prefix!r} {case}. Rows times "
+            "columns are the tokens of a step, without a prefix. Leave grid out.",
+        )
+    for row in range(batch):
+        found = stretches(segments, row)
+        require(
+            bool(found),
+            f"Sample {row} has no token {case}. A modality that is there has at least one. Mask only what is absent.",
+        )
+        require(
+            all(bool(own.tokens.isfinite().all()) for own in found),
+            f"Tokens of sample {row} are not finite {case}. All must be. Look for a softmax or a mean over nothing.",
+        )
+
+
+READY = ("samples_ignore_each_other", "layout_is_deterministic")
+
+
+@check("gold", needs=READY, kinds=("fusion",))
+def parameters_are_declared(subject: FusionUnderTest) -> None:
+    """Every parameter belongs to one modality (`blocks.<name>.`) or to all; none exists with one modality alone.
+
+    Why: each modality's part is trained, saved and shared with its adapter; a parameter that nothing can use would be
+    trained in vain and make two saved models differ.
+    Fix: create what belongs to a modality in `make_block` as `self.blocks[name]`, and what all share in `make_shared`.
+    """
+    for options in cases(subject):
+        model = build_with(subject, options)
+        fusion = model.fusion
+        strangers = sorted(name for name in fusion.blocks if name not in (PLAIN, TIMED))
+        require(
+            not strangers,
+            f"There are blocks of {', '.join(strangers)}{_with(options)}. A block belongs to a supporting modality. "
+            "Name it so in make_block().",
+        )
+        left = sorted(name for name, _ in build_with(subject, options, (MAJOR,)).fusion.named_parameters())
+        require(
+            not left,
+            f"With one modality alone it has the parameters {', '.join(left[:3])}{_with(options)}. There is nothing to "
+            "fuse then. Create them in make_shared().",
+        )
+
+
+@check("gold", needs=("parameters_are_declared",), kinds=("fusion",))
+def gradients_reach_what_is_declared(subject: FusionUnderTest) -> None:
+    """With all modalities in a batch, gradients reach every parameter of the fusion; without one, not its block.
+
+    Why: what has no gradient never learns; a block that learns from samples without its modality learns padding.
+    Fix: no `detach()` and no `no_grad()` in `forward`; mask what a sample does not have before it is mixed.
+    """
+    for options in cases(subject):
+        model = build_with(subject, options)
+        own = dict(model.fusion.named_parameters())
+        if not own:
+            continue
+        reached = _reached(model, NAMES)
+        missing = sorted(own.keys() - reached)
+        require(
+            not missing,
+            f"No gradient reaches {', '.join(missing[:3])} of the fusion{_with(options)}. Every parameter takes part. "
+            "Look for detach() and parameters that forward() does not use.",
+        )
+        foreign = sorted(name for name in _reached(model, (MAJOR, PLAIN)) if name.startswith(f"blocks.{TIMED}."))
+        require(
+            not foreign,
+            f"Gradients reach {', '.join(foreign[:3])} where no sample has '{TIMED}'{_with(options)}. A block learns "
+            "from its own modality alone. Leave blocks of absent modalities out.",
+        )
+
+
+@check("gold", needs=READY, kinds=("fusion",))
+def saved_and_loaded_it_lays_out_the_same(subject: FusionUnderTest) -> None:
+    """A saved and loaded model lays out every sample the same, bit for bit.
+
+    Why: what the fusion keeps outside of its parameters and options is not in the saved model.
+    Fix: make what differs an option (a keyword argument of `__init__`) or a parameter; no random numbers or counters
+    elsewhere.
+    """
+    for options in cases(subject):
+        model = _drawn(build_with(subject, options), 1)
+        with tempfile.TemporaryDirectory() as folder, known(subject), offline():
+            model.save_pretrained(Path(folder) / "model")
+            loaded = load(Path(folder) / "model")
+        found = difference(*(_layout(one, NAMES) for one in (loaded, model)), exactly=True)
+        require(
+            found is None,
+            f"A loaded model lays a sample out otherwise than the saved one{_with(options)}: {found}. They must be "
+            "equal. Make what differs a parameter or an option.",
+        )
+
+
+@check("gold", needs=READY, kinds=("fusion",))
+def other_modalities_stay_bit_identical(subject: FusionUnderTest) -> None:
+    """Adding a modality changes no parameter that was there, and no layout of a sample without it.
+
+    Why: a trained model must be extensible without measuring it again.
+    Fix: keep a modality's weights in its own block; `make_block` touches nothing that is shared.
+    """
+    for options in cases(subject):
+        model = _drawn(build_with(subject, options, (MAJOR, PLAIN)), 1)
+        before = {name: own.detach().clone() for name, own in model.fusion.named_parameters()}
+        layouts = [_layout(model, chosen) for chosen in ((MAJOR,), (PLAIN,), (MAJOR, PLAIN))]
+        _add(subject, model)
+        own = dict(model.fusion.named_parameters())
+        changed = [name for name, value in before.items() if name not in own or not torch.equal(own[name], value)]
+        require(
+            not changed,
+            f"Adding a modality changes {', '.join(changed[:3])}{_with(options)}. Others stay as they are. Change "
+            "nothing in make_block() but the new block.",
+        )
+        after = [_layout(model, chosen) for chosen in ((MAJOR,), (PLAIN,), (MAJOR, PLAIN))]
+        found = [difference(one, other, exactly=True) for one, other in zip(after, layouts, strict=True)]
+        require(
+            found == [None] * len(found),
+            f"After adding a modality, samples without it are laid out otherwise{_with(options)}: "
+            f"{next(filter(None, found), '')}. Others stay bit-identical. Divide by nothing that counts modalities.",
+        )
+
+
+@check("gold", needs=("other_modalities_stay_bit_identical",), kinds=("fusion",))
+def an_added_modality_starts_at_zero(subject: FusionUnderTest) -> None:
+    """Where `starts_at_zero` is declared, a modality just added changes nothing beside another supporting one.
+
+    Why: a trained model goes on as it was until the new part is trained.
+    Fix: with `zero=True`, `make_block` creates weights whose output is zero; or leave `starts_at_zero` False.
+    """
+    if not subject.strategy.starts_at_zero:
+        return
+    for options in cases(subject):
+        model = _drawn(build_with(subject, options, (MAJOR, PLAIN)), 1)
+        _add(subject, model)
+        found = difference(_layout(model, NAMES), _layout(model, (MAJOR, PLAIN)), exactly=True)
+        require(
+            found is None,
+            f"A modality just added changes the layout{_with(options)}: {found}. starts_at_zero is declared. Start "
+            "blocks of zero=True at zero, or declare it False.",
+        )
+
+
+def _with(options: Mapping[str, Any]) -> str:
+    return f" (options {dict(options)})" if options else ""
+
+
+def _drawn(model: CremaModel, seed: int) -> CremaModel:
+    """Give every parameter of the fusion a value other than its start, which may be zero and hide what it does."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.fusion.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return model
+
+
+def _add(subject: FusionUnderTest, model: CremaModel) -> None:
+    with known(subject), offline():
+        model.add_modality({"name": CLOCKED})
+
+
+def _layout(model: CremaModel, chosen: tuple[str, ...]) -> list[Any]:
+    return stretches(lay_out(model, [sample(chosen, 0)]), 0)
+
+
+def _reached(model: CremaModel, chosen: tuple[str, ...]) -> set[str]:
+    """Return the names of the fusion's parameters whose gradient is not zero after one backward pass."""
+    _drawn(model, 1)  # a block that starts at zero may hide the gradients of others
+    own = dict(model.fusion.named_parameters())
+    set_trainable(model, names_of(model, own.values()))
+    model.zero_grad()
+    samples = [sample(chosen, seed) for seed in range(2)]
+    answers = [model.template.target(answer, ()) for answer in ("red", "blue")]
+    model.loss(tokens_of(model, samples), [QUESTION] * len(samples), answers).backward()
+    return {name for name, one in own.items() if one.grad is not None and bool(one.grad.any())}
+
+
+class Stretch(NamedTuple):
+    """What one segment puts before the question of one sample."""
+
+    prefix: str | None  # text of the segment
+    prefixes_first: bool  # see `Segment`
+    counts: tuple[int, ...]  # number of tokens of every step that has some
+    tokens: Tensor  # `(sum of counts, L)`
+
+
+@contextmanager
+def known(subject: FusionUnderTest) -> Iterator[None]:
+    """Let `build` and `load` find the kit's modalities, and a fusion that was given as a class."""
+    with registry.temporary_registrations():
+        for spec in (COMPANION, CLOCKED):
+            registry.register(spec, replace=True)
+        if subject.known_as == IN_PROCESS:
+            registry.register(subject.strategy, kind="fusion", name=IN_PROCESS, replace=True)
+        yield
+
+
+def cases(subject: FusionUnderTest) -> tuple[Mapping[str, Any], ...]:
+    """Return the option sets the fusion is tried with."""
+    return subject.strategy.test_options or ({},)
+
+
+def build_with(subject: FusionUnderTest, options: Mapping[str, Any], names: Sequence[str] = NAMES) -> CremaModel:
+    """Build a model of some of the kit's modalities with the fusion, without network."""
+    requests: dict[str, ModalityRequest] = {
+        MAJOR: {"name": MAJOR, "num_frames": 3},
+        PLAIN: {"name": COMPANION},
+        TIMED: {"name": CLOCKED},
+    }
+    first: BuildError | None = None
+    for backbone in BACKBONES:
+        try:
+            with known(subject), offline():
+                return build(
+                    [requests[name] for name in names],
+                    backbone=backbone,
+                    fusion={**options, "name": subject.known_as},
+                    major=MAJOR,
+                )
+        except BuildError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def models(subject: FusionUnderTest) -> Iterator[tuple[Mapping[str, Any], CremaModel]]:
+    """Yield every set of options with a model of all the kit's modalities, built once for all checks."""
+    for number, options in enumerate(cases(subject)):
+        made = subject.share(f"model {number}", lambda options=options: _drawn(build_with(subject, options), 0))  # type: ignore[misc]
+        yield options, made
+
+
+def source(name: str, seed: int, *, steps: int = 3) -> Tensor:
+    """Return a synthetic source of one of the kit's modalities."""
+    generator = torch.Generator().manual_seed(seed)
+    if name == MAJOR:
+        return torch.randint(0, 256, (steps, 3, 40, 48), generator=generator, dtype=torch.uint8)
+    return torch.randn(steps, WIDTH, generator=generator)
+
+
+def subsets(names: Sequence[str] = NAMES) -> list[tuple[str, ...]]:
+    """Return every choice of at least one modality."""
+    return [chosen for count in range(1, len(names) + 1) for chosen in combinations(names, count)]
+
+
+def sample(chosen: Sequence[str], seed: int) -> Source:
+    """Return a sample that has some modalities, each with a length of its own."""
+    return {name: source(name, seed + NAMES.index(name), steps=1 + (seed + NAMES.index(name)) % 3) for name in chosen}
+
+
+def tokens_of(model: CremaModel, samples: Sequence[Source]) -> dict[str, SenseTokens]:
+    """Return the tokens of a batch as the fusion gets them; differentiable in what is trained."""
+    with offline():
+        return model.tokens(model.encode(prepare_batch(model, samples)), [QUESTION] * len(samples))
+
+
+def sense_set(model: CremaModel, tokens: Mapping[str, SenseTokens], num_samples: int) -> SenseSet:
+    """Return the modalities of a batch as the fusion sees them."""
+    return SenseSet(
+        {name: tokens[name] for name in model.names if name in tokens},
+        major=model.major,
+        num_samples=num_samples,
+        prefixes={name: model.sense(name).prefix for name in model.names},
+        per_frame=frozenset(name for name, spec in model.specs.items() if spec.per_frame),
+    )
+
+
+def lay_out(model: CremaModel, samples: Sequence[Source]) -> list[Segment]:
+    """Return what the fusion makes of a batch, without gradient."""
+    with torch.no_grad():
+        segments: list[Segment] = model.fusion(sense_set(model, tokens_of(model, samples), len(samples)))
+    return segments
+
+
+def stretches(segments: Sequence[Segment], row: int) -> list[Stretch]:
+    """Return what the segments put before the question of one sample; those without a token of it are left out."""
+    found = []
+    for segment in segments:
+        mask = segment.mask[row]
+        real = mask if mask.dim() == 2 else mask[:, None].expand(segment.values.shape[1:3])
+        counts = tuple(count for count in real.sum(1).tolist() if count)
+        if counts:
+            found.append(Stretch(segment.prefix, segment.prefixes_first, counts, segment.values[row][real]))
+    return found
+
+
+def difference(first: Sequence[Stretch], second: Sequence[Stretch], *, exactly: bool = False) -> str | None:
+    """Return how two layouts of a sample differ, or None; rounding is no difference unless `exactly`."""
+    for name in ("prefix", "prefixes_first", "counts"):
+        values = [[getattr(one, name) for one in own] for own in (first, second)]
+        if values[0] != values[1]:
+            return f"{name} of its segments: {values[0]} and {values[1]}"
+    for one, other in zip(first, second, strict=True):
+        # Rounding grows with what is rounded.
+        limit = 0.0 if exactly else MAX_DIFFERENCE * max(1.0, float(other.tokens.abs().max()))
+        largest = float((one.tokens - other.tokens).abs().max())
+        if not largest <= limit:
+            return f"tokens by {largest:.2g}, accepted is {limit:.2g}"
+    return None
