@@ -25,7 +25,7 @@ from crema_core.plugins.spec import Capabilities, ModalitySpec
 from crema_core.tokens import SenseBatch
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import train_settings
-from crema_core.train.steps import Stepper, make_stepper
+from crema_core.train.steps import Stepper
 
 BATCH, FRAMES, TOKENS, WIDTH, PIXELS = 8, 4, 65, 512, 112
 MAX_SENSES = 6
@@ -112,7 +112,7 @@ def moderate_stepper(model: CremaModel, folder: Path, **settings: Any) -> Steppe
     """Return the stepper of a run, everything trainable, in train mode."""
     chosen = train_settings(None, {"lr": 1e-4, **settings})
     sync = Distributed(precision=chosen.precision, folder=folder)
-    stepper = make_stepper(model, chosen, trained=model.names, sync=sync)
+    stepper = Stepper(model, chosen, trained=model.names, sync=sync)
     set_trainable(model, names_of(model, stepper.parameters.values()))
     model.train()
     return stepper

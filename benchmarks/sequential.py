@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from contextlib import nullcontext
-from dataclasses import replace
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,17 @@ from benchmarks.measure import alternate, median, ratio, report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch
 from benchmarks.naive import naive_minibatch
 from crema_core.model.allocator import reuse_freed_memory
-from crema_core.train.steps import Minibatch
+from crema_core.train.steps import Minibatch, Stepper
 
 Row = dict[str, object]
 LEAN: dict[str, Any] = {"kept_graphs": 2, "micro_batch_size": (2, 3, 8)}
+
+
+def lean_stepper(stepper: Stepper) -> Stepper:
+    """Return a stepper of the same model and optimizer whose updates need less memory."""
+    lean = copy(stepper)
+    lean.settings = stepper.settings.model_copy(update=LEAN)
+    return lean
 
 
 def on_given_features(folder: Path, count: int, repeats: int) -> Row:
@@ -34,7 +41,7 @@ def on_given_features(folder: Path, count: int, repeats: int) -> Row:
     model = moderate_model(folder, count, "features")
     stepper = moderate_stepper(model, folder)
     batch, inputs = random_batch(model, count)
-    lean = replace(stepper, **LEAN)
+    lean = lean_stepper(stepper)
     kept = model.encode(inputs)
     seconds = alternate(
         {
@@ -62,7 +69,7 @@ def with_vision(folder: Path, count: int, repeats: int) -> Row:
     model = moderate_model(folder, count, "vision")
     stepper = moderate_stepper(model, folder)
     batch, inputs = random_batch(model, count)
-    lean = replace(stepper, **LEAN)
+    lean = lean_stepper(stepper)
     kept = model.encode(inputs)
     seconds = alternate(
         {

@@ -53,7 +53,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "require_numbers",
         "resize",
         "segment_spans",
-        "wrong_source"
+        "wrong_source",
     ),
     "crema_core.data.sampling": ("Pick", "join_span", "middle_indices", "spread_indices"),
     "crema_core.data.sheet": ("line", "scale_bar", "sheet", "stack", "times_as_captions", "with_axes"),
@@ -72,7 +72,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "OptionsError",
         "PluginError",
         "did_you_mean",
-        "first_line"
+        "first_line",
     ),
     "crema_core.evaluation.metric": ("Metric", "Pairs", "find_scorer"),
     "crema_core.evaluation.score": ("normalize",),
@@ -84,59 +84,29 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "ConnectorRequest",
         "QFormerText",
         "VisualLayout",
-        "VisualSource"
+        "VisualSource",
     ),
     "crema_core.modality": ("Batch", "BuildContext", "FeaturePart", "Features", "Modality", "Sample"),
     "crema_core.model.backbone": ("Backbone",),
-    "crema_core.model.backbone_family": (
-        "BackboneFamily",
-        "BackboneRequest",
-        "NamedCheckpoint",
-        "NamedShape"
-    ),
+    "crema_core.model.backbone_family": ("BackboneFamily", "BackboneRequest", "NamedCheckpoint", "NamedShape"),
     "crema_core.model.checkpoint": (
         "image_statistics",
         "own_template",
         "processor_chat_template",
         "read_model",
-        "read_tokenizer"
+        "read_tokenizer",
     ),
     "crema_core.model.loading": ("read_json",),
     "crema_core.model.positions": ("RotaryAxes",),
-    "crema_core.model.pretrained": (
-        "load_frozen",
-        "read_config",
-        "read_processor",
-        "require_digest"
-    ),
+    "crema_core.model.pretrained": ("load_frozen", "read_config", "read_processor", "require_digest"),
     "crema_core.model.qformer": ("QFormer",),
-    "crema_core.model.shapes": (
-        "shape_model",
-        "shape_tokenizer"
-    ),
+    "crema_core.model.shapes": ("shape_model", "shape_tokenizer"),
     "crema_core.model.text_decoder": ("causal_model",),
-    "crema_core.model.trainable": (
-        "freeze",
-        "names_of",
-        "set_trainable"
-    ),
-    "crema_core.model.tuning": (
-        "FULL",
-        "LanguageLora"
-    ),
-    "crema_core.model.turns": (
-        "Turns",
-        "video_turns"
-    ),
-    "crema_core.plugins.hookspecs": (
-        "Command",
-        "ReportSection",
-        "hookimpl"
-    ),
-    "crema_core.plugins.preset": (
-        "Preset",
-        "PresetFamily"
-    ),
+    "crema_core.model.trainable": ("freeze", "names_of", "set_trainable"),
+    "crema_core.model.tuning": ("FULL", "LanguageLora"),
+    "crema_core.model.turns": ("Turns", "video_turns"),
+    "crema_core.plugins.hookspecs": ("Command", "ReportSection", "hookimpl"),
+    "crema_core.plugins.preset": ("Preset", "PresetFamily"),
     "crema_core.plugins.spec": (
         "Asset",
         "Capabilities",
@@ -144,31 +114,13 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "MMQASpec",
         "ModalityOptions",
         "ModalitySpec",
-        "parse_settings"
+        "parse_settings",
     ),
-    "crema_core.report.html": (
-        "facts_block",
-        "figure_block",
-        "page",
-        "paragraphs",
-        "table_block"
-    ),
-    "crema_core.tokens": (
-        "Segment",
-        "SenseFeatures",
-        "SenseTokens"
-    ),
-    "crema_core.video.options": (
-        "BACKBONE",
-        "SeeingOptions",
-        "TOWER_ASSETS"
-    ),
+    "crema_core.report.html": ("facts_block", "figure_block", "page", "paragraphs", "table_block"),
+    "crema_core.tokens": ("Segment", "SenseFeatures", "SenseTokens"),
+    "crema_core.video.options": ("BACKBONE", "SeeingOptions", "TOWER_ASSETS"),
     "crema_core.video.seeing": ("SeeingModality",),
-    "crema_core.video.towers": (
-        "Preprocessing",
-        "Tower",
-        "tower_class"
-    ),
+    "crema_core.video.towers": ("Preprocessing", "Tower", "tower_class"),
 }
 """Module -> names that are stable within a major version of the plugin API."""
 
@@ -186,7 +138,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
         "model_folder",
         "names",
         "with_options",
-        "yaml_value"
+        "yaml_value",
     ),
     "crema_core.cli.launch": ("fail", "launch", "wants_launch"),
     "crema_core.cli.main": ("main",),
@@ -210,29 +162,18 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "crema_core.model.shipped": ("tiny_backbone_path",),
     "crema_core.report.card": ("write_card",),
     "crema_core.report.html": ("ANSWERED", "Line", "examples_block", "read_lines"),
-    "crema_core.report.plots": (
-        "COLORS",
-        "DPI",
-        "WIDTH_IN",
-        "accuracy_plot",
-        "heat_map",
-        "new_figure",
-        "png_of"
-    ),
+    "crema_core.report.plots": ("COLORS", "DPI", "WIDTH_IN", "accuracy_plot", "heat_map", "new_figure", "png_of"),
     "crema_core.report.run_report": ("run_sections",),
     "crema_core.saving.convert": ("read_released",),
     "crema_core.testing": ("conformance",),
     "crema_core.train.distributed": ("join_processes", "leave_processes", "own_device"),
     "crema_core.train.fit": ("fit",),
-    "crema_core.train.interrupt": ("TrainingInterrupted",),
     "crema_core.train.metrics": ("METRICS", "read_metrics"),
     "crema_core.train.run": ("BEST", "CHECKPOINTS", "CONFIG", "LAST", "Run"),
     "crema_core.train.settings": ("NOT_A_FOLDER", "preset_settings", "train_settings"),
+    "crema_core.train.trainer": ("TrainingInterrupted",),
     "crema_core.video.modality": ("VideoModality",),
-    "crema_core.video.plugin": (
-        "SPEC",
-        "VideoOptions"
-    ),
+    "crema_core.video.plugin": ("SPEC", "VideoOptions"),
 }
 """Module -> names for packages that add verbs and reports; a minor version may change them."""
 

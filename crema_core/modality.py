@@ -192,11 +192,8 @@ class Modality(nn.Module, abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, accepted in _CONTRACT.items():
-            method = cls.__dict__.get(name)
-            if method is None:
-                continue
-            got = tuple(inspect.signature(method).parameters)
+        for name in (known for known in _CONTRACT if known in cls.__dict__):
+            accepted, got = (tuple(inspect.signature(own.__dict__[name]).parameters) for own in (Modality, cls))
             if len(got) != len(accepted):
                 raise ContractError(
                     f"{cls.__name__}.{name} takes ({', '.join(got)}). The contract's is ({', '.join(accepted)}). "
@@ -304,15 +301,8 @@ def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
     return factory
 
 
-_CONTRACT: dict[str, tuple[str, ...]] = {
-    "prepare": ("self", "source"),
-    "encode": ("self", "batch"),
-    "example": ("self", "generator"),
-    "collate": ("self", "samples"),
-    "load_assets": ("self", "folder"),
-    "load_shapes": ("self",),
-    "show": ("self", "source"),
-}
+_CONTRACT = ("prepare", "encode", "example", "collate", "load_assets", "load_shapes", "show")
+"""Methods that core calls: a subclass's take the arguments of the base class's."""
 
 
 def pad_samples(samples: Sequence[Sample]) -> Batch:

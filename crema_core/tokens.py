@@ -44,6 +44,12 @@ class SenseFeatures(NamedTuple):
     features: Features
     rows: Tensor
 
+    @property
+    def steps(self) -> Tensor:
+        """Real steps, `(R, T)` bool: those with at least one real token."""
+        mask = self.features.mask
+        return mask if mask.dim() == 2 else mask.any(-1)
+
     def select(self, index: Tensor, rows: Tensor) -> SenseFeatures:
         """Return the samples at the positions `index` `(S,)`, in that order, as those of `rows` `(S,)`."""
         values, mask, times = self.features

@@ -11,8 +11,7 @@ from crema_core.api.assembly import common_queries, make_sense, query_counts, se
 from crema_core.api.requests import ModalityRequest, check_encoders, resolve_requests
 from crema_core.errors import BuildError
 from crema_core.fusion import Fusion, fusion_class, plan_fusion
-from crema_core.model.network import CremaNetwork
-from crema_core.model.sense import Sense
+from crema_core.model.network import CremaNetwork, Sense
 from crema_core.plugins.hooks import load_hooks
 
 

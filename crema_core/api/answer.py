@@ -15,8 +15,7 @@ from crema_core.features.encode import encode_sources
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.features.sharing import shared_tokens, sharing, spread_features
 from crema_core.model.memory import NEEDS_LESS, fits
-from crema_core.model.network import CremaNetwork
-from crema_core.model.outputs import Outputs, extra_outputs
+from crema_core.model.network import CremaNetwork, Outputs
 from crema_core.tokens import SenseFeatures, SenseTokens
 
 
@@ -105,7 +104,7 @@ def _answer_batch(
     if not all(choices):
         texts = model.generate(prompt, max_new_tokens=max_new_tokens)
         answers |= {index: (texts[index], {}) for index, own in enumerate(choices) if not own}
-    extras = extra_outputs(model, tokens, len(items))
+    extras = model.extra_outputs(tokens, len(items))
     return [Answer(*answers[index], tuple(own), extras[index]) for index, own in enumerate(sources)]
 
 

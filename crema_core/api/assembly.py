@@ -21,7 +21,7 @@ from crema_core.model.backbone import Backbone
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.connect import make_connector
 from crema_core.model.load_backbone import checkpoint_place
-from crema_core.model.sense import Sense
+from crema_core.model.network import Sense
 from crema_core.model.shapes import shapes_alone
 from crema_core.plugins.spec import ModalityOptions
 

@@ -10,9 +10,10 @@ import torch
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
-from crema_core.errors import BuildError, CheckpointError
+from crema_core.api.requests import resolve_requests
+from crema_core.errors import BuildError, CheckpointError, OptionsError
 from crema_core.plugins.registry import list_modalities
-from crema_core.saving.bundle import check_parts, fusion_of, read_manifest, read_state
+from crema_core.saving.bundle import fusion_of, missing_parts, read_manifest, read_state
 
 
 def load(
@@ -45,10 +46,12 @@ def load(
             f"'{place}' was trained with its backbone's own language model, so language_model='{language_model}' has "
             "no place in it. Accepted: nothing but the backbone. Leave language_model out. Nothing was changed."
         )
-    check_parts(place, manifest)
+    requests = [_request(entry) for entry in manifest["modalities"]]
+    if problems := missing_parts(place, manifest):
+        raise BuildError([*problems, *_missing_modalities(place, manifest["modalities"], requests)])
     try:
         model = build(
-            [_request(entry) for entry in manifest["modalities"]],
+            requests,
             backbone=backbone or origin["source"],
             revision=None if backbone else origin["revision"],
             language_model=language_model or origin_seat,
@@ -78,6 +81,18 @@ def load(
         )
     model.load_adapter_state_dict(read_state(place, manifest))
     return model.to(device) if device is not None else model
+
+
+def _missing_modalities(
+    place: Path, entries: Sequence[Mapping[str, Any]], requests: Sequence[dict[str, Any]]
+) -> list[Exception | str]:
+    try:
+        resolve_requests(requests, {})
+    except BuildError as error:
+        # Options are refused too where a part that is missing would have declared them.
+        found = [problem for problem in error.problems if not isinstance(problem, OptionsError)]
+        return [*found, _what_it_needs(place, entries)] if found else []
+    return []
 
 
 def _what_it_needs(place: Path, entries: Sequence[Mapping[str, Any]]) -> str:

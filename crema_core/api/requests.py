@@ -8,7 +8,7 @@ from typing import Any
 
 from crema_core.errors import BuildError, OptionsError, did_you_mean
 from crema_core.model.backbone import ALONE, Backbone
-from crema_core.model.sense import Provenance
+from crema_core.model.network import Provenance
 from crema_core.plugins import registry
 from crema_core.plugins.loading import ResolvedPlugin
 from crema_core.plugins.spec import ModalitySpec

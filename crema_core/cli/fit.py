@@ -113,9 +113,9 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
     from crema_core.saving.bundle import start_from
     from crema_core.train.distributed import join_processes, leave_processes
     from crema_core.train.fit import fit
-    from crema_core.train.interrupt import TrainingInterrupted
     from crema_core.train.run import CONFIG as STARTED
     from crema_core.train.run import new_run_folder
+    from crema_core.train.trainer import TrainingInterrupted
 
     processes = join_processes()
     place = processes.from_main(lambda: folder if folder is not None else new_run_folder())
@@ -187,7 +187,7 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
     from crema_core.model.precision import computing_in
     from crema_core.plugins.hookspecs import ReportSection
     from crema_core.report.html import ANSWERED, examples_block, read_lines
-    from crema_core.train.cache import make_cache
+    from crema_core.train.trainer import make_cache
 
     if config.valid is None:
         return []

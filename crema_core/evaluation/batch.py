@@ -17,7 +17,6 @@ from crema_core.features.encode import encode_batch
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.features.sharing import shared_tokens
 from crema_core.fusion import Fusion
-from crema_core.model.outputs import extra_outputs
 from crema_core.model.template import PromptTemplate
 
 
@@ -54,7 +53,7 @@ def answer_batch(
     ]
     keys = {name: [batch.records[row].paths(name) for row in own.rows.tolist()] for name, own in features.items()}
     tokens = shared_tokens(model, features, questions, keys)
-    extras = extra_outputs(model, tokens, len(batch))
+    extras = model.extra_outputs(tokens, len(batch))
     prompt = model.prompt(tokens, questions, fusion=fusion)
     num_tokens = prompt.mask.sum(1).tolist()
     if batch.records[0].choices:

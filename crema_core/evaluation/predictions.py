@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from crema_core.common.atomic import write_text
 from crema_core.data.manifest import Record
 from crema_core.errors import CheckpointError
-from crema_core.model.outputs import Outputs
+from crema_core.model.network import Outputs
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from crema_core.evaluation.shuffle import shuffle_sense
 from crema_core.features.encode import cacheable, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.fusion import Fusion
-from crema_core.fusion.concat import ConcatFusion
+from crema_core.fusion.strategies import ConcatFusion
 from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.memory import NEEDS_LESS, fits
 from crema_core.model.template import PromptTemplate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crema_core.errors import OptionsError, PluginError
+from crema_core.errors import OptionsError
 from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, FusionWatch, SenseSet
 from crema_core.fusion.connector import VisualLayout
 from crema_core.plugins import registry
@@ -19,8 +19,6 @@ __all__ = [
     "VisualLayout",
     "build_fusion",
     "fusion_class",
-    "fusion_classes",
-    "make_fusion",
     "plan_fusion",
 ]
 
@@ -40,17 +38,6 @@ def fusion_class(name: str) -> type[Fusion]:
         'ConcatFusion'
     """
     found: type[Fusion] = registry.load("fusion", name)
-    return found
-
-
-def fusion_classes() -> dict[str, type[Fusion]]:
-    """Return every strategy that can be used by its bare name; a broken package's is left out."""
-    found = {}
-    for name in registry.usable_names("fusion"):
-        try:
-            found[name] = fusion_class(name)
-        except PluginError:
-            continue
     return found
 
 
@@ -87,21 +74,3 @@ def build_fusion(name: str, plan: FusionPlan, supports: Sequence[str], sizes: Fu
         raise OptionsError(
             f"fusion {name!r} cannot take {dict(plan.options)}: {error}. Leave the options out."
         ) from error
-
-
-def make_fusion(
-    name: str, supports: Sequence[str], sizes: FusionSizes, *, options: Mapping[str, Any] | None = None
-) -> Fusion:
-    """Plan and build a fusion by name, as `build` does.
-
-    Args:
-        name: `name` or `distribution:name` of an installed strategy.
-        supports: supporting senses, in the order of `build`.
-        sizes: what it is built for.
-        options: further arguments of the strategy.
-
-    Raises:
-        OptionsError: for an unknown name or option.
-        PluginError: as `fusion_class`.
-    """
-    return build_fusion(name, fusion_class(name).plan(options or {}), supports, sizes)

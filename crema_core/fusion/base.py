@@ -93,10 +93,13 @@ class SenseSet:
 
     def framed(self, name: str, grid: Grid) -> tuple[Tensor, Tensor]:
         """Return one sense's tokens on the grid for all samples, `(B, T, Q, L)`, and their mask `(B, T, Q)`."""
+        values = spread(self.aligned(name, grid), self.tokens[name].rows, self.num_samples)
+        return values, (grid.mask & self.present(name)[:, None])[:, :, None].expand(-1, -1, values.shape[2])
+
+    def present(self, name: str) -> Tensor:
+        """Return which samples have a sense of the batch, `(B,)` bool."""
         rows = self.tokens[name].rows
-        values = spread(self.aligned(name, grid), rows, self.num_samples)
-        present = torch.zeros_like(grid.mask[:, 0]).index_fill(0, rows, True)
-        return values, (grid.mask & present[:, None])[:, :, None].expand(-1, -1, values.shape[2])
+        return torch.zeros(self.num_samples, dtype=torch.bool, device=rows.device).index_fill(0, rows, True)
 
     def grid(self) -> Grid:
         """Return the steps to which supporting senses are aligned, see `frame_grid`."""
@@ -117,11 +120,6 @@ def spread(values: Tensor, rows: Tensor, num_samples: int) -> Tensor:
     if values.shape[0] == num_samples:  # every sample has the sense: rows are 0..B-1 by construction
         return values
     return values.new_zeros(num_samples, *values.shape[1:]).index_copy(0, rows, values)
-
-
-def major_first(senses: SenseSet) -> list[str]:
-    """Return the names present, the major sense first."""
-    return sorted(senses.tokens, key=lambda name: name != senses.major)
 
 
 @dataclass(frozen=True)
@@ -274,16 +272,16 @@ class Fusion(nn.Module, abc.ABC):
 
     def block_parameters(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
         """Return the parameters that belong to the given senses alone."""
-        wanted = {f"blocks.{name}." for name in names}
-        return {
-            key: parameter
-            for key, parameter in self.named_parameters()
-            if any(key.startswith(start) for start in wanted)
-        }
+        wanted = tuple(f"blocks.{name}." for name in names)
+        return {key: parameter for key, parameter in self.named_parameters() if key.startswith(wanted)}
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """Return the parameters shared by all senses."""
         return {key: parameter for key, parameter in self.named_parameters() if not key.startswith("blocks.")}
+
+    def known(self, senses: SenseSet) -> list[str]:
+        """Return the supporting senses of a batch that the fusion has weights for, in the order of `build`."""
+        return [name for name in senses.supports if name in self.blocks]
 
     def arrange(self, senses: SenseSet, fused: Tensor, mask: Tensor, known: Iterable[str]) -> list[Segment]:
         """Major tokens, then fused tokens, then senses the fusion has no weights for (zero-shot concatenation, A.5).
@@ -304,22 +302,31 @@ class Fusion(nn.Module, abc.ABC):
     def side_by_side(self, senses: SenseSet, names: Iterable[str]) -> list[Segment]:
         """Return segments of senses that are not fused, the major one first.
 
-        The released layout puts per-frame senses into the major sense's frames without prefixes of their own, and
-        gives senses with a clock none either.
+        In the released layout a sample's per-frame senses go into the frames of its major sense without prefixes of
+        their own, and a sense with a clock has none either beside another one.
         """
-        names = [name for name in major_first(senses) if name in set(names)]
-        if self.layout == "paper" or len(names) < 2:
-            return [senses.segment(name) for name in names]
-        grid = senses.grid()
-        inside = [name for name in names if name in senses.per_frame and senses.major in names]
+        chosen = set(names)
+        ordered = [name for name in sorted(senses.tokens, key=lambda name: name != senses.major) if name in chosen]
+        if self.layout == "paper" or ordered in ([], [senses.major]):
+            return [senses.segment(name) for name in ordered]
         segments = []
+        present = {name: senses.present(name) for name in ordered}
+        several_B = torch.stack(list(present.values())).sum(0) > 1
+        framed_B = present.get(senses.major, torch.zeros_like(several_B))
+        inside = [name for name in ordered if name in senses.per_frame and senses.major in present]
         if inside:
-            frames = [senses.framed(name, grid) for name in inside]
-            values, masks = zip(*frames, strict=True)
-            segments.append(Segment(torch.cat(values, 2), torch.cat(masks, 2), senses.prefixes[senses.major]))
-        for name in names:
-            if name not in inside:
-                own = senses.segment(name)
-                clocked = senses.tokens[name].times is not None
-                segments.append(own._replace(prefix=None) if clocked else own)
+            grid = senses.grid()
+            values, masks = zip(*(senses.framed(name, grid) for name in inside), strict=True)
+            mask_BTK = torch.cat(masks, 2) & framed_B[:, None, None]
+            segments.append(Segment(torch.cat(values, 2), mask_BTK, senses.prefixes[senses.major]))
+        for name in ordered:
+            own, times = senses.segment(name), senses.tokens[name].times
+            apart_B = present[name] & ~framed_B if name in inside else present[name]
+            bare_B = torch.zeros_like(several_B)
+            if times is not None:
+                clocked_R = ~times.isnan().flatten(1).any(1)
+                bare_B = several_B & spread(clocked_R, senses.tokens[name].rows, senses.num_samples)
+            for prefix, wanted_B in ((None, apart_B & bare_B), (own.prefix, apart_B & ~bare_B)):
+                if bool(wanted_B.any()):
+                    segments.append(own._replace(prefix=prefix, mask=own.mask & wanted_B[:, None]))
         return segments

@@ -13,13 +13,16 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from crema_core.modality import Modality
 from crema_core.plugins.spec import MMQASpec
 from crema_core.tokens import SenseFeatures, SenseTokens
+
+if TYPE_CHECKING:
+    from crema_core.model.backbone import Backbone
 
 BEFORE_PROJECTOR = "before_projector"
 """Key in `SenseTokens.extras` of the backbone's visual tokens before its projector."""
@@ -71,25 +74,6 @@ class VisualSource(Protocol):
         """Return the tokens the language model sees `(M, S, L)`, and the same before the projector `(M, S, E)`."""
 
 
-class BackboneSide(Protocol):
-    """What a connector may know of the backbone it is built for."""
-
-    source: str
-    """Where it came from, for messages."""
-
-    @property
-    def language_dim(self) -> int:
-        """Width L of the language model's input embeddings."""
-
-    @property
-    def vision_dim(self) -> int:
-        """Width E of the vision features; 0 where there is no vision encoder."""
-
-    @property
-    def visual(self) -> VisualSource | None:
-        """Its own visual tokens; None where it has none."""
-
-
 @dataclass(frozen=True)
 class ConnectorRequest:
     """What a connector is built for.
@@ -102,7 +86,7 @@ class ConnectorRequest:
 
     modality: Modality
     sizes: MMQASpec
-    backbone: BackboneSide
+    backbone: Backbone
 
 
 class Connector(nn.Module, abc.ABC):

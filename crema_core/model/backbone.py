@@ -19,14 +19,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from crema_core.errors import CheckpointError
 from crema_core.fusion.connector import QFormerText, VisualSource
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
-from crema_core.model.fingerprint import fingerprint
 from crema_core.model.kernels import fuse_activations, share_position_bias
 from crema_core.model.positions import RotaryAxes
 from crema_core.model.precision import keep_full
 from crema_core.model.qformer import QFormer
 from crema_core.model.seat import LanguageSource
-from crema_core.model.trainable import freeze
-from crema_core.model.tuning import FULL, LanguageLora, add_lora, lora_parameters, train_dropout
+from crema_core.model.trainable import fingerprint, freeze
+from crema_core.model.tuning import FULL, LanguageLora, lora_layers, lora_parameters, train_dropout, tune_language
 from crema_core.model.turns import Turns, own_turns, seat_turns
 
 TINY = "crema-tiny"
@@ -188,20 +187,20 @@ class Backbone(nn.Module):
         """Switch the dropouts of LoRA inside the frozen parts on or off."""
         if self.qformer is not None:
             self.qformer.train_lora(mode)
-        train_dropout(self.language_model, mode)
+        train_dropout(lora_layers(self.language_model), mode)
 
     def tune(self, tuning: LanguageLora | Literal["full"] | None) -> None:
         """Let the language model be trained, see `crema_core.model.tuning`; nothing changes before it is."""
         self.tuning = tuning
         if isinstance(tuning, LanguageLora):
-            add_lora(self.language_model, tuning)
+            tune_language(self.language_model, tuning)
         elif tuning == FULL and not self.shape_only:
             self.identity(), self.language_identity()  # kept: what the model was before it was trained
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
         """Return what is trained of the language model; nothing where it is frozen."""
         if isinstance(self.tuning, LanguageLora):
-            return lora_parameters(self.language_model)
+            return lora_parameters(lora_layers(self.language_model))
         return dict(self.language_model.named_parameters()) if self.tuning == FULL else {}
 
     def train(self, mode: bool = True) -> Backbone:

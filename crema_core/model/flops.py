@@ -10,8 +10,9 @@ lengths, layouts) is computed, so that the pass takes its real course.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,12 +62,12 @@ class FlopMeter(TorchDispatchMode):
         self.flops[component] += int(cost(*args, **kwargs, out_val=out))
         return out
 
-    def enter(self, component: str, *, skip: bool) -> None:
-        """Count for `component` from now on."""
+    def enter(self, component: str, skip: bool, *_: object) -> None:
+        """Count for `component` from now on; the hook before a module."""
         self._running.append((component, skip))
 
-    def leave(self) -> None:
-        """Count for what was running before."""
+    def leave(self, *_: object) -> None:
+        """Count for what was running before; the hook behind a module."""
         self._running.pop()
 
     @property
@@ -114,22 +115,15 @@ def measure(
     with ExitStack() as stack:
         for name, modules in components.items():
             for module in modules:
-                stack.callback(module.register_forward_pre_hook(_enter(meter, name, skip=name not in real)).remove)
-                stack.callback(module.register_forward_hook(_leave(meter), always_call=True).remove)
+                begin, end = partial(meter.enter, name, name not in real), meter.leave
+                stack.callback(module.register_forward_pre_hook(begin).remove)
+                stack.callback(module.register_forward_hook(end, always_call=True).remove)
         # Fused attention kernels of the CPU are unknown to torch's counter; in parts the products are seen.
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(torch.no_grad())
         stack.enter_context(meter)
         stack.enter_context(_Attention(meter))
         yield meter
-
-
-def _enter(meter: FlopMeter, name: str, *, skip: bool) -> Callable[..., None]:
-    return lambda module, arguments: meter.enter(name, skip=skip)
-
-
-def _leave(meter: FlopMeter) -> Callable[..., None]:
-    return lambda module, arguments, output: meter.leave()
 
 
 def _zeros_like_result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -14,13 +14,18 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.modeling_outputs import BaseModelOutput
 
 from crema_core.errors import OptionsError
-from crema_core.model.decoding import beam_inputs
 from crema_core.model.positions import RotaryAxes
-from crema_core.model.prompt import Prompt, assemble
+from crema_core.model.prompt import Prompt, assemble, padded
 from crema_core.model.turns import Turns, own_turns
 from crema_core.tokens import Segment
 
@@ -117,8 +122,7 @@ class Language:
         mask = torch.cat([prompt.mask, answers_BA != IGNORED], dim=1).to(torch.int64)
         positions = self._position_ids(prompt, answers_BA.shape[1]) if self._positions else {}
         output = self.model(inputs_embeds=embeds, attention_mask=mask, use_cache=False, **positions)
-        length = answers_BA.shape[1]
-        return cast(Tensor, output.logits[:, -length - 1 : -1])
+        return cast(Tensor, output.logits[:, -answers_BA.shape[1] - 1 : -1])
 
     def _position_ids(self, prompt: Prompt, num_more: int = 0) -> dict[str, Tensor]:
         """Return positions of the prompt and of tokens behind it; models without the argument (ALiBi) read the mask."""
@@ -177,12 +181,9 @@ class Language:
     ) -> list[str]:
         """Return the greedy (or beam-searched) answers as text without special tokens."""
         mask = prompt.mask.to(torch.int64)
-        shares = self.is_encoder_decoder and num_beams > 1
-        inputs = (
-            beam_inputs(self.model, prompt.embeds, mask, num_beams)
-            if shares
-            else {"inputs_embeds": prompt.embeds, "attention_mask": mask, **self._clip_positions(prompt)}
-        )
+        inputs = {"inputs_embeds": prompt.embeds, "attention_mask": mask, **self._clip_positions(prompt)}
+        if self.is_encoder_decoder and num_beams > 1:
+            inputs = beam_inputs(self.model, prompt.embeds, mask, num_beams)
         sequences = cast(Any, self.model).generate(
             **inputs,
             max_new_tokens=max_new_tokens,
@@ -206,8 +207,7 @@ class Language:
         common, letters = self.letter_ids(num_choices)
         batch = prompt.embeds.shape[0]
         ids = torch.tensor([[*common, letters[0]]], device=prompt.embeds.device).expand(batch, -1)
-        last_BV = self.logits(prompt, ids)[:, -1]
-        return last_BV[:, list(letters)].float().log_softmax(-1)
+        return self.logits(prompt, ids)[:, -1, letters].float().log_softmax(-1)
 
     def released_letter_scores(self, prompt: Prompt, num_choices: int) -> Tensor:
         """Return the letters' log-probabilities `(B, num_choices)` at the second greedily generated token.
@@ -225,8 +225,7 @@ class Language:
             output_logits=True,
             return_dict_in_generate=True,
         )
-        last_BV: Tensor = output.logits[-1]
-        return last_BV[:, letters].float().log_softmax(-1)
+        return cast(Tensor, output.logits[-1][:, letters].float().log_softmax(-1))
 
     def letter_ids(self, num_choices: int) -> tuple[list[int], list[int]]:
         """Return the ids every "Option X" begins with and the one id that differs, for each letter.
@@ -260,9 +259,8 @@ class Language:
 
     def answer_ids(self, answers: Sequence[str]) -> Tensor:
         """Return `(B, A)` ids of the answers, each closed by the end of the turn, padded with `IGNORED`."""
-        rows = [[*self.turns.answer_ids(text), self.turns.end] for text in answers]
-        longest = max(map(len, rows))
-        return torch.tensor([row + [IGNORED] * (longest - len(row)) for row in rows], dtype=torch.int64)
+        ids, mask = padded([[*self.turns.answer_ids(text), self.turns.end] for text in answers])
+        return ids.masked_fill(~mask, IGNORED)
 
     @property
     def _pad(self) -> int:
@@ -290,3 +288,40 @@ def by_length(lengths: Sequence[int]) -> list[list[int]]:
 
 def _summed(logits_BAV: Tensor, ids_BA: Tensor) -> Tensor:
     return F.cross_entropy(logits_BAV.flatten(0, 1).float(), ids_BA.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def beam_inputs(model: PreTrainedModel, embeds_BSL: Tensor, mask_BS: Tensor, num_beams: int) -> dict[str, Any]:
+    """Return arguments for a beam search of an encoder-decoder without work that all beams of a sample share.
+
+    transformers repeats a sample's encoder output for every beam, computes the cross-attention keys and values of each
+    copy, and moves all of them at every step when beams change places. They are equal, so here they are computed once
+    per sample, repeated once, and never moved.
+
+    Args:
+        model: an encoder-decoder.
+        embeds_BSL: `(B, S, L)` prompts.
+        mask_BS: `(B, S)` int64, 0 where padded.
+        num_beams: beams per sample.
+    """
+    encoded = cast(Any, model.get_encoder())(inputs_embeds=embeds_BSL, attention_mask=mask_BS)
+    cross = DynamicCache()
+    start = torch.full_like(mask_BS[:, :1], cast(Any, model.config).decoder_start_token_id)
+    # One decoder step fills the cross-attention part; what it decodes is not used.
+    cast(Any, model.get_decoder())(
+        input_ids=start,
+        encoder_hidden_states=encoded.last_hidden_state,
+        encoder_attention_mask=mask_BS,
+        past_key_values=EncoderDecoderCache(DynamicCache(), cross),
+        use_cache=True,
+    )
+    cross.batch_repeat_interleave(num_beams)
+    cache = SharedEncoderCache(DynamicCache(), cross)
+    return {"encoder_outputs": encoded, "attention_mask": mask_BS, "past_key_values": cache}
+
+
+class SharedEncoderCache(EncoderDecoderCache):
+    """Keys and values where the beams of a sample differ only in what was decoded."""
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Move the decoded part alone: a beam only changes places with one of the same sample."""
+        self.self_attention_cache.reorder_cache(cast(Any, beam_idx))

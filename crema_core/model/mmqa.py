@@ -1,6 +1,4 @@
-"""The Modality-specific Multi-Query Adapter: one sense's way through the shared Q-Former.
-
-Its LoRA lives inside the Q-Former, everything else here.
+"""The Modality-specific Multi-Query Adapter: one sense's way through the shared Q-Former, which holds its LoRA.
 
 CREMA section 3.2: projection FC where widths differ (or interpolation, Table 21), learnable queries, and a linear map
 of the Q-Former's output into the language model's space. As in the released code the LayerNorm follows the FC, which
@@ -96,7 +94,7 @@ class MMQA(Connector):
         is read with its own sample's question.
         """
         values, mask, times = features.features
-        steps_RT = mask if mask.dim() == 2 else mask.any(-1)
+        steps_RT = features.steps
         token_mask = None if mask.dim() == 2 else mask[steps_RT]
         if token_mask is not None and bool(token_mask.all()):
             token_mask = None

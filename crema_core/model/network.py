@@ -8,6 +8,7 @@ twice; `model(batch)` does all of it and returns the loss, as any module of torc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,15 +16,19 @@ from torch import Tensor, nn
 
 from crema_core.common.tensors import copy_state
 from crema_core.data.dataset import TrainBatch
-from crema_core.errors import OptionsError, UnknownModalityError, did_you_mean
+from crema_core.errors import ContractError, OptionsError, UnknownModalityError, did_you_mean
 from crema_core.fusion import Fusion, FusionWatch, SenseSet
+from crema_core.fusion.connector import Connector, QFormerText
+from crema_core.modality import Features, Modality
 from crema_core.model.backbone import Backbone
 from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
-from crema_core.model.sense import Sense
 from crema_core.model.template import PromptTemplate
-from crema_core.plugins.spec import ModalitySpec
+from crema_core.plugins.spec import MMQASpec, ModalitySpec
 from crema_core.tokens import SenseBatch, SenseFeatures, SenseTokens
+
+Outputs = Mapping[str, Mapping[str, float]]
+"""Further numbers about a sample: by name of an output, such as "encoder_weights", numbers by name."""
 
 
 class CremaNetwork(nn.Module):
@@ -194,6 +199,20 @@ class CremaNetwork(nn.Module):
         """Return the mean cross-entropy of the answers' tokens (scalar), see `Language.loss`."""
         return self.language.loss(self.prompt(tokens, questions), answers, num_tokens=num_tokens)
 
+    def extra_outputs(self, tokens: Mapping[str, SenseTokens], num_samples: int) -> list[Outputs]:
+        """Return what the connectors say of every sample beside its tokens; most say nothing.
+
+        Args:
+            tokens: of the senses of a batch.
+            num_samples: of the batch.
+        """
+        found: list[dict[str, Mapping[str, float]]] = [{} for _ in range(num_samples)]
+        for name, own in tokens.items():
+            for output, values in self.sense(name).adapter.outputs(own).items():
+                for row, numbers in zip(own.rows.tolist(), values, strict=True):
+                    found[row][output] = numbers
+        return list(found)
+
     @torch.no_grad()
     def generate(
         self, prompt: Prompt, *, max_new_tokens: int = 10, num_beams: int = 1, length_penalty: float = 1.0
@@ -269,3 +288,76 @@ class CremaNetwork(nn.Module):
         self.backbone.train(mode)
         self.backbone.train_lora(mode)
         return self
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which installed package provides a sense; recorded in every checkpoint."""
+
+    distribution: str
+    version: str
+    api_version: str
+
+
+class Sense(nn.Module):
+    """A modality and its adapter.
+
+    Args:
+        modality: the plugin's instance; frozen.
+        adapter: its connector, which holds everything trainable of the sense.
+        mmqa: the sizes of an adapter around the Q-Former, number of queries filled in.
+        provenance: the package it came from.
+        prefix: text before its tokens; the declared one unless the user chose another.
+
+    Attributes:
+        defaults: options left open by the user, as the modality chose them for this backbone.
+    """
+
+    def __init__(
+        self, modality: Modality, adapter: Connector, mmqa: MMQASpec, provenance: Provenance, prefix: str | None = None
+    ) -> None:
+        super().__init__()
+        self.modality, self.adapter = modality, adapter
+        self.mmqa, self.provenance = mmqa, provenance
+        self.prefix = modality.spec.prefix if prefix is None else prefix
+        self.defaults: dict[str, Any] = {}
+
+    @property
+    def spec(self) -> ModalitySpec:
+        """The plugin's declaration."""
+        return self.modality.spec
+
+    @torch.no_grad()
+    def encode(self, batch: SenseBatch) -> SenseFeatures:
+        """Run the frozen encoder and check what it returns against the contract.
+
+        Raises:
+            ContractError: when shapes or mask are not the declared ones.
+        """
+        features = self.modality.encode(batch.batch)
+        self._check(features, samples=batch.rows.shape[0])
+        return SenseFeatures(features, batch.rows)
+
+    def tokens(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+        """Turn features `(R, T, N, D)` into tokens, see `Connector.forward`; differentiable in the adapter."""
+        tokens: SenseTokens = self.adapter(features, text)
+        return tokens
+
+    def _check(self, features: Features, *, samples: int) -> None:
+        name, width = type(self.modality).__name__, self.modality.feature_dim
+        shape, mask_shape = tuple(features.values.shape), tuple(features.mask.shape)
+        if len(shape) != 4 or shape[0] != samples or shape[3] != width:
+            raise ContractError(
+                f"{name}.encode returned features of shape {shape} for {samples} samples. The contract is "
+                f"(samples, steps, tokens, {width}); feature_dim is {width}. Correct encode() or feature_dim."
+            )
+        if mask_shape not in (shape[:2], shape[:3]) or features.mask.dtype != torch.bool:
+            raise ContractError(
+                f"{name}.encode returned a {features.mask.dtype} mask of shape {mask_shape}. The contract is a bool "
+                f"mask of shape {shape[:2]} or {shape[:3]}. Return Features(values, batch.mask)."
+            )
+        if not bool(features.mask.flatten(1).any(1).all()):
+            raise ContractError(
+                f"{name}.encode masked away every step of a sample. A present sense has at least one real step. "
+                "Refuse empty sources in prepare() with a MediaError."
+            )

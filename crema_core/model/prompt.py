@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from crema_core.model.positions import Places, RotaryAxes, count_positions
@@ -123,36 +124,20 @@ def _with_prefix(
         return _Part(values.flatten(1, 2), mask_BTK.flatten(1, 2), places)
     repeated = "{index}" in segment.prefix
     texts = [segment.prefix.format(index=step + 1) for step in range(steps if repeated else 1)]
-    ids, ids_mask = prefix_ids(texts, tokenizer)
-    prefix_TPL = embedding(ids.to(weight.device))
-    prefix_BTP = ids_mask.to(weight.device)[None] & steps_BT[:, : len(texts), None]
-    if not repeated:
-        embeds = torch.cat([prefix_TPL.expand(batch, -1, -1), values.flatten(1, 2)], dim=1)
-        return _Part(embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1))
-    prefix_BTPL = prefix_TPL.expand(batch, -1, -1, -1)
-    if segment.prefixes_first:
-        embeds = torch.cat([prefix_BTPL.flatten(1, 2), values.flatten(1, 2)], dim=1)
-        return _Part(embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1))
-    embeds = torch.cat([prefix_BTPL, values], dim=2)
-    return _Part(embeds.flatten(1, 2), torch.cat([prefix_BTP, mask_BTK], dim=2).flatten(1, 2))
-
-
-def prefix_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
-    """Tokenise prefixes without special tokens.
-
-    Returns:
-        Ids `(len(texts), P)` int64 and their mask, bool.
-    """
-    rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    return padded(rows)
+    prefix = _embed([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts], embedding, weight)
+    prefix_BTPL = prefix.embeds.expand(batch, -1, -1, -1)
+    prefix_BTP = prefix.mask[None] & steps_BT[:, : len(texts), None]
+    if repeated and not segment.prefixes_first:
+        embeds, mask = torch.cat([prefix_BTPL, values], dim=2), torch.cat([prefix_BTP, mask_BTK], dim=2)
+        return _Part(embeds.flatten(1, 2), mask.flatten(1, 2))
+    embeds = torch.cat([prefix_BTPL.flatten(1, 2), values.flatten(1, 2)], dim=1)
+    return _Part(embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1))
 
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Return ids `(len(rows), longest)` int64, padded on the right with 0, and the mask of the real ones, bool."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], dtype=torch.int64)
-    mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows], dtype=torch.bool)
-    return ids.reshape(len(rows), longest), mask.reshape(len(rows), longest)
+    ids = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
+    return ids, torch.arange(ids.shape[1]) < torch.tensor([[len(row)] for row in rows])
 
 
 def _embed(rows: Sequence[Sequence[int]], embedding: nn.Module, weight: Tensor) -> _Part:

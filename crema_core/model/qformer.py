@@ -1,4 +1,4 @@
-"""The frozen Q-Former with one named LoRA per sense: the only module that talks to peft.
+"""The frozen Q-Former with one named LoRA per sense.
 
 LoRA sits on query and value of every self-attention layer, none in cross-attention (CREMA section 3.2, equation 1).
 InstructBLIP's Q-Former also reads the question: its tokens pass the same self-attention, LoRA included, and a
@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import Blip2QFormerModel, InstructBlipQFormerModel, PreTrainedTokenizerBase
 
 from crema_core.fusion.connector import QFormerText
 from crema_core.model.prompt import padded
-from crema_core.model.trainable import freeze
+from crema_core.model.tuning import add_lora, lora_layers, lora_parameters, train_dropout
 from crema_core.plugins.spec import MMQASpec
 
-TARGET = r"encoder\.layer\.\d+\.attention\.attention\.(query|value)"
-_PLACE = re.compile(r"encoder\.layer\.(\d+)\.attention\.attention\.(query|value)$")
+TARGET = r"encoder\.layer\.(\d+)\.attention\.attention\.(query|value)"
+_PLACE = re.compile(TARGET + "$")
 
 
 def adapter_name(modality: str) -> str:
@@ -48,7 +47,7 @@ class QFormer(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
-        self._layers: list[tuple[str, LoraLayer]] = []
+        self._layers: dict[str, LoraLayer] = {}
 
     @property
     def hidden_size(self) -> int:
@@ -62,34 +61,18 @@ class QFormer(nn.Module):
 
     def add_lora(self, modality: str, spec: MMQASpec) -> None:
         """Add a LoRA (A Kaiming-uniform, B zero: no change until trained); draws from torch's global generator."""
-        config = LoraConfig(
-            r=spec.lora_rank,
-            lora_alpha=spec.lora_alpha or spec.lora_rank,  # type: ignore[arg-type]  # scale alpha/r may be fractional
-            lora_dropout=spec.lora_dropout,
-            target_modules=TARGET,
-            bias="none",
-        )
-        with warnings.catch_warnings():
-            # Several adapters in one model is what is wanted here.
-            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-            inject_adapter_in_model(config, self.model, adapter_name=adapter_name(modality))
-        self._layers = []
-        freeze(self.model)
+        alpha = spec.lora_alpha or spec.lora_rank
+        name, rank, dropout = adapter_name(modality), spec.lora_rank, spec.lora_dropout
+        add_lora(self.model, name, targets=TARGET, rank=rank, alpha=alpha, dropout=dropout)
+        self._layers = {}
 
     def lora_parameters(self, modality: str) -> dict[str, nn.Parameter]:
         """Return the LoRA matrices of one sense, keyed `<layer>.<query|value>.<A|B>`; A is (rank, H), B (H, rank)."""
-        name = adapter_name(modality)
-        found: dict[str, nn.Parameter] = {}
-        for place, layer in self._lora_layers():
-            if name in layer.lora_A:
-                found[f"{place}.A"] = layer.lora_A[name].get_parameter("weight")
-                found[f"{place}.B"] = layer.lora_B[name].get_parameter("weight")
-        return found
+        return lora_parameters(self._lora_layers(), adapter_name(modality))
 
     def train_lora(self, mode: bool) -> None:
         """Switch the LoRA dropouts on or off; everything frozen stays in eval mode."""
-        for _, layer in self._lora_layers():
-            layer.lora_dropout.train(mode)
+        train_dropout(self._lora_layers(), mode)
 
     def read(self, questions: Sequence[str]) -> QFormerText:
         """Tokenise questions for a Q-Former that reads text; `(B, P)`, on the Q-Former's device.
@@ -131,7 +114,10 @@ class QFormer(nn.Module):
         Returns:
             `(M, Q, H)`.
         """
-        self._activate(adapter_name(modality))
+        # peft's set_adapter() also rewrites requires_grad, which would drop gradients of a graph already built for
+        # another sense; only the list of active names is needed.
+        for layer in self._lora_layers().values():
+            layer._active_adapter = [adapter_name(modality)]
         output = self.model(
             query_embeds=queries_1QH.expand(keys_MNE.shape[0], -1, -1),
             encoder_hidden_states=keys_MNE,
@@ -149,16 +135,8 @@ class QFormer(nn.Module):
         queries = text.mask.new_ones(text.mask.shape[0], num_queries)
         return {"input_ids": text.ids, "attention_mask": torch.cat([queries, text.mask], dim=1).to(torch.int64)}
 
-    def _activate(self, name: str) -> None:
-        # peft's set_adapter() also rewrites requires_grad, which would drop gradients of a graph already built for
-        # another sense; only the list of active names is needed.
-        for _, layer in self._lora_layers():
-            layer._active_adapter = [name]
-
-    def _lora_layers(self) -> Iterator[tuple[str, LoraLayer]]:
+    def _lora_layers(self) -> dict[str, LoraLayer]:
         if not self._layers:
-            for path, module in self.model.named_modules():
-                place = _PLACE.search(path)
-                if place and isinstance(module, LoraLayer):
-                    self._layers.append((f"{place[1]}.{place[2]}", module))
-        return iter(self._layers)
+            places = ((_PLACE.search(path), layer) for path, layer in lora_layers(self.model).items())
+            self._layers = {f"{place[1]}.{place[2]}": layer for place, layer in places if place}
+        return self._layers

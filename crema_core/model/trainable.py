@@ -1,4 +1,4 @@
-"""Which parameters are trainable: the only module that touches `requires_grad`.
+"""Which parameters are trainable, the only module that touches `requires_grad`, and what the frozen ones are.
 
 peft changes `requires_grad` as a side effect of injecting and activating adapters, differently from version to
 version; here the whole set is written every time, so nothing depends on that.
@@ -6,9 +6,11 @@ version; here the whole set is written every time, so nothing depends on that.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
+import torch
 from torch import Tensor, nn
 
 
@@ -39,3 +41,25 @@ def names_of(model: nn.Module, parameters: Iterable[nn.Parameter]) -> set[str]:
     """Return the names in `model` of the given parameters, found by identity."""
     wanted = {id(parameter) for parameter in parameters}
     return {name for name, parameter in model.named_parameters() if id(parameter) in wanted}
+
+
+def fingerprint(module: nn.Module, *, dtype: torch.dtype | None = None, skip: str | None = None) -> str:
+    """Return a sha256 over a module's state without LoRA, independent of the device.
+
+    It proves that training left frozen weights alone, and checkpoints know them again by it.
+
+    Args:
+        module: whose state is hashed; meta tensors count by shape alone.
+        dtype: floating-point values are rounded to it first; None for exact values.
+        skip: start of names to leave out.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if ".lora_" in name or (skip is not None and name.startswith(skip)):
+            continue
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
+        digest.update(f"{name.replace('.base_layer', '')}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
+        if tensor.device.type != "meta":
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

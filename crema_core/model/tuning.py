@@ -1,6 +1,7 @@
-"""Training the language model itself: LoRA through peft, or all of its weights.
+"""LoRA inside frozen models, and the training of the language model itself: the only module that talks to peft.
 
-CREMA leaves it frozen, which is the default. What is trained here belongs to no sense; it is saved with the model.
+CREMA leaves the language model frozen, which is the default. What is trained of it, a LoRA or all of its weights,
+belongs to no sense; it is saved with the model.
 """
 
 from __future__ import annotations
@@ -55,13 +56,18 @@ def parse_tuning(tuning: Any) -> LanguageLora | Literal["full"] | None:
     return parse_settings(LanguageLora, dict(tuning), title="tuning")
 
 
-def add_lora(model: PreTrainedModel, settings: LanguageLora) -> None:
-    """Add LoRA to a language model (A Kaiming-uniform, B zero: no change until trained), which stays frozen.
+def tune_language(model: PreTrainedModel, settings: LanguageLora) -> None:
+    """Add a LoRA to a language model, which stays frozen, see `add_lora`.
 
     Raises:
         OptionsError: when no linear layer has one of the names.
     """
-    blocks = _linear_names(model)
+    # The layers inside the blocks; embeddings and output layer are outside of them.
+    blocks = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and any(part.isdigit() for part in path.split("."))
+    ]
     names = [name for name in blocks if settings.targets is None or name.endswith(settings.targets)]
     if not names:
         ends = sorted({name.rpartition(".")[2] for name in blocks})
@@ -69,41 +75,53 @@ def add_lora(model: PreTrainedModel, settings: LanguageLora) -> None:
             f"tuning.targets={list(settings.targets or ())} names no linear layer of this language model. Accepted: "
             f"{', '.join(ends)}. Leave targets out for all of them."
         )
+    add_lora(model, ADAPTER, targets=names, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+
+
+def add_lora(
+    model: PreTrainedModel, name: str, *, targets: str | list[str], rank: int, alpha: float, dropout: float
+) -> None:
+    """Add a LoRA (A Kaiming-uniform, B zero: no change until trained) and freeze all of `model`.
+
+    Draws from torch's global generator.
+
+    Args:
+        model: which may have others already.
+        name: a key of modules, which some words cannot be (`train`, `keys`).
+        targets: names of linear layers, or a pattern they match as a whole.
+        rank, alpha: what it adds is multiplied by alpha / rank.
+        dropout: on its input, in train mode.
+    """
     config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=names,
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # the scale may be fractional
+        lora_dropout=dropout,
+        target_modules=targets,
         bias="none",
     )
     with warnings.catch_warnings():
+        # Several adapters in one model are what is wanted here.
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-        inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+        inject_adapter_in_model(config, model, adapter_name=name)
     freeze(model)
 
 
-def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the matrices `add_lora` added, keyed `<layer>.<A|B>`; A is (rank, in), B (out, rank)."""
+def lora_layers(model: nn.Module) -> dict[str, LoraLayer]:
+    """Return the layers of `model` that LoRAs were added to, by path."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, LoraLayer)}
+
+
+def lora_parameters(layers: Mapping[str, LoraLayer], name: str = ADAPTER) -> dict[str, nn.Parameter]:
+    """Return the matrices of one LoRA, keyed `<layer>.<A|B>`; A is (rank, in), B (out, rank)."""
     found = {}
-    for path, module in model.named_modules():
-        if isinstance(module, LoraLayer) and ADAPTER in module.lora_A:
-            found[f"{path}.A"] = module.lora_A[ADAPTER].get_parameter("weight")
-            found[f"{path}.B"] = module.lora_B[ADAPTER].get_parameter("weight")
+    for path, layer in layers.items():
+        if name in layer.lora_A:
+            found[f"{path}.A"] = layer.lora_A[name].get_parameter("weight")
+            found[f"{path}.B"] = layer.lora_B[name].get_parameter("weight")
     return found
 
 
-def train_dropout(model: nn.Module, mode: bool) -> None:
-    """Switch the LoRA dropouts on or off."""
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            module.lora_dropout.train(mode)
-
-
-def _linear_names(model: PreTrainedModel) -> list[str]:
-    """Return the linear layers inside the blocks; embeddings and output layer are outside of them."""
-    found = []
-    for path, module in model.named_modules():
-        inside = any(part.isdigit() for part in path.split("."))
-        if inside and isinstance(module, nn.Linear):
-            found.append(path)
-    return found
+def train_dropout(layers: Mapping[str, LoraLayer], mode: bool) -> None:
+    """Switch the LoRA dropouts on or off; everything frozen stays in eval mode."""
+    for layer in layers.values():
+        layer.lora_dropout.train(mode)

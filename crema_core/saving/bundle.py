@@ -22,7 +22,7 @@ import torch
 
 from crema_core.common.atomic import MARKER, new_folder
 from crema_core.common.tensors import checksum, mismatches, read_tensors, write_tensors
-from crema_core.errors import BuildError, CheckpointError, CremaError
+from crema_core.errors import CheckpointError
 from crema_core.plugins import registry
 from crema_core.plugins.registry import KINDS, KindName
 from crema_core.saving.adapters import TENSORS, parts_of, read_described, read_description, write_adapter
@@ -150,13 +150,13 @@ def with_parts(model: CremaNetwork) -> dict[str, Any]:
     return {**model.config, PARTS: parts}
 
 
-def check_parts(place: Path, manifest: Mapping[str, Any]) -> None:
+def missing_parts(place: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Look for the packages of all parts of a saved model, before anything is built.
 
-    Raises:
-        BuildError: naming every part that is not there and what installs its package.
+    Returns:
+        A message for every part that is not there, with what installs its package.
     """
-    problems: list[CremaError | str] = []
+    problems = []
     parts = manifest.get(PARTS, {})
     kinds: tuple[KindName, ...] = ("fusion", "backbone")
     wanted: list[tuple[KindName, Mapping[str, str]]] = [(kind, parts[kind]) for kind in kinds if kind in parts]
@@ -175,8 +175,7 @@ def check_parts(place: Path, manifest: Mapping[str, Any]) -> None:
                 f"'{place}' needs the {noun} '{part['name']}', which was registered by hand. Register it again first: "
                 f"crema_core.registry.register(..., kind='{kind}', name='{part['name']}')"
             )
-    if problems:
-        raise BuildError(problems)
+    return problems
 
 
 def _package_of(kind: KindName, part: Mapping[str, str]) -> str:

@@ -24,13 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crema_core.api.model import CremaModel
 from crema_core.common.atomic import new_folder, require_complete, write_text
 from crema_core.common.tensors import checksum, read_tensors, write_tensors
 from crema_core.data.order import derive_seed
 from crema_core.errors import TrainingError
+from crema_core.train.optim import Position
 from crema_core.train.run import BEST, CHECKPOINTS, CONFIG, ENVIRONMENT, LAST
-from crema_core.train.schedule import Position
 from crema_core.train.steps import Stepper
 
 STATE = "state.json"
@@ -39,14 +38,7 @@ _FILES = ("adapters", "optimizer", "random")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory.
-
-    Attributes:
-        adapters: trainable state by parameter name.
-        optimizer: moments by `<parameter>/<moment>`.
-        random: generator states by `<process>.<kind of device>`.
-        state: JSON data.
-    """
+    """A checkpoint in memory: the contents of its files, see the top of this module."""
 
     adapters: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -147,20 +139,18 @@ class Checkpointer:
 
     Args:
         run: the run directory.
-        model: whose adapters and fusion are trained.
-        stepper: holds the optimizer.
-        seed: of the run, for dropout in processes that a checkpoint knows no random state of.
+        stepper: holds model, optimizer and settings.
     """
 
-    def __init__(self, run: Path, *, model: CremaModel, stepper: Stepper, seed: int) -> None:
-        self.run, self.model, self.stepper, self.seed = run, model, stepper, seed
+    def __init__(self, run: Path, stepper: Stepper) -> None:
+        self.run, self.stepper, self.model = run, stepper, stepper.model
         self.sync, self.processes = stepper.sync, stepper.sync.processes
         self._saved: Position | None = None
 
     def seed_dropout(self, at: Position) -> None:
         """Start the random numbers of dropout: other ones in each process, the main one's as if it were alone."""
-        rank = self.processes.rank
-        torch.manual_seed(derive_seed("train", self.seed, *([rank, at.step] if rank else [])))
+        rank, seed = self.processes.rank, self.stepper.settings.seed
+        torch.manual_seed(derive_seed("train", seed, *([rank, at.step] if rank else [])))
 
     def save(self, at: Position, progress: Mapping[str, Any], *, best: bool = False) -> Path | None:
         """Write a checkpoint, unless the last one is from the same position.
@@ -186,16 +176,13 @@ class Checkpointer:
         folder = None
         if self.processes.is_main:
             name = f"epoch-{at.epoch:03d}-step-{at.step:06d}"
-            folder = write_checkpoint(
-                self.run,
-                name,
-                Checkpoint(
-                    adapters=self.model.adapter_state_dict(),
-                    optimizer=optimizer_state(self.stepper.optimizer, self.stepper.parameters),
-                    random={f"{rank}.{kind}": own for rank, part in enumerate(states) for kind, own in part.items()},
-                    state={"position": list(at), "processes": self.processes.count, **progress},
-                ),
+            checkpoint = Checkpoint(
+                adapters=self.model.adapter_state_dict(),
+                optimizer=optimizer_state(self.stepper.optimizer, self.stepper.parameters),
+                random={f"{rank}.{kind}": own for rank, part in enumerate(states) for kind, own in part.items()},
+                state={"position": list(at), "processes": self.processes.count, **progress},
             )
+            folder = write_checkpoint(self.run, name, checkpoint)
             if best:
                 point(self.run, BEST, name)
             point(self.run, LAST, name)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from crema_core.common.processes import ALONE, Processes
@@ -45,7 +46,9 @@ def join_processes() -> Processes:
             "Launchers set all of these. Use crema fit --processes, accelerate launch or torchrun, or unset WORLD_SIZE."
         )
     # Without an accelerator accelerate would take each process for the only one, unless told to use CPUs.
-    PartialState(cpu=not torch.accelerator.is_available() or _cpu_only(), timeout=_PATIENCE)
+    PartialState(
+        cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_PATIENCE
+    )
     return Processes(rank=dist.get_rank(), count=dist.get_world_size(), control=_control_group())
 
 
@@ -59,10 +62,6 @@ def leave_processes() -> None:
     if dist.is_initialized():
         _control_group.cache_clear()
         PartialState().destroy_process_group()
-
-
-def _cpu_only() -> bool:
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "t", "on")
 
 
 @functools.cache
@@ -115,11 +114,10 @@ class Distributed:
         """Where the model is put."""
         return torch.device(self._accelerator.device)
 
-    @contextmanager
-    def forward_pass(self) -> Iterator[None]:
+    def forward_pass(self) -> AbstractContextManager[None]:
         """Compute what is inside in the chosen number format."""
-        with self._accelerator.autocast():
-            yield
+        context: AbstractContextManager[None] = self._accelerator.autocast()
+        return context
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` (scalar)."""
@@ -158,15 +156,13 @@ class Distributed:
 
     def start_trackers(self, settings: Mapping[str, object]) -> None:
         """Begin the trackers' run with its settings."""
-        if self._accelerator.log_with:
-            self._accelerator.init_trackers("crema", config=dict(settings))
+        self._accelerator.init_trackers("crema", config=dict(settings))
 
     def track(self, values: Mapping[str, float], *, step: int) -> None:
         """Hand numbers to the trackers."""
-        if self._accelerator.log_with:
-            self._accelerator.log(dict(values), step=step)
+        self._accelerator.log(dict(values), step=step)
 
     def stop_trackers(self) -> None:
-        """Close the trackers' run."""
-        if self._accelerator.log_with:
-            self._accelerator.end_training()
+        """Close the trackers' run; accelerate's `end_training` would part the processes as well."""
+        for tracker in self._accelerator.trackers:
+            tracker.finish()

@@ -13,17 +13,17 @@ from crema_core.data.manifest import Record, read_manifest
 from crema_core.errors import ManifestError, TrainingError, did_you_mean
 from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
-from crema_core.train.changes import refuse_changes, refuse_differences
 from crema_core.train.checkpoints import pointed, read_checkpoint
 from crema_core.train.distributed import join_processes
-from crema_core.train.metrics import METRICS, MetricsFile
+from crema_core.train.metrics import METRICS, MetricsFile, read_metrics
 from crema_core.train.run import (
     LAST,
     Run,
     describe_run,
-    finished_run,
     new_run_folder,
     read_config,
+    refuse_changes,
+    refuse_differences,
     refuse_used,
     write_start,
 )
@@ -126,8 +126,9 @@ def fit(
     )
     trainer.train(resume_from=checkpoint)
     processes.wait()
-    return finished_run(
+    return Run(
         folder,
+        tuple(read_metrics(folder / METRICS)),
         best_score=trainer.best_score,
         exited={name: str(found) for name, found in trainer.early_exit.exits.items()},
         num_steps=trainer.step,

@@ -60,19 +60,13 @@ def run_processes(module: str, words: Sequence[str], count: int, *, environment:
         with patch_environment(**variables), _quiet(), _handlers_restored():
             launch_command(options)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        silent = [one for one in error.failures.values() if one.exitcode < 0]
-        if silent:
-            rank, failure = next((rank, one) for rank, one in error.failures.items() if one.exitcode < 0)
+        silent = [(rank, one) for rank, one in error.failures.items() if one.exitcode < 0]
+        rank, failure = silent[0] if silent else error.get_first_failure()
         raise LaunchedProcessError(_describe(rank, failure, count), num_silent=len(silent)) from error
 
 
 def refuse_too_many(count: int, *, num_gpus: int) -> None:
-    """Raise when processes would have to share a GPU.
-
-    Raises:
-        OptionsError: with what to type.
-    """
+    """Raise an OptionsError when processes would have to share a GPU."""
     if 0 < num_gpus < count:
         raise OptionsError(
             f"{count} processes were asked for and this machine has {num_gpus} GPUs. Each process needs one of its "

@@ -19,7 +19,8 @@ from pathlib import Path
 from crema_core.common.progress import StatusLine, describe_duration
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import Exit
-from crema_core.train.schedule import Position
+from crema_core.train.optim import Position
+from crema_core.train.settings import TrainSettings
 from crema_core.train.steps import StepResult
 
 METRICS = "metrics.jsonl"
@@ -28,22 +29,13 @@ Value = float | int | str
 
 
 class MetricsFile:
-    """Appends to a metrics file.
-
-    Args:
-        path: the file; it is created by the first line.
-    """
+    """Appends to the metrics file at `path`, which the first line creates."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, kind: str, values: Mapping[str, Value]) -> None:
-        """Append one line, as soon as it is known.
-
-        Args:
-            kind: what the line is about.
-            values: numbers and texts; names of senses go into the keys: `loss/audio`.
-        """
+        """Append one line, as soon as it is known; names of senses go into the keys of `values`: `loss/audio`."""
         for key, value in values.items():
             assert isinstance(value, float | int | str), f"{key} is {type(value).__name__}, not a number or a text"
         line = {"kind": kind} | {key: _finite(value) for key, value in values.items()}
@@ -66,9 +58,8 @@ def read_metrics(path: Path) -> list[dict[str, Value]]:
     """Return the lines of a metrics file; a last line cut off by a crash is left out."""
     if not path.exists():
         return []
-    *lines, rest = path.read_text(encoding="utf-8").split("\n")
-    del rest  # empty after a whole last line
-    return [json.loads(line) for line in lines if line]
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]  # what follows the last line break is empty or cut off
 
 
 def _finite(value: Value) -> Value:
@@ -81,19 +72,17 @@ class MetricLogger:
 
     Args:
         folder: the run directory.
+        settings: of the run.
+        num_steps: updates of the whole run, if no sense exits.
         sync: hands numbers to trackers.
         status: where people look.
-        num_epochs: of the whole run.
-        num_steps: updates of the whole run, if no sense exits.
-        log_every: updates between lines of the metrics file.
     """
 
     def __init__(
-        self, folder: Path, *, sync: Distributed, status: StatusLine, num_epochs: int, num_steps: int, log_every: int
+        self, folder: Path, settings: TrainSettings, *, num_steps: int, sync: Distributed, status: StatusLine
     ) -> None:
         self.metrics = MetricsFile(folder / METRICS)
-        self.sync, self.status = sync, status
-        self.num_epochs, self.num_steps, self.log_every = num_epochs, num_steps, log_every
+        self.settings, self.num_steps, self.sync, self.status = settings, num_steps, sync, status
         self._losses: defaultdict[str, list[float]] = defaultdict(list)
         self._started = time.monotonic()
         self._num_updates = 0
@@ -116,7 +105,7 @@ class MetricLogger:
         seconds = time.monotonic() - self._started
         speed = self._num_samples / seconds
         loss = _mean(result.losses.values())
-        if at.step % self.log_every == 0 or at.step == 1:
+        if at.step % self.settings.log_every == 0 or at.step == 1:
             values = {"loss": loss, "lr": lr, "samples_per_s": round(speed, 3)}
             values |= {f"loss/{name}": value for name, value in result.losses.items()}
             values |= {f"grad_norm/{name}": value for name, value in result.gradient_norms.items()}
@@ -125,7 +114,7 @@ class MetricLogger:
         norms = " ".join(f"{name} {norm:.3g}" for name, norm in result.gradient_norms.items())
         left = (self.num_steps - at.step) * seconds / self._num_updates
         self.status.show(
-            f"epoch {at.epoch + 1}/{self.num_epochs}  step {at.step:,}/{self.num_steps:,}  loss {loss:.4f}  "
+            f"epoch {at.epoch + 1}/{self.settings.epochs}  step {at.step:,}/{self.num_steps:,}  loss {loss:.4f}  "
             f"grad {norms}  {speed:.1f} samples/s  {describe_duration(left)} left"
         )
 

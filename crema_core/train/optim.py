@@ -1,35 +1,47 @@
-"""The optimizer over adapters and fusion; frozen parts have no optimizer state at all."""
+"""The optimizer over adapters and fusion, and its learning rate; frozen parts have no optimizer state at all.
+
+The rate is a function of the position: no state to save, nothing to resume.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from crema_core.errors import TrainingError
+from crema_core.train.settings import TrainSettings
 
-def make_optimizer(
-    parameters: Mapping[str, nn.Parameter], *, lr: float, weight_decay: float, betas: tuple[float, float]
-) -> torch.optim.AdamW:
+
+class Position(NamedTuple):
+    """Where training is: 0-based epoch, update inside the epoch, update since the start."""
+
+    epoch: int
+    step_in_epoch: int
+    step: int
+
+
+Schedule = Callable[[Position], float]
+
+
+def make_optimizer(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:
     """Return one AdamW over all senses.
 
     AdamW leaves a parameter without gradient alone, value, moments and step count, so one optimizer serves senses that
-    take turns. (Gradients must be None and not zero for that: see `clear_gradients`.)
+    take turns. Gradients must be None and not zero for that, as `zero_grad` leaves them.
 
     Args:
         parameters: trainable parameters by name.
-        lr: starting learning rate.
-        weight_decay: of the tensors for which `decays` is true.
-        betas: decay rates of the moments.
+        settings: of the run; weight decay is that of the tensors for which `decays` is true.
     """
-    decayed = [name for name, parameter in parameters.items() if decays(name, parameter)]
-    rest = [name for name in parameters if name not in set(decayed)]
-    groups = [
-        {"params": [parameters[name] for name in names], "weight_decay": decay}
-        for names, decay in ((decayed, weight_decay), (rest, 0.0))
-        if names
-    ]
-    return torch.optim.AdamW(groups, lr=lr, betas=betas)
+    decayed = [parameter for name, parameter in parameters.items() if decays(name, parameter)]
+    rest = [parameter for name, parameter in parameters.items() if not decays(name, parameter)]
+    parts = ((decayed, settings.weight_decay), (rest, 0.0))
+    groups = [{"params": own, "weight_decay": decay} for own, decay in parts if own]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
 
 
 def decays(name: str, parameter: Tensor) -> bool:
@@ -46,18 +58,55 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def clear_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Set gradients to None: with zeros the moments of inactive senses would keep moving them."""
-    for parameter in parameters:
-        parameter.grad = None
-
-
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
     """Return the L2 norm of all gradients together; parameters without one count as zero."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
 
 
-def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> None:
-    """Scale all gradients together so that their L2 norm is at most `limit`."""
-    nn.utils.clip_grad_norm_(parameters, limit)
+def make_schedule(settings: TrainSettings, *, steps_per_epoch: int) -> Schedule:
+    """Return the learning rate of each update.
+
+    Args:
+        settings: of the run.
+        steps_per_epoch: updates in an epoch.
+
+    Raises:
+        TrainingError: when the warm-up would last longer than the training.
+    """
+    if settings.schedule == "epoch":
+        return lambda at: epoch_cosine(at, settings)
+    total = settings.epochs * steps_per_epoch
+    if settings.warmup_steps is not None and settings.warmup_steps >= total:
+        raise TrainingError(
+            f"warmup_steps={settings.warmup_steps:,} is not below the {total:,} updates of the whole training "
+            f"({settings.epochs} epochs of {steps_per_epoch:,}), so lr would never be reached. Give fewer "
+            "warmup_steps, or leave the setting out for a part of all updates (warmup_ratio)."
+        )
+    warmup = int(total * settings.warmup_ratio) if settings.warmup_steps is None else settings.warmup_steps
+    return lambda at: step_cosine(at.step, settings, total_steps=total, warmup_steps=warmup)
+
+
+def step_cosine(step: int, settings: TrainSettings, *, total_steps: int, warmup_steps: int) -> float:
+    """Return the rate at `step`: linear from `warmup_start_lr` to `lr`, then a cosine that ends at `min_lr`."""
+    if step < warmup_steps:
+        return settings.warmup_start_lr + (settings.lr - settings.warmup_start_lr) * step / warmup_steps
+    return _cosine((step - warmup_steps) / max(1, total_steps - warmup_steps), settings)
+
+
+def epoch_cosine(at: Position, settings: TrainSettings) -> float:
+    """Return the released code's rate: warm-up inside epoch 0 only, from epoch 1 a cosine of the epoch's index.
+
+    The rate is constant within an epoch and jumps at epoch 1 when epoch 0 was shorter than the warm-up.
+    """
+    if at.epoch > 0:
+        return _cosine(at.epoch / settings.epochs, settings)
+    if not settings.warmup_steps:
+        return settings.lr
+    start = settings.warmup_start_lr
+    return min(settings.lr, start + (settings.lr - start) * at.step / settings.warmup_steps)
+
+
+def _cosine(progress: float, settings: TrainSettings) -> float:
+    lr, min_lr = settings.lr, settings.min_lr
+    return (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * progress)) + min_lr

@@ -23,8 +23,8 @@ from crema_core.model.blocks import share_out
 from crema_core.model.tuning import FULL
 from crema_core.tokens import SenseFeatures, SenseTokens
 from crema_core.train.distributed import Distributed
-from crema_core.train.optim import clear_gradients, clip_gradients, gradient_norm, make_optimizer
-from crema_core.train.settings import MicroBatchSize, TrainSettings
+from crema_core.train.optim import gradient_norm, make_optimizer
+from crema_core.train.settings import TrainSettings
 from crema_core.train.token_cache import TokenCache, micro_batches, size_in
 
 
@@ -68,43 +68,52 @@ class GlobalBatch:
     largest_parts: tuple[int, ...]
 
 
-@dataclass(frozen=True)
 class Stepper:
     """The parts an update touches.
 
+    Args:
+        model: a built model; updates need it in train mode, with exactly the parameters below trainable.
+        settings: of the run.
+        trained: senses to train, in the model's order.
+        sync: number format and processes.
+
     Attributes:
-        model: in train mode, with exactly the parameters below trainable.
         adapters: parameters of every trained sense, by sense and name.
         shared: trained parameters of fusion and language model, keyed as in `CremaModel.trainable_parameters`.
+        parameters: everything the optimizer may move, with keys of the same kind.
         measured: the parameters whose gradient norm is recorded, by sense.
-        sync: number format and processes.
         optimizer: over all parameters.
-        clip_norm: largest gradient norm of a step, or None.
-        kept_graphs: see the setting of this name.
-        micro_batch_size: see the setting of this name.
     """
 
-    model: CremaModel
-    adapters: Mapping[str, Mapping[str, nn.Parameter]]
-    shared: Mapping[str, nn.Parameter]
-    measured: Mapping[str, Sequence[nn.Parameter]]
-    sync: Distributed
-    optimizer: torch.optim.Optimizer
-    clip_norm: float | None = None
-    kept_graphs: int | None = None
-    micro_batch_size: MicroBatchSize = None
+    def __init__(
+        self, model: CremaModel, settings: TrainSettings, *, trained: tuple[str, ...], sync: Distributed
+    ) -> None:
+        self.model, self.settings, self.sync = model, settings, sync
+        self.adapters = {name: model.adapter_parameters(name) for name in trained}
+        wanted = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
+        # When only some senses are trained, the other blocks keep their weights, and so does what all senses share:
+        # otherwise answers without the trained senses would change.
+        if trained == model.names or settings.train_shared:
+            wanted |= set(model.shared_parameters())
+        self.shared = {key: value for key, value in model.trainable_parameters().items() if key in wanted}
+        own = {f"modalities.{name}.{key}": value for name, part in self.adapters.items() for key, value in part.items()}
+        self.parameters: dict[str, nn.Parameter] = own | self.shared
+        self.measured = {name: self._measured(name) for name in trained}
+        self.optimizer: torch.optim.Optimizer = make_optimizer(self.parameters, settings)
 
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Everything the optimizer may move, keyed as in `CremaModel.trainable_parameters`."""
-        return stepper_parameters(self.adapters, self.shared)
+    def _measured(self, name: str) -> list[nn.Parameter]:
+        # A connector without LoRA is measured whole; where all that a sense trains is in the fusion, its block is.
+        own = self.adapters[name] or self.model.fusion_parameters([name])
+        lora = self.model.lora_parameters(name) if self.settings.early_exit_metric == "lora" else {}
+        return list((lora or own).values())
 
     def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update the active senses one after the other; a sense that no sample of the group has is skipped."""
         whole = self._global_batch(group, active)
         first, waiting = whole.present[:1], whole.present[1:]
+        limit = self.settings.kept_graphs
         # With several minibatches to one update all would hold theirs.
-        kept = waiting[: self.kept_graphs] if len(group) == 1 or self.kept_graphs is not None else ()
+        kept = waiting[:limit] if len(group) == 1 or limit is not None else ()
         caches = [self._cache(one, kept=kept, later=first) for one in group]
         result = StepResult(whole.num_samples)
         for sub_step, name in enumerate(whole.present):
@@ -151,7 +160,7 @@ class Stepper:
         sub_step: int,
     ) -> float:
         """Add the group's gradients and return its part of the loss."""
-        total, size = 0.0, size_in(self.micro_batch_size, sub_step)
+        total, size = 0.0, size_in(self.settings.micro_batch_size, sub_step)
         for one, cache, largest in zip(group, caches, whole.largest_parts, strict=True):
             parts = micro_batches(len(one.batch), size)
             for part, tokens in cache.parts(names, parts) if parts else ():
@@ -192,10 +201,10 @@ class Stepper:
         updated = [parameter for parameter in allowed if parameter.grad is not None]
         for name in names:
             result.gradient_norms[name] = gradient_norm(self.measured[name])
-        if self.clip_norm is not None:
-            clip_gradients(updated, self.clip_norm)
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(updated, self.settings.clip_norm)
         self.optimizer.step()
-        clear_gradients(allowed)
+        self.optimizer.zero_grad()
         return loss
 
     def _assert_only(self, allowed: Sequence[nn.Parameter]) -> None:
@@ -209,14 +218,6 @@ class Stepper:
         assert not strays, f"gradients outside the active senses and what they share: {strays[:3]}"
 
 
-def stepper_parameters(
-    adapters: Mapping[str, Mapping[str, nn.Parameter]], shared: Mapping[str, nn.Parameter]
-) -> dict[str, nn.Parameter]:
-    """Return the parameters of adapters and what they share, keyed as in `CremaModel.trainable_parameters`."""
-    own = {f"modalities.{sense}.{key}": value for sense, part in adapters.items() for key, value in part.items()}
-    return own | dict(shared)
-
-
 def _finite(loss: Tensor, records: Sequence[Record]) -> float:
     value = float(loss.detach())
     if not isfinite(value):
@@ -226,52 +227,6 @@ def _finite(loss: Tensor, records: Sequence[Record]) -> float:
             'are fine, lower lr, set clip_norm=1.0, or use precision="fp32".'
         )
     return value
-
-
-def make_stepper(model: CremaModel, settings: TrainSettings, *, trained: tuple[str, ...], sync: Distributed) -> Stepper:
-    """Return the stepper of a run.
-
-    Args:
-        model: a built model.
-        settings: of the run.
-        trained: senses to train, in the model's order.
-        sync: number format and processes.
-    """
-    adapters = {name: model.adapter_parameters(name) for name in trained}
-    # When only some senses are trained, the other blocks keep their weights, and so does what all senses share:
-    # otherwise answers without the trained senses would change.
-    everything = trained == model.names or settings.train_shared
-    known = model.trainable_parameters()
-    blocks = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
-    wanted = blocks | set(model.shared_parameters()) if everything else blocks
-    shared = {key: parameter for key, parameter in known.items() if key in wanted}
-    lora_alone = settings.early_exit_metric == "lora"
-    measured = {name: list(_measured(model, name, lora_alone=lora_alone).values()) for name in adapters}
-    optimizer = make_optimizer(
-        stepper_parameters(adapters, shared), lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas
-    )
-    return Stepper(
-        model,
-        adapters,
-        shared,
-        measured,
-        sync,
-        optimizer,
-        clip_norm=settings.clip_norm,
-        kept_graphs=settings.kept_graphs,
-        micro_batch_size=settings.micro_batch_size,
-    )
-
-
-def _measured(model: CremaModel, name: str, *, lora_alone: bool) -> Mapping[str, nn.Parameter]:
-    """Return what a sense's gradient norm is taken over.
-
-    A connector without LoRA is measured whole; where all that a sense trains is in the fusion, its block is.
-    """
-    own = model.adapter_parameters(name)
-    if not own:
-        return model.fusion_parameters([name])
-    return (model.lora_parameters(name) if lora_alone else {}) or own
 
 
 def share_language_model(model: CremaModel, sync: Distributed) -> None:

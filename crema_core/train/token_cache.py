@@ -14,15 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from crema_core.api.model import CremaModel
 from crema_core.model.trainable import collecting
 from crema_core.tokens import SenseFeatures, SenseTokens
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import MicroBatchSize
+
+OfSamples = TypeVar("OfSamples", SenseTokens, SenseFeatures)
 
 
 class TokenCache:
@@ -73,12 +75,12 @@ class TokenCache:
         with ExitStack() as stack:
             known = others | {name: stack.enter_context(collected(own)) for name, own in graphs.items()}
             for part in parts:
-                tokens = tokens_of(known, part)
+                questions = self.questions[part.start : part.stop]
+                tokens = {name: part_of(own, part) for name, own in known.items()}
                 for name in built_here:
-                    own = features_of(self.features[name], part)
-                    if own is not None:
-                        tokens[name] = self._compute(name, own, self.questions[part.start : part.stop])
-                yield part, tokens
+                    own = part_of(self.features[name], part)
+                    tokens[name] = None if own is None else self._compute(name, own, questions)
+                yield part, {name: own for name, own in tokens.items() if own is not None}
 
     @torch.no_grad()
     def refresh(self, name: str) -> None:
@@ -113,22 +115,10 @@ def micro_batches(num_samples: int, size: int | None) -> list[range]:
     return [range(start, min(start + size, num_samples)) for start in range(0, num_samples, size)]
 
 
-def tokens_of(tokens: Mapping[str, SenseTokens], part: range) -> dict[str, SenseTokens]:
-    """Return the tokens of a part's samples, without senses that none of them has."""
-    found = {}
-    for name, own in tokens.items():
-        index = _positions(own.rows, part)
-        if index.numel():
-            found[name] = own.select(index, own.rows[index] - part.start)
-    return found
-
-
-def features_of(features: SenseFeatures, part: range) -> SenseFeatures | None:
-    """Return the features of a part's samples; None where none of them has the sense."""
-    index = _positions(features.rows, part)
-    if not index.numel():
-        return None
-    return features.select(index, features.rows[index] - part.start)
+def part_of(own: OfSamples, part: range) -> OfSamples | None:
+    """Return the tokens or features of a part's samples; None where none of them has the sense."""
+    index = ((own.rows >= part.start) & (own.rows < part.stop)).nonzero()[:, 0]
+    return own.select(index, own.rows[index] - part.start) if index.numel() else None
 
 
 @contextmanager
@@ -141,7 +131,3 @@ def collected(tokens: SenseTokens) -> Iterator[SenseTokens]:
     yield tokens.detach()._replace(values=values)
     if values.grad is not None:  # None: no part's loss depends on them
         torch.autograd.backward(tokens.values, values.grad)
-
-
-def _positions(rows: Tensor, part: range) -> Tensor:
-    return ((rows >= part.start) & (rows < part.stop)).nonzero()[:, 0]

@@ -8,8 +8,12 @@ this same loop on its part of every minibatch; all numbers that decide anything 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,25 +25,25 @@ from crema_core.data.manifest import Record
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
+from crema_core.features.cache.store import DiskCache
 from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.allocator import reuse_freed_memory
 from crema_core.model.blocks import recomputed
 from crema_core.model.compiled import compiled
 from crema_core.model.memory import fits
+from crema_core.model.network import CremaNetwork
+from crema_core.model.precision import DTYPES
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
-from crema_core.train.cache import make_cache
 from crema_core.train.checkpoints import Checkpointer, pointed, read_checkpoint
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import EarlyExit, training_order
-from crema_core.train.interrupt import InterruptGuard, TrainingInterrupted
 from crema_core.train.metrics import MetricLogger
-from crema_core.train.optim import set_learning_rate
+from crema_core.train.optim import Position, make_schedule, set_learning_rate
 from crema_core.train.run import BEST
-from crema_core.train.schedule import Position, make_schedule
 from crema_core.train.settings import TrainSettings, less_memory
-from crema_core.train.steps import Minibatch, make_stepper, share_language_model
+from crema_core.train.steps import Minibatch, Stepper, share_language_model
 
 
 class Trainer:
@@ -92,23 +96,17 @@ class Trainer:
             start_epoch=settings.early_exit_start_epoch,
             value=settings.early_exit_value,
         )
-        self.stepper = make_stepper(model, settings, trained=self.early_exit.order, sync=self.sync)
+        self.stepper = Stepper(model, settings, trained=self.early_exit.order, sync=self.sync)
         self.sync.start_equal(self.stepper.parameters.values())
-        self.checkpointer = Checkpointer(folder, model=model, stepper=self.stepper, seed=settings.seed)
+        self.checkpointer = Checkpointer(folder, self.stepper)
         steps_per_epoch = math.ceil(math.ceil(len(records) / settings.batch_size) / settings.accumulation)
         self.schedule = make_schedule(settings, steps_per_epoch=steps_per_epoch)
         self.position = Position(0, 0, 0)
         self.best_score: float | None = None
         self.cache: FeatureCache | None = None
         self._cached: frozenset[str] = frozenset()
-        self.metric_logger = MetricLogger(
-            folder,
-            sync=self.sync,
-            status=status,
-            num_epochs=settings.epochs,
-            num_steps=steps_per_epoch * settings.epochs,
-            log_every=settings.log_every,
-        )
+        num_steps = steps_per_epoch * settings.epochs
+        self.metric_logger = MetricLogger(folder, settings, num_steps=num_steps, sync=self.sync, status=status)
 
     @property
     def step(self) -> int:
@@ -128,6 +126,7 @@ class Trainer:
             TrainingInterrupted: after Ctrl-C, with everything saved.
         """
         before = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        backbone = self.model.backbone
         cuda = [self.sync.device] if self.sync.device.type == "cuda" else []
         self.sync.start_trackers(self.settings.model_dump(mode="json"))
         self._fill_cache()
@@ -135,9 +134,9 @@ class Trainer:
             # The caller's random state is not touched.
             with (
                 torch.random.fork_rng(devices=cuda),
-                recomputed(self.model.backbone.language_model, enabled=self.settings.gradient_checkpointing),
-                compiled(self._frozen(), enabled=self.settings.compile_frozen),
-                InterruptGuard(self.status.note) as guard,
+                recomputed(backbone.language_model, enabled=self.settings.gradient_checkpointing),
+                compiled((backbone.vision_model, backbone.language_model), enabled=self.settings.compile_frozen),
+                interruptible(self.status.note) as interrupted,
                 fits(f"A minibatch of {self.settings.batch_size} samples", less_memory(self.settings)),
             ):
                 self.checkpointer.seed_dropout(self.position)
@@ -145,9 +144,9 @@ class Trainer:
                     self._load(resume_from)
                 self._tell("crema_train_started", trainer=self)
                 while self.position.epoch < self.settings.epochs and self.early_exit.active:
-                    self._train_epoch(guard)
+                    self._train_epoch(interrupted)
                     self._end_epoch()
-                    self._stop_if_asked(guard)
+                    self._stop_if_asked(interrupted)
         finally:
             set_trainable(self.model, before)
             self.model.eval()
@@ -157,10 +156,7 @@ class Trainer:
         if self.settings.load_best and best is not None:
             self.model.load_adapter_state_dict(read_checkpoint(best).adapters)
 
-    def _frozen(self) -> tuple[torch.nn.Module | None, ...]:
-        return self.model.backbone.vision_model, self.model.backbone.language_model
-
-    def _train_epoch(self, guard: InterruptGuard) -> None:
+    def _train_epoch(self, interrupted: threading.Event) -> None:
         self._select_trainable()
         self.model.train()
         update = self.stepper.sequential if self.settings.mode == "sequential" else self.stepper.joint
@@ -176,7 +172,7 @@ class Trainer:
             self._tell("crema_step_finished", trainer=self, step=self.step, losses=result.losses)
             if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
                 self._save()
-            self._stop_if_asked(guard)
+            self._stop_if_asked(interrupted)
 
     def _groups(self) -> Iterator[list[Minibatch]]:
         """Yield this process's part of what is left of the epoch: encoded minibatches, as many as make one update."""
@@ -261,8 +257,8 @@ class Trainer:
                 "without dropout nothing changes."
             )
 
-    def _stop_if_asked(self, guard: InterruptGuard) -> None:
-        if self.processes.any(guard.requested):
+    def _stop_if_asked(self, interrupted: threading.Event) -> None:
+        if self.processes.any(interrupted.is_set()):
             self._save()
             raise TrainingInterrupted(self.folder)
 
@@ -293,3 +289,61 @@ class Trainer:
         """Let gradients flow into the senses that still train, and the fusion; into nothing else."""
         active = [parameter for name in self.early_exit.active for parameter in self.stepper.adapters[name].values()]
         set_trainable(self.model, names_of(self.model, [*active, *self.stepper.shared.values()]))
+
+
+def make_cache(model: CremaNetwork, settings: TrainSettings) -> FeatureCache | None:
+    """Return the cache that the settings of a training run ask for, or None.
+
+    Raises:
+        CacheError: when the folder they name cannot be a cache.
+    """
+    if settings.cache == "none":
+        return None
+    dtype = DTYPES[settings.cache_precision] if settings.cache_precision != "fp32" else None
+    disk = None
+    if settings.cache != "memory":
+        limit_gb = settings.cache_disk_limit_gb
+        disk = DiskCache(settings.cache, limit_bytes=float("inf") if limit_gb is None else limit_gb * 1e9)
+    return FeatureCache(model, dtype=dtype, limit_bytes=settings.cache_limit_gb * 1e9, disk=disk)
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was interrupted and its state is saved; a command line exits with 130.
+
+    Attributes:
+        folder: the run directory to resume.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(
+            f"Interrupted; everything is saved in '{folder}'. Continue with resume=True and out='{folder}'."
+        )
+
+
+@contextmanager
+def interruptible(announce: Callable[[str], None]) -> Iterator[threading.Event]:
+    """Let the first Ctrl-C inside the block set the event that is yielded; the second one stops at once.
+
+    Outside the main thread Python delivers no signals, and nothing sets it.
+
+    Args:
+        announce: called with a sentence at the first Ctrl-C.
+    """
+    interrupted = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        announce("Interrupted: finishing this update, then saving. Press Ctrl-C again to stop without saving.")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield interrupted
+    finally:
+        if before is not None:  # None: another language's handler, which Python cannot put back
+            signal.signal(signal.SIGINT, before)

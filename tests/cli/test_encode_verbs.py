@@ -96,7 +96,7 @@ def test_an_answer_about_files_in_the_folder_runs_no_encoder(
     words = ["answer", str(trained), "which?", "--depth", str(clips.parent / line["depth"]), "--json"]
     assert main(words) == 0
     expected = json.loads(capsys.readouterr().out)
-    monkeypatch.setattr("crema_core.model.sense.Sense.encode", lambda *_: pytest.fail("an encoder ran"))
+    monkeypatch.setattr("crema_core.model.network.Sense.encode", lambda *_: pytest.fail("an encoder ran"))
     assert main([*words, "--cache", str(filled)]) == 0
     assert json.loads(capsys.readouterr().out) == expected
 

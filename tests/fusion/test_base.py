@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import Fusion, FusionSizes, SenseSet, make_fusion
-from crema_core.fusion.base import Layout, major_first, spread
-from crema_core.fusion.self_gated import LinearFusion
+from crema_core.fusion import Fusion, FusionSizes, SenseSet
+from crema_core.fusion.base import Layout, spread
+from crema_core.fusion.strategies import LinearFusion
 from crema_core.tokens import Segment, SenseTokens
+from tests.support.fusions import make_fusion
 
 PREFIXES = {"wave": "Wave: ", "main": "Frame {index}: ", "other": "Other {index}: ", "points": "Points: "}
 TRAINED = ("cross_attention", "linear", "mixture", "self_gated")
@@ -182,7 +183,6 @@ def test_the_fused_tokens_come_after_the_major_sense_and_before_those_without_we
     senses = batch(
         1, wave=tokens([[7.0]]), points=tokens([[8.0]]), main=tokens([[1.0, 2.0]]), other=tokens([[5.0, 6.0]])
     )
-    assert major_first(senses) == ["main", "wave", "points", "other"]
     assert list(senses.supports) == ["wave", "points", "other"]
     segments = linear("other")(senses)
     assert [own.prefix for own in segments] == ["Frame {index}: ", "Frame {index}: ", "Wave: ", "Points: "]
@@ -219,6 +219,38 @@ def test_a_single_sense_keeps_its_prefix_in_the_released_layout() -> None:
     concat = make_fusion("concat", ["wave"], FusionSizes(1, 1), options={"layout": "released"})
     (only,) = concat(batch(1, wave=tokens([[2.0, 4.0]], times=CLOCK)))
     assert only.prefix == "Wave: "
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("clocked", [False, True], ids=["no clock", "clock"])
+def test_a_sample_is_laid_out_as_if_it_were_alone_in_its_batch(layout: Layout, clocked: bool) -> None:
+    """Samples: all modalities; a clocked one alone; one of the major's frames without it; a clockless one and more."""
+    values = {
+        "main": {0: [1.0, 2.0], 4: [7.0, 8.0]},
+        "wave": {0: [2.0, 4.0], 1: [3.0, 5.0], 3: [6.0, 9.0], 4: [5.0, 3.0]},
+        "other": {0: [5.0, 6.0], 2: [4.0, 4.0]},
+        "points": {0: [8.0], 3: [9.0]},
+    }
+    with_clock = {0, 1, 4} if clocked else set()
+    concat = make_fusion("concat", ["wave", "other", "points"], FusionSizes(1, 1), options={"layout": layout})
+
+    def laid_out(samples: list[int]) -> list[list[tuple[str | None, list[float]]]]:
+        found = {}
+        for name, own in values.items():
+            rows = [row for row, sample in enumerate(samples) if sample in own]
+            if not rows:
+                continue
+            has = [samples[row] in with_clock for row in rows]
+            found[name] = tokens([own[samples[row]] for row in rows], rows)
+            if name == "wave" and any(has):
+                clocks = torch.tensor([CLOCK if one else [(torch.nan, torch.nan)] * 2 for one in has])
+                found[name] = found[name]._replace(times=clocks)
+        segments = [(own.prefix, shown(own)) for own in concat(batch(len(samples), **found))]
+        real = [(prefix, [[one for one in row if one is not None] for row in own]) for prefix, own in segments]
+        return [[(prefix, own[row]) for prefix, own in real if own[row]] for row in range(len(samples))]
+
+    together = laid_out([0, 1, 2, 3, 4])
+    assert together == [laid_out([sample])[0] for sample in range(5)]
 
 
 def test_the_papers_layout_leaves_all_apart_with_their_prefixes() -> None:

@@ -9,13 +9,16 @@ import torch
 from torch import nn
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import Fusion, FusionSizes, SenseSet, fusion_classes, make_fusion
-from crema_core.fusion.self_gated import SelfGatedFusion
+from crema_core.fusion import Fusion, FusionSizes, SenseSet, fusion_class
+from crema_core.fusion.strategies import SelfGatedFusion
 from crema_core.plugins import registry
 from crema_core.tokens import SenseTokens
+from tests.support.fusions import make_fusion
 
 WIDTH, QUERIES, STEPS = 8, 3, 2
-STRATEGIES = sorted(name for name, own in fusion_classes().items() if own.plan({}).major_connector is None)
+STRATEGIES = sorted(
+    name for name in registry.usable_names("fusion") if fusion_class(name).plan({}).major_connector is None
+)
 """Those whose senses all come as the language model's tokens; others have tests of their own."""
 PREFIXES = {"main": "Frame {index}: ", "one": "One: ", "two": "Two: "}
 

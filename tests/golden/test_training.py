@@ -22,7 +22,7 @@ from crema_core.tokens import SenseFeatures
 from crema_core.train.distributed import Distributed
 from crema_core.train.optim import set_learning_rate
 from crema_core.train.settings import TrainSettings
-from crema_core.train.steps import Minibatch, make_stepper
+from crema_core.train.steps import Minibatch, Stepper
 from tests.support.golden import DATA, build_model, tokenizer
 from tests.support.numeric import assert_close_to_scale, double_precision
 
@@ -39,7 +39,7 @@ def test_parameters_after_every_step(name: str, tmp_path: Path) -> None:
     model = build_model(described, tensors, tmp_path / "backbone", prefix="init.").double()
     settings = TrainSettings(weight_decay=0.05, clip_norm=None, early_exit_metric="lora")
     sync = Distributed(precision="fp32", folder=tmp_path)
-    stepper = make_stepper(model, settings, trained=model.names, sync=sync)
+    stepper = Stepper(model, settings, trained=model.names, sync=sync)
     set_trainable(model, names_of(model, stepper.parameters.values()))
     taken: list[dict[str, torch.Tensor]] = []
     stepper.optimizer.register_step_post_hook(lambda *_: taken.append(export_released(model)))

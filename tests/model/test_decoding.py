@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from crema_core.model.decoding import beam_inputs
+from crema_core.model.language import beam_inputs
 
 
 def model(seed: int) -> T5ForConditionalGeneration:

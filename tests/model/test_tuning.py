@@ -17,7 +17,7 @@ from crema_core.model.tuning import LanguageLora, parse_tuning
 from crema_core.plugins import registry
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import TrainSettings
-from crema_core.train.steps import make_stepper
+from crema_core.train.steps import Stepper
 from tests.support.senses import frames_spec, wave_spec
 from tests.support.steps import train_a_little
 
@@ -112,7 +112,7 @@ def test_training_some_senses_leaves_the_language_model_unless_asked(
 ) -> None:
     model, chosen = tuned(t5_folder, LORA), TrainSettings(**settings)
     sync = Distributed(precision="fp32", folder=tmp_path)
-    stepper = make_stepper(model, chosen, trained=chosen.modalities or model.names, sync=sync)
+    stepper = Stepper(model, chosen, trained=chosen.modalities or model.names, sync=sync)
     assert any(key.startswith("language.") for key in stepper.parameters) == language
     assert ("fusion.bias" in stepper.parameters) == language
     assert stepper.parameters.keys() <= model.trainable_parameters().keys()

@@ -17,7 +17,7 @@ from crema_core.errors import (
     PluginLoadError,
 )
 from crema_core.fusion import Fusion
-from crema_core.fusion.concat import ConcatFusion
+from crema_core.fusion.strategies import ConcatFusion
 from crema_core.plugins import _metadata, groups, registry
 from crema_core.plugins._metadata import InstalledEntryPoint
 from crema_core.plugins.groups import KINDS, kind_of

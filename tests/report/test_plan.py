@@ -20,7 +20,7 @@ from crema_core.model.trainable import names_of, set_trainable
 from crema_core.report.plan import plan
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import train_settings
-from crema_core.train.steps import Minibatch, make_stepper
+from crema_core.train.steps import Minibatch, Stepper
 from tests.support.backbones import save_random_blip2
 from tests.support.senses import four_senses
 
@@ -38,7 +38,7 @@ def measured(model: CremaModel, folder: Path, *, batch_size: int, checkpointing:
     generator = torch.Generator().manual_seed(0)
     sources = {name: model.sense(name).modality.example(generator) for name in model.names}
     question = Record(id="s", question="What is it?", answer="red blue green left", sources={})
-    stepper = make_stepper(
+    stepper = Stepper(
         model, train_settings(None, {}), trained=model.names, sync=Distributed(precision="fp32", folder=folder)
     )
     set_trainable(model, names_of(model, stepper.parameters.values()))

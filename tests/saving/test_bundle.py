@@ -139,6 +139,24 @@ def test_a_missing_package_is_named(trained: CremaModel, tmp_path: Path) -> None
         load(tmp_path / "saved")
 
 
+def test_missing_modalities_and_other_missing_parts_are_named_together(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "saved")
+    manifest = json.loads((tmp_path / "saved" / "crema.json").read_text())
+    manifest["modalities"][2].update(name="sonar", distribution="crema-sonar", version="0.3")
+    manifest["fusion"]["name"] = "stacked"
+    manifest["parts"]["fusion"] = {"name": "stacked", "distribution": "crema-stacked", "version": "0.4"}
+    (tmp_path / "saved" / "crema.json").write_text(json.dumps(manifest))
+    with pytest.raises(BuildError) as caught:
+        load(tmp_path / "saved")
+    fusion, sonar, saved_with = map(str, caught.value.problems)
+    assert fusion == (
+        f"'{tmp_path / 'saved'}' needs the fusion 'stacked' of crema-stacked 0.4, which is not installed. Run: pip "
+        "install crema-stacked"
+    )
+    assert sonar.startswith("'sonar' is not an installed modality.")
+    assert "crema-sonar 0.3" in saved_with
+
+
 def test_an_adapter_moves_to_another_model_with_the_same_backbone(
     trained: CremaModel, t5_folder: Path, tmp_path: Path
 ) -> None:

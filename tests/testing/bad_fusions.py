@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.fusion.base import Fusion, FusionSizes, SenseSet
-from crema_core.fusion.concat import ConcatFusion
+from crema_core.fusion.strategies import ConcatFusion
 from crema_core.tokens import Segment
 
 

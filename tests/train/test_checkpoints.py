@@ -16,6 +16,7 @@ from crema_core.train.checkpoints import (
     write_checkpoint,
 )
 from crema_core.train.optim import make_optimizer
+from crema_core.train.settings import train_settings
 
 
 def checkpoint(value: float = 1.0) -> Checkpoint:
@@ -34,7 +35,8 @@ def test_a_checkpoint_is_read_back_bit_for_bit(tmp_path: Path) -> None:
 def test_optimizer_moments_survive(tmp_path: Path) -> None:
     first = {name: nn.Parameter(torch.ones(2, 2)) for name in ("a.weight", "b.weight")}
     second = {name: nn.Parameter(torch.ones(2, 2)) for name in ("a.weight", "b.weight")}
-    optimizers = [make_optimizer(own, lr=0.1, weight_decay=0.1, betas=(0.9, 0.99)) for own in (first, second)]
+    settings = train_settings(None, {"lr": 0.1, "weight_decay": 0.1, "betas": (0.9, 0.99)})
+    optimizers = [make_optimizer(own, settings) for own in (first, second)]
     first["a.weight"].grad = torch.rand(2, 2)
     optimizers[0].step()
     state = optimizer_state(optimizers[0], first)

@@ -19,10 +19,9 @@ from crema_core.errors import CheckpointError, ManifestError, TrainingError
 from crema_core.evaluation.run import EvaluationResult
 from crema_core.plugins.hooks import Hooks, hookimpl
 from crema_core.train.fit import fit
-from crema_core.train.interrupt import TrainingInterrupted
 from crema_core.train.metrics import Value
 from crema_core.train.run import Run
-from crema_core.train.trainer import Trainer
+from crema_core.train.trainer import Trainer, TrainingInterrupted
 from tests.train.conftest import MakeModel
 from tests.train.file_senses import write_data
 

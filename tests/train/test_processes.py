@@ -17,7 +17,7 @@ from crema_core.common.progress import StatusLine
 from crema_core.errors import CremaError, LostProcessError
 from crema_core.evaluation.run import evaluate
 from crema_core.plugins.hooks import Hooks
-from crema_core.train.distributed import join_processes, leave_processes
+from crema_core.train.distributed import Distributed, join_processes, leave_processes
 from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
 from tests.support.launch import ChildError, start, together
@@ -316,3 +316,18 @@ def test_shares_follow_each_other_and_are_even(count: int) -> None:
         parts = [Processes(rank=rank, count=count).share(range(size)) for rank in range(count)]
         assert [entry for part in parts for entry in part] == list(range(size))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_closing_the_trackers_leaves_the_processes_together(sync: Distributed, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tracker:
+        closed = False
+
+        def finish(self) -> None:
+            self.closed = True
+
+    tracker, accelerator = Tracker(), sync._accelerator
+    monkeypatch.setattr(accelerator, "log_with", ["mine"])
+    monkeypatch.setattr(accelerator, "trackers", [tracker])
+    monkeypatch.setattr(type(accelerator.state), "destroy_process_group", lambda *_: pytest.fail("they were parted"))
+    sync.stop_trackers()
+    assert tracker.closed

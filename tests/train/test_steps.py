@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from crema_core.tokens import SenseFeatures
 from crema_core.train.distributed import Distributed
 from crema_core.train.optim import gradient_norm
 from crema_core.train.settings import train_settings
-from crema_core.train.steps import Minibatch, Stepper, make_stepper
+from crema_core.train.steps import Minibatch, Stepper
 from tests.support.checkpoints import Published
 from tests.support.numeric import double_precision
 from tests.train.conftest import MakeModel
@@ -47,9 +46,15 @@ def minibatches(model: CremaModel, records: Sequence[Record], size: int, num: in
 
 def ready(model: CremaModel, sync: Distributed, **settings: object) -> Stepper:
     chosen = train_settings(None, {"lr": 1e-2, **settings})
-    stepper = make_stepper(model, chosen, trained=chosen.modalities or model.names, sync=sync)
+    stepper = Stepper(model, chosen, trained=chosen.modalities or model.names, sync=sync)
     set_trainable(model, names_of(model, stepper.parameters.values()))
     model.train()
+    return stepper
+
+
+def descending(stepper: Stepper, *, lr: float) -> Stepper:
+    """Plain descent: AdamW would magnify rounding of gradients near zero."""
+    stepper.optimizer = torch.optim.SGD(stepper.parameters.values(), lr=lr)
     return stepper
 
 
@@ -102,9 +107,8 @@ def test_twenty_updates_in_parts_equal_the_naive_loops(
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     in_parts, naive, start = (new_double_model() for _ in range(3))
-    # Plain descent: AdamW would magnify rounding of gradients near zero.
     fast, slow = (
-        replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.001))
+        descending(own, lr=0.001)
         for own in (ready(in_parts, sync, micro_batch_size=size, kept_graphs=kept), ready(naive, sync))
     )
     for batch in batches(in_parts, records, 4, 20):
@@ -268,11 +272,7 @@ def test_accumulated_minibatches_equal_one_large_one(
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     small, large = new_double_model(), new_double_model()
-    # Plain descent: AdamW would magnify rounding of gradients near zero.
-    in_parts, at_once = (
-        replace(own, optimizer=torch.optim.SGD(own.parameters.values(), lr=0.005))
-        for own in (ready(small, sync, **settings), ready(large, sync))
-    )
+    in_parts, at_once = (descending(own, lr=0.005) for own in (ready(small, sync, **settings), ready(large, sync)))
     for _ in range(3):
         # Three minibatches of 3, 3 and 2 samples: the last one must not count for more.
         getattr(in_parts, mode)(minibatches(small, records, 3, 3), small.names)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crema_core.modality import Features
 from crema_core.tokens import SenseFeatures, SenseTokens
-from crema_core.train.token_cache import collected, features_of, micro_batches, size_in, tokens_of
+from crema_core.train.token_cache import collected, micro_batches, part_of, size_in
 
 ROWS = st.lists(st.integers(0, 11), unique=True, max_size=12).map(sorted)
 
@@ -42,7 +42,8 @@ def test_a_sub_step_has_its_own_size_or_the_last_one() -> None:
 def test_a_part_has_its_samples_tokens_and_no_others(senses: dict[str, list[int]], size: int) -> None:
     whole = {name: tokens(rows) for name, rows in senses.items()}
     for part in micro_batches(12, size):
-        found = tokens_of(whole, part)
+        parts = {name: part_of(own, part) for name, own in whole.items()}
+        found = {name: own for name, own in parts.items() if own is not None}
         assert set(found) == {name for name, rows in senses.items() if set(rows) & set(part)}
         for name, own in found.items():
             expected = tokens([row for row in senses[name] if row in part])
@@ -60,7 +61,7 @@ def test_a_part_has_its_samples_features_and_no_others(rows: list[int], size: in
     values, mask, own, times, *_ = tokens(rows)
     features = SenseFeatures(Features(values, mask, times if clocked else None), own)
     for part in micro_batches(12, size):
-        found = features_of(features, part)
+        found = part_of(features, part)
         inside = [row for row in rows if row in part]
         assert (found is None) == (not inside)
         if found is not None:
@@ -76,7 +77,9 @@ def test_gradients_collected_from_parts_are_those_of_the_whole(size: int) -> Non
     own = tokens([0, 1, 2, 3, 4])._replace(values=weight * torch.ones(5, 2, 3, 4))
     with collected(own) as collecting:
         for part in micro_batches(5, size):
-            (tokens_of({"a": collecting}, part)["a"].values ** 2).sum().backward()
+            own_part = part_of(collecting, part)
+            assert own_part is not None
+            (own_part.values**2).sum().backward()
         assert weight.grad is None
     assert weight.grad is not None
     assert torch.equal(weight.grad, 24 * 2 * weight.detach())

@@ -31,9 +31,9 @@ from crema_core.data.sampling import split_span
 from crema_core.errors import CacheError, MediaError
 from crema_core.features.cache.folder import FORMAT, new_name
 from crema_core.modality import Modality
-from crema_core.model.fingerprint import fingerprint
 from crema_core.model.network import CremaNetwork
 from crema_core.model.precision import computed_in
+from crema_core.model.trainable import fingerprint
 
 Source = str | Sequence[str]
 Stamp = tuple[int, int, int, int]

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_analysis.sweep import sweep
     from crema_analysis.sweep_report import write_trained_tables
     from crema_core.common.progress import StatusLine
-    from crema_core.train.interrupt import TrainingInterrupted
+    from crema_core.train.trainer import TrainingInterrupted
 
     status = StatusLine()
     try:

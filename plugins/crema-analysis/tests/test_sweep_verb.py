@@ -9,7 +9,7 @@ import pytest
 
 import crema_analysis.sweep as module
 from crema_core.cli.main import main
-from crema_core.train.interrupt import TrainingInterrupted
+from crema_core.train.trainer import TrainingInterrupted
 from tests.support.world import QUICK, SENSES
 
 

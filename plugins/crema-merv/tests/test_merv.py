@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import FusionSizes, fusion_class, make_fusion
-from crema_core.fusion.cross_attention import CrossAttentionFusion
-from crema_core.fusion.self_gated import LinearFusion
+from crema_core.fusion import FusionSizes, fusion_class
+from crema_core.fusion.strategies import CrossAttentionFusion, LinearFusion
 from crema_core.modality import FeaturePart
 from crema_merv.layout import pack, unpack
 from crema_merv.merv import Merv
+from tests.support.fusions import make_fusion
 
 LAYOUT = (
     FeaturePart("pictures", steps=4, rows=3, columns=5, width=8),

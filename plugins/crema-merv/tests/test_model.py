@@ -17,15 +17,14 @@ from crema_core.api.describe import cost_of, describe_model
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_core.features.feature_cache import prepare_batch
-from crema_core.fusion.concat import ConcatFusion
-from crema_core.fusion.self_gated import SelfGatedFusion
+from crema_core.fusion.strategies import ConcatFusion, SelfGatedFusion
 from crema_core.modality import FeaturePart, Features
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.tokens import SenseFeatures
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import TrainSettings
-from crema_core.train.steps import make_stepper
+from crema_core.train.steps import Stepper
 from crema_merv.connector import WEIGHTS, EncodersConnector, step_times
 from crema_merv.layout import pack, unpack
 from crema_merv.merv import Merv
@@ -226,7 +225,7 @@ def test_early_exit_measures_everything_where_there_is_no_lora(
 ) -> None:
     model = build([VIDEO, wave_spec()], encoders=encoders, backbone=t5_folder, fusion=FUSION)
     sync = Distributed(precision="fp32", folder=tmp_path)
-    stepper = make_stepper(model, TrainSettings(early_exit_metric="lora"), trained=model.names, sync=sync)
+    stepper = Stepper(model, TrainSettings(early_exit_metric="lora"), trained=model.names, sync=sync)
     assert list(map(id, stepper.measured["video"])) == list(map(id, model.adapter_parameters("video").values()))
     assert list(map(id, stepper.measured["wave"])) == list(map(id, model.lora_parameters("wave").values()))
 

@@ -16,7 +16,7 @@ from crema_core.cli.main import main
 from crema_core.data.manifest import read_manifest
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
-from crema_core.train.interrupt import TrainingInterrupted
+from crema_core.train.trainer import TrainingInterrupted
 from tests.train.test_fit import interrupt_at
 
 SENSES = [

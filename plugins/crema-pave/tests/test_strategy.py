@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import FusionSizes, SenseSet, VisualLayout, make_fusion
+from crema_core.fusion import FusionSizes, SenseSet, VisualLayout
 from crema_core.fusion.connector import BEFORE_PROJECTOR
 from crema_core.tokens import SenseTokens
 from crema_pave.strategy import PaveFusion
+from tests.support.fusions import make_fusion
 
 WIDTH, INNER, FRAMES, ROWS, COLUMNS = 8, 5, 3, 2, 3
 WIDTHS = {"one": 6, "two": 4}

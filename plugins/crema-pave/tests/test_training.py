@@ -19,7 +19,7 @@ from crema_core.common.progress import StatusLine
 from crema_core.plugins.hooks import Hooks, hookimpl
 from crema_core.plugins.spec import ModalitySpec
 from crema_core.train.fit import fit
-from crema_core.train.interrupt import TrainingInterrupted
+from crema_core.train.trainer import TrainingInterrupted
 from tests.support.video_language import SIDE, save_video_model
 from tests.train.file_senses import file_senses
 from tests.train.wave_questions import CHOICES, write_wave_questions

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
     from crema_core.train.distributed import join_processes, leave_processes
-    from crema_core.train.interrupt import TrainingInterrupted
+    from crema_core.train.trainer import TrainingInterrupted
     from crema_world.demo import DemoSettings, run_demo
 
     settings = DemoSettings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crema_core.fusion.concat import ConcatFusion
+from crema_core.fusion.strategies import ConcatFusion
 
 
 class StackedFusion(ConcatFusion):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crema_core.errors import CheckpointError, TrainingError
-from crema_core.train.changes import refuse_changes, refuse_differences
+from crema_core.train.run import refuse_changes, refuse_differences
 from crema_core.train.settings import RESUMABLE
 
 

@@ -1,0 +1,15 @@
+"""Strategies built by name, as `crema_core.build` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crema_core.fusion import Fusion, FusionSizes, build_fusion, fusion_class
+
+
+def make_fusion(
+    name: str, supports: Sequence[str], sizes: FusionSizes, *, options: Mapping[str, Any] | None = None
+) -> Fusion:
+    """Plan and build a fusion with weights for `supports`."""
+    return build_fusion(name, fusion_class(name).plan(options or {}), supports, sizes)
