@@ -28,6 +28,7 @@ from crema_core.api.encode_job import EncodeJob, encode
 from crema_core.features.cache.keys import FileDigests
 from crema_core.features.cache.store import FeatureStore, StoredFeatures, split, write_shard
 from crema_core.modality import Features
+from crema_core.model.settings import ModelSettings
 from crema_core.tokens import SenseBatch
 
 Row = dict[str, object]
@@ -85,7 +86,7 @@ def by_job(paths: list[Path], backbone: Path | str, folder: Path) -> Row:
     manifest = folder / "clips.jsonl"
     lines = [{"id": path.stem, "question": "?", "answer": "!", "video": str(path)} for path in paths]
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    job = EncodeJob((str(manifest),), ("video",), str(folder / "cache"), {"backbone": str(backbone)})
+    job = EncodeJob((str(manifest),), ("video",), str(folder / "cache"), ModelSettings(backbone=str(backbone)))
     building = cpu_seconds(lambda: build(["video"], backbone=backbone))
     done = []
     seconds = cpu_seconds(lambda: done.append(encode(job)))

@@ -33,6 +33,7 @@ from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.data.manifest import Record, read_manifest
 from crema_core.evaluation.run import evaluate
+from crema_core.evaluation.settings import EvaluationSettings
 from crema_world.demo import training_records
 from crema_world.generate import make_world
 from crema_world.questions import FACT_OF_TYPE, SENSE_OF_TYPE
@@ -80,8 +81,7 @@ def make_cell(out: Path, scale: Scale, job: Job, seed: int) -> Measured:
         test,
         folder=store.run_folder(job.name, seed),
         settings={**settings, "seed": seed},
-        batch_size=DEMO.eval_batch_size,
-        max_new_tokens=DEMO.max_new_tokens,
+        evaluation=EvaluationSettings(batch_size=DEMO.eval_batch_size, max_new_tokens=DEMO.max_new_tokens),
         keep_model=not job.individual,
         status=StatusLine(enabled=False),
     )

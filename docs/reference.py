@@ -17,10 +17,12 @@ from pydantic import BaseModel
 from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Media, Wording
 from crema_core.evaluation.metric import Metric
+from crema_core.evaluation.settings import EvaluationSettings
 from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, FusionWatch, SenseSet
 from crema_core.fusion.connector import Connector, ConnectorRequest
 from crema_core.model.backbone import Backbone
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint, NamedShape
+from crema_core.model.settings import ModelSettings
 from crema_core.plugins import hookspecs
 from crema_core.plugins.groups import KINDS
 from crema_core.plugins.hookspecs import Command, ReportSection
@@ -28,6 +30,7 @@ from crema_core.plugins.preset import Preset, PresetFamily
 from crema_core.plugins.spec import API_VERSION, Asset, Capabilities, InputSpec, MMQASpec, ModalitySpec
 from crema_core.testing.check import TIERS, CheckedKind, Tier, checks_up_to
 from crema_core.tokens import Segment, SenseTokens
+from crema_core.train.settings import TrainSettings
 from crema_core.video.towers import Preprocessing, Tower
 
 FOLDER = Path(__file__).parent / "reference"
@@ -85,7 +88,20 @@ def spec_page() -> str:
     parts = [f"# What a spec declares\n\n{NOTE}", f"Version {API_VERSION} of the contract."]
     for model in (ModalitySpec, InputSpec, MMQASpec, Asset, Capabilities):
         summary = (inspect.getdoc(model) or "").split("\n\n")[0]
-        parts.append(f"## {model.__name__}\n\n{summary}\n\n{_fields(model)}")
+        parts.append(f"## {model.__name__}\n\n{summary}\n\n{fields(model)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def settings_page() -> str:
+    """Return the page of what `build`, `evaluate` and `fit` can be told."""
+    parts = [
+        f"# Settings\n\n{NOTE}",
+        "What `build`, `evaluate` and `fit` take by name, or, the first two, whole as one object of these classes. A "
+        "YAML file of `crema fit` has the fields of a model and those of a training, the latter below `settings`.",
+    ]
+    for model in (ModelSettings, EvaluationSettings, TrainSettings):
+        summary = (inspect.getdoc(model) or "").split("\n\n")[0]
+        parts.append(f"## {model.__module__}.{model.__name__}\n\n{summary}\n\n{fields(model)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -241,6 +257,7 @@ def _item(found: re.Match[str]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "conformance.md": conformance_page,
     "spec.md": spec_page,
+    "settings.md": settings_page,
     "hooks.md": hooks_page,
     **{f"{name}.md": partial(seam_page, name) for name in SEAMS},
 }
@@ -259,7 +276,8 @@ def _arguments(text: str) -> str:
     return f"{before.strip()}\n\n{lines.strip()}"
 
 
-def _fields(model: type[BaseModel]) -> str:
+def fields(model: type[BaseModel]) -> str:
+    """Return a table of the fields of a pydantic model."""
     rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"`{field.default!r}`"

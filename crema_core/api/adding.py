@@ -1,18 +1,21 @@
-"""Add a modality to a model that is built or trained; nothing of the other modalities changes."""
+"""Add a modality to a model that is built or trained, new or shared; nothing of the other modalities changes."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import nn
 
 from crema_core.api.assembly import common_queries, make_sense, query_counts, seeded
 from crema_core.api.requests import ModalityRequest, check_encoders, resolve_requests
+from crema_core.common.tensors import check_state, copy_state, read_tensors
 from crema_core.errors import BuildError
 from crema_core.fusion import Fusion, fusion_class, plan_fusion
 from crema_core.model.network import CremaNetwork, Sense
 from crema_core.plugins.hooks import load_hooks
+from crema_core.saving.adapters import TENSORS, adapter_tensors, check_fits, read_description, wanted
 
 
 def add_modality(
@@ -56,6 +59,29 @@ def add_modality(
     model.config["modalities"].append(request.record())
     model.to(model.device)
     model.train(model.training)
+
+
+def load_adapter(model: CremaNetwork, folder: str | Path) -> None:
+    """Load a shared sense into a model, adding the sense when the model lacks it.
+
+    The fusion block comes along when both models use the same fusion.
+
+    Raises:
+        CheckpointError: for another backbone, a damaged file or other sizes; nothing is changed.
+        BuildError: when the sense's package is not installed; nothing is changed.
+    """
+    place = Path(folder)
+    description = read_description(place)
+    name = description["name"]
+    check_fits(model, description)
+    state = read_tensors(place / TENSORS, sha256=description["sha256"])
+    if description["fusion"] != model.config["fusion"]["name"] or name == model.major:
+        state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
+    if name not in model.modalities:
+        kept = {key: description[key] for key in ("name", "mmqa", "prefix")}
+        asked = {**kept, **description["options"]}
+        add_modality(model, asked, check=lambda own: check_state(wanted(own, state), state))
+    copy_state(wanted(adapter_tensors(model, name), state), state)
 
 
 def _add_support(fusion: Fusion, name: str, sense: Sense, seed: int) -> None:

@@ -1,22 +1,22 @@
-"""Answering questions about raw sources: prepare, encode, fuse, ask."""
+"""Answering questions about raw sources: read and encode each source once, then predict."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import torch
 
+from crema_core.api.predict import QuestionBatch, predict
 from crema_core.errors import OptionsError
 from crema_core.features.encode import encode_sources
 from crema_core.features.feature_cache import FeatureCache, as_cache
-from crema_core.features.sharing import shared_tokens, sharing, spread_features
+from crema_core.features.sharing import sharing, spread_features
 from crema_core.model.memory import NEEDS_LESS, fits
 from crema_core.model.network import CremaNetwork, Outputs
-from crema_core.tokens import SenseFeatures, SenseTokens
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,6 @@ class Answer:
     extras: Outputs = field(default_factory=dict)
 
 
-@torch.no_grad()
 def answer_many(
     model: CremaNetwork,
     items: Iterable[Mapping[str, Any]],
@@ -64,10 +63,6 @@ def answer_many(
     """
     model.backbone.require_weights()
     kept = as_cache(model, cache)
-
-    def encode(sources: Sequence[Mapping[str, Any]]) -> dict[str, SenseFeatures]:
-        return encode_sources(model, sources, kept)
-
     mode = model.training
     model.eval()
     try:
@@ -75,55 +70,30 @@ def answer_many(
             return [
                 answer
                 for chunk in _chunks(items, batch_size)
-                for answer in _answer_batch(model, chunk, encode, max_new_tokens=max_new_tokens)
+                for answer in _answer_batch(model, chunk, kept, max_new_tokens=max_new_tokens)
             ]
     finally:
         model.train(mode)
 
 
 def _answer_batch(
-    model: CremaNetwork,
-    items: Sequence[Mapping[str, Any]],
-    encode: Callable[[Sequence[Mapping[str, Any]]], dict[str, SenseFeatures]],
-    *,
-    max_new_tokens: int,
+    model: CremaNetwork, items: Sequence[Mapping[str, Any]], cache: FeatureCache | None, *, max_new_tokens: int
 ) -> list[Answer]:
+    """Answer some questions at once; a source that several of them concern is read and encoded once."""
     sources = [_sources(model, item) for item in items]
     choices = [item.get("choices") for item in items]
-    questions = [model.template.render(item["question"], own) for item, own in zip(items, choices, strict=True)]
-    tokens = _tokens(model, sources, questions, encode)
-    prompt = model.prompt(tokens, questions)
-    answers: dict[int, tuple[str, dict[str, float]]] = {}
-    # Both kinds of question may be in one batch; each pass keeps the answers of its own kind.
-    if any(own for own in choices):
-        scored = model.score_choices(prompt, [own or ["", ""] for own in choices])
-        for index, own in enumerate(choices):
-            if own:
-                scores = dict(zip(own, scored[index], strict=True))
-                answers[index] = (max(scores, key=scores.__getitem__), scores)
-    if not all(choices):
-        texts = model.generate(prompt, max_new_tokens=max_new_tokens)
-        answers |= {index: (texts[index], {}) for index, own in enumerate(choices) if not own}
-    extras = model.extra_outputs(tokens, len(items))
-    return [Answer(*answers[index], tuple(own), extras[index]) for index, own in enumerate(sources)]
-
-
-def _tokens(
-    model: CremaNetwork,
-    sources: Sequence[Mapping[str, Any]],
-    questions: Sequence[str],
-    encode: Callable[[Sequence[Mapping[str, Any]]], dict[str, SenseFeatures]],
-) -> dict[str, SenseTokens]:
-    """Return the tokens of all samples; a source that several questions concern is read and encoded once."""
+    texts = [model.template.render(item["question"], own) for item, own in zip(items, choices, strict=True)]
     rows = {name: [row for row, own in enumerate(sources) if name in own] for name in model.names}
     keys = {name: [_source_key(sources[row][name]) for row in own] for name, own in rows.items() if own}
     same = {name: sharing(own) for name, own in keys.items()}
     firsts = {name: {rows[name][position] for position in found.firsts} for name, found in same.items()}
     once = [{name: own[name] for name in own if row in firsts[name]} for row, own in enumerate(sources)]
     features = {
-        name: spread_features(few, same[name].owner, torch.tensor(rows[name])) for name, few in encode(once).items()
+        name: spread_features(few, same[name].owner, torch.tensor(rows[name]))
+        for name, few in encode_sources(model, once, cache).items()
     }
-    return shared_tokens(model, features, questions, keys)
+    found = predict(model, QuestionBatch(texts, choices, features, keys), max_new_tokens=max_new_tokens)
+    return [Answer(one.text, one.scores, tuple(own), one.extras) for one, own in zip(found, sources, strict=True)]
 
 
 def _source_key(source: Any) -> Hashable:

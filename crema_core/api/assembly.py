@@ -15,12 +15,12 @@ import torch
 from crema_core.api.requests import Request, not_mixed
 from crema_core.errors import BuildError
 from crema_core.fusion import Fusion, FusionPlan, FusionSizes
-from crema_core.fusion.connector import ConnectorFactory, ConnectorRequest
+from crema_core.fusion.connector import Connector, ConnectorFactory, ConnectorRequest
 from crema_core.modality import BuildContext, Modality, load_modality_class
-from crema_core.model.backbone import Backbone
+from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.checkpoint import is_pretrained
-from crema_core.model.connect import make_connector
 from crema_core.model.load_backbone import checkpoint_place
+from crema_core.model.mmqa import MMQA
 from crema_core.model.network import Sense
 from crema_core.model.shapes import shapes_alone
 from crema_core.plugins.spec import ModalityOptions
@@ -68,11 +68,33 @@ def make_sense(
         parts = [part.name for part in modality.feature_parts]
         if parts and not mixed:
             raise BuildError([not_mixed(spec.name, parts, fusion=fusion)])
-        made = make_connector(connector, ConnectorRequest(modality, sizes, backbone), backbone)
+        asked = ConnectorRequest(modality, sizes, backbone)
+        made = _around_qformer(asked, backbone) if connector is None else connector(asked)
     sense = Sense(modality, made, sizes, request.provenance, request.prefix)
     sense.defaults = _filled_in(request.options, modality.options)
     request.options = modality.options  # what was chosen is what a saved model records
     return sense
+
+
+def _around_qformer(request: ConnectorRequest, backbone: Backbone) -> Connector:
+    modality, vision = request.modality, backbone.vision_model
+    name = modality.spec.name
+    if backbone.qformer is None or backbone.query_tokens is None:
+        raise BuildError(
+            [
+                f"'{name}' is to pass a Q-Former, and the backbone '{backbone.source}' has none. Accepted: backbones "
+                f"in BLIP-2 or InstructBLIP format. Use backbone='{TINY}' or 'Salesforce/blip2-flan-t5-xl'."
+            ]
+        )
+    adapter = MMQA(
+        name, request.sizes, backbone.qformer, feature_dim=modality.feature_dim, output_dim=backbone.language_dim
+    )
+    adapter.start_from(
+        queries=backbone.query_tokens,
+        output=backbone.language_projection,
+        norm=getattr(vision, "post_layernorm", None) if modality.spec.encoder == "vision" else None,
+    )
+    return adapter
 
 
 def _filled_in(asked: ModalityOptions, built: ModalityOptions) -> dict[str, Any]:

@@ -97,15 +97,16 @@ class Description:
         return asdict(self) | {"total": asdict(self.total)}
 
     def __str__(self) -> str:
-        header = ["component", "frozen", "trainable", "MB", "GFLOPs per answer"]
-        rows = [[row.name, *_numbers(row)] for row in (*self.components, self.total)]
-        width = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+        rows = [["component", "frozen", "trainable", "MB", "GFLOPs per answer"]]
+        for row in (*self.components, self.total):
+            numbers = f"{row.frozen:,}", f"{row.trainable:,}", f"{row.megabytes:,.2f}", f"{row.gflops:,.4g}"
+            rows.append([row.name, *numbers])
+        width = [max(map(len, column)) for column in zip(*rows, strict=True)]
         aligned = [[row[0], *(cell.rjust(size) for cell, size in zip(row[1:], width[1:], strict=True))] for row in rows]
-        first = [header[0], *(cell.rjust(size) for cell, size in zip(header[1:], width[1:], strict=True))]
         seat = f", language model {self.language_model}" if self.language_model else ""
         return "\n".join(
             [
-                table([first, *aligned]),
+                table(aligned),
                 "",
                 f"{self.cost.num_tokens} tokens into the language model per answer with all senses, question included.",
                 f"Backbone {self.backbone}{seat}, fusion {self.fusion}, major sense {self.major}.",
@@ -154,7 +155,7 @@ def describe_model(model: CremaNetwork) -> Description:
         ),
         cost=cost,
         backbone=backbone.source,
-        language_model=backbone.language_source.source if backbone.language_source else None,
+        language_model=backbone.settings.language_model,
         fusion=str(model.config["fusion"]["name"]),
         major=model.major,
     )
@@ -232,7 +233,3 @@ def _qformer_parameters(model: CremaNetwork, qformer: QFormer) -> list[nn.Parame
 
 def _count(parameters: Iterable[Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
-
-
-def _numbers(row: Component) -> list[str]:
-    return [f"{row.frozen:,}", f"{row.trainable:,}", f"{row.megabytes:,.2f}", f"{row.gflops:,.4g}"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -25,6 +25,7 @@ from crema_core.features.cache.store import DiskCache
 from crema_core.features.encode import Filled, Share, cacheable, fill_cache
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.precision import DTYPES, computing_in
+from crema_core.model.settings import ModelSettings
 
 Precision = Literal["fp32", "bf16"]
 
@@ -37,7 +38,7 @@ class EncodeJob:
         data: manifests.
         modalities: senses, as `crema_core.build` takes them.
         folder: of the cache.
-        model: further arguments of `crema_core.build`: backbone, revision, precision.
+        model: what else `crema_core.build` is given.
         precision: number format encoders compute in, as in training.
         cache_precision: number format of what is kept; fp32: as encoded.
         batch_size: sources per encoder pass.
@@ -51,7 +52,7 @@ class EncodeJob:
     data: tuple[str, ...]
     modalities: tuple[Any, ...]
     folder: str
-    model: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelSettings = field(default_factory=ModelSettings)
     precision: Precision = "fp32"
     cache_precision: Precision = "fp32"
     batch_size: int = 16
@@ -71,7 +72,7 @@ def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
         MediaError: when a source cannot be read.
     """
     disk = DiskCache(job.folder, limit_bytes=job.limit_bytes)
-    model = build(job.modalities, device=job.device or default_device(), **job.model)
+    model = build(job.modalities, job.model, device=job.device or default_device())
     model.backbone.require_weights()
     records: list[Record] = []
     for place in job.data:

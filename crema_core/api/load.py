@@ -12,7 +12,9 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.api.requests import resolve_requests
 from crema_core.errors import BuildError, CheckpointError, OptionsError
+from crema_core.model.settings import ModelSettings
 from crema_core.plugins.registry import list_modalities
+from crema_core.plugins.spec import with_changes
 from crema_core.saving.bundle import fusion_of, missing_parts, read_manifest, read_state
 
 
@@ -39,9 +41,8 @@ def load(
     """
     place = Path(folder)
     manifest = read_manifest(place)
-    origin, seat = manifest["backbone"], manifest.get("language_model")
-    origin_seat = seat["source"] if seat else None
-    if language_model is not None and seat is None:
+    saved = ModelSettings.of_saved(manifest)
+    if language_model is not None and saved.language_model is None:
         raise CheckpointError(
             f"'{place}' was trained with its backbone's own language model, so language_model='{language_model}' has "
             "no place in it. Accepted: nothing but the backbone. Leave language_model out. Nothing was changed."
@@ -49,35 +50,28 @@ def load(
     requests = [_request(entry) for entry in manifest["modalities"]]
     if problems := missing_parts(place, manifest):
         raise BuildError([*problems, *_missing_modalities(place, manifest["modalities"], requests)])
+    changes: dict[str, object] = {"fusion": fusion_of(manifest)}
+    if backbone is not None:
+        changes |= {"backbone": backbone, "revision": None}
+    if language_model is not None:
+        changes |= {"language_model": language_model, "language_revision": None}
+    if precision is not None:
+        changes["precision"] = precision
+    settings = with_changes(saved, changes, title="load")
     try:
-        model = build(
-            requests,
-            backbone=backbone or origin["source"],
-            revision=None if backbone else origin["revision"],
-            language_model=language_model or origin_seat,
-            language_revision=seat["revision"] if seat and not language_model else None,
-            fusion=fusion_of(manifest),
-            major=manifest["major"],
-            template=manifest["template"],
-            precision=precision or origin["precision"],
-            frozen_dropout=manifest["frozen_dropout"],
-            quantization=manifest.get("quantization"),
-            image_size=origin.get("image_size"),
-            tuning=manifest.get("tuning"),
-            seed=manifest["seed"],
-        )
+        model = build(requests, settings)
     except BuildError as error:
         raise BuildError([*error.problems, _what_it_needs(place, manifest["modalities"])]) from error
     if model.backbone.identity() != manifest["identity"]:
         raise CheckpointError(
-            f"'{place}' was trained on other weights than {str(backbone or origin['source'])!r} has now. A model fits "
+            f"'{place}' was trained on other weights than {settings.source!r} has now. A model fits "
             "the backbone it was trained on. Pass backbone='...' with the original weights. Nothing was changed."
         )
     if model.backbone.language_identity() != manifest.get("language_identity"):
         raise CheckpointError(
-            f"'{place}' was trained with another language model than {str(language_model or origin_seat)!r} is now. "
-            f"A model fits the language model it was trained with, {origin_seat!r}. Pass language_model='...' with "
-            "the original weights. Nothing was changed."
+            f"'{place}' was trained with another language model than {settings.language_model!r} is now. "
+            f"A model fits the language model it was trained with, {saved.language_model!r}. Pass "
+            "language_model='...' with the original weights. Nothing was changed."
         )
     model.load_adapter_state_dict(read_state(place, manifest))
     return model.to(device) if device is not None else model

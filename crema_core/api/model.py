@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crema_core.api import adapters, adding
+from crema_core.api import adding
 from crema_core.api.answer import Answer, answer_many
 from crema_core.api.describe import Description, describe_model
 from crema_core.api.requests import ModalityRequest
@@ -46,5 +46,5 @@ class CremaModel(CremaNetwork):
         save_adapter(self, name, folder)
 
     def load_adapter(self, folder: str | Path) -> None:
-        """Load one shared modality, see `crema_core.api.adapters`."""
-        adapters.load_adapter(self, folder)
+        """Load one shared modality, see `crema_core.api.adding`."""
+        adding.load_adapter(self, folder)

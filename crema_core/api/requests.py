@@ -1,17 +1,26 @@
-"""What `build` is asked for, resolved and refused before anything heavy is loaded: modalities, encoders, a backbone."""
+"""What `build` is asked for, resolved and checked as a whole before anything large is loaded.
+
+Every problem with names, packages, options and settings comes in one error: loading a backbone takes minutes, and
+nobody should pay them once for each typing error.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from crema_core.errors import BuildError, OptionsError, did_you_mean
-from crema_core.model.backbone import ALONE, Backbone
+from crema_core.errors import BuildError, OptionsError, Problems, did_you_mean
+from crema_core.fusion import FusionPlan, fusion_class
+from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.network import Provenance
+from crema_core.model.precision import check_precision
+from crema_core.model.quantization import check_quantization
+from crema_core.model.settings import ModelSettings
+from crema_core.model.template import PromptTemplate
+from crema_core.model.tuning import LanguageLora, parse_tuning
 from crema_core.plugins import registry
 from crema_core.plugins.loading import ResolvedPlugin
-from crema_core.plugins.spec import ModalitySpec
+from crema_core.plugins.spec import ModalitySpec, parse_settings
 
 ModalityRequest = str | Mapping[str, Any] | ModalitySpec
 
@@ -36,6 +45,77 @@ class Request:
             "mmqa": self.mmqa.model_dump(),
             "prefix": self.spec.prefix if self.prefix is None else self.prefix,
         }
+
+
+class Checked(NamedTuple):
+    """What is built, every part of it known to exist.
+
+    Attributes:
+        settings: with the default backbone and the major modality filled in.
+        requests: resolved modalities, in the order of sequential training.
+        fusion: name and options of the strategy, as they were given.
+        plan: what is made of it.
+        tuned: what of the language model is trained.
+    """
+
+    settings: ModelSettings
+    requests: list[Request]
+    fusion: dict[str, Any]
+    plan: FusionPlan
+    tuned: LanguageLora | Literal["full"] | None
+
+
+def check(modalities: Sequence[ModalityRequest], settings: ModelSettings, loaded: Backbone | None) -> Checked:
+    """Check what `build` is asked for; no weight is read.
+
+    Args:
+        modalities: as given to `build`.
+        settings: of the model.
+        loaded: the backbone where it is loaded already.
+
+    Raises:
+        BuildError: holding every problem found; with `CREMA_PLUGINS_STRICT=1` also broken packages that are not used.
+    """
+    problems = Problems()
+    requests: list[Request] = []
+    plan: FusionPlan | None = None
+    extended = tuned = None
+    options: dict[str, Any] = {}
+    major, fusion = settings.major, settings.fusion
+    with problems.collecting():
+        name, options = name_and_options(settings.fusion, "fusion")
+        fusion, strategy = name, fusion_class(name)
+        extended, plan = strategy.extended, strategy.plan(options)
+    with problems.collecting():
+        requests = resolve_requests(modalities, settings.mmqa, extended=extended)
+    with problems.collecting():
+        check_precision(settings.precision)
+    with problems.collecting():
+        check_quantization(settings.quantization)
+    with problems.collecting():
+        tuned = parse_tuning(settings.tuning)
+    with problems.collecting():
+        parse_settings(PromptTemplate, settings.template, title="template")
+    names = [request.spec.name for request in requests]
+    if requests:  # else there is no modality to choose from, and the list is the problem to solve first
+        with problems.collecting():
+            major = choose_major(requests, major)
+            if plan is not None:
+                if settings.encoders is not None:
+                    _with_encoders(requests[names.index(major)], settings.encoders, fusion=str(fusion))
+                for request in requests:
+                    mixed = plan.mixes_parts and request.spec.name == major
+                    check_encoders(request, fusion=str(fusion), mixed=mixed)
+    backbone = settings.backbone
+    if backbone is None:
+        needs_qformer = plan is None or plan.needs_qformer(len(names))
+        backbone = TINY if settings.language_model is None or needs_qformer else ALONE
+    settings = settings.model_copy(update={"backbone": backbone, "major": major})
+    with problems.collecting():
+        _check_backbone(settings, names, loaded)
+    problems.raise_found()
+    assert plan is not None
+    return Checked(settings, requests, {"name": fusion, **options}, plan, tuned)
 
 
 def resolve_requests(
@@ -99,33 +179,22 @@ def choose_major(requests: Sequence[Request], major: str | None) -> str:
     return major
 
 
-def check_given(
-    backbone: str | Path | Backbone, names: Sequence[str], *, language_model: str | Path | None, image_size: int | None
-) -> None:
-    """Refuse settings that loading would have taken, and an object that carries another model's adapters.
-
-    Args:
-        backbone: folder, hub id, or one already loaded.
-        names: of the senses to build.
-        language_model: asked for in the seat of the backbone's own, or None.
-        image_size: asked for, or None.
-
-    Raises:
-        BuildError: with what to type instead.
-    """
-    if image_size is not None and (isinstance(backbone, Backbone) or backbone == ALONE):
+def _check_backbone(settings: ModelSettings, names: Sequence[str], loaded: Backbone | None) -> None:
+    """Refuse settings that loading would have taken, and an object that carries another model's adapters."""
+    if settings.image_size is not None and (loaded is not None or settings.backbone == ALONE):
         problem = (
-            f"image_size={image_size} needs a backbone that is loaded here and sees pictures. Accepted with it: a "
-            "folder or hub id of a Qwen-VL model as backbone. Pass load_backbone(..., image_size=...), or leave it out."
+            f"image_size={settings.image_size} needs a backbone that is loaded here and sees pictures. Accepted with "
+            "it: a folder or hub id of a Qwen-VL model as backbone. Pass load_backbone(..., image_size=...), or leave "
+            "it out."
         )
-    elif not isinstance(backbone, Backbone):
+    elif loaded is None:
         return
-    elif language_model is not None:
+    elif settings.language_model is not None:
         problem = (
-            f"language_model='{language_model}' comes with a backbone object, which has its language model already. "
-            "Accepted: a folder or hub id as backbone. Pass load_backbone(..., language_model=...) instead."
+            f"language_model='{settings.language_model}' comes with a backbone object, which has its language model "
+            "already. Accepted: a folder or hub id as backbone. Pass load_backbone(..., language_model=...) instead."
         )
-    elif existing := [name for name in names if backbone.qformer and backbone.qformer.lora_parameters(name)]:
+    elif existing := [name for name in names if loaded.qformer and loaded.qformer.lora_parameters(name)]:
         problem = (
             f"This backbone object already carries adapters for: {', '.join(existing)}. A backbone object serves one "
             "model. Pass a folder or hub id, or load_backbone(...) again."
@@ -135,18 +204,8 @@ def check_given(
     raise BuildError([problem])
 
 
-def with_encoders(request: Request, encoders: Sequence[str | Mapping[str, Any]], *, fusion: str) -> None:
-    """Set the option of the major sense that names several encoders.
-
-    Args:
-        request: the major sense; its declaration says which option it is.
-        encoders: as given to `build`.
-        fusion: name of the strategy, for messages.
-
-    Raises:
-        BuildError: when it has no such option, or it is set already.
-        OptionsError: for encoders it does not take.
-    """
+def _with_encoders(request: Request, encoders: Sequence[str | Mapping[str, Any]], *, fusion: str) -> None:
+    """Set the option of the major modality that names several encoders; its declaration says which option it is."""
     spec, given = request.spec, request.options.model_dump(exclude_unset=True)
     option = spec.capabilities.several_encoders
     if option is None:
@@ -187,7 +246,13 @@ def check_encoders(request: Request, *, fusion: str, mixed: bool) -> None:
         names = [one["name"] if isinstance(one, Mapping) and "name" in one else str(one) for one in given]
         raise BuildError([not_mixed(request.spec.name, names, fusion=fusion)])
     if not given and mixed:
-        raise BuildError([nothing_to_mix(request.spec.name, fusion=fusion)])
+        raise BuildError(
+            [
+                f"fusion '{fusion}' mixes several encoders of the major sense, and '{request.spec.name}' has none to "
+                "mix. Accepted: a major sense that sees through several. Write build(..., encoders=['dinov2', "
+                "'siglip'])."
+            ]
+        )
 
 
 def not_mixed(sense: str, encoders: Iterable[str], *, fusion: str) -> str:
@@ -196,12 +261,4 @@ def not_mixed(sense: str, encoders: Iterable[str], *, fusion: str) -> str:
         f"'{sense}' has several encoders ({', '.join(encoders)}), and fusion '{fusion}' does not mix them. Accepted: a "
         "fusion that mixes several encoders, with this sense as the major one, or one encoder. Choose such a fusion, "
         "or leave the encoders out."
-    )
-
-
-def nothing_to_mix(sense: str, *, fusion: str) -> str:
-    """Return what is said where encoders are to be mixed and there are none."""
-    return (
-        f"fusion '{fusion}' mixes several encoders of the major sense, and '{sense}' has none to mix. Accepted: a "
-        "major sense that sees through several. Write build(..., encoders=['dinov2', 'siglip'])."
     )

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from crema_core.cli.inputs import assignments, model_folder
+from crema_core.cli.inputs import add_saved_model, assignments, load_saved
 from crema_core.common.tables import table
 from crema_core.plugins import registry
 
@@ -38,7 +38,7 @@ OWN = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, the question and an option per installed sense."""
-    parser.add_argument("model", metavar="MODEL", help="saved model, or run directory of crema fit")
+    add_saved_model(parser)
     parser.add_argument("question", metavar="QUESTION", help="in quotes")
     for name in registry.installed_names():
         if name not in OWN:
@@ -49,16 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="choose among these instead of writing freely")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest free answer")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features")
-    parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
-    parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
-    parser.add_argument("--device", help="for example cuda")
     parser.add_argument("--json", action="store_true", help="print JSON: text, scores, senses used")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, answer, print."""
     from crema_core.api.answer import answer_many
-    from crema_core.api.load import load
 
     sources = {
         key.removeprefix("sense_"): files[0] if len(files) == 1 else files
@@ -66,12 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         if key.startswith("sense_") and files
     }
     sources |= {name: str(file) for name, file in assignments(arguments.source).items()}
-    model = load(
-        model_folder(arguments.model),
-        backbone=arguments.backbone,
-        language_model=arguments.language_model,
-        device=arguments.device,
-    )
+    model = load_saved(arguments)
     item = {"question": arguments.question, "choices": arguments.choices, **sources}
     answer = answer_many(model, [item], max_new_tokens=arguments.max_new_tokens, cache=arguments.cache)[0]
     facts = {"text": answer.text, "scores": answer.scores, "used": list(answer.used)}

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         data=tuple(place for place in (config.data, config.valid) if place is not None),
         modalities=tuple(requests),
         folder=str(Path(settings.cache).absolute()),
-        model={key: getattr(config, key) for key in BUILT},
+        model=config.model(*BUILT),
         precision=settings.precision,
         cache_precision=settings.cache_precision,
         batch_size=settings.batch_size,

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from crema_core.cli.inputs import model_folder, names
+from crema_core.cli.inputs import add_evaluation, add_saved_model, evaluation_settings, load_saved
 from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.common.tables import table
 
@@ -46,26 +46,11 @@ class Price:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, the data and what takes part."""
-    parser.add_argument("model", metavar="MODEL", help="saved model, or run directory of crema fit")
+    add_saved_model(parser, device="for example cuda; several processes choose their own")
     parser.add_argument("data", metavar="DATA.jsonl", help="questions with answers")
-    parser.add_argument("--modalities", type=names, metavar="A,B", help="senses that take part; '' for none")
-    parser.add_argument("--shuffle", metavar="SENSE", help="exchange this sense's sources between samples")
-    parser.add_argument("--seed", type=int, default=0, help="of --shuffle")
-    parser.add_argument("--batch-size", type=int, default=32, help="questions per pass")
-    parser.add_argument("--max-new-tokens", type=int, default=10, help="longest open-ended answer")
-    parser.add_argument("--num-beams", type=int, default=1, help="beams of the search for open-ended answers")
-    parser.add_argument(
-        "--scorer", metavar="NAME", help="rule for open-ended answers; default: the data set's, or exact"
-    )
-    parser.add_argument("--measures", type=names, metavar="A,B", help="further measures; default: the data set's")
-    parser.add_argument(
-        "--prompts", choices=("model", "dataset"), default="model", help="whose wording of questions; default: model"
-    )
-    parser.add_argument("--concat", action="store_true", help="bypass the fusion")
+    add_evaluation(parser, "modalities", "shuffle", "seed", "batch_size", "max_new_tokens", "num_beams")
+    add_evaluation(parser, "scorer", "measures", "prompts", "fusion")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features; the encoders run for the rest alone")
-    parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
-    parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
-    parser.add_argument("--device", help="for example cuda; several processes choose their own")
     add_processes(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="write every answer, one JSON object per line")
     parser.add_argument("--resume", action="store_true", help="go on with the answers that --out already has")
@@ -76,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, evaluate, print."""
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
-    from crema_core.api.load import load
     from crema_core.common.progress import StatusLine
     from crema_core.errors import OptionsError
     from crema_core.evaluation.run import evaluate
@@ -84,33 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.resume and not arguments.out:
         raise OptionsError("--resume without --out. Answers are taken up from a file. Add --out FILE.jsonl.")
+    settings = evaluation_settings(arguments, out=arguments.out, resume=arguments.resume)
     processes = join_processes()
-    model = load(
-        model_folder(arguments.model),
-        backbone=arguments.backbone,
-        language_model=arguments.language_model,
-        device=own_device() if processes.count > 1 else arguments.device,
-    )
+    model = load_saved(arguments, device=own_device() if processes.count > 1 else None)
     status = StatusLine(enabled=processes.is_main)
-    result = evaluate(
-        model,
-        arguments.data,
-        modalities=arguments.modalities,
-        shuffle=arguments.shuffle,
-        seed=arguments.seed,
-        batch_size=arguments.batch_size,
-        max_new_tokens=arguments.max_new_tokens,
-        num_beams=arguments.num_beams,
-        out=arguments.out,
-        cache=arguments.cache,
-        resume=arguments.resume,
-        scorer=arguments.scorer,
-        measures=arguments.measures,
-        prompts=arguments.prompts,
-        fusion="concat" if arguments.concat else "model",
-        status=status,
-        processes=processes,
-    )
+    result = evaluate(model, arguments.data, settings, cache=arguments.cache, status=status, processes=processes)
     status.done()
     leave_processes()
     if not processes.is_main:

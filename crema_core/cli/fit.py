@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crema_core.cli.fit_config import BUILD_KEYS, FitConfig, complete, read_config, show
+from crema_core.cli.fit_config import FitConfig, complete, read_config, show
 from crema_core.cli.inputs import PRESET_HELP, assignments, model_folder, names, with_options
 from crema_core.cli.launch import add_processes, fail, launch, wants_launch
 from crema_core.errors import TrainingError
@@ -122,7 +122,7 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
     if not resume:
         processes.from_main(lambda: _refuse_used(place))
     assert config.modalities is not None, "complete() fills them in"
-    model = build(config.modalities, **{key: getattr(config, key) for key in BUILD_KEYS})
+    model = build(config.modalities, config.model())
     if not resume:
         processes.from_main(lambda: write_text(place / CONFIG, config.model_dump_json(indent=2) + "\n"))
     # Counted now, because a language model shared out over processes cannot be run by one of them.

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from crema_core.data.check import check_manifest
 from crema_core.errors import ManifestError, OptionsError
+from crema_core.model.settings import ModelSettings
 from crema_core.plugins.preset import find_preset
 from crema_core.plugins.spec import parse_settings
 from crema_core.train.settings import NOT_A_FOLDER, preset_settings, train_settings
@@ -17,10 +18,8 @@ from crema_core.train.settings import NOT_A_FOLDER, preset_settings, train_setti
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
-class FitConfig(BaseModel):
-    """A model to build and its training; frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class FitConfig(ModelSettings):
+    """A model to build and its training: the fields of `ModelSettings`, and these; frozen, unknown keys refused."""
 
     data: str = Field(description="training data, a JSONL file; paths are relative to the current folder")
     valid: str | None = Field(default=None, description="validation data; with it the best weights are kept")
@@ -29,45 +28,15 @@ class FitConfig(BaseModel):
         default=None,
         description="senses in the order of training, names or {name: ..., option: value}; default: those in the data",
     )
-    backbone: str | None = Field(
-        default=None,
-        description="folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model; "
-        "default: crema-tiny, or none where the fusion needs nothing before the language model",
-    )
-    revision: str | None = Field(default=None, description="hub revision of the backbone")
-    language_model: str | None = Field(
-        default=None, description="folder or hub id of another language model for the seat of the backbone's own"
-    )
-    language_revision: str | None = Field(default=None, description="hub revision of that language model")
-    fusion: str | dict[str, Any] = Field(default="self_gated", description="name, or {name: ..., option: value}")
-    encoders: tuple[str | dict[str, Any], ...] | None = Field(
-        default=None, description="several frozen encoders of the major sense, for a fusion that mixes them"
-    )
-    tuning: str | dict[str, Any] | None = Field(
-        default=None, description="what of the language model is trained: full, or settings of a LoRA; default: nothing"
-    )
     start: str | None = Field(
         default=None, description="a saved model or run to start from: its weights of the same senses and parts"
     )
-    major: str | None = Field(default=None, description="the sense on whose frames the others are fused")
-    mmqa: dict[str, Any] = Field(default_factory=dict, description="adapter sizes of all senses")
-    template: dict[str, Any] = Field(default_factory=dict, description="wording of questions")
-    precision: str = Field(default="fp32", description="of the frozen parts: fp32 or bf16; fp16 is for answering")
-    frozen_dropout: bool = Field(default=False, description="train with the frozen parts' dropout, as released")
-    quantization: str | None = Field(default=None, description="8bit or 4bit: smaller frozen language model")
-    image_size: int | None = Field(
-        default=None, ge=1, description="side in pixels of square pictures, for a backbone that takes any (Qwen-VL)"
-    )
-    seed: int = Field(default=0, ge=0, description="of new parameters")
     preset: str | None = Field(default=None, description="a set of training settings by name")
-    settings: dict[str, Any] = Field(default_factory=dict, description="training settings, see crema fit --help")
+    settings: dict[str, Any] = Field(default={}, description="training settings, see crema fit --help")
 
-
-BUILD_KEYS = (
-    *("backbone", "revision", "language_model", "language_revision", "fusion", "major", "mmqa", "template"),
-    *("precision", "frozen_dropout", "quantization", "image_size", "seed", "encoders", "tuning"),
-)
-"""Fields that `crema_core.build` takes under the same names, besides `modalities`."""
+    def model(self, *names: str) -> ModelSettings:
+        """Return the settings of the model alone: all of them, or only those of these names and else the defaults."""
+        return ModelSettings(**{name: getattr(self, name) for name in names or ModelSettings.model_fields})
 
 
 def read_config(source: str, changes: dict[str, Any], settings: dict[str, Any]) -> FitConfig:

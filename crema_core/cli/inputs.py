@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.plugins.spec import MMQASpec
+from crema_core.evaluation.settings import EvaluationSettings
+from crema_core.plugins.spec import MMQASpec, parse_settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from crema_core.api.model import CremaModel
 
 MANIFEST = "crema.json"
 PRESET_HELP = "a name, for example tiny or nextqa-vfdn; all of them: crema plugins list --kind preset"
@@ -127,6 +134,67 @@ def _amount(text: str, units: Mapping[str, float], *, what: str, example: str) -
             "Nothing was changed."
         )
     return float(found[1]) * units[found[2].lower()]
+
+
+def add_saved_model(parser: argparse.ArgumentParser, *, device: str = "for example cuda") -> None:
+    """Add the options by which a saved model is found and placed; `load_saved` reads them.
+
+    Args:
+        parser: of a verb.
+        device: help of --device.
+    """
+    parser.add_argument("model", metavar="MODEL", help="saved model, or run directory of crema fit")
+    parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
+    parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
+    parser.add_argument("--device", help=device)
+
+
+def load_saved(arguments: argparse.Namespace, *, device: str | torch.device | None = None) -> CremaModel:
+    """Load the saved model that the options of `add_saved_model` name; `device` goes before the option."""
+    from crema_core.api.load import load
+
+    return load(
+        model_folder(arguments.model),
+        backbone=arguments.backbone,
+        language_model=arguments.language_model,
+        device=device or arguments.device,
+    )
+
+
+_EVALUATION: Mapping[str, Mapping[str, Any]] = {
+    "modalities": {"type": names, "metavar": "A,B", "help": "senses that take part; '' for none"},
+    "shuffle": {"metavar": "SENSE", "help": "exchange this sense's sources between samples"},
+    "seed": {"type": int, "help": "of exchanged sources and of draws"},
+    "batch_size": {"type": int, "help": "questions per pass"},
+    "max_new_tokens": {"type": int, "help": "longest open-ended answer"},
+    "num_beams": {"type": int, "help": "beams of the search for open-ended answers"},
+    "scorer": {"metavar": "NAME", "help": "rule for open-ended answers; default: the data set's, or exact"},
+    "measures": {"type": names, "metavar": "A,B", "help": "further measures; default: the data set's"},
+    "prompts": {"choices": ("model", "dataset"), "help": "whose wording of questions; default: model"},
+    "fusion": {"action": "store_const", "const": "concat", "help": "bypass the fusion"},
+}
+
+
+def add_evaluation(parser: argparse.ArgumentParser, *fields: str) -> None:
+    """Add options for fields of `EvaluationSettings`, each called as its field; fusion is called --concat."""
+    for name in fields:
+        flag = "concat" if name == "fusion" else name.replace("_", "-")
+        parser.add_argument(f"--{flag}", dest=f"evaluation_{name}", **_EVALUATION[name])
+
+
+def evaluation_settings(arguments: argparse.Namespace, **fixed: object) -> EvaluationSettings:
+    """Return the settings of the options that were given.
+
+    Args:
+        arguments: of a verb with options of `add_evaluation`.
+        **fixed: fields that do not come from these options.
+
+    Raises:
+        OptionsError: for a value a field cannot have.
+    """
+    given = {key: getattr(arguments, f"evaluation_{key}", None) for key in _EVALUATION}
+    values = {key: value for key, value in given.items() if value is not None}
+    return parse_settings(EvaluationSettings, {**values, **fixed}, title="evaluation")
 
 
 def model_folder(place: str) -> Path:

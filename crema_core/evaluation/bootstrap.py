@@ -34,7 +34,7 @@ def bootstrap_interval(
         >>> bootstrap_interval([True] * 4, ["a", "a", "b", "c"])
         (1.0, 1.0)
     """
-    return _interval([float(own) for own in right], clips, (0.0, 1.0), seed=seed, num_draws=num_draws, level=level)
+    return _interval([float(own) for own in right], clips, seed, num_draws, level) or (0.0, 1.0)
 
 
 def bootstrap_change(
@@ -54,10 +54,7 @@ def bootstrap_change(
     Args:
         right: of every question, at least one.
         before: the same questions, answered in the situation compared with.
-        clips: the clip each is about.
-        seed: of the draws.
-        num_draws: draws of as many clips as there are, with replacement.
-        level: share of the draws inside the interval.
+        clips, seed, num_draws, level: as of `bootstrap_interval`.
 
     Returns:
         Lower and upper end, -1..1. With a single clip nothing can be said, and the interval is (-1, 1).
@@ -67,24 +64,18 @@ def bootstrap_change(
         (0.0, 0.0)
     """
     changes = [float(own) - float(old) for own, old in zip(right, before, strict=True)]
-    return _interval(changes, clips, (-1.0, 1.0), seed=seed, num_draws=num_draws, level=level)
+    return _interval(changes, clips, seed, num_draws, level) or (-1.0, 1.0)
 
 
 def _interval(
-    values: Sequence[float],
-    clips: Sequence[str],
-    unknown: tuple[float, float],
-    *,
-    seed: int,
-    num_draws: int,
-    level: float,
-) -> tuple[float, float]:
+    values: Sequence[float], clips: Sequence[str], seed: int, num_draws: int, level: float
+) -> tuple[float, float] | None:
     sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for own, clip in zip(values, clips, strict=True):
         sums[clip][0] += own
         sums[clip][1] += 1
     if len(sums) < 2:
-        return unknown
+        return None
     totals = np.array(list(sums.values()), dtype=np.float64)
     generator = np.random.default_rng(seed)
     drawn: list[float] = []

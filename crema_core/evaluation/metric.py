@@ -67,14 +67,13 @@ def find_scorer(name: str) -> Metric:
             computed here.
         PluginError: when its package is switched off, broken, or not the only one of this name.
     """
-    found: Metric = registry.load("metric", name)
+    found = find_metric(name)
     if found.is_right is None:
         raise OptionsError(
             f"'{name}' ({found.summary}) measures a data set as a whole and cannot judge single answers. Accepted as "
             "scorer: a metric with a rule for them, such as 'exact'. Name it among the measures instead."
         )
-    if found.require is not None:
-        found.require()
+    require_measures([name])
     return found
 
 

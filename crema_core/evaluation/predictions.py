@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from crema_core.common.atomic import write_text
 from crema_core.data.manifest import Record
+from crema_core.data.sampling import file_of
 from crema_core.errors import CheckpointError
 from crema_core.model.network import Outputs
 
@@ -146,6 +147,11 @@ def read_predictions(path: Path) -> list[Prediction]:
                 "it. Correct or remove the line. Nothing was changed."
             ) from error
     return found
+
+
+def clip_of(record: Record) -> str:
+    """Return what a question is about, for statistics over clips: its first file, or its id where there is none."""
+    return next((file_of(record.paths(name)[0]) for name in record.sources if record.paths(name)), record.id)
 
 
 def _require_same(path: Path, beside: Path, identity: Mapping[str, Any]) -> None:

@@ -1,15 +1,21 @@
-"""What an evaluation found."""
+"""What an evaluation found, and how single answers are summed up in it."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import NamedTuple
 
 from crema_core.evaluation.breakdown import Row
-from crema_core.evaluation.extras import Means
+from crema_core.evaluation.predictions import Prediction
+from crema_core.evaluation.settings import FusionMode, Prompts
 
-Prompts = Literal["model", "dataset"]
-FusionMode = Literal["model", "concat"]
+ALL = "all"
+"""Name of the mean over all questions."""
+
+Means = dict[str, dict[str, float]]
+"""By question type in alphabetical order, then "all": mean numbers by name."""
 
 
 @dataclass(frozen=True)
@@ -56,3 +62,61 @@ class EvaluationResult:
         """The accuracies by name, as hooks and journals take them."""
         by_type = {f"accuracy/{kind}": own for kind, own in self.by_type.items()}
         return {"accuracy": self.accuracy} | by_type | self.measures
+
+
+class Scores(NamedTuple):
+    """Accuracies of a data set.
+
+    Attributes:
+        accuracy: share of right answers, 0..1.
+        by_type: the same by question type; questions without a type count in `accuracy` alone.
+        counts: number of questions by type.
+    """
+
+    accuracy: float
+    by_type: dict[str, float]
+    counts: dict[str, int]
+
+
+def summarize(results: Iterable[tuple[str, bool]]) -> Scores:
+    """Return accuracies.
+
+    Args:
+        results: question type and whether the answer was right, at least one.
+    """
+    by_type: defaultdict[str, list[bool]] = defaultdict(list)
+    for kind, right in results:
+        by_type[kind].append(right)
+    every = [right for own in by_type.values() for right in own]
+    named = {kind: own for kind, own in sorted(by_type.items()) if kind}
+    return Scores(
+        sum(every) / len(every),
+        {kind: sum(own) / len(own) for kind, own in named.items()},
+        {kind: len(own) for kind, own in named.items()},
+    )
+
+
+def mean_extras(predictions: Iterable[Prediction]) -> dict[str, Means]:
+    """Average every output of the strategy by question type.
+
+    Args:
+        predictions: those without an output do not count in its means.
+
+    Returns:
+        By name of the output; nothing where the strategy has none.
+    """
+    said: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
+    for own in predictions:
+        for output, numbers in own.extras.items():
+            said.setdefault(output, []).append((own.type, numbers))
+    return {output: _by_type(rows) for output, rows in said.items()}
+
+
+def _by_type(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Means:
+    kinds = sorted({kind for kind, _ in rows if kind})
+    parts = {kind: [numbers for own, numbers in rows if own == kind] for kind in kinds}
+    return {name: _mean(own) for name, own in {**parts, ALL: [numbers for _, numbers in rows]}.items()}
+
+
+def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}

@@ -36,38 +36,26 @@ def reuse_freed_memory() -> Iterator[None]:
     Where the allocator is not glibc's, or the environment sets it up (`MALLOC_TRIM_THRESHOLD_` and its like,
     `GLIBC_TUNABLES`), nothing happens. May be nested, also over threads; the last one to leave gives back.
     """
-    libc = None if _is_set_up() else _glibc()
+    global _users
+    settings = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")
+    is_set_up = any(name in os.environ for name in settings) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    libc = None if is_set_up else _glibc()
     if libc is None:
         yield
         return
-    _enter(libc)
-    try:
-        yield
-    finally:
-        _leave(libc)
-
-
-def _enter(libc: ctypes.CDLL) -> None:
-    global _users
     with _lock:
         _users += 1
         if _users == 1:
             libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
             libc.mallopt(_TRIM_THRESHOLD, _NEVER)
-
-
-def _leave(libc: ctypes.CDLL) -> None:
-    global _users
-    with _lock:
-        _users -= 1
-        if _users == 0:
-            libc.mallopt(_TRIM_THRESHOLD, _LARGEST_TRIM_THRESHOLD)
-            libc.malloc_trim(ctypes.c_size_t(0))
-
-
-def _is_set_up() -> bool:
-    names = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")
-    return any(name in os.environ for name in names) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                libc.mallopt(_TRIM_THRESHOLD, _LARGEST_TRIM_THRESHOLD)
+                libc.malloc_trim(ctypes.c_size_t(0))
 
 
 @cache

@@ -23,7 +23,7 @@ from crema_core.model.kernels import fuse_activations, share_position_bias
 from crema_core.model.positions import RotaryAxes
 from crema_core.model.precision import keep_full
 from crema_core.model.qformer import QFormer
-from crema_core.model.seat import LanguageSource
+from crema_core.model.settings import BackboneSettings
 from crema_core.model.trainable import fingerprint, freeze
 from crema_core.model.tuning import FULL, LanguageLora, lora_layers, lora_parameters, train_dropout, tune_language
 from crema_core.model.turns import Turns, own_turns, seat_turns
@@ -40,17 +40,13 @@ class Backbone(nn.Module):
     Args:
         language_model: causal or encoder-decoder.
         tokenizer: of the language model.
-        source: folder or hub id it came from, recorded in checkpoints.
-        revision: hub revision, or None.
+        settings: what it was loaded by, recorded in checkpoints.
         vision_model: encoder of images, or None.
         qformer: BLIP-2's or InstructBLIP's, or None; adapters of senses are built around it.
         query_tokens: the Q-Former's own queries.
         language_projection: from the Q-Former into the checkpoint's own language model; None when another took its
             seat.
-        language_source: where the language model in the seat came from; None for the checkpoint's own.
         image_mean, image_std: normalisation of RGB in 0..1.
-        precision: what vision encoder and language model were loaded in, recorded in checkpoints.
-        frozen_dropout: train with the frozen parts' own dropout, as the released code does (0.1); off by default.
         shape_only: the weights are not there, only their shapes (see `crema_core.model.shapes`).
         template: wording the language model was trained with, as settings of `PromptTemplate`; what `build` is given
             goes before it.
@@ -58,6 +54,7 @@ class Backbone(nn.Module):
     Attributes:
         axes: how the language model counts time, where it turns by time, row and column; else None.
         frames_per_step: frames the vision encoder looks at together.
+        source: folder, hub id or name it was loaded by.
         any_image_size: whether the side of the pictures was chosen, and is recorded in checkpoints.
         provenance: name, package and version of the family that loaded it, recorded in checkpoints; None where no
             family did.
@@ -73,17 +70,13 @@ class Backbone(nn.Module):
         language_model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        source: str,
-        revision: str | None = None,
+        settings: BackboneSettings,
         vision_model: nn.Module | None = None,
         qformer: QFormer | None = None,
         query_tokens: nn.Parameter | None = None,
         language_projection: nn.Linear | None = None,
-        language_source: LanguageSource | None = None,
         image_mean: RGB = CLIP_MEAN,
         image_std: RGB = CLIP_STD,
-        precision: str = "fp32",
-        frozen_dropout: bool = False,
         shape_only: bool = False,
         template: Mapping[str, Any] | None = None,
     ) -> None:
@@ -94,10 +87,8 @@ class Backbone(nn.Module):
         self.language_model = language_model
         fuse_activations(self.language_model)
         share_position_bias(self.language_model)
-        self.language_source, self.tokenizer = language_source, tokenizer
-        self.source, self.revision = source, revision
+        self.settings, self.source, self.tokenizer = settings, settings.source, tokenizer
         self.image_mean, self.image_std = image_mean, image_std
-        self.precision, self.frozen_dropout = precision, frozen_dropout
         self.provenance: dict[str, str] | None = None
         self.weights: str | None = None
         if not shape_only:
@@ -109,6 +100,11 @@ class Backbone(nn.Module):
         self.tuning: LanguageLora | Literal["full"] | None = None
         self._identity: str | None = None
         self._language_identity: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return what a saved model says about it: its settings, with the side of the pictures where it was chosen."""
+        size = self.image_size if self.any_image_size else None
+        return self.settings.model_copy(update={"image_size": size}).record()
 
     @property
     def device(self) -> torch.device:
@@ -150,7 +146,7 @@ class Backbone(nn.Module):
 
     def turns(self, *, chat: bool) -> Turns:
         """Return what stands around senses, question and answer, see `crema_core.model.turns`."""
-        if self.language_source is None:
+        if self.settings.language_model is None:
             return own_turns(self.language_model, self.tokenizer)
         return seat_turns(self.language_model, self.tokenizer, chat=chat)
 
@@ -205,7 +201,7 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode, unless the released code's frozen dropout was asked for (vision stays in eval there)."""
-        super().train(mode and self.frozen_dropout)
+        super().train(mode and self.settings.frozen_dropout)
         if self.vision_model is not None:
             self.vision_model.eval()
         return self
@@ -233,13 +229,13 @@ class Backbone(nn.Module):
         """
         self.require_weights()
         if self._identity is None:
-            skip = None if self.language_source is None else LANGUAGE_PREFIX
+            skip = None if self.settings.language_model is None else LANGUAGE_PREFIX
             self._identity = fingerprint(self, dtype=torch.bfloat16, skip=skip)
         return self._identity
 
     def language_identity(self) -> str | None:
         """Return the same of the language model that took the seat; None for the backbone's own."""
-        if self.language_source is None:
+        if self.settings.language_model is None:
             return None
         self.require_weights()
         if self._language_identity is None:

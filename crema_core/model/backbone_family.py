@@ -32,34 +32,22 @@ from crema_core.errors import CheckpointError, OptionsError
 from crema_core.model.backbone import Backbone
 from crema_core.model.precision import frozen_dtype
 from crema_core.model.quantization import quantization_config
-from crema_core.model.seat import LanguageSource
+from crema_core.model.settings import BackboneSettings
 
 
 @dataclass(frozen=True)
 class BackboneRequest:
-    """What a backbone is to be, as `load_backbone` was asked.
+    """What a backbone is to be.
 
     Attributes:
-        source: folder, hub id or name, as it was given and is recorded.
+        settings: as they were given, `settings.source` filled in; recorded in saved models.
         place: folder or hub id the checkpoint lies at; of a shape its name.
-        revision: hub revision, or None.
-        language: another language model instead of the checkpoint's own, or None.
-        language_config: its configuration, or None.
-        precision: "fp32", "bf16" or "fp16", of the frozen parts.
-        frozen_dropout: see `Backbone`.
-        quantization: "8bit" or "4bit" language model, or None.
-        image_size: side in pixels of the square pictures, or None for the family's own.
+        language_config: configuration of the language model that takes the seat of the checkpoint's own, or None.
     """
 
-    source: str
+    settings: BackboneSettings
     place: str
-    revision: str | None = None
-    language: LanguageSource | None = None
     language_config: PreTrainedConfig | None = None
-    precision: str = "fp32"
-    frozen_dropout: bool = False
-    quantization: str | None = None
-    image_size: int | None = None
 
     def dtype(self, config: PreTrainedConfig) -> torch.dtype:
         """Return the number format of the frozen parts.
@@ -71,7 +59,7 @@ class BackboneRequest:
             PrecisionError: for a precision the language model cannot hold.
         """
         own: PreTrainedConfig = getattr(config, "text_config", config)
-        return frozen_dtype(self.precision, self.language_config or own)
+        return frozen_dtype(self.settings.precision, self.language_config or own)
 
     def quantized(self, config: PreTrainedConfig) -> Any:
         """Return the settings of transformers for a quantised language model, None where it is not.
@@ -79,7 +67,8 @@ class BackboneRequest:
         Raises:
             MissingRequirementError: when the library it needs is absent.
         """
-        return None if self.quantization is None else quantization_config(self.quantization, dtype=self.dtype(config))
+        kind = self.settings.quantization
+        return None if kind is None else quantization_config(kind, dtype=self.dtype(config))
 
     def refuse_image_size(self, own: int) -> None:
         """Raise `OptionsError` where another size was asked for than the one the family's pictures have.
@@ -87,10 +76,11 @@ class BackboneRequest:
         Args:
             own: side in pixels the checkpoint was trained on.
         """
-        if self.image_size not in (None, own):
+        asked = self.settings
+        if asked.image_size not in (None, own):
             raise OptionsError(
-                f"image_size={self.image_size} was given, and '{self.source}' was trained on pictures of {own} pixels "
-                "and takes no others. Accepted: another size for Qwen-VL backbones alone. Leave image_size out."
+                f"image_size={asked.image_size} was given, and '{asked.source}' was trained on pictures of {own} "
+                "pixels and takes no others. Accepted: another size for Qwen-VL backbones alone. Leave image_size out."
             )
 
 
@@ -131,8 +121,8 @@ class BackboneFamily(ABC):
             CheckpointError: when the family cannot be counted without weights.
         """
         raise CheckpointError(
-            f"'{request.source}' cannot be counted without its weights: {type(self).__name__} has no shapes. Accepted: "
-            "a folder or hub id with weights. Name one as backbone."
+            f"'{request.settings.source}' cannot be counted without its weights: {type(self).__name__} has no shapes. "
+            "Accepted: a folder or hub id with weights. Name one as backbone."
         )
 
 

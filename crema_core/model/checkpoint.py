@@ -1,40 +1,118 @@
-"""Parts of a backbone's checkpoint: configuration, complete weights, tokenizer, wording, statistics of pictures."""
+"""Frozen checkpoints in transformers format, read in one place: backbones, language models, encoders of modalities.
+
+A folder and a hub id go the same way. What can go wrong outside this package (a wrong place, a damaged file, another
+kind of model) becomes an error of ours, of the class the caller names; by default `CheckpointError`. Code of a
+checkpoint is never run.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
 
-from crema_core.errors import CheckpointError, first_line
-from crema_core.model.loading import find_config, find_file, read_json, read_weights
+from crema_core.errors import CheckpointError, CremaError, first_line
 
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+"""Anything else can only be a folder."""
 TEMPLATE = "crema_template.json"
+"""A backbone folder may carry the wording its language model knows in this file."""
 BACKBONE = "crema_backbone.json"
 """File of a backbone's folder with what its configuration cannot say, see `is_pretrained`."""
-"""A backbone folder may carry the wording its language model knows in this file."""
 RGB = tuple[float, float, float]
 CLIP_MEAN: RGB = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: RGB = (0.26862954, 0.26130258, 0.27577711)
 
 
-def read_config(place: str, revision: str | None, *, what: str, accepted: str, try_next: str) -> PreTrainedConfig:
+class Weights(NamedTuple):
+    """A model as it was read.
+
+    Attributes:
+        model: of the class asked for, in training mode or not as transformers left it.
+        absent: names of weights the checkpoint lacks, sorted; they are random.
+        misfit: names of weights of another shape, sorted; they are random too.
+    """
+
+    model: PreTrainedModel
+    absent: tuple[str, ...]
+    misfit: tuple[str, ...]
+
+
+def read_config(
+    place: str | Path,
+    revision: str | None,
+    *,
+    what: str,
+    accepted: str,
+    try_next: str,
+    error: type[CremaError] = CheckpointError,
+) -> PreTrainedConfig:
     """Read the configuration of a checkpoint.
 
     Args:
         place: folder or hub id.
-        revision: hub revision.
+        revision: commit, tag or branch on the hub; None: the latest.
         what: what is looked for, for the message.
         accepted: what is accepted, for the message.
         try_next: what to type next, for the message.
+        error: class of the error.
 
     Raises:
-        CheckpointError: when there is none.
+        CremaError: of the class `error`, when there is none.
     """
-    return find_config(place, revision=revision, error=CheckpointError, what=what, accepted=accepted, try_next=try_next)
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(place, revision=revision)
+    except (OSError, ValueError) as cause:
+        hub = HUB_ID.fullmatch(str(place)) or Path(place).exists()
+        reason = first_line(cause) if hub else "there is no such folder"
+        raise error(f"No {what} was found at '{place}': {reason}. Accepted: {accepted}. {try_next}") from cause
+    return config
+
+
+def read_weights(
+    model_class: Any,
+    place: str | Path,
+    *,
+    revision: str | None,
+    dtype: torch.dtype,
+    error: type[CremaError] = CheckpointError,
+    **arguments: Any,
+) -> Weights:
+    """Read weights, sharded or not, in `dtype` whatever the configuration says.
+
+    Args:
+        model_class: with `from_pretrained`, an Auto class too.
+        place: folder or hub id.
+        revision: commit, tag or branch on the hub; None: the latest.
+        dtype: of every weight, see `crema_core.model.precision`.
+        error: class of the error.
+        arguments: more for `from_pretrained`.
+
+    Raises:
+        CremaError: of the class `error`, when the files are absent or damaged, or hold another kind of model.
+    """
+    try:
+        with _quiet():
+            model, found = model_class.from_pretrained(
+                place, revision=revision or "main", dtype=dtype, output_loading_info=True, **arguments
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as cause:
+        raise error(
+            f"The weights of '{place}' cannot be read: {first_line(cause)}. Accepted: a complete checkpoint in "
+            "safetensors format. Download or copy it again."
+        ) from cause
+    return Weights(model, tuple(sorted(found["missing_keys"])), tuple(sorted(map(str, found["mismatched_keys"]))))
 
 
 def read_model(
@@ -46,23 +124,13 @@ def read_model(
     config: PreTrainedConfig,
     quantized: Any = None,
 ) -> PreTrainedModel:
-    """Read weights, sharded or not, in `dtype` whatever the configuration says.
-
-    Args:
-        model_class: with `from_pretrained`.
-        place: folder or hub id.
-        revision: hub revision.
-        dtype: of every weight, see `crema_core.model.precision`.
-        config: from `read_config`.
-        quantized: from `crema_core.model.quantization`; None: not quantised.
+    """Read all weights of a model; arguments as of `read_weights`, `quantized` from `crema_core.model.quantization`.
 
     Raises:
         CheckpointError: when weights are absent, damaged or do not fit the configuration.
     """
     more = {} if quantized is None else {"quantization_config": quantized}
-    read = read_weights(
-        model_class, place, revision=revision, error=CheckpointError, dtype=dtype, config=config, **more
-    )
+    read = read_weights(model_class, place, revision=revision, dtype=dtype, config=config, **more)
     if read.absent:
         raise CheckpointError(
             f"The weights of '{place}' are incomplete: {len(read.absent)} tensors of the configuration are not in the "
@@ -70,6 +138,32 @@ def read_model(
             "Download or copy it again."
         )
     return read.model
+
+
+def read_json(
+    place: str | Path, name: str, *, revision: str | None, error: type[CremaError] = CheckpointError
+) -> dict[str, Any] | None:
+    """Return the content of a file of settings beside the weights; None where the checkpoint has no such file.
+
+    Raises:
+        CremaError: of the class `error`, when the file is not JSON.
+    """
+    file = find_file(place, name, revision=revision)
+    if file is None:
+        return None
+    try:
+        settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as cause:
+        raise error(
+            f"'{file}' is not JSON ({cause}). It must be the file the checkpoint came with. Download it again."
+        ) from cause
+    return settings
+
+
+def find_file(place: str | Path, name: str, *, revision: str | None) -> Path | None:
+    """Return a file beside the weights, fetched from the hub where it is not local; None where there is none."""
+    file = cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return None if file is None else Path(file)
 
 
 def read_tokenizer(place: str, revision: str | None, *, subfolder: str = "") -> PreTrainedTokenizerBase:
@@ -108,7 +202,7 @@ def own_template(place: str, revision: str | None) -> dict[str, Any]:
     Raises:
         CheckpointError: when the file is not JSON.
     """
-    return read_json(place, TEMPLATE, revision=revision, error=CheckpointError) or {}
+    return read_json(place, TEMPLATE, revision=revision) or {}
 
 
 def processor_chat_template(place: str, revision: str | None) -> str | None:
@@ -120,7 +214,7 @@ def processor_chat_template(place: str, revision: str | None) -> str | None:
     file = find_file(place, "chat_template.jinja", revision=revision)
     if file is not None:
         return file.read_text(encoding="utf-8")
-    settings = read_json(place, "chat_template.json", revision=revision, error=CheckpointError)
+    settings = read_json(place, "chat_template.json", revision=revision)
     return None if settings is None else str(settings["chat_template"])
 
 
@@ -131,8 +225,29 @@ def image_statistics(place: str, revision: str | None) -> tuple[RGB, RGB]:
         CheckpointError: when the file that should name them is not JSON.
     """
     for name in ("preprocessor_config.json", "processor_config.json"):
-        found = read_json(place, name, revision=revision, error=CheckpointError) or {}
+        found = read_json(place, name, revision=revision) or {}
         settings = found.get("image_processor", found)
         if "image_mean" in settings:
             return tuple(settings["image_mean"]), tuple(settings["image_std"])
     return CLIP_MEAN, CLIP_STD
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' loading bar out of logs and pipes, and its notes on keys, which are checked here, to itself.
+
+    It would say of every FlanT5, for example, that output layer and embedding should have been one, and of every tower
+    that the heads it was trained with are left out.
+    """
+    speaks = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    hide = not speaks and logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    if hide:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if hide:
+            logging.enable_progress_bar()

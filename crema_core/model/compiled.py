@@ -46,14 +46,10 @@ def require_compiler(device: torch.device) -> None:
         OptionsError: where that fails, with torch's reason.
     """
     try:
-        torch.compile(_add_one)(torch.zeros(1, device=device))
+        torch.compile(lambda values: values + 1)(torch.zeros(1, device=device))
     except Exception as error:  # torch raises errors of many kinds here, all with their reason
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise OptionsError(
             f"compile_frozen=True, and torch cannot compile on this machine: {reason}. It needs a C++ compiler (g++) "
             "for CPUs, Triton for GPUs. Install one, or leave compile_frozen out."
         ) from error
-
-
-def _add_one(values: torch.Tensor) -> torch.Tensor:
-    return values + 1

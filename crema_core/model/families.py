@@ -83,22 +83,19 @@ class QFormerFamily(BackboneFamily):
     def load(self, config: PreTrainedConfig, request: BackboneRequest) -> Backbone:
         """Load a checkpoint, with another language model instead of its own where one is asked for."""
         request.refuse_image_size(config.vision_config.image_size)
-        place, revision, dtype, quantized = (
-            *(request.place, request.revision),
-            *(request.dtype(config), request.quantized(config)),
-        )
-        seat = None
-        if request.language is not None and request.language_config is not None:
-            seat = load_seat(request.language, request.language_config, dtype=dtype, quantized=quantized)
+        settings, place, revision = request.settings, request.place, request.settings.revision
+        dtype, quantized, seat = request.dtype(config), request.quantized(config), None
+        if settings.language_model is not None and request.language_config is not None:
+            seat = load_seat(
+                settings.language_model,
+                settings.language_revision,
+                request.language_config,
+                dtype=dtype,
+                quantized=quantized,
+            )
             quantized = None
-        model = read_model(
-            self.whole if seat is None else self.senses,
-            place,
-            revision,
-            dtype=dtype,
-            config=config,
-            quantized=quantized,
-        )
+        whole = self.whole if seat is None else self.senses
+        model = read_model(whole, place, revision, dtype=dtype, config=config, quantized=quantized)
         mean, std = image_statistics(place, revision)
         reader = read_tokenizer(place, revision, subfolder=QFORMER_TOKENIZER) if self.qformer_reads_text else None
         return _assembled(
@@ -106,12 +103,9 @@ class QFormerFamily(BackboneFamily):
             seat,
             tokenizer=read_tokenizer(place, revision) if seat is None else seat.tokenizer,
             qformer_tokenizer=reader,
-            source=request.source,
-            revision=revision,
+            settings=settings,
             image_mean=mean,
             image_std=std,
-            precision=request.precision,
-            frozen_dropout=request.frozen_dropout,
             template=own_template(place, revision) if seat is None else None,
         )
 
@@ -119,15 +113,14 @@ class QFormerFamily(BackboneFamily):
         """Return the backbone without weights; the configuration of another language model is enough."""
         request.refuse_image_size(config.vision_config.image_size)
         dtype, seat = request.dtype(config), None
-        if request.language is not None and request.language_config is not None:
-            seat = Seat(shape_seat(request.language_config, dtype=dtype), shape_tokenizer(), request.language)
+        if request.language_config is not None:
+            seat = Seat(shape_seat(request.language_config, dtype=dtype), shape_tokenizer())
         return _assembled(
             shape_model(self.whole if seat is None else self.senses, config, dtype=dtype),
             seat,
             tokenizer=shape_tokenizer(),
             qformer_tokenizer=shape_tokenizer() if self.qformer_reads_text else None,
-            source=request.source,
-            precision=request.precision,
+            settings=request.settings,
             shape_only=True,
         )
 
@@ -142,7 +135,7 @@ def _assembled(
     *,
     tokenizer: PreTrainedTokenizerBase,
     qformer_tokenizer: PreTrainedTokenizerBase | None,
-    **settings: Any,
+    **more: Any,
 ) -> Backbone:
     """Take a BLIP-2 or InstructBLIP model apart, with another language model in the seat of its own or not."""
     return Backbone(
@@ -152,8 +145,7 @@ def _assembled(
         qformer=QFormer(model.qformer, qformer_tokenizer),
         query_tokens=model.query_tokens,
         language_projection=None if seat else model.language_projection,
-        language_source=seat.source if seat else None,
-        **settings,
+        **more,
     )
 
 

@@ -9,69 +9,69 @@ from transformers import PreTrainedConfig
 from crema_core.errors import CheckpointError, PluginError, did_you_mean
 from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint, NamedShape
-from crema_core.model.checkpoint import read_config
-from crema_core.model.loading import read_json
-from crema_core.model.precision import frozen_dtype
-from crema_core.model.quantization import quantization_config
-from crema_core.model.seat import LanguageSource, load_seat, read_seat_config
+from crema_core.model.checkpoint import read_config, read_json
+from crema_core.model.seat import load_seat, read_seat_config
+from crema_core.model.settings import BackboneSettings
 from crema_core.plugins import registry
+from crema_core.plugins.spec import parse_settings
 
 FALLBACK = "any"
 """Entries of the group `crema.backbones` whose names begin so are asked about model types without an entry."""
 
 
-def load_backbone(
-    source: str | Path,
-    *,
-    revision: str | None = None,
-    language_model: str | Path | None = None,
-    language_revision: str | None = None,
-    precision: str = "fp32",
-    frozen_dropout: bool = False,
-    quantization: str | None = None,
-    image_size: int | None = None,
-) -> Backbone:
-    """Load a checkpoint of any installed backbone family: BLIP-2 or InstructBLIP format, a video language model.
+def load_backbone(backbone: str | Path, **settings: object) -> Backbone:
+    """Load a backbone that several models are built on, one after the other.
 
     Args:
-        source: folder, hub id, or a name that a package gives: of a checkpoint it ships ("crema-tiny"), or of a
-            published one to count without its weights ("blip2-flan-t5-xl").
-        revision: hub revision (commit, tag or branch).
-        language_model: folder or hub id of another language model for the seat of the checkpoint's own, whose weights
-            are then not loaded; with a shape as `source`, its configuration is enough.
-        language_revision: hub revision of that one.
-        precision: "fp32", "bf16" or, where the language model holds it, "fp16"; of vision encoder and language model.
-            What the checkpoint's configuration says about its dtype is not looked at.
-        frozen_dropout: see `Backbone`.
-        quantization: "8bit" or "4bit" language model, see `crema_core.model.quantization`; None: as it is.
-        image_size: side in pixels of the square pictures, for a backbone that takes any (Qwen-VL); None: its default.
+        backbone: as the field of `BackboneSettings`.
+        **settings: its other fields: revision, language_model, precision and so on.
 
     Raises:
-        CheckpointError: when nothing loads from `source`, or no installed family loads it.
+        OptionsError: for an unknown setting or a wrong value.
+        CremaError: as `read_backbone`.
+
+    Example:
+        >>> load_backbone("crema-tiny", precision="bf16").dtype
+        torch.bfloat16
+    """
+    return read_backbone(parse_settings(BackboneSettings, {"backbone": backbone, **settings}, title="load_backbone"))
+
+
+def read_backbone(settings: BackboneSettings) -> Backbone:
+    """Load a checkpoint of any installed backbone family, or a language model alone.
+
+    Raises:
+        CheckpointError: when nothing loads from the place, or no installed family loads it.
         PluginError: when the family's package is switched off, broken, or not the only one.
         OptionsError: for an image size the backbone cannot take.
         PrecisionError: for a precision the language model cannot hold.
     """
-    wanted = str(source)
-    named = _named(wanted)
+    if settings.source == ALONE and settings.language_model is not None:
+        return _language_alone(settings, settings.language_model)
+    place = settings.source
+    named = _named(place)
+    language = settings.language_model
     request = BackboneRequest(
-        wanted,
-        str(named.place()) if isinstance(named, NamedCheckpoint) else wanted,
-        revision,
-        None if language_model is None else LanguageSource(str(language_model), language_revision),
-        None if language_model is None else read_seat_config(str(language_model), language_revision),
-        precision=precision,
-        frozen_dropout=frozen_dropout,
-        quantization=quantization,
-        image_size=image_size,
+        settings,
+        str(named.place()) if isinstance(named, NamedCheckpoint) else place,
+        None if language is None else read_seat_config(language, settings.language_revision),
     )
     shape = named if isinstance(named, NamedShape) else None
     config = _config(request) if shape is None else shape.config()
-    found, family = find_family(config, wanted)
+    found, family = find_family(config, place)
     backbone = family.load(config, request) if shape is None else family.shape(config, request)
     backbone.weights = None if shape is None else shape.weights
     backbone.provenance = found.provenance()
     return backbone
+
+
+def _language_alone(settings: BackboneSettings, place: str) -> Backbone:
+    """Load a language model and nothing before it, for strategies whose modalities bring all that."""
+    config = read_seat_config(place, settings.language_revision)
+    request = BackboneRequest(settings.model_copy(update={"revision": None}), ALONE, config)
+    quantized = request.quantized(config)
+    seat = load_seat(place, settings.language_revision, config, dtype=request.dtype(config), quantized=quantized)
+    return Backbone(seat.model, seat.tokenizer, settings=request.settings)
 
 
 def find_family(config: PreTrainedConfig, source: str) -> tuple[registry.Provider, BackboneFamily]:
@@ -131,53 +131,14 @@ def _model_types() -> list[str]:
 
 def _config(request: BackboneRequest) -> PreTrainedConfig:
     # A family may bring configuration classes that transformers does not have: it is imported first.
-    plain = read_json(request.place, "config.json", revision=request.revision, error=CheckpointError) or {}
+    plain = read_json(request.place, "config.json", revision=request.settings.revision) or {}
     if plain.get("model_type") in registry.usable_names("backbone"):
         registry.load("backbone", plain["model_type"])
     return read_config(
         request.place,
-        request.revision,
+        request.settings.revision,
         what="backbone",
         accepted=f"a folder or hub id in BLIP-2 or InstructBLIP format, or '{TINY}'",
-        try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable." + _near_shape(request.place),
+        try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable."
+        + did_you_mean(request.place, registry.known_names("backbone")),
     )
-
-
-def load_language_backbone(
-    language_model: str | Path,
-    *,
-    revision: str | None = None,
-    precision: str = "fp32",
-    frozen_dropout: bool = False,
-    quantization: str | None = None,
-) -> Backbone:
-    """Load a language model alone, for strategies whose senses bring everything before it.
-
-    Args:
-        language_model: folder or hub id of a causal or encoder-decoder language model.
-        revision: hub revision.
-        precision: of its weights.
-        frozen_dropout: see `Backbone`.
-        quantization: see `load_backbone`.
-
-    Raises:
-        CheckpointError: when nothing loads.
-        PrecisionError: for a precision the language model cannot hold.
-    """
-    source = LanguageSource(str(language_model), revision)
-    config = read_seat_config(source.source, revision)
-    dtype = frozen_dtype(precision, config)
-    quantized = None if quantization is None else quantization_config(quantization, dtype=dtype)
-    seat = load_seat(source, config, dtype=dtype, quantized=quantized)
-    return Backbone(
-        seat.model,
-        seat.tokenizer,
-        source=ALONE,
-        language_source=source,
-        precision=precision,
-        frozen_dropout=frozen_dropout,
-    )
-
-
-def _near_shape(place: str) -> str:
-    return did_you_mean(place, registry.known_names("backbone"))

@@ -27,17 +27,11 @@ def fits(what: str, advice: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, OutOfMemoryError) or not _is_about_memory(error):
+        about_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+        if isinstance(error, OutOfMemoryError) or not about_memory:
             raise
+        # The allocator's first two sentences; how memory is shared out among what follows is in the cause.
+        reason = ". ".join(first_line(error).split(". ")[:2])
         raise OutOfMemoryError(
-            f"{what} does not fit into memory ({_in_short(error)}). It is computed at once. {advice}"
+            f"{what} does not fit into memory ({reason}). It is computed at once. {advice}"
         ) from error
-
-
-def _in_short(error: BaseException) -> str:
-    """Return the allocator's first two sentences; how memory is shared out among what follows is in the cause."""
-    return ". ".join(first_line(error).split(". ")[:2])
-
-
-def _is_about_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

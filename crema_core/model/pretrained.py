@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from crema_core.errors import AssetError
-from crema_core.model.loading import find_config, read_weights
+from crema_core.model import checkpoint
 from crema_core.model.trainable import freeze
 
 
@@ -49,7 +49,7 @@ def load_frozen(
             f"'{source}' is a '{config.model_type}' checkpoint. Needed is one for {model_class.__name__} "
             f"('{accepted.model_type}'). Name another checkpoint, or choose the encoder that fits this one."
         )
-    model, absent, misfit = read_weights(
+    model, absent, misfit = checkpoint.read_weights(
         model_class, source, revision=revision, error=AssetError, dtype=dtype, use_safetensors=True
     )
     random = [key for key in absent if not key.startswith(unused)] + list(misfit)
@@ -69,9 +69,9 @@ def read_config(source: str | Path, *, revision: str | None = None) -> PreTraine
     Raises:
         AssetError: when nothing is found at `source` or it is no transformers checkpoint.
     """
-    return find_config(
+    return checkpoint.read_config(
         source,
-        revision=revision,
+        revision,
         error=AssetError,
         what="encoder",
         accepted="a hub id, or a folder with config.json and model.safetensors",

@@ -26,30 +26,16 @@ from crema_core.model.checkpoint import read_config, read_model, read_tokenizer
 TRY = "Try language_model='mistralai/Mistral-7B-v0.1' where the hub is reachable."
 
 
-class LanguageSource(NamedTuple):
-    """Where a language model came from.
-
-    Attributes:
-        source: folder or hub id.
-        revision: hub revision, or None.
-    """
-
-    source: str
-    revision: str | None
-
-
 class Seat(NamedTuple):
     """A language model that takes the seat.
 
     Attributes:
         model: causal or encoder-decoder.
         tokenizer: its tokenizer.
-        source: where it came from.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    source: LanguageSource
 
 
 def read_seat_config(place: str, revision: str | None) -> PreTrainedConfig:
@@ -82,11 +68,14 @@ def auto_class(config: PreTrainedConfig) -> Any:
     return None
 
 
-def load_seat(source: LanguageSource, config: PreTrainedConfig, *, dtype: torch.dtype, quantized: Any = None) -> Seat:
+def load_seat(
+    place: str, revision: str | None, config: PreTrainedConfig, *, dtype: torch.dtype, quantized: Any = None
+) -> Seat:
     """Load a language model and its tokenizer.
 
     Args:
-        source: where it is.
+        place: folder or hub id.
+        revision: hub revision.
         config: from `read_seat_config`.
         dtype: of its weights.
         quantized: from `crema_core.model.quantization`; None: not quantised.
@@ -94,8 +83,6 @@ def load_seat(source: LanguageSource, config: PreTrainedConfig, *, dtype: torch.
     Raises:
         CheckpointError: when weights or tokenizer cannot be read.
     """
-    tokenizer = read_tokenizer(source.source, source.revision)
-    model = read_model(
-        auto_class(config), source.source, source.revision, dtype=dtype, config=config, quantized=quantized
-    )
-    return Seat(model, tokenizer, source)
+    tokenizer = read_tokenizer(place, revision)
+    model = read_model(auto_class(config), place, revision, dtype=dtype, config=config, quantized=quantized)
+    return Seat(model, tokenizer)

@@ -246,6 +246,11 @@ def parse_settings(model: type[Settings], values: dict[str, Any], *, title: str)
         raise OptionsError("\n".join(lines)) from None
 
 
+def with_changes(settings: Settings, changes: Mapping[str, object], *, title: str) -> Settings:
+    """Return settings with single values replaced; raises as `parse_settings` does."""
+    return parse_settings(type(settings), {**dict(settings), **changes}, title=title) if changes else settings
+
+
 def _explain(model: type[BaseModel], entry: Any, title: str) -> str:
     key = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":

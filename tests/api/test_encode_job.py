@@ -13,6 +13,7 @@ from crema_core.api.encode_job import EncodeJob, encode_in_processes
 from crema_core.common.progress import StatusLine
 from crema_core.errors import CacheError
 from crema_core.modality import Sample
+from crema_core.model.settings import ModelSettings
 from tests.train.file_senses import MainFiles, file_senses, write_data
 
 
@@ -36,7 +37,7 @@ def test_a_killed_process_is_told_with_what_to_do_and_its_work_is_not_lost(t5_fo
         data=(str(write_data(tmp_path / "data", 12, senses="m")),),
         modalities=(spec,),
         folder=str(tmp_path / "cache"),
-        model={"backbone": str(t5_folder)},
+        model=ModelSettings(backbone=str(t5_folder)),
         batch_size=1,
     )
     with pytest.raises(CacheError) as caught:

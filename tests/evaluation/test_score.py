@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from crema_core.errors import OptionsError
 from crema_core.evaluation.metric import Metric, find_scorer, measure, require_measures
-from crema_core.evaluation.score import best_choice, is_exact, normalize, summarize
+from crema_core.evaluation.score import is_exact, normalize
 from crema_core.plugins import registry
 
 
@@ -37,15 +37,6 @@ def test_answers_are_equal_after_normalisation(prediction: str, answer: str, rig
 @given(st.text())
 def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalize(normalize(text)) == normalize(text)
-
-
-def test_the_best_choice_is_the_first_of_the_highest() -> None:
-    assert best_choice([-2.0, -0.5, -0.5]) == 1
-
-
-def test_accuracy_is_split_by_type() -> None:
-    scores = summarize([("b", True), ("a", False), ("b", False), ("", True)])
-    assert scores == (0.5, {"a": 0.0, "b": 0.5}, {"a": 1, "b": 2})
 
 
 @given(st.text(), st.text())

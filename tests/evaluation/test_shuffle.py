@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from crema_core.data.manifest import Record
 from crema_core.errors import OptionsError
-from crema_core.evaluation.shuffle import shuffle_sense
+from crema_core.evaluation.run import shuffle_sense
 
 
 def records(sources: list[int | None]) -> list[Record]:

@@ -101,7 +101,7 @@ def test_a_language_model_in_the_seat_has_the_precision_asked_for(
 
 
 def test_an_identity_is_the_same_in_every_precision(published: Published_, languages: Languages) -> None:
-    folders = {"source": published("blip2-opt"), "language_model": languages("mistral")}
+    folders = {"backbone": published("blip2-opt"), "language_model": languages("mistral")}
     full, half = (load_backbone(**folders, precision=precision) for precision in ("fp32", "bf16"))
     assert full.identity() == half.identity()
     assert full.language_identity() == half.language_identity()

@@ -209,8 +209,7 @@ def test_a_language_model_beside_a_backbone_object_is_refused(t5_folder: Path, l
 
 def test_it_is_described_with_its_name(swapped: CremaModel) -> None:
     description = swapped.describe()
-    assert swapped.backbone.language_source is not None
-    assert f"language model {swapped.backbone.language_source.source}, fusion" in str(description)
+    assert f"language model {swapped.backbone.settings.language_model}, fusion" in str(description)
     rows = {row.name: row for row in description.components}
     weights = {id(parameter): parameter.numel() for parameter in swapped.backbone.language_model.parameters()}
     assert rows["language model"].frozen == sum(weights.values())

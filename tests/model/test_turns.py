@@ -10,7 +10,7 @@ import torch
 
 from crema_core.errors import OptionsError
 from crema_core.model.checkpoint import read_tokenizer
-from crema_core.model.seat import LanguageSource, Seat, load_seat, read_seat_config
+from crema_core.model.seat import Seat, load_seat, read_seat_config
 from crema_core.model.turns import Turns, own_turns, seat_turns
 from tests.support.checkpoints import Language
 
@@ -18,7 +18,7 @@ Folders = Callable[[Language], Path]
 
 
 def seat(folder: Path) -> Seat:
-    return load_seat(LanguageSource(str(folder), None), read_seat_config(str(folder), None), dtype=torch.float32)
+    return load_seat(str(folder), None, read_seat_config(str(folder), None), dtype=torch.float32)
 
 
 def turns_of(folder: Path, *, chat: bool = True) -> Turns:

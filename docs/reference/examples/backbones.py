@@ -29,20 +29,16 @@ class EchoFamily(BackboneFamily):
     def load(self, config: PreTrainedConfig, request: BackboneRequest) -> Backbone:
         request.refuse_image_size(config.vision_config.image_size)
         dtype = request.dtype(config)
-        model = read_model(
-            Blip2ForConditionalGeneration, request.place, request.revision, dtype=dtype, config=config, quantized=None
-        )
+        place, revision = request.place, request.settings.revision
+        model = read_model(Blip2ForConditionalGeneration, place, revision, dtype=dtype, config=config, quantized=None)
         return Backbone(
             model.language_model,
-            read_tokenizer(request.place, request.revision),
-            source=request.source,
-            revision=request.revision,
+            read_tokenizer(place, revision),
+            settings=request.settings,
             vision_model=model.vision_model,
             qformer=QFormer(model.qformer, None),
             query_tokens=model.query_tokens,
             language_projection=model.language_projection,
-            precision=request.precision,
-            frozen_dropout=request.frozen_dropout,
         )
 
 

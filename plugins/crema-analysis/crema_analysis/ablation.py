@@ -7,27 +7,22 @@ variant answers the same questions, so changes are measured on pairs and their i
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from crema_analysis.difficulty import right_by_record
+from crema_analysis.asking import Asked, Cache, Data, ask, chosen_settings, read_records
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.common.tables import table
-from crema_core.data.manifest import Record, read_manifest
 from crema_core.datasets.spec import Column
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.evaluation.batch import clip_of
 from crema_core.evaluation.bootstrap import bootstrap_change
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
-from crema_core.evaluation.result import FusionMode, Prompts
-from crema_core.evaluation.run import evaluate
+from crema_core.evaluation.predictions import clip_of
+from crema_core.evaluation.settings import EvaluationSettings
 from crema_core.features.feature_cache import FeatureCache, as_cache
 
 __all__ = ["Ablation", "ablate"]
@@ -167,29 +162,16 @@ class _Answered(NamedTuple):
     clip: str
 
 
-class _Done(NamedTuple):
-    answered: list[_Answered]
-    tokens_per_answer: float
-
-
 def ablate(
     model: CremaModel,
-    data: str | os.PathLike[str] | Sequence[Record],
+    data: Data,
+    settings: EvaluationSettings | None = None,
     *,
     what: What | Sequence[What] = WHATS,
     order: Sequence[str] | None = None,
-    batch_size: int = 32,
-    max_new_tokens: int = 10,
-    num_beams: int = 1,
-    num_workers: int = 0,
-    seed: int = 0,
-    scorer: str | None = None,
-    prompts: Prompts = "model",
-    fusion: FusionMode = "model",
-    cache: FeatureCache | str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    resume: bool = False,
+    cache: Cache = None,
     status: StatusLine | None = None,
+    **changes: object,
 ) -> Ablation:
     """Ask one model all questions with all senses, and again with less.
 
@@ -198,68 +180,49 @@ def ablate(
     Args:
         model: a built model; it is left in the mode it was in.
         data: a manifest, or records.
+        settings: of the evaluations, whole; `out` is a folder for the answers of every variant, one file each, and
+            `seed` also that of the bootstrap. None: the defaults.
         what: comparisons, any of "leave-one-out", "growing" and "shuffled".
         order: senses in the order of growing sets; None: the model's.
-        batch_size: questions per pass.
-        max_new_tokens: longest open-ended answer.
-        num_beams: beams of the search for open-ended answers.
-        num_workers: processes that read media.
-        seed: of the exchange of sources and of the bootstrap.
-        scorer: rule for open-ended answers; None: the data set's, see `crema_core.evaluation.run.evaluate`.
-        prompts: whose wording of questions.
-        fusion: "concat" bypasses the fusion.
         cache: features of this model, or the folder of a cache; None: in memory, so the encoders run once all the same.
-        out: folder for the answers of every variant, one file each; None: they are not kept.
-        resume: take up the answers that `out` has.
         status: where progress is shown.
+        **changes: single settings, fields of `EvaluationSettings`.
 
     Raises:
-        OptionsError: for an unknown comparison, an order of other senses, a rule that does not
-            exist, or sources that cannot be exchanged.
+        OptionsError: for an unknown comparison or setting, an order of other senses, a rule that does not exist, or
+            sources that cannot be exchanged.
         ManifestError: for data without any question.
         CheckpointError: when `out` cannot be continued.
 
     Example:
         >>> print(ablate(model, "test.jsonl", what="leave-one-out"))    # doctest: +SKIP
     """
+    settings = chosen_settings(settings, changes, own=("modalities", "shuffle", "measures"), title="ablate")
     wanted = _wanted(what)
-    records = read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
+    records = read_records(data, model.names)
     names = tuple(name for name in model.names if any(name in record.sources for record in records))
     plans = list(_plans(names, wanted, order=_order(names, order)))
     given = as_cache(model, cache)
     features = FeatureCache(model) if given is None else given
-    done: dict[tuple[tuple[str, ...], str | None], _Done] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(out if out is not None else scratch)
-        for plan in plans:
-            key = plan.senses, plan.shuffle
-            if key in done:
-                continue
-            path = folder / f"{_file_name(plan)}.jsonl"
-            result = evaluate(
-                model,
-                records,
-                modalities=plan.senses,
-                shuffle=plan.shuffle,
-                batch_size=batch_size,
-                max_new_tokens=max_new_tokens,
-                num_beams=num_beams,
-                num_workers=num_workers,
-                seed=seed,
-                out=path,
-                resume=resume,
-                scorer=scorer,
-                measures=(),
-                prompts=prompts,
-                fusion=fusion,
-                cache=features,
-                status=status,
-                announce=False,
-            )
-            done[key] = _Done(_answered(records, path), result.tokens_per_answer)
-    columns = Judge(records, scorer=scorer, measures=()).columns
-    base = done[names, None].answered
-    variants = [_variant(plan, done[plan.senses, plan.shuffle], base, columns, seed=seed) for plan in plans]
+    done: dict[tuple[tuple[str, ...], str | None], Asked] = {}
+    for plan in plans:
+        key = plan.senses, plan.shuffle
+        if key not in done:
+            out = None if settings.out is None else settings.out / f"{_file_name(plan)}.jsonl"
+            own = settings.model_copy(update={"modalities": plan.senses, "shuffle": plan.shuffle, "out": out})
+            done[key] = ask(model, records, own, cache=features, status=status)
+    columns = Judge(records, scorer=settings.scorer, measures=()).columns
+    answered = {
+        key: [_Answered(own.type, right, clip_of(own)) for own, right in zip(records, asked.right, strict=True)]
+        for key, asked in done.items()
+    }
+    base = answered[names, None]
+    variants = []
+    for plan in plans:
+        key = plan.senses, plan.shuffle
+        cells = _cells(answered[key], base, columns, seed=settings.seed)
+        tokens = done[key].result.tokens_per_answer
+        variants.append(Variant(plan.label, plan.what, plan.senses, plan.sense, cells, tokens))
     return Ablation(tuple(variants), len(records), len({own.clip for own in base}))
 
 
@@ -305,21 +268,18 @@ def _file_name(plan: _Plan) -> str:
     return senses if plan.shuffle is None else f"{senses}.{plan.shuffle}-shuffled"
 
 
-def _answered(records: Sequence[Record], path: Path) -> list[_Answered]:
-    """Return the answers in the order of the questions, with the clips as they are when nothing is taken away."""
-    right = right_by_record(records, path)
-    return [_Answered(own.type, correct, clip_of(own)) for own, correct in zip(records, right, strict=True)]
-
-
-def _variant(plan: _Plan, done: _Done, base: Sequence[_Answered], columns: Sequence[Column], *, seed: int) -> Variant:
+def _cells(
+    answered: Sequence[_Answered], base: Sequence[_Answered], columns: Sequence[Column], *, seed: int
+) -> tuple[Cell, ...]:
+    """Return the accuracies of a variant, compared with those of the model with all its senses."""
     types = {column.name: column.types for column in columns}
     cells = []
-    for row in breakdown(done.answered, columns=columns, seed=seed):
+    for row in breakdown(answered, columns=columns, seed=seed):
         kept = [
             place for place, own in enumerate(base) if row.name == ALL or own.type in types.get(row.name, (row.name,))
         ]
-        right, before = [done.answered[place].correct for place in kept], [base[place].correct for place in kept]
+        right, before = [answered[place].correct for place in kept], [base[place].correct for place in kept]
         low, high = bootstrap_change(right, before, [base[place].clip for place in kept], seed=seed)
         change = (sum(right) - sum(before)) / len(kept)
         cells.append(Cell(row.name, row.accuracy, row.number, row.low, row.high, change, low, high))
-    return Variant(plan.label, plan.what, plan.senses, plan.sense, tuple(cells), done.tokens_per_answer)
+    return tuple(cells)

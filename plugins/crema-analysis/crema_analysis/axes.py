@@ -9,6 +9,7 @@ from typing import Any, Literal
 from crema_core.api.requests import ModalityRequest, Request, choose_major, name_and_options, resolve_requests
 from crema_core.errors import OptionsError, did_you_mean
 from crema_core.fusion import fusion_class
+from crema_core.model.settings import ModelSettings
 from crema_core.plugins.spec import MMQASpec, parse_settings
 from crema_core.train.settings import train_settings
 
@@ -69,7 +70,7 @@ def check_values(
     axis: Axis,
     values: Sequence[Value],
     modalities: Sequence[ModalityRequest],
-    options: Mapping[str, Any],
+    model: ModelSettings,
     settings: Mapping[str, Any],
 ) -> None:
     """Raise unless every value can be built and trained; nothing heavy is done.
@@ -93,23 +94,23 @@ def check_values(
                 "Accepted: senses that leave it open. Leave it out for this sense, or sweep something else."
             )
     for value in values:
-        built, trained = with_value(axis, value, options, settings)
+        built, trained = with_value(axis, value, model, settings)
         train_settings(None, trained)
-        choose_major(requests_of(modalities, built), built.get("major"))
+        choose_major(requests_of(modalities, built), built.major)
         if axis.place == "mmqa":
-            parse_settings(MMQASpec, built["mmqa"], title="mmqa")
+            parse_settings(MMQASpec, built.mmqa, title="mmqa")
 
 
-def requests_of(modalities: Sequence[ModalityRequest], options: Mapping[str, Any]) -> list[Request]:
-    """Resolve senses as `build` does with the same options; nothing heavy is loaded but the strategy.
+def requests_of(modalities: Sequence[ModalityRequest], model: ModelSettings) -> list[Request]:
+    """Resolve senses as `build` does with the same settings; nothing heavy is loaded but the strategy.
 
     Raises:
         BuildError: for senses that cannot be built.
         OptionsError: for a fusion nothing provides.
         PluginError: when its package is switched off, broken, or not the only one of this name.
     """
-    name, _ = name_and_options(options.get("fusion", "self_gated"), "fusion")
-    return resolve_requests(modalities, options.get("mmqa") or {}, extended=fusion_class(name).extended)
+    name, _ = name_and_options(model.fusion, "fusion")
+    return resolve_requests(modalities, model.mmqa, extended=fusion_class(name).extended)
 
 
 def value_label(value: Value) -> str:
@@ -118,20 +119,17 @@ def value_label(value: Value) -> str:
 
 
 def with_value(
-    axis: Axis, value: Value, options: Mapping[str, Any], settings: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arguments of `build` and of `fit` for one value.
+    axis: Axis, value: Value, model: ModelSettings, settings: Mapping[str, Any]
+) -> tuple[ModelSettings, dict[str, Any]]:
+    """Return the settings of the model and of the training for one value.
 
     Args:
         axis: the choice.
         value: one it can have.
-        options, settings: the arguments that are equal for all values; they are left as they are.
+        model, settings: what is equal for all values.
     """
-    built, trained = dict(options), dict(settings)
     if axis.place == "build":
-        built[axis.key] = value
-    elif axis.place == "mmqa":
-        built["mmqa"] = {**(options.get("mmqa") or {}), axis.key: value}
-    else:
-        trained[axis.key] = value
-    return built, trained
+        return model.model_copy(update={axis.key: value}), dict(settings)
+    if axis.place == "mmqa":
+        return model.model_copy(update={"mmqa": {**model.mmqa, axis.key: value}}), dict(settings)
+    return model, {**settings, axis.key: value}

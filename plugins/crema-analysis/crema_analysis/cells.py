@@ -30,6 +30,7 @@ from crema_core.data.manifest import Record
 from crema_core.errors import CheckpointError
 from crema_core.evaluation.predictions import digest
 from crema_core.evaluation.run import evaluate
+from crema_core.evaluation.settings import EvaluationSettings
 from crema_core.train.fit import fit
 from crema_core.train.metrics import METRICS, read_metrics
 from crema_core.train.run import BEST, CHECKPOINTS, CONFIG, LAST
@@ -259,8 +260,7 @@ def train_cell(
     *,
     folder: Path,
     settings: Mapping[str, Any],
-    batch_size: int = 32,
-    max_new_tokens: int = 10,
+    evaluation: EvaluationSettings,
     keep_model: bool = True,
     status: StatusLine | None = None,
 ) -> Measured:
@@ -274,8 +274,7 @@ def train_cell(
         train, test: samples.
         folder: run directory.
         settings: of training, the seed included.
-        batch_size: questions per pass of the evaluation.
-        max_new_tokens: longest open-ended answer.
+        evaluation: how the questions are asked and judged.
         keep_model: save the trained model too.
         status: where progress is shown.
     """
@@ -288,9 +287,7 @@ def train_cell(
     result = evaluate(
         model,
         test,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        measures=(),
+        evaluation.model_copy(update={"measures": ()}),
         cache=None if cache in NOT_A_FOLDER else cache,
         status=status,
         announce=False,

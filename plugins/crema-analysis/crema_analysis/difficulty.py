@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crema_analysis.asking import Cache, Data, ask, chosen_settings, read_records
 from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.progress import StatusLine
 from crema_core.common.tables import table
-from crema_core.data.manifest import FIELDS, Record, read_manifest
+from crema_core.data.manifest import FIELDS, Record
 from crema_core.errors import OptionsError
-from crema_core.evaluation.predictions import read_predictions
-from crema_core.evaluation.run import evaluate
-from crema_core.features.feature_cache import FeatureCache
+from crema_core.evaluation.settings import EvaluationSettings
 
 EASY, HARD, SUMMARY = "easy.jsonl", "hard.jsonl", "split.json"
 
@@ -66,35 +63,26 @@ class Difficulty:
 
 def split_by_difficulty(
     model: CremaModel,
-    data: str | os.PathLike[str] | Sequence[Record],
+    data: Data,
+    settings: EvaluationSettings | None = None,
     *,
-    modalities: Sequence[str] | None = None,
-    batch_size: int = 32,
-    max_new_tokens: int = 10,
-    num_workers: int = 0,
-    scorer: str | None = None,
-    cache: FeatureCache | str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    resume: bool = False,
+    cache: Cache = None,
     status: StatusLine | None = None,
+    **changes: object,
 ) -> Difficulty:
     """Tell easy questions from hard ones by what a reference model answers.
 
     Args:
         model: the reference.
         data: a manifest, or records.
-        modalities: senses the reference is given; None: its major sense alone.
-        batch_size: questions per pass.
-        max_new_tokens: longest open-ended answer.
-        num_workers: processes that read media.
-        scorer: rule for open-ended answers; None: the data set's.
+        settings: of the evaluation, whole; its `modalities` are what the reference is given, None: its major sense
+            alone. None: the defaults.
         cache: features of this model, or the folder of a cache.
-        out: file for the reference's answers.
-        resume: take up the answers that `out` has.
         status: where progress is shown.
+        **changes: single settings, fields of `EvaluationSettings`.
 
     Raises:
-        OptionsError: for a sense the model does not have, or a rule that does not exist.
+        OptionsError: for an unknown setting, a sense the model does not have, or a rule that does not exist.
         ManifestError: for data without any question.
         CheckpointError: when `out` cannot be continued.
 
@@ -102,45 +90,17 @@ def split_by_difficulty(
         >>> split_by_difficulty(model, "test.jsonl").counts["all"]    # doctest: +SKIP
         (612, 288)
     """
-    senses = (model.major,) if modalities is None else tuple(modalities)
-    records = read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(out) if out is not None else Path(scratch) / "answers.jsonl"
-        result = evaluate(
-            model,
-            records,
-            modalities=senses,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            num_workers=num_workers,
-            scorer=scorer,
-            measures=(),
-            cache=cache,
-            out=path,
-            resume=resume,
-            status=status,
-            announce=False,
-        )
-        answered = right_by_record(records, path)
-    pairs = list(zip(records, answered, strict=True))
+    settings = chosen_settings(settings, changes, own=("measures",), title="split")
+    if settings.modalities is None:
+        settings = settings.model_copy(update={"modalities": (model.major,)})
+    records = read_records(data, model.names)
+    asked = ask(model, records, settings, cache=cache, status=status)
+    pairs = list(zip(records, asked.right, strict=True))
     return Difficulty(
         easy=tuple(record for record, right in pairs if right),
         hard=tuple(record for record, right in pairs if not right),
-        senses=result.senses,
+        senses=asked.result.senses,
     )
-
-
-def right_by_record(records: Sequence[Record], path: Path) -> list[bool]:
-    """Return whether each question was answered right, in the order of the questions.
-
-    Args:
-        records: the questions of an evaluation; several may have one id.
-        path: what `evaluate(out=...)` wrote about exactly these.
-    """
-    right: defaultdict[tuple[str, bool], list[bool]] = defaultdict(list)
-    for prediction in read_predictions(path):
-        right[prediction.id, prediction.chosen].append(prediction.correct)
-    return [right[record.id, bool(record.choices)].pop(0) for record in records]
 
 
 def write_parts(out: Path, data: Path, found: Difficulty) -> tuple[Path, Path]:

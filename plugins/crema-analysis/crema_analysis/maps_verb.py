@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crema_core.cli.inputs import model_folder
+from crema_core.cli.inputs import add_saved_model, load_saved
 from crema_core.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -29,13 +29,10 @@ Example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, the questions and where the pictures go."""
-    parser.add_argument("model", metavar="MODEL", help="saved model, or run directory of crema fit")
+    add_saved_model(parser)
     parser.add_argument("lines", nargs="+", metavar="LINE", help="DATA.jsonl:NUMBER")
     parser.add_argument("--layer", type=int, metavar="N", help="one cross-attention layer, from 0; default: their mean")
     parser.add_argument("--out", default="maps", metavar="OUT", help="folder; default: maps in this folder")
-    parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
-    parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
-    parser.add_argument("--device", help="for example cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,17 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crema_analysis.maps import attention_maps, require_layer
     from crema_analysis.maps_report import maps_section
-    from crema_core.api.load import load
     from crema_core.common.atomic import write_text
     from crema_core.data.manifest import read_manifest
     from crema_core.report.html import page
 
-    model = load(
-        model_folder(arguments.model),
-        backbone=arguments.backbone,
-        language_model=arguments.language_model,
-        device=arguments.device,
-    )
+    model = load_saved(arguments)
     require_layer(model, arguments.layer)
     files = {data: read_manifest(data, modalities=model.names) for data in dict.fromkeys(data for data, _ in wanted)}
     records = [_record(files[data], data, number) for data, number in wanted]

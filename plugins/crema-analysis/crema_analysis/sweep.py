@@ -11,29 +11,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crema_analysis.asking import Data, chosen_settings, read_records
 from crema_analysis.axes import Value, check_values, find_axis, requests_of, value_label, with_value
 from crema_analysis.cells import CellStore, Measured, TrainedTable, train_cell
 from crema_core.api.build import build
 from crema_core.api.requests import ModalityRequest
 from crema_core.common.progress import StatusLine
-from crema_core.data.manifest import Record, read_manifest
+from crema_core.data.manifest import Record
 from crema_core.errors import ManifestError, OptionsError
 from crema_core.evaluation.predictions import records_digest
+from crema_core.evaluation.settings import EvaluationSettings
+from crema_core.model.settings import ModelSettings
 
 
 def sweep(
-    train: str | os.PathLike[str] | Sequence[Record],
-    test: str | os.PathLike[str] | Sequence[Record],
+    train: Data,
+    test: Data,
     *,
     modalities: Sequence[ModalityRequest],
     over: str,
     values: Sequence[Value] | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     out: str | os.PathLike[str],
-    build_options: Mapping[str, Any] | None = None,
+    model: ModelSettings | None = None,
     settings: Mapping[str, Any] | None = None,
-    batch_size: int = 32,
-    max_new_tokens: int = 10,
+    evaluation: EvaluationSettings | None = None,
     status: StatusLine | None = None,
 ) -> TrainedTable:
     """Train and evaluate one model for each value and seed.
@@ -49,10 +51,9 @@ def sweep(
         values: of the choice, at least one; None: those of `AXES`, or every sense for "major".
         seeds: of the model's new parameters and of training.
         out: folder of the table, see `crema_analysis.cells`.
-        build_options: further arguments of `crema_core.build`.
+        model: what else `crema_core.build` is given; the seeds are those of `seeds`.
         settings: of training, see `crema_core.train.settings`; "cache" is `out/features` unless given.
-        batch_size: questions per pass of the evaluation.
-        max_new_tokens: longest open-ended answer.
+        evaluation: how the questions are asked and judged.
         status: where progress is shown.
 
     Raises:
@@ -66,20 +67,23 @@ def sweep(
         ...       out="runs/fusions").rows[0].mean()    # doctest: +SKIP
     """
     axis = find_axis(over)
-    base, options = dict(settings or {}), dict(build_options or {})
-    requests = requests_of(modalities, options)
+    base, model = dict(settings or {}), model or ModelSettings()
+    own = ("modalities", "shuffle", "measures", "out", "resume")  # what the table itself chooses
+    evaluation = chosen_settings(evaluation, {}, own=own, title="sweep")
+    requests = requests_of(modalities, model)
     names = [request.spec.name for request in requests]
     chosen = tuple(values) if values is not None else axis.values or tuple(names)
-    check_values(axis, chosen, modalities, options, base)
+    check_values(axis, chosen, modalities, model, base)
     _require_seeds(seeds)
     records = {"train": _read(train, names), "test": _read(test, names)}
     folder = Path(out)
     identity = {
         "over": axis.name,
         "modalities": [request.record() for request in requests],
-        "build": {key: str(value) if key == "backbone" else value for key, value in options.items()},
+        "build": model.model_dump(mode="json", exclude={"seed"}),
         "settings": base,
-        "max_new_tokens": max_new_tokens,
+        "max_new_tokens": evaluation.max_new_tokens,
+        **evaluation.model_dump(mode="json", exclude={"batch_size", "max_new_tokens"}, exclude_defaults=True),
         **{name: records_digest(own) for name, own in records.items()},
     }
     store = CellStore(folder, identity)
@@ -87,17 +91,16 @@ def sweep(
     by_label = {value_label(value): value for value in chosen}
 
     def make(label: str, seed: int, place: Path) -> Measured:
-        built, trained = with_value(axis, by_label[label], options, base)
+        built, trained = with_value(axis, by_label[label], model, base)
         if status is not None:
             status.note(f"{axis.name} {label}, seed {seed}")
         return train_cell(
-            lambda: build(modalities, **{**built, "seed": seed}),
+            lambda: build(modalities, built, seed=seed),
             records["train"],
             records["test"],
             folder=place,
             settings={**trained, "seed": seed},
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
+            evaluation=evaluation,
             status=status,
         )
 
@@ -117,8 +120,8 @@ def _require_seeds(seeds: Sequence[int]) -> None:
         )
 
 
-def _read(data: str | os.PathLike[str] | Sequence[Record], names: Sequence[str]) -> list[Record]:
-    records = read_manifest(data, modalities=names) if isinstance(data, str | os.PathLike) else list(data)
+def _read(data: Data, names: Sequence[str]) -> list[Record]:
+    records = read_records(data, names)
     if not records:
         raise ManifestError(
             "A sweep needs samples to train on and to ask about, and there are none. Give some of each."

@@ -7,8 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from crema_core.cli.fit_config import BUILD_KEYS, complete, read_config
-from crema_core.cli.inputs import PRESET_HELP, assignments, names, with_options, yaml_value
+from crema_core.cli.fit_config import complete, read_config
+from crema_core.cli.inputs import (
+    PRESET_HELP,
+    add_evaluation,
+    assignments,
+    evaluation_settings,
+    names,
+    with_options,
+    yaml_value,
+)
 from crema_core.cli.launch import fail
 from crema_core.train.settings import preset_settings
 
@@ -48,8 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--major", metavar="SENSE", help="sense on whose frames the others are fused")
     parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for crema fit")
-    parser.add_argument("--batch-size", type=int, default=32, help="questions per pass of the evaluation")
-    parser.add_argument("--max-new-tokens", type=int, default=10, help="longest open-ended answer")
+    add_evaluation(parser, "batch_size", "max_new_tokens")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -60,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     changes = {key: getattr(arguments, key) for key in ("modalities", "backbone", "fusion", "major", "preset")}
     config = complete(read_config(arguments.source, changes, settings))
     requests = with_options(config.modalities or (), {key: value for key, value in given.items() if "." in key})
+
+    evaluation = evaluation_settings(arguments)
 
     from crema_analysis.sweep import sweep
     from crema_analysis.sweep_report import write_trained_tables
@@ -76,10 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
             values=None if arguments.values is None else [_value(text) for text in arguments.values],
             seeds=range(arguments.seeds),
             out=arguments.out,
-            build_options={key: getattr(config, key) for key in BUILD_KEYS if key != "seed"},
+            model=config.model(),
             settings={**preset_settings(config.preset), **config.settings},
-            batch_size=arguments.batch_size,
-            max_new_tokens=arguments.max_new_tokens,
+            evaluation=evaluation,
             status=status,
         )
     except (KeyboardInterrupt, TrainingInterrupted):

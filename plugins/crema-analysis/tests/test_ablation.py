@@ -182,3 +182,12 @@ def test_the_model_is_left_as_it_was(new_model: MakeModel, tmp_path: Path) -> No
     ablate(model, write_records(tmp_path / "data", 2), what="growing")
     assert model.training
     assert all(torch.equal(before[key], value) for key, value in model.trainable_parameters().items())
+
+
+def test_what_an_ablation_chooses_itself_is_refused(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError) as caught:
+        ablate(new_model(), write_records(tmp_path / "data", 2), shuffle="wave")
+    assert str(caught.value) == (
+        "ablate: 'shuffle' came, which ablate chooses itself. Accepted: batch_size, max_new_tokens, num_beams, "
+        "num_workers, seed, scorer, prompts, fusion, out, resume. Leave shuffle out."
+    )

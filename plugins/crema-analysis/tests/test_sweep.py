@@ -15,6 +15,8 @@ from crema_core.api.build import build
 from crema_core.common.progress import StatusLine
 from crema_core.errors import CheckpointError, ManifestError, OptionsError
 from crema_core.evaluation.run import evaluate
+from crema_core.evaluation.settings import EvaluationSettings
+from crema_core.model.settings import ModelSettings
 from crema_core.plugins import registry
 from crema_core.train.checkpoints import Checkpointer
 from crema_core.train.fit import fit
@@ -30,7 +32,8 @@ def run(folder: Path, backbone: Path, out: str = "out", **options: Any) -> Any:
         write_records(folder / "test", 4, seed=1, senses="mp"),
         modalities=values.pop("modalities", [file_senses()[0], file_senses()[3]]),
         out=folder / out,
-        build_options={"backbone": backbone, **values.pop("build_options", {})},
+        model=ModelSettings(backbone=str(backbone), **values.pop("model", {})),
+        evaluation=EvaluationSettings(max_new_tokens=values.pop("max_new_tokens")),
         status=StatusLine(enabled=False),
         **values,
     )

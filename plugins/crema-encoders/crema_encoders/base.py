@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from crema_core.errors import AssetError, OptionsError
-from crema_core.model.loading import read_json
+from crema_core.model.checkpoint import read_json
 from crema_core.model.pretrained import load_frozen, read_config
 from crema_core.video.towers import Preprocessing, Tower
 

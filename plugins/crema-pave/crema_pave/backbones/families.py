@@ -52,7 +52,7 @@ class VideoFamily(BackboneFamily):
     def load(self, config: PreTrainedConfig, request: BackboneRequest) -> VideoBackbone:
         """Load a checkpoint; its language model stays its own."""
         _refuse_language_model(config, request)
-        side, place, revision = self._chosen_side(config, request), request.place, request.revision
+        side, place, revision = self._chosen_side(config, request), request.place, request.settings.revision
         dtype, quantized = request.dtype(config), request.quantized(config)
         model = read_model(self.whole, place, revision, dtype=dtype, config=config, quantized=quantized)
         tokenizer = read_tokenizer(place, revision)
@@ -63,13 +63,10 @@ class VideoFamily(BackboneFamily):
         return self.make(
             model,
             tokenizer,
-            source=request.source,
-            revision=revision,
+            settings=request.settings,
             image_mean=mean,
             image_std=std,
             template=own_template(place, revision),
-            precision=request.precision,
-            frozen_dropout=request.frozen_dropout,
             **side,
         )
 
@@ -78,24 +75,22 @@ class VideoFamily(BackboneFamily):
         _refuse_language_model(config, request)
         side = self._chosen_side(config, request)
         whole = shape_model(self.whole, config, dtype=request.dtype(config))
-        return self.make(
-            whole, shape_tokenizer(), source=request.source, precision=request.precision, shape_only=True, **side
-        )
+        return self.make(whole, shape_tokenizer(), settings=request.settings, shape_only=True, **side)
 
     def _chosen_side(self, config: PreTrainedConfig, request: BackboneRequest) -> dict[str, int]:
         """Return the setting `image_size` of a backbone that takes pictures of any size, nothing for the others."""
         if self.side is not None:
-            return {"image_size": self.side(config.vision_config, request.image_size)}
+            return {"image_size": self.side(config.vision_config, request.settings.image_size)}
         request.refuse_image_size(config.vision_config.image_size)
         return {}
 
 
 def _refuse_language_model(config: PreTrainedConfig, request: BackboneRequest) -> None:
-    if request.language is not None:
+    if request.settings.language_model is not None:
         raise CheckpointError(
-            f"'{request.source}' is a video language model ('{config.model_type}'), whose language model reads its own "
-            f"visual tokens, and language_model='{request.language.source}' was to take its seat. Accepted: such a "
-            "backbone as it is. Leave language_model out."
+            f"'{request.settings.source}' is a video language model ('{config.model_type}'), whose language model "
+            f"reads its own visual tokens, and language_model='{request.settings.language_model}' was to take its "
+            "seat. Accepted: such a backbone as it is. Leave language_model out."
         )
 
 

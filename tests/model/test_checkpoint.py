@@ -11,8 +11,14 @@ import transformers as hf
 from transformers.utils import logging
 
 from crema_core.errors import AssetError, CheckpointError, CremaError, first_line
-from crema_core.model.checkpoint import image_statistics, own_template, processor_chat_template
-from crema_core.model.loading import find_config, read_json, read_weights
+from crema_core.model.checkpoint import (
+    image_statistics,
+    own_template,
+    processor_chat_template,
+    read_config,
+    read_json,
+    read_weights,
+)
 from tests.support import towers
 
 CLASSES: tuple[type[CremaError], ...] = (AssetError, CheckpointError)
@@ -29,7 +35,7 @@ def test_a_place_without_checkpoint_is_refused_in_the_words_of_the_caller(
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(error) as caught:
-        find_config(tmp_path, revision=None, error=error, what="tree", accepted="an oak", try_next="Plant one.")
+        read_config(tmp_path, None, error=error, what="tree", accepted="an oak", try_next="Plant one.")
     text = str(caught.value)
     assert text.startswith(f"No tree was found at '{tmp_path}': Unrecognized model in {tmp_path}. ")
     assert text.endswith(". Accepted: an oak. Plant one.")
@@ -38,7 +44,7 @@ def test_a_place_without_checkpoint_is_refused_in_the_words_of_the_caller(
 def test_a_folder_that_does_not_exist_is_named_as_one(tmp_path: Path) -> None:
     place = tmp_path / "nowhere"
     with pytest.raises(AssetError) as caught:
-        find_config(place, revision=None, error=AssetError, what="tree", accepted="an oak", try_next="Plant one.")
+        read_config(place, None, error=AssetError, what="tree", accepted="an oak", try_next="Plant one.")
     assert str(caught.value) == (
         f"No tree was found at '{place}': there is no such folder. Accepted: an oak. Plant one."
     )

@@ -1,0 +1,86 @@
+"""Answering a batch of encoded questions, for `answer` and `evaluate`: fuse, then score the choices or generate."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from crema_core.features.sharing import shared_tokens
+from crema_core.fusion import Fusion
+from crema_core.model.network import CremaNetwork, Outputs
+from crema_core.tokens import SenseFeatures
+
+
+class QuestionBatch(NamedTuple):
+    """Questions whose sources are encoded.
+
+    Attributes:
+        texts: as they are put to the language model.
+        choices: of each question; None or empty for an open-ended one. Both kinds may be in one batch.
+        features: by modality, of the rows that have it.
+        keys: by modality, one key for each of these rows; equal ones have equal features.
+    """
+
+    texts: Sequence[str]
+    choices: Sequence[Sequence[str] | None]
+    features: Mapping[str, SenseFeatures]
+    keys: Mapping[str, Sequence[Hashable]]
+
+
+class Answered(NamedTuple):
+    """The answer to one question.
+
+    Attributes:
+        text: the generated text, or the best choice.
+        scores: log-probability of each choice; empty for open-ended questions.
+        num_tokens: tokens given to the language model, question included.
+        extras: what the strategy says beside it, numbers by name of an output.
+    """
+
+    text: str
+    scores: dict[str, float]
+    num_tokens: int
+    extras: Outputs
+
+
+@torch.no_grad()
+def predict(
+    model: CremaNetwork,
+    batch: QuestionBatch,
+    *,
+    max_new_tokens: int,
+    num_beams: int = 1,
+    fusion: Fusion | None = None,
+) -> list[Answered]:
+    """Answer the questions of a batch.
+
+    Args:
+        model: in eval mode.
+        batch: encoded questions.
+        max_new_tokens: longest open-ended answer.
+        num_beams: beams of its search.
+        fusion: strategy to answer with; None: the model's own.
+    """
+    tokens = shared_tokens(model, batch.features, batch.texts, batch.keys)
+    extras = model.extra_outputs(tokens, len(batch.texts))
+    prompt = model.prompt(tokens, batch.texts, fusion=fusion)
+    num_tokens = prompt.mask.sum(1).tolist()
+    # Each pass answers all questions of the batch and keeps the answers of its own kind.
+    scored, texts = [], []
+    if any(batch.choices):
+        scored = model.score_choices(prompt, [own or ["", ""] for own in batch.choices])
+    if not all(batch.choices):
+        texts = model.generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
+    answers = []
+    for row, own in enumerate(batch.choices):
+        text = own[best_choice(scored[row])] if own else texts[row]
+        scores = dict(zip(own, scored[row], strict=True)) if own else {}
+        answers.append(Answered(text, scores, num_tokens[row], extras[row]))
+    return answers
+
+
+def best_choice(scores: Sequence[float]) -> int:
+    """Return the index of the highest score; the first of equals."""
+    return max(range(len(scores)), key=scores.__getitem__)

@@ -1,0 +1,92 @@
+"""Asking one model all questions, and which of them it answers right: what every comparison is made of."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from crema_core.api.model import CremaModel
+from crema_core.common.progress import StatusLine
+from crema_core.data.manifest import Record, read_manifest
+from crema_core.errors import OptionsError
+from crema_core.evaluation.predictions import read_predictions
+from crema_core.evaluation.result import EvaluationResult
+from crema_core.evaluation.run import evaluate
+from crema_core.evaluation.settings import EvaluationSettings
+from crema_core.features.feature_cache import FeatureCache
+from crema_core.plugins.spec import parse_settings
+
+Data = str | os.PathLike[str] | Sequence[Record]
+"""A manifest, or records."""
+Cache = FeatureCache | str | os.PathLike[str] | None
+"""Features of a model, or the folder of a cache."""
+
+
+class Asked(NamedTuple):
+    """What came of asking.
+
+    Attributes:
+        result: of the evaluation.
+        right: whether each question was answered right, in the order of the questions.
+    """
+
+    result: EvaluationResult
+    right: list[bool]
+
+
+def read_records(data: Data, names: Sequence[str]) -> list[Record]:
+    """Return the samples of a data set with their sources of the modalities `names`."""
+    return read_manifest(data, modalities=names) if isinstance(data, str | os.PathLike) else list(data)
+
+
+def chosen_settings(
+    settings: EvaluationSettings | None, changes: Mapping[str, object], *, own: Sequence[str], title: str
+) -> EvaluationSettings:
+    """Return the settings of an evaluation with single values replaced.
+
+    Args:
+        settings: whole; None: the defaults.
+        changes: fields by name.
+        own: fields that the comparison chooses itself.
+        title: name of the comparison.
+
+    Raises:
+        OptionsError: for an unknown name, a wrong value, or a field of `own`.
+    """
+    values = {} if settings is None else settings.model_dump(exclude_unset=True)
+    found = parse_settings(EvaluationSettings, {**values, **changes}, title=title)
+    for name in own:
+        if name in found.model_fields_set:
+            raise OptionsError(
+                f"{title}: '{name}' came, which {title} chooses itself. Accepted: "
+                f"{', '.join(key for key in EvaluationSettings.model_fields if key not in own)}. Leave {name} out."
+            )
+    return found
+
+
+def ask(
+    model: CremaModel,
+    records: Sequence[Record],
+    settings: EvaluationSettings,
+    *,
+    cache: Cache = None,
+    status: StatusLine | None = None,
+) -> Asked:
+    """Ask all questions; the answers are kept where the settings name a file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = settings.out or Path(scratch) / "answers.jsonl"
+        own = settings.model_copy(update={"out": path, "measures": ()})
+        result = evaluate(model, records, own, cache=cache, status=status, announce=False)
+        return Asked(result, _right_by_record(records, path))
+
+
+def _right_by_record(records: Sequence[Record], path: Path) -> list[bool]:
+    """Return whether each question was answered right, in their order; several may have one id."""
+    right: defaultdict[tuple[str, bool], list[bool]] = defaultdict(list)
+    for prediction in read_predictions(path):
+        right[prediction.id, prediction.chosen].append(prediction.correct)
+    return [right[record.id, bool(record.choices)].pop(0) for record in records]
