@@ -116,6 +116,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "ModalityOptions",
         "ModalitySpec",
         "parse_settings",
+        "with_changes",
     ),
     "crema_core.report.html": ("facts_block", "figure_block", "page", "paragraphs", "table_block"),
     "crema_core.tokens": ("Segment", "SenseFeatures", "SenseTokens"),

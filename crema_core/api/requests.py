@@ -15,7 +15,7 @@ from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.network import Provenance
 from crema_core.model.precision import check_precision
 from crema_core.model.quantization import check_quantization
-from crema_core.model.settings import ModelSettings
+from crema_core.model.settings import BackboneSettings, ModelSettings
 from crema_core.model.template import PromptTemplate
 from crema_core.model.tuning import LanguageLora, parse_tuning
 from crema_core.plugins import registry
@@ -198,6 +198,15 @@ def _check_backbone(settings: ModelSettings, names: Sequence[str], loaded: Backb
         problem = (
             f"This backbone object already carries adapters for: {', '.join(existing)}. A backbone object serves one "
             "model. Pass a folder or hub id, or load_backbone(...) again."
+        )
+    elif ignored := [
+        name
+        for name in BackboneSettings.model_fields
+        if name in settings.model_fields_set and getattr(settings, name) != getattr(loaded.settings, name)
+    ]:
+        problem = (
+            f"{', '.join(ignored)} came with a backbone object, which is loaded already and stays as it is. Accepted "
+            "beside it: what it was loaded with. Pass load_backbone(...) these settings, or leave them out."
         )
     else:
         return

@@ -109,14 +109,11 @@ def mean_extras(predictions: Iterable[Prediction]) -> dict[str, Means]:
     for own in predictions:
         for output, numbers in own.extras.items():
             said.setdefault(output, []).append((own.type, numbers))
-    return {output: _by_type(rows) for output, rows in said.items()}
+    return {output: _means(rows) for output, rows in said.items()}
 
 
-def _by_type(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Means:
+def _means(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Means:
     kinds = sorted({kind for kind, _ in rows if kind})
     parts = {kind: [numbers for own, numbers in rows if own == kind] for kind in kinds}
-    return {name: _mean(own) for name, own in {**parts, ALL: [numbers for _, numbers in rows]}.items()}
-
-
-def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    parts[ALL] = [numbers for _, numbers in rows]
+    return {name: {key: sum(row[key] for row in own) / len(own) for key in own[0]} for name, own in parts.items()}

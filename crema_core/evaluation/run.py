@@ -80,7 +80,10 @@ def evaluate(
     """
     settings = with_changes(settings or EvaluationSettings(), changes, title="evaluate")
     model.backbone.require_weights()
-    senses = _chosen(model, settings.modalities)
+    wanted = model.names if settings.modalities is None else settings.modalities
+    for name in wanted:
+        model.sense(name)  # raises with the nearest name
+    senses = tuple(name for name in model.names if name in wanted)
     records = read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
     if not records:
         raise ManifestError("There is nothing to evaluate: the data have no samples. Give at least one.")
@@ -128,13 +131,6 @@ def evaluate(
     return result
 
 
-def _chosen(model: CremaModel, modalities: Sequence[str] | None) -> tuple[str, ...]:
-    wanted = model.names if modalities is None else tuple(modalities)
-    for name in wanted:
-        model.sense(name)  # raises with the nearest name
-    return tuple(name for name in model.names if name in wanted)
-
-
 def shuffle_sense(records: Sequence[Record], name: str, *, seed: int = 0) -> list[Record]:
     """Return the records with the sources of one sense exchanged: does the model really use that sense?
 
@@ -180,7 +176,10 @@ def _journal(
     identity: dict[str, Any] = {}
     if settings.out is not None:
         rules = settings.model_dump(include={"max_new_tokens", "num_beams", "shuffle", "scorer", "prompts", "fusion"})
-        identity = {"data": records_digest(records), "model": _digest(model), "senses": list(senses), **rules}
+        # The configuration and the trainable state; the frozen rest is named by its place.
+        state, config = model.adapter_state_dict(), json.dumps(model.config, sort_keys=True, default=str).encode()
+        weights = digest([config, *(state[key].float().numpy().tobytes() for key in sorted(state))])
+        identity = {"data": records_digest(records), "model": weights, "senses": list(senses), **rules}
     opened: list[PredictionFile] = []
 
     def begin() -> list[Prediction]:
@@ -191,13 +190,6 @@ def _journal(
     journal = opened[0] if opened else PredictionFile(None, identity)
     journal.done = done
     return journal
-
-
-def _digest(model: CremaModel) -> str:
-    """Return a digest of the configuration and the trainable state; the frozen rest is named by its place."""
-    state = model.adapter_state_dict()
-    config = json.dumps(model.config, sort_keys=True, default=str).encode()
-    return digest([config, *(state[key].float().numpy().tobytes() for key in sorted(state))])
 
 
 def chosen_fusion(model: CremaModel, mode: FusionMode) -> Fusion:

@@ -182,7 +182,10 @@ def _files(source: Source) -> Files:
 
 
 def prepare_batch(model: CremaNetwork, sources: Sequence[Mapping[str, Any]]) -> dict[str, SenseBatch]:
-    """Read the sources of several samples into one batch per sense; senses nobody has are absent."""
+    """Read the sources of several samples into one batch per sense; senses nobody has are absent.
+
+    In this process; training reads through DataLoader workers instead.
+    """
     batches = {}
     for name in model.names:
         rows = [index for index, own in enumerate(sources) if own.get(name) is not None]

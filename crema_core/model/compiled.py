@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from crema_core.errors import OptionsError
-from crema_core.model.blocks import layers
+from crema_core.model.kernels import layers
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,7 @@ def scan() -> tuple[InstalledEntryPoint, ...]:
         elif _content(entries) != _content(found[key]):
             elsewhere.setdefault(key, []).append(entries[0].location)
     flat = [
-        InstalledEntryPoint(**{**entry.__dict__, "shadowed": tuple(elsewhere.get(key, ()))})
-        for key, entries in found.items()
-        for entry in entries
+        replace(entry, shadowed=tuple(elsewhere.get(key, ()))) for key, entries in found.items() for entry in entries
     ]
     return tuple(sorted(flat, key=lambda entry: (entry.group, entry.name, entry.distribution)))
 
@@ -161,17 +159,9 @@ def _facts(distribution: Any) -> Distribution:
 
 
 def _entries_of(distribution: Any) -> list[InstalledEntryPoint]:
-    direct_url = json.loads(distribution.read_text("direct_url.json") or "{}")
+    own = _facts(distribution)
     return [
-        InstalledEntryPoint(
-            group=entry.group,
-            name=entry.name,
-            reference=entry.value,
-            distribution=distribution.metadata["Name"],
-            version=distribution.version,
-            editable=bool(direct_url.get("dir_info", {}).get("editable", False)),
-            location=str(distribution.locate_file("")),
-        )
+        InstalledEntryPoint(entry.group, entry.name, entry.value, own.name, own.version, own.editable, own.location)
         for entry in distribution.entry_points
         if entry.group.startswith("crema.")
     ]

@@ -223,7 +223,7 @@ def _strangers() -> Iterator[Finding]:
 
 
 def torch_builds(versions: Mapping[str, str]) -> Iterator[str]:
-    """Yield what does not match.
+    """Yield which of torch and its kin do not belong together: releases and builds (`+cpu`, `+cu130`) must match.
 
     Args:
         versions: distribution -> version, as installed.

@@ -248,7 +248,8 @@ def parse_settings(model: type[Settings], values: dict[str, Any], *, title: str)
 
 def with_changes(settings: Settings, changes: Mapping[str, object], *, title: str) -> Settings:
     """Return settings with single values replaced; raises as `parse_settings` does."""
-    return parse_settings(type(settings), {**dict(settings), **changes}, title=title) if changes else settings
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return parse_settings(type(settings), {**given, **changes}, title=title) if changes else settings
 
 
 def _explain(model: type[BaseModel], entry: Any, title: str) -> str:

@@ -24,9 +24,8 @@ from crema_core.api.describe import NUM_ANSWER_TOKENS, QUESTION
 from crema_core.api.model import CremaModel
 from crema_core.common.tables import table
 from crema_core.features.feature_cache import prepare_batch
-from crema_core.model.blocks import layers, recomputed
 from crema_core.model.flops import measure
-from crema_core.model.kernels import fuse_activations, share_position_bias
+from crema_core.model.kernels import fuse_activations, layers, recomputed, share_position_bias
 from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
 from crema_core.model.trainable import freeze, names_of, set_trainable

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST, FUSION, LANGUAGE = "crema.json", "fusion.safetensors", "language.safetensors"
 PARTS = "parts"
-"""Key of a model's configuration: kind -> name, distribution and version; of encoders a list."""
+"""Key of a model's configuration: kind -> name, distribution and version; of encoders a list. Compared before the model
+is built again, so that an absent package is named with what installs it; models saved without it load all the same."""
 
 
 def save(model: CremaNetwork, folder: str | Path) -> None:
@@ -88,7 +89,7 @@ def read_state(place: Path, manifest: Mapping[str, Any]) -> dict[str, torch.Tens
 
 @torch.no_grad()
 def start_from(model: CremaNetwork, folder: str | Path) -> list[str]:
-    """Copy what a saved model has trained; whatever the model has beyond that stays as it was built.
+    """Begin where a saved model ended, for the next stage of a recipe or further modalities; the rest stays as built.
 
     Args:
         model: built on the same backbone and language model; it may have more senses, and train more of the language

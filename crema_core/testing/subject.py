@@ -156,6 +156,8 @@ def is_path(text: str) -> bool:
 def unpacked(place: Path) -> Iterator[tuple[tuple[CheckedKind, str], ...]]:
     """Put a package's folder or wheel on the path and yield what can be checked: kind and `distribution:name`.
 
+    A source folder is built as a wheel first, so what is checked is what its users will get, data files included.
+
     Raises:
         PluginError: when there is no such package, it cannot be built, or it provides no modality and no fusion.
     """

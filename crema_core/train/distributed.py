@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -116,8 +116,7 @@ class Distributed:
 
     def forward_pass(self) -> AbstractContextManager[None]:
         """Compute what is inside in the chosen number format."""
-        context: AbstractContextManager[None] = self._accelerator.autocast()
-        return context
+        return cast(AbstractContextManager[None], self._accelerator.autocast())
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` (scalar)."""

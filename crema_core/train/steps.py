@@ -14,12 +14,14 @@ from math import ceil, isfinite
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from crema_core.api.model import CremaModel
 from crema_core.data.dataset import TrainBatch
 from crema_core.data.manifest import Record
 from crema_core.errors import OptionsError, TrainingError
-from crema_core.model.blocks import share_out
+from crema_core.model.kernels import layers
 from crema_core.model.tuning import FULL
 from crema_core.tokens import SenseFeatures, SenseTokens
 from crema_core.train.distributed import Distributed
@@ -230,7 +232,7 @@ def _finite(loss: Tensor, records: Sequence[Record]) -> float:
 
 
 def share_language_model(model: CremaModel, sync: Distributed) -> None:
-    """Keep a part of the language model's frozen weights in each process; from then on all make each pass together.
+    """Keep a part of the language model's frozen weights in each process (FSDP2); all make each pass together then.
 
     Raises:
         OptionsError: when this process is alone, or nothing of the language model is frozen.
@@ -249,5 +251,9 @@ def share_language_model(model: CremaModel, sync: Distributed) -> None:
     if not model.language.in_step:
         trained = set(model.language_parameters().values())
         model.backbone.identity()  # a checksum of whole weights, which saved models name; kept from here on
-        share_out(model.backbone.language_model, device=sync.device, count=sync.processes.count, whole=trained)
+        mesh = init_device_mesh(sync.device.type, (sync.processes.count,))
+        # A layer is gathered while it computes. What is outside the layers stays whole: prompts are laid out with the
+        # input embedding before the language model runs, and generation calls the encoder by itself.
+        for layer in layers(model.backbone.language_model):
+            fully_shard(layer, mesh=mesh, ignored_params=trained)
         model.language.in_step = True

@@ -29,8 +29,8 @@ from crema_core.features.cache.store import DiskCache
 from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.allocator import reuse_freed_memory
-from crema_core.model.blocks import recomputed
 from crema_core.model.compiled import compiled
+from crema_core.model.kernels import recomputed
 from crema_core.model.memory import fits
 from crema_core.model.network import CremaNetwork
 from crema_core.model.precision import DTYPES

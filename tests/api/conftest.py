@@ -1,11 +1,10 @@
 """Fixtures of this room."""
 
-from tests.support.fixtures import encoders, languages, model, opt_folder, published, t5_folder, video_models
+from tests.support.fixtures import languages, model, opt_folder, published, t5_folder
 from tests.support.world import clips, tiny_folder, trained
 
 __all__ = [
     "clips",
-    "encoders",
     "languages",
     "model",
     "opt_folder",
@@ -13,5 +12,4 @@ __all__ = [
     "t5_folder",
     "tiny_folder",
     "trained",
-    "video_models",
 ]

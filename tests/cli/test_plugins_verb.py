@@ -60,6 +60,7 @@ def test_every_kind_is_listed_under_its_group(install: Installer, capsys: pytest
     for kind, name in {
         "fusion": "stacked",
         "backbone": "dummy_blip",
+        "encoder": "mean_color",
         "metric": "first_word",
         "preset": "glance",
     }.items():

@@ -1,7 +1,7 @@
 """Fixtures of this room."""
 
-from tests.support.fixtures import encoders, model, published
+from tests.support.fixtures import model, published
 from tests.support.world import clips, tiny_folder
 from tests.train.conftest import new_model, one_thread, t5_folder
 
-__all__ = ["clips", "encoders", "model", "new_model", "one_thread", "published", "t5_folder", "tiny_folder"]
+__all__ = ["clips", "model", "new_model", "one_thread", "published", "t5_folder", "tiny_folder"]

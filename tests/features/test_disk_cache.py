@@ -23,6 +23,7 @@ from crema_core.data.dataset import SenseDataset, load_batches
 from crema_core.errors import CacheError, CacheWarning, MediaError, OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.cache import keys
+from crema_core.features.cache.folder import survey
 from crema_core.features.cache.keys import code_digest, encoder_identity, folder_name
 from crema_core.features.cache.store import DiskCache, MappedShard
 from crema_core.features.encode import Share, fill_cache, read_ahead
@@ -196,8 +197,8 @@ def test_bf16_is_rounded_on_disk_handed_out_as_encoded_and_never_mixed_with_exac
     assert rounded.dtype == exact.dtype == torch.float32
     assert torch.equal(rounded, exact.bfloat16().float())
     assert not torch.equal(rounded, exact)
-    sizes = [sum(path.stat().st_size for path in store.folder.iterdir()) for c in caches for store in c.disk.stores]  # type: ignore[union-attr]
-    assert sizes[1] < 0.75 * sizes[0]
+    sizes = {own.kept_in: own.num_bytes for own in survey(tmp_path / "cache").senses}
+    assert sizes["bfloat16"] < 0.75 * sizes["as encoded"]
 
 
 def test_features_encoded_ahead_in_bf16_are_those_training_in_bf16_looks_for(

@@ -1,5 +1,5 @@
 """Fixtures of this room."""
 
-from tests.support.fixtures import encoders, languages, model, opt_folder, published, t5_folder, video_models
+from tests.support.fixtures import languages, model, opt_folder, published, t5_folder
 
-__all__ = ["encoders", "languages", "model", "opt_folder", "published", "t5_folder", "video_models"]
+__all__ = ["languages", "model", "opt_folder", "published", "t5_folder"]

@@ -1,16 +1,21 @@
-"""Fused kernels and shared tensors give what the formulas give."""
+"""Fused kernels, shared tensors and layers computed again give what the formulas give."""
 
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM, T5Config, T5ForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from crema_core.api.build import build
 from crema_core.model import kernels
-from crema_core.model.kernels import fuse_activations, share_position_bias
+from crema_core.model.kernels import fuse_activations, layers, recomputed, share_position_bias
+from crema_core.model.prompt import Prompt
+from tests.support.senses import four_senses
 
 CONFIG = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 2,
           "num_heads": 2, "decoder_start_token_id": 0}  # fmt: skip
@@ -122,3 +127,35 @@ def test_only_encoder_decoder_models_with_fused_attention_share_a_position_bias(
                                        ffn_dim=16, word_embed_proj_dim=16, max_position_embeddings=16))  # fmt: skip
     assert not share_position_bias(eager)
     assert not share_position_bias(decoder)
+
+
+@pytest.mark.parametrize("folder", ["t5_folder", "opt_folder"])
+def test_recomputed_layers_keep_less_and_give_the_same_gradient(folder: str, request: pytest.FixtureRequest) -> None:
+    place: Path = request.getfixturevalue(folder)
+    language = build(four_senses(), backbone=place).language
+    start_BSL = torch.randn(2, 30, 24, generator=torch.Generator().manual_seed(0))
+    mask_BS = torch.ones(2, 30, dtype=torch.bool)
+
+    def run(*, enabled: bool) -> tuple[float, Tensor, int]:
+        embeds_BSL = nn.Parameter(start_BSL)
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with recomputed(language.model, enabled=enabled):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss = language.loss(Prompt(embeds_BSL, mask_BS), ["red", "blue"])
+            num_bytes = sum(kept.values())
+            loss.backward()
+        assert embeds_BSL.grad is not None
+        return float(loss.detach()), embeds_BSL.grad, num_bytes
+
+    loss, gradient, num_bytes = run(enabled=False)
+    again, same, fewer = run(enabled=True)
+    assert loss == again
+    assert torch.equal(gradient, same)
+    assert fewer < num_bytes * 0.7
+    assert all("forward" not in vars(layer) for layer in layers(language.model))
+    assert len(layers(language.model)) >= 2

@@ -10,7 +10,7 @@ import pytest
 
 from crema_core.api.build import build
 from crema_core.cli.fit_config import FitConfig
-from crema_core.errors import OptionsError
+from crema_core.errors import BuildError, OptionsError
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.settings import BackboneSettings, ModelSettings
 from crema_core.model.template import PromptTemplate
@@ -67,6 +67,17 @@ def test_a_backbone_object_brings_its_own_settings_into_the_record(t5_folder: Pa
     model = build([wave_spec()], backbone=loaded, fusion="concat")
     assert model.config["backbone"] == {"source": str(t5_folder), "revision": None, "precision": "bf16"}
     assert model.config["frozen_dropout"] is True
+
+
+def test_what_a_backbone_object_would_not_do_is_refused(t5_folder: Path) -> None:
+    loaded = load_backbone(t5_folder, precision="bf16")
+    with pytest.raises(BuildError) as caught:
+        build([wave_spec()], backbone=loaded, precision="fp32", frozen_dropout=True)
+    assert str(caught.value) == (
+        "precision, frozen_dropout came with a backbone object, which is loaded already and stays as it is. Accepted "
+        "beside it: what it was loaded with. Pass load_backbone(...) these settings, or leave them out."
+    )
+    assert build([wave_spec()], backbone=loaded, precision="bf16").config["backbone"]["precision"] == "bf16"
 
 
 def test_settings_whole_and_as_keywords_build_the_same_model(t5_folder: Path) -> None:

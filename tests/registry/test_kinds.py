@@ -74,7 +74,7 @@ def test_listing_imports_nothing_of_other_kinds_than_modalities(add: Add) -> Non
     assert (record.status, record.kind, record.reference) == ("ok", "fusion", "crema_nowhere:Absent")
     kinds = [record.kind for record in registry.list_plugins()]
     assert kinds == sorted(kinds, key=list(KINDS).index)
-    assert {"modality", "fusion", "encoder", "dataset"} <= set(kinds)
+    assert {"modality", "fusion", "backbone", "metric", "preset"} <= set(kinds)
 
 
 def test_a_package_that_cannot_be_imported_breaks_itself_alone(add: Add) -> None:

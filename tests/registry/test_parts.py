@@ -1,4 +1,4 @@
-"""A fusion, a backbone family, a metric and a preset of another package: used, saved, loaded, named when missing."""
+"""Fusion, backbone family, encoder, metric and preset of another package: used, saved, loaded, named when missing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import Blip2QFormerConfig
 
 from crema_core.api.build import build
@@ -75,6 +76,25 @@ def test_all_that_is_missing_is_named_with_what_installs_it(install: Installer, 
         f"- '{tmp_path / 'saved'}' needs the backbone family 'dummy_blip' of crema-dummy-parts 0.4.0, which is not "
         "installed. Run: pip install crema-dummy-parts",
     ]
+
+
+def test_an_encoder_is_used_saved_loaded_and_named_when_missing(
+    install: Installer, t5_folder: Path, tmp_path: Path
+) -> None:
+    install("parts")
+    model = build([{"name": "video", "encoder": "mean_color", "num_frames": 2}], backbone=t5_folder)
+    model.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "crema.json").read_text())
+    assert saved["parts"]["encoders"] == [{"name": "mean_color", **PROVENANCE}]
+    frames = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert load(tmp_path / "saved").answer("What is it?", video=frames) == model.answer("What is it?", video=frames)
+    uninstall(install)
+    with pytest.raises(BuildError) as caught:
+        load(tmp_path / "saved")
+    assert str(caught.value) == (
+        f"'{tmp_path / 'saved'}' needs the encoder 'mean_color' of crema-dummy-parts 0.4.0, which is not installed. "
+        "Run: pip install crema-dummy-parts"
+    )
 
 
 def test_of_a_part_that_moved_out_of_core_its_package_is_named(

@@ -15,7 +15,7 @@ from crema_core.cli.main import main
 from crema_core.data.dataset import TrainBatch
 from crema_core.data.manifest import Record
 from crema_core.features.feature_cache import prepare_batch
-from crema_core.model.blocks import recomputed
+from crema_core.model.kernels import recomputed
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.report.plan import plan
 from crema_core.train.distributed import Distributed

@@ -10,14 +10,13 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.train.distributed import Distributed
-from tests.support.fixtures import encoders, published, t5_folder
+from tests.support.fixtures import published, t5_folder
 from tests.support.numeric import double_precision
 from tests.support.world import clips, tiny_folder
 from tests.train.file_senses import random_model
 
 __all__ = [
     "clips",
-    "encoders",
     "new_double_model",
     "new_model",
     "one_thread",

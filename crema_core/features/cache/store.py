@@ -73,11 +73,6 @@ class DiskCache:
         self.files = FileDigests(self.folder / FILES)
         self._stores: dict[str, FeatureStore] = {}
 
-    @property
-    def stores(self) -> tuple[FeatureStore, ...]:
-        """The stores in use."""
-        return tuple(self._stores.values())
-
     def store(self, identity: dict[str, Any]) -> FeatureStore:
         """Return the features of one encoder, see `encoder_identity`."""
         name = folder_name(identity)

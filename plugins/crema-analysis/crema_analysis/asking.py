@@ -18,7 +18,7 @@ from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.settings import EvaluationSettings
 from crema_core.features.feature_cache import FeatureCache
-from crema_core.plugins.spec import parse_settings
+from crema_core.plugins.spec import with_changes
 
 Data = str | os.PathLike[str] | Sequence[Record]
 """A manifest, or records."""
@@ -57,8 +57,7 @@ def chosen_settings(
     Raises:
         OptionsError: for an unknown name, a wrong value, or a field of `own`.
     """
-    values = {} if settings is None else settings.model_dump(exclude_unset=True)
-    found = parse_settings(EvaluationSettings, {**values, **changes}, title=title)
+    found = with_changes(settings or EvaluationSettings(), changes, title=title)
     for name in own:
         if name in found.model_fields_set:
             raise OptionsError(

@@ -189,3 +189,13 @@ def test_description_and_plan_count_patches_and_lora(folder: Path) -> None:
     assert rows["weights: trained of the language model"] == 4 * lora
     assert rows["optimizer state"] == 8 * (patch + lora)
     assert rows["gradients"] == 4 * (patch + lora)
+
+
+def test_a_model_saved_while_core_had_the_family_comes_back(folder: Path, tmp_path: Path) -> None:
+    build([VIDEO], backbone=folder, fusion=PAVE).save_pretrained(tmp_path / "saved")
+    file = tmp_path / "saved" / "crema.json"
+    config = json.loads(file.read_text())
+    assert config["parts"]["backbone"]["distribution"] == "crema-pave"
+    config["parts"]["backbone"]["distribution"] = "crema-core"
+    file.write_text(json.dumps(config))
+    assert type(load(tmp_path / "saved").backbone).__name__ == "LlavaBackbone"

@@ -87,6 +87,7 @@ def test_floats_may_be_celsius() -> None:
 
 
 def test_another_encoder_is_an_option(tmp_path: Path) -> None:
+    pytest.importorskip("crema_encoders")
     folder = towers.save_siglip(tmp_path / "siglip")
     options = {"encoder": "siglip", "weights": str(folder), "num_frames": 2}
     modality = ThermalModality(SPEC.parse_options(options), PLAIN)

@@ -1,1 +1,1 @@
-"""A fusion, a backbone family, a metric and a preset of somebody else."""
+"""A fusion, a backbone family, an encoder, a metric and a preset of somebody else."""
