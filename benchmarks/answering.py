@@ -1,4 +1,4 @@
-"""Answering a batch of 8 questions about 4 senses: the engine against decoding as the released code does.
+"""Answering a batch of 8 questions about 4 modalities: the engine against decoding as the released code does.
 
 Multiple choice: the released code decodes to the length limit of 30 tokens without a cache of keys and values and reads
 the letters at the second; here one pass of the decoder scores them. Open-ended: beam 5, 10 tokens, without and with
@@ -16,19 +16,21 @@ import torch
 from benchmarks.measure import alternate, median, ratio, report
 from benchmarks.moderate import BATCH, moderate_backbone, moderate_model, random_batch
 from crema_core.api.model import CremaModel
-from crema_core.model.allocator import reuse_freed_memory
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.model.allocator import retain_freed_memory
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 
 CHOICES = ["word0", "word1", "word2", "word3", "word4"]
 LIMIT, LENGTH, BEAMS = 30, 10, 5
 
 
-def compute_tokens(model: CremaModel, features: dict[str, SenseFeatures]) -> dict[str, SenseTokens]:
-    """Return every sense's tokens."""
-    return {name: model.sense_tokens(name, own) for name, own in features.items()}
+def compute_tokens(model: CremaModel, features: dict[str, ModalityFeatures]) -> dict[str, ModalityTokens]:
+    """Return every modality's tokens."""
+    return {name: model.modality_tokens(name, own) for name, own in features.items()}
 
 
-def decode_as_released(model: CremaModel, features: dict[str, SenseFeatures], question: str, **settings: int) -> None:
+def decode_as_released(
+    model: CremaModel, features: dict[str, ModalityFeatures], question: str, **settings: int
+) -> None:
     """Generate without a cache of keys and values."""
     prompt = model.prompt(compute_tokens(model, features), [question] * BATCH)
     model.language.model.generate(  # type: ignore[operator]
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as place, reuse_freed_memory():
+    with tempfile.TemporaryDirectory() as place, retain_freed_memory():
         rows = compare(moderate_backbone(Path(place) / "backbone"), options.repeats)
     report("answering", rows, unit="CPU seconds of one thread")
 

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from crema_core.api.build import build
-from crema_core.data.manifest import read_manifest
+from crema_core.data.data_file import read_data_file
 from crema_core.evaluation.run import evaluate
-from crema_core.features.cache.folder import survey
+from crema_core.features.cache.folder import summarize
 from crema_core.features.cache.store import DiskCache
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.precision import DTYPES
@@ -59,11 +59,11 @@ def train_and_ask(out: Path, worlds: Worlds, settings: DemoSettings, *, precisio
     )
     dtype = None if precision == "fp32" else DTYPES[precision]
     cache = FeatureCache(model, dtype=dtype, disk=DiskCache(folder))
-    result = evaluate(model, read_manifest(test.manifest, modalities=model.names), cache=cache)
+    result = evaluate(model, read_data_file(test.data_file, modalities=model.names), cache=cache)
     return {
         "accuracy": result.accuracy,
         "questions": result.num_samples,
-        "num_bytes": sum(own.num_bytes for own in survey(folder).senses),
+        "num_bytes": sum(own.num_bytes for own in summarize(folder).modalities),
     }
 
 

@@ -36,7 +36,7 @@ def measure(folder: Path, count: int, repeats: int) -> dict[str, object]:
         tasks = {"plain": lambda: minibatch("plain"), "compiled": lambda: minibatch("compiled")}
         seconds = alternate(tasks, repeats=repeats)
     return {
-        "senses": count,
+        "modalities": count,
         "plain_s": median(seconds["plain"]),
         "compiled_s": median(seconds["compiled"]),
         "faster": round(ratio(seconds, "plain", "compiled"), 2),
@@ -47,13 +47,13 @@ def measure(folder: Path, count: int, repeats: int) -> dict[str, object]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--senses", type=int, nargs="+", default=[4])
+    parser.add_argument("--modalities", type=int, nargs="+", default=[4])
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         folder = moderate_backbone(Path(place) / "backbone")
-        rows = [measure(folder, count, options.repeats) for count in options.senses]
+        rows = [measure(folder, count, options.repeats) for count in options.modalities]
     report("compiled_frozen_layers", rows, unit="CPU seconds of one thread")
 
 

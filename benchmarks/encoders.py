@@ -33,7 +33,7 @@ from crema_audio.plugin import SPEC as SOUND
 from crema_core.modality import BuildContext, Modality
 from crema_core.model.flops import FlopMeter
 from crema_core.model.pretrained import load_frozen
-from crema_core.video.towers import tower_class
+from crema_core.video.vision_encoder import vision_encoder_class
 from crema_geometry.experts.depth import DepthExpert
 from crema_geometry.experts.flow import FlowExpert
 from crema_geometry.experts.normals import NormalsExpert
@@ -57,15 +57,15 @@ class Task(NamedTuple):
 
 
 def seeing(name: str, num_frames: int) -> Callable[[Path], Task]:
-    """Return how a vision tower is made; `num_frames` 1: a picture."""
+    """Return how a vision encoder is made; `num_frames` 1: a picture."""
 
     def make(folder: Path) -> Task:
-        tower = tower_class(name)(str(folder))
-        tower.load()
-        frames = tower.prepare(torch.randint(0, 256, (num_frames, 3, 360, 640), dtype=torch.uint8))[None]
+        vision_encoder = vision_encoder_class(name)(str(folder))
+        vision_encoder.load()
+        frames = vision_encoder.prepare(torch.randint(0, 256, (num_frames, 3, 360, 640), dtype=torch.uint8))[None]
         side = frames.shape[-1]
         given = f"picture of {side}" if num_frames == 1 else f"{num_frames} frames of {side}"
-        return Task(given, tower.model, lambda: tower(frames))
+        return Task(given, vision_encoder.model, lambda: vision_encoder(frames))
 
     return make
 
@@ -83,9 +83,11 @@ def hearing(name: str, *, seconds: float = 10.24, num_windows: int = 1, file: st
     def make(folder: Path) -> Task:
         options = {"encoder": name, "window_s": seconds / num_windows, "num_windows": num_windows}
         weights = {} if name == "patches" else {"weights": str(folder / file if file else folder)}
-        sense = AudioModality(SOUND.parse_options({**options, **weights}), BuildContext())
-        sense.load_assets(None)
-        return _of_sense(sense, (torch.randn(round(seconds * SECOND_HZ)) / 10, SECOND_HZ), f"{seconds:g} s of sound")
+        modality = AudioModality(SOUND.parse_options({**options, **weights}), BuildContext())
+        modality.load_assets(None)
+        return _of_modality(
+            modality, (torch.randn(round(seconds * SECOND_HZ)) / 10, SECOND_HZ), f"{seconds:g} s of sound"
+        )
 
     return make
 
@@ -96,16 +98,16 @@ def pointing(name: str, num_points: int) -> Callable[[Path], Task]:
     def make(folder: Path) -> Task:
         weights = {"weights": str(folder / "a.pt")} if name == "pointbert" else {}
         options = POINTS.parse_options({"encoder": name, "num_points": num_points, **weights})
-        sense = PointCloudModality(options, BuildContext())
-        sense.load_assets(None)
-        return _of_sense(sense, torch.rand(num_points, 6) * 4, f"{num_points:,} points")
+        modality = PointCloudModality(options, BuildContext())
+        modality.load_assets(None)
+        return _of_modality(modality, torch.rand(num_points, 6) * 4, f"{num_points:,} points")
 
     return make
 
 
-def _of_sense(sense: Modality, source: object, given: str) -> Task:
-    batch = sense.collate([sense.prepare(source)])
-    return Task(given, sense, lambda: sense.encode(batch).values)
+def _of_modality(modality: Modality, source: object, given: str) -> Task:
+    batch = modality.collate([modality.prepare(source)])
+    return Task(given, modality, lambda: modality.encode(batch).values)
 
 
 def looking(make_expert: Callable[[Path], Any], *, pairs: bool = False) -> Callable[[Path], Task]:

@@ -29,7 +29,7 @@ from crema_core.features.cache.keys import FileDigests
 from crema_core.features.cache.store import FeatureStore, StoredFeatures, split, write_shard
 from crema_core.modality import Features
 from crema_core.model.settings import ModelSettings
-from crema_core.tokens import SenseBatch
+from crema_core.tokens import ModalityBatch
 
 Row = dict[str, object]
 RATE, GRAIN = 30, 20
@@ -64,14 +64,14 @@ def write_clips(folder: Path, count: int, *, seconds: int, height: int) -> list[
 def by_part(paths: list[Path], backbone: Path | str, folder: Path) -> list[Row]:
     """Return the CPU seconds of every part of encoding one clip, each alone."""
     model = build(["video"], backbone=backbone)
-    modality = model.sense("video").modality
+    modality = model.branch("video").modality
     texts = [str(path) for path in paths]
     digests = FileDigests(folder / "digests")
     rows = [{"part": "read (digest)", "s_clip": cpu_seconds(lambda: [digests.of(own) for own in texts]) / len(texts)}]
     samples = []
     decoding = cpu_seconds(lambda: samples.extend(map(modality.prepare, texts)))
     rows.append({"part": "decode and prepare", "s_clip": decoding / len(texts)})
-    batch = SenseBatch(modality.collate(samples), torch.arange(len(texts)))
+    batch = ModalityBatch(modality.collate(samples), torch.arange(len(texts)))
     model.encode({"video": batch})
     encoding = cpu_seconds(lambda: model.encode({"video": batch}))
     rows.append({"part": "encoder (ViT of 6 layers, 112 pixels)", "s_clip": encoding / len(texts)})
@@ -83,10 +83,10 @@ def by_part(paths: list[Path], backbone: Path | str, folder: Path) -> list[Row]:
 
 def by_job(paths: list[Path], backbone: Path | str, folder: Path) -> Row:
     """Return the CPU seconds of the whole job for one clip, without those of building the model."""
-    manifest = folder / "clips.jsonl"
+    data_file = folder / "clips.jsonl"
     lines = [{"id": path.stem, "question": "?", "answer": "!", "video": str(path)} for path in paths]
-    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    job = EncodeJob((str(manifest),), ("video",), str(folder / "cache"), ModelSettings(backbone=str(backbone)))
+    data_file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    job = EncodeJob((str(data_file),), ("video",), str(folder / "cache"), ModelSettings(backbone=str(backbone)))
     building = cpu_seconds(lambda: build(["video"], backbone=backbone))
     done = []
     seconds = cpu_seconds(lambda: done.append(encode(job)))

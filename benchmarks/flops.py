@@ -1,6 +1,6 @@
 """Counted arithmetic of a sequential minibatch at full size, on shapes without weights: naive loop and engine.
 
-BLIP-2 FlanT5-XL, video, depth, flow and normals as four per-frame senses of 4 frames of 224 pixels, LoRA rank 64,
+BLIP-2 FlanT5-XL, video, depth, flow and normals as four per-frame modalities of 4 frames of 224 pixels, LoRA rank 64,
 self-gated fusion, one sample. Both loops run for real on weights that take no memory; products are counted and skipped.
 A multiply-add counts as two.
 """
@@ -20,25 +20,25 @@ from benchmarks.moderate import moderate_stepper
 from benchmarks.naive import naive_minibatch
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
+from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
-from crema_core.data.manifest import Record
 from crema_core.model.flops import FlopMeter
-from crema_core.tokens import SenseBatch, SenseFeatures
+from crema_core.tokens import ModalityBatch, ModalityFeatures
 from crema_core.train.steps import Minibatch
 
-SENSES = ("video", "depth", "flow", "normals")
+MODALITIES = ("video", "depth", "flow", "normals")
 QUESTION = "what happens after the person opens the door and looks around in the room ?"
 
 
-def samples(model: CremaModel, number: int) -> tuple[TrainBatch, dict[str, SenseBatch]]:
-    """Return questions with a synthetic example of every sense."""
+def samples(model: CremaModel, number: int) -> tuple[TrainBatch, dict[str, ModalityBatch]]:
+    """Return questions with a synthetic example of every modality."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.arange(number)
     inputs = {}
     for name in model.names:
-        modality = model.sense(name).modality
+        modality = model.branch(name).modality
         prepared = [modality.prepare(modality.example(generator)) for _ in range(number)]
-        inputs[name] = SenseBatch(modality.collate(prepared), rows)
+        inputs[name] = ModalityBatch(modality.collate(prepared), rows)
     records = tuple(
         Record(id=str(row), question=QUESTION, answer="Option A", sources={}, line=row + 1) for row in range(number)
     )
@@ -58,13 +58,13 @@ def main() -> None:
     """Count and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="blip2-flan-t5-xl")
-    parser.add_argument("--senses", nargs="+", default=list(SENSES))
+    parser.add_argument("--modalities", nargs="+", default=list(MODALITIES))
     options = parser.parse_args()
-    model = build(options.senses, backbone=options.backbone, mmqa={"lora_rank": 64})
+    model = build(options.modalities, backbone=options.backbone, mmqa={"lora_rank": 64})
     with tempfile.TemporaryDirectory() as place:
         stepper = moderate_stepper(model, Path(place))
         batch, inputs = samples(model, 1)
-        kept: dict[str, SenseFeatures] = {}
+        kept: dict[str, ModalityFeatures] = {}
 
         def encode() -> None:
             kept.update(model.encode(inputs))
@@ -78,7 +78,7 @@ def main() -> None:
         {"loop": "engine", "tflop": round((engine + once) / 1e12, 2), "times_less": round(naive / (engine + once), 2)},
         {"loop": "engine, features cached", "tflop": round(engine / 1e12, 2), "times_less": round(naive / engine, 2)},
     ]
-    report("flops_of_a_minibatch", rows, backbone=options.backbone, senses=options.senses,
+    report("flops_of_a_minibatch", rows, backbone=options.backbone, modalities=options.modalities,
            encoder_tflop=round(once / 1e12, 3))  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.flops import SENSES, count, samples
+from benchmarks.flops import MODALITIES, count, samples
 from benchmarks.individual import build_individual
 from benchmarks.measure import peak_megabytes, report
 from benchmarks.moderate import moderate_stepper
@@ -125,7 +125,7 @@ def main() -> None:
         for name in ("mmqa", "individual"):
             backbone = load_backbone(options.backbone, precision="bf16")
             make: Any = build if name == "mmqa" else build_individual
-            model = make(list(SENSES), backbone=backbone, mmqa=MMQA)
+            model = make(list(MODALITIES), backbone=backbone, mmqa=MMQA)
             if not model.backbone.shape_only:
                 model.to(device)
             rows += measure(name, model, options, Path(place), matrix_tflops)

@@ -23,7 +23,7 @@ from crema_core.api.build import build
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
 from tests.support.checkpoints import PUBLISHED, Published, save_published
-from tests.support.senses import frames_spec, wave_spec
+from tests.support.modalities import frames_spec, wave_spec
 
 QUESTION, CHOICES = "What is it?", ["red", "blue"]
 

@@ -1,7 +1,8 @@
-"""(f) How cost grows with senses, frames and data: tokens and arithmetic of an answer, arithmetic of a training run.
+"""(f) How cost grows with modalities, frames and data: tokens and arithmetic of an answer, arithmetic of a training
+run.
 
 Counted on the shapes of a full-size backbone, so nothing here depends on the machine. A run is counted per sample:
-its encoders once, with or without a cache, and in every epoch one sub-step per sense.
+its encoders once, with or without a cache, and in every epoch one sub-step per modality.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from benchmarks.measure import report
 from crema_core.api.build import build
 from crema_core.api.describe import VISION, cost_of
 
-SENSES = ("video", "depth", "flow", "normals", "thermal", "touch")
+MODALITIES = ("video", "depth", "flow", "normals", "thermal", "touch")
 FRAMES = (1, 2, 4, 8, 16, 32)
 
 
-def by_senses(backbone: str) -> list[dict[str, object]]:
-    """Return a row for each number of senses."""
+def by_modalities(backbone: str) -> list[dict[str, object]]:
+    """Return a row for each number of modalities."""
     rows: list[dict[str, object]] = []
-    model = build(list(SENSES), backbone=backbone)
-    for count in range(1, len(SENSES) + 1):
-        names = SENSES[:count]
+    model = build(list(MODALITIES), backbone=backbone)
+    for count in range(1, len(MODALITIES) + 1):
+        names = MODALITIES[:count]
         cost = cost_of(model, names)
         trainable = sum(p.numel() for name in names for p in model.adapter_parameters(name).values())
-        rows.append(_row("senses", count, cost.num_tokens, cost.total_gflops, cost.gflops.get(VISION, 0.0))
+        rows.append(_row("modalities", count, cost.num_tokens, cost.total_gflops, cost.gflops.get(VISION, 0.0))
                     | {"adapters_m": round(trainable / 1e6, 2)})  # fmt: skip
     return rows
 
@@ -42,8 +43,8 @@ def by_frames(backbone: str) -> list[dict[str, object]]:
 
 
 def by_data(backbone: str, epochs: int) -> list[dict[str, object]]:
-    """Return a row for each amount of data: vision arithmetic of a run of four senses, with and without a cache."""
-    model = build(list(SENSES[:4]), backbone=backbone)
+    """Return a row for each amount of data: vision arithmetic of a run of four modalities, with and without a cache."""
+    model = build(list(MODALITIES[:4]), backbone=backbone)
     vision = cost_of(model, model.names).gflops[VISION]
     return [
         {
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="blip2-flan-t5-xl")
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
-    report("growth_senses", by_senses(options.backbone), backbone=options.backbone)
+    report("growth_modalities", by_modalities(options.backbone), backbone=options.backbone)
     report("growth_frames", by_frames(options.backbone), backbone=options.backbone)
     report("growth_data", by_data(options.backbone, options.epochs), backbone=options.backbone, epochs=options.epochs)
 

@@ -1,8 +1,9 @@
-"""The paper's baseline: a Q-Former of its own for every sense, fully trained (CREMA section 4, "individual Q-Formers").
+"""The paper's baseline: a Q-Former of its own for every modality, fully trained (CREMA section 4, "individual
+Q-Formers").
 
-Every sense gets a copy of the frozen backbone's Q-Former and trains all of it, with the same projection, LayerNorm,
-queries and output projection as an MMQA and without LoRA. Nothing is fused: the language model reads every sense's own
-tokens. What MMQA shares between senses, this has once per sense.
+Every modality gets a copy of the frozen backbone's Q-Former and trains all of it, with the same projection, LayerNorm,
+queries and output projection as an MMQA and without LoRA. Nothing is fused: the language model reads every modality's
+own tokens. What MMQA shares between modalities, this has once per modality.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from crema_core.model.qformer import QFormer
 
 
 class IndividualQFormer(MMQA):
-    """A sense's way through a Q-Former of its own; trained by the same trainer.
+    """A modality's way through a Q-Former of its own; trained by the same trainer.
 
     Args:
         adapter: the MMQA whose projection, norm, queries and output projection it takes over.
@@ -41,7 +42,7 @@ class IndividualQFormer(MMQA):
 
     @property
     def qformer(self) -> QFormer:
-        """The sense's own Q-Former."""
+        """The modality's own Q-Former."""
         return self.own
 
     def lora(self) -> dict[str, nn.Parameter]:
@@ -62,8 +63,8 @@ def build_individual(modalities: Sequence[Any], *, backbone: str | Backbone, **o
     plain = copy.deepcopy(loaded.qformer)
     model = build(modalities, backbone=loaded, **{**options, "fusion": "concat"})
     for name in model.names:
-        adapter = model.sense(name).adapter
-        assert isinstance(adapter, MMQA), "concatenated senses pass the Q-Former"
-        model.sense(name).adapter = IndividualQFormer(adapter, plain)
+        adapter = model.branch(name).adapter
+        assert isinstance(adapter, MMQA), "concatenated modalities pass the Q-Former"
+        model.branch(name).adapter = IndividualQFormer(adapter, plain)
     model.train(False)
     return model

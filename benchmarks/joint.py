@@ -1,8 +1,8 @@
 """(b), (c) Sequential and joint training, and individual Q-Formers: CPU time and memory of one minibatch.
 
-Four senses on given features. Individual Q-Formers are the paper's baseline, one fully trained copy per sense, nothing
-fused, so that the language model reads every sense's tokens; see `benchmarks.individual`. Each mode is measured in a
-process of its own, so that the peaks do not mix.
+Four modalities on given features. Individual Q-Formers are the paper's baseline, one fully trained copy per modality,
+nothing fused, so that the language model reads every modality's tokens; see `benchmarks.individual`. Each mode is
+measured in a process of its own, so that the peaks do not mix.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from benchmarks.measure import alternate, median, peak_megabytes, report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch, specs
 from benchmarks.naive import naive_minibatch
 from benchmarks.sequential import LEAN
-from crema_core.model.allocator import reuse_freed_memory
+from crema_core.model.allocator import retain_freed_memory
 from crema_core.train.steps import Minibatch
 
 INDIVIDUAL = "individual Q-Formers, joint"
 SETTINGS: dict[str, dict[str, Any]] = {
     "sequential": {},
-    "sequential, kept_graphs=2, micro_batch_size=[2, 3, 8]": LEAN,
-    "sequential, kept_graphs=0": {"kept_graphs": 0},
-    "sequential, kept_graphs=2, micro_batch_size=2": {"kept_graphs": 2, "micro_batch_size": 2},
+    "sequential, retained_graphs=2, micro_batch_size=[2, 3, 8]": LEAN,
+    "sequential, retained_graphs=0": {"retained_graphs": 0},
+    "sequential, retained_graphs=2, micro_batch_size=2": {"retained_graphs": 2, "micro_batch_size": 2},
     "naive sequential": {},
     "joint": {},
     "joint, micro_batch_size=2": {"micro_batch_size": 2},
@@ -55,7 +55,7 @@ def measure(mode: str, folder: Path, repeats: int) -> dict[str, object]:
         else:
             update([Minibatch(batch, kept)], model.names)
 
-    with reuse_freed_memory():
+    with retain_freed_memory():
         seconds = alternate({mode: task}, repeats=repeats)[mode]
     trained = sum(parameter.numel() for parameter in model.trainable_parameters().values())
     return {

@@ -1,7 +1,7 @@
 """What is left between the engine and the limit: where the time of a sequential minibatch goes.
 
 The limit is the arithmetic that must be done (n passes of the language model forward and backward to its inputs, each
-sense's Q-Former forward twice and backward once) at the rate of one large matrix product on the same machine. Every
+modality's Q-Former forward twice and backward once) at the rate of one large matrix product on the same machine. Every
 operator of a profiled minibatch is put into one group; what is between operators (Python, autograd, allocation) is
 what remains of the time. Moderate sizes, features given.
 """
@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measure import report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch
-from crema_core.model.allocator import reuse_freed_memory
+from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.flops import FlopMeter
 from crema_core.train.steps import Minibatch
 
@@ -66,12 +66,12 @@ def product_rate(size: int = 2048) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--senses", type=int, default=4)
+    parser.add_argument("--modalities", type=int, default=4)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as place, reuse_freed_memory():
+    with tempfile.TemporaryDirectory() as place, retain_freed_memory():
         folder = moderate_backbone(Path(place) / "backbone")
-        model = moderate_model(folder, options.senses, "features")
+        model = moderate_model(folder, options.modalities, "features")
         stepper = moderate_stepper(model, folder)
         batch, inputs = random_batch(model, 0)
         minibatch = Minibatch(batch, model.encode(inputs))
@@ -93,7 +93,7 @@ def main() -> None:
     rows += [{"part": part, "s": round(value, 2), "share": f"{value / whole:.0%}"}
              for part, value in sorted(seconds.items(), key=lambda item: -item[1])]  # fmt: skip
     rows.append({"part": "whole", "s": round(whole, 2), "share": "100%"})
-    report("left_to_the_limit", rows, senses=options.senses, tflop=round(flops / 1e12, 3),
+    report("left_to_the_limit", rows, modalities=options.modalities, tflop=round(flops / 1e12, 3),
            gflop_per_s=round(rate / 1e9, 1))  # fmt: skip
 
 

@@ -22,14 +22,14 @@ import torch
 from crema_core.api.build import build
 from crema_core.api.describe import cost_of
 from crema_core.common.tables import table
-from crema_core.data.manifest import read_manifest
+from crema_core.data.data_file import read_data_file
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
 from crema_world.moving import TYPES, make_moving_world
 from crema_world.pretrain_encoders import Schedule, encoders_in, pretrain_encoders
 
 TRAINING: dict[str, Any] = {
-    "mode": "joint", "batch_size": 32, "lr": 1e-3, "weight_decay": 0.01, "warmup_steps": 20, "clip_norm": 1.0,
+    "mode": "joint", "batch_size": 32, "lr": 1e-3, "weight_decay": 0.01, "warmup_steps": 20, "max_grad_norm": 1.0,
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def rows_of(names: list[str]) -> dict[str, list[str]]:
 
 
 def train_and_ask(
-    out: Path, encoders: Mapping[str, Mapping[str, str]], manifests: Mapping[str, Path], *, mixer: str, **training: Any
+    out: Path, encoders: Mapping[str, Mapping[str, str]], data_files: Mapping[str, Path], *, mixer: str, **training: Any
 ) -> dict[str, Any]:
     """Train one model on some encoders and return its accuracies, what they cost, and the encoders' shares."""
     model = build(
@@ -52,8 +52,10 @@ def train_and_ask(
         tuning="full",
     )
     started = time.monotonic()
-    fit(model, manifests["train"], out=out, **{**TRAINING, **training})
-    result = evaluate(model, read_manifest(manifests["test"], modalities=model.names), batch_size=128, max_new_tokens=3)
+    fit(model, data_files["train"], out=out, **{**TRAINING, **training})
+    result = evaluate(
+        model, read_data_file(data_files["test"], modalities=model.names), batch_size=128, max_new_tokens=3
+    )
     named = dict(zip((encoder["name"] for encoder in encoders.values()), encoders, strict=True))
     weights = result.extras.get("encoder_weights", {})  # a mixer without weights has none
     shares = {kind: {named[name]: share for name, share in own.items()} for kind, own in weights.items()}
@@ -85,11 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
         pretrain_encoders(place, schedule=Schedule(steps=options.encoder_steps))
     encoders = encoders_in(place)
     counts = {"train": options.train_clips, "test": options.test_clips}
-    manifests = {split: options.out / "world" / split / "manifest.jsonl" for split in counts}
+    data_files = {split: options.out / "world" / split / "data.jsonl" for split in counts}
     for split, count in counts.items():
-        if not manifests[split].exists():
+        if not data_files[split].exists():
             make_moving_world(
-                manifests[split].parent, num_clips=count, seed=0, split="train" if split == "train" else "test"
+                data_files[split].parent, num_clips=count, seed=0, split="train" if split == "train" else "test"
             )
     results = {}
     for label, names in rows_of(list(encoders)).items():
@@ -97,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         chosen = {name: encoders[name] for name in names}
         folder = options.out / label.replace(" ", "_")
-        results[label] = train_and_ask(folder, chosen, manifests, mixer=options.mixer, epochs=options.epochs)
+        results[label] = train_and_ask(folder, chosen, data_files, mixer=options.mixer, epochs=options.epochs)
         print(f"{label}: {results[label]['accuracy']:.1%} after {results[label]['minutes']:.1f} min", flush=True)
     print(table([["encoders", "all", *TYPES, "GFLOPs", "connector"], *map(_cells, results.items())]))
     if "all" in results and results["all"]["shares"]:

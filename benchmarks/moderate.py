@@ -17,18 +17,18 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration, PreTrainedT
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
+from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
-from crema_core.data.manifest import Record
 from crema_core.modality import Batch, Features, Modality, Sample
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.spec import Capabilities, ModalitySpec
-from crema_core.tokens import SenseBatch
+from crema_core.tokens import ModalityBatch
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import train_settings
 from crema_core.train.steps import Stepper
 
 BATCH, FRAMES, TOKENS, WIDTH, PIXELS = 8, 4, 65, 512, 112
-MAX_SENSES = 6
+MAX_MODALITIES = 6
 Kind = Literal["features", "vision"]
 
 
@@ -60,18 +60,18 @@ class GivenPixels(GivenFeatures):
         return torch.randn(FRAMES, 3, PIXELS, PIXELS, generator=generator)
 
 
-for _base in (GivenFeatures, GivenPixels):  # one class serves one sense
-    for _index in range(MAX_SENSES):
+for _base in (GivenFeatures, GivenPixels):  # one class serves one modality
+    for _index in range(MAX_MODALITIES):
         _name = f"{_base.__name__}{_index}"
         setattr(sys.modules[__name__], _name, type(_name, (_base,), {"__module__": __name__}))
 
 
 def specs(count: int, kind: Kind) -> list[ModalitySpec]:
-    """Return `count` per-frame senses, the first one major."""
+    """Return `count` per-frame modalities, the first one major."""
     base = GivenFeatures if kind == "features" else GivenPixels
     return [
         ModalitySpec(
-            name=f"sense_{index}",
+            name=f"modality_{index}",
             summary="random frames",
             factory=f"{__name__}:{base.__name__}{index}",
             encoder=kind,
@@ -103,7 +103,7 @@ def moderate_backbone(folder: Path) -> Path:
 
 
 def moderate_model(folder: Path, count: int, kind: Kind, *, fusion: str = "self_gated") -> CremaModel:
-    """Build a model with `count` senses; the same weights every time."""
+    """Build a model with `count` modalities; the same weights every time."""
     mmqa = {"lora_rank": 64, "lora_dropout": 0.1}
     return build(specs(count, kind), backbone=folder, mmqa=mmqa, fusion=fusion, seed=0)
 
@@ -111,20 +111,22 @@ def moderate_model(folder: Path, count: int, kind: Kind, *, fusion: str = "self_
 def moderate_stepper(model: CremaModel, folder: Path, **settings: Any) -> Stepper:
     """Return the stepper of a run, everything trainable, in train mode."""
     chosen = train_settings(None, {"lr": 1e-4, **settings})
-    sync = Distributed(precision=chosen.precision, folder=folder)
-    stepper = Stepper(model, chosen, trained=model.names, sync=sync)
+    distributed = Distributed(precision=chosen.precision, folder=folder)
+    stepper = Stepper(model, chosen, trained=model.names, distributed=distributed)
     set_trainable(model, names_of(model, stepper.parameters.values()))
     model.train()
     return stepper
 
 
-def random_batch(model: CremaModel, seed: int) -> tuple[TrainBatch, dict[str, SenseBatch]]:
-    """Return a batch of questions with every sense's random input; texts bring the prompt to about 324 tokens."""
+def random_batch(model: CremaModel, seed: int) -> tuple[TrainBatch, dict[str, ModalityBatch]]:
+    """Return a batch of questions with every modality's random input; texts bring the prompt to about 324 tokens."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.arange(BATCH)
     inputs = {
-        name: SenseBatch(modality.collate([modality.prepare(modality.example(generator)) for _ in range(BATCH)]), rows)
-        for name, modality in ((name, model.sense(name).modality) for name in model.names)
+        name: ModalityBatch(
+            modality.collate([modality.prepare(modality.example(generator)) for _ in range(BATCH)]), rows
+        )
+        for name, modality in ((name, model.branch(name).modality) for name in model.names)
     }
     question = " ".join(f"word{index}" for index in range(45))
     records = tuple(

@@ -298,7 +298,7 @@ class Laboratory:
             code = int(pytest.main(["-q", "-m", "not slow", "-p", "no:cacheprovider", base, *arguments]))
             sys.stdout.flush()
             return code
-        except BaseException:  # noqa: BLE001  # a child that fails in any way must not go on as its parent
+        except BaseException:  # noqa: BLE001  # a child that fails in any way must not continue as its parent
             return 70
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from crema_core.data.dataset import TrainBatch
-from crema_core.tokens import SenseBatch, SenseFeatures
+from crema_core.tokens import ModalityBatch, ModalityFeatures
 from crema_core.train.steps import Stepper
 
 
 def naive_minibatch(
     stepper: Stepper,
     batch: TrainBatch,
-    inputs: Mapping[str, SenseBatch],
+    inputs: Mapping[str, ModalityBatch],
     *,
     order: Sequence[str],
-    given: Mapping[str, SenseFeatures] | None = None,
+    given: Mapping[str, ModalityFeatures] | None = None,
 ) -> None:
-    """Update the senses one after the other.
+    """Update the modalities one after the other.
 
     Args:
         stepper: model and optimizer, everything trainable.
         batch: questions and answers.
-        inputs: prepared inputs of every sense; the encoders run on them in every sub-step.
-        order: senses in the order of their sub-steps.
+        inputs: prepared inputs of every modality; the encoders run on them in every sub-step.
+        order: modalities in the order of their sub-steps.
         given: encoded features, where a cache is compared; then no encoder runs.
     """
     model = stepper.model

@@ -2,9 +2,9 @@
 
 The backbone is crema-tiny-video, or another one of `python -m crema_world.pretrain_video --out FOLDER`. Rows: as
 it is (zero-shot), with LoRA on the language model and video alone, and with LoRA and patches for one and for several
-side senses; then crema-tiny with CREMA's adapters for the same senses. Every row is trained on the same questions,
-those about `video` and about all side senses, and asked such questions about other clips; a side sense that a row lacks
-can only be guessed.
+supporting modalities; then crema-tiny with CREMA's adapters for the same modalities. Every row is trained on the same
+questions, those about `video` and about all supporting modalities, and asked such questions about other clips; a
+supporting modality that a row lacks can only be guessed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from benchmarks.measure import report
 from crema_core.api.build import build
 from crema_core.api.describe import cost_of
 from crema_core.api.model import CremaModel
-from crema_core.data.manifest import Record, read_manifest
+from crema_core.data.data_file import Record, read_data_file
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
 from crema_world.demo import DemoSettings
 from crema_world.generate import WorldSummary, make_world
-from crema_world.questions import SENSE_OF_TYPE
+from crema_world.questions import MODALITY_OF_TYPE
 
 VIDEO: dict[str, Any] = {"name": "video", "num_frames": 2}
 SIDES: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ SIDES: dict[str, dict[str, Any]] = {
 }
 FUSION = {"name": "pave", "embed_dim": 64, "num_heads": 4, "newlines": "one_token"}
 LORA = {"rank": 16, "alpha": 16, "dropout": 0.0}
-TRAINING: dict[str, Any] = {"mode": "joint", "batch_size": 32, "weight_decay": 0.01, "clip_norm": 1.0}
+TRAINING: dict[str, Any] = {"mode": "joint", "batch_size": 32, "weight_decay": 0.01, "max_grad_norm": 1.0}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Task:
     Attributes:
         backbone: the tiny video language model.
         out: where runs are written.
-        train: questions about video and all side senses.
+        train: questions about video and all supporting modalities.
         test: such questions on other clips.
         epochs, lr, seed: of every training; `lr` of PAVE's, CREMA's rows have the demo's.
     """
@@ -60,19 +60,19 @@ class Task:
     seed: int
 
     def pave(self, own: Sequence[str], *, trained: bool = True) -> dict[str, Any]:
-        """Return a row of the video language model with patches for some side senses."""
-        senses = [VIDEO, *(SIDES[name] for name in own)]
+        """Return a row of the video language model with patches for some supporting modalities."""
+        modalities = [VIDEO, *(SIDES[name] for name in own)]
         tuning = LORA if trained else None
-        model = build(senses, backbone=self.backbone, fusion=FUSION, tuning=tuning, seed=self.seed)
+        model = build(modalities, backbone=self.backbone, fusion=FUSION, tuning=tuning, seed=self.seed)
         if trained:
             self._fit(model, "pave", **TRAINING, lr=self.lr)
         return self._row(model, "LoRA, PAVE" if own else "LoRA" if trained else "zero-shot")
 
     def crema(self, own: Sequence[str]) -> dict[str, Any]:
-        """Return a row of crema-tiny with an adapter for each of the same senses."""
+        """Return a row of crema-tiny with an adapter for each of the same modalities."""
         settings = DemoSettings()
-        senses = [VIDEO, *(SIDES[name] for name in own)]
-        model = build(senses, backbone=settings.backbone, mmqa=settings.mmqa, seed=self.seed)
+        modalities = [VIDEO, *(SIDES[name] for name in own)]
+        model = build(modalities, backbone=settings.backbone, mmqa=settings.mmqa, seed=self.seed)
         self._fit(model, "crema", **settings.training)
         return self._row(model, "CREMA")
 
@@ -82,16 +82,16 @@ class Task:
 
     def _row(self, model: CremaModel, label: str) -> dict[str, Any]:
         result = evaluate(model, self.test, batch_size=64, max_new_tokens=3)
-        by_sense: dict[str, list[float]] = {}
+        by_modality: dict[str, list[float]] = {}
         for kind, accuracy in result.by_type.items():
-            by_sense.setdefault(SENSE_OF_TYPE[kind], []).append(accuracy)
+            by_modality.setdefault(MODALITY_OF_TYPE[kind], []).append(accuracy)
         cost = cost_of(model, model.names)
         trained = sum(parameter.numel() for parameter in model.trainable_parameters().values())
         return {
             "row": label,
-            "senses": " ".join(model.names),
+            "modalities": " ".join(model.names),
             "accuracy": round(100 * result.accuracy, 1),
-            **{f"about {name}": round(100 * sum(found) / len(found), 1) for name, found in sorted(by_sense.items())},
+            **{f"about {name}": round(100 * sum(found) / len(found), 1) for name, found in sorted(by_modality.items())},
             "tokens": cost.num_tokens,
             "GFLOP": round(cost.total_gflops, 3),
             "of fusion": round(cost.gflops.get("fusion", 0.0), 3),
@@ -100,9 +100,9 @@ class Task:
 
 
 def questions(world: WorldSummary, names: Sequence[str]) -> list[Record]:
-    """Return the questions about the named senses, with the sources of these alone."""
-    found = read_manifest(world.manifest, modalities=names)
-    return [record for record in found if SENSE_OF_TYPE.get(record.type) in names]
+    """Return the questions about the named modalities, with the sources of these alone."""
+    found = read_data_file(world.data_file, modalities=names)
+    return [record for record in found if MODALITY_OF_TYPE.get(record.type) in names]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,9 +1,10 @@
-"""Zero-shot use of a sense that was trained alone, on SenseWorld: the counterpart of the paper's Table 18.
+"""Zero-shot use of a modality that was trained alone, on SenseWorld: the counterpart of the paper's Table 18.
 
-The major sense is trained on its own, and so is every other sense, each on the demo's captions and questions. Then each
-is put beside the major one by concatenation without further training (appendix A.5), once as trained and once as new,
-and asked about held-out clips: all questions, and those the sense is needed for, which it is asked by itself too. Every
-row of a seed is printed as a line of JSON when it is there; at the end mean and standard deviation over seeds.
+The major modality is trained on its own, and so is every other modality, each on the demo's captions and questions.
+Then each is put beside the major one by concatenation without further training (appendix A.5), once as trained and once
+as new, and asked about held-out clips: all questions, and those the modality is needed for, which it is asked by itself
+too. Every row of a seed is printed as a line of JSON when it is there; at the end mean and standard deviation over
+seeds.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from typing import Any, NamedTuple
 
 from benchmarks.measure import report
 from crema_core.api.build import build
-from crema_core.data.manifest import read_manifest
+from crema_core.data.data_file import read_data_file
 from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
 from crema_world.demo import DemoSettings, training_records
 from crema_world.generate import WorldSummary, make_world
-from crema_world.questions import SENSE_OF_TYPE
+from crema_world.questions import MODALITY_OF_TYPE
 
 
 class Accuracy(NamedTuple):
     """Shares of held-out questions answered rightly, 0..1.
 
     Attributes:
-        row: which senses, trained alone, and whether the supporting one was trained or is new.
+        row: which modalities, trained alone, and whether the supporting one was trained or is new.
         overall: of all questions.
-        own: of those that need the supporting sense, or the only one.
-        without: the same questions, asked of the model without the supporting sense; None where it is the only one.
+        own: of those that need the supporting modality, or the only one.
+        without: the same questions, asked of the model without the supporting modality; None where it is the only one.
     """
 
     row: str
@@ -44,9 +45,9 @@ class Accuracy(NamedTuple):
     without: float | None
 
 
-def train_alone(out: Path, sense: Mapping[str, Any], world: WorldSummary, settings: DemoSettings) -> Path:
-    """Train one sense without any other and return the folder of its adapter."""
-    model = build([sense], backbone=settings.backbone, mmqa=settings.mmqa, seed=settings.seed)
+def train_alone(out: Path, modality: Mapping[str, Any], world: WorldSummary, settings: DemoSettings) -> Path:
+    """Train one modality without any other and return the folder of its adapter."""
+    model = build([modality], backbone=settings.backbone, mmqa=settings.mmqa, seed=settings.seed)
     records = [record for record in training_records(world, settings, model.names) if record.sources]
     fit(model, records, out=out / "run", **{"seed": settings.seed, **settings.training})
     model.save_adapter(model.names[0], out / "adapter")
@@ -54,23 +55,23 @@ def train_alone(out: Path, sense: Mapping[str, Any], world: WorldSummary, settin
 
 
 def ask(
-    senses: Sequence[Mapping[str, Any]], adapters: Sequence[Path], world: WorldSummary, settings: DemoSettings
+    modalities: Sequence[Mapping[str, Any]], adapters: Sequence[Path], world: WorldSummary, settings: DemoSettings
 ) -> EvaluationResult:
-    """Return what senses beside one another, without training together, answer."""
-    model = build(senses, backbone=settings.backbone, mmqa=settings.mmqa, fusion="concat", seed=settings.seed)
+    """Return what modalities beside one another, without training together, answer."""
+    model = build(modalities, backbone=settings.backbone, mmqa=settings.mmqa, fusion="concat", seed=settings.seed)
     for folder in adapters:
         model.load_adapter(folder)
     return evaluate(
         model,
-        read_manifest(world.manifest, modalities=model.names),
+        read_data_file(world.data_file, modalities=model.names),
         batch_size=settings.eval_batch_size,
         max_new_tokens=settings.max_new_tokens,
     )
 
 
-def accuracy_of(result: EvaluationResult, sense: str) -> float:
-    """Return the accuracy of the questions that need a sense."""
-    own = [kind for kind in result.by_type if SENSE_OF_TYPE[kind] == sense]
+def accuracy_of(result: EvaluationResult, modality: str) -> float:
+    """Return the accuracy of the questions that need a modality."""
+    own = [kind for kind in result.by_type if MODALITY_OF_TYPE[kind] == modality]
     return sum(result.by_type[kind] * result.counts[kind] for kind in own) / sum(result.counts[kind] for kind in own)
 
 
@@ -114,14 +115,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, default=Path("runs/pretraining"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--senses", nargs="+", default=None, help="beside the major one; None: all of the demo")
+    parser.add_argument("--modalities", nargs="+", default=None, help="beside the major one; None: all of the demo")
     parser.add_argument("--clips", type=int, default=None, help="training clips; None: as the demo")
     parser.add_argument("--epochs", type=int, default=None, help="epochs; None: as the demo")
     given = parser.parse_args(arguments)
     settings = DemoSettings()
-    if given.senses is not None:
+    if given.modalities is not None:
         major, *others = settings.modalities
-        settings = replace(settings, modalities=(major, *(one for one in others if one["name"] in given.senses)))
+        settings = replace(settings, modalities=(major, *(one for one in others if one["name"] in given.modalities)))
     if given.clips is not None:
         settings = replace(settings, train_clips=given.clips)
     if given.epochs is not None:

@@ -156,9 +156,12 @@ def save_depth_anything(folder: Path) -> None:
 def save_depth_pro(folder: Path) -> None:
     """Three DINOv2-L, pictures of 1536 pixels."""
     sizes = {key: value for key, value in LARGE.items() if key != "intermediate_size"}
-    tower = hf.Dinov2Config(**sizes, patch_size=16, image_size=384).to_dict()
+    vision_encoder = hf.Dinov2Config(**sizes, patch_size=16, image_size=384).to_dict()
     config = hf.DepthProConfig(
-        image_model_config=tower, patch_model_config=tower, fov_model_config=tower, use_fov_model=True
+        image_model_config=vision_encoder,
+        patch_model_config=vision_encoder,
+        fov_model_config=vision_encoder,
+        use_fov_model=True,
     )
     hf.DepthProForDepthEstimation(config).save_pretrained(folder)
     hf.DepthProImageProcessor().save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""(a) The engine against the naive loop: CPU time of a sequential minibatch with n senses.
+"""(a) The engine against the naive loop: CPU time of a sequential minibatch with n modalities.
 
 Three kinds of work: on given features (both loops), with the ViT online (the naive loop runs it in every sub-step, the
 engine once), and with the ViT's features cached (the engine alone has a cache). "lean" is the engine with settings that
@@ -22,11 +22,11 @@ import torch
 from benchmarks.measure import alternate, median, ratio, report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch
 from benchmarks.naive import naive_minibatch
-from crema_core.model.allocator import reuse_freed_memory
+from crema_core.model.allocator import retain_freed_memory
 from crema_core.train.steps import Minibatch, Stepper
 
 Row = dict[str, object]
-LEAN: dict[str, Any] = {"kept_graphs": 2, "micro_batch_size": (2, 3, 8)}
+LEAN: dict[str, Any] = {"retained_graphs": 2, "micro_batch_size": (2, 3, 8)}
 
 
 def lean_stepper(stepper: Stepper) -> Stepper:
@@ -52,7 +52,7 @@ def on_given_features(folder: Path, count: int, repeats: int) -> Row:
         repeats=repeats,
     )
     with torch.no_grad():
-        tokens = {name: model.sense_tokens(name, own) for name, own in kept.items()}
+        tokens = {name: model.modality_tokens(name, own) for name, own in kept.items()}
         length = model.prompt(tokens, [record.question for record in batch.records]).embeds.shape[1]
     return {
         "prompt": length,
@@ -92,18 +92,18 @@ def with_vision(folder: Path, count: int, repeats: int) -> Row:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--senses", type=int, nargs="+", default=[2, 3, 4, 5, 6])
+    parser.add_argument("--modalities", type=int, nargs="+", default=[2, 3, 4, 5, 6])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--allocator", choices=("training", "default"), default="training")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
-    allocator = reuse_freed_memory() if options.allocator == "training" else nullcontext()
+    allocator = retain_freed_memory() if options.allocator == "training" else nullcontext()
     with tempfile.TemporaryDirectory() as place, allocator:
         folder = moderate_backbone(Path(place) / "backbone")
-        for count in options.senses:
+        for count in options.modalities:
             given = on_given_features(folder, count, options.repeats)
-            rows.append({"senses": count, **given, **with_vision(folder, count, options.repeats)})
+            rows.append({"modalities": count, **given, **with_vision(folder, count, options.repeats)})
     report("sequential_minibatch", rows, unit="CPU seconds of one thread", allocator=options.allocator)
 
 

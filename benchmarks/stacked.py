@@ -1,8 +1,8 @@
-"""One Q-Former call for several senses, with a LoRA of its own for each row, against one call per sense.
+"""One Q-Former call for several modalities, with a LoRA of its own for each row, against one call per modality.
 
-Senses whose features are equally long could share a call: the frozen layers see all rows at once, and the LoRA's two
-small products are batched over senses. peft itself mixes adapters in a batch only in eval mode, so the layers' forward
-is replaced here. Same weights, same numbers; dropout off.
+Modalities whose features are equally long could share a call: the frozen layers see all rows at once, and the LoRA's
+two small products are batched over modalities. peft itself mixes adapters in a batch only in eval mode, so the layers'
+forward is replaced here. Same weights, same numbers; dropout off.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from crema_core.model.qformer import adapter_name
 
 
 def one_by_one(model: CremaModel, keys_SMNE: Tensor) -> Tensor:
-    """Return `(S, M, Q, H)` by a call per sense."""
-    qformer = model.sense(model.names[0]).adapter.qformer
-    return torch.stack([qformer(name, model.sense(name).adapter.queries, keys)
+    """Return `(S, M, Q, H)` by a call per modality."""
+    qformer = model.branch(model.names[0]).adapter.qformer
+    return torch.stack([qformer(name, model.branch(name).adapter.queries, keys)
                         for name, keys in zip(model.names, keys_SMNE, strict=True)])  # fmt: skip
 
 
 def stacked(model: CremaModel, keys_SMNE: Tensor) -> Tensor:
     """Return the same by one call."""
-    qformer = model.sense(model.names[0]).adapter.qformer
-    queries_SQH = torch.cat([model.sense(name).adapter.queries for name in model.names])
+    qformer = model.branch(model.names[0]).adapter.qformer
+    queries_SQH = torch.cat([model.branch(name).adapter.queries for name in model.names])
     rows = keys_SMNE.shape[1]
     with _a_lora_per_row(qformer, [adapter_name(name) for name in model.names]):
         hidden = qformer.model(
@@ -65,21 +65,21 @@ def _forward(layer: Any, names: list[str], states: Tensor) -> Tensor:
 
 
 def with_gradient(call: Any, model: CremaModel, keys_SMNE: Tensor) -> None:
-    """Run a call forward and backward, to the parameters of all senses."""
+    """Run a call forward and backward, to the parameters of all modalities."""
     call(model, keys_SMNE).square().mean().backward()
 
 
 def main() -> None:
     """Compare the numbers, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--senses", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--modalities", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as place:
         folder = moderate_backbone(Path(place) / "backbone")
-        for count in options.senses:
+        for count in options.modalities:
             model = moderate_model(folder, count, "features").eval()
             with torch.no_grad():
                 for parameter in model.trainable_parameters().values():
@@ -98,7 +98,7 @@ def main() -> None:
                     repeats=options.repeats,
                 )  # fmt: skip
                 rows.append({
-                    "senses": count, "samples": samples,
+                    "modalities": count, "samples": samples,
                     "largest difference": f"{float((apart - together).abs().max().detach()):.1e}",
                     "apart_s": median(forward["apart"]), "stacked_s": median(forward["stacked"]),
                     "forward": round(ratio(forward, "apart", "stacked"), 2),

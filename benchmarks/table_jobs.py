@@ -1,6 +1,6 @@
 """Which trainings the in-house tables need. Rows of several tables that are the same training are one job.
 
-The base: the demo's first senses, self-gated fusion, sequential training without early exit, the demo's sizes.
+The base: the demo's first modalities, self-gated fusion, sequential training without early exit, the demo's sizes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from crema_analysis.axes import PAPER_FUSIONS
 from crema_world.demo import DemoSettings
 
 DEMO = DemoSettings()
-SENSES: tuple[dict[str, Any], ...] = DEMO.modalities[:4]
-NAMES: tuple[str, ...] = tuple(sense["name"] for sense in SENSES)
+MODALITIES: tuple[dict[str, Any], ...] = DEMO.modalities[:4]
+NAMES: tuple[str, ...] = tuple(modality["name"] for modality in MODALITIES)
 TRAINING = {key: value for key, value in DEMO.training.items() if not key.startswith("early_exit")}
 
 RANKS, QUERIES, TAUS = (4, 16, 64), (4, 8, 16, 32), (1.0, 1.4, 1.8)
@@ -27,15 +27,15 @@ class Job:
 
     Attributes:
         name: of its cell.
-        count: the first `count` senses are built.
-        build: arguments of `build` besides senses, backbone, seed and the demo's adapter sizes.
+        count: the first `count` modalities are built.
+        build: arguments of `build` besides modalities, backbone, seed and the demo's adapter sizes.
         mmqa: adapter sizes besides the demo's.
         training: settings besides the demo's.
-        individual: a Q-Former of its own per sense, fully trained.
+        individual: a Q-Former of its own per modality, fully trained.
     """
 
     name: str
-    count: int = len(SENSES)
+    count: int = len(MODALITIES)
     build: Mapping[str, Any] = field(default_factory=dict)
     mmqa: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -74,24 +74,26 @@ def plans() -> list[Plan]:
     joint = Job("joint", training={"mode": "joint"})
     interpolate = Job("interpolate", mmqa={"projection": "interpolate"})
     return [
-        Plan("senses", tuple(_growing()), "Table 3's kind: growing sets of senses; every row is a model of its own."),
+        Plan("modalities", tuple(_growing()), "Table 3's kind: growing sets of modalities, a model for every row."),
         Plan("individual", tuple(_individual()),
-             "The paper's baseline: a Q-Former of its own per sense, all of it trained, nothing fused, joint updates."),
+             "The paper's baseline: a Q-Former of its own per modality, all of it trained, nothing fused, joint "
+             "updates."),
         Plan("early exit", (("off", BASE), *exits), "Table 7: adaptive early exit by the gradient's norm."),
-        Plan("fusion", tuple(fusions), "Table 8: how senses are merged."),
+        Plan("fusion", tuple(fusions), "Table 8: how modalities are merged."),
         Plan("training", (("sequential", BASE), ("joint", joint)),
-             "Table 17: one update per sense in each minibatch, or one update of all."),
-        Plan("rank", tuple(ranks), "Table 19: rank of every sense's LoRA."),
-        Plan("major sense", tuple(majors), "Table 20: the sense on whose frames the others are fused."),
+             "Table 17: one update per modality in each minibatch, or one update of all."),
+        Plan("rank", tuple(ranks), "Table 19: rank of every modality's LoRA."),
+        Plan("major modality", tuple(majors), "Table 20: the modality on whose frames the others are fused."),
         Plan("connector", (("FC", BASE), ("interpolation", interpolate)),
              "Table 21: how features of another width reach the Q-Former's."),
         Plan("queries", tuple(queries),
-             "Table 22: queries of every sense; other numbers than 8 start from random queries, not the backbone's."),
+             "Table 22: queries of every modality; other numbers than 8 start from random queries, not the "
+             "backbone's."),
     ]  # fmt: skip
 
 
 def _growing() -> list[tuple[str, Job]]:
-    rows = [(" + ".join(NAMES[:count]), Job(f"senses-{count}", count=count)) for count in range(1, len(NAMES))]
+    rows = [(" + ".join(NAMES[:count]), Job(f"modalities-{count}", count=count)) for count in range(1, len(NAMES))]
     return [*rows, (" + ".join(NAMES), BASE)]
 
 

@@ -1,8 +1,8 @@
 """The CREMA paper's tables in small, on SenseWorld, with three seeds and their spread: `make tables`.
 
-Every row is a model of its own, trained on the same clips with the same settings; `benchmarks.table_jobs` says which.
+Every row is a model of its own, trained on the same clips with the same settings; `benchmarks.table_jobs` states which.
 Seeds are those of the model's new weights and of training; the world is the same, so rows differ by nothing else.
-Finished trainings are kept in OUT, so an interrupted run goes on, and more seeds may be asked for later.
+Finished trainings are kept in OUT, so an interrupted run continues, and more seeds may be asked for later.
 
 Prints a table and one line of JSON per question; OUT/tables.html has all of them with pictures. The whole is 69
 trainings; 44 of them, two at a time, took 58 minutes on two cores that other programs used as well.
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.individual import build_individual
-from benchmarks.table_jobs import BASE, DEMO, NAMES, SENSES, TRAINING, Job, Plan, plans
+from benchmarks.table_jobs import BASE, DEMO, MODALITIES, NAMES, TRAINING, Job, Plan, plans
 from crema_analysis.cells import MODEL, CellStore, Measured, TableRow, TrainedTable, train_cell
 from crema_analysis.difficulty import split_by_difficulty
 from crema_analysis.sweep_report import write_trained_tables
@@ -31,15 +31,15 @@ from crema_core.api.build import build
 from crema_core.api.load import load
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data.manifest import Record, read_manifest
+from crema_core.data.data_file import Record, read_data_file
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.settings import EvaluationSettings
 from crema_world.demo import training_records
 from crema_world.generate import make_world
-from crema_world.questions import FACT_OF_TYPE, SENSE_OF_TYPE
+from crema_world.questions import FACT_OF_TYPE, MODALITY_OF_TYPE
 
 DIFFICULTY = "easy and hard"
-TYPES = tuple(kind for kind, sense in SENSE_OF_TYPE.items() if sense in NAMES)
+TYPES = tuple(kind for kind, modality in MODALITY_OF_TYPE.items() if modality in NAMES)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Scale:
 
     def identity(self) -> dict[str, Any]:
         """Return what all cells depend on."""
-        return {**vars(self), "senses": list(SENSES), "mmqa": DEMO.mmqa, "training": TRAINING}
+        return {**vars(self), "modalities": list(MODALITIES), "mmqa": DEMO.mmqa, "training": TRAINING}
 
 
 def make_cell(out: Path, scale: Scale, job: Job, seed: int) -> Measured:
@@ -70,7 +70,7 @@ def make_cell(out: Path, scale: Scale, job: Job, seed: int) -> Measured:
     def new() -> CremaModel:
         make = build_individual if job.individual else build
         mmqa = {**DEMO.mmqa, **job.mmqa}
-        return make(SENSES[: job.count], backbone=scale.backbone, mmqa=mmqa, seed=seed, **job.build)
+        return make(MODALITIES[: job.count], backbone=scale.backbone, mmqa=mmqa, seed=seed, **job.build)
 
     store = CellStore(out, scale.identity())
     train, test = worlds(out, scale)
@@ -88,15 +88,16 @@ def make_cell(out: Path, scale: Scale, job: Job, seed: int) -> Measured:
 
 
 def worlds(out: Path, scale: Scale) -> tuple[list[Record], list[Record]]:
-    """Return what is trained on and what is asked: questions that the senses can answer, and captions of their facts.
+    """Return what is trained on and what is asked: questions that the modalities can answer, and captions of their
+        facts.
 
-    The world is made where it is missing; models that lack some of the senses get the same lines.
+    The world is made where it is missing; models that lack some of the modalities get the same lines.
     """
     places = {"train": scale.clips, "test": scale.test_clips}
     for split, count in places.items():
         if not (out / "world" / split).exists():
             make_world(out / "world" / split, num_clips=count, seed=scale.seed, split=split)  # type: ignore[arg-type]
-    world = _Written(*(out / "world" / "train" / name for name in ("manifest.jsonl", "captions.jsonl")))
+    world = _Written(*(out / "world" / "train" / name for name in ("data.jsonl", "captions.jsonl")))
     # Two questions of each clip are taken from those that remain, so that every clip has its share.
     lines = training_records(world, replace(DEMO, seed=scale.seed, questions_per_clip=9), NAMES)  # type: ignore[arg-type]
     kept: dict[str, list[Record]] = {}
@@ -106,9 +107,7 @@ def worlds(out: Path, scale: Scale) -> tuple[list[Record], list[Record]]:
         elif record.type in TYPES and len(kept.setdefault(record.id.partition("-")[0], [])) < DEMO.questions_per_clip:
             kept[record.id.partition("-")[0]].append(record)
     train = [record for own in kept.values() for record in own]
-    test = [
-        own for own in read_manifest(out / "world" / "test" / "manifest.jsonl", modalities=NAMES) if own.type in TYPES
-    ]
+    test = [own for own in read_data_file(out / "world" / "test" / "data.jsonl", modalities=NAMES) if own.type in TYPES]
     return train, test
 
 
@@ -116,17 +115,17 @@ def worlds(out: Path, scale: Scale) -> tuple[list[Record], list[Record]]:
 class _Written:
     """The two files of a world that training needs."""
 
-    manifest: Path
+    data_file: Path
     captions: Path
 
 
 def known_facts(caption: str) -> str:
-    """Return a caption without the facts that only absent senses could know.
+    """Return a caption without the facts that only absent modalities could know.
 
     >>> known_facts("left red ball . nearest left . behind white .")
     'left red ball . nearest left .'
     """
-    absent = {word for kind, word in FACT_OF_TYPE.items() if SENSE_OF_TYPE[kind] not in NAMES}
+    absent = {word for kind, word in FACT_OF_TYPE.items() if MODALITY_OF_TYPE[kind] not in NAMES}
     facts = caption.removesuffix(" .").split(" . ")
     return " . ".join(fact for fact in facts if fact.split()[0] not in absent) + " ."
 
@@ -159,8 +158,8 @@ def _work(work: tuple[Path, Scale, Job, int]) -> None:
 
 @contextmanager
 def _without_notices() -> Iterator[None]:
-    """Keep back what would be said for every training: the world has more senses than these tables."""
-    logger = logging.getLogger("crema_core.data.manifest")
+    """Keep back what would be said for every training: the world has more modalities than these tables."""
+    logger = logging.getLogger("crema_core.data.data_file")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -180,7 +179,7 @@ def read_table(out: Path, scale: Scale, plan: Plan, seeds: Sequence[int]) -> Tra
 
 
 def difficulty_table(out: Path, scale: Scale, seeds: Sequence[int]) -> TrainedTable:
-    """Ask the models of growing sets what is easy and what is hard for the one with the major sense alone (Table 9)."""
+    """Ask the models of growing sets what is easy and hard for the one with the major modality alone (Table 9)."""
     store = CellStore(out, scale.identity())
     growing = plans()[0].rows
     test = worlds(out, scale)[1]
@@ -221,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = titles if options.only is None else options.only
     if unknown := [title for title in wanted if title not in titles]:
         parser.error(f"no such table: {', '.join(unknown)}. Tables: {', '.join(titles)}")
-    asked = [own for own in plans() if own.title in wanted or (own.title == "senses" and DIFFICULTY in wanted)]
+    asked = [own for own in plans() if own.title in wanted or (own.title == "modalities" and DIFFICULTY in wanted)]
     with _without_notices():
         train_all(options.out, scale, [BASE, *(job for own in asked for _, job in own.rows)], seeds,
                   processes=options.processes)  # fmt: skip

@@ -1,4 +1,4 @@
-"""CREMA as a software kit: add senses to a frozen vision-language model, each sense a pip-installable plugin.
+"""CREMA as a software kit: add modalities to a frozen vision-language model, each modality a pip-installable plugin.
 
 The public names live here and are imported on first use (PEP 562), so `import crema_core` costs milliseconds: it
 imports neither torch nor any plugin. `crema_core.list_modalities()` and `crema_core.describe(name)` import no torch

@@ -3,7 +3,7 @@
 `EXTENSIONS` is what modalities, fusions, backbone families, encoders, data sets, metrics and presets are written with:
 it stays as it is within a major version of the plugin API (`API_VERSION`). `TOOLS` is what packages that add verbs and
 reports use beside it: a minor version may change it, and the changes are listed in docs/plugin-api-changes.md. Whatever
-stands in neither is core's own and may change at any time.
+is in neither is core's own and may change at any time.
 
 Every name can be imported from its module or from here; nothing is imported before it is asked for.
 
@@ -25,7 +25,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
     "crema_core.common.tables": ("table",),
     "crema_core.common.tensors": ("copy_state", "mismatches"),
     "crema_core.data.clips": ("Timeline", "read_chosen"),
-    "crema_core.data.manifest": ("FIELDS", "Record", "read_manifest"),
+    "crema_core.data.data_file": ("FIELDS", "Record", "read_data_file"),
     "crema_core.data.media": (
         "ARRAY_SUFFIXES",
         "CLIP_SUFFIXES",
@@ -66,7 +66,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "ContractError",
         "CremaError",
         "DatasetError",
-        "ManifestError",
+        "DataFileError",
         "MediaError",
         "MissingRequirementError",
         "OptionsError",
@@ -77,7 +77,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
     "crema_core.evaluation.metric": ("Metric", "Pairs", "find_scorer"),
     "crema_core.evaluation.score": ("normalize",),
     "crema_core.fusion": ("FusionWatch", "fusion_class", "plan_fusion"),
-    "crema_core.fusion.base": ("Fusion", "FusionPlan", "FusionSizes", "FusionWatch", "SenseSet", "spread"),
+    "crema_core.fusion.base": ("Fusion", "FusionPlan", "FusionSizes", "FusionWatch", "ModalitySet", "spread"),
     "crema_core.fusion.connector": (
         "BEFORE_PROJECTOR",
         "Connector",
@@ -105,7 +105,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
     "crema_core.model.text_decoder": ("causal_model",),
     "crema_core.model.trainable": ("freeze", "names_of", "set_trainable"),
     "crema_core.model.tuning": ("FULL", "LanguageLora"),
-    "crema_core.model.turns": ("Turns", "video_turns"),
+    "crema_core.model.chat_format": ("ChatFormat", "video_chat_format"),
     "crema_core.plugins.hookspecs": ("Command", "ReportSection", "hookimpl"),
     "crema_core.plugins.preset": ("Preset", "PresetFamily"),
     "crema_core.plugins.spec": (
@@ -119,10 +119,10 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
         "with_changes",
     ),
     "crema_core.report.html": ("facts_block", "figure_block", "page", "paragraphs", "table_block"),
-    "crema_core.tokens": ("Segment", "SenseFeatures", "SenseTokens"),
-    "crema_core.video.options": ("BACKBONE", "SeeingOptions", "TOWER_ASSETS"),
+    "crema_core.tokens": ("Segment", "ModalityFeatures", "ModalityTokens"),
+    "crema_core.video.options": ("BACKBONE", "SeeingOptions", "VISION_ENCODER_ASSETS"),
     "crema_core.video.seeing": ("SeeingModality",),
-    "crema_core.video.towers": ("Preprocessing", "Tower", "tower_class"),
+    "crema_core.video.vision_encoder": ("Preprocessing", "VisionEncoder", "vision_encoder_class"),
 }
 """Module -> names that are stable within a major version of the plugin API."""
 
@@ -134,7 +134,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "crema_core.api.requests": ("ModalityRequest", "Request", "choose_major", "name_and_options", "resolve_requests"),
     "crema_core.cli.fit_config": ("complete", "read_config"),
     "crema_core.cli.inputs": (
-        "MANIFEST",
+        "CONFIG",
         "PRESET_HELP",
         "add_evaluation",
         "add_saved_model",
@@ -150,7 +150,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "crema_core.cli.main": ("main",),
     "crema_core.common.environment": ("environment",),
     "crema_core.common.processes": ("ALONE", "Processes"),
-    "crema_core.data.check": ("check_manifest",),
+    "crema_core.data.check": ("check_data_file",),
     "crema_core.data.order": ("derive_seed",),
     "crema_core.datasets.prepare": ("find_dataset", "prepare"),
     "crema_core.evaluation.bootstrap": ("bootstrap_change",),

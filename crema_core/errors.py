@@ -52,7 +52,7 @@ class ContractError(PluginError, TypeError):
 
 
 class ConformanceError(PluginError, AssertionError):
-    """A check of the conformance kit does not hold for a sense."""
+    """A check of the conformance kit does not hold for a modality."""
 
 
 class HookError(PluginError):
@@ -82,7 +82,7 @@ class MediaError(CremaError):
     """A media file is absent, empty, damaged or of the wrong type."""
 
 
-class ManifestError(CremaError, ValueError):
+class DataFileError(CremaError, ValueError):
     """A data file has lines that cannot be used."""
 
 
@@ -99,15 +99,15 @@ class CacheError(CremaError):
 
 
 class TrainingError(CremaError):
-    """Training cannot start or cannot go on."""
+    """Training cannot start or cannot continue."""
 
 
 class OutOfMemoryError(CremaError, RuntimeError):
-    """What was asked does not fit into the memory of the device; the message says what needs less."""
+    """What was asked does not fit into the memory of the device; the message states what needs less."""
 
 
 class LostProcessError(TrainingError):
-    """Another process of the launch ended; its own message says why."""
+    """Another process of the launch ended; its own message states why."""
 
 
 class PrecisionError(CremaError, ValueError):
@@ -115,7 +115,7 @@ class PrecisionError(CremaError, ValueError):
 
 
 class CacheWarning(UserWarning):
-    """Kept features are damaged, or no more can be kept; work goes on."""
+    """Kept features are damaged, or no more can be kept; work continues."""
 
 
 class PluginVersionWarning(UserWarning):
@@ -138,7 +138,7 @@ class Problems:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Keep what the block refuses; the program goes on after the block."""
+        """Keep what the block refuses; the program continues after the block."""
         try:
             yield
         except BuildError as error:

@@ -1,6 +1,6 @@
 """The class a modality plugin subclasses: raw media -> CPU tensors -> features.
 
-A plugin writes three methods (`prepare`, `encode`, `example`). Core owns the rest of the sense: the adapter (norm,
+A plugin writes three methods (`prepare`, `encode`, `example`). Core owns the rest of the modality: the adapter (norm,
 projection, queries, LoRA, output projection), its prefix in the prompt, fusion, training and saving. An abstract base
 class and not a `runtime_checkable` protocol, because the latter accepts methods with wrong signatures.
 
@@ -29,7 +29,7 @@ class Sample:
     """One prepared source, on the CPU; it travels from DataLoader workers, so it must pickle.
 
     Attributes:
-        tensors: named tensors whose first dimension is time, `(T, ...)`; T is 1 for a sense without time.
+        tensors: named tensors whose first dimension is time, `(T, ...)`; T is 1 for a modality without time.
         times: `(T, 2)` float32, start and end of every step in seconds, or None when the source has no clock.
     """
 
@@ -81,10 +81,10 @@ class Features(NamedTuple):
 
 
 class FeaturePart(NamedTuple):
-    """One of several parts of a sense's features, such as what one of several encoders says about a clip.
+    """One of several parts of a modality's features, such as what one of several encoders gives for a clip.
 
     Attributes:
-        name: of the part, unique within the sense.
+        name: of the part, unique within the modality.
         steps: T, steps in time.
         rows, columns: of the patches of a step; N is their product, rows first.
         width: D.
@@ -113,13 +113,13 @@ class BuildContext:
 
     Attributes:
         vision: the shared frozen vision encoder, `(M, 3, H, W)` normalised pixels -> `(M, N, vision_dim)`; not pickled.
-            One that looks at several frames together takes `(M, frames_per_step, 3, H, W)` too.
+            One that processes several frames together takes `(M, frames_per_step, 3, H, W)` too.
         vision_dim: width of the vision features.
         image_size: side in pixels of the square images `vision` takes.
         image_mean, image_std: normalisation per channel of RGB values in 0..1.
         seed: seed for anything random a modality builds.
         dtype: number format of frozen encoders.
-        frames_per_step: frames `vision` looks at together, 2 for Qwen-VL.
+        frames_per_step: frames `vision` processes together, 2 for Qwen-VL.
         pretrained: whether the backbone learned from real pictures and texts; False for the shipped tiny ones. A
             modality may choose the default of an option by it, see `Modality.options`.
     """
@@ -169,7 +169,7 @@ class BuildContext:
 
 
 class Modality(nn.Module, abc.ABC):
-    """A sense: reads sources, makes tensors, encodes them.
+    """A modality: reads sources, makes tensors, encodes them.
 
     Args:
         options: the validated options, an instance of `spec.options`.
@@ -209,7 +209,7 @@ class Modality(nn.Module, abc.ABC):
     def feature_parts(self) -> tuple[FeaturePart, ...]:
         """The parts of features that fit no common shape; empty for all others.
 
-        A sense with parts returns features `(B, 1, 1, P)`: the numbers `(T, N, D)` of every part, one part after
+        A modality with parts returns features `(B, 1, 1, P)`: the numbers `(T, N, D)` of every part, one part after
         another, P of all together. Only a strategy that mixes parts can take them (`Fusion.mixes_parts`).
         """
         return ()
@@ -247,19 +247,19 @@ class Modality(nn.Module, abc.ABC):
         """
 
     def show(self, source: Any) -> Tensor:
-        """Return a picture `(H, W, 3)` uint8 of what the sense makes of a source, for people; needs no weights.
+        """Return a picture `(H, W, 3)` uint8 of what the modality makes of a source, for people; needs no weights.
 
         Raises:
             ContractError: when the package draws none.
             MediaError: as `prepare`.
         """
         raise ContractError(
-            f"The sense '{self.spec.name}' draws no picture: {type(self).__name__} has no show(). It is optional. Ask "
-            "its authors for one, or look at the file with other tools."
+            f"The modality '{self.spec.name}' draws no picture: {type(self).__name__} has no show(). It is optional. "
+            "Ask its authors for one, or look at the file with other tools."
         )
 
     def train(self, mode: bool = True) -> Modality:
-        """Keep the frozen encoder in eval mode whatever the caller asks (dropout, norm statistics)."""
+        """Keep the frozen encoder in eval mode whatever the caller requests (dropout, norm statistics)."""
         return super().train(False)
 
 

@@ -1,9 +1,9 @@
-"""What travels between the model's parts: prepared, encoded and projected senses of one batch.
+"""What travels between the model's parts: prepared, encoded and projected modalities of one batch.
 
-A batch holds, for every sense, only the samples that have it; `rows` says which. A sense that no sample has is absent
-from the mapping, so nothing is computed for it and nothing depends on it.
+A batch holds, for every modality, only the samples that have it; `rows` states which. A modality that no sample has is
+absent from the mapping, so nothing is computed for it and nothing depends on it.
 
-Shape letters: B samples of the batch, R of them that have the sense, T steps, Q queries, L language-model width.
+Shape letters: B samples of the batch, R of them that have the modality, T steps, Q queries, L language-model width.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 from crema_core.modality import Batch, Features
 
 
-class SenseBatch(NamedTuple):
-    """Prepared sources of one sense.
+class ModalityBatch(NamedTuple):
+    """Prepared sources of one modality.
 
     Attributes:
         batch: R prepared and padded sources.
@@ -28,12 +28,12 @@ class SenseBatch(NamedTuple):
     batch: Batch
     rows: Tensor
 
-    def to(self, device: torch.device) -> SenseBatch:
+    def to(self, device: torch.device) -> ModalityBatch:
         """Return the same on `device`."""
-        return SenseBatch(self.batch.to(device), self.rows.to(device))
+        return ModalityBatch(self.batch.to(device), self.rows.to(device))
 
 
-class SenseFeatures(NamedTuple):
+class ModalityFeatures(NamedTuple):
     """Output of one frozen encoder.
 
     Attributes:
@@ -50,23 +50,23 @@ class SenseFeatures(NamedTuple):
         mask = self.features.mask
         return mask if mask.dim() == 2 else mask.any(-1)
 
-    def select(self, index: Tensor, rows: Tensor) -> SenseFeatures:
+    def select(self, index: Tensor, rows: Tensor) -> ModalityFeatures:
         """Return the samples at the positions `index` `(S,)`, in that order, as those of `rows` `(S,)`."""
         values, mask, times = self.features
         own = Features(values[index], mask[index], None if times is None else times[index])
-        return SenseFeatures(own, rows)
+        return ModalityFeatures(own, rows)
 
 
-class SenseTokens(NamedTuple):
-    """One sense in the language model's space, before fusion.
+class ModalityTokens(NamedTuple):
+    """One modality in the language model's space, before fusion.
 
     Attributes:
-        values: `(R, T, Q, L)`; features of their own width where the sense's connector hands them on as they are.
+        values: `(R, T, Q, L)`; features of their own width where the modality's connector hands them on as they are.
         mask: `(R, T)` bool, real steps.
         rows: `(R,)` int64.
         times: `(R, T, 2)` seconds, or None.
         token_mask: `(R, T, Q)` bool where tokens inside a step are padded too, else None.
-        extras: further tensors `(R, ...)` that the sense's connector hands to its strategy or to reports, by name.
+        extras: further tensors `(R, ...)` that the modality's connector hands to its strategy or to reports, by name.
     """
 
     values: Tensor
@@ -76,16 +76,16 @@ class SenseTokens(NamedTuple):
     token_mask: Tensor | None = None
     extras: Mapping[str, Tensor] = {}
 
-    def detach(self) -> SenseTokens:
+    def detach(self) -> ModalityTokens:
         """Return the tokens without their graph."""
         extras = {name: extra.detach() for name, extra in self.extras.items()}
         return self._replace(values=self.values.detach(), extras=extras)
 
-    def select(self, index: Tensor, rows: Tensor) -> SenseTokens:
+    def select(self, index: Tensor, rows: Tensor) -> ModalityTokens:
         """Return the samples at the positions `index` `(S,)`, in that order, as those of `rows` `(S,)`."""
         times, token_mask = (None if one is None else one[index] for one in (self.times, self.token_mask))
         extras = {name: extra[index] for name, extra in self.extras.items()}
-        return SenseTokens(self.values[index], self.mask[index], rows, times, token_mask, extras)
+        return ModalityTokens(self.values[index], self.mask[index], rows, times, token_mask, extras)
 
 
 class Segment(NamedTuple):

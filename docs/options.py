@@ -1,6 +1,6 @@
 """Write the tables of options into the READMEs of plugins and the page of video: `python docs/options.py`.
 
-A table lies between two comments, the first of which names the sense. `make docs` runs this, and a test compares.
+A table lies between two comments, the first of which names the modality. `make docs` runs this, and a test compares.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WORDS = {"string": "str", "number": "float", "integer": "int", "boolean": "bool"
 
 
 def table(name: str) -> str:
-    """Return the table of one sense's options."""
+    """Return the table of one modality's options."""
     rows = ["| option | type | default | meaning |", "|---|---|---|---|"]
     for row in option_rows(crema_core.describe(name)["options"]):
         default = row.default if row.default == "required" else f"`{json.loads(row.default)!r}`"
@@ -39,8 +39,8 @@ def written(text: str) -> str:
     return BETWEEN.sub(lambda found: f"{found[1]}\n{table(found[2])}\n\n{found[3]}", text)
 
 
-def senses(text: str) -> list[str]:
-    """Return the senses whose options a page lists."""
+def modalities(text: str) -> list[str]:
+    """Return the modalities whose options a page lists."""
     return [found[2] for found in BETWEEN.finditer(text)]
 
 

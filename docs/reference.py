@@ -18,7 +18,7 @@ from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Media, Wording
 from crema_core.evaluation.metric import Metric
 from crema_core.evaluation.settings import EvaluationSettings
-from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, FusionWatch, SenseSet
+from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, FusionWatch, ModalitySet
 from crema_core.fusion.connector import Connector, ConnectorRequest
 from crema_core.model.backbone import Backbone
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint, NamedShape
@@ -29,9 +29,9 @@ from crema_core.plugins.hookspecs import Command, ReportSection
 from crema_core.plugins.preset import Preset, PresetFamily
 from crema_core.plugins.spec import API_VERSION, Asset, Capabilities, InputSpec, MMQASpec, ModalitySpec
 from crema_core.testing.check import TIERS, CheckedKind, Tier, checks_up_to
-from crema_core.tokens import Segment, SenseTokens
+from crema_core.tokens import ModalityTokens, Segment
 from crema_core.train.settings import TrainSettings
-from crema_core.video.towers import Preprocessing, Tower
+from crema_core.video.vision_encoder import Preprocessing, VisionEncoder
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/reference.py from the code. -->"
@@ -39,8 +39,8 @@ NOTE = "<!-- Written by docs/reference.py from the code. -->"
 TIER_TEXTS: dict[CheckedKind, dict[Tier, str]] = {
     "modality": {
         "bronze": "Static: metadata, declaration and files. Imports no torch.",
-        "silver": "The sense alone on the CPU, with a stand-in for the backbone's vision encoder, without network.",
-        "gold": "The sense in a model on the built-in tiny backbone.",
+        "silver": "The modality alone on the CPU, with a stand-in for the backbone's vision encoder, without network.",
+        "gold": "The modality in a model on the built-in tiny backbone.",
     },
     "fusion": {
         "bronze": "Static: metadata, the class and its arguments.",
@@ -51,7 +51,7 @@ TIER_TEXTS: dict[CheckedKind, dict[Tier, str]] = {
 
 PROCESSES = {
     "crema_build_started": "main process of `build`",
-    "crema_modality_built": "main process of `build` and `add_modality`, once per sense",
+    "crema_modality_built": "main process of `build` and `add_modality`, once per modality",
     "crema_model_built": "main process of `build`",
     "crema_train_started": "main process of `fit`",
     "crema_step_finished": "main process of `fit`, after each minibatch",
@@ -114,7 +114,7 @@ def hooks_page() -> str:
         "arguments by name, without default values. Implementations are called one after the other, those "
         "registered last first, as everywhere in pluggy: objects given to `load_hooks`, then packages in reverse order "
         "of their names. One that fails is reported once "
-        "and the run goes on; with `CREMA_PLUGINS_STRICT=1` it stops the run. A misspelt name or argument, a default "
+        "and the run continues; with `CREMA_PLUGINS_STRICT=1` it stops the run. A misspelt name or argument, a default "
         "value or a wrapper makes all hooks of the package unused, with a message.",
     ]
     events = {name: value for name, value in vars(hookspecs).items() if name.startswith("crema_")}
@@ -155,7 +155,17 @@ SEAMS: dict[str, Seam] = {
         "`crema plugins check NAME` and `check_fusion` hold it to the [checks](conformance.md). Shapes: B samples of "
         "the batch, R of them that have a modality, T steps, Q or K tokens of a step, L width of the language model.",
         'weighted = "crema_weighted.fusion:WeightedFusion"',
-        (Fusion, SenseSet, Segment, SenseTokens, FusionSizes, FusionPlan, FusionWatch, Connector, ConnectorRequest),
+        (
+            Fusion,
+            ModalitySet,
+            Segment,
+            ModalityTokens,
+            FusionSizes,
+            FusionPlan,
+            FusionWatch,
+            Connector,
+            ConnectorRequest,
+        ),
         "['blocks.touch.weight']\n()",
     ),
     "backbones": Seam(
@@ -173,7 +183,7 @@ SEAMS: dict[str, Seam] = {
         'A vision encoder is frozen and looks for any modality that sees: `{"name": "video", "encoder": '
         '"patches_of_8", "weights": "path/to/folder"}`. Its weights are read in `load`; its sizes are known before.',
         'patches_of_8 = "crema_patches.encoder:PatchEncoder"',
-        (Tower, Preprocessing),
+        (VisionEncoder, Preprocessing),
         "48 ('video',)",
     ),
     "datasets": Seam(

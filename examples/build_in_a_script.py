@@ -1,4 +1,4 @@
-"""Build a model in a script, look at it, ask it, add a sense, save it.
+"""Build a model in a script, look at it, ask it, add a modality, save it.
 
     python examples/build_in_a_script.py
 
@@ -37,7 +37,7 @@ def main() -> None:
 
     before = model.answer("what is it?", video=frames, depth=metres)
     model.add_modality("audio")
-    assert model.answer("what is it?", video=frames, depth=metres) == before, "a new sense changes no other answer"
+    assert model.answer("what is it?", video=frames, depth=metres) == before, "a new modality changes no other answer"
     tone = np.sin(np.arange(16_000) / 6).astype(np.float32)
     print(f"with a sound: {model.answer('what is it?', video=frames, audio=tone).text!r}")
 

@@ -1,4 +1,4 @@
-"""Train the same senses with every fusion and compare accuracy, tokens and trained parameters.
+"""Train the same modalities with every fusion and compare accuracy, tokens and trained parameters.
 
     python examples/compare_fusions.py --clips 200 --epochs 4
 
@@ -17,7 +17,7 @@ from crema_core.common.tables import table
 from crema_core.evaluation.run import evaluate
 from crema_world import make_world
 
-SENSES = ["video", "depth", "thermal"]
+MODALITIES = ["video", "depth", "thermal"]
 
 
 def main() -> None:
@@ -32,10 +32,10 @@ def main() -> None:
     rows = [["fusion", "accuracy", "tokens", "trained parameters", "GFLOPs"]]
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        train = make_world(place / "train", num_clips=arguments.clips, seed=0, split="train").manifest
-        test = make_world(place / "test", num_clips=max(arguments.clips // 4, 2), seed=0, split="test").manifest
+        train = make_world(place / "train", num_clips=arguments.clips, seed=0, split="train").data_file
+        test = make_world(place / "test", num_clips=max(arguments.clips // 4, 2), seed=0, split="test").data_file
         for fusion in arguments.fusions:
-            model = crema_core.build(SENSES, backbone=arguments.backbone, fusion=fusion, mmqa={"lora_rank": 8})
+            model = crema_core.build(MODALITIES, backbone=arguments.backbone, fusion=fusion, mmqa={"lora_rank": 8})
             crema_core.fit(model, train, preset="tiny", epochs=arguments.epochs, out=place / "runs" / fusion)
             result, total = evaluate(model, test), model.describe().total
             cells = [f"{result.accuracy:.1%}", f"{result.tokens_per_answer:.0f}", f"{total.trainable:,}"]

@@ -1,6 +1,6 @@
-"""Train on your own data: one JSONL file, one line per question, one key per sense.
+"""Train on your own data: one JSONL file, one line per question, one key per modality.
 
-    python examples/train_on_your_own_data.py train.jsonl --valid valid.jsonl --out runs/mine
+    python examples/train_on_your_own_data.py train.jsonl --eval-data valid.jsonl --out runs/mine
 
     {"id": "1", "question": "What barks?", "answer": "a dog", "video": "clips/1.mp4", "audio": "clips/1.wav"}
 
@@ -13,16 +13,16 @@ import argparse
 from pathlib import Path
 
 import crema_core
-from crema_core.data.check import check_manifest
+from crema_core.data.check import check_data_file
 from crema_core.evaluation.run import evaluate
 from crema_world import make_world
 
 
 def main() -> None:
-    """Check the data, build with the senses found in it, train, evaluate with and without each sense."""
+    """Check the data, build with the modalities found in it, train, evaluate with and without each modality."""
     parser = argparse.ArgumentParser(description="Train on your own data.")
     parser.add_argument("data", nargs="?", help="training data, JSONL")
-    parser.add_argument("--valid", help="validation data, JSONL")
+    parser.add_argument("--eval-data", help="validation data, JSONL")
     parser.add_argument("--backbone", default="crema-tiny", help="folder or hub id in BLIP-2 format")
     parser.add_argument("--out", type=Path, default=Path("runs/mine"), help="a new run directory")
     parser.add_argument("--epochs", type=int, default=3)
@@ -31,15 +31,15 @@ def main() -> None:
 
     data, valid = arguments.data, arguments.valid
     if data is None:
-        data = make_world(arguments.out / "train", num_clips=arguments.clips, seed=0, split="train").manifest
-        valid = make_world(arguments.out / "valid", num_clips=arguments.clips // 2, seed=0, split="valid").manifest
+        data = make_world(arguments.out / "train", num_clips=arguments.clips, seed=0, split="train").data_file
+        valid = make_world(arguments.out / "valid", num_clips=arguments.clips // 2, seed=0, split="valid").data_file
 
-    check = check_manifest(data)
-    print(f"{check.num_samples:,} samples, senses: {', '.join(check.senses)}")
+    check = check_data_file(data)
+    print(f"{check.num_samples:,} samples, modalities: {', '.join(check.modalities)}")
     for finding in check.findings:
         print(f"  {finding.text}")
 
-    model = crema_core.build(list(check.senses), backbone=arguments.backbone, mmqa={"lora_rank": 8})
+    model = crema_core.build(list(check.modalities), backbone=arguments.backbone, mmqa={"lora_rank": 8})
     run = crema_core.fit(
         model, data, valid, preset="tiny", epochs=arguments.epochs, modality_dropout=0.2, out=arguments.out / "run"
     )
@@ -48,7 +48,7 @@ def main() -> None:
 
     if valid is not None:
         everything = evaluate(model, valid)
-        print(f"all senses: {everything.accuracy:.1%}")
+        print(f"all modalities: {everything.accuracy:.1%}")
         for name in model.names:
             rest = [other for other in model.names if other != name]
             without = evaluate(model, valid, modalities=rest)

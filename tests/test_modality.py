@@ -1,4 +1,4 @@
-"""Samples of a sense, put together into a batch."""
+"""Samples of a modality, put together into a batch."""
 
 from __future__ import annotations
 

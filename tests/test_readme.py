@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crema_core.data.manifest import read_manifest
+from crema_core.data.data_file import read_data_file
 from crema_core.plugins.spec import ModalitySpec
 
 ROOT = Path(__file__).parents[1]
@@ -44,13 +44,13 @@ def test_the_console_commands_are_targets_of_the_makefile() -> None:
         assert "crema demo" in shown or "pytest" in shown
 
 
-def test_the_data_line_is_a_manifest(tmp_path: Path) -> None:
+def test_the_data_line_is_a_data_file(tmp_path: Path) -> None:
     (line,) = blocks("json")
     for name in ("clips/1.mp4", "clips/1.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "mine.jsonl").write_text(json.dumps(json.loads(line)) + "\n")
-    (record,) = read_manifest(tmp_path / "mine.jsonl")
+    (record,) = read_data_file(tmp_path / "mine.jsonl")
     assert set(record.sources) == {"video", "audio"}
 
 
@@ -71,7 +71,7 @@ def test_the_script_runs(folder: Path) -> None:
     assert (folder / "audio-adapter" / "adapter.json").is_file()
 
 
-def test_the_radar_package_is_a_working_sense(tmp_path: Path) -> None:
+def test_the_radar_package_is_a_working_modality(tmp_path: Path) -> None:
     plugin, modality = blocks("python")[1:]
     package = tmp_path / "crema_radar"
     package.mkdir()
@@ -83,7 +83,7 @@ def test_the_radar_package_is_a_working_sense(tmp_path: Path) -> None:
         "import torch, crema_core\n"
         "from crema_radar.plugin import SPEC\n"
         "model = crema_core.build(modalities=['video', SPEC], backbone='crema-tiny')\n"
-        "example = model.sense('radar').modality.example(torch.Generator())\n"
+        "example = model.branch('radar').modality.example(torch.Generator())\n"
         "print(model.answer('which object is nearest?', radar=example).used)\n"
         "import crema_radar.modality as own\n"
         "try:\n"

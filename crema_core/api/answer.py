@@ -12,10 +12,10 @@ import torch
 
 from crema_core.api.predict import QuestionBatch, predict
 from crema_core.errors import OptionsError
+from crema_core.features.deduplicate import sharing, spread_features
 from crema_core.features.encode import encode_sources
 from crema_core.features.feature_cache import FeatureCache, as_cache
-from crema_core.features.sharing import sharing, spread_features
-from crema_core.model.memory import NEEDS_LESS, fits
+from crema_core.model.memory import NEEDS_LESS, explain_out_of_memory
 from crema_core.model.network import CremaNetwork, Outputs
 
 
@@ -26,8 +26,8 @@ class Answer:
     Attributes:
         text: the generated text, or the best choice.
         scores: log-probability of each choice; empty for open-ended questions.
-        used: names of the senses that took part.
-        extras: what the strategy says beside it, numbers by name of an output such as "encoder_weights".
+        used: names of the modalities that took part.
+        extras: further outputs of the strategy, numbers by name of an output such as "encoder_weights".
     """
 
     text: str
@@ -48,15 +48,15 @@ def answer_many(
 
     Args:
         model: a built model; it is left in the mode it was in.
-        items: mappings with "question", optionally "choices", and a source per sense; a missing or None source is a
-            missing sense.
+        items: mappings with "question", optionally "choices", and a source per modality; a missing or None source is a
+            missing modality.
         batch_size: questions per pass.
         max_new_tokens: longest open-ended answer.
         cache: features of this model, or the folder of a cache: sources that are files are encoded once. A
             `FeatureCache` serves many calls and looks at the encoders' weights once.
 
     Raises:
-        UnknownModalityError: for a source of a sense the model does not have.
+        UnknownModalityError: for a source of a modality the model does not have.
         OptionsError: for an item without a question or without any source.
         MediaError: for a source that cannot be read.
         OutOfMemoryError: when a batch does not fit.
@@ -66,7 +66,7 @@ def answer_many(
     mode = model.training
     model.eval()
     try:
-        with fits(f"A pass over {batch_size} questions", NEEDS_LESS):
+        with explain_out_of_memory(f"A pass over {batch_size} questions", NEEDS_LESS):
             return [
                 answer
                 for chunk in _chunks(items, batch_size)
@@ -108,7 +108,7 @@ def _source_key(source: Any) -> Hashable:
 def _sources(model: CremaNetwork, item: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in item.items() if key not in ("question", "choices") and value is not None}
     for name in given:
-        model.sense(name)
+        model.branch(name)
     if not item.get("question"):
         raise OptionsError(
             "An item has no question. Each item needs 'question' and at least one source. "

@@ -21,14 +21,14 @@ from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.load_backbone import checkpoint_place
 from crema_core.model.mmqa import MMQA
-from crema_core.model.network import Sense
+from crema_core.model.network import ModalityBranch
 from crema_core.model.shapes import shapes_alone
 from crema_core.plugins.spec import ModalityOptions
 
 
-def make_sense(
+def make_branch(
     request: Request, backbone: Backbone, seed: int, *, connector: ConnectorFactory | None, fusion: str, mixed: bool
-) -> Sense:
+) -> ModalityBranch:
     """Build one modality with its connector and load its weights.
 
     Args:
@@ -70,10 +70,10 @@ def make_sense(
             raise BuildError([not_mixed(spec.name, parts, fusion=fusion)])
         asked = ConnectorRequest(modality, sizes, backbone)
         made = _around_qformer(asked, backbone) if connector is None else connector(asked)
-    sense = Sense(modality, made, sizes, request.provenance, request.prefix)
-    sense.defaults = _filled_in(request.options, modality.options)
+    branch = ModalityBranch(modality, made, sizes, request.provenance, request.prefix)
+    branch.defaults = _filled_in(request.options, modality.options)
     request.options = modality.options  # what was chosen is what a saved model records
-    return sense
+    return branch
 
 
 def _around_qformer(request: ConnectorRequest, backbone: Backbone) -> Connector:
@@ -104,27 +104,29 @@ def _filled_in(asked: ModalityOptions, built: ModalityOptions) -> dict[str, Any]
 
 
 def fusion_sizes(
-    name: str, plan: FusionPlan, senses: Mapping[str, Sense], major: str, backbone: Backbone
+    name: str, plan: FusionPlan, branches: Mapping[str, ModalityBranch], major: str, backbone: Backbone
 ) -> FusionSizes:
     """Return what the strategy `name` is built for, from the modalities that are there.
 
     Raises:
         BuildError: when the strategy needs one number of queries and the modalities have several.
     """
-    count = senses[major].adapter.num_tokens
+    count = branches[major].adapter.num_tokens
     return FusionSizes(
         width=backbone.language_dim,
-        num_queries=common_queries(query_counts(senses, major), name, plan.fusion),
+        num_queries=common_queries(query_counts(branches, major), name, plan.fusion),
         major_queries=count,
-        token_widths={own: sense.adapter.width for own, sense in senses.items()},
+        token_widths={own: branch.adapter.width for own, branch in branches.items()},
         visual=None if backbone.visual is None else backbone.visual.layout,
     )
 
 
-def query_counts(senses: Mapping[str, Sense], major: str) -> dict[str, int]:
-    """Return the number of queries of the senses that pass the Q-Former."""
-    counts = {name: sense.adapter.num_tokens or 0 for name, sense in senses.items() if sense.adapter.passes_qformer}
-    return counts or {major: senses[major].mmqa.num_queries or senses[major].adapter.num_tokens or 0}
+def query_counts(branches: Mapping[str, ModalityBranch], major: str) -> dict[str, int]:
+    """Return the number of queries of the modalities that pass the Q-Former."""
+    counts = {
+        name: branch.adapter.num_tokens or 0 for name, branch in branches.items() if branch.adapter.passes_qformer
+    }
+    return counts or {major: branches[major].mmqa.num_queries or branches[major].adapter.num_tokens or 0}
 
 
 def common_queries(counts: Mapping[str, int], fusion: str, strategy: type[Fusion]) -> int:
@@ -137,8 +139,8 @@ def common_queries(counts: Mapping[str, int], fusion: str, strategy: type[Fusion
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise BuildError(
             [
-                f"The senses have different numbers of queries: {listed}. Fusion '{fusion}' needs one number for all. "
-                "Set mmqa={'num_queries': ...}, or use fusion='concat'."
+                f"The modalities have different numbers of queries: {listed}. Fusion '{fusion}' needs one number for "
+                "all. Set mmqa={'num_queries': ...}, or use fusion='concat'."
             ]
         )
     return next(iter(counts.values()))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from crema_core.api.assembly import fusion_sizes, make_sense, seeded
+from crema_core.api.assembly import fusion_sizes, make_branch, seeded
 from crema_core.api.model import CremaModel
 from crema_core.api.requests import ModalityRequest, check
 from crema_core.fusion import build_fusion
@@ -78,24 +78,24 @@ def build(
     with seeded(settings.seed, "language"):
         loaded.tune(tuned)
     wording = parse_settings(PromptTemplate, {**loaded.template, **settings.template}, title="template")
-    senses = {}
+    branches = {}
     for request in requests:
         is_major = request.spec.name == major
         if is_major and request.prefix is None:
             request.prefix = plan.major_prefix
-        sense = make_sense(
+        branch = make_branch(
             request,
             loaded,
             settings.seed,
-            connector=plan.major_connector if is_major else plan.support_connector,
+            connector=plan.major_connector if is_major else plan.supporting_connector,
             fusion=name,
             mixed=is_major and plan.mixes_parts,
         )
-        senses[request.spec.name] = sense
-        hooks.call("crema_modality_built", modality=sense.modality, spec=sense.spec)
-    supports = [own for own in names if own != major]
+        branches[request.spec.name] = branch
+        hooks.call("crema_modality_built", modality=branch.modality, spec=branch.spec)
+    supporting = [own for own in names if own != major]
     with seeded(settings.seed, "fusion"):
-        fused = build_fusion(name, plan, supports, fusion_sizes(name, plan, senses, major, loaded))
+        fused = build_fusion(name, plan, supporting, fusion_sizes(name, plan, branches, major, loaded))
     parts = {"fusion": registry.find("fusion", name).provenance()}
     if loaded.provenance is not None:
         parts["backbone"] = loaded.provenance
@@ -109,7 +109,7 @@ def build(
         "template": wording.model_dump(),
         "modalities": [request.record() for request in requests],
     }
-    model = CremaModel(loaded, senses, fused, major=major, template=wording, config=config)
+    model = CremaModel(loaded, branches, fused, major=major, template=wording, config=config)
     if device is not None:
         model.to(device)
     hooks.call("crema_model_built", model=model)

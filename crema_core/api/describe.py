@@ -26,7 +26,7 @@ class Component:
     """One row of the table.
 
     Attributes:
-        name: part of the backbone, a sense, or the fusion.
+        name: part of the backbone, a modality, or the fusion.
         frozen: parameters that never change.
         trainable: parameters of adapters and fusion.
         megabytes: memory of both, in 10^6 bytes.
@@ -42,15 +42,15 @@ class Component:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one answer costs with some senses.
+    """What one answer costs with some modalities.
 
     Attributes:
-        senses: the senses given.
+        modalities: the modalities given.
         num_tokens: tokens the language model reads, prefixes and question included.
         gflops: 10^9 operations by component, a multiply-add counted as two, frozen encoders included.
     """
 
-    senses: tuple[str, ...]
+    modalities: tuple[str, ...]
     num_tokens: int
     gflops: dict[str, float]
 
@@ -65,12 +65,12 @@ class Description:
     """The table `model.describe()` prints.
 
     Attributes:
-        components: backbone, senses in their order, fusion.
-        cost: of one answer with all senses.
+        components: backbone, modalities in their order, fusion.
+        cost: of one answer with all modalities.
         backbone: where the backbone came from.
-        language_model: where the language model in the backbone's seat came from; None for the backbone's own.
+        language_model: where the language model in place of the backbone's own came from; None for the backbone's own.
         fusion: name of the strategy.
-        major: name of the major sense.
+        major: name of the major modality.
     """
 
     components: tuple[Component, ...]
@@ -103,13 +103,14 @@ class Description:
             rows.append([row.name, *numbers])
         width = [max(map(len, column)) for column in zip(*rows, strict=True)]
         aligned = [[row[0], *(cell.rjust(size) for cell, size in zip(row[1:], width[1:], strict=True))] for row in rows]
-        seat = f", language model {self.language_model}" if self.language_model else ""
+        override = f", language model {self.language_model}" if self.language_model else ""
         return "\n".join(
             [
                 table(aligned),
                 "",
-                f"{self.cost.num_tokens} tokens into the language model per answer with all senses, question included.",
-                f"Backbone {self.backbone}{seat}, fusion {self.fusion}, major sense {self.major}.",
+                f"{self.cost.num_tokens} tokens into the language model per answer with all modalities, question "
+                "included.",
+                f"Backbone {self.backbone}{override}, fusion {self.fusion}, major modality {self.major}.",
                 f"GFLOPs: a multiply-add counts as two; encoders included; an answer of {NUM_ANSWER_TOKENS} tokens to "
                 "a synthetic sample.",
             ]
@@ -139,7 +140,7 @@ def describe_model(model: CremaNetwork) -> Description:
         [parameter for parameter in language if id(parameter) in tuned],
     )
     for name in model.names:
-        own = [*model.sense(name).modality.parameters(), *model.sense(name).adapter.frozen()]
+        own = [*model.branch(name).modality.parameters(), *model.branch(name).adapter.frozen()]
         groups[name] = (own, list(model.adapter_parameters(name).values()))
     groups[FUSION] = ([], list(model.fusion_parameters().values()))
     return Description(
@@ -170,22 +171,22 @@ def cost_of(
     num_answer_tokens: int = NUM_ANSWER_TOKENS,
     fusion: Fusion | None = None,
 ) -> Cost:
-    """Return what one answer costs when the senses `names` are given; nothing heavy is computed.
+    """Return what one answer costs when the modalities `names` are given; nothing heavy is computed.
 
     Args:
         model: a built model; it is left as it was.
-        names: senses of the model; an empty sequence is the question alone.
-        sources: a source for every one of them; None: the synthetic example of each sense.
+        names: modalities of the model; an empty sequence is the question alone.
+        sources: a source for every one of them; None: the synthetic example of each modality.
         question: text of the question.
         num_answer_tokens: length of the answer, decoded in one pass as with a key-value cache.
         fusion: the strategy to answer with; None: the model's own.
 
     Raises:
-        UnknownModalityError: for a sense the model does not have.
+        UnknownModalityError: for a modality the model does not have.
     """
     generator = torch.Generator().manual_seed(0)
-    senses = {name: model.sense(name) for name in names}
-    given = sources or {name: sense.modality.example(generator) for name, sense in senses.items()}
+    branches = {name: model.branch(name) for name in names}
+    given = sources or {name: branch.modality.example(generator) for name, branch in branches.items()}
     batches = prepare_batch(model, [{name: given[name] for name in names}])
     mode = model.training
     model.eval()
@@ -196,7 +197,7 @@ def cost_of(
             tokens = {}
             for name, batch in batches.items():
                 meter.default = name
-                tokens[name] = model.sense_tokens(name, model.encode({name: batch})[name], asked)
+                tokens[name] = model.modality_tokens(name, model.encode({name: batch})[name], asked)
             meter.default = LANGUAGE
             prompt = model.prompt(tokens, asked, fusion=fusion)
             answer = torch.zeros(1, num_answer_tokens, dtype=torch.int64, device=model.device)
@@ -209,7 +210,7 @@ def cost_of(
 
 
 def _modules(model: CremaNetwork, fusion: Fusion) -> dict[str, list[nn.Module]]:
-    """Return the modules whose operations belong to each component; LoRA inside the Q-Former is its sense's."""
+    """Return the modules whose operations belong to each component; LoRA inside the Q-Former is its modality's."""
     backbone = model.backbone
     found: dict[str, list[nn.Module]] = {
         VISION: list(backbone.vision_parts()),
@@ -217,7 +218,7 @@ def _modules(model: CremaNetwork, fusion: Fusion) -> dict[str, list[nn.Module]]:
         LANGUAGE: [backbone.language_model],
         FUSION: [fusion],
     }
-    return found | {name: list(model.sense(name).adapter.counted()) for name in model.names}
+    return found | {name: list(model.branch(name).adapter.counted()) for name in model.names}
 
 
 def _qformer_parameters(model: CremaNetwork, qformer: QFormer) -> list[nn.Parameter]:

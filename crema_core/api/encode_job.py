@@ -19,10 +19,10 @@ import torch
 
 from crema_core.api.build import build
 from crema_core.common.progress import StatusLine
-from crema_core.data.manifest import Record, read_manifest
+from crema_core.data.data_file import Record, read_data_file
 from crema_core.errors import CacheError, CremaError
 from crema_core.features.cache.store import DiskCache
-from crema_core.features.encode import Filled, Share, cacheable, fill_cache
+from crema_core.features.encode import Filled, Shard, cacheable, fill_cache
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.precision import DTYPES, computing_in
 from crema_core.model.settings import ModelSettings
@@ -35,8 +35,8 @@ class EncodeJob:
     """What to encode, where to, and how; travels to other processes, so it must pickle.
 
     Attributes:
-        data: manifests.
-        modalities: senses, as `crema_core.build` takes them.
+        data: data files.
+        modalities: modalities, as `crema_core.build` takes them.
         folder: of the cache.
         model: what else `crema_core.build` is given.
         precision: number format encoders compute in, as in training.
@@ -46,7 +46,7 @@ class EncodeJob:
         limit_bytes: size of the folder at which writing stops.
         device: for example "cuda"; None: as in training, a GPU where there is one. Several processes take turns at
             the GPUs of a machine.
-        share: the part of the sources to encode.
+        shard: the part of the sources to encode.
     """
 
     data: tuple[str, ...]
@@ -59,7 +59,7 @@ class EncodeJob:
     num_workers: int = 0
     limit_bytes: float = float("inf")
     device: str | None = None
-    share: Share = field(default_factory=Share)
+    shard: Shard = field(default_factory=Shard)
 
 
 def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
@@ -67,8 +67,8 @@ def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
 
     Raises:
         CacheError: when the folder cannot be a cache, or is full.
-        BuildError: when the senses cannot be built.
-        ManifestError: for unusable data.
+        BuildError: when the modalities cannot be built.
+        DataFileError: for unusable data.
         MediaError: when a source cannot be read.
     """
     disk = DiskCache(job.folder, limit_bytes=job.limit_bytes)
@@ -76,7 +76,7 @@ def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
     model.backbone.require_weights()
     records: list[Record] = []
     for place in job.data:
-        records += read_manifest(place, modalities=model.names)
+        records += read_data_file(place, modalities=model.names)
     dtype = DTYPES[job.cache_precision] if job.cache_precision != "fp32" else None
     with computing_in(job.precision, model.device):
         return fill_cache(
@@ -86,7 +86,7 @@ def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
             batch_size=job.batch_size,
             num_workers=job.num_workers,
             status=status,
-            share=job.share,
+            shard=job.shard,
             disk_only=True,
         )
 
@@ -101,7 +101,7 @@ def encode_in_processes(job: EncodeJob, num_processes: int, *, status: StatusLin
     jobs = [
         replace(
             job,
-            share=Share(job.share.index * num_processes + rank, job.share.count * num_processes),
+            shard=Shard(job.shard.index * num_processes + rank, job.shard.count * num_processes),
             device=_device_of(job.device, rank),
         )
         for rank in range(num_processes)
@@ -141,7 +141,7 @@ def _start(lines: multiprocessing.Queue[str], threads: int) -> None:
 def _encode_here(job: EncodeJob) -> Filled | str:
     """Return what was done, or the text of our own error: not all of them survive pickling."""
     try:
-        return encode(job, status=_RemoteStatus(job.share))
+        return encode(job, status=_RemoteStatus(job.shard))
     except CremaError as error:
         return str(error)
 
@@ -149,15 +149,15 @@ def _encode_here(job: EncodeJob) -> Filled | str:
 class _RemoteStatus(StatusLine):
     """A status line that another process writes."""
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, shard: Shard) -> None:
         super().__init__(interval_s=2.0)
-        self._share = share
+        self._shard = shard
 
     def show(self, text: str) -> None:
         """Send `text` on."""
         if _lines is not None and self.clock() >= self._due:
             self._due = self.clock() + self._interval_s
-            _lines(f"[{self._share.index + 1}/{self._share.count}] {text}")
+            _lines(f"[{self._shard.index + 1}/{self._shard.count}] {text}")
 
 
 def _show(lines: multiprocessing.Queue[str], status: StatusLine) -> None:

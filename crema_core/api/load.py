@@ -15,7 +15,7 @@ from crema_core.errors import BuildError, CheckpointError, OptionsError
 from crema_core.model.settings import ModelSettings
 from crema_core.plugins.registry import list_modalities
 from crema_core.plugins.spec import with_changes
-from crema_core.saving.bundle import fusion_of, missing_parts, read_manifest, read_state
+from crema_core.saving.bundle import fusion_of, missing_parts, read_model_config, read_state
 
 
 def load(
@@ -31,7 +31,7 @@ def load(
     Args:
         folder: the saved model.
         backbone: where the backbone is now, if it moved; it must have the same weights.
-        language_model: where the language model that took the backbone's seat is now, if it moved; the same weights.
+        language_model: where the language model that replaces the backbone's own is now, if it moved; the same weights.
         precision: another precision of the frozen parts than the saved one.
         device: where to put the model.
 
@@ -40,17 +40,17 @@ def load(
         BuildError: when packages are missing, naming the ones that wrote the model.
     """
     place = Path(folder)
-    manifest = read_manifest(place)
-    saved = ModelSettings.of_saved(manifest)
+    config = read_model_config(place)
+    saved = ModelSettings.of_saved(config)
     if language_model is not None and saved.language_model is None:
         raise CheckpointError(
             f"'{place}' was trained with its backbone's own language model, so language_model='{language_model}' has "
             "no place in it. Accepted: nothing but the backbone. Leave language_model out. Nothing was changed."
         )
-    requests = [_request(entry) for entry in manifest["modalities"]]
-    if problems := missing_parts(place, manifest):
-        raise BuildError([*problems, *_missing_modalities(place, manifest["modalities"], requests)])
-    changes: dict[str, object] = {"fusion": fusion_of(manifest)}
+    requests = [_request(entry) for entry in config["modalities"]]
+    if problems := missing_parts(place, config):
+        raise BuildError([*problems, *_missing_modalities(place, config["modalities"], requests)])
+    changes: dict[str, object] = {"fusion": fusion_of(config)}
     if backbone is not None:
         changes |= {"backbone": backbone, "revision": None}
     if language_model is not None:
@@ -61,19 +61,19 @@ def load(
     try:
         model = build(requests, settings)
     except BuildError as error:
-        raise BuildError([*error.problems, _what_it_needs(place, manifest["modalities"])]) from error
-    if model.backbone.identity() != manifest["identity"]:
+        raise BuildError([*error.problems, _what_it_needs(place, config["modalities"])]) from error
+    if model.backbone.identity() != config["identity"]:
         raise CheckpointError(
             f"'{place}' was trained on other weights than {settings.source!r} has now. A model fits "
             "the backbone it was trained on. Pass backbone='...' with the original weights. Nothing was changed."
         )
-    if model.backbone.language_identity() != manifest.get("language_identity"):
+    if model.backbone.language_identity() != config.get("language_identity"):
         raise CheckpointError(
             f"'{place}' was trained with another language model than {settings.language_model!r} is now. "
             f"A model fits the language model it was trained with, {saved.language_model!r}. Pass "
             "language_model='...' with the original weights. Nothing was changed."
         )
-    model.load_adapter_state_dict(read_state(place, manifest))
+    model.load_adapter_state_dict(read_state(place, config))
     return model.to(device) if device is not None else model
 
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from crema_core.features.sharing import shared_tokens
+from crema_core.features.deduplicate import shared_tokens
 from crema_core.fusion import Fusion
 from crema_core.model.network import CremaNetwork, Outputs
-from crema_core.tokens import SenseFeatures
+from crema_core.tokens import ModalityFeatures
 
 
 class QuestionBatch(NamedTuple):
@@ -25,7 +25,7 @@ class QuestionBatch(NamedTuple):
 
     texts: Sequence[str]
     choices: Sequence[Sequence[str] | None]
-    features: Mapping[str, SenseFeatures]
+    features: Mapping[str, ModalityFeatures]
     keys: Mapping[str, Sequence[Hashable]]
 
 
@@ -36,7 +36,7 @@ class Answered(NamedTuple):
         text: the generated text, or the best choice.
         scores: log-probability of each choice; empty for open-ended questions.
         num_tokens: tokens given to the language model, question included.
-        extras: what the strategy says beside it, numbers by name of an output.
+        extras: further outputs of the strategy, numbers by name of an output.
     """
 
     text: str

@@ -35,7 +35,7 @@ class Request:
         self.provenance = Provenance(resolved.distribution, resolved.version, self.spec.api_version)
 
     def record(self) -> dict[str, Any]:
-        """Return what a checkpoint says about this sense."""
+        """Return what a checkpoint gives about this modality."""
         return {
             "name": self.spec.name,
             "distribution": self.provenance.distribution,
@@ -124,12 +124,12 @@ def resolve_requests(
     *,
     extended: Callable[[ModalitySpec], ModalitySpec] | None = None,
 ) -> list[Request]:
-    """Resolve names, packages, options and requirements of all senses, see `registry.resolve_all`; without torch.
+    """Resolve names, packages, options and requirements of all modalities, see `registry.resolve_all`; without torch.
 
     Args:
         modalities: as given to `build`.
-        common: adapter sizes of all senses.
-        extended: the declaration under which a sense is built, see `Fusion.extended`.
+        common: adapter sizes of all modalities.
+        extended: the declaration under which a modality is built, see `Fusion.extended`.
 
     Raises:
         BuildError: holding every problem found.
@@ -138,7 +138,7 @@ def resolve_requests(
     if not modalities:
         raise BuildError(
             [
-                "No modality was given. A model needs at least one sense. "
+                "No modality was given. A model needs at least one modality. "
                 f"Installed: {', '.join(registry.installed_names()) or 'none'}."
             ]
         )
@@ -162,7 +162,7 @@ def name_and_options(item: Any, what: str) -> tuple[Any, dict[str, Any]]:
 
 
 def choose_major(requests: Sequence[Request], major: str | None) -> str:
-    """Return the major sense: the one asked for, else the one that declares itself so, else the first.
+    """Return the major modality: the one asked for, else the one that declares itself so, else the first.
 
     Raises:
         OptionsError: when the one asked for is not built.
@@ -173,7 +173,7 @@ def choose_major(requests: Sequence[Request], major: str | None) -> str:
         return (declared or names)[0]
     if major not in names:
         raise OptionsError(
-            f"major='{major}' is not one of the built senses. Accepted: {', '.join(names)}."
+            f"major='{major}' is not one of the built modalities. Accepted: {', '.join(names)}."
             f"{did_you_mean(major, names)} Add it to modalities, or leave major out."
         )
     return major
@@ -214,15 +214,15 @@ def _check_backbone(settings: ModelSettings, names: Sequence[str], loaded: Backb
 
 
 def _with_encoders(request: Request, encoders: Sequence[str | Mapping[str, Any]], *, fusion: str) -> None:
-    """Set the option of the major modality that names several encoders; its declaration says which option it is."""
+    """Set the option of the major modality that names several encoders; its declaration states which option it is."""
     spec, given = request.spec, request.options.model_dump(exclude_unset=True)
     option = spec.capabilities.several_encoders
     if option is None:
         raise BuildError(
             [
-                f"encoders came, and the major sense '{spec.name}' takes one alone with fusion '{fusion}'. Accepted: a "
-                "fusion that mixes several encoders, and a major sense that sees through encoders of its choice. "
-                "Choose both, or leave encoders out."
+                f"encoders came, and the major modality '{spec.name}' takes one alone with fusion '{fusion}'. "
+                "Accepted: a fusion that mixes several encoders, and a major modality that sees through encoders of "
+                "its choice. Choose both, or leave encoders out."
             ]
         )
     if given.get(option) is not None:
@@ -239,10 +239,10 @@ def check_encoders(request: Request, *, fusion: str, mixed: bool) -> None:
     """Refuse encoders nobody mixes, and a fusion that mixes where there are none.
 
     Args:
-        request: a sense; one that declares no option for several encoders passes, its features may have parts all the
-            same.
+        request: a modality; one that declares no option for several encoders passes, its features may have parts all
+            the same.
         fusion: name of the strategy, for messages.
-        mixed: whether the strategy mixes the encoders of this sense.
+        mixed: whether the strategy mixes the encoders of this modality.
 
     Raises:
         BuildError: naming what to change.
@@ -257,17 +257,17 @@ def check_encoders(request: Request, *, fusion: str, mixed: bool) -> None:
     if not given and mixed:
         raise BuildError(
             [
-                f"fusion '{fusion}' mixes several encoders of the major sense, and '{request.spec.name}' has none to "
-                "mix. Accepted: a major sense that sees through several. Write build(..., encoders=['dinov2', "
+                f"fusion '{fusion}' mixes several encoders of the major modality, and '{request.spec.name}' has none "
+                "to mix. Accepted: a major modality that sees through several. Write build(..., encoders=['dinov2', "
                 "'siglip'])."
             ]
         )
 
 
-def not_mixed(sense: str, encoders: Iterable[str], *, fusion: str) -> str:
+def not_mixed(modality: str, encoders: Iterable[str], *, fusion: str) -> str:
     """Return what is said of encoders nobody mixes."""
     return (
-        f"'{sense}' has several encoders ({', '.join(encoders)}), and fusion '{fusion}' does not mix them. Accepted: a "
-        "fusion that mixes several encoders, with this sense as the major one, or one encoder. Choose such a fusion, "
-        "or leave the encoders out."
+        f"'{modality}' has several encoders ({', '.join(encoders)}), and fusion '{fusion}' does not mix them. "
+        "Accepted: a fusion that mixes several encoders, with this modality as the major one, or one encoder. Choose "
+        "such a fusion, or leave the encoders out."
     )

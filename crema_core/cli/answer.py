@@ -1,4 +1,4 @@
-"""`crema answer`: ask a saved model one question about media files. Every installed sense is an option."""
+"""`crema answer`: ask a saved model one question about media files. Every installed modality is an option."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 HELP = """\
 Ask a saved model one question about media files.
 
-Give at least one sense, as --SENSE FILE; several files make one source (frames of a clip, for example).
---source SENSE=FILE does the same for a sense whose name is also another option.
+Give at least one modality, as --MODALITY FILE; several files make one source (frames of a clip, for example).
+--source MODALITY=FILE does the same for a modality whose name is also another option.
 
 Example:
   crema answer runs/second "Which instrument starts first?" --video a.mp4 --audio a.wav --choices piano drum"""
@@ -37,19 +37,19 @@ OWN = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the model, the question and an option per installed sense."""
+    """Add the model, the question and an option per installed modality."""
     add_saved_model(parser)
     parser.add_argument("question", metavar="QUESTION", help="in quotes")
     for name in registry.installed_names():
         if name not in OWN:
             parser.add_argument(
-                f"--{name}", dest=f"sense_{name}", nargs="+", metavar="FILE", help=f"source of '{name}'"
+                f"--{name}", dest=f"modality_{name}", nargs="+", metavar="FILE", help=f"source of '{name}'"
             )
-    parser.add_argument("--source", action="append", default=[], metavar="SENSE=FILE", help="source of any sense")
+    parser.add_argument("--source", action="append", default=[], metavar="MODALITY=FILE", help="source of any modality")
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="choose among these instead of writing freely")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest free answer")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features")
-    parser.add_argument("--json", action="store_true", help="print JSON: text, scores, senses used")
+    parser.add_argument("--json", action="store_true", help="print JSON: text, scores, modalities used")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,9 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_core.api.answer import answer_many
 
     sources = {
-        key.removeprefix("sense_"): files[0] if len(files) == 1 else files
+        key.removeprefix("modality_"): files[0] if len(files) == 1 else files
         for key, files in vars(arguments).items()
-        if key.startswith("sense_") and files
+        if key.startswith("modality_") and files
     }
     sources |= {name: str(file) for name, file in assignments(arguments.source).items()}
     model = load_saved(arguments)

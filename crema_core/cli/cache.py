@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crema_core.cli.inputs import duration_s, num_bytes
 from crema_core.common.tables import table
-from crema_core.features.cache.folder import Eviction, SenseReport, check, evict, survey
+from crema_core.features.cache.folder import Eviction, ModalityReport, check, evict, summarize
 
 USAGE, FINDINGS = 2, 3
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the three actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="{show,check,evict}")
     for name, text in (
-        ("show", "senses, sources, sizes and when they were last used"),
+        ("show", "modalities, sources, sizes and when they were last used"),
         ("check", "read everything and compare checksums"),
         ("evict", "remove features"),
     ):
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _check(folder, as_json=arguments.json)
     if arguments.older_than is None and arguments.max_size is None and not arguments.damaged:
         print(
-            "crema cache evict: nothing says what to remove. Accepted: --older-than AGE, --max-size SIZE, --damaged. "
+            "crema cache evict: nothing states what to remove. Accepted: --older-than AGE, --max-size SIZE, --damaged. "
             "Name at least one. Nothing was changed.",
             file=sys.stderr,
         )
@@ -71,11 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(folder: Path, *, as_json: bool) -> int:
-    found = survey(folder)
+    found = summarize(folder)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), indent=2))
         return 0
-    print(table([["sense", "package", "kept", "sources", "shards", "size", "unused"], *map(_row, found.senses)]))
+    print(table([["modality", "package", "kept", "sources", "shards", "size", "unused"], *map(_row, found.modalities)]))
     print(f"\n{size_text(found.num_bytes)} in all")
     for name, text in found.unreadable.items():
         print(f"damaged: {name}: {text}")
@@ -84,9 +84,9 @@ def _show(folder: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _row(report: SenseReport) -> list[str]:
+def _row(report: ModalityReport) -> list[str]:
     return [
-        report.sense,
+        report.modality,
         f"{report.distribution} {report.version}".strip(),
         report.kept_in,
         f"{report.num_sources:,}",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crema_core.cli.inputs import MANIFEST, assignments, model_folder, names, with_options
+from crema_core.cli.inputs import CONFIG, assignments, model_folder, names, with_options
 
 HELP = """\
 Turn a checkpoint of the released CREMA code into a saved model, or a saved model into released weights.
 
-The senses are named in the checkpoint's order. The model is built with the released layout, so that released weights
-give released numbers. CHECKPOINT is a torch file (read without executing code) or safetensors; a folder with crema.json
-is a saved model and goes the other way, into the safetensors file --out. Packages add verbs for checkpoints of others.
+The modalities are named in the checkpoint's order. The model is built with the released layout, so that released
+weights give released numbers. CHECKPOINT is a torch file (read without executing code) or safetensors; a folder with
+crema.json is a saved model and goes the other way, into the safetensors file --out. Packages add verbs for checkpoints
+of others.
 
 Example:
   crema convert crema_nextqa.pth --modalities video,flow,depth --backbone Salesforce/blip2-flan-t5-xl --out nextqa
@@ -23,21 +24,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the source, what to build and where to write."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="released checkpoint, or a saved model")
     parser.add_argument("--out", required=True, metavar="PLACE", help="folder of the model, or released file to write")
-    parser.add_argument("--modalities", type=names, metavar="A,B", help="senses of the checkpoint, in its order")
+    parser.add_argument("--modalities", type=names, metavar="A,B", help="modalities of the checkpoint, in its order")
     parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
     parser.add_argument("--lora-rank", type=int, default=64, metavar="R", help="rank of the checkpoint's LoRA; 64")
     parser.add_argument(
         "--fusion", default="self_gated", metavar="NAME", help="self_gated; concat for a checkpoint without fusion"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="option of a sense; may be repeated"
+        "--set",
+        action="append",
+        default=[],
+        metavar="MODALITY.OPTION=VALUE",
+        help="option of a modality; may be repeated",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert one way or the other."""
     source = model_folder(arguments.checkpoint)
-    if (source / MANIFEST).is_file():
+    if (source / CONFIG).is_file():
         return _export(source, Path(arguments.out))
     return _import(arguments)
 
@@ -63,7 +68,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
     if not arguments.modalities:
         raise OptionsError(
-            "A released checkpoint does not say in which order its senses were fused. Name them in that order. "
+            "A released checkpoint does not say in which order its modalities were fused. Name them in that order. "
             "Write --modalities FIRST,SECOND."
         )
     refuse_foreign(Path(arguments.out))

@@ -21,7 +21,7 @@ List the installed data sets, write the data file of one, or check data files.
 
 prepare reads the official annotation files below --root and writes one line per question; every missing file is named
 in one message, and nothing is written then. check looks for missing files, repeated ids and questions, empty answers,
-lines without any sense, answers that are nearly always the same, and, of several files, what they share; --deep also
+lines without any modality, answers that are nearly always the same, and, of several files, what they share; --deep also
 reads every source once, as training would. Exit code 3: check found something.
 
 Example:
@@ -40,12 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--root", required=True, metavar="DIR", help="folder with the official files")
     make.add_argument("--split", required=True, metavar="S", help="one of the data set's splits")
     make.add_argument("--out", required=True, metavar="FILE.jsonl", help="the data file to write")
-    make.add_argument("--senses", type=names, metavar="A,B", help="default: those installed whose folder exists")
+    make.add_argument("--modalities", type=names, metavar="A,B", help="default: those installed whose folder exists")
     make.add_argument("--skip-missing", action="store_true", help="leave out questions whose media are missing")
     make.add_argument("--replace", action="store_true", help="overwrite an existing file")
     check = actions.add_parser("check", help="look for what is wrong; exit code 3 when something is")
     check.add_argument("files", nargs="+", metavar="FILE.jsonl", help="data files, for example of all splits")
-    check.add_argument("--senses", type=names, metavar="A,B", help="senses to look at; default: every installed one")
+    check.add_argument(
+        "--modalities", type=names, metavar="A,B", help="modalities to check; default: every installed one"
+    )
     check.add_argument("--deep", action="store_true", help="read every source once")
     check.add_argument("--json", action="store_true", help="print JSON")
 
@@ -67,9 +69,9 @@ def _list(arguments: argparse.Namespace) -> int:
         ]
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return 0
-    rows = [["name", "splits", "senses", "package", "summary"]]
+    rows = [["name", "splits", "modalities", "package", "summary"]]
     rows += [
-        [own.name, " ".join(own.spec.splits), " ".join(own.spec.senses), own.distribution, own.spec.summary]
+        [own.name, " ".join(own.spec.splits), " ".join(own.spec.modalities), own.distribution, own.spec.summary]
         for own in records
         if own.spec
     ]
@@ -88,30 +90,30 @@ def _prepare(arguments: argparse.Namespace) -> int:
         root=arguments.root,
         split=arguments.split,
         out=arguments.out,
-        senses=arguments.senses,
+        modalities=arguments.modalities,
         missing="skip" if arguments.skip_missing else "error",
         replace=arguments.replace,
     )
-    print(f"{counted(done.num_lines, 'question')} with {', '.join(done.senses)}: {done.path}")
+    print(f"{counted(done.num_lines, 'question')} with {', '.join(done.modalities)}: {done.path}")
     if done.num_skipped:
         print(f"{counted(done.num_skipped, 'question')} left out, because a source of theirs is missing")
-    for sense, reason in done.left_out.items():
-        print(f"without {sense}: {reason}")
+    for modality, reason in done.left_out.items():
+        print(f"without {modality}: {reason}")
     for note in find_dataset(arguments.name).notes:
         print(f"note: {note}")
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from crema_core.data.check import check_manifest, check_shared, check_sources
+    from crema_core.data.check import check_data_file, check_shared, check_sources
 
-    reports = {path: check_manifest(path, modalities=arguments.senses) for path in arguments.files}
-    shared = check_shared(arguments.files, modalities=arguments.senses)
+    reports = {path: check_data_file(path, modalities=arguments.modalities) for path in arguments.files}
+    shared = check_shared(arguments.files, modalities=arguments.modalities)
     if arguments.deep:
         from crema_core.common.progress import StatusLine
 
         status = StatusLine()
-        deep = check_sources(arguments.files, modalities=arguments.senses, say=status.show)
+        deep = check_sources(arguments.files, modalities=arguments.modalities, say=status.show)
         status.done()
         reports = {path: own.with_findings(deep.findings[path]) for path, own in reports.items()}
         shared += deep.shared
@@ -129,8 +131,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _page(path: str, report: CheckReport) -> str:
-    senses = ", ".join(f"{name} {count:,}" for name, count in report.senses.items()) or "no sense"
-    parts = [f"{path}: {counted(report.num_samples, 'sample')} ({senses})"]
+    modalities = ", ".join(f"{name} {count:,}" for name, count in report.modalities.items()) or "no modality"
+    parts = [f"{path}: {counted(report.num_samples, 'sample')} ({modalities})"]
     if report.balance:
         rows = [["questions", "number", "answers", "most frequent answer", "share"]]
         rows += [

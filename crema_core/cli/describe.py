@@ -25,7 +25,7 @@ Example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a saved model, or what to build."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="saved model, or run directory of crema fit")
-    parser.add_argument("--modalities", type=names, metavar="A,B", help="senses of a model to build")
+    parser.add_argument("--modalities", type=names, metavar="A,B", help="modalities of a model to build")
     parser.add_argument(
         "--backbone", metavar="PLACE", help="BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"
     )
@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
     parser.add_argument("--fusion", default="self_gated", metavar="NAME", help="fusion strategy of a model to build")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="option of a sense; may be repeated"
+        "--set",
+        action="append",
+        default=[],
+        metavar="MODALITY.OPTION=VALUE",
+        help="option of a modality; may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

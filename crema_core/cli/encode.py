@@ -21,8 +21,8 @@ HELP = """\
 Run the frozen encoders over a data file once and keep their features in a folder.
 
 Training and evaluation with the same folder then need no encoder and read no media: crema fit --set cache=DIR,
-crema eval --cache DIR. A YAML file is one of crema fit; its senses, backbone, data and settings count. What is in the
-folder already is not encoded again, so an interrupted command is simply given again. --part 3/100 encodes the third
+crema eval --cache DIR. A YAML file is one of crema fit; its modalities, backbone, data and settings count. What is in
+the folder already is not encoded again, so an interrupted command is simply given again. --part 3/100 encodes the third
 of 100 parts, for the jobs of a cluster that write to one folder.
 
 Example:
@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the source, the folder and how to work."""
     parser.add_argument("source", metavar="CONFIG.yaml|DATA.jsonl", help="a configuration of crema fit, or data")
     parser.add_argument("--cache", metavar="DIR", help="folder of the features; default: the configuration's")
-    parser.add_argument("--modalities", type=names, metavar="A,B", help="senses; default: those in the data")
+    parser.add_argument("--modalities", type=names, metavar="A,B", help="modalities; default: those in the data")
     parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
-    parser.add_argument("--set", action="append", default=[], metavar="SENSE.OPTION=VALUE", help="may be repeated")
+    parser.add_argument("--set", action="append", default=[], metavar="MODALITY.OPTION=VALUE", help="may be repeated")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="encoders compute in; as in training")
     parser.add_argument("--cache-precision", choices=("fp32", "bf16"), help="number format of what is kept")
     parser.add_argument("--batch-size", type=int, metavar="N", help="sources per encoder pass")
@@ -78,10 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
     requests = with_options(config.modalities or (), assignments(arguments.set))
     from crema_core.api.encode_job import EncodeJob, encode, encode_in_processes
     from crema_core.common.progress import StatusLine
-    from crema_core.features.encode import Share
+    from crema_core.features.encode import Shard
 
     job = EncodeJob(
-        data=tuple(place for place in (config.data, config.valid) if place is not None),
+        data=tuple(place for place in (config.data, config.eval_data) if place is not None),
         modalities=tuple(requests),
         folder=str(Path(settings.cache).absolute()),
         model=config.model(*BUILT),
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         num_workers=settings.num_workers,
         limit_bytes=limit,
         device=arguments.device,
-        share=Share(index, count),
+        shard=Shard(index, count),
     )
     status, start = StatusLine(), time.monotonic()
     filled = (

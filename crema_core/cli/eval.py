@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from crema_core.evaluation.result import EvaluationResult
 
 HELP = """\
-Score a saved model on a data file, with all of its senses or some.
+Score a saved model on a data file, with all of its modalities or some.
 
 A data file written by crema data prepare names its data set, which decides how open-ended answers are judged and which
 groups of questions and further measures are reported; other files are judged by equality after normalisation. Of
 several choices the best-scored one counts. Intervals hold 95% of 1,000 bootstrap draws of clips.
---shuffle SENSE gives every question another clip's source of that sense: accuracy that stays came from elsewhere.
---concat gives the language model every sense's own tokens, bypassing the fusion: zero-shot use of untrained sets.
-With --out, an interrupted evaluation goes on with --resume.
+--shuffle MODALITY gives every question another clip's source of that modality: accuracy that stays came from elsewhere.
+--concat gives the language model every modality's own tokens, bypassing the fusion: zero-shot use of untrained sets.
+With --out, an interrupted evaluation continues with --resume.
 
 Example:
   crema eval runs/second test.jsonl --modalities video,audio --out answers.jsonl --resume"""
@@ -34,7 +34,7 @@ class Price:
     """What an answer costs.
 
     Attributes:
-        trainable_parameters: of the senses that take part and, unless bypassed, of the fusion.
+        trainable_parameters: of the modalities that take part and, unless bypassed, of the fusion.
         tokens_per_answer: mean number of tokens given to the language model.
         gflops_per_answer: 10^9 operations of one answer to a synthetic sample, a multiply-add counted as two.
     """
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features; the encoders run for the rest alone")
     add_processes(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="write every answer, one JSON object per line")
-    parser.add_argument("--resume", action="store_true", help="go on with the answers that --out already has")
+    parser.add_argument("--resume", action="store_true", help="continue with the answers that --out already has")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -89,10 +89,10 @@ def _price(model: CremaModel, result: EvaluationResult) -> Price:
     from crema_core.api.describe import cost_of
     from crema_core.evaluation.run import chosen_fusion
 
-    parameters = [parameter for name in result.senses for parameter in model.adapter_parameters(name).values()]
+    parameters = [parameter for name in result.modalities for parameter in model.adapter_parameters(name).values()]
     fusion = chosen_fusion(model, result.fusion)
     parameters += fusion.parameters()
-    gflops = cost_of(model, result.senses, fusion=fusion).total_gflops
+    gflops = cost_of(model, result.modalities, fusion=fusion).total_gflops
     return Price(sum(own.numel() for own in parameters), result.tokens_per_answer, gflops)
 
 
@@ -105,7 +105,7 @@ def _page(result: EvaluationResult, price: Price) -> str:
     fusion = ", fusion bypassed" if result.fusion == "concat" else ""
     wording = ", wording of the data set" if result.prompts == "dataset" else ""
     parts = [
-        f"senses: {', '.join(result.senses) or 'none'}{shuffled}{fusion}{wording}",
+        f"modalities: {', '.join(result.modalities) or 'none'}{shuffled}{fusion}{wording}",
         f"judged by: {', '.join(result.scorers)}",
         table(rows),
     ]

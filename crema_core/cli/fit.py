@@ -27,19 +27,20 @@ Train the adapters of a model on a data file; the backbone stays as it is.
 
 The data file is JSONL, one question per line:
   {{"id": "1", "question": "What barks?", "answer": "a dog", "video": "clips/1.mp4", "audio": "clips/1.wav"}}
-A YAML file may say the same as the options, with the keys data, valid, out, modalities, backbone, fusion, preset,
+A YAML file may say the same as the options, with the keys data, eval_data, out, modalities, backbone, fusion, preset,
 settings and so on. Options replace what the file says.
 
-A preset is a set of training settings, or a whole run of the CREMA paper: a data set and a letter per sense, such as
+A preset is a set of training settings, or a whole run of the CREMA paper: a data set and a letter per modality, such as
 nextqa-vfdn, or a preset of an installed package. --show prints what it stands for, with what every value
-rests on, as a configuration file. --start RUN begins with what an earlier run has trained, for the next stage.
+rests on, as a configuration file. --init-from RUN begins with what an earlier run has trained, for the next stage.
 
 Settings for --set: {", ".join(TrainSettings.model_fields)};
-SENSE.OPTION=VALUE sets an option of a sense (crema plugins show SENSE), SENSE.mmqa.SIZE=VALUE a size of its adapter.
+MODALITY.OPTION=VALUE sets an option of a modality (crema plugins show MODALITY), MODALITY.mmqa.SIZE=VALUE a size of its
+adapter.
 
 Example:
-  crema fit train.jsonl --valid valid.jsonl --modalities video,audio --preset tiny --set epochs=5
-  crema fit nextqa-train.jsonl --preset nextqa-vfdn --set batch_size=4 --set accumulation=4
+  crema fit train.jsonl --eval-data valid.jsonl --modalities video,audio --preset tiny --set epochs=5
+  crema fit nextqa-train.jsonl --preset nextqa-vfdn --set batch_size=4 --set gradient_accumulation_steps=4
   crema fit --preset nextqa-vfdn --show > config.yaml
   crema fit config.yaml --out runs/second
   crema fit config.yaml --processes 8"""
@@ -53,18 +54,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="?", metavar="CONFIG.yaml|DATA.jsonl", help="a configuration, or the training data"
     )
-    parser.add_argument("--modalities", type=names, metavar="A,B", help="senses in order; default: those in the data")
+    parser.add_argument(
+        "--modalities", type=names, metavar="A,B", help="modalities in order; default: those in the data"
+    )
     parser.add_argument(
         "--backbone", metavar="PLACE", help="BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"
     )
     parser.add_argument("--language-model", metavar="PLACE", help="another language model, folder or hub id")
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
-    parser.add_argument("--valid", metavar="DATA.jsonl", help="validation data; with it the best weights are kept")
+    parser.add_argument("--eval-data", metavar="DATA.jsonl", help="validation data; with it the best weights are kept")
     parser.add_argument("--out", metavar="RUN", help="the run directory; default: a new one below runs/")
     parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
-    parser.add_argument("--major", metavar="SENSE", help="sense on whose frames the others are fused")
+    parser.add_argument("--major", metavar="MODALITY", help="modality on whose frames the others are fused")
     parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
-    parser.add_argument("--start", metavar="RUN", help="saved model or run of an earlier stage, to start from")
+    parser.add_argument("--init-from", metavar="RUN", help="saved model or run of an earlier stage, to start from")
     parser.add_argument("--show", action="store_true", help="print what --preset stands for, and do nothing")
     add_processes(parser)
     add_common(parser)
@@ -78,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         key: getattr(arguments, key)
         for key in (
             *("modalities", "backbone", "language_model", "image_size"),
-            *("valid", "out", "fusion", "major", "preset", "start"),
+            *("eval_data", "out", "fusion", "major", "preset", "init_from"),
         )
     }
     if arguments.show:
@@ -104,13 +107,13 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
     Args:
         config: complete configuration.
         folder: the run directory; None: a new one below `runs/`.
-        resume: go on from its last checkpoint.
+        resume: continue from its last checkpoint.
         settings: training settings to pass on.
     """
     from crema_core.api.build import build
     from crema_core.api.describe import describe_model
     from crema_core.common.atomic import write_text
-    from crema_core.saving.bundle import start_from
+    from crema_core.saving.bundle import init_from
     from crema_core.train.distributed import join_processes, leave_processes
     from crema_core.train.fit import fit
     from crema_core.train.run import CONFIG as STARTED
@@ -127,15 +130,15 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
         processes.from_main(lambda: write_text(place / CONFIG, config.model_dump_json(indent=2) + "\n"))
     # Counted now, because a language model shared out over processes cannot be run by one of them.
     description = describe_model(model) if processes.is_main else None
-    # A run that was stopped while its model was built has nothing to go on from.
+    # A run that was stopped while its model was built has nothing to continue from.
     resume = processes.from_main(lambda: resume and (place / STARTED).exists())
-    if config.start is not None and not resume:
-        start_from(model, model_folder(config.start))
+    if config.init_from is not None and not resume:
+        init_from(model, model_folder(config.init_from))
     try:
         run = fit(
             model,
             config.data,
-            config.valid,
+            config.eval_data,
             preset=None if resume else config.preset,
             out=place,
             resume=resume,
@@ -182,16 +185,16 @@ def _finish(model: CremaModel, run: Run, sections: list[ReportSection], descript
 
 def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Processes) -> list[ReportSection]:
     """Answer some of the validation questions with the saved weights, to be looked at."""
-    from crema_core.data.manifest import read_manifest
+    from crema_core.data.data_file import read_data_file
     from crema_core.evaluation.run import evaluate
     from crema_core.model.precision import computing_in
     from crema_core.plugins.hookspecs import ReportSection
     from crema_core.report.html import ANSWERED, examples_block, read_lines
     from crema_core.train.trainer import make_cache
 
-    if config.valid is None:
+    if config.eval_data is None:
         return []
-    records = read_manifest(config.valid, modalities=model.names)
+    records = read_data_file(config.eval_data, modalities=model.names)
     settings = train_settings(config.preset, config.settings)
     cache = None if settings.cache in NOT_A_FOLDER else make_cache(model, settings)
     with computing_in(settings.precision, model.device):
@@ -218,5 +221,5 @@ def _tell(run: Run, *, as_json: bool) -> None:
         return
     best = "" if run.best_score is None else f", best validation accuracy {run.best_score:.1%}"
     print(f"{run.num_steps:,} updates{best}")
-    print("\n".join(run.exited.values()) or "no sense exited early")
+    print("\n".join(run.exited.values()) or "no modality exited early")
     print(f"model:  {facts['model']}\nreport: {facts['report']}")

@@ -1,4 +1,4 @@
-"""What `crema fit` is told, by a YAML file, by options, or both. Torch-free, so mistakes are found at once."""
+"""The settings of `crema fit`, by a YAML file, by options, or both. Torch-free, so mistakes are found at once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from crema_core.data.check import check_manifest
-from crema_core.errors import ManifestError, OptionsError
+from crema_core.data.check import check_data_file
+from crema_core.errors import DataFileError, OptionsError
 from crema_core.model.settings import ModelSettings
 from crema_core.plugins.preset import find_preset
 from crema_core.plugins.spec import parse_settings
@@ -22,14 +22,14 @@ class FitConfig(ModelSettings):
     """A model to build and its training: the fields of `ModelSettings`, and these; frozen, unknown keys refused."""
 
     data: str = Field(description="training data, a JSONL file; paths are relative to the current folder")
-    valid: str | None = Field(default=None, description="validation data; with it the best weights are kept")
+    eval_data: str | None = Field(default=None, description="validation data; with it the best weights are kept")
     out: str | None = Field(default=None, description="the run directory; by default a new one below runs/")
     modalities: tuple[str | dict[str, Any], ...] | None = Field(
         default=None,
-        description="senses in the order of training, names or {name: ..., option: value}; default: those in the data",
+        description="modalities in the order of training, names or {name: ..., option: value}; default: the data's",
     )
-    start: str | None = Field(
-        default=None, description="a saved model or run to start from: its weights of the same senses and parts"
+    init_from: str | None = Field(
+        default=None, description="a saved model or run to start from: its weights of the same modalities and parts"
     )
     preset: str | None = Field(default=None, description="a set of training settings by name")
     settings: dict[str, Any] = Field(default={}, description="training settings, see crema fit --help")
@@ -95,20 +95,20 @@ def complete(config: FitConfig) -> FitConfig:
     """Fill in what follows from the data, and make paths absolute so that the run can be resumed from elsewhere.
 
     Raises:
-        ManifestError: for data without any source of an installed sense.
+        DataFileError: for data without any source of an installed modality.
     """
-    found = config.modalities or tuple(check_manifest(config.data).senses)
+    found = config.modalities or tuple(check_data_file(config.data).modalities)
     if not found:
-        raise ManifestError(
-            f"'{config.data}' has no sample with a source of an installed sense. Training needs at least one sense. "
-            "Add paths to the lines, or install the packages of their senses."
+        raise DataFileError(
+            f"'{config.data}' has no sample with a source of an installed modality. Training needs at least one "
+            "modality. Add paths to the lines, or install the packages of their modalities."
         )
     return config.model_copy(
         update={
             "modalities": found,
             "data": str(Path(config.data).absolute()),
-            "valid": None if config.valid is None else str(Path(config.valid).absolute()),
-            "start": None if config.start is None else str(Path(config.start).absolute()),
+            "eval_data": None if config.eval_data is None else str(Path(config.eval_data).absolute()),
+            "init_from": None if config.init_from is None else str(Path(config.init_from).absolute()),
             "settings": _with_absolute_cache(config.settings),
         }
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from crema_core.api.model import CremaModel
 
-MANIFEST = "crema.json"
+CONFIG = "crema.json"
 PRESET_HELP = "a name, for example tiny or nextqa-vfdn; all of them: crema plugins list --kind preset"
 """Help of the option --preset."""
 _SIZES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
@@ -41,8 +41,8 @@ def assignments(items: Iterable[str]) -> dict[str, Any]:
     Raises:
         OptionsError: for an item without `=` or with a value that is not YAML.
 
-    >>> assignments(["epochs=3", "clip_norm=null", "modalities=[a, b]"])
-    {'epochs': 3, 'clip_norm': None, 'modalities': ['a', 'b']}
+    >>> assignments(["epochs=3", "max_grad_norm=null", "modalities=[a, b]"])
+    {'epochs': 3, 'max_grad_norm': None, 'modalities': ['a', 'b']}
     """
     found = {}
     for item in items:
@@ -71,14 +71,14 @@ def yaml_value(text: str) -> Any:
 
 
 def with_options(modalities: Sequence[Any], values: Mapping[str, Any]) -> list[Any]:
-    """Put `sense.option` and `sense.mmqa.size` values into the requests of `build`.
+    """Put `modality.option` and `modality.mmqa.size` values into the requests of `build`.
 
     Args:
         modalities: names, or mappings with a name and options.
         values: keys with a dot.
 
     Raises:
-        OptionsError: for a key whose first part is no sense of the list.
+        OptionsError: for a key whose first part is no modality of the list.
     """
     requests = [dict(item) if isinstance(item, Mapping) else {"name": item} for item in modalities]
     by_name = {str(request["name"]).rpartition(":")[2]: request for request in requests}
@@ -86,8 +86,8 @@ def with_options(modalities: Sequence[Any], values: Mapping[str, Any]) -> list[A
         name, _, option = key.partition(".")
         if name not in by_name:
             raise OptionsError(
-                f"'{key}' is an option of '{name}', which is not among the senses: {', '.join(by_name)}."
-                f"{did_you_mean(name, by_name)} Add the sense, or leave the option out."
+                f"'{key}' is an option of '{name}', which is not among the modalities: {', '.join(by_name)}."
+                f"{did_you_mean(name, by_name)} Add the modality, or leave the option out."
             )
         group, _, size = option.partition(".")
         if group == "mmqa" and size:
@@ -162,8 +162,8 @@ def load_saved(arguments: argparse.Namespace, *, device: str | torch.device | No
 
 
 _EVALUATION: Mapping[str, Mapping[str, Any]] = {
-    "modalities": {"type": names, "metavar": "A,B", "help": "senses that take part; '' for none"},
-    "shuffle": {"metavar": "SENSE", "help": "exchange this sense's sources between samples"},
+    "modalities": {"type": names, "metavar": "A,B", "help": "modalities that take part; '' for none"},
+    "shuffle": {"metavar": "MODALITY", "help": "exchange this modality's sources between samples"},
     "seed": {"type": int, "help": "of exchanged sources and of draws"},
     "batch_size": {"type": int, "help": "questions per pass"},
     "max_new_tokens": {"type": int, "help": "longest open-ended answer"},
@@ -201,4 +201,4 @@ def model_folder(place: str) -> Path:
     """Return the folder of a saved model; a run directory means the model inside it."""
     folder = Path(place)
     inside = folder / "model"
-    return inside if not (folder / MANIFEST).is_file() and (inside / MANIFEST).is_file() else folder
+    return inside if not (folder / CONFIG).is_file() and (inside / CONFIG).is_file() else folder

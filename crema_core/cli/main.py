@@ -4,7 +4,7 @@ Exit codes: 0 done, 1 an error of ours (message on stderr, no traceback), 2 wron
 
 A verb's module has three names:
 
-- `HELP`: the first paragraph says what the verb does; what follows the first empty line is shown after the options
+- `HELP`: the first paragraph states what the verb does; what follows the first empty line is shown after the options
   and ends with a real example.
 - `add_arguments(parser)`: adds the verb's arguments.
 - `run(arguments)`: does the work and returns the exit code.
@@ -31,7 +31,7 @@ DONE, FAILED, USAGE, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
 
 VERBS = (
     Command("fit", "train the adapters of a model on a data file", "crema_core.cli.fit"),
-    Command("resume", "go on with an interrupted run", "crema_core.cli.resume"),
+    Command("resume", "continue with an interrupted run", "crema_core.cli.resume"),
     Command("encode", "run frozen encoders once and keep their features in a folder", "crema_core.cli.encode"),
     Command("cache", "show, check or make smaller a folder of kept features", "crema_core.cli.cache"),
     Command("eval", "score a saved model on a data file", "crema_core.cli.eval"),
@@ -40,11 +40,11 @@ VERBS = (
     Command("describe", "show the parts, sizes and costs of a model", "crema_core.cli.describe"),
     Command("plan", "estimate the memory of a training step", "crema_core.cli.plan"),
     Command("convert", "turn released CREMA checkpoints into saved models, and back", "crema_core.cli.convert"),
-    Command("show", "draw what a sense makes of a file", "crema_core.cli.show"),
-    Command("plugins", "list, show, check and begin senses", "crema_core.cli.plugins"),
+    Command("show", "draw what a modality makes of a file", "crema_core.cli.show"),
+    Command("plugins", "list, show, check and begin modalities", "crema_core.cli.plugins"),
 )
 
-DESCRIPTION = "Add senses to a frozen vision-language model: train, evaluate and ask, on your own media."
+DESCRIPTION = "Add modalities to a frozen vision-language model: train, evaluate and ask, on your own media."
 EPILOG = """\
 Example:
   crema plugins list

@@ -22,7 +22,7 @@ Example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model to build and the settings."""
-    parser.add_argument("--modalities", type=names, required=True, metavar="A,B", help="senses of the model")
+    parser.add_argument("--modalities", type=names, required=True, metavar="A,B", help="modalities of the model")
     parser.add_argument("--backbone", default="crema-tiny", metavar="PLACE", help="folder, hub id or shapes")
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
     parser.add_argument("--fusion", default="self_gated", metavar="NAME", help="fusion strategy")
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes that share a minibatch")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a training setting, or an option of a sense"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a training setting, or an option of a modality"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         joint=settings.mode == "joint",
         gradient_checkpointing=settings.gradient_checkpointing,
         micro_batch_size=settings.micro_batch_size,
-        kept_graphs=settings.kept_graphs,
+        retained_graphs=settings.retained_graphs,
     )
     print(json.dumps(found.to_dict(), indent=2) if arguments.json else found)
     return 0

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--kind", choices=tuple(KINDS), metavar="KIND", help=f"{', '.join(KINDS)}; default: all")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.add_argument("--all", action="store_true", help="also disabled ones, entry points and notes")
-    show = actions.add_parser("show", help="summary, inputs, options, weights and provenance of one sense")
+    show = actions.add_parser("show", help="summary, inputs, options, weights and provenance of one modality")
     show.add_argument("name", metavar="NAME", help="a name from the list, or distribution:name")
     show.add_argument("--json", action="store_true", help="print JSON")
     check = _action(actions, "check", "check a modality or a fusion against the contract")
@@ -150,7 +150,7 @@ def _page(facts: dict[str, Any]) -> str:
         ["plugin API", facts["api_version"]],
         ["encoder", facts["encoder"]],
         ["feature width", str(facts["feature_dim"] or "the vision encoder's")],
-        ["steps", "one per frame of the major sense" if facts["per_frame"] else "its own"],
+        ["steps", "one per frame of the major modality" if facts["per_frame"] else "its own"],
         ["requires", ", ".join(facts["requires"]) or "nothing more"],
         ["status", facts["status"]],
     ]
@@ -179,7 +179,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print("crema plugins check: name a modality, a fusion, a folder or a wheel, or pass --list", file=sys.stderr)
         return USAGE
     from crema_core.testing import check_fusion, check_modality
-    from crema_core.testing.subject import is_path, unpacked
+    from crema_core.testing.under_test import is_path, unpacked
 
     with ExitStack() as stack:
         if is_path(arguments.subject):

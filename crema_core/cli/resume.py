@@ -1,4 +1,4 @@
-"""`crema resume`: go on with a run of `crema fit` from its last checkpoint."""
+"""`crema resume`: continue with a run of `crema fit` from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read what the run was told and go on."""
+    """Read the settings of the run and continue."""
     folder = Path(arguments.folder)
     file = folder / CONFIG
     if not file.is_file():

@@ -130,7 +130,7 @@ def _check_name(name: str, kind: ScaffoldKind) -> None:
     scaffold = SCAFFOLDS[kind]
     if name in PLACEHOLDERS:
         advice = (
-            "A sense is named after what it senses, for example 'radar'. Choose a name."
+            "A modality is named after what it measures, for example 'radar'. Choose a name."
             if kind == "modality"
             else f"Two packages with this name could not be told apart. Choose a name for the {scaffold.noun}."
         )

@@ -1,4 +1,4 @@
-"""`crema show`: what a sense makes of a file, as a picture."""
+"""`crema show`: what a modality makes of a file, as a picture."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from crema_core.cli.inputs import assignments
 from crema_core.errors import OptionsError
 
 HELP = """\
-Draw what a sense makes of a file, so that a person can check units, ranges and directions.
+Draw what a modality makes of a file, so that a person can check units, ranges and directions.
 
-Nothing is trained and no weights are read. The options of a sense are those of crema plugins show SENSE.
+Nothing is trained and no weights are read. The options of a modality are those of crema plugins show MODALITY.
 
 Example:
   crema show clip.wav --modality audio --out clip.png
@@ -20,16 +20,16 @@ Example:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the source, the sense and where the picture goes."""
-    parser.add_argument("source", metavar="FILE", help="a file or folder the sense reads")
-    parser.add_argument("--modality", required=True, metavar="SENSE", help="which sense")
-    parser.add_argument("--out", metavar="PICTURE.png", help="default: FILE.SENSE.show.png in this folder")
+    """Add the source, the modality and where the picture goes."""
+    parser.add_argument("source", metavar="FILE", help="a file or folder the modality reads")
+    parser.add_argument("--modality", required=True, metavar="MODALITY", help="which modality")
+    parser.add_argument("--out", metavar="PICTURE.png", help="default: FILE.MODALITY.show.png in this folder")
     parser.add_argument("--force", action="store_true", help="replace a picture that is there")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="option; may be repeated")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Find the sense, draw, write."""
+    """Find the modality, draw, write."""
     from crema_core.plugins import registry
 
     plugin = registry.resolve(arguments.modality)

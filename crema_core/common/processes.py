@@ -31,7 +31,7 @@ class Processes:
         control: torch's group for messages between CPUs; None: the default group.
 
     Example:
-        >>> [Processes(rank=rank, count=2).share(["a", "b", "c"]) for rank in (0, 1)]
+        >>> [Processes(rank=rank, count=2).shard(["a", "b", "c"]) for rank in (0, 1)]
         [['a'], ['b', 'c']]
     """
 
@@ -44,7 +44,7 @@ class Processes:
         """Whether this process prints and writes files."""
         return self.rank == 0
 
-    def share(self, entries: Sequence[Entry]) -> list[Entry]:
+    def shard(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return this process's part of `entries`; parts follow each other and differ by at most one in length."""
         size = len(entries)
         return list(entries[size * self.rank // self.count : size * (self.rank + 1) // self.count])
@@ -118,6 +118,6 @@ def _told_when_lost() -> Iterator[None]:
     except RuntimeError as error:
         raise LostProcessError(
             f"Another process of this launch ended while this one waited for it ({str(error).splitlines()[0]}). All "
-            "processes must live until the end. Look at the other processes' messages; crema resume goes on from the "
+            "processes must live until the end. Look at the other processes' messages; crema resume continues from the "
             "last checkpoint."
         ) from error

@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 class StatusLine:
-    """Where long work says what it is doing.
+    """Where long work states what it is doing.
 
     On a terminal the line is rewritten at most five times a second; in a log file a new line appears after the first
     two seconds and then every `interval_s`.

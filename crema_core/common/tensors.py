@@ -24,15 +24,15 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
 
     Args:
         path: the file.
-        sha256: the checksum its manifest records; None to skip the comparison.
+        sha256: the checksum its config records; None to skip the comparison.
 
     Raises:
-        CheckpointError: when the file is absent, damaged, or another than the manifest's.
+        CheckpointError: when the file is absent, damaged, or another than the config's.
     """
     try:
         if sha256 is not None and checksum(path) != sha256:
             raise CheckpointError(
-                f"'{path}' is not the file its manifest describes (another sha256). It was damaged or replaced. Copy "
+                f"'{path}' is not the file its config describes (another sha256). It was damaged or replaced. Copy "
                 "the folder again. Nothing was changed."
             )
         return load_file(path)

@@ -1,1 +1,1 @@
-"""The data room: manifests, records, batches and media readers."""
+"""The data room: data files, records, batches and media readers."""

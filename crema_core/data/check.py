@@ -1,6 +1,6 @@
 """A look at data files before hours are spent on them: what is in them and what is wrong with them.
 
-`check_manifest` and `check_shared` decode nothing; `check_sources` reads every source once, as training would, and
+`check_data_file` and `check_shared` decode nothing; `check_sources` reads every source once, as training would, and
 finds what is damaged, too long or short, or there twice. Nothing here imports torch before a source is read.
 """
 
@@ -15,7 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-from crema_core.data.manifest import Record, describe_missing, missing_files, scan_manifest
+from crema_core.data.data_file import Record, describe_missing, missing_files, scan_data_file
 from crema_core.data.sampling import file_of, split_span
 from crema_core.errors import MediaError
 from crema_core.plugins import registry
@@ -32,11 +32,11 @@ class Finding:
     """Something to correct."""
 
     # `line` (cannot be read), `missing` (file), `duplicate` (id, question or file), `empty` (question or answer),
-    # `senseless` (no source of any wanted sense), `balance` (nearly always one answer), `damaged` (file), `length` (of
-    # a file)
+    # `senseless` (no source of any wanted modality), `balance` (nearly always one answer), `damaged` (file), `length`
+    # (of a file)
     kind: Kind
     text: str  # the finding as a sentence
-    lines: tuple[int, ...]  # the manifest lines concerned, from 1
+    lines: tuple[int, ...]  # the data file lines concerned, from 1
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class CheckReport:
     """What a data file holds."""
 
     num_samples: int  # usable lines
-    senses: dict[str, int]  # number of samples that have each sense
+    modalities: dict[str, int]  # number of samples that have each modality
     types: dict[str, int]  # number of samples of each question type
-    unused: tuple[str, ...]  # senses in the file that were not asked for
+    unused: tuple[str, ...]  # modalities in the file that were not asked for
     findings: tuple[Finding, ...]  # what to correct; empty when the file is fine
     balance: tuple[Balance, ...] = ()  # spread of the answers, by type
 
@@ -76,18 +76,18 @@ class CheckReport:
         return replace(self, findings=(*self.findings, *more))
 
 
-def check_manifest(path: str | os.PathLike[str], *, modalities: Collection[str] | None = None) -> CheckReport:
-    """Check a manifest.
+def check_data_file(path: str | os.PathLike[str], *, modalities: Collection[str] | None = None) -> CheckReport:
+    """Check a data file.
 
     Args:
         path: the JSONL file.
-        modalities: senses wanted; None: every installed one.
+        modalities: modalities wanted; None: every installed one.
 
     Raises:
-        ManifestError: when the file itself cannot be read.
+        DataFileError: when the file itself cannot be read.
     """
     path = Path(path)
-    scan = scan_manifest(path, modalities=modalities)
+    scan = scan_data_file(path, modalities=modalities)
     records = scan.records
     findings = [
         Finding("line", f"Line {bad.line} cannot be used: {bad.sentence}", (bad.line,)) for bad in scan.problems
@@ -100,7 +100,7 @@ def check_manifest(path: str | os.PathLike[str], *, modalities: Collection[str] 
     findings += _one_sided(records, balance)
     return CheckReport(
         num_samples=len(records),
-        senses=dict(Counter(name for record in records for name in record.sources)),
+        modalities=dict(Counter(name for record in records for name in record.sources)),
         types=dict(Counter(record.type for record in records)),
         unused=scan.unused,
         findings=tuple(findings),
@@ -111,15 +111,15 @@ def check_manifest(path: str | os.PathLike[str], *, modalities: Collection[str] 
 def check_shared(
     paths: Sequence[str | os.PathLike[str]], *, modalities: Collection[str] | None = None
 ) -> tuple[Shared, ...]:
-    """Return what data files share, pair by pair: sources of any sense, and ids of lines without any.
+    """Return what data files share, pair by pair: sources of any modality, and ids of lines without any.
 
     Ids are numbers of one file in most data sets, so of lines that have files only these are compared.
 
     Args:
         paths: data files, usually the splits of one data set.
-        modalities: senses wanted; None: every installed one.
+        modalities: modalities wanted; None: every installed one.
     """
-    records = {str(path): scan_manifest(Path(path), modalities=modalities).records for path in paths}
+    records = {str(path): scan_data_file(Path(path), modalities=modalities).records for path in paths}
     found = []
     for left, right in combinations(records, 2):
         bare = [[record for record in records[name] if not record.sources] for name in (left, right)]
@@ -246,16 +246,16 @@ def check_sources(
 
     Args:
         paths: data files.
-        modalities: senses wanted; None: every installed one.
+        modalities: modalities wanted; None: every installed one.
         say: told about progress.
 
     Raises:
-        ManifestError: when a data file cannot be read.
-        PluginError: when a sense's package cannot be used.
+        DataFileError: when a data file cannot be read.
+        PluginError: when a modality's package cannot be used.
     """
     from crema_core.modality import BuildContext, load_modality_class
 
-    records = {str(path): scan_manifest(Path(path), modalities=modalities).records for path in paths}
+    records = {str(path): scan_data_file(Path(path), modalities=modalities).records for path in paths}
     plugins = [
         registry.resolve(name) for name in sorted({n for own in records.values() for r in own for n in r.sources})
     ]

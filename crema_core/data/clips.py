@@ -28,7 +28,7 @@ WHAT = "a clip"
 
 
 class Clip(NamedTuple):
-    """Frames with the time each stands for.
+    """Frames with the time each covers.
 
     Attributes:
         frames: `(T, 3, H, W)` RGB, uint8 0..255 or float 0..1.
@@ -159,7 +159,7 @@ def _picture_stream(container: InputContainer, path: Path) -> av.VideoStream:
     if not streams:
         raise MediaError(
             f"'{path}' has no picture stream, only sound. A clip needs pictures. Name a file that has them, or give "
-            "this file to a sense that listens."
+            "this file to a modality that listens."
         )
     streams[0].thread_type = "AUTO"
     return streams[0]

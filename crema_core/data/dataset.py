@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from crema_core.data.manifest import Record
-from crema_core.data.order import kept_senses
+from crema_core.data.data_file import Record
+from crema_core.data.order import kept_modalities
 from crema_core.errors import MediaError
 from crema_core.modality import Modality, Sample
-from crema_core.tokens import SenseBatch
+from crema_core.tokens import ModalityBatch
 
 Key = tuple[int, int]
 """Epoch and index of the record."""
 
 
 def load_batches(
-    dataset: SenseDataset, batches: Sequence[Sequence[Key]], *, num_workers: int = 0, seed: int = 0
+    dataset: ModalityDataset, batches: Sequence[Sequence[Key]], *, num_workers: int = 0, seed: int = 0
 ) -> Iterator[TrainBatch]:
     """Yield one batch per entry of `batches`, in that order.
 
@@ -57,29 +57,29 @@ class Item:
 
     Attributes:
         record: the line it comes from.
-        senses: the senses it has and keeps, in the model's order.
-        samples: prepared sources of those senses whose features are not in a cache.
+        modalities: the modalities it has and keeps, in the model's order.
+        samples: prepared sources of those modalities whose features are not in a cache.
         problem: why a source could not be read, empty when all could. Carried instead of raised, because a worker's
             exception arrives in the main process as a stack trace.
     """
 
     record: Record
-    senses: tuple[str, ...]
+    modalities: tuple[str, ...]
     samples: dict[str, Sample]
     problem: str = ""
 
 
-class SenseDataset(Dataset[Item]):
+class ModalityDataset(Dataset[Item]):
     """Map-style data set over records.
 
     Args:
         records: the samples.
-        modalities: the senses to use, by name, in the model's order.
-        major: name of the major sense.
+        modalities: the modalities to use, by name, in the model's order.
+        major: name of the major modality.
         seed: of the run, for modality dropout.
-        dropout: probability with which a supporting sense of a sample is left out.
-        drop_major: whether the major sense is dropped too.
-        cached: senses whose sources need not be prepared, because their features are known already.
+        dropout: probability with which a supporting modality of a sample is left out.
+        drop_major: whether the major modality is dropped too.
+        cached: modalities whose sources need not be prepared, because their features are known already.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class SenseDataset(Dataset[Item]):
     def __getitem__(self, key: Key) -> Item:
         epoch, index = key
         record = self.records[index]
-        senses = kept_senses(
+        modalities = kept_modalities(
             [name for name in self.modalities if name in record.sources],
             seed=self.seed,
             epoch=epoch,
@@ -113,11 +113,13 @@ class SenseDataset(Dataset[Item]):
         )
         try:
             samples = {
-                name: self.modalities[name].prepare(record.sources[name]) for name in senses if name not in self.cached
+                name: self.modalities[name].prepare(record.sources[name])
+                for name in modalities
+                if name not in self.cached
             }
         except MediaError as error:
-            return Item(record, senses, {}, problem=f"Sample '{record.id}' (line {record.line}): {error}")
-        return Item(record, senses, samples)
+            return Item(record, modalities, {}, problem=f"Sample '{record.id}' (line {record.line}): {error}")
+        return Item(record, modalities, samples)
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,13 @@ class TrainBatch:
 
     Attributes:
         records: B samples.
-        present: for every sense in the batch `(R,)` int64, ascending, the samples that have it.
-        senses: the prepared ones of these senses; the features of the others come from a cache.
+        present: for every modality in the batch `(R,)` int64, ascending, the samples that have it.
+        modalities: the prepared ones of these modalities; the features of the others come from a cache.
     """
 
     records: tuple[Record, ...]
     present: dict[str, Tensor]
-    senses: dict[str, SenseBatch]
+    modalities: dict[str, ModalityBatch]
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -148,11 +150,11 @@ def collate(items: Sequence[Item], *, modalities: Mapping[str, Modality]) -> Tra
     for item in items:
         if item.problem:
             return MediaError(item.problem)
-    rows = {name: [row for row, item in enumerate(items) if name in item.senses] for name in modalities}
+    rows = {name: [row for row, item in enumerate(items) if name in item.modalities] for name in modalities}
     present = {name: torch.tensor(own, dtype=torch.int64) for name, own in rows.items() if own}
-    senses = {}
+    batches = {}
     for name, own in present.items():
         samples = [item.samples[name] for item in items if name in item.samples]
         if samples:
-            senses[name] = SenseBatch(modalities[name].collate(samples), own)
-    return TrainBatch(tuple(item.record for item in items), present, senses)
+            batches[name] = ModalityBatch(modalities[name].collate(samples), own)
+    return TrainBatch(tuple(item.record for item in items), present, batches)

@@ -42,7 +42,7 @@ def check_file(path: str | os.PathLike[str], *, what: str, suffixes: Iterable[st
 
 
 def accepts(what: str, suffixes: Iterable[str]) -> str:
-    """Return the sentence that says which file endings are read: "A clip is read from .mp4, .webm."."""
+    """Return the sentence that states which file endings are read: "A clip is read from .mp4, .webm."."""
     return f"{what[0].upper()}{what[1:]} is read from {', '.join(suffixes)}."
 
 
@@ -57,7 +57,7 @@ def wrong_source(source: object, *, what: str, accepted: str, advice: str) -> Me
 
 
 def require_numbers(values: NDArray[np.generic], *, name: str) -> None:
-    """Refuse text, dates, objects and complex numbers, which no sense measures.
+    """Refuse text, dates, objects and complex numbers, which no modality measures.
 
     Args:
         values: what was read or passed.

@@ -250,7 +250,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     if values.dtype != np.uint8:
         raise MediaError(
             f"'{path}' is a picture of {values.dtype} numbers. RGB pictures have 8 bits per channel. Convert it to 8 "
-            "bits, or give it to a sense that reads measurements."
+            "bits, or give it to a modality that reads measurements."
         )
     rgb = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
     return rgb.astype(np.uint8, copy=False)

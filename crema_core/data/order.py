@@ -1,6 +1,6 @@
-"""Which samples come when, and which senses are left out: pure functions of the seed and the position.
+"""Which samples come when, and which modalities are left out: pure functions of the seed and the position.
 
-Nothing here remembers anything, so training can stop at any minibatch and go on elsewhere with the same numbers; no
+Nothing here remembers anything, so training can stop at any minibatch and continue elsewhere with the same numbers; no
 global random state is read or changed.
 """
 
@@ -34,22 +34,22 @@ def cut(order: Sequence[Entry], size: int) -> list[list[Entry]]:
     return [list(order[start : start + size]) for start in range(0, len(order), size)]
 
 
-def kept_senses(
+def kept_modalities(
     present: Sequence[str], *, seed: int, epoch: int, index: int, dropout: float, major: str, drop_major: bool = False
 ) -> tuple[str, ...]:
-    """Return the senses a sample keeps under modality dropout.
+    """Return the modalities a sample keeps under modality dropout.
 
-    Each sense's draw depends on (seed, epoch, index, its name), so another sense in the model changes no other draw.
-    A sample that has a sense always keeps at least one.
+    Each modality's draw depends on (seed, epoch, index, its name), so another modality in the model changes no other
+    draw. A sample that has a modality always keeps at least one.
 
     Args:
-        present: the senses the sample has.
+        present: the modalities the sample has.
         seed: of the run.
         epoch: 0-based.
-        index: the sample's index in the manifest.
-        dropout: probability with which each supporting sense is dropped.
-        major: the major sense, kept unless `drop_major`.
-        drop_major: whether the major sense is dropped like the others.
+        index: the sample's index in the data file.
+        dropout: probability with which each supporting modality is dropped.
+        major: the major modality, kept unless `drop_major`.
+        drop_major: whether the major modality is dropped like the others.
     """
     draws = {name: derive_seed("drop", seed, epoch, index, name) / _RANGE for name in present}
     kept = tuple(name for name in present if draws[name] >= dropout or (name == major and not drop_major))

@@ -109,7 +109,7 @@ def spread_indices(num_available: int, num_wanted: int) -> list[int]:
 
 
 def segment_spans(starts_s: Sequence[float], end_s: float, num_wanted: int) -> list[tuple[float, float]]:
-    """Return the time span in seconds that each chosen frame stands for.
+    """Return the time span in seconds that each chosen frame covers.
 
     Args:
         starts_s: when each available frame appears.

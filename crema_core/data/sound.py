@@ -265,7 +265,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, av.AudioStream]]:
             if not streams:
                 raise MediaError(
                     f"'{path}' has no sound track. A sound is read from sound files and from clips that have one. "
-                    "Name another file, or leave this sense out for this sample."
+                    "Name another file, or leave this modality out for this sample."
                 )
             yield container, streams[0]
     except av.error.FFmpegError as error:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from crema_core.common.atomic import write_text
 from crema_core.common.tables import counted
-from crema_core.data.manifest import FIELDS, parse_line
+from crema_core.data.data_file import FIELDS, parse_line
 from crema_core.data.sampling import file_of, split_span
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import DatasetSpec, Line
@@ -28,7 +28,7 @@ NUM_SHOWN = 100
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """One installed provider of a data set; `error` says why there is no `spec`."""
+    """One installed provider of a data set; `error` states why there is no `spec`."""
 
     name: str
     distribution: str
@@ -72,8 +72,8 @@ class Prepared:
 
     path: Path  # the data file
     num_lines: int  # questions in it
-    senses: tuple[str, ...]  # senses it has sources of
-    left_out: dict[str, str]  # senses the data set knows and the file does not have, with the reason
+    modalities: tuple[str, ...]  # modalities it has sources of
+    left_out: dict[str, str]  # modalities the data set knows and the file does not have, with the reason
     num_skipped: int = 0  # questions left out because a source is missing
 
 
@@ -83,7 +83,7 @@ def prepare(
     root: str | os.PathLike[str],
     split: str,
     out: str | os.PathLike[str],
-    senses: Sequence[str] | None = None,
+    modalities: Sequence[str] | None = None,
     missing: Literal["error", "skip"] = "error",
     replace: bool = False,
 ) -> Prepared:
@@ -94,12 +94,12 @@ def prepare(
         root: folder with its files, laid out as `crema data list --json` says.
         split: one of its splits.
         out: the data file to write.
-        senses: senses to take; None: those that are installed and whose folder exists.
+        modalities: modalities to take; None: those that are installed and whose folder exists.
         missing: "skip" leaves out questions of which a source is missing; videos of the web disappear.
         replace: overwrite an existing file.
 
     Raises:
-        DatasetError: for an unknown data set, split or sense, files that are missing (all of them are named) or not
+        DatasetError: for an unknown data set, split or modality, files that are missing (all of them are named) or not
             in the official layout; nothing is written.
     """
     spec = find_dataset(name)
@@ -114,7 +114,7 @@ def prepare(
     files = [path for path in spec.files_of(split) if not (place.root / path).is_file()]
     if files:
         raise _missing(spec, place.root, files, what="annotation file")
-    chosen, left_out = _choose(spec, place, senses)
+    chosen, left_out = _choose(spec, place, modalities)
     lines = [_keep(line, spec, chosen) for line in spec.read(place)]
     _check_texts(spec, lines)
     absent = _absent(spec, place.root, lines)
@@ -129,37 +129,41 @@ def prepare(
     return Prepared(target, len(kept), chosen, left_out, len(lines) - len(kept))
 
 
-def _choose(spec: DatasetSpec, place: Place, senses: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, str]]:
+def _choose(
+    spec: DatasetSpec, place: Place, modalities: Sequence[str] | None
+) -> tuple[tuple[str, ...], dict[str, str]]:
     root, split = place.root, place.split
-    if senses is not None:
-        for sense in senses:
-            if sense not in spec.senses:
+    if modalities is not None:
+        for modality in modalities:
+            if modality not in spec.modalities:
                 raise DatasetError(
-                    f"{spec.name} has no sources of '{sense}'. It has: {', '.join(spec.senses)}."
-                    f"{did_you_mean(sense, spec.senses)} Name some of these."
+                    f"{spec.name} has no sources of '{modality}'. It has: {', '.join(spec.modalities)}."
+                    f"{did_you_mean(modality, spec.modalities)} Name some of these."
                 )
-        return tuple(senses), {sense: "not asked for" for sense in spec.senses if sense not in senses}
+        return tuple(modalities), {
+            modality: "not asked for" for modality in spec.modalities if modality not in modalities
+        }
     installed = installed_names()
     left_out = {}
     for media in spec.media:
-        if media.sense not in installed:
-            left_out[media.sense] = "not installed"
+        if media.modality not in installed:
+            left_out[media.modality] = "not installed"
         elif not (root / media.folder(split)).is_dir():
-            left_out[media.sense] = f"no folder {media.folder(split)}"
-    chosen = tuple(media.sense for media in spec.media if media.sense not in left_out)
+            left_out[media.modality] = f"no folder {media.folder(split)}"
+    chosen = tuple(media.modality for media in spec.media if media.modality not in left_out)
     if not chosen:
-        layout = "; ".join(f"{media.sense}: {media.splits.get(split, media.path)}" for media in spec.media)
+        layout = "; ".join(f"{media.modality}: {media.splits.get(split, media.path)}" for media in spec.media)
         raise DatasetError(
             f"'{root}' has no media of {spec.name}. Expected there: {layout}. Nothing was written. Put the media "
-            "there, or name the senses to take with --senses to see which files are missing."
+            "there, or name the modalities to take with --modalities to see which files are missing."
         )
     return chosen, left_out
 
 
-def _keep(line: Line, spec: DatasetSpec, senses: Sequence[str]) -> Line:
-    kept = {key: value for key, value in line.items() if value is not None and (key in FIELDS or key in senses)}
+def _keep(line: Line, spec: DatasetSpec, modalities: Sequence[str]) -> Line:
+    kept = {key: value for key, value in line.items() if value is not None and (key in FIELDS or key in modalities)}
     kept["dataset"] = spec.name
-    return {key: kept[key] for key in (*FIELDS, *spec.senses) if key in kept}
+    return {key: kept[key] for key in (*FIELDS, *spec.modalities) if key in kept}
 
 
 def _check_texts(spec: DatasetSpec, lines: Sequence[Line]) -> None:
@@ -168,7 +172,7 @@ def _check_texts(spec: DatasetSpec, lines: Sequence[Line]) -> None:
             f"The annotations of {spec.name} hold no question of this split. Nothing was written. Download them again "
             f"from {spec.source}."
         )
-    known = frozenset(spec.senses)
+    known = frozenset(spec.modalities)
     faults = [
         f"- {line['id']}: {fault}"
         for line in lines
@@ -193,8 +197,8 @@ def _absent(spec: DatasetSpec, root: Path, lines: Sequence[Line]) -> dict[str, N
 
 def _sources(spec: DatasetSpec, line: Line) -> list[str]:
     found: list[str] = []
-    for sense in spec.senses:
-        source = line.get(sense, [])
+    for modality in spec.modalities:
+        source = line.get(modality, [])
         found += [source] if isinstance(source, str) else source
     return found
 

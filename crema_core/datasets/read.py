@@ -13,7 +13,7 @@ from crema_core.errors import DatasetError
 
 
 class Entry(dict[str, Any]):
-    """One annotation; an absent key is an error that says where.
+    """One annotation; an absent key is an error that states where.
 
     Args:
         values: its fields.

@@ -30,16 +30,16 @@ class AnnotationFile(_Declaration):
 
 
 class Media(_Declaration):
-    """Where the sources of one sense lie.
+    """Where the sources of one modality lie.
 
     Attributes:
-        sense: name of the sense.
+        modality: name of the modality.
         path: layout below the data set's folder, with the changing parts in angle brackets: "videos/<video>.mp4".
         splits: another layout for a split.
         derived: made from other media by the user, not part of the official release.
     """
 
-    sense: str
+    modality: str
     path: str
     splits: dict[str, str] = Field(default_factory=dict)
     derived: bool = False
@@ -52,7 +52,7 @@ class Media(_Declaration):
         """Return the path of one source.
 
         Example:
-            >>> Media(sense="video", path="videos/<video>.mp4").of("train", video=7)
+            >>> Media(modality="video", path="videos/<video>.mp4").of("train", video=7)
             'videos/7.mp4'
         """
         path = self.splits.get(split, self.path)
@@ -62,13 +62,13 @@ class Media(_Declaration):
 
 
 def sources(media: Iterable[Media], split: str, **parts: object) -> dict[str, str]:
-    """Return the source of every sense of one sample, see `Media.of`.
+    """Return the source of every modality of one sample, see `Media.of`.
 
     Example:
-        >>> sources([Media(sense="touch", path="touch/<take>.png")], "train", take=7)
+        >>> sources([Media(modality="touch", path="touch/<take>.png")], "train", take=7)
         {'touch': 'touch/7.png'}
     """
-    return {own.sense: own.of(split, **parts) for own in media}
+    return {own.modality: own.of(split, **parts) for own in media}
 
 
 class Wording(_Declaration):
@@ -112,7 +112,7 @@ class DatasetSpec(_Declaration):
         license: of annotations and media, as their owners name it.
         splits: those with public answers.
         files: annotation files needed.
-        media: sources of every sense a sample can have.
+        media: sources of every modality a sample can have.
         read: reads the annotations of one split and yields lines.
         wording: the papers' prompt.
         scorer: how a free answer is judged, the name of a metric (`crema plugins list --kind metric`); of several
@@ -146,9 +146,9 @@ class DatasetSpec(_Declaration):
         return self
 
     @property
-    def senses(self) -> tuple[str, ...]:
-        """Names of the senses a sample can have."""
-        return tuple(media.sense for media in self.media)
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities a sample can have."""
+        return tuple(media.modality for media in self.media)
 
     def files_of(self, split: str) -> tuple[str, ...]:
         """Return the annotation files one split needs."""
@@ -156,4 +156,4 @@ class DatasetSpec(_Declaration):
 
     def describe(self) -> dict[str, Any]:
         """Return the declaration as JSON data."""
-        return {**self.model_dump(mode="json"), "senses": list(self.senses)}
+        return {**self.model_dump(mode="json"), "modalities": list(self.modalities)}

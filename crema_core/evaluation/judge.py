@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
 from crema_core.datasets.prepare import find_dataset
 from crema_core.datasets.spec import Column, DatasetSpec
 from crema_core.errors import CremaError

@@ -81,7 +81,7 @@ def find_metric(name: str) -> Metric:
     """Return a metric by `name` or `distribution:name`.
 
     Raises:
-        OptionsError: for a name nothing provides; it says what is near or what to install.
+        OptionsError: for a name nothing provides; it names what is near or what to install.
         PluginError: when its package is switched off, broken, or not the only one of this name.
     """
     found: Metric = registry.load("metric", name)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from crema_core.common.atomic import write_text
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
 from crema_core.data.sampling import file_of
 from crema_core.errors import CheckpointError
 from crema_core.model.network import Outputs
@@ -30,13 +30,13 @@ class Prediction:
         id, type, question, answer: of the sample.
         prediction: the generated text or the chosen option.
         correct: whether it is right.
-        senses: the senses that took part.
+        modalities: the modalities that took part.
         num_tokens: tokens given to the language model, question included.
         clip: the sample's first source, for statistics over clips; the id where there is none.
         dataset: of the sample; empty when it has none.
         answers: every accepted answer, the sample's own first.
         chosen: whether the answer was chosen among options.
-        extras: what the strategy says beside it, numbers by name of an output; a line of the file has each output
+        extras: further outputs of the strategy, numbers by name of an output; a line of the file has each output
             that there is under its own name.
     """
 
@@ -46,7 +46,7 @@ class Prediction:
     answer: str
     prediction: str
     correct: bool
-    senses: tuple[str, ...]
+    modalities: tuple[str, ...]
     num_tokens: int
     clip: str = ""
     dataset: str = ""
@@ -61,7 +61,7 @@ class PredictionFile:
     Args:
         path: the file; None: nothing is written.
         identity: what the answers depend on, plain JSON data.
-        resume: keep what is there and go on; False: begin anew.
+        resume: keep what is there and continue; False: begin anew.
 
     Raises:
         CheckpointError: when there is something else to continue; nothing is changed.
@@ -159,7 +159,7 @@ def _require_same(path: Path, beside: Path, identity: Mapping[str, Any]) -> None
         earlier = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(
-            f"'{path.name}' cannot be continued: '{beside.name}', which says what its answers depend on, cannot be "
+            f"'{path.name}' cannot be continued: '{beside.name}', which states what its answers depend on, cannot be "
             "read. Name another file, or leave --resume out to begin anew. Nothing was changed."
         ) from error
     changed = [

@@ -27,8 +27,8 @@ class EvaluationResult:
         by_type: the same by question type.
         counts: number of questions by type.
         num_samples: number of questions.
-        senses: senses that were allowed to take part.
-        shuffled: sense whose sources were exchanged between samples, or None.
+        modalities: modalities that were allowed to take part.
+        shuffled: modality whose sources were exchanged between samples, or None.
         tokens_per_answer: mean number of tokens given to the language model.
         duration_s: wall-clock time, seconds.
         scorers: rules by which answers were judged; "choices" for options.
@@ -37,7 +37,7 @@ class EvaluationResult:
         metric_packages: name -> package and version of every metric that took part, rules for answers included.
         prompts: whose wording was used, the model's or the data set's.
         fusion: "model", or "concat" when the fusion was bypassed.
-        extras: means of what the strategy says beside answers, by name of the output, then by question type and over
+        extras: means of the further outputs of the strategy, by name of the output, then by question type and over
             all.
     """
 
@@ -45,7 +45,7 @@ class EvaluationResult:
     by_type: dict[str, float]
     counts: dict[str, int]
     num_samples: int
-    senses: tuple[str, ...]
+    modalities: tuple[str, ...]
     shuffled: str | None
     tokens_per_answer: float
     duration_s: float

@@ -19,10 +19,10 @@ from crema_core.api.model import CremaModel
 from crema_core.api.predict import QuestionBatch, predict
 from crema_core.common.processes import ALONE, Processes
 from crema_core.common.progress import StatusLine
-from crema_core.data.dataset import SenseDataset, TrainBatch, load_batches
-from crema_core.data.manifest import Record, Source, read_manifest
+from crema_core.data.data_file import Record, Source, read_data_file
+from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, derive_seed
-from crema_core.errors import ManifestError, OptionsError
+from crema_core.errors import DataFileError, OptionsError
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.metric import measure
@@ -33,15 +33,15 @@ from crema_core.features.encode import cacheable, encode_batch, fill_shared, rea
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.fusion import Fusion
 from crema_core.fusion.strategies import ConcatFusion
-from crema_core.model.allocator import reuse_freed_memory
-from crema_core.model.memory import NEEDS_LESS, fits
+from crema_core.model.allocator import retain_freed_memory
+from crema_core.model.memory import NEEDS_LESS, explain_out_of_memory
 from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.spec import with_changes
 
 __all__ = ["EvaluationResult", "Prediction", "chosen_fusion", "evaluate"]
 
 
-@reuse_freed_memory()
+@retain_freed_memory()
 def evaluate(
     model: CremaModel,
     data: str | os.PathLike[str] | Sequence[Record],
@@ -57,7 +57,7 @@ def evaluate(
 
     Args:
         model: a built model; it is left in the mode it was in.
-        data: a manifest, or records.
+        data: a data file, or records.
         settings: of the evaluation, whole; None: the defaults.
         cache: features of this model, or the folder of a cache, filled where they are missing; None: nothing is kept.
         status: where progress is shown.
@@ -71,7 +71,7 @@ def evaluate(
         OptionsError: for an unknown setting, modality, rule or measure, a missing package, or a cache of another model.
         CheckpointError: when `out` cannot be continued.
         CacheError: for a folder that cannot be a cache.
-        ManifestError: for data without any question.
+        DataFileError: for data without any question.
         MediaError: when a source cannot be read.
         OutOfMemoryError: when a batch does not fit.
 
@@ -82,31 +82,33 @@ def evaluate(
     model.backbone.require_weights()
     wanted = model.names if settings.modalities is None else settings.modalities
     for name in wanted:
-        model.sense(name)  # raises with the nearest name
-    senses = tuple(name for name in model.names if name in wanted)
-    records = read_manifest(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
+        model.branch(name)  # raises with the nearest name
+    taking_part = tuple(name for name in model.names if name in wanted)
+    records = read_data_file(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
     if not records:
-        raise ManifestError("There is nothing to evaluate: the data have no samples. Give at least one.")
+        raise DataFileError("There is nothing to evaluate: the data have no samples. Give at least one.")
     cache = as_cache(model, cache)
     if settings.shuffle is not None:
-        if settings.shuffle not in senses:
+        if settings.shuffle not in taking_part:
             raise OptionsError(
                 f"shuffle='{settings.shuffle}' takes no part in this evaluation. Taking part: "
-                f"{', '.join(senses) or 'none'}. Name one of these, or add it to modalities."
+                f"{', '.join(taking_part) or 'none'}. Name one of these, or add it to modalities."
             )
-        records = shuffle_sense(records, settings.shuffle, seed=settings.seed)
-    records = [replace(record, sources={n: s for n, s in record.sources.items() if n in senses}) for record in records]
+        records = shuffle_modality(records, settings.shuffle, seed=settings.seed)
+    records = [
+        replace(record, sources={n: s for n, s in record.sources.items() if n in taking_part}) for record in records
+    ]
     judge = Judge(records, scorer=settings.scorer, measures=settings.measures)
-    journal = _journal(model, records, senses, settings, processes)
-    left = journal.left(records)
+    prediction_log = _open_log(model, records, taking_part, settings, processes)
+    left = prediction_log.left(records)
     started = time.monotonic()
     mode = model.training
     model.eval()
     try:
-        with journal, fits(f"A pass over {settings.batch_size} questions", NEEDS_LESS):
-            results = list(journal.done)
-            for prediction in _predict(model, left, senses, settings, judge, cache, status, processes):
-                journal.add(prediction)
+        with prediction_log, explain_out_of_memory(f"A pass over {settings.batch_size} questions", NEEDS_LESS):
+            results = list(prediction_log.done)
+            for prediction in _predict(model, left, taking_part, settings, judge, cache, status, processes):
+                prediction_log.add(prediction)
                 results.append(prediction)
     finally:
         model.train(mode)
@@ -114,7 +116,7 @@ def evaluate(
     result = EvaluationResult(
         *summarize((own.type, own.correct) for own in results),
         num_samples=len(results),
-        senses=senses,
+        modalities=taking_part,
         shuffled=settings.shuffle,
         tokens_per_answer=sum(own.num_tokens for own in results) / len(results),
         duration_s=time.monotonic() - started,
@@ -131,15 +133,15 @@ def evaluate(
     return result
 
 
-def shuffle_sense(records: Sequence[Record], name: str, *, seed: int = 0) -> list[Record]:
-    """Return the records with the sources of one sense exchanged: does the model really use that sense?
+def shuffle_modality(records: Sequence[Record], name: str, *, seed: int = 0) -> list[Record]:
+    """Return the records with the sources of one modality exchanged: does the model really use that modality?
 
     Whole sources are exchanged, not samples: all questions about a clip get the same other clip's file, and no question
     ever keeps its own.
 
     Args:
-        records: samples; those without the sense stay as they are.
-        name: the sense.
+        records: samples; those without the modality stay as they are.
+        name: the modality.
         seed: of the exchange.
 
     Raises:
@@ -165,10 +167,10 @@ def shuffle_sense(records: Sequence[Record], name: str, *, seed: int = 0) -> lis
     ]
 
 
-def _journal(
+def _open_log(
     model: CremaModel,
     records: Sequence[Record],
-    senses: tuple[str, ...],
+    taking_part: tuple[str, ...],
     settings: EvaluationSettings,
     processes: Processes,
 ) -> PredictionFile:
@@ -179,7 +181,7 @@ def _journal(
         # The configuration and the trainable state; the frozen rest is named by its place.
         state, config = model.adapter_state_dict(), json.dumps(model.config, sort_keys=True, default=str).encode()
         weights = digest([config, *(state[key].float().numpy().tobytes() for key in sorted(state))])
-        identity = {"data": records_digest(records), "model": weights, "senses": list(senses), **rules}
+        identity = {"data": records_digest(records), "model": weights, "modalities": list(taking_part), **rules}
     opened: list[PredictionFile] = []
 
     def begin() -> list[Prediction]:
@@ -187,9 +189,9 @@ def _journal(
         return opened[0].done
 
     done = processes.from_main(begin)
-    journal = opened[0] if opened else PredictionFile(None, identity)
-    journal.done = done
-    return journal
+    prediction_log = opened[0] if opened else PredictionFile(None, identity)
+    prediction_log.done = done
+    return prediction_log
 
 
 def chosen_fusion(model: CremaModel, mode: FusionMode) -> Fusion:
@@ -203,41 +205,41 @@ def chosen_fusion(model: CremaModel, mode: FusionMode) -> Fusion:
 def _predict(
     model: CremaModel,
     records: Sequence[Record],
-    senses: tuple[str, ...],
+    taking_part: tuple[str, ...],
     settings: EvaluationSettings,
     judge: Judge,
     cache: FeatureCache | None,
     status: StatusLine | None,
     processes: Processes,
 ) -> Iterator[Prediction]:
-    cached = frozenset(cacheable(model, senses) if cache is not None else ())
+    cached = frozenset(cacheable(model, taking_part) if cache is not None else ())
     if cache is not None:
         fill_shared(
             cache,
             records,
-            names=[name for name in senses if name in cached],
+            names=[name for name in taking_part if name in cached],
             batch_size=settings.batch_size,
             processes=processes,
             num_workers=settings.num_workers,
             status=status,
         )
     fusion = chosen_fusion(model, settings.fusion)
-    dataset = SenseDataset(
-        records, {name: model.sense(name).modality for name in senses}, major=model.major, cached=cached
+    dataset = ModalityDataset(
+        records, {name: model.branch(name).modality for name in taking_part}, major=model.major, cached=cached
     )
     # Scoring choices and generating text are different passes, so a batch has questions of one kind.
     kinds = [[i for i, record in enumerate(records) if bool(record.choices) is kind] for kind in (True, False)]
     pieces = [piece for kind in kinds for piece in cut(kind, settings.batch_size)]
-    shares = [processes.share(piece) for piece in pieces]
+    shards = [processes.shard(piece) for piece in pieces]
     # Where the language model's layers are shared out every process makes every pass: one without a question of its own
     # answers another's too, and nobody hears of it.
     stand_ins = [piece[:1] if model.language.in_step else [] for piece in pieces]
-    keys = [[(0, index) for index in share or other] for share, other in zip(shares, stand_ins, strict=True)]
+    keys = [[(0, index) for index in shard or other] for shard, other in zip(shards, stand_ins, strict=True)]
     done = 0
-    batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(senses) else settings.num_workers)
-    for share, batch in zip(shares, read_ahead(batches, cache), strict=True):
+    batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(taking_part) else settings.num_workers)
+    for shard, batch in zip(shards, read_ahead(batches, cache), strict=True):
         own = _answer_batch(model, batch, settings, judge, cache, fusion)
-        found = [prediction for part in processes.gather(own[: len(share)]) for prediction in part]
+        found = [prediction for part in processes.gather(own[: len(shard)]) for prediction in part]
         yield from found
         done += len(found)
         if status is not None:
@@ -275,7 +277,7 @@ def _answer_batch(
             answer=record.answer,
             prediction=one.text,
             correct=one.text == record.answer if record.choices else judge.is_right(record, one.text),
-            senses=tuple(name for name, rows in batch.present.items() if row in rows.tolist()),
+            modalities=tuple(name for name, rows in batch.present.items() if row in rows.tolist()),
             num_tokens=one.num_tokens,
             clip=clip_of(record),
             dataset=record.dataset,

@@ -49,5 +49,5 @@ class EvaluationSettings(BaseModel):
         "are made",
     )
     resume: bool = Field(
-        default=False, description="keep the answers that `out` already has from the same evaluation, and go on"
+        default=False, description="keep the answers that `out` already has from the same evaluation, and continue"
     )

@@ -17,15 +17,15 @@ import torch
 
 from crema_core.common.processes import Processes
 from crema_core.common.progress import StatusLine
-from crema_core.data.dataset import SenseDataset, TrainBatch, load_batches
-from crema_core.data.manifest import Record, Source
+from crema_core.data.data_file import Record, Source
+from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, derive_seed
 from crema_core.data.sampling import file_of
 from crema_core.errors import CacheError, TrainingError
 from crema_core.features.feature_cache import FeatureCache, prepare_batch
-from crema_core.model.allocator import reuse_freed_memory
+from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.network import CremaNetwork
-from crema_core.tokens import SenseFeatures
+from crema_core.tokens import ModalityFeatures
 
 PIECE = 64
 """Encoder passes between two looks into the cache's folder."""
@@ -33,7 +33,7 @@ _PIECE = 64  # sources handed round at a time, so that few are in memory twice
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """One of `count` equal parts of the sources, chosen by their paths: nothing need be read to divide the work."""
 
     index: int = 0
@@ -45,11 +45,11 @@ class Share:
         return derive_seed("share", *paths) % self.count == self.index
 
 
-WHOLE = Share()
+WHOLE = Shard()
 
 
 def cacheable(model: CremaNetwork, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the senses whose features may be kept: those that declare to be deterministic."""
+    """Return the modalities whose features may be kept: those that declare to be deterministic."""
     specs = model.specs
     return tuple(name for name in names if specs[name].capabilities.deterministic)
 
@@ -58,8 +58,8 @@ def cacheable(model: CremaNetwork, names: Sequence[str]) -> tuple[str, ...]:
 class Filled:
     """What filling a cache did."""
 
-    encoded: dict[str, int]  # sources that went through an encoder, by sense
-    found: dict[str, int]  # sources whose features were there already, by sense
+    encoded: dict[str, int]  # sources that went through an encoder, by modality
+    found: dict[str, int]  # sources whose features were there already, by modality
     written_bytes: int  # size of what was written to the cache's folder
 
     def __str__(self) -> str:
@@ -91,14 +91,14 @@ def fill_shared(
     Raises:
         TrainingError, MediaError: as `fill_cache`.
     """
-    share = Share(processes.rank, processes.count)
+    shard = Shard(processes.rank, processes.count)
     new = {
-        name: [own for own in distinct(records, name) if share.has(own.sources[name])] if cache.disk is None else []
+        name: [own for own in distinct(records, name) if shard.has(own.sources[name])] if cache.disk is None else []
         for name in names
     }
     new = {name: [own for own in mine if not cache.has(name, own.sources[name])] for name, mine in new.items()}
     filled = fill_cache(
-        cache, records, names=names, batch_size=batch_size, num_workers=num_workers, status=status, share=share
+        cache, records, names=names, batch_size=batch_size, num_workers=num_workers, status=status, shard=shard
     )
     if processes.count == 1:
         return filled
@@ -122,7 +122,7 @@ def _hand_round(cache: FeatureCache, name: str, mine: Sequence[Record], processe
         parts = processes.gather([(source, cache.entry(name, source)) for source in sources])
         for rank, part in enumerate(parts):
             for source, stored in part if rank != processes.rank else ():
-                cache.adopt(name, source, stored)
+                cache.insert(name, source, stored)
         if cache.num_bytes > cache.limit_bytes:
             raise TrainingError(
                 f"The features take more than cache_limit_gb={cache.limit_bytes / 1e9:g} GB of memory in each of the "
@@ -132,7 +132,7 @@ def _hand_round(cache: FeatureCache, name: str, mine: Sequence[Record], processe
             )
 
 
-@reuse_freed_memory()
+@retain_freed_memory()
 def fill_cache(
     cache: FeatureCache,
     records: Sequence[Record],
@@ -141,7 +141,7 @@ def fill_cache(
     batch_size: int,
     num_workers: int = 0,
     status: StatusLine | None = None,
-    share: Share = WHOLE,
+    shard: Shard = WHOLE,
     disk_only: bool = False,
 ) -> Filled:
     """Encode the sources of `records` that the cache does not hold yet.
@@ -149,11 +149,11 @@ def fill_cache(
     Args:
         cache: is filled. What was encoded before an interruption or error is kept.
         records: samples; several may share a file.
-        names: senses to encode, each `cacheable`.
+        names: modalities to encode, each `cacheable`.
         batch_size: sources per encoder pass.
         num_workers: processes that read media.
         status: where progress is shown.
-        share: the part of the sources to look at, for several processes at one cache.
+        shard: the part of the sources to look at, for several processes at one cache.
         disk_only: stop when the cache's folder is full, instead of keeping the rest in memory.
 
     Raises:
@@ -164,7 +164,7 @@ def fill_cache(
     encoded, found, written = dict.fromkeys(names, 0), dict.fromkeys(names, 0), cache.written_bytes
     try:
         for name in names:
-            sources = [own for own in distinct(records, name) if share.has(own.sources[name])]
+            sources = [own for own in distinct(records, name) if shard.has(own.sources[name])]
             progress = _Progress(cache, name, len(sources), status)
             # In pieces, so that files are still in the system's memory from their digest when they are decoded.
             for piece in cut(sources, PIECE * batch_size):
@@ -183,7 +183,7 @@ def fill_cache(
 
 
 class _Progress:
-    """The status line of one sense, and whether its features will fit."""
+    """The status line of one modality, and whether its features will fit."""
 
     def __init__(self, cache: FeatureCache, name: str, total: int, status: StatusLine | None) -> None:
         self.cache, self.name, self.total, self.status = cache, name, total, status
@@ -228,20 +228,20 @@ def _missing(cache: FeatureCache, name: str, records: Sequence[Record], *, num_t
 def _encode(
     cache: FeatureCache, name: str, records: Sequence[Record], *, batch_size: int, num_workers: int
 ) -> Iterator[int]:
-    """Encode and keep the sources of one sense; yield how many after each pass."""
+    """Encode and keep the sources of one modality; yield how many after each pass."""
     model = cache.model
     only = [replace(record, sources={name: record.sources[name]}) for record in records]
-    dataset = SenseDataset(only, {name: model.sense(name).modality}, major=name)
+    dataset = ModalityDataset(only, {name: model.branch(name).modality}, major=name)
     keys = cut([(0, index) for index in range(len(only))], batch_size)
     for batch in load_batches(dataset, keys, num_workers=min(num_workers, len(keys))):
-        features = model.encode(batch.senses)[name].features
+        features = model.encode(batch.modalities)[name].features
         cache.put(name, [record.sources[name] for record in batch.records], features)
         yield len(batch)
 
 
-def encode_batch(model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch) -> dict[str, SenseFeatures]:
+def encode_batch(model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch) -> dict[str, ModalityFeatures]:
     """Return the features of a batch, from the cache or the encoders, in the model's order."""
-    found = model.encode(batch.senses) | ({} if cache is None else cache.features(batch))
+    found = model.encode(batch.modalities) | ({} if cache is None else cache.features(batch))
     return {name: found[name] for name in batch.present}
 
 
@@ -263,14 +263,14 @@ def read_ahead(batches: Iterable[TrainBatch], cache: FeatureCache | None) -> Ite
 @torch.no_grad()
 def encode_sources(
     model: CremaNetwork, sources: Sequence[Mapping[str, Any]], cache: FeatureCache | None = None
-) -> dict[str, SenseFeatures]:
+) -> dict[str, ModalityFeatures]:
     """Return the features of several samples' raw sources, in the model's order.
 
-    Senses whose sources are files are taken from the cache, which is filled; the others are encoded.
+    Modalities whose sources are files are taken from the cache, which is filled; the others are encoded.
 
     Args:
         model: whose encoders run.
-        sources: by sense for each sample; an absent or None source is a missing sense.
+        sources: by modality for each sample; an absent or None source is a missing modality.
         cache: of this model; None: everything is encoded.
     """
     given = {
@@ -290,7 +290,7 @@ def encode_sources(
 
 
 def _is_file(source: Any) -> bool:
-    # A path to nothing is left to the sense, which says best what it reads.
+    # A path to nothing is left to the modality, which says best what it reads.
     paths = source if isinstance(source, list | tuple) else [source]
     return bool(paths) and all(
         isinstance(path, str | os.PathLike) and Path(file_of(str(path))).exists() for path in paths
@@ -302,7 +302,7 @@ def _as_source(source: Any) -> Source:
 
 
 def distinct(records: Sequence[Record], name: str) -> Iterator[Record]:
-    """Yield the records that have a sense, one of those that share its files."""
+    """Yield the records that have a modality, one of those that share its files."""
     seen = set()
     for record in records:
         paths = record.paths(name)

@@ -1,8 +1,8 @@
 """Features of frozen encoders, kept in memory or in a folder: an encoder runs once per file, not once per epoch.
 
-Legal because encoders never train and `prepare` is deterministic (a sense that declares otherwise is not kept).
-Evaluating many sets of senses with one cache costs only the passes after the encoders; with a folder, the next run and
-the next process need no encoder at all.
+Legal because encoders never train and `prepare` is deterministic (a modality that declares otherwise is not kept).
+Evaluating many sets of modalities with one cache costs only the passes after the encoders; with a folder, the next run
+and the next process need no encoder at all.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
+from crema_core.data.data_file import Source
 from crema_core.data.dataset import TrainBatch
-from crema_core.data.manifest import Source
 from crema_core.errors import OptionsError
 from crema_core.features.cache.keys import encoder_identity
 from crema_core.features.cache.store import DiskCache, FeatureStore, StoredFeatures, pad, split
 from crema_core.modality import Features
 from crema_core.model.network import CremaNetwork
 from crema_core.model.precision import computed_in
-from crema_core.tokens import SenseBatch, SenseFeatures
+from crema_core.tokens import ModalityBatch, ModalityFeatures
 
 Files = str | tuple[str, ...]
 """The file or files of one source, as a key."""
@@ -64,7 +64,7 @@ class FeatureCache:
         return sum(store.written_bytes for store in self._stores.values())
 
     def num_unwritten(self, name: str) -> int:
-        """Return for how many sources of a sense the features are not on disk yet, or cannot be written."""
+        """Return for how many sources of a modality the features are not on disk yet, or cannot be written."""
         return len(self._entries) if self.disk is None else self._store(name).num_unwritten
 
     @property
@@ -73,7 +73,7 @@ class FeatureCache:
         return self.disk is None or self.disk.full
 
     def has(self, name: str, source: Source) -> bool:
-        """Return whether the features of a source of one sense are here."""
+        """Return whether the features of a source of one modality are here."""
         if self.disk is None:
             return (name, _files(source)) in self._entries
         return self.disk.files.of(source) in self._store(name)
@@ -89,7 +89,7 @@ class FeatureCache:
             self._store(name).scan()
 
     def put(self, name: str, sources: Sequence[Source], features: Features) -> None:
-        """Keep the features of R sources of one sense, cut to each one's own length."""
+        """Keep the features of R sources of one modality, cut to each one's own length."""
         for source, entry in zip(sources, split(features, dtype=self.dtype), strict=True):
             if self.disk is not None:
                 self._store(name).add(self.disk.files.of(source), entry)
@@ -101,7 +101,7 @@ class FeatureCache:
         """Return what memory holds of one source."""
         return self._entries[name, _files(source)]
 
-    def adopt(self, name: str, source: Source, stored: StoredFeatures) -> None:
+    def insert(self, name: str, source: Source, stored: StoredFeatures) -> None:
         """Keep in memory what another process's cache returned from `entry`."""
         self._entries[name, _files(source)] = stored
         self._num_bytes += stored.num_bytes
@@ -112,27 +112,27 @@ class FeatureCache:
             store.flush()
 
     def gather(self, name: str, sources: Sequence[Source]) -> Features:
-        """Return the features of R sources of one sense as one padded batch, on the model's device.
+        """Return the features of R sources of one modality as one padded batch, on the model's device.
 
         What was damaged or removed since the cache was filled is encoded anew.
         """
         return pad([self._get(name, source) for source in sources], device=self.model.device)
 
-    def features(self, batch: TrainBatch) -> dict[str, SenseFeatures]:
-        """Return the features of the senses of a batch that were not prepared because they are kept here."""
+    def features(self, batch: TrainBatch) -> dict[str, ModalityFeatures]:
+        """Return the features of the modalities of a batch that were not prepared because they are kept here."""
         return {
-            name: SenseFeatures(
+            name: ModalityFeatures(
                 self.gather(name, [batch.records[row].sources[name] for row in rows.tolist()]),
                 rows.to(self.model.device),
             )
             for name, rows in batch.present.items()
-            if name not in batch.senses
+            if name not in batch.modalities
         }
 
     def will_need(self, batch: TrainBatch) -> None:
         """Let the system read a batch's features from the folder while something else is computed."""
         for name, rows in batch.present.items():
-            if self.disk is not None and name not in batch.senses:
+            if self.disk is not None and name not in batch.modalities:
                 for row in rows.tolist():
                     self._store(name).will_need(self.disk.files.of(batch.records[row].sources[name]))
 
@@ -152,7 +152,7 @@ class FeatureCache:
         self.put(name, [source], self.model.encode(prepare_batch(self.model, [{name: source}]))[name].features)
 
     def _store(self, name: str) -> FeatureStore:
-        # The same sense under another autocast is another encoder.
+        # The same modality under another autocast is another encoder.
         key = (name, computed_in(self.model.device))
         if key not in self._stores:
             assert self.disk is not None, "only a cache with a folder has stores"
@@ -181,8 +181,8 @@ def _files(source: Source) -> Files:
     return source if isinstance(source, str) else tuple(source)
 
 
-def prepare_batch(model: CremaNetwork, sources: Sequence[Mapping[str, Any]]) -> dict[str, SenseBatch]:
-    """Read the sources of several samples into one batch per sense; senses nobody has are absent.
+def prepare_batch(model: CremaNetwork, sources: Sequence[Mapping[str, Any]]) -> dict[str, ModalityBatch]:
+    """Read the sources of several samples into one batch per modality; modalities nobody has are absent.
 
     In this process; training reads through DataLoader workers instead.
     """
@@ -190,7 +190,7 @@ def prepare_batch(model: CremaNetwork, sources: Sequence[Mapping[str, Any]]) -> 
     for name in model.names:
         rows = [index for index, own in enumerate(sources) if own.get(name) is not None]
         if rows:
-            modality = model.sense(name).modality
+            modality = model.branch(name).modality
             samples = [modality.prepare(sources[row][name]) for row in rows]
-            batches[name] = SenseBatch(modality.collate(samples), torch.tensor(rows))
+            batches[name] = ModalityBatch(modality.collate(samples), torch.tensor(rows))
     return batches

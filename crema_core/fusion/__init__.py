@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crema_core.errors import OptionsError
-from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, FusionWatch, SenseSet
+from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, FusionWatch, ModalitySet
 from crema_core.fusion.connector import VisualLayout
 from crema_core.plugins import registry
 
@@ -15,7 +15,7 @@ __all__ = [
     "FusionPlan",
     "FusionSizes",
     "FusionWatch",
-    "SenseSet",
+    "ModalitySet",
     "VisualLayout",
     "build_fusion",
     "fusion_class",
@@ -30,7 +30,7 @@ def fusion_class(name: str) -> type[Fusion]:
         name: `name` or `distribution:name`.
 
     Raises:
-        OptionsError: for a name nothing provides; it says what is near or what to install.
+        OptionsError: for a name nothing provides; it names what is near or what to install.
         PluginError: when its package is switched off, broken, or not the only one of this name.
 
     Example:
@@ -56,20 +56,20 @@ def plan_fusion(fusion: str | Mapping[str, Any]) -> FusionPlan:
     return fusion_class(str(given.pop("name"))).plan(given)
 
 
-def build_fusion(name: str, plan: FusionPlan, supports: Sequence[str], sizes: FusionSizes) -> Fusion:
+def build_fusion(name: str, plan: FusionPlan, supporting: Sequence[str], sizes: FusionSizes) -> Fusion:
     """Build a planned fusion.
 
     Args:
         name: of the strategy, for messages.
         plan: of it.
-        supports: supporting senses, in the order of `build`.
+        supporting: supporting modalities, in the order of `build`.
         sizes: what it is built for.
 
     Raises:
         OptionsError: for an unknown option.
     """
     try:
-        return plan.fusion.for_sizes(supports, sizes, **plan.options)
+        return plan.fusion.for_sizes(supporting, sizes, **plan.options)
     except TypeError as error:
         raise OptionsError(
             f"fusion {name!r} cannot take {dict(plan.options)}: {error}. Leave the options out."

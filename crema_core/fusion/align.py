@@ -1,14 +1,15 @@
-"""Bring supporting senses onto the major sense's frames.
+"""Bring supporting modalities onto the major modality's frames.
 
-The rule follows from what a sense declares and from its time stamps, never from its name (design: CREMA section 3.3;
-the released code repeats static senses and averages sound over its clips):
+The rule follows from what a modality declares and from its time stamps, never from its name (design: CREMA section 3.3;
+the released code repeats static modalities and averages sound over its clips):
 
 - one step per frame, and as many steps as the grid: as is;
 - a single step (static): repeated;
 - own steps with time stamps on both sides: averaged within each frame's time span, weighted by overlap;
 - own steps without time stamps: averaged, then repeated.
 
-Shape letters: B samples, R samples having the sense, T steps of the grid, S steps of the sense, Q queries, L width.
+Shape letters: B samples, R samples having the modality, T steps of the grid, S steps of the modality, Q queries, L
+width.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crema_core.tokens import SenseTokens
+from crema_core.tokens import ModalityTokens
 
 
 class Grid(NamedTuple):
@@ -34,8 +35,9 @@ class Grid(NamedTuple):
     times: Tensor
 
 
-def frame_grid(tokens: Mapping[str, SenseTokens], major: str, per_frame: frozenset[str], num_samples: int) -> Grid:
-    """Return the grid: the major sense's steps, else those of the first per-frame sense a sample has, else one step.
+def frame_grid(tokens: Mapping[str, ModalityTokens], major: str, per_frame: frozenset[str], num_samples: int) -> Grid:
+    """Return the grid: the major modality's steps, else those of the first per-frame modality a sample has, else one
+        step.
 
     Each sample's grid depends on that sample alone, so its answer does not depend on the rest of the batch.
     """
@@ -57,13 +59,13 @@ def frame_grid(tokens: Mapping[str, SenseTokens], major: str, per_frame: frozens
     return Grid(mask, times)
 
 
-def align(tokens: SenseTokens, grid: Grid, *, per_frame: bool) -> Tensor:
-    """Return a sense's tokens on the grid.
+def align(tokens: ModalityTokens, grid: Grid, *, per_frame: bool) -> Tensor:
+    """Return a modality's tokens on the grid.
 
     Args:
         tokens: R samples with S steps.
         grid: of the whole batch, T steps.
-        per_frame: whether the sense declares one step per frame.
+        per_frame: whether the modality declares one step per frame.
 
     Returns:
         `(R, T, Q, L)`, zero at steps the grid does not have.
@@ -75,7 +77,7 @@ def align(tokens: SenseTokens, grid: Grid, *, per_frame: bool) -> Tensor:
     return torch.einsum("rts,rsql->rtql", weights_RTS, tokens.values)
 
 
-def _weights(tokens: SenseTokens, grid: Grid, *, per_frame: bool) -> Tensor:
+def _weights(tokens: ModalityTokens, grid: Grid, *, per_frame: bool) -> Tensor:
     steps_RT, steps_RS = grid.mask[tokens.rows], tokens.mask
     num_grid, num_own = steps_RT.sum(1), steps_RS.sum(1)
     mean_RTS = (steps_RS / num_own.clamp(min=1)[:, None])[:, None, :].expand(-1, steps_RT.shape[1], -1)

@@ -1,9 +1,10 @@
-"""What every fusion strategy is: senses in, prompt segments out.
+"""What every fusion strategy is: modalities in, prompt segments out.
 
-A fusion owns the layout of the prompt before the question: it may leave senses side by side (concat), merge supporting
-senses into as many tokens as the major one has (CREMA equation 3), or rewrite the major tokens. Core never looks
-inside. Parameters are kept per supporting sense ("blocks"), because a linear map over channel-concatenated senses
-equals a sum of per-sense maps: adding a sense then adds a block and changes no shape.
+A fusion owns the layout of the prompt before the question: it may leave modalities side by side (concat), merge
+supporting modalities into as many tokens as the major one has (CREMA equation 3), or rewrite the major tokens. Core
+never looks inside. Parameters are kept per supporting modality ("blocks"), because a linear map over
+channel-concatenated modalities equals a sum of per-modality maps: adding a modality then adds a block and changes no
+shape.
 
 Shape letters: B samples, T steps of the grid, Q queries, L language-model width.
 """
@@ -23,7 +24,7 @@ from crema_core.errors import OptionsError, did_you_mean
 from crema_core.fusion.align import Grid, align, frame_grid
 from crema_core.fusion.connector import ConnectorFactory, VisualLayout
 from crema_core.plugins.spec import ModalitySpec
-from crema_core.tokens import Segment, SenseTokens
+from crema_core.tokens import ModalityTokens, Segment
 
 Layout = Literal["paper", "released"]
 
@@ -34,9 +35,9 @@ class FusionSizes:
 
     Attributes:
         width: L.
-        num_queries: Q of every fused sense.
-        major_queries: tokens of the major sense per step; None: Q.
-        token_widths: by supporting sense, width of the tokens its connector gives; L unless it hands features on.
+        num_queries: Q of every fused modality.
+        major_queries: tokens of the major modality per step; None: Q.
+        token_widths: by supporting modality, width of the tokens its connector gives; L unless it hands features on.
         visual: how the backbone's own visual tokens lie; None where it has none.
     """
 
@@ -62,19 +63,19 @@ class FusionWatch:
 
 
 @dataclass(frozen=True)
-class SenseSet:
-    """The senses of one batch as a fusion sees them.
+class ModalitySet:
+    """The modalities of one batch as a fusion sees them.
 
     Attributes:
-        tokens: by name, in the order of `build`; senses absent from the whole batch are absent here.
-        major: name of the major sense (it may be absent from `tokens`).
+        tokens: by name, in the order of `build`; modalities absent from the whole batch are absent here.
+        major: name of the major modality (it may be absent from `tokens`).
         num_samples: B.
-        prefixes: prefix text of every built sense.
-        per_frame: names of the senses that have one step per frame of the major sense.
+        prefixes: prefix text of every built modality.
+        per_frame: names of the modalities that have one step per frame of the major modality.
         watch: is filled in by the fusion, for reports; None: nobody looks.
     """
 
-    tokens: Mapping[str, SenseTokens]
+    tokens: Mapping[str, ModalityTokens]
     major: str
     num_samples: int
     prefixes: Mapping[str, str]
@@ -82,31 +83,31 @@ class SenseSet:
     watch: FusionWatch | None = None
 
     @property
-    def supports(self) -> dict[str, SenseTokens]:
-        """The senses other than the major one."""
+    def supporting(self) -> dict[str, ModalityTokens]:
+        """The modalities other than the major one."""
         return {name: tokens for name, tokens in self.tokens.items() if name != self.major}
 
     def aligned(self, name: str, grid: Grid, *, by_time: bool = True) -> Tensor:
-        """Return one sense's tokens on the grid `(R, T, Q, L)`, see `align`."""
+        """Return one modality's tokens on the grid `(R, T, Q, L)`, see `align`."""
         tokens = self.tokens[name] if by_time else self.tokens[name]._replace(times=None)
         return align(tokens, grid, per_frame=name in self.per_frame)
 
     def framed(self, name: str, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Return one sense's tokens on the grid for all samples, `(B, T, Q, L)`, and their mask `(B, T, Q)`."""
+        """Return one modality's tokens on the grid for all samples, `(B, T, Q, L)`, and their mask `(B, T, Q)`."""
         values = spread(self.aligned(name, grid), self.tokens[name].rows, self.num_samples)
         return values, (grid.mask & self.present(name)[:, None])[:, :, None].expand(-1, -1, values.shape[2])
 
     def present(self, name: str) -> Tensor:
-        """Return which samples have a sense of the batch, `(B,)` bool."""
+        """Return which samples have a modality of the batch, `(B,)` bool."""
         rows = self.tokens[name].rows
         return torch.zeros(self.num_samples, dtype=torch.bool, device=rows.device).index_fill(0, rows, True)
 
     def grid(self) -> Grid:
-        """Return the steps to which supporting senses are aligned, see `frame_grid`."""
+        """Return the steps to which supporting modalities are aligned, see `frame_grid`."""
         return frame_grid(self.tokens, self.major, self.per_frame, self.num_samples)
 
     def segment(self, name: str) -> Segment:
-        """Return one sense's tokens as a segment of their own, with that sense's prefix."""
+        """Return one modality's tokens as a segment of their own, with that modality's prefix."""
         tokens = self.tokens[name]
         return Segment(
             spread(tokens.values, tokens.rows, self.num_samples),
@@ -117,7 +118,7 @@ class SenseSet:
 
 def spread(values: Tensor, rows: Tensor, num_samples: int) -> Tensor:
     """Place `(R, ...)` values at their samples' rows of `(B, ...)` zeros."""
-    if values.shape[0] == num_samples:  # every sample has the sense: rows are 0..B-1 by construction
+    if values.shape[0] == num_samples:  # every sample has the modality: rows are 0..B-1 by construction
         return values
     return values.new_zeros(num_samples, *values.shape[1:]).index_copy(0, rows, values)
 
@@ -129,44 +130,45 @@ class FusionPlan:
     Attributes:
         fusion: the class that fuses.
         options: of that class.
-        major_connector, support_connector, major_prefix, mixes_parts: see `Fusion`.
+        major_connector, supporting_connector, major_prefix, mixes_parts: see `Fusion`.
     """
 
     fusion: type[Fusion]
     options: Mapping[str, Any]
     major_connector: ConnectorFactory | None = None
-    support_connector: ConnectorFactory | None = None
+    supporting_connector: ConnectorFactory | None = None
     major_prefix: str | None = None
     mixes_parts: bool = False
 
     def needs_qformer(self, num_modalities: int) -> bool:
-        """Return whether a connector of a model with so many senses passes the backbone's Q-Former."""
-        return self.major_connector is None or (num_modalities > 1 and self.support_connector is None)
+        """Return whether a connector of a model with so many modalities passes the backbone's Q-Former."""
+        return self.major_connector is None or (num_modalities > 1 and self.supporting_connector is None)
 
 
 class Fusion(nn.Module, abc.ABC):
     """Base of the strategies.
 
     Args:
-        supports: names of the supporting senses the fusion has weights for.
+        supporting: names of the supporting modalities the fusion has weights for.
         width: L.
         num_queries: Q.
-        layout: "paper" (every sense's tokens after its own prefix, footnote 4; time stamps decide what falls on a
+        layout: "paper" (every modality's tokens after its own prefix, footnote 4; time stamps decide what falls on a
             frame) or "released" (the released code's order of prefixes and its averaging, for its weights).
 
     Attributes:
-        major_connector, support_connector: what stands between features and fusion, see
+        major_connector, supporting_connector: what is between features and fusion, see
             `crema_core.fusion.connector`; None: the adapter around the backbone's Q-Former.
-        one_query_count: whether all fused senses need the same number of queries.
-        major_prefix: text before the major sense's tokens unless the user chose one; None: the declared one.
+        one_query_count: whether all fused modalities need the same number of queries.
+        major_prefix: text before the major modality's tokens unless the user chose one; None: the declared one.
         starts_at_zero: whether a modality that is added later changes nothing, until it is trained, where a sample
             has another supporting one.
         test_options: sets of options the conformance kit tries the strategy with.
-        mixes_parts: whether the major sense's connector takes features of several parts, see `Modality.feature_parts`.
+        mixes_parts: whether the major modality's connector takes features of several parts, see
+            `Modality.feature_parts`.
     """
 
     major_connector: ClassVar[ConnectorFactory | None] = None
-    support_connector: ClassVar[ConnectorFactory | None] = None
+    supporting_connector: ClassVar[ConnectorFactory | None] = None
     one_query_count: ClassVar[bool] = True
     major_prefix: ClassVar[str | None] = None
     starts_at_zero: ClassVar[bool] = False
@@ -188,23 +190,23 @@ class Fusion(nn.Module, abc.ABC):
             cls,
             dict(options),
             major_connector=cls.major_connector,
-            support_connector=cls.support_connector,
+            supporting_connector=cls.supporting_connector,
             major_prefix=cls.major_prefix,
             mixes_parts=cls.mixes_parts,
         )
 
     @classmethod
     def extended(cls, spec: ModalitySpec) -> ModalitySpec:
-        """Return the declaration under which a sense is built for this strategy: as it is, unless overridden.
+        """Return the declaration under which a modality is built for this strategy: as it is, unless overridden.
 
-        A strategy may give a sense it knows more options and a class of its own; the name stays.
+        A strategy may give a modality it knows more options and a class of its own; the name stays.
         """
         return spec
 
     @classmethod
-    def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
+    def for_sizes(cls, supporting: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
         """Build the strategy; one that needs more than width and queries overrides this."""
-        return cls(supports, width=sizes.width, num_queries=sizes.num_queries, **options)
+        return cls(supporting, width=sizes.width, num_queries=sizes.num_queries, **options)
 
     @classmethod
     def _check_names(cls, options: Mapping[str, Any]) -> None:
@@ -219,7 +221,7 @@ class Fusion(nn.Module, abc.ABC):
                     f"{did_you_mean(name, known)} Correct the name, or leave it out."
                 )
 
-    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, layout: Layout = "paper") -> None:
+    def __init__(self, supporting: Sequence[str], *, width: int, num_queries: int, layout: Layout = "paper") -> None:
         super().__init__()
         if layout not in get_args(Layout):
             raise OptionsError(
@@ -227,22 +229,22 @@ class Fusion(nn.Module, abc.ABC):
             )
         self.width, self.num_queries, self.layout = width, num_queries, layout
         self.token_widths: dict[str, int] = {}
-        self.supports: list[str] = []
+        self.supporting: list[str] = []
         self.blocks = nn.ModuleDict()
         self._has_shared = False
-        for name in supports:
-            self._add(name, total=len(supports), zero=False)
+        for name in supporting:
+            self._add(name, total=len(supporting), zero=False)
 
     @abc.abstractmethod
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        """Lay out the senses of a batch; every value may depend on its own sample only."""
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        """Lay out the modalities of a batch; every value may depend on its own sample only."""
 
-    def add_support(self, name: str, *, total: int, zero: bool = False, token_width: int | None = None) -> None:
-        """Add the weights of one supporting sense.
+    def add_supporting(self, name: str, *, total: int, zero: bool = False, token_width: int | None = None) -> None:
+        """Add the weights of one supporting modality.
 
         Args:
-            name: the sense.
-            total: number of supporting senses the initialisation assumes.
+            name: the modality.
+            total: number of supporting modalities the initialisation assumes.
             zero: start without influence, so that outputs do not change until the block is trained.
             token_width: width of the tokens its connector gives; None: L.
         """
@@ -251,81 +253,84 @@ class Fusion(nn.Module, abc.ABC):
         self.complete()
 
     def complete(self) -> None:
-        """Create what all senses share as soon as there is something to fuse.
+        """Create what all modalities share as soon as there is something to fuse.
 
-        A strategy with shared parameters calls this at the end of its `__init__`. A model with the major sense alone
+        A strategy with shared parameters calls this at the end of its `__init__`. A model with the major modality alone
         has nothing to fuse and so no parameter that would be trained and never used.
         """
-        if self.supports and not self._has_shared:
+        if self.supporting and not self._has_shared:
             self._has_shared = True
             self.make_shared()
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
-        """Create the parameters of one supporting sense; nothing for strategies without any."""
+        """Create the parameters of one supporting modality; nothing for strategies without any."""
 
     def make_shared(self) -> None:
-        """Create the parameters shared by all senses; nothing for strategies without any."""
+        """Create the parameters shared by all modalities; nothing for strategies without any."""
 
     def _add(self, name: str, *, total: int, zero: bool) -> None:
-        self.supports.append(name)
+        self.supporting.append(name)
         self.make_block(name, total=total, zero=zero)
 
     def block_parameters(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
-        """Return the parameters that belong to the given senses alone."""
+        """Return the parameters that belong to the given modalities alone."""
         wanted = tuple(f"blocks.{name}." for name in names)
         return {key: parameter for key, parameter in self.named_parameters() if key.startswith(wanted)}
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the parameters shared by all senses."""
+        """Return the parameters shared by all modalities."""
         return {key: parameter for key, parameter in self.named_parameters() if not key.startswith("blocks.")}
 
-    def known(self, senses: SenseSet) -> list[str]:
-        """Return the supporting senses of a batch that the fusion has weights for, in the order of `build`."""
-        return [name for name in senses.supports if name in self.blocks]
+    def known(self, modalities: ModalitySet) -> list[str]:
+        """Return the supporting modalities of a batch that the fusion has weights for, in the order of `build`."""
+        return [name for name in modalities.supporting if name in self.blocks]
 
-    def arrange(self, senses: SenseSet, fused: Tensor, mask: Tensor, known: Iterable[str]) -> list[Segment]:
-        """Major tokens, then fused tokens, then senses the fusion has no weights for (zero-shot concatenation, A.5).
+    def arrange(self, modalities: ModalitySet, fused: Tensor, mask: Tensor, known: Iterable[str]) -> list[Segment]:
+        """Major tokens, then fused tokens, then modalities the fusion has no weights for (zero-shot concatenation,
+        A.5).
 
         Args:
-            senses: the batch.
+            modalities: the batch.
             fused: `(B, T, Q, L)`.
             mask: `(B, T)` bool.
-            known: names of the senses inside `fused`.
+            known: names of the modalities inside `fused`.
         """
         known = set(known)
-        apart = [name for name in senses.tokens if name not in known]
-        segments = self.side_by_side(senses, apart)
-        own = Segment(fused, mask, senses.prefixes[senses.major], prefixes_first=self.layout == "released")
-        position = 1 if senses.major in apart else 0
+        apart = [name for name in modalities.tokens if name not in known]
+        segments = self.side_by_side(modalities, apart)
+        own = Segment(fused, mask, modalities.prefixes[modalities.major], prefixes_first=self.layout == "released")
+        position = 1 if modalities.major in apart else 0
         return [*segments[:position], own, *segments[position:]]
 
-    def side_by_side(self, senses: SenseSet, names: Iterable[str]) -> list[Segment]:
-        """Return segments of senses that are not fused, the major one first.
+    def side_by_side(self, modalities: ModalitySet, names: Iterable[str]) -> list[Segment]:
+        """Return segments of modalities that are not fused, the major one first.
 
-        In the released layout a sample's per-frame senses go into the frames of its major sense without prefixes of
-        their own, and a sense with a clock has none either beside another one.
+        In the released layout a sample's per-frame modalities go into the frames of its major modality without prefixes
+        of their own, and a modality with a clock has none either beside another one.
         """
         chosen = set(names)
-        ordered = [name for name in sorted(senses.tokens, key=lambda name: name != senses.major) if name in chosen]
-        if self.layout == "paper" or ordered in ([], [senses.major]):
-            return [senses.segment(name) for name in ordered]
+        ordered = [
+            name for name in sorted(modalities.tokens, key=lambda name: name != modalities.major) if name in chosen
+        ]
+        if self.layout == "paper" or ordered in ([], [modalities.major]):
+            return [modalities.segment(name) for name in ordered]
         segments = []
-        present = {name: senses.present(name) for name in ordered}
+        present = {name: modalities.present(name) for name in ordered}
         several_B = torch.stack(list(present.values())).sum(0) > 1
-        framed_B = present.get(senses.major, torch.zeros_like(several_B))
-        inside = [name for name in ordered if name in senses.per_frame and senses.major in present]
+        framed_B = present.get(modalities.major, torch.zeros_like(several_B))
+        inside = [name for name in ordered if name in modalities.per_frame and modalities.major in present]
         if inside:
-            grid = senses.grid()
-            values, masks = zip(*(senses.framed(name, grid) for name in inside), strict=True)
+            grid = modalities.grid()
+            values, masks = zip(*(modalities.framed(name, grid) for name in inside), strict=True)
             mask_BTK = torch.cat(masks, 2) & framed_B[:, None, None]
-            segments.append(Segment(torch.cat(values, 2), mask_BTK, senses.prefixes[senses.major]))
+            segments.append(Segment(torch.cat(values, 2), mask_BTK, modalities.prefixes[modalities.major]))
         for name in ordered:
-            own, times = senses.segment(name), senses.tokens[name].times
+            own, times = modalities.segment(name), modalities.tokens[name].times
             apart_B = present[name] & ~framed_B if name in inside else present[name]
             bare_B = torch.zeros_like(several_B)
             if times is not None:
                 clocked_R = ~times.isnan().flatten(1).any(1)
-                bare_B = several_B & spread(clocked_R, senses.tokens[name].rows, senses.num_samples)
+                bare_B = several_B & spread(clocked_R, modalities.tokens[name].rows, modalities.num_samples)
             for prefix, wanted_B in ((None, apart_B & bare_B), (own.prefix, apart_B & ~bare_B)):
                 if bool(wanted_B.any()):
                     segments.append(own._replace(prefix=prefix, mask=own.mask & wanted_B[:, None]))

@@ -1,11 +1,11 @@
-"""From one sense's features to the tokens a fusion gets: what stands between encoder and language model.
+"""From one modality's features to the tokens a fusion gets: what is between encoder and language model.
 
-A strategy brings the connectors it needs, each a subclass of `Connector`. CREMA's senses pass the shared Q-Former
-(`crema_core.model.mmqa`), which is what a strategy gets that names none. Everything trainable of a sense, except its
+A strategy brings the connectors it needs, each a subclass of `Connector`. CREMA's modalities pass the shared Q-Former
+(`crema_core.model.mmqa`), which is what a strategy gets that names none. Everything trainable of a modality, except its
 block in the fusion, is its connector's.
 
-Shape letters: R samples that have the sense, T steps, N tokens of a step, D feature width, Q tokens a connector gives,
-W their width, M steps of all samples, E vision width, S visual tokens of a step, L language-model width.
+Shape letters: R samples that have the modality, T steps, N tokens of a step, D feature width, Q tokens a connector
+gives, W their width, M steps of all samples, E vision width, S visual tokens of a step, L language-model width.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from crema_core.modality import Modality
 from crema_core.plugins.spec import MMQASpec
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 
 if TYPE_CHECKING:
     from crema_core.model.backbone import Backbone
 
 BEFORE_PROJECTOR = "before_projector"
-"""Key in `SenseTokens.extras` of the backbone's visual tokens before its projector."""
+"""Key in `ModalityTokens.extras` of the backbone's visual tokens before its projector."""
 
 
 class QFormerText(NamedTuple):
@@ -64,7 +64,7 @@ class VisualSource(Protocol):
     """What a backbone with visual tokens of its own offers."""
 
     projector: nn.Module
-    """What stands between its vision encoder and its language model; frozen."""
+    """What is between its vision encoder and its language model; frozen."""
 
     @property
     def layout(self) -> VisualLayout:
@@ -79,7 +79,7 @@ class ConnectorRequest:
     """What a connector is built for.
 
     Attributes:
-        modality: the sense, its weights loaded.
+        modality: the modality, its weights loaded.
         sizes: of an adapter around a Q-Former, number of queries filled in where the backbone has queries.
         backbone: the frozen parts.
     """
@@ -105,8 +105,8 @@ class Connector(nn.Module, abc.ABC):
     passes_qformer: bool = False
 
     @abc.abstractmethod
-    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
-        """Return the tokens of the samples that have the sense; differentiable in what is trained.
+    def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
+        """Return the tokens of the samples that have the modality; differentiable in what is trained.
 
         Args:
             features: `(R, T, N, D)` with their mask.
@@ -122,7 +122,7 @@ class Connector(nn.Module, abc.ABC):
         return {}
 
     def counted(self) -> Iterable[nn.Module]:
-        """Return the modules whose arithmetic belongs to the sense."""
+        """Return the modules whose arithmetic belongs to the modality."""
         return self.children()
 
     def frozen(self) -> list[nn.Parameter]:
@@ -133,11 +133,11 @@ class Connector(nn.Module, abc.ABC):
         """Return names of what its weights stand for one by one, in their order; adapters of others are refused.
 
         Args:
-            options: of the sense, as a saved model records them. By default there is one part, without a name.
+            options: of the modality, as a saved model records them. By default there is one part, without a name.
         """
         return ("one",)
 
-    def outputs(self, tokens: SenseTokens) -> Mapping[str, Sequence[Mapping[str, float]]]:
+    def outputs(self, tokens: ModalityTokens) -> Mapping[str, Sequence[Mapping[str, float]]]:
         """Return further numbers about each of R samples, for answers and reports; none by default.
 
         Args:
@@ -150,11 +150,11 @@ class Connector(nn.Module, abc.ABC):
 
 
 class ConnectorFactory(Protocol):
-    """What a strategy names: a function, a class method or a class that makes the connector of one sense."""
+    """What a strategy names: a function, a class method or a class that makes the connector of one modality."""
 
     def __call__(self, request: ConnectorRequest, /) -> Connector:
         """Return the connector.
 
         Raises:
-            BuildError: when this backbone or this sense has no such connector.
+            BuildError: when this backbone or this modality has no such connector.
         """

@@ -1,11 +1,11 @@
-"""CREMA's strategies: concatenation, and four that merge supporting senses into as many tokens as one sense has.
+"""CREMA's strategies: concatenation, and four that merge supporting modalities into as many tokens as one modality has.
 
 The paper's choice is `SelfGatedFusion` (equation 3); the others are the alternatives of its Table 8, which names the
-last two without formulas, so widths, heads and dense routing are ours. The fused tokens follow the major sense's
-tokens, so the language model sees twice the major length however many senses there are.
+last two without formulas, so widths, heads and dense routing are ours. The fused tokens follow the major modality's
+tokens, so the language model sees twice the major length however many modalities there are.
 
-Shape letters: B samples, R samples that have a sense, T grid steps, Q queries, K supporting tokens of a step, L width,
-N senses.
+Shape letters: B samples, R samples that have a modality, T grid steps, Q queries, K supporting tokens of a step, L
+width, N modalities.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from torch import Tensor, nn
 
 from crema_core.errors import OptionsError
 from crema_core.fusion.align import Grid
-from crema_core.fusion.base import Fusion, FusionSizes, Layout, SenseSet, spread
+from crema_core.fusion.base import Fusion, FusionSizes, Layout, ModalitySet, spread
 from crema_core.tokens import Segment
 
 
 class ConcatFusion(Fusion):
-    """Every sense keeps its own tokens: the paper's baseline without fusion, and its zero-shot mode (A.5).
+    """Every modality keeps its own tokens: the paper's baseline without fusion, and its zero-shot mode (A.5).
 
-    The major sense comes first, then the others in the order of `build`, each after its own prefix; no parameters.
+    The major modality comes first, then the others in the order of `build`, each after its own prefix; no parameters.
     """
 
     one_query_count: ClassVar[bool] = False
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        """Return the senses side by side."""
-        return self.side_by_side(senses, senses.tokens)
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        """Return the modalities side by side."""
+        return self.side_by_side(modalities, modalities.tokens)
 
 
 class LinearFusion(Fusion):
-    """One linear map over the channel-concatenated senses, kept as a sum of per-sense blocks (Table 8, "linear").
+    """One linear map over the channel-concatenated modalities, kept as a sum of per-modality blocks (Table 8,
+    "linear").
 
     Args:
-        supports: names of the supporting senses.
+        supporting: names of the supporting modalities.
         width: L.
         num_queries: Q.
         append: put fused tokens after the major ones; False adds them, a variant of the released code that the paper
@@ -53,19 +54,19 @@ class LinearFusion(Fusion):
 
     def __init__(
         self,
-        supports: Sequence[str],
+        supporting: Sequence[str],
         *,
         width: int,
         num_queries: int,
         append: bool = True,
         layout: Layout = "paper",
     ) -> None:
-        super().__init__(supports, width=width, num_queries=num_queries, layout=layout)
+        super().__init__(supporting, width=width, num_queries=num_queries, layout=layout)
         self.append = append
         self.complete()
 
     @classmethod
-    def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
+    def for_sizes(cls, supporting: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
         """Build the strategy.
 
         Raises:
@@ -74,10 +75,10 @@ class LinearFusion(Fusion):
         major = sizes.major_queries
         if not options.get("append", True) and major not in (None, sizes.num_queries):
             raise OptionsError(
-                f"append=False adds {sizes.num_queries} fused tokens to {major} of the major sense, frame by frame. "
+                f"append=False adds {sizes.num_queries} fused tokens to {major} of the major modality, frame by frame. "
                 "Both must be as many. Leave append out, or set mmqa={'num_queries': " + f"{major}}}."
             )
-        return super().for_sizes(supports, sizes, **options)
+        return super().for_sizes(supporting, sizes, **options)
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
         """Add a `(L, L)` block, initialised as the columns of one `Linear(total * L, L)`."""
@@ -87,48 +88,48 @@ class LinearFusion(Fusion):
         self.blocks[name] = block
 
     def make_shared(self) -> None:
-        """Add the bias, initialised as that of one `Linear(len(supports) * L, L)`."""
-        bound = 1 / math.sqrt(self.width * len(self.supports))
+        """Add the bias, initialised as that of one `Linear(len(supporting) * L, L)`."""
+        bound = 1 / math.sqrt(self.width * len(self.supporting))
         self.bias = nn.Parameter(torch.empty(self.width).uniform_(-bound, bound))
 
     def gate(self, fused: Tensor) -> Tensor | None:
         """Return how far the gate opens, of the same shape; None: plain linear fusion has no gate."""
         return None
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        """Fuse the supporting senses on the grid; samples without any get no fused tokens."""
-        known = self.known(senses)
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        """Fuse the supporting modalities on the grid; samples without any get no fused tokens."""
+        known = self.known(modalities)
         if not known:
-            return self.side_by_side(senses, senses.tokens)
-        grid = senses.grid()
-        fused, present_B = self._sum(senses, known, grid)
+            return self.side_by_side(modalities, modalities.tokens)
+        grid = modalities.grid()
+        fused, present_B = self._sum(modalities, known, grid)
         gate = self.gate(fused)
         if gate is not None:
             fused = fused * gate
-        if senses.watch is not None:
-            senses.watch.gate = None if gate is None else gate.detach().float().mean(-1)
+        if modalities.watch is not None:
+            modalities.watch.gate = None if gate is None else gate.detach().float().mean(-1)
         mask_BT = grid.mask & present_B[:, None]
         if self.append:
-            return self.arrange(senses, fused, mask_BT, known)
+            return self.arrange(modalities, fused, mask_BT, known)
         values = fused * mask_BT[:, :, None, None]
-        if senses.major in senses.tokens:
-            major = senses.segment(senses.major)
+        if modalities.major in modalities.tokens:
+            major = modalities.segment(modalities.major)
             more = mask_BT.shape[1] - major.mask.shape[1]  # a sample without the major modality may have more steps
             values = values + nn.functional.pad(major.values, (0, 0, 0, 0, 0, more))
             mask_BT = mask_BT | nn.functional.pad(major.mask, (0, more))
-        added = Segment(values, mask_BT, senses.prefixes[senses.major])
-        return [added] + [senses.segment(name) for name in senses.supports if name not in known]
+        added = Segment(values, mask_BT, modalities.prefixes[modalities.major])
+        return [added] + [modalities.segment(name) for name in modalities.supporting if name not in known]
 
-    def _sum(self, senses: SenseSet, known: Sequence[str], grid: Grid) -> tuple[Tensor, Tensor]:
+    def _sum(self, modalities: ModalitySet, known: Sequence[str], grid: Grid) -> tuple[Tensor, Tensor]:
         batch, steps = grid.mask.shape
         fused_BTQL = self.bias.expand(batch, steps, self.num_queries, self.width)
         for name in known:
-            aligned_RTQL = senses.aligned(name, grid, by_time=self.layout == "paper")
+            aligned_RTQL = modalities.aligned(name, grid, by_time=self.layout == "paper")
             added_RTQL = self.blocks[name](aligned_RTQL)
-            if senses.watch is not None:
-                senses.watch.parts[name] = added_RTQL.detach().float().norm(dim=-1).mean(-1)
-            fused_BTQL = fused_BTQL + spread(added_RTQL, senses.tokens[name].rows, batch)
-        return fused_BTQL, torch.stack([senses.present(name) for name in known]).any(0)
+            if modalities.watch is not None:
+                modalities.watch.parts[name] = added_RTQL.detach().float().norm(dim=-1).mean(-1)
+            fused_BTQL = fused_BTQL + spread(added_RTQL, modalities.tokens[name].rows, batch)
+        return fused_BTQL, torch.stack([modalities.present(name) for name in known]).any(0)
 
 
 class SelfGatedFusion(LinearFusion):
@@ -140,26 +141,27 @@ class SelfGatedFusion(LinearFusion):
 
 
 class MixtureFusion(Fusion):
-    """Mixture of experts (Table 8): each sense's expert is a linear map, its router scores the mean of its tokens.
+    """Mixture of experts (Table 8): each modality's expert is a linear map, its router scores the mean of its tokens.
 
-    A softmax over the senses a sample really has gives the mixing weights: dropping senses would hide what they say.
+    A softmax over the modalities a sample really has gives the mixing weights: dropping modalities would hide what they
+    say.
     """
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
-        """Add the sense's expert."""
+        """Add the modality's expert."""
         self.blocks[name] = Expert(self.width, zero=zero)
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        """Return major tokens, then the mixture; samples without supports get none."""
-        known = self.known(senses)
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        """Return major tokens, then the mixture; samples without supporting modalities get none."""
+        known = self.known(modalities)
         if not known:
-            return self.side_by_side(senses, senses.tokens)
-        grid = senses.grid()
+            return self.side_by_side(modalities, modalities.tokens)
+        grid = modalities.grid()
         batch, steps = grid.mask.shape
         outputs, scores = [], []
         for name in known:
-            tokens = senses.tokens[name]
-            values, score = self.blocks[name](senses.aligned(name, grid))
+            tokens = modalities.tokens[name]
+            values, score = self.blocks[name](modalities.aligned(name, grid))
             outputs.append(spread(values, tokens.rows, batch))
             absent = score.new_full((batch, steps), -torch.inf)
             scores.append(absent.index_copy(0, tokens.rows, score))
@@ -167,11 +169,11 @@ class MixtureFusion(Fusion):
         present_B = scores_BTN.isfinite().any(-1).any(-1)
         weights_BTN = scores_BTN.masked_fill(~present_B[:, None, None], 0).softmax(-1)
         fused = torch.einsum("btn,nbtql->btql", weights_BTN, torch.stack(outputs))
-        return self.arrange(senses, fused, grid.mask & present_B[:, None], known)
+        return self.arrange(modalities, fused, grid.mask & present_B[:, None], known)
 
 
 class Expert(nn.Module):
-    """One sense's expert and its router score."""
+    """One modality's expert and its router score."""
 
     def __init__(self, width: int, *, zero: bool) -> None:
         super().__init__()
@@ -187,20 +189,22 @@ class Expert(nn.Module):
 
 
 class CrossAttentionFusion(Fusion):
-    """Cross-attention (Table 8): for every frame queries of the major sense read all supporting tokens of that frame.
+    """Cross-attention (Table 8): for every frame queries of the major modality read all supporting tokens of that
+    frame.
 
-    Learned query vectors plus the major sense's tokens, where a sample has them, pass one pre-norm multi-head attention
-    layer of the language model's width. An embedding per sense tells the keys of different senses apart.
+    Learned query vectors plus the major modality's tokens, where a sample has them, pass one pre-norm multi-head
+    attention layer of the language model's width. An embedding per modality tells the keys of different modalities
+    apart.
 
     Args:
-        supports: names of the supporting senses.
+        supporting: names of the supporting modalities.
         width: L, divisible by `num_heads`.
         num_queries: Q.
         num_heads: attention heads.
     """
 
-    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, num_heads: int = 8) -> None:
-        super().__init__(supports, width=width, num_queries=num_queries)
+    def __init__(self, supporting: Sequence[str], *, width: int, num_queries: int, num_heads: int = 8) -> None:
+        super().__init__(supporting, width=width, num_queries=num_queries)
         self.num_heads = num_heads
         self.complete()
 
@@ -211,31 +215,32 @@ class CrossAttentionFusion(Fusion):
         self.attention = nn.MultiheadAttention(self.width, self.num_heads, batch_first=True)
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
-        """Add the sense's embedding."""
-        self.blocks[name] = SenseEmbedding(self.width)
+        """Add the modality's embedding."""
+        self.blocks[name] = ModalityEmbedding(self.width)
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        """Return major tokens, then the attended ones; samples without supports get none."""
-        known = self.known(senses)
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        """Return major tokens, then the attended ones; samples without supporting modalities get none."""
+        known = self.known(modalities)
         if not known:
-            return self.side_by_side(senses, senses.tokens)
-        grid = senses.grid()
+            return self.side_by_side(modalities, modalities.tokens)
+        grid = modalities.grid()
         batch, steps = grid.mask.shape
         keys, masks = [], []
         for name in known:
-            aligned = self.blocks[name](senses.aligned(name, grid))
-            keys.append(spread(aligned, senses.tokens[name].rows, batch))
-            masks.append(senses.present(name)[:, None].expand(-1, aligned.shape[2]))
+            aligned = self.blocks[name](modalities.aligned(name, grid))
+            keys.append(spread(aligned, modalities.tokens[name].rows, batch))
+            masks.append(modalities.present(name)[:, None].expand(-1, aligned.shape[2]))
         queries_BTQL = self.queries.expand(batch, steps, -1, -1)
-        if senses.major in senses.tokens:
-            major = senses.segment(senses.major).values
+        if modalities.major in modalities.tokens:
+            major = modalities.segment(modalities.major).values
             queries_BTQL = queries_BTQL + nn.functional.pad(major, (0, 0, 0, 0, 0, steps - major.shape[1]))
         keys_BTKL, mask_BK = torch.cat(keys, dim=2), torch.cat(masks, dim=1)
         fused = self._attend(queries_BTQL, keys_BTKL, mask_BK)
-        return self.arrange(senses, fused, grid.mask & mask_BK.any(1, keepdim=True), known)
+        return self.arrange(modalities, fused, grid.mask & mask_BK.any(1, keepdim=True), known)
 
     def _attend(self, queries_BTQL: Tensor, keys_BTKL: Tensor, mask_BK: Tensor) -> Tensor:
-        # A sample without supports would attend to nothing (NaN): it keeps all keys, its result is masked away.
+        # A sample without supporting modalities would attend to nothing (NaN): it keeps all keys, its result is masked
+        # away.
         mask_BK = mask_BK | ~mask_BK.any(1, keepdim=True)
         keys = self.key_norm(keys_BTKL.flatten(0, 1))
         attended, _ = self.attention(
@@ -249,8 +254,8 @@ class CrossAttentionFusion(Fusion):
         return result
 
 
-class SenseEmbedding(nn.Module):
-    """Adds one learned vector to all tokens of a sense."""
+class ModalityEmbedding(nn.Module):
+    """Adds one learned vector to all tokens of a modality."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""The model room: frozen backbone, Q-Former with one LoRA per sense, adapters, prompt and answers."""
+"""The model room: frozen backbone, Q-Former with one LoRA per modality, adapters, prompt and answers."""

@@ -30,7 +30,7 @@ _users = 0
 
 
 @contextmanager
-def reuse_freed_memory() -> Iterator[None]:
+def retain_freed_memory() -> Iterator[None]:
     """Keep what is freed inside in this process, and give it back at the end.
 
     Where the allocator is not glibc's, or the environment sets it up (`MALLOC_TRIM_THRESHOLD_` and its like,

@@ -1,7 +1,7 @@
 """The frozen backbone: vision encoder, Q-Former, language model and tokenizer of a BLIP-2 or InstructBLIP checkpoint.
 
 Everything comes from transformers; a folder and a hub id load by the same call. Another language model can take the
-seat of the checkpoint's own. Frozen means frozen: eval mode is kept whatever `train()` asks, and no parameter is
+place of the checkpoint's own. Frozen means frozen: eval mode is kept whatever `train()` requests, and no parameter is
 trainable.
 
 Shape letters: M images, N tokens per image, E vision width.
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import CheckpointError
 from crema_core.fusion.connector import QFormerText, VisualSource
+from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.kernels import fuse_activations, share_position_bias
 from crema_core.model.positions import RotaryAxes
@@ -26,7 +27,6 @@ from crema_core.model.qformer import QFormer
 from crema_core.model.settings import BackboneSettings
 from crema_core.model.trainable import fingerprint, freeze
 from crema_core.model.tuning import FULL, LanguageLora, lora_layers, lora_parameters, train_dropout, tune_language
-from crema_core.model.turns import Turns, own_turns, seat_turns
 
 TINY = "crema-tiny"
 ALONE = "language model alone"
@@ -42,7 +42,7 @@ class Backbone(nn.Module):
         tokenizer: of the language model.
         settings: what it was loaded by, recorded in checkpoints.
         vision_model: encoder of images, or None.
-        qformer: BLIP-2's or InstructBLIP's, or None; adapters of senses are built around it.
+        qformer: BLIP-2's or InstructBLIP's, or None; adapters of modalities are built around it.
         query_tokens: the Q-Former's own queries.
         language_projection: from the Q-Former into the checkpoint's own language model; None when another took its
             seat.
@@ -53,7 +53,7 @@ class Backbone(nn.Module):
 
     Attributes:
         axes: how the language model counts time, where it turns by time, row and column; else None.
-        frames_per_step: frames the vision encoder looks at together.
+        frames_per_step: frames the vision encoder processes together.
         source: folder, hub id or name it was loaded by.
         any_image_size: whether the side of the pictures was chosen, and is recorded in checkpoints.
         provenance: name, package and version of the family that loaded it, recorded in checkpoints; None where no
@@ -144,11 +144,11 @@ class Backbone(nn.Module):
         """Its own visual tokens, which a language model made for video comes with; None here."""
         return None
 
-    def turns(self, *, chat: bool) -> Turns:
-        """Return what stands around senses, question and answer, see `crema_core.model.turns`."""
+    def chat_format(self, *, chat: bool) -> ChatFormat:
+        """Return what surrounds modalities, question and answer, see `crema_core.model.chat_format`."""
         if self.settings.language_model is None:
-            return own_turns(self.language_model, self.tokenizer)
-        return seat_turns(self.language_model, self.tokenizer, chat=chat)
+            return own_chat_format(self.language_model, self.tokenizer)
+        return override_chat_format(self.language_model, self.tokenizer, chat=chat)
 
     @torch.no_grad()
     def encode_images(self, pixels_MCHW: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class Backbone(nn.Module):
             pixels_MCHW: `(M, 3, H, W)` normalised pixels.
 
         Returns:
-            `(M, N, E)`: the last hidden states *before* the final LayerNorm, which every sense has as its own.
+            `(M, N, E)`: the last hidden states *before* the final LayerNorm, which every modality has as its own.
         """
         vision = cast(Any, self.vision_model)
         tokens: Tensor = vision.encoder(inputs_embeds=vision.embeddings(pixels_MCHW)).last_hidden_state
@@ -201,7 +201,7 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode, unless the released code's frozen dropout was asked for (vision stays in eval there)."""
-        super().train(mode and self.settings.frozen_dropout)
+        super().train(mode and self.settings.backbone_dropout)
         if self.vision_model is not None:
             self.vision_model.eval()
         return self
@@ -225,7 +225,7 @@ class Backbone(nn.Module):
     def identity(self) -> str:
         """Return a sha256 that is the same whatever precision the checkpoint was loaded in; computed once.
 
-        A language model that took the seat has an identity of its own and is left out here.
+        A language model that replaces it has an identity of its own and is left out here.
         """
         self.require_weights()
         if self._identity is None:
@@ -234,7 +234,7 @@ class Backbone(nn.Module):
         return self._identity
 
     def language_identity(self) -> str | None:
-        """Return the same of the language model that took the seat; None for the backbone's own."""
+        """Return the same of the language model that replaces it; None for the backbone's own."""
         if self.settings.language_model is None:
             return None
         self.require_weights()

@@ -42,7 +42,7 @@ class BackboneRequest:
     Attributes:
         settings: as they were given, `settings.source` filled in; recorded in saved models.
         place: folder or hub id the checkpoint lies at; of a shape its name.
-        language_config: configuration of the language model that takes the seat of the checkpoint's own, or None.
+        language_config: configuration of the language model that replaces that of the checkpoint's own, or None.
     """
 
     settings: BackboneSettings

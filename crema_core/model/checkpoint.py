@@ -89,7 +89,7 @@ def read_weights(
     error: type[CremaError] = CheckpointError,
     **arguments: Any,
 ) -> Weights:
-    """Read weights, sharded or not, in `dtype` whatever the configuration says.
+    """Read weights, sharded or not, in `dtype` whatever the configuration gives.
 
     Args:
         model_class: with `from_pretrained`, an Auto class too.
@@ -236,8 +236,8 @@ def image_statistics(place: str, revision: str | None) -> tuple[RGB, RGB]:
 def _quiet() -> Iterator[None]:
     """Keep transformers' loading bar out of logs and pipes, and its notes on keys, which are checked here, to itself.
 
-    It would say of every FlanT5, for example, that output layer and embedding should have been one, and of every tower
-    that the heads it was trained with are left out.
+    It would say of every FlanT5, for example, that output layer and embedding should have been one, and of every vision
+    encoder that the heads it was trained with are left out.
     """
     speaks = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
     hide = not speaks and logging.is_progress_bar_enabled()

@@ -31,16 +31,16 @@ from transformers import (
 from crema_core.model.backbone import Backbone
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest
 from crema_core.model.checkpoint import image_statistics, own_template, read_model, read_tokenizer
+from crema_core.model.language_override import LanguageOverride, load_override
 from crema_core.model.qformer import QFormer
-from crema_core.model.seat import Seat, load_seat
-from crema_core.model.shapes import shape_model, shape_seat, shape_tokenizer
+from crema_core.model.shapes import shape_model, shape_override, shape_tokenizer
 
 QFORMER_TOKENIZER = "qformer_tokenizer"
 """Folder of the Q-Former's tokenizer inside an InstructBLIP checkpoint."""
 _LANGUAGE_KEYS = [r"^language_model\.", r"^language_projection\."]
 
 
-class Blip2Senses(Blip2PreTrainedModel):
+class Blip2Modalities(Blip2PreTrainedModel):
     """BLIP-2's vision encoder, Q-Former and queries."""
 
     _keys_to_ignore_on_load_unexpected = _LANGUAGE_KEYS
@@ -53,7 +53,7 @@ class Blip2Senses(Blip2PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
 
-class InstructBlipSenses(InstructBlipPreTrainedModel):
+class InstructBlipTrunk(InstructBlipPreTrainedModel):
     """InstructBLIP's vision encoder, Q-Former and queries."""
 
     _keys_to_ignore_on_load_unexpected = _LANGUAGE_KEYS
@@ -72,21 +72,21 @@ class QFormerFamily(BackboneFamily):
 
     Attributes:
         whole: the model as published.
-        senses: the same without language model and projection into it.
+        trunk: the same without language model and projection into it.
         qformer_reads_text: whether the Q-Former reads the question beside the features.
     """
 
     whole: type[PreTrainedModel]
-    senses: type[PreTrainedModel]
+    trunk: type[PreTrainedModel]
     qformer_reads_text: bool
 
     def load(self, config: PreTrainedConfig, request: BackboneRequest) -> Backbone:
         """Load a checkpoint, with another language model instead of its own where one is asked for."""
         request.refuse_image_size(config.vision_config.image_size)
         settings, place, revision = request.settings, request.place, request.settings.revision
-        dtype, quantized, seat = request.dtype(config), request.quantized(config), None
+        dtype, quantized, override = request.dtype(config), request.quantized(config), None
         if settings.language_model is not None and request.language_config is not None:
-            seat = load_seat(
+            override = load_override(
                 settings.language_model,
                 settings.language_revision,
                 request.language_config,
@@ -94,30 +94,30 @@ class QFormerFamily(BackboneFamily):
                 quantized=quantized,
             )
             quantized = None
-        whole = self.whole if seat is None else self.senses
+        whole = self.whole if override is None else self.trunk
         model = read_model(whole, place, revision, dtype=dtype, config=config, quantized=quantized)
         mean, std = image_statistics(place, revision)
         reader = read_tokenizer(place, revision, subfolder=QFORMER_TOKENIZER) if self.qformer_reads_text else None
         return _assembled(
             model,
-            seat,
-            tokenizer=read_tokenizer(place, revision) if seat is None else seat.tokenizer,
+            override,
+            tokenizer=read_tokenizer(place, revision) if override is None else override.tokenizer,
             qformer_tokenizer=reader,
             settings=settings,
             image_mean=mean,
             image_std=std,
-            template=own_template(place, revision) if seat is None else None,
+            template=own_template(place, revision) if override is None else None,
         )
 
     def shape(self, config: PreTrainedConfig, request: BackboneRequest) -> Backbone:
         """Return the backbone without weights; the configuration of another language model is enough."""
         request.refuse_image_size(config.vision_config.image_size)
-        dtype, seat = request.dtype(config), None
+        dtype, override = request.dtype(config), None
         if request.language_config is not None:
-            seat = Seat(shape_seat(request.language_config, dtype=dtype), shape_tokenizer())
+            override = LanguageOverride(shape_override(request.language_config, dtype=dtype), shape_tokenizer())
         return _assembled(
-            shape_model(self.whole if seat is None else self.senses, config, dtype=dtype),
-            seat,
+            shape_model(self.whole if override is None else self.trunk, config, dtype=dtype),
+            override,
             tokenizer=shape_tokenizer(),
             qformer_tokenizer=shape_tokenizer() if self.qformer_reads_text else None,
             settings=request.settings,
@@ -125,26 +125,26 @@ class QFormerFamily(BackboneFamily):
         )
 
 
-BLIP2 = QFormerFamily(Blip2ForConditionalGeneration, Blip2Senses, qformer_reads_text=False)
-INSTRUCTBLIP = QFormerFamily(InstructBlipForConditionalGeneration, InstructBlipSenses, qformer_reads_text=True)
+BLIP2 = QFormerFamily(Blip2ForConditionalGeneration, Blip2Modalities, qformer_reads_text=False)
+INSTRUCTBLIP = QFormerFamily(InstructBlipForConditionalGeneration, InstructBlipTrunk, qformer_reads_text=True)
 
 
 def _assembled(
     model: Any,
-    seat: Seat | None,
+    override: LanguageOverride | None,
     *,
     tokenizer: PreTrainedTokenizerBase,
     qformer_tokenizer: PreTrainedTokenizerBase | None,
     **more: Any,
 ) -> Backbone:
-    """Take a BLIP-2 or InstructBLIP model apart, with another language model in the seat of its own or not."""
+    """Take a BLIP-2 or InstructBLIP model apart, with another language model of its own or not."""
     return Backbone(
-        seat.model if seat else model.language_model,
+        override.model if override else model.language_model,
         tokenizer,
         vision_model=model.vision_model,
         qformer=QFormer(model.qformer, qformer_tokenizer),
         query_tokens=model.query_tokens,
-        language_projection=None if seat else model.language_projection,
+        language_projection=None if override else model.language_projection,
         **more,
     )
 

@@ -122,7 +122,7 @@ def layers(language_model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def recomputed(language_model: nn.Module, *, enabled: bool) -> Iterator[None]:
+def activation_checkpointing(language_model: nn.Module, *, enabled: bool) -> Iterator[None]:
     """Inside the block, keep only each layer's input for the backward pass and compute the layer again there.
 
     transformers' own switch works in train mode alone, which would turn on the frozen layers' dropout.

@@ -1,6 +1,7 @@
 """The frozen language model as the rest sees it: loss of answers, generated text, scores of choices.
 
-Encoder-decoder (T5) and decoder-only (OPT, Llama and others) models differ only here and in `crema_core.model.turns`.
+Encoder-decoder (T5) and decoder-only (OPT, Llama and others) models differ only here and in
+`crema_core.model.chat_format`.
 
 Shape letters: B samples, S prompt length, A answer length, L width, V vocabulary.
 """
@@ -24,9 +25,9 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from crema_core.errors import OptionsError
+from crema_core.model.chat_format import ChatFormat, own_chat_format
 from crema_core.model.positions import RotaryAxes
 from crema_core.model.prompt import Prompt, assemble, padded
-from crema_core.model.turns import Turns, own_turns
 from crema_core.tokens import Segment
 
 IGNORED = -100
@@ -39,7 +40,7 @@ class Language:
     Args:
         model: an encoder-decoder or decoder-only model.
         tokenizer: its tokenizer.
-        turns: what stands around question and answer; by default as for a backbone's own language model.
+        chat_format: what surrounds question and answer; by default as for a backbone's own language model.
         axes: where the model turns by time, row and column (Qwen-VL); None for all others.
 
     Attributes:
@@ -52,11 +53,11 @@ class Language:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        turns: Turns | None = None,
+        chat_format: ChatFormat | None = None,
         axes: RotaryAxes | None = None,
     ) -> None:
         self.model, self.tokenizer, self.axes = model, tokenizer, axes
-        self.turns = own_turns(model, tokenizer) if turns is None else turns
+        self.chat_format = own_chat_format(model, tokenizer) if chat_format is None else chat_format
         self._positions = "position_ids" in inspect.signature(model.forward).parameters
         # Sampling and penalties a checkpoint brings along would change answers; its token ids are kept.
         given = {} if model.generation_config is None else model.generation_config.to_dict()
@@ -64,7 +65,7 @@ class Language:
         if self.is_encoder_decoder:  # the one `logits` begins with
             ids["decoder_start_token_id"] = model.config.decoder_start_token_id
         model.generation_config = GenerationConfig(
-            **ids | {"eos_token_id": list(self.turns.stops), "pad_token_id": self._pad}
+            **ids | {"eos_token_id": list(self.chat_format.stops), "pad_token_id": self._pad}
         )
         self.in_step = False
 
@@ -91,7 +92,7 @@ class Language:
         return assemble(
             segments,
             questions,
-            turns=self.turns,
+            chat_format=self.chat_format,
             embedding=self.embedding,
             side=self.side,
             max_question_tokens=max_question_tokens,
@@ -107,7 +108,7 @@ class Language:
         """
         ids_BA = answers_BA.masked_fill(answers_BA == IGNORED, self._pad)
         if self.in_step and torch.is_grad_enabled():
-            # A process whose samples lack the sense under training has no graph, and makes the backward pass too.
+            # A process whose samples lack the modality under training has no graph, and makes the backward pass too.
             zero = torch.zeros((), device=prompt.embeds.device, dtype=prompt.embeds.dtype, requires_grad=True)
             prompt = prompt._replace(embeds=prompt.embeds + zero)
         if self.is_encoder_decoder:
@@ -196,7 +197,7 @@ class Language:
         return [text.strip() for text in texts]
 
     def _clip_positions(self, prompt: Prompt) -> dict[str, Tensor]:
-        """Return positions where generation cannot count them itself; it goes on from the last."""
+        """Return positions where generation cannot count them itself; it continues from the last."""
         return {} if prompt.positions is None else self._position_ids(prompt)
 
     def letter_scores(self, prompt: Prompt, num_choices: int) -> Tensor:
@@ -233,7 +234,7 @@ class Language:
         Raises:
             OptionsError: when the tokenizer does not give each letter one id of its own.
         """
-        rows = [self.turns.answer_ids(f"Option {letter}") for letter in LETTERS[:num_choices]]
+        rows = [self.chat_format.answer_ids(f"Option {letter}") for letter in LETTERS[:num_choices]]
         common = rows[0][:-1]
         letters = [row[-1] for row in rows]
         unknown = self.tokenizer.unk_token_id
@@ -259,13 +260,13 @@ class Language:
 
     def answer_ids(self, answers: Sequence[str]) -> Tensor:
         """Return `(B, A)` ids of the answers, each closed by the end of the turn, padded with `IGNORED`."""
-        ids, mask = padded([[*self.turns.answer_ids(text), self.turns.end] for text in answers])
+        ids, mask = padded([[*self.chat_format.answer_ids(text), self.chat_format.end] for text in answers])
         return ids.masked_fill(~mask, IGNORED)
 
     @property
     def _pad(self) -> int:
         pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.turns.end)
+        return int(pad if pad is not None else self.chat_format.end)
 
 
 def by_length(lengths: Sequence[int]) -> list[list[int]]:

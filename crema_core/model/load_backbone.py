@@ -10,7 +10,7 @@ from crema_core.errors import CheckpointError, PluginError, did_you_mean
 from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint, NamedShape
 from crema_core.model.checkpoint import read_config, read_json
-from crema_core.model.seat import load_seat, read_seat_config
+from crema_core.model.language_override import load_override, read_override_config
 from crema_core.model.settings import BackboneSettings
 from crema_core.plugins import registry
 from crema_core.plugins.spec import parse_settings
@@ -54,7 +54,7 @@ def read_backbone(settings: BackboneSettings) -> Backbone:
     request = BackboneRequest(
         settings,
         str(named.place()) if isinstance(named, NamedCheckpoint) else place,
-        None if language is None else read_seat_config(language, settings.language_revision),
+        None if language is None else read_override_config(language, settings.language_revision),
     )
     shape = named if isinstance(named, NamedShape) else None
     config = _config(request) if shape is None else shape.config()
@@ -67,11 +67,13 @@ def read_backbone(settings: BackboneSettings) -> Backbone:
 
 def _language_alone(settings: BackboneSettings, place: str) -> Backbone:
     """Load a language model and nothing before it, for strategies whose modalities bring all that."""
-    config = read_seat_config(place, settings.language_revision)
+    config = read_override_config(place, settings.language_revision)
     request = BackboneRequest(settings.model_copy(update={"revision": None}), ALONE, config)
     quantized = request.quantized(config)
-    seat = load_seat(place, settings.language_revision, config, dtype=request.dtype(config), quantized=quantized)
-    return Backbone(seat.model, seat.tokenizer, settings=request.settings)
+    override = load_override(
+        place, settings.language_revision, config, dtype=request.dtype(config), quantized=quantized
+    )
+    return Backbone(override.model, override.tokenizer, settings=request.settings)
 
 
 def find_family(config: PreTrainedConfig, source: str) -> tuple[registry.Provider, BackboneFamily]:
@@ -82,7 +84,7 @@ def find_family(config: PreTrainedConfig, source: str) -> tuple[registry.Provide
         source: how the checkpoint was named, for the message.
 
     Raises:
-        CheckpointError: when no installed family loads it; it says which package does, where that is known.
+        CheckpointError: when no installed family loads it; it states which package does, where that is known.
         PluginError: when the family's package is switched off, broken, or not the only one.
     """
     names = registry.usable_names("backbone")

@@ -13,8 +13,8 @@ NEEDS_LESS = "Give a smaller batch_size (--batch-size; eval_batch_size in traini
 
 
 @contextmanager
-def fits(what: str, advice: str) -> Iterator[None]:
-    """Turn an allocator's error into one that says what helps.
+def explain_out_of_memory(what: str, advice: str) -> Iterator[None]:
+    """Turn an allocator's error into one that states what helps.
 
     Args:
         what: what is computed, the start of a sentence.

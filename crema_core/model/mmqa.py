@@ -1,10 +1,10 @@
-"""The Modality-specific Multi-Query Adapter: one sense's way through the shared Q-Former, which holds its LoRA.
+"""The Modality-specific Multi-Query Adapter: one modality's way through the shared Q-Former, which holds its LoRA.
 
 CREMA section 3.2: projection FC where widths differ (or interpolation, Table 21), learnable queries, and a linear map
 of the Q-Former's output into the language model's space. As in the released code the LayerNorm follows the FC, which
 is what the paper's counts of 3.96 M (visual) and 5.04 M (with FC) parameters contain.
 
-Shape letters: R samples that have the sense, T steps, M steps of all samples, N tokens of a step, D feature width, E
+Shape letters: R samples that have the modality, T steps, M steps of all samples, N tokens of a step, D feature width, E
 width the Q-Former attends to, Q queries, H Q-Former width, L language-model width.
 """
 
@@ -20,7 +20,7 @@ from crema_core.errors import OptionsError
 from crema_core.fusion.connector import Connector, QFormerText
 from crema_core.model.qformer import QFormer
 from crema_core.plugins.spec import MMQASpec
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 
 
 class Interpolate(nn.Module):
@@ -57,13 +57,13 @@ def input_projection(feature_dim: int, width: int, kind: str) -> nn.Module:
 
 
 class MMQA(Connector):
-    """Adapter of one sense around the shared Q-Former, with a LoRA of the sense's name inside it.
+    """Adapter of one modality around the shared Q-Former, with a LoRA of the modality's name inside it.
 
     Args:
-        name: the sense.
+        name: the modality.
         spec: sizes; `num_queries` must be set.
         qformer: shared and frozen, not a part of this module; it gets the LoRA.
-        feature_dim: D, width of the sense's features.
+        feature_dim: D, width of the modality's features.
         output_dim: L, width of the language model.
     """
 
@@ -87,7 +87,7 @@ class MMQA(Connector):
         """The shared Q-Former."""
         return self._shared[0]
 
-    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+    def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         """Turn features `(R, T, N, D)` into language-model tokens `(R, T, Q, L)`.
 
         Only real steps pass the Q-Former; padded ones are zero. With `text`, the questions of all samples, each step
@@ -107,7 +107,7 @@ class MMQA(Connector):
             tokens_RTQL = empty.index_put((steps_RT.nonzero(as_tuple=True)), tokens_MQL)
         else:
             tokens_RTQL = tokens_MQL.unflatten(0, steps_RT.shape)
-        return SenseTokens(tokens_RTQL, steps_RT, features.rows, times)
+        return ModalityTokens(tokens_RTQL, steps_RT, features.rows, times)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return queries, maps and norm as `mmqa.*`, the LoRA as `lora.*`."""
@@ -115,7 +115,7 @@ class MMQA(Connector):
         return own | {f"lora.{key}": parameter for key, parameter in self.lora().items()}
 
     def lora(self) -> dict[str, nn.Parameter]:
-        """Return this sense's matrices inside the Q-Former, keyed `<layer>.<query|value>.<A|B>`."""
+        """Return this modality's matrices inside the Q-Former, keyed `<layer>.<query|value>.<A|B>`."""
         return self.qformer.lora_parameters(self.name)
 
     def counted(self) -> Iterable[nn.Module]:
@@ -135,7 +135,7 @@ class MMQA(Connector):
 
         Args:
             queries: `(1, Q, H)`; copied when Q is this adapter's number of queries.
-            output: the backbone's projection into its own language model; None when another took the seat.
+            output: the backbone's projection into its own language model; None when another replaces it.
             norm: the LayerNorm after the vision encoder; None for features of another encoder.
         """
         if queries.shape == self.queries.shape:

@@ -1,8 +1,8 @@
-"""The model: frozen backbone, one adapter per sense, a fusion.
+"""The model: frozen backbone, one adapter per modality, a fusion.
 
-`encode` runs the frozen encoders, `sense_tokens` one sense's adapter, `prompt` fuses and lays out the language model's
-input, which `generate` and `score_choices` answer. The trainer calls these parts one by one so that nothing is computed
-twice; `model(batch)` does all of it and returns the loss, as any module of torch.
+`encode` runs the frozen encoders, `modality_tokens` one modality's adapter, `prompt` fuses and lays out the language
+model's input, which `generate` and `score_choices` answer. The trainer calls these parts one by one so that nothing is
+computed twice; `model(batch)` does all of it and returns the loss, as any module of torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crema_core.common.tensors import copy_state
 from crema_core.data.dataset import TrainBatch
 from crema_core.errors import ContractError, OptionsError, UnknownModalityError, did_you_mean
-from crema_core.fusion import Fusion, FusionWatch, SenseSet
+from crema_core.fusion import Fusion, FusionWatch, ModalitySet
 from crema_core.fusion.connector import Connector, QFormerText
 from crema_core.modality import Features, Modality
 from crema_core.model.backbone import Backbone
@@ -25,7 +25,7 @@ from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
-from crema_core.tokens import SenseBatch, SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityBatch, ModalityFeatures, ModalityTokens
 
 Outputs = Mapping[str, Mapping[str, float]]
 """Further numbers about a sample: by name of an output, such as "encoder_weights", numbers by name."""
@@ -36,9 +36,9 @@ class CremaNetwork(nn.Module):
 
     Args:
         backbone: the frozen parts.
-        senses: by name, in the order of sequential training.
+        branches: by name, in the order of sequential training.
         fusion: the strategy.
-        major: name of the sense whose frames the others are fused on.
+        major: name of the modality whose frames the others are fused on.
         template: wording of questions.
         config: what is needed to build the same model again, plain JSON data.
     """
@@ -46,7 +46,7 @@ class CremaNetwork(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        senses: Mapping[str, Sense],
+        branches: Mapping[str, ModalityBranch],
         fusion: Fusion,
         *,
         major: str,
@@ -55,58 +55,62 @@ class CremaNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.modalities = nn.ModuleDict(senses)
+        self.modalities = nn.ModuleDict(branches)
         self.fusion = fusion
         self.major, self.template, self.config = major, template, config
-        turns = backbone.turns(chat=template.chat)
-        self.language = Language(backbone.language_model, backbone.tokenizer, turns=turns, axes=backbone.axes)
+        chat_format = backbone.chat_format(chat=template.chat)
+        self.language = Language(
+            backbone.language_model, backbone.tokenizer, chat_format=chat_format, axes=backbone.axes
+        )
         self.train(False)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the senses, in the order of sequential training."""
+        """Names of the modalities, in the order of sequential training."""
         return tuple(self.modalities)
 
     @property
     def specs(self) -> dict[str, ModalitySpec]:
-        """Declarations of the senses."""
-        return {name: self.sense(name).spec for name in self.names}
+        """Declarations of the modalities."""
+        return {name: self.branch(name).spec for name in self.names}
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.backbone.device
 
-    def sense(self, name: str) -> Sense:
-        """Return one built sense.
+    def branch(self, name: str) -> ModalityBranch:
+        """Return one built modality.
 
         Raises:
-            UnknownModalityError: when the model has no such sense.
+            UnknownModalityError: when the model has no such modality.
         """
         if name not in self.modalities:
             raise UnknownModalityError(
-                f"This model has no sense '{name}'. It has: {', '.join(self.names)}."
+                f"This model has no modality '{name}'. It has: {', '.join(self.names)}."
                 f"{did_you_mean(name, self.names)} Add one with model.add_modality('{name}')."
             )
-        sense = self.modalities[name]
-        assert isinstance(sense, Sense)
-        return sense
+        branch = self.modalities[name]
+        assert isinstance(branch, ModalityBranch)
+        return branch
 
-    def encode(self, batches: Mapping[str, SenseBatch]) -> dict[str, SenseFeatures]:
+    def encode(self, batches: Mapping[str, ModalityBatch]) -> dict[str, ModalityFeatures]:
         """Run the frozen encoders, without gradient."""
-        return {name: self.sense(name).encode(batch.to(self.device)) for name, batch in batches.items()}
+        return {name: self.branch(name).encode(batch.to(self.device)) for name, batch in batches.items()}
 
     @property
     def reads_questions(self) -> bool:
-        """Whether a sense's tokens depend on the question (InstructBLIP's Q-Former)."""
-        reading = any(self.sense(name).adapter.reads_text for name in self.names)
+        """Whether a modality's tokens depend on the question (InstructBLIP's Q-Former)."""
+        reading = any(self.branch(name).adapter.reads_text for name in self.names)
         return reading and self.template.qformer_input == "question"
 
-    def sense_tokens(self, name: str, features: SenseFeatures, questions: Sequence[str] | None = None) -> SenseTokens:
-        """Return one sense's tokens `(R, T, Q, L)`; differentiable in that sense's adapter.
+    def modality_tokens(
+        self, name: str, features: ModalityFeatures, questions: Sequence[str] | None = None
+    ) -> ModalityTokens:
+        """Return one modality's tokens `(R, T, Q, L)`; differentiable in that modality's adapter.
 
         Args:
-            name: the sense.
+            name: the modality.
             features: of the samples that have it.
             questions: rendered texts of all samples; needed where `reads_questions`, else not looked at.
 
@@ -114,22 +118,22 @@ class CremaNetwork(nn.Module):
             OptionsError: when the questions are needed and missing.
         """
         if not self.reads_questions:
-            return self.sense(name).tokens(features)
+            return self.branch(name).tokens(features)
         if questions is None:
             raise OptionsError(
-                "This backbone's Q-Former reads the question, so tokens of a sense need the questions of the batch. "
-                "Accepted: one rendered text per sample. Pass sense_tokens(name, features, questions), or build with "
-                "template={'qformer_input': 'queries'}."
+                "This backbone's Q-Former reads the question, so tokens of a modality need the questions of the batch. "
+                "Accepted: one rendered text per sample. Pass modality_tokens(name, features, questions), or build "
+                "with template={'qformer_input': 'queries'}."
             )
-        return self.sense(name).tokens(features, self.backbone.read(questions))
+        return self.branch(name).tokens(features, self.backbone.read(questions))
 
-    def tokens(self, features: Mapping[str, SenseFeatures], questions: Sequence[str]) -> dict[str, SenseTokens]:
-        """Return the tokens of all senses of a batch; `questions` are texts already rendered."""
-        return {name: self.sense_tokens(name, own, questions) for name, own in features.items()}
+    def tokens(self, features: Mapping[str, ModalityFeatures], questions: Sequence[str]) -> dict[str, ModalityTokens]:
+        """Return the tokens of all modalities of a batch; `questions` are texts already rendered."""
+        return {name: self.modality_tokens(name, own, questions) for name, own in features.items()}
 
     def prompt(
         self,
-        tokens: Mapping[str, SenseTokens],
+        tokens: Mapping[str, ModalityTokens],
         questions: Sequence[str],
         *,
         fusion: Fusion | None = None,
@@ -147,18 +151,18 @@ class CremaNetwork(nn.Module):
         specs = self.specs
         segments = []
         if ordered:
-            senses = SenseSet(
+            modalities = ModalitySet(
                 ordered,
                 major=self.major,
                 num_samples=len(questions),
-                prefixes={name: self.sense(name).prefix for name in self.names},
+                prefixes={name: self.branch(name).prefix for name in self.names},
                 per_frame=frozenset(name for name, spec in specs.items() if spec.per_frame),
                 watch=watch,
             )
-            segments = (self.fusion if fusion is None else fusion)(senses)
+            segments = (self.fusion if fusion is None else fusion)(modalities)
         return self.language.prompt(segments, questions, max_question_tokens=self.template.max_question_tokens)
 
-    def forward(self, batch: TrainBatch, *, features: Mapping[str, SenseFeatures] | None = None) -> Tensor:
+    def forward(self, batch: TrainBatch, *, features: Mapping[str, ModalityFeatures] | None = None) -> Tensor:
         """Return the loss of a training batch (scalar), differentiable in everything that is trainable.
 
         This is the whole model as torch and accelerate know modules: encoders, adapters, fusion, language model. The
@@ -167,21 +171,21 @@ class CremaNetwork(nn.Module):
         Args:
             batch: B samples with their answers, as `crema_core.data.dataset.collate` makes them.
             features: of the modalities in `batch.present`, where they are encoded already, for example by
-                `crema_core.features.encode.encode_batch` from a cache; None: `batch.senses` are encoded here.
+                `crema_core.features.encode.encode_batch` from a cache; None: `batch.modalities` are encoded here.
 
         Raises:
             OptionsError: when a modality of the batch is neither prepared nor given as features.
-            ManifestError: when an answer is not one of its question's choices.
+            DataFileError: when an answer is not one of its question's choices.
 
         Example:
             >>> loss = model(batch)    # doctest: +SKIP
             >>> loss.backward()    # doctest: +SKIP
         """
-        found = self.encode(batch.senses) if features is None else features
+        found = self.encode(batch.modalities) if features is None else features
         if lacking := [name for name in batch.present if name not in found]:
             raise OptionsError(
                 f"The batch has {', '.join(lacking)} in some samples, neither prepared nor as features. Accepted: "
-                "every modality of batch.present, in batch.senses or in features. Pass "
+                "every modality of batch.present, in batch.modalities or in features. Pass "
                 "model(batch, features=encode_batch(model, cache, batch)) where a cache holds them."
             )
         questions = [self.template.render(record.question, record.choices) for record in batch.records]
@@ -190,7 +194,7 @@ class CremaNetwork(nn.Module):
 
     def loss(
         self,
-        tokens: Mapping[str, SenseTokens],
+        tokens: Mapping[str, ModalityTokens],
         questions: Sequence[str],
         answers: Sequence[str],
         *,
@@ -199,16 +203,16 @@ class CremaNetwork(nn.Module):
         """Return the mean cross-entropy of the answers' tokens (scalar), see `Language.loss`."""
         return self.language.loss(self.prompt(tokens, questions), answers, num_tokens=num_tokens)
 
-    def extra_outputs(self, tokens: Mapping[str, SenseTokens], num_samples: int) -> list[Outputs]:
+    def extra_outputs(self, tokens: Mapping[str, ModalityTokens], num_samples: int) -> list[Outputs]:
         """Return what the connectors say of every sample beside its tokens; most say nothing.
 
         Args:
-            tokens: of the senses of a batch.
+            tokens: of the modalities of a batch.
             num_samples: of the batch.
         """
         found: list[dict[str, Mapping[str, float]]] = [{} for _ in range(num_samples)]
         for name, own in tokens.items():
-            for output, values in self.sense(name).adapter.outputs(own).items():
+            for output, values in self.branch(name).adapter.outputs(own).items():
                 for row, numbers in zip(own.rows.tolist(), values, strict=True):
                     found[row][output] = numbers
         return list(found)
@@ -233,12 +237,12 @@ class CremaNetwork(nn.Module):
         return [row[: len(own)].log_softmax(-1).tolist() for row, own in zip(scores, choices, strict=True)]
 
     def lora_parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """Return one sense's LoRA matrices, keyed `<layer>.<query|value>.<A|B>`; none where its connector has none."""
-        return self.sense(name).adapter.lora()
+        """Return one modality's LoRA matrices by `<layer>.<query|value>.<A|B>`; none where its connector has none."""
+        return self.branch(name).adapter.lora()
 
     def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """Return everything trainable of one sense except its fusion block, keyed as in an adapter file."""
-        return self.sense(name).adapter.trained()
+        """Return everything trainable of one modality except its fusion block, keyed as in an adapter file."""
+        return self.branch(name).adapter.trained()
 
     def fusion_parameters(self, names: Sequence[str] | None = None) -> dict[str, nn.Parameter]:
         """Return the fusion's parameters: the blocks of `names` alone, or all of them with what they share."""
@@ -251,7 +255,7 @@ class CremaNetwork(nn.Module):
         return self.backbone.tuned_parameters()
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the trainable state that belongs to no sense alone, keyed `fusion.*` and `language.*`."""
+        """Return the trainable state that belongs to no modality alone, keyed `fusion.*` and `language.*`."""
         found = {f"fusion.{key}": parameter for key, parameter in self.fusion.shared_parameters().items()}
         return found | {f"language.{key}": parameter for key, parameter in self.language_parameters().items()}
 
@@ -292,19 +296,19 @@ class CremaNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Provenance:
-    """Which installed package provides a sense; recorded in every checkpoint."""
+    """Which installed package provides a modality; recorded in every checkpoint."""
 
     distribution: str
     version: str
     api_version: str
 
 
-class Sense(nn.Module):
+class ModalityBranch(nn.Module):
     """A modality and its adapter.
 
     Args:
         modality: the plugin's instance; frozen.
-        adapter: its connector, which holds everything trainable of the sense.
+        adapter: its connector, which holds everything trainable of the modality.
         mmqa: the sizes of an adapter around the Q-Former, number of queries filled in.
         provenance: the package it came from.
         prefix: text before its tokens; the declared one unless the user chose another.
@@ -328,7 +332,7 @@ class Sense(nn.Module):
         return self.modality.spec
 
     @torch.no_grad()
-    def encode(self, batch: SenseBatch) -> SenseFeatures:
+    def encode(self, batch: ModalityBatch) -> ModalityFeatures:
         """Run the frozen encoder and check what it returns against the contract.
 
         Raises:
@@ -336,11 +340,11 @@ class Sense(nn.Module):
         """
         features = self.modality.encode(batch.batch)
         self._check(features, samples=batch.rows.shape[0])
-        return SenseFeatures(features, batch.rows)
+        return ModalityFeatures(features, batch.rows)
 
-    def tokens(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+    def tokens(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         """Turn features `(R, T, N, D)` into tokens, see `Connector.forward`; differentiable in the adapter."""
-        tokens: SenseTokens = self.adapter(features, text)
+        tokens: ModalityTokens = self.adapter(features, text)
         return tokens
 
     def _check(self, features: Features, *, samples: int) -> None:
@@ -358,6 +362,6 @@ class Sense(nn.Module):
             )
         if not bool(features.mask.flatten(1).any(1).all()):
             raise ContractError(
-                f"{name}.encode masked away every step of a sample. A present sense has at least one real step. "
+                f"{name}.encode masked away every step of a sample. A present modality has at least one real step. "
                 "Refuse empty sources in prepare() with a MediaError."
             )

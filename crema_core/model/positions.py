@@ -1,10 +1,10 @@
 """Positions of a prompt whose language model turns by time, row and column instead of by one count (Qwen-VL).
 
 Text counts on by one on all three axes. The tokens of a clip start together where the text before them ended: their
-row and column is their place in the frame, their time grows from step to step. The text behind goes on after the larger
-of rows and columns, however long the clip is (Qwen2-VL, arXiv 2409.12191, section 2.1). Qwen2-VL counts time in steps,
-Qwen2.5-VL in seconds times a rate (arXiv 2502.13923, section 2.1.2), rounded down; seconds of neighbouring steps are
-taken to be equal, as the released processor does.
+row and column is their place in the frame, their time grows from step to step. The text behind continues after the
+larger of rows and columns, however long the clip is (Qwen2-VL, arXiv 2409.12191, section 2.1). Qwen2-VL counts time in
+steps, Qwen2.5-VL in seconds times a rate (arXiv 2502.13923, section 2.1.2), rounded down; seconds of neighbouring steps
+are taken to be equal, as the released processor does.
 
 Shape letters: B samples, T steps, K tokens of a step, P tokens of a part of the prompt, S prompt length.
 """

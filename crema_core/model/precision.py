@@ -1,7 +1,7 @@
 """The dtype policy, in one place.
 
 Adapters, Q-Former and fusion stay in float32: they are small and trained. Precision concerns the frozen vision encoder
-and language model; what a checkpoint's configuration says (`torch_dtype`) is overridden by it. fp32 and bf16 have the
+and language model; what a checkpoint's configuration gives (`torch_dtype`) is overridden by it. fp32 and bf16 have the
 same range and are always accepted. fp16 ends at 65504:
 
 - T5's feed-forward outputs exceed that, so a FlanT5 turns into NaN (reports of the transformers project); refused.

@@ -1,4 +1,4 @@
-"""Frozen encoders of senses from the hub or a folder.
+"""Frozen encoders of modalities from the hub or a folder.
 
 Every load is complete or refused: a checkpoint that lacks weights of the model would leave layers at random, which
 transformers only logs. The revision can be pinned.
@@ -86,7 +86,7 @@ def read_processor(processor_class: Any, source: str | Path, *, revision: str | 
         processor_class: an Auto class of transformers for it.
         source: hub id or folder.
         revision: commit, tag or branch on the hub; None: the latest.
-        needed: the sentence that says what needs it, for the message.
+        needed: the sentence that states what needs it, for the message.
 
     Raises:
         AssetError: when the checkpoint has none.
@@ -126,7 +126,8 @@ def require_digest(path: str | Path, sha256: str | None) -> None:
 
 
 def _fits(config: PreTrainedConfig, accepted: Any) -> bool:
-    # A model of one tower also loads from the checkpoint of the whole, whose configuration contains the tower's.
+    # A model of one vision encoder also loads from the checkpoint of the whole, whose configuration contains the vision
+    # encoder's.
     own = {config.model_type} | {
         part.model_type for part in vars(config).values() if isinstance(part, PreTrainedConfig)
     }

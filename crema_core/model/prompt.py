@@ -1,7 +1,7 @@
 """From segments and questions to the language model's input embeddings.
 
 Each step of a segment is preceded by its prefix text ("Frame 1: "), the question comes last. Samples differ in which
-senses they have, so what is absent is cut out and the rest moved together: an answer never depends on the other
+modalities they have, so what is absent is cut out and the rest moved together: an answer never depends on the other
 samples of its batch, although relative positions matter to the language model.
 
 Shape letters: B samples, T steps, K tokens of a step, P tokens of a part (prefix or whole), S prompt length, L
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from crema_core.model.chat_format import ChatFormat
 from crema_core.model.positions import Places, RotaryAxes, count_positions
-from crema_core.model.turns import Turns
 from crema_core.tokens import Segment
 
 
@@ -54,7 +54,7 @@ def assemble(
     segments: Sequence[Segment],
     questions: Sequence[str],
     *,
-    turns: Turns,
+    chat_format: ChatFormat,
     embedding: nn.Module,
     side: Literal["left", "right"] = "right",
     max_question_tokens: int | None = None,
@@ -65,22 +65,25 @@ def assemble(
     Args:
         segments: what the fusion returned, in order.
         questions: B texts.
-        turns: what stands around senses and questions, and the tokenizer of the language model.
+        chat_format: what surrounds modalities and questions, and the tokenizer of the language model.
         embedding: the language model's input embedding.
         side: where padding goes; "left" for decoder-only generation.
         max_question_tokens: longest question, special tokens included; longer ones lose their end.
         axes: of a language model that turns by time, row and column; None for all others.
     """
     weight: Tensor = next(embedding.parameters())
-    parts = [_with_prefix(segment, turns.tokenizer, embedding, weight, axes) for segment in segments]
-    if parts and (turns.opening or turns.closing):
+    parts = [_with_prefix(segment, chat_format.tokenizer, embedding, weight, axes) for segment in segments]
+    if parts and (chat_format.opening or chat_format.closing):
         shown_B1 = torch.cat([part.mask for part in parts], dim=1).any(1, keepdim=True)
-        around = [_embed([list(ids)] * len(questions), embedding, weight) for ids in (turns.opening, turns.closing)]
+        around = [
+            _embed([list(ids)] * len(questions), embedding, weight)
+            for ids in (chat_format.opening, chat_format.closing)
+        ]
         first, last = (part._replace(mask=part.mask & shown_B1) for part in around)
         parts = [first, *parts, last]
-    if turns.head:
-        parts.insert(0, _embed([list(turns.head)] * len(questions), embedding, weight))
-    rows = [turns.question_ids(question, max_question_tokens) for question in questions]
+    if chat_format.prefix:
+        parts.insert(0, _embed([list(chat_format.prefix)] * len(questions), embedding, weight))
+    rows = [chat_format.question_ids(question, max_question_tokens) for question in questions]
     parts.append(_embed(rows, embedding, weight))
     embeds = torch.cat([part.embeds for part in parts], dim=1)
     mask = torch.cat([part.mask for part in parts], dim=1)

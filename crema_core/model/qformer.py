@@ -1,4 +1,4 @@
-"""The frozen Q-Former with one named LoRA per sense.
+"""The frozen Q-Former with one named LoRA per modality.
 
 LoRA sits on query and value of every self-attention layer, none in cross-attention (CREMA section 3.2, equation 1).
 InstructBLIP's Q-Former also reads the question: its tokens pass the same self-attention, LoRA included, and a
@@ -35,7 +35,7 @@ def adapter_name(modality: str) -> str:
 
 
 class QFormer(nn.Module):
-    """Shared Q-Former; `forward` names the sense whose LoRA takes part.
+    """Shared Q-Former; `forward` names the modality whose LoRA takes part.
 
     Args:
         model: a BLIP-2 or InstructBLIP Q-Former from transformers.
@@ -67,7 +67,7 @@ class QFormer(nn.Module):
         self._layers = {}
 
     def lora_parameters(self, modality: str) -> dict[str, nn.Parameter]:
-        """Return the LoRA matrices of one sense, keyed `<layer>.<query|value>.<A|B>`; A is (rank, H), B (H, rank)."""
+        """Return the LoRA matrices of one modality by `<layer>.<query|value>.<A|B>`; A is (rank, H), B (H, rank)."""
         return lora_parameters(self._lora_layers(), adapter_name(modality))
 
     def train_lora(self, mode: bool) -> None:
@@ -102,7 +102,7 @@ class QFormer(nn.Module):
         mask_MN: Tensor | None = None,
         text: QFormerText | None = None,
     ) -> Tensor:
-        """Let a sense's queries read its features.
+        """Let a modality's queries read its features.
 
         Args:
             modality: whose LoRA is active.
@@ -115,7 +115,7 @@ class QFormer(nn.Module):
             `(M, Q, H)`.
         """
         # peft's set_adapter() also rewrites requires_grad, which would drop gradients of a graph already built for
-        # another sense; only the list of active names is needed.
+        # another modality; only the list of active names is needed.
         for layer in self._lora_layers().values():
             layer._active_adapter = [adapter_name(modality)]
         output = self.model(

@@ -35,10 +35,10 @@ class BackboneSettings(BaseModel):
     language_revision: str | None = Field(default=None, description="hub revision of that language model")
     precision: str = Field(
         default="fp32",
-        description="of the frozen parts, whatever the checkpoint says of its own: fp32, bf16 or, to answer only, fp16 "
+        description="of the frozen parts, whatever dtype the checkpoint names: fp32, bf16 or, to answer only, fp16 "
         "where the language model holds it",
     )
-    frozen_dropout: bool = Field(
+    backbone_dropout: bool = Field(
         default=False, description="train with the frozen parts' own dropout, as the released code does (0.1)"
     )
     quantization: str | None = Field(
@@ -73,7 +73,7 @@ class BackboneSettings(BaseModel):
                 **({} if self.image_size is None else {"image_size": self.image_size}),
             },
             "language_model": None if self.language_model is None else language,
-            "frozen_dropout": self.frozen_dropout,
+            "backbone_dropout": self.backbone_dropout,
             **({} if self.quantization is None else {"quantization": self.quantization}),
         }
 
@@ -135,7 +135,7 @@ class ModelSettings(BackboneSettings):
             image_size=origin.get("image_size"),
             language_model=language.get("source"),
             language_revision=language.get("revision"),
-            frozen_dropout=config["frozen_dropout"],
+            backbone_dropout=config["backbone_dropout"],
             quantization=config.get("quantization"),
             tuning=config.get("tuning"),
             fusion=config["fusion"],

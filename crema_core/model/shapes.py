@@ -15,7 +15,7 @@ from accelerate import init_empty_weights
 from torch import nn
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedTokenizerFast
 
-from crema_core.model.seat import auto_class
+from crema_core.model.language_override import auto_class
 
 
 def shape_model(model_class: Any, config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
@@ -35,7 +35,7 @@ def shape_model(model_class: Any, config: PreTrainedConfig, *, dtype: torch.dtyp
     return _without_memory(model, dtype)
 
 
-def shape_seat(config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
+def shape_override(config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
     """Build a language model of the right shapes whose weights take no memory; arguments as of `shape_model`."""
     with init_empty_weights(include_buffers=False):
         model = auto_class(config).from_config(config)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crema_core.errors import ManifestError
+from crema_core.errors import DataFileError
 from crema_core.model.language import LETTERS
 
 _RELEASED_DROPS = re.compile(r'[.!"()*#:;~]')
@@ -64,12 +64,12 @@ class PromptTemplate(BaseModel):
         """Return the text the language model is trained to answer.
 
         Raises:
-            ManifestError: when the answer is not one of the choices.
+            DataFileError: when the answer is not one of the choices.
         """
         if choices is None or self.choice_scoring == "likelihood":
             return answer
         if answer not in choices:
-            raise ManifestError(
+            raise DataFileError(
                 f"The answer {answer!r} is not among the choices {list(choices)!r}. The answer must be written exactly "
                 "as one of them. Correct the line."
             )

@@ -1,7 +1,7 @@
 """LoRA inside frozen models, and the training of the language model itself: the only module that talks to peft.
 
 CREMA leaves the language model frozen, which is the default. What is trained of it, a LoRA or all of its weights,
-belongs to no sense; it is saved with the model.
+belongs to no modality; it is saved with the model.
 """
 
 from __future__ import annotations

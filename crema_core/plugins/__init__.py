@@ -1,1 +1,1 @@
-"""Discovery of installed senses: what a package declares, which packages are there, which one a name means."""
+"""Discovery of installed modalities: what a package declares, which packages are there, which one a name means."""

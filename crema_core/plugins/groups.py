@@ -83,7 +83,14 @@ KINDS: Mapping[KindName, Kind] = {
             # distribution in it.
             chosen_by_prefix=False,
         ),
-        Kind("encoder", "crema.encoders", "encoder", OptionsError, "crema_core.video.towers:Tower", names_class=True),
+        Kind(
+            "encoder",
+            "crema.encoders",
+            "encoder",
+            OptionsError,
+            "crema_core.video.vision_encoder:VisionEncoder",
+            names_class=True,
+        ),
         Kind(
             "dataset",
             "crema.datasets",

@@ -2,7 +2,7 @@
 
 pluggy checks names and arguments; loading and calling are done here one implementation at a time, because pluggy's own
 loader stops at the first broken package and its own call stops at the first exception. A hook that fails is reported
-once and the run goes on; with `CREMA_PLUGINS_STRICT=1` it stops the run.
+once and the run continues; with `CREMA_PLUGINS_STRICT=1` it stops the run.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Hooks:
             except Exception as error:  # noqa: BLE001 - a fault of foreign code must not stop the run
                 self.report(
                     f"The hook {event} of {implementation.plugin_name} failed: {type(error).__name__}: {error}. "
-                    "The run goes on without its result. "
+                    "The run continues without its result. "
                     f"Switch the plugin off: CREMA_PLUGINS_DISABLE={implementation.plugin_name.partition(' ')[0]}",
                     cause=error,
                 )
@@ -157,7 +157,7 @@ def _load(found: registry.Provider) -> object:
 def _check_implementation(implementation: Any, event: str, name: str) -> None:
     if implementation.hookwrapper or implementation.wrapper:
         raise HookError(
-            f"{name}: {event} is a wrapper. Hooks here are told one by one and cannot wrap others. "
+            f"{name}: {event} is a wrapper. Hooks here are called one by one and cannot wrap others. "
             "Write @hookimpl without wrapper=True."
         )
     defaults = [

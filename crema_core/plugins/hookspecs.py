@@ -1,4 +1,4 @@
-"""The events of a run, as pluggy specifications. Names in the past tense are told, not asked: they return nothing.
+"""The events of a run, as pluggy specifications. Names in the past tense are notifications: they return nothing.
 
 A hook implementation takes any subset of the arguments by name, without default values. All but
 `crema_register_commands` run in the main process of training or building, also where several processes train.
@@ -61,10 +61,10 @@ def crema_build_started(config: Mapping[str, Any]) -> None:
 
 @hookspec
 def crema_modality_built(modality: Modality, spec: ModalitySpec) -> None:
-    """Called after each sense was built and its weights loaded.
+    """Called after each modality was built and its weights loaded.
 
     Args:
-        modality: the sense, frozen, on the CPU.
+        modality: the modality, frozen, on the CPU.
         spec: its declaration.
     """
 
@@ -94,7 +94,7 @@ def crema_step_finished(trainer: Any, step: int, losses: Mapping[str, float]) ->
     Args:
         trainer: the running trainer.
         step: number of minibatches done, from 1.
-        losses: name of each sense updated in this minibatch -> its loss, floats.
+        losses: name of each modality updated in this minibatch -> its loss, floats.
     """
 
 
@@ -109,12 +109,12 @@ def crema_evaluated(trainer: Any, metrics: Mapping[str, float]) -> None:
 
 
 @hookspec
-def crema_checkpoint_saved(path: Path, manifest: Mapping[str, Any]) -> None:
+def crema_checkpoint_saved(path: Path, config: Mapping[str, Any]) -> None:
     """Called after a checkpoint folder was completed and renamed to its final place; main process only.
 
     Args:
         path: the folder.
-        manifest: what was written into it, plugin provenance included.
+        config: what was written into it, plugin provenance included.
     """
 
 

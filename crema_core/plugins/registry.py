@@ -71,7 +71,7 @@ __all__ = [
 ]
 
 ModalityReference = str | Mapping[str, Any] | ModalitySpec
-"""What names a sense: `"name"`, `"distribution:name"`, `{"name": ..., **options}` or a spec."""
+"""What names a modality: `"name"`, `"distribution:name"`, `{"name": ..., **options}` or a spec."""
 
 Status = Literal["ok", "broken", "incompatible", "duplicate", "disabled"]
 
@@ -208,7 +208,7 @@ def find(kind: KindName, reference: str) -> Provider:
     """Return the one provider of `name` or `distribution:name`; nothing is imported.
 
     Raises:
-        CremaError: the kind's own error when nothing provides the name; it says what is near or what to install.
+        CremaError: the kind's own error when nothing provides the name; it names what is near or what to install.
         PluginDisabledError: when every provider is switched off.
         DuplicatePluginError: when several packages provide it and no distribution was named.
     """
@@ -243,7 +243,7 @@ def load(kind: KindName, reference: str) -> Any:
         reference: `name` or `distribution:name`.
 
     Returns:
-        a `ModalitySpec`, a class of fusion and so on; `crema_core.plugins.groups` says what for each kind.
+        a `ModalitySpec`, a class of fusion and so on; `crema_core.plugins.groups` states what for each kind.
 
     Raises:
         CremaError: as `find`.
@@ -288,7 +288,7 @@ def list_modalities() -> tuple[PluginRecord, ...]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return a sense's declaration, provenance and status as JSON data; imports no torch.
+    """Return a modality's declaration, provenance and status as JSON data; imports no torch.
 
     Args:
         name: a modality's name or `distribution:name`.
@@ -319,7 +319,7 @@ def resolve(item: ModalityReference, *, mmqa: Mapping[str, Any] | None = None) -
         mmqa: adapter sizes of all items, where an item has none of its own.
 
     Raises:
-        UnknownModalityError: nothing provides the name; the message says what is near or what to install.
+        UnknownModalityError: nothing provides the name; the message states what is near or what to install.
         DuplicateModalityError: several packages do.
         PluginDisabledError: an environment variable switches it off.
         PluginLoadError: its module cannot be imported.

@@ -1,4 +1,4 @@
-"""What a plugin declares about its sense, without importing torch.
+"""What a plugin declares about its modality, without importing torch.
 
 The entry point of a modality package names a `ModalitySpec`. Everything that listing, help texts, option checking and
 `build` need to know before any heavy import is in it; the heavy class is named by a string (`factory`).
@@ -40,7 +40,7 @@ RESERVED_NAMES = frozenset(
 
 PLACEHOLDERS = frozenset(
     "modality my_modality sense my_sense name_of_plugin plugin my_plugin example placeholder changeme template foo bar "
-    "baz todo untitled new_sense your_sense".split()
+    "baz todo untitled new_modality your_modality".split()
 )
 """Names that examples use and packages must not: two packages made from one example would both be called so."""
 
@@ -98,7 +98,7 @@ class Capabilities(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    default_major: bool = Field(default=False, description="chosen as the major sense when the user names none")
+    default_major: bool = Field(default=False, description="chosen as the major modality when the user names none")
     deterministic: bool = Field(default=True, description="encode gives equal results for equal inputs in eval mode")
     timestamps: bool = Field(default=False, description="prepare returns the time span of every step in seconds")
     several_encoders: str | None = Field(
@@ -107,7 +107,7 @@ class Capabilities(BaseModel):
 
 
 class ModalitySpec(BaseModel):
-    """A sense as its package declares it.
+    """A modality as its package declares it.
 
     Raises:
         pydantic.ValidationError: for an illegal name, factory string or version.
@@ -115,7 +115,7 @@ class ModalitySpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    name: str = Field(description="name used in `build`, in manifests and in state-dict keys")
+    name: str = Field(description="name used in `build`, in data files and in state-dict keys")
     api_version: str = Field(default=API_VERSION, pattern=r"^\d+\.\d+$", description="contract version written against")
     summary: str = Field(min_length=1, description="one sentence for listings")
     factory: str = Field(
@@ -131,13 +131,13 @@ class ModalitySpec(BaseModel):
         default=None, ge=1, description="width of the features; None: width of the backbone's vision encoder"
     )
     mmqa: MMQASpec = Field(default=MMQASpec(), description="sizes of the adapter")
-    prefix: str = Field(description="text before this sense's tokens; '{index}' becomes the frame number")
-    per_frame: bool = Field(default=False, description="one step per frame of the major sense, same instants")
+    prefix: str = Field(description="text before this modality's tokens; '{index}' becomes the frame number")
+    per_frame: bool = Field(default=False, description="one step per frame of the major modality, same instants")
     requires: tuple[str, ...] = Field(default=(), description="requirements checked from metadata before the import")
-    assets: tuple[Asset, ...] = Field(default=(), description="weights the sense can load")
+    assets: tuple[Asset, ...] = Field(default=(), description="weights the modality can load")
     capabilities: Capabilities = Field(default=Capabilities(), description="declared properties")
     released_name: str | None = Field(
-        default=None, description="name of this sense inside the released CREMA checkpoints, for converting them"
+        default=None, description="name of this modality inside the released CREMA checkpoints, for converting them"
     )
     docs_url: str = Field(default="", description="where users read more")
 
@@ -179,7 +179,9 @@ class ModalitySpec(BaseModel):
                 f"{name!r} is not a legal modality name. Names match {NAME_PATTERN.pattern}, for example 'radar'."
             )
         if name in RESERVED_NAMES:
-            raise ValueError(f"{name!r} is reserved (an attribute of torch modules or a manifest field). Rename it.")
+            raise ValueError(
+                f"{name!r} is reserved (an attribute of torch modules or a field of the model config). Rename it."
+            )
         return name
 
     @field_validator("factory", mode="before")

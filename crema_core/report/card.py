@@ -1,4 +1,4 @@
-"""The model card: a README.md beside a saved model that says what it is, what it needs and how it did."""
+"""The model card: a README.md beside a saved model that states what it is, what it needs and how it did."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def model_card(
     parts = [
         f"# {name}",
         _what_it_is(model),
-        "## Senses",
-        _senses(model, description),
+        "## Modalities",
+        _modalities(model, description),
         "## How to use it",
         _snippet(model, name),
     ]
@@ -78,23 +78,23 @@ def _what_it_is(model: CremaModel) -> str:
     )
 
 
-def _senses(model: CremaModel, description: Description) -> str:
+def _modalities(model: CremaModel, description: Description) -> str:
     counts = {row.name: row.trainable for row in description.components}
-    lines = ["| sense | package | version | trained parameters |", "|---|---|---|---|"]
+    lines = ["| modality | package | version | trained parameters |", "|---|---|---|---|"]
     for name in model.names:
-        origin = model.sense(name).provenance
+        origin = model.branch(name).provenance
         package = origin.distribution or "given as a ModalitySpec"
         lines.append(f"| {name} | {package} | {origin.version or '-'} | {counts[name]:,} |")
     return "\n".join(lines)
 
 
 def _snippet(model: CremaModel, name: str) -> str:
-    packages = sorted({model.sense(own).provenance.distribution for own in model.names} - {""})
+    packages = sorted({model.branch(own).provenance.distribution for own in model.names} - {""})
     sources = ", ".join(f'{own}="..."' for own in model.names[:3])
     return (
         f"```\npip install {' '.join(packages or ['crema-core'])}\n```\n\n"
         f'```python\nimport crema_core\n\nmodel = crema_core.load("{name}")\n'
-        f'answer = model.answer("...?", {sources})  # any of the senses above\nprint(answer.text)\n```'
+        f'answer = model.answer("...?", {sources})  # any of the modalities above\nprint(answer.text)\n```'
     )
 
 
@@ -109,17 +109,19 @@ def _changed(model: CremaModel) -> list[tuple[str, Any]]:
         found.append(("fusion", config["fusion"]))
     wording = PromptTemplate(**model.backbone.template).model_dump()
     found += [(f"template.{key}", value) for key, value in config["template"].items() if value != wording[key]]
-    own: dict[str, dict[str, Any]] = {entry["name"]: _changed_in_sense(model, entry) for entry in config["modalities"]}
+    own: dict[str, dict[str, Any]] = {
+        entry["name"]: _changed_in_modality(model, entry) for entry in config["modalities"]
+    }
     first = next(iter(own.values()))
     common = {key: value for key, value in first.items() if all(values.get(key) == value for values in own.values())}
     if len(own) > 1:
-        found += [(f"every sense: {key}", value) for key, value in common.items()]
+        found += [(f"every modality: {key}", value) for key, value in common.items()]
         own = {name: {key: values[key] for key in values if key not in common} for name, values in own.items()}
     return found + [(f"{name}.{key}", value) for name, values in own.items() for key, value in values.items()]
 
 
-def _changed_in_sense(model: CremaModel, entry: Mapping[str, Any]) -> dict[str, Any]:
-    spec = model.sense(entry["name"]).spec
+def _changed_in_modality(model: CremaModel, entry: Mapping[str, Any]) -> dict[str, Any]:
+    spec = model.branch(entry["name"]).spec
     sizes = spec.mmqa.model_dump()
     try:
         options = spec.parse_options(None).model_dump(mode="json")

@@ -1,9 +1,9 @@
 """How much memory a training step will take, by component, before anything large is loaded.
 
 Counted are tensors that live at the same time when the language model's backward pass begins: weights, optimizer
-state, gradients, features, what every sense's graph and the language model keep for the backward pass, and one layer's
-working memory. The language model runs on tensors without contents (torch's fake tensors), the small rest for real with
-one sample. Memory that libraries take for themselves (a CUDA context, fragmentation) is not contained.
+state, gradients, features, what every modality's graph and the language model keep for the backward pass, and one
+layer's working memory. The language model runs on tensors without contents (torch's fake tensors), the small rest for
+real with one sample. Memory that libraries take for themselves (a CUDA context, fragmentation) is not contained.
 
 Shape letters: B samples, S prompt length, A answer length, T steps, N tokens of a step, Q queries, L width.
 """
@@ -25,11 +25,11 @@ from crema_core.api.model import CremaModel
 from crema_core.common.tables import table
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.flops import measure
-from crema_core.model.kernels import fuse_activations, layers, recomputed, share_position_bias
+from crema_core.model.kernels import activation_checkpointing, fuse_activations, layers, share_position_bias
 from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
 from crema_core.model.trainable import freeze, names_of, set_trainable
-from crema_core.tokens import SenseTokens
+from crema_core.tokens import ModalityTokens
 from crema_core.train.settings import MicroBatchSize
 from crema_core.train.token_cache import size_in
 
@@ -67,29 +67,29 @@ def plan(
     joint: bool = False,
     gradient_checkpointing: bool = False,
     micro_batch_size: MicroBatchSize = None,
-    kept_graphs: int | None = None,
+    retained_graphs: int | None = None,
 ) -> Plan:
-    """Estimate the peak memory of a training step with all senses in every sample.
+    """Estimate the peak memory of a training step with all modalities in every sample.
 
     Args:
         model: a built model; one of shapes alone will do. It is left as it was.
         batch_size: B, samples in a process's part of a minibatch.
-        joint: all senses are updated at once.
+        joint: all modalities are updated at once.
         gradient_checkpointing: the language model's layers are computed again in the backward pass.
         micro_batch_size: samples the language model reads at once, in each sub-step or in all; None: B.
-        kept_graphs: senses whose graphs wait for their turn; None: all but the first, whose turn it is.
+        retained_graphs: modalities whose graphs wait for their turn; None: all but the first, whose turn it is.
     """
     mode = model.training
     before = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     model.eval()
     set_trainable(model, names_of(model, model.trainable_parameters().values()))
     try:
-        senses, features, tokens = _senses(model)
+        modalities, features, tokens = _modalities(model)
         fusion, prompt = _kept(
             lambda: model.prompt(tokens, [model.template.render(QUESTION)]), parameters=_storages(model)
         )
         num_tokens = int(prompt.mask.shape[1])
-        sizes = [min(size_in(micro_batch_size, step) or batch_size, batch_size) for step in range(len(senses))]
+        sizes = [min(size_in(micro_batch_size, step) or batch_size, batch_size) for step in range(len(modalities))]
         whole, language = {}, {}
         for size in {*sizes}:
             shape = (size, num_tokens, NUM_ANSWER_TOKENS)
@@ -104,11 +104,11 @@ def plan(
     shared = _bytes(model.fusion_parameters().values())
     tuned = _bytes(model.language_parameters().values())
     trained = sum(adapters.values()) + shared + tuned
-    held = [sum(senses) * batch_size] if joint else _held(senses, batch_size, sizes, kept_graphs)
+    held = [sum(modalities) * batch_size] if joint else _held(modalities, batch_size, sizes, retained_graphs)
     num_layers = max(1, len(layers(model.backbone.language_model)))
     sub_steps = [
         {
-            "activations: senses": own,
+            "activations: modalities": own,
             "activations: fusion and prompt": fusion * size,
             "activations: language model": language[size],
             "working memory of a layer": whole[size] // num_layers,
@@ -127,19 +127,20 @@ def plan(
     return Plan(rows, batch_size, num_tokens)
 
 
-def _held(senses: Sequence[int], batch_size: int, sizes: Sequence[int], kept_graphs: int | None) -> list[int]:
-    """Return the bytes of the senses' graphs in each sub-step: what waits, and what is built there."""
-    waiting = range(1, len(senses))[:kept_graphs]
+def _held(modalities: Sequence[int], batch_size: int, sizes: Sequence[int], retained_graphs: int | None) -> list[int]:
+    """Return the bytes of the modalities' graphs in each sub-step: what waits, and what is built there."""
+    waiting = range(1, len(modalities))[:retained_graphs]
     return [
-        sum(senses[own] for own in waiting if own >= step) * batch_size + (step not in waiting) * senses[step] * size
+        sum(modalities[own] for own in waiting if own >= step) * batch_size
+        + (step not in waiting) * modalities[step] * size
         for step, size in enumerate(sizes)
     ]
 
 
-def _senses(model: CremaModel) -> tuple[list[int], int, dict[str, SenseTokens]]:
-    """Return the bytes each sense's graph keeps for one sample, those of its features, and its tokens."""
+def _modalities(model: CremaModel) -> tuple[list[int], int, dict[str, ModalityTokens]]:
+    """Return the bytes each modality's graph keeps for one sample, those of its features, and its tokens."""
     generator = torch.Generator().manual_seed(0)
-    sources = {name: model.sense(name).modality.example(generator) for name in model.names}
+    sources = {name: model.branch(name).modality.example(generator) for name in model.names}
     parts = model.backbone.vision_parts()
     with (
         measure({"vision": parts[:1]}, real=frozenset(), default="encoder"),
@@ -149,12 +150,12 @@ def _senses(model: CremaModel) -> tuple[list[int], int, dict[str, SenseTokens]]:
     kept, tokens, parameters = [], {}, _storages(model)
     question = [model.template.render(QUESTION)]
     # Products with weights that are one zero seen many times are slow; of shapes alone nothing needs their values.
-    adapters = [part for name in model.names for part in model.sense(name).adapter.children()]
+    adapters = [part for name in model.names for part in model.branch(name).adapter.children()]
     qformer = [] if model.backbone.qformer is None else [model.backbone.qformer]
     skipped = {"adapter": [*qformer, *adapters]} if model.backbone.shape_only else {}
     for name, own in encoded.items():
         with measure(skipped, real=frozenset(), default="adapter") if skipped else nullcontext():
-            size, tokens[name] = _kept(partial(model.sense_tokens, name, own, question), parameters=parameters)
+            size, tokens[name] = _kept(partial(model.modality_tokens, name, own, question), parameters=parameters)
         kept.append(size)
     return kept, sum(own.features.values.nbytes for own in encoded.values()), tokens
 
@@ -185,7 +186,7 @@ def _language(model: CremaModel, shape: tuple[int, int, int], *, gradient_checkp
         embeds_BSL = torch.empty(batch, length, weight.shape[1], dtype=weight.dtype, requires_grad=True)
         prompt = Prompt(embeds_BSL, torch.ones(batch, length, dtype=torch.bool))
         answers_BA = torch.zeros(batch, num_answer, dtype=torch.int64)
-        with recomputed(fake, enabled=gradient_checkpointing):
+        with activation_checkpointing(fake, enabled=gradient_checkpointing):
             scores = lambda: language.logits(prompt, answers_BA).float().log_softmax(-1)  # noqa: E731
             return _kept(scores, parameters=_storages(fake))[0]
 

@@ -23,7 +23,7 @@ WIDTH_IN, DPI = 5.2, 150
 
 
 def loss_plot(metrics: Lines) -> bytes:
-    """Draw the training loss over updates, of every sense and their mean.
+    """Draw the training loss over updates, of every modality and their mean.
 
     Args:
         metrics: lines of `metrics.jsonl`, see `crema_core.train.metrics`.
@@ -40,7 +40,7 @@ def loss_plot(metrics: Lines) -> bytes:
 
 
 def gradient_plot(metrics: Lines) -> bytes:
-    """Draw the gradient norm of every sense by epoch, with a cross where a sense exited.
+    """Draw the gradient norm of every modality by epoch, with a cross where a modality exited.
 
     Args:
         metrics: lines of `metrics.jsonl`.
@@ -64,7 +64,7 @@ def gradient_plot(metrics: Lines) -> bytes:
 
 
 def accuracy_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str, Sequence[str]] | None = None) -> bytes:
-    """Draw accuracies as a heat map, one row per set of senses, one column per question type.
+    """Draw accuracies as a heat map, one row per set of modalities, one column per question type.
 
     Args:
         rows: accuracy in 0..1 by column, by row; a column may be missing in a row.

@@ -34,7 +34,7 @@ def write_run_report(run: Path, *, title: str, sections: Sequence[ReportSection]
         CheckpointError: when the folder holds no run.
     """
     config = read_config(run)
-    lead = f"Senses: {', '.join(config['senses'])}. Training data: {config['data'].partition(',')[0]}."
+    lead = f"Modalities: {', '.join(config['modalities'])}. Training data: {config['data'].partition(',')[0]}."
     write_text(run / REPORT, page(title, lead, [*sections, *run_sections(run)]))
     return run / REPORT
 
@@ -49,11 +49,11 @@ def run_sections(run: Path) -> list[ReportSection]:
     metrics = read_metrics(run / METRICS)
     curves = figure_block(loss_plot(metrics), "Training loss by update; a logged update is one minibatch.")
     curves += figure_block(
-        gradient_plot(metrics), "Norm of the gradient of each sense's adapter; a cross marks an early exit."
+        gradient_plot(metrics), "Norm of the gradient of each modality's adapter; a cross marks an early exit."
     )
     sections = [
         ReportSection("Training", curves),
-        ReportSection("Why a sense stopped", paragraphs(*explain_exits(metrics, settings))),
+        ReportSection("Why a modality stopped", paragraphs(*explain_exits(metrics, settings))),
     ]
     if any(line["kind"] == "valid" for line in metrics):
         sections.append(ReportSection("Validation", _validation(metrics)))
@@ -64,7 +64,7 @@ def run_sections(run: Path) -> list[ReportSection]:
 
 
 def explain_exits(metrics: Lines, settings: Mapping[str, object]) -> list[str]:
-    """Say for every sense why it stopped when it did, with the numbers compared.
+    """Say for every modality why it stopped when it did, with the numbers compared.
 
     Args:
         metrics: lines of `metrics.jsonl`.
@@ -73,11 +73,11 @@ def explain_exits(metrics: Lines, settings: Mapping[str, object]) -> list[str]:
     tau = settings["early_exit"]
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     if not isinstance(tau, int | float):
-        return [f"Early exit was off: every sense trained for all {len(epochs)} epochs."]
+        return [f"Early exit was off: every modality trained for all {len(epochs)} epochs."]
     exits = {str(line["modality"]): line for line in metrics if line["kind"] == "exit"}
     names = dict.fromkeys(key.partition("/")[2] for line in epochs for key in line if key.startswith("grad_norm/"))
     rule = (
-        f"A sense exits at the end of an epoch when its gradient norm is above {tau:g} times the mean of the epochs "
+        f"A modality exits at the end of an epoch when its gradient norm is above {tau:g} times the mean of the epochs "
         f"before (tested from epoch {settings['early_exit_start_epoch']}, counted from 0)."
     )
     return [rule, *(_explain(name, exits.get(name), epochs, float(tau)) for name in names)]

@@ -1,9 +1,9 @@
-"""One folder per sense, to share and to move between models with the same backbone.
+"""One folder per modality, to share and to move between models with the same backbone.
 
 ```
 my-adapter/
-  adapter.json         what it is, which package provides the sense, which backbone it was trained on
-  adapter.safetensors  mmqa.*, lora.* and, where the fusion keeps a block per sense, fusion.*
+  adapter.json         what it is, which package provides the modality, which backbone it was trained on
+  adapter.safetensors  mmqa.*, lora.* and, where the fusion keeps a block per modality, fusion.*
   complete             written last
 ```
 """
@@ -35,7 +35,7 @@ def save_adapter(model: CremaNetwork, name: str, folder: str | Path) -> None:
         UnknownModalityError: when the model has no such modality.
         CheckpointError: when the folder holds something else.
     """
-    model.sense(name)
+    model.branch(name)
     with new_folder(Path(folder)) as place:
         write_adapter(model, name, place)
 
@@ -63,8 +63,8 @@ def read_description(place: Path) -> dict[str, Any]:
 
 
 def parts_of(model: CremaNetwork, entry: Mapping[str, Any]) -> list[str]:
-    """Return what the weights of a sense stand for one by one, by its entry in a manifest, see `Connector.parts`."""
-    return list(model.sense(entry["name"]).adapter.parts(entry["options"]))
+    """Return what the weights of a modality stand for one by one (`Connector.parts`), by its entry in a config."""
+    return list(model.branch(entry["name"]).adapter.parts(entry["options"]))
 
 
 def check_fits(model: CremaNetwork, description: Mapping[str, Any]) -> None:
@@ -87,13 +87,15 @@ def check_fits(model: CremaNetwork, description: Mapping[str, Any]) -> None:
             f"backbone it was trained on. Build the model on {description['backbone']['source']!r}. Nothing was "
             "changed."
         )
-    trained, own_seat = description.get("language_model"), _language(model)
-    if (trained and trained["identity"]) != (own_seat and own_seat["identity"]):
-        seats = [f"{seat['source']!r}" if seat else "the backbone's own" for seat in (trained, own_seat)]
-        argument = f"language_model={seats[0]}" if trained else "no language_model"
+    trained, own_override = description.get("language_model"), _language(model)
+    if (trained and trained["identity"]) != (own_override and own_override["identity"]):
+        places = [
+            f"{override['source']!r}" if override else "the backbone's own" for override in (trained, own_override)
+        ]
+        argument = f"language_model={places[0]}" if trained else "no language_model"
         raise CheckpointError(
-            f"Cannot load '{name}' into this model: it was trained for another language model ({seats[0]}) than this "
-            f"model's ({seats[1]}). An adapter fits the language model it was trained for. Build the model with "
+            f"Cannot load '{name}' into this model: it was trained for another language model ({places[0]}) than this "
+            f"model's ({places[1]}). An adapter fits the language model it was trained for. Build the model with "
             f"{argument}. Nothing was changed."
         )
     entry = next((entry for entry in model.config["modalities"] if entry["name"] == name), None)
@@ -120,7 +122,7 @@ def adapter_tensors(model: CremaNetwork, name: str) -> dict[str, nn.Parameter]:
 
 
 def _language(model: CremaNetwork) -> dict[str, Any] | None:
-    """Return where the language model in the backbone's seat came from and what it is; None for the backbone's own."""
+    """Return source and identity of the language model that replaces the backbone's own; None where none does."""
     source = model.config["language_model"]
     return None if source is None else {**source, "identity": model.backbone.language_identity()}
 

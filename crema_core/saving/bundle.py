@@ -2,11 +2,12 @@
 
 ```
 my-model/
-  crema.json           how to build it again: backbone, language model and their identities, fusion, major sense, senses
-                       with their packages; under "parts" the packages of fusion, backbone family and encoders
+  crema.json           how to build it again: backbone, language model and their identities, fusion, major modality,
+                       modalities with their packages; under "parts" the packages of fusion, backbone family and
+                       encoders
   fusion.safetensors   the fusion's shared weights
   language.safetensors what was trained of the language model; only where it was
-  <sense>/             one adapter folder per sense, see `crema_core.saving.adapters`
+  <modality>/             one adapter folder per modality, see `crema_core.saving.adapters`
   complete             written last
 ```
 """
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from crema_core.model.network import CremaNetwork
 
 FORMAT = 1
-MANIFEST, FUSION, LANGUAGE = "crema.json", "fusion.safetensors", "language.safetensors"
+CONFIG, FUSION, LANGUAGE = "crema.json", "fusion.safetensors", "language.safetensors"
 PARTS = "parts"
 """Key of a model's configuration: kind -> name, distribution and version; of encoders a list. Compared before the model
 is built again, so that an absent package is named with what installs it; models saved without it load all the same."""
@@ -53,7 +54,7 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
             (place / name).mkdir()
             write_adapter(model, name, place / name)
             (place / name / MARKER).write_text("written completely\n")
-        manifest = {
+        config = {
             "format": FORMAT,
             **with_parts(model),
             "identity": model.backbone.identity(),
@@ -61,26 +62,26 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
             "fusion_sha256": checksum(place / FUSION),
             **({"language_sha256": checksum(place / LANGUAGE)} if tuned else {}),
         }
-        (place / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        (place / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def read_manifest(place: Path) -> dict[str, Any]:
+def read_model_config(place: Path) -> dict[str, Any]:
     """Read `crema.json`, see `read_described`."""
-    return read_described(place, MANIFEST, what="model", writer="save_pretrained", accepted=FORMAT)
+    return read_described(place, CONFIG, what="model", writer="save_pretrained", accepted=FORMAT)
 
 
-def read_state(place: Path, manifest: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def read_state(place: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Read everything trained, keyed as `CremaNetwork.trainable_parameters`.
 
     Raises:
         CheckpointError: when a file is absent, damaged or replaced.
     """
-    shared = read_tensors(place / FUSION, sha256=manifest["fusion_sha256"])
+    shared = read_tensors(place / FUSION, sha256=config["fusion_sha256"])
     state = {f"fusion.{key}": value for key, value in shared.items()}
-    if "language_sha256" in manifest:
-        tuned = read_tensors(place / LANGUAGE, sha256=manifest["language_sha256"])
+    if "language_sha256" in config:
+        tuned = read_tensors(place / LANGUAGE, sha256=config["language_sha256"])
         state |= {f"language.{key}": value for key, value in tuned.items()}
-    for entry in manifest["modalities"]:
+    for entry in config["modalities"]:
         own = place / entry["name"]
         for key, value in read_tensors(own / TENSORS, sha256=read_description(own)["sha256"]).items():
             state[key if key.startswith("fusion.") else f"modalities.{entry['name']}.{key}"] = value
@@ -88,12 +89,12 @@ def read_state(place: Path, manifest: Mapping[str, Any]) -> dict[str, torch.Tens
 
 
 @torch.no_grad()
-def start_from(model: CremaNetwork, folder: str | Path) -> list[str]:
+def init_from(model: CremaNetwork, folder: str | Path) -> list[str]:
     """Begin where a saved model ended, for the next stage of a recipe or further modalities; the rest stays as built.
 
     Args:
-        model: built on the same backbone and language model; it may have more senses, and train more of the language
-            model than the saved one.
+        model: built on the same backbone and language model; it may have more modalities, and train more of the
+            language model than the saved one.
         folder: a saved model.
 
     Returns:
@@ -104,22 +105,22 @@ def start_from(model: CremaNetwork, folder: str | Path) -> list[str]:
             here; nothing is changed then.
     """
     place = Path(folder)
-    manifest = read_manifest(place)
+    config = read_model_config(place)
     ours = {"identity": model.backbone.identity(), "language_identity": model.backbone.language_identity()}
     for key, what in (("identity", "backbone"), ("language_identity", "language model")):
-        if manifest.get(key) != ours[key]:
+        if config.get(key) != ours[key]:
             raise CheckpointError(
                 f"'{place}' was trained with another {what} than this model has. A training starts from one with the "
                 f"same. Build the model with the {what} of that one. Nothing was changed."
             )
-    state, parameters = read_state(place, manifest), model.trainable_parameters()
+    state, parameters = read_state(place, config), model.trainable_parameters()
     problems = mismatches({key: value for key, value in parameters.items() if key in state}, state)
-    problems += _other_encoders(model, manifest)
+    problems += _other_encoders(model, config)
     if problems:
         raise CheckpointError(
             f"This model cannot start from '{place}', {len(problems)} things differ:\n  "
             + "\n  ".join(problems)
-            + "\nWhat was trained must have its place. Build the model with the same senses, sizes, encoders and "
+            + "\nWhat was trained must have its place. Build the model with the same modalities, sizes, encoders and "
             "fusion. Nothing was changed."
         )
     for key, value in state.items():
@@ -127,10 +128,10 @@ def start_from(model: CremaNetwork, folder: str | Path) -> list[str]:
     return list(state)
 
 
-def _other_encoders(model: CremaNetwork, manifest: Mapping[str, Any]) -> list[str]:
-    """Return a line for every sense whose several encoders are others: equal shapes would hide it."""
+def _other_encoders(model: CremaNetwork, config: Mapping[str, Any]) -> list[str]:
+    """Return a line for every modality whose several encoders are others: equal shapes would hide it."""
     own = {entry["name"]: parts_of(model, entry) for entry in model.config["modalities"]}
-    saved = {entry["name"]: parts_of(model, entry) for entry in manifest["modalities"] if entry["name"] in own}
+    saved = {entry["name"]: parts_of(model, entry) for entry in config["modalities"] if entry["name"] in own}
     return [
         f"encoders of {name}: {' + '.join(saved[name])}, the model's are {' + '.join(own[name])}"
         for name in saved
@@ -140,7 +141,7 @@ def _other_encoders(model: CremaNetwork, manifest: Mapping[str, Any]) -> list[st
 
 def with_parts(model: CremaNetwork) -> dict[str, Any]:
     """Return the configuration of a model with all its parts, as it is saved."""
-    running = {type(module) for name in model.names for module in model.sense(name).modality.modules()}
+    running = {type(module) for name in model.names for module in model.branch(name).modality.modules()}
     names = {getattr(kind, "name", "") for kind in running}
     encoders = [
         found.provenance()
@@ -151,14 +152,14 @@ def with_parts(model: CremaNetwork) -> dict[str, Any]:
     return {**model.config, PARTS: parts}
 
 
-def missing_parts(place: Path, manifest: Mapping[str, Any]) -> list[str]:
+def missing_parts(place: Path, config: Mapping[str, Any]) -> list[str]:
     """Look for the packages of all parts of a saved model, before anything is built.
 
     Returns:
         A message for every part that is not there, with what installs its package.
     """
     problems = []
-    parts = manifest.get(PARTS, {})
+    parts = config.get(PARTS, {})
     kinds: tuple[KindName, ...] = ("fusion", "backbone")
     wanted: list[tuple[KindName, Mapping[str, str]]] = [(kind, parts[kind]) for kind in kinds if kind in parts]
     wanted += [("encoder", part) for part in parts.get("encoders", ())]
@@ -185,9 +186,9 @@ def _package_of(kind: KindName, part: Mapping[str, str]) -> str:
     return moved or part["distribution"]
 
 
-def fusion_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def fusion_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a saved fusion as `build` takes it: where several packages provide its name, the one that wrote it."""
-    fusion, part = dict(manifest["fusion"]), manifest.get(PARTS, {}).get("fusion")
+    fusion, part = dict(config["fusion"]), config.get(PARTS, {}).get("fusion")
     rivals = [found for found in registry.providers("fusion") if part and found.name == part["name"]]
     if part and part["distribution"] and len(rivals) > 1:
         fusion["name"] = f"{part['distribution']}:{part['name']}"

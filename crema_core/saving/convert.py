@@ -52,10 +52,10 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_released(model: CremaNetwork, state: Mapping[str, Tensor]) -> list[str]:
-    """Put a released checkpoint's trained weights into a model built with the same senses and sizes.
+    """Put a released checkpoint's trained weights into a model built with the same modalities and sizes.
 
     Args:
-        model: built with the checkpoint's senses in its order; each sense's package declares its released name.
+        model: built with the checkpoint's modalities in its order; each modality's package declares its released name.
         state: from `read_released`.
 
     Returns:
@@ -87,8 +87,8 @@ def load_released(model: CremaNetwork, state: Mapping[str, Tensor]) -> list[str]
         raise CheckpointError(
             f"The released checkpoint does not fit this model, {len(problems)} keys differ:\n  "
             + "\n  ".join(problems)
-            + f"\nThe model has the senses {', '.join(model.names)} in this order. Build it with the checkpoint's "
-            "senses, sizes and fusion. Nothing was changed."
+            + f"\nThe model has the modalities {', '.join(model.names)} in this order. Build it with the checkpoint's "
+            "modalities, sizes and fusion. Nothing was changed."
         )
     rest = {key: value for key, value in parameters.items() if key not in found}
     copy_state(parameters, {**rest, **found})
@@ -102,7 +102,7 @@ def export_released(model: CremaNetwork) -> dict[str, Tensor]:
         parameters = model.adapter_parameters(name)
         for ours, theirs in _keys(model, name).table().items():
             state[theirs] = parameters[ours].detach().clone()
-    blocks = [model.fusion.blocks[name] for name in model.fusion.supports if name in model.fusion.blocks]
+    blocks = [model.fusion.blocks[name] for name in model.fusion.supporting if name in model.fusion.blocks]
     if blocks:
         state[f"{FUSION}.weight"] = torch.cat([block.get_parameter("weight").detach() for block in blocks], dim=1)
         state[f"{FUSION}.bias"] = dict(model.fusion.named_parameters())["bias"].detach().clone()
@@ -121,25 +121,25 @@ def _keys(model: CremaNetwork, name: str) -> AdapterKeys:
 
 
 def _fusion_blocks(model: CremaNetwork, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    supports = [name for name in model.fusion.supports if name in model.fusion.blocks]
-    if not supports:
+    supporting = [name for name in model.fusion.supporting if name in model.fusion.blocks]
+    if not supporting:
         return {}, []
     keys = [f"{FUSION}.weight", f"{FUSION}.bias"]
     if any(key not in state for key in keys):
         return {}, keys
     weight = state[keys[0]]
-    blocks = weight.split(weight.shape[1] // len(supports) or 1, dim=1)
-    found = {f"fusion.blocks.{name}.weight": block for name, block in zip(supports, blocks, strict=False)}
+    blocks = weight.split(weight.shape[1] // len(supporting) or 1, dim=1)
+    found = {f"fusion.blocks.{name}.weight": block for name, block in zip(supporting, blocks, strict=False)}
     return {**found, "fusion.bias": state[keys[1]]}, keys
 
 
 @dataclass(frozen=True)
 class AdapterKeys:
-    """Names of one sense's trained weights in a released checkpoint."""
+    """Names of one modality's trained weights in a released checkpoint."""
 
-    released: str  # the sense's name there
+    released: str  # the modality's name there
     num_layers: int  # layers of the Q-Former
-    has_projection: bool  # whether the sense has an FC (widths differ)
+    has_projection: bool  # whether the modality has an FC (widths differ)
     has_norm: bool  # whether this model's adapter has a LayerNorm
 
     def table(self) -> dict[str, str]:
@@ -160,7 +160,7 @@ class AdapterKeys:
         return keys
 
     def owns(self, key: str) -> bool:
-        """Whether a released key belongs to this sense, used or not."""
+        """Whether a released key belongs to this modality, used or not."""
         name = re.escape(self.released)
         return bool(
             re.search(rf"^(query_tokens_{name}|(ln|t5_proj|projection)_{name}\.\w+|{name}_gradsel_embed)$", key)

@@ -1,6 +1,6 @@
 """What a check is, and what it found.
 
-A check is a named function with a docstring that says what it looks at, why, and how to repair a plugin. The names
+A check is a named function with a docstring that states what it looks at, why, and how to repair a plugin. The names
 never change their meaning, because packages announce expected failures by them; the documentation of the checks is
 generated from the docstrings.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from crema_core.errors import ConformanceError
 
 if TYPE_CHECKING:
-    from crema_core.testing.subject import PluginUnderTest
+    from crema_core.testing.under_test import PluginUnderTest
 
 Tier = Literal["bronze", "silver", "gold"]
 TIERS: tuple[Tier, ...] = ("bronze", "silver", "gold")
@@ -41,7 +41,7 @@ class Check:
     """One check."""
 
     name: str  # the function's name
-    tier: Tier  # bronze is static, silver runs the sense alone, gold runs it in a model
+    tier: Tier  # bronze is static, silver runs the modality alone, gold runs it in a model
     run: Callable[..., None]  # raises when what it is given does not conform
     # checks without which this one would only repeat their failure; it is skipped after one of them failed. Those of
     # another kind do not count.
@@ -107,16 +107,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcomes of all checks that ran on one sense.
+    """The outcomes of all checks that ran on one modality.
 
     Attributes:
-        subject: the sense's name.
+        under_test: the modality's name.
         provider: `distribution version`, or how the spec was given.
         results: in the order of the tiers.
         counts: how many checks every tier that ran has.
     """
 
-    subject: str
+    under_test: str
     provider: str
     results: tuple[Result, ...]
     counts: dict[Tier, int]
@@ -147,7 +147,7 @@ class Report:
     def describe(self) -> dict[str, Any]:
         """Return the report as JSON data."""
         return {
-            "subject": self.subject,
+            "subject": self.under_test,
             "provider": self.provider,
             "tier": self.tier,
             "counts": dict(Counter(result.status for result in self.results)),
@@ -155,7 +155,7 @@ class Report:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.subject} ({self.provider})"]
+        lines = [f"{self.under_test} ({self.provider})"]
         for result in self.results:
             lines.append(f"  {result.tier:<6}  {result.check}: {result.status} ({result.seconds:.1f} s)")
             lines += [f"          {line}" for line in result.message.splitlines()]

@@ -50,7 +50,7 @@ def heavy_import(module: str, job: bytes | None = None) -> dict[str, Any]:
     """Import a module in a process that has torch and core but no plugin yet, and let it do a job.
 
     Args:
-        module: the module of the sense's class.
+        module: the module of the modality's class.
         job: a pickled pair `(modality, source)`; the sample that `prepare` makes of it comes back pickled.
 
     Returns:
@@ -75,7 +75,7 @@ def heavy_import(module: str, job: bytes | None = None) -> dict[str, Any]:
 
 @functools.cache
 def _host() -> subprocess.Popen[str]:
-    """Start the process that waits for jobs; importing torch once serves every sense."""
+    """Start the process that waits for jobs; importing torch once serves every modality."""
     command = [sys.executable, "-W", "ignore", "-m", "crema_core.testing.probing"]
     host = subprocess.Popen(command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     atexit.register(_stop, host)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from crema_core.errors import ConformanceError, CremaError, OptionsError, did_you_mean
 from crema_core.plugins.spec import ModalitySpec
 from crema_core.testing.check import TIERS, Check, CheckedKind, Report, Result, Tier, checks_up_to
-from crema_core.testing.subject import FusionUnderTest, PluginUnderTest, find_fusion, find_subject
+from crema_core.testing.under_test import FusionUnderTest, PluginUnderTest, find_fusion, find_under_test
 
 if TYPE_CHECKING:
     from crema_core.fusion.base import Fusion
@@ -46,7 +46,7 @@ def conformance(
     def session() -> Session:
         if isinstance(item, type) or (own == "fusion" and isinstance(item, str)):
             return Session(find_fusion(item), tier=tier, expected_failures=expected_failures)
-        return Session(find_subject(item), tier=tier, expected_failures=expected_failures)
+        return Session(find_under_test(item), tier=tier, expected_failures=expected_failures)
 
     @pytest.mark.parametrize("check", [check.name for check in checks_up_to(tier, kind=own)])
     def test_conformance(check: str) -> None:
@@ -65,7 +65,7 @@ class Session:
     """The checks of one modality or fusion.
 
     Args:
-        subject: what is checked.
+        under_test: what is checked.
         tier: the highest tier that runs.
         expected_failures: check -> why it is known to fail. Such a check that passes is an error.
 
@@ -74,12 +74,12 @@ class Session:
     """
 
     def __init__(
-        self, subject: PluginUnderTest, *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
+        self, under_test: PluginUnderTest, *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
     ) -> None:
         if tier not in TIERS:
             raise OptionsError(f"'{tier}' is not a tier. Tiers: {', '.join(TIERS)}.{did_you_mean(tier, TIERS)}")
-        self.subject = subject
-        self.kind: CheckedKind = "fusion" if isinstance(subject, FusionUnderTest) else "modality"
+        self.under_test = under_test
+        self.kind: CheckedKind = "fusion" if isinstance(under_test, FusionUnderTest) else "modality"
         self.checks = {check.name: check for check in checks_up_to(tier, kind=self.kind)}
         self.expected = dict(expected_failures or {})
         self._refuse_unknown()
@@ -91,7 +91,7 @@ class Session:
             check = self.checks[name]
             start = time.perf_counter()
             reason = self._obstacle(check)
-            fault = None if reason is not None else _fault(check, self.subject)
+            fault = None if reason is not None else _fault(check, self.under_test)
             seconds = time.perf_counter() - start
             self._results[name] = self._judge(check, reason, fault, seconds)
         return self._results[name]
@@ -100,10 +100,10 @@ class Session:
         """Run every check."""
         results = tuple(self.result(name) for name in self.checks)
         counts = Counter(check.tier for check in self.checks.values())
-        return Report(self.subject.name, self.subject.provider, results, dict(counts))
+        return Report(self.under_test.name, self.under_test.provider, results, dict(counts))
 
     def _obstacle(self, check: Check) -> str | None:
-        if check.package and self.subject.distribution is None:
+        if check.package and self.under_test.distribution is None:
             given = "class" if self.kind == "fusion" else "spec"
             return f"the {given} was given in this process; install its package to check this"
         needs = [name for name in check.needs if name in self.checks]
@@ -132,7 +132,7 @@ class Session:
                 )
             if not reason.strip():
                 raise OptionsError(
-                    f"expected_failures gives no reason for '{name}'. An announced failure says why it is known. "
+                    f"expected_failures gives no reason for '{name}'. An announced failure states why it is known. "
                     f'Write: expected_failures={{"{name}": "why"}}'
                 )
 
@@ -140,15 +140,15 @@ class Session:
 def check_modality(
     item: str | ModalitySpec, *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
 ) -> Report:
-    """Check one sense against the contract.
+    """Check one modality against the contract.
 
     Args:
         item: a name, `distribution:name`, or a spec given in this process.
-        tier: the highest tier that runs: "bronze" (static), "silver" (the sense alone) or "gold" (in a model).
+        tier: the highest tier that runs: "bronze" (static), "silver" (the modality alone) or "gold" (in a model).
         expected_failures: check -> why it is known to fail.
 
     Returns:
-        the outcomes; `report.tier` is what the sense reaches, `report.findings` what is wrong.
+        the outcomes; `report.tier` is what the modality reaches, `report.findings` what is wrong.
 
     Raises:
         UnknownModalityError: when nothing provides the name.
@@ -158,7 +158,7 @@ def check_modality(
         >>> check_modality("video", tier="bronze").tier
         'bronze'
     """
-    return Session(find_subject(item), tier=tier, expected_failures=expected_failures).report()
+    return Session(find_under_test(item), tier=tier, expected_failures=expected_failures).report()
 
 
 def check_fusion(
@@ -184,10 +184,10 @@ def check_fusion(
     return Session(find_fusion(item), tier=tier, expected_failures=expected_failures).report()
 
 
-def _fault(check: Check, subject: PluginUnderTest) -> str | None:
+def _fault(check: Check, under_test: PluginUnderTest) -> str | None:
     """Run a check and return what is wrong, or None."""
     try:
-        check.run(subject)
+        check.run(under_test)
     except ConformanceError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - whatever foreign code raises is a finding, not an end

@@ -1,4 +1,4 @@
-"""Checkpoints: everything needed to go on as if nothing had happened, in files that run no code when read.
+"""Checkpoints: everything needed to continue as if nothing had happened, in files that run no code when read.
 
 The main process writes them; all processes agree on what they hold.
 
@@ -144,7 +144,7 @@ class Checkpointer:
 
     def __init__(self, run: Path, stepper: Stepper) -> None:
         self.run, self.stepper, self.model = run, stepper, stepper.model
-        self.sync, self.processes = stepper.sync, stepper.sync.processes
+        self.distributed, self.processes = stepper.distributed, stepper.distributed.processes
         self._saved: Position | None = None
 
     def seed_dropout(self, at: Position) -> None:
@@ -155,7 +155,7 @@ class Checkpointer:
     def save(self, at: Position, progress: Mapping[str, Any], *, best: bool = False) -> Path | None:
         """Write a checkpoint, unless the last one is from the same position.
 
-        The pointer to the best one is written first: a process killed between the two then goes on from the earlier
+        The pointer to the best one is written first: a process killed between the two then continues from the earlier
         checkpoint and comes by here again.
 
         Args:
@@ -172,7 +172,7 @@ class Checkpointer:
         if self._saved == at:
             return None
         self._refuse_unequal(at)
-        states = self.processes.gather(random_state(self.sync.device))
+        states = self.processes.gather(random_state(self.distributed.device))
         folder = None
         if self.processes.is_main:
             name = f"epoch-{at.epoch:03d}-step-{at.step:06d}"
@@ -200,7 +200,7 @@ class Checkpointer:
         self.seed_dropout(at)
         start = f"{self.processes.rank}."
         own = {key.removeprefix(start): state for key, state in checkpoint.random.items() if key.startswith(start)}
-        load_random_state(self.sync.device, own)
+        load_random_state(self.distributed.device, own)
         self._saved = at
         return checkpoint.state
 

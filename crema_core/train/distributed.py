@@ -1,8 +1,8 @@
 """Devices, number formats, processes and trackers, through accelerate (whose launcher is used in `launch`).
 
 The model is not wrapped in DistributedDataParallel: which parameters train changes from sub-step to sub-step, and DDP
-with toggled `requires_grad` leaves gradients unsynchronised. Instead the gradients of what was just updated, one sense
-and the fusion, are added up over the processes as one flat buffer.
+with toggled `requires_grad` leaves gradients unsynchronised. Instead the gradients of what was just updated, one
+modality and the fusion, are added up over the processes as one flat buffer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which senses are trained now, and when each has had enough: a state machine of plain numbers, without torch.
+"""Which modalities are trained now, and when each has had enough: a state machine of plain numbers, without torch.
 
-Adaptive early exit (CREMA section 3.3): a sense stops when its gradients grow instead of shrinking. At the end of an
-epoch, with v the epoch's gradient norm of a sense and H its values of all earlier epochs, it exits when
+Adaptive early exit (CREMA section 3.3): a modality stops when its gradients grow instead of shrinking. At the end of an
+epoch, with v the epoch's gradient norm of a modality and H its values of all earlier epochs, it exits when
 v > tau * mean(H). The paper tests every epoch with the mean over the epoch; the released code starts at the sixth
 epoch and, by an accident of its meters, sees the last update only. `start_epoch` and `value` express both.
 """
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Exit:
-    """Why a sense stopped.
+    """Why a modality stopped.
 
     Attributes:
         modality: its name.
@@ -40,16 +40,16 @@ class Exit:
 
 @dataclass
 class EarlyExit:
-    """Senses under training and the record of their gradient norms.
+    """Modalities under training and the record of their gradient norms.
 
     Attributes:
-        order: senses trained, in the order of their sub-steps.
+        order: modalities trained, in the order of their sub-steps.
         tau: factor of the exit rule; None: nobody exits.
         start_epoch: first epoch (from 0) whose end is tested; the first epoch has no past and is never tested.
         value: an epoch's value, the mean of its updates' norms or the last one.
-        history: values of the closed epochs, by sense.
-        exits: senses that exited, with the reason.
-        last_epoch: values of the epoch closed last, by sense.
+        history: values of the closed epochs, by modality.
+        exits: modalities that exited, with the reason.
+        last_epoch: values of the epoch closed last, by modality.
     """
 
     order: tuple[str, ...]
@@ -63,18 +63,18 @@ class EarlyExit:
 
     @property
     def active(self) -> tuple[str, ...]:
-        """The senses that still train, in order."""
+        """The modalities that still train, in order."""
         return tuple(name for name in self.order if name not in self.exits)
 
     def record(self, modality: str, norm: float) -> None:
-        """Note the gradient norm of one update of a sense."""
+        """Note the gradient norm of one update of a modality."""
         self._epoch_norms.setdefault(modality, []).append(norm)
 
     def end_epoch(self, epoch: int) -> tuple[Exit, ...]:
-        """Test the exit rule and close the epoch; a sense without an update in it is not tested.
+        """Test the exit rule and close the epoch; a modality without an update in it is not tested.
 
         Returns:
-            The senses that exit now.
+            The modalities that exit now.
         """
         self.last_epoch = {name: self._epoch_value(name) for name in self.active if name in self._epoch_norms}
         tested = [self._test(name, epoch) for name in self.last_epoch]
@@ -112,5 +112,5 @@ class EarlyExit:
 
 
 def training_order(names: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the senses to train in the model's order, which is the order of their sub-steps."""
+    """Return the modalities to train in the model's order, which is the order of their sub-steps."""
     return tuple(name for name in names if chosen is None or name in chosen)

@@ -9,8 +9,8 @@ from pathlib import Path
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.data.check import check_records
-from crema_core.data.manifest import Record, read_manifest
-from crema_core.errors import ManifestError, TrainingError, did_you_mean
+from crema_core.data.data_file import Record, read_data_file
+from crema_core.errors import DataFileError, TrainingError, did_you_mean
 from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
 from crema_core.train.checkpoints import pointed, read_checkpoint
@@ -36,7 +36,7 @@ Data = str | os.PathLike[str] | Sequence[Record]
 def fit(
     model: CremaModel,
     data: Data,
-    valid: Data | None = None,
+    eval_data: Data | None = None,
     *,
     preset: str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -51,9 +51,9 @@ def fit(
     same call. They share every minibatch and evaluation and end with equal models; the main one prints and writes.
 
     Args:
-        model: a built model. It ends with its best weights when `valid` is given, else with the last ones.
-        data: a manifest, or records.
-        valid: validation data, in the same forms.
+        model: a built model. It ends with its best weights when `eval_data` is given, else with the last ones.
+        data: a data file, or records.
+        eval_data: validation data, in the same forms.
         preset: name of a set of settings, see `crema_core.train.settings`.
         out: the run directory, new or to be continued; None: a new one below `runs/`.
         resume: continue the run in `out` from its last checkpoint, or from its beginning when it has none, with the
@@ -64,13 +64,13 @@ def fit(
         **settings: see `crema_core.train.settings.TrainSettings`.
 
     Returns:
-        The run directory with its metrics, best score and the senses that exited early.
+        The run directory with its metrics, best score and the modalities that exited early.
 
     Raises:
         OptionsError: for an unknown preset or setting.
         PrecisionError: for frozen parts in fp16.
-        ManifestError: for unusable data.
-        TrainingError: when training cannot start or go on.
+        DataFileError: for unusable data.
+        TrainingError: when training cannot start or continue.
         CheckpointError: when a run cannot be continued.
         TrainingInterrupted: after Ctrl-C, with everything saved.
 
@@ -88,10 +88,10 @@ def fit(
     else:
         chosen = train_settings(None, saved["settings"] | preset_settings(preset) | settings)
     require_trainable(model.config["backbone"]["precision"])
-    _check_senses(model, chosen)
+    _check_modalities(model, chosen)
     status = (status if status is not None else StatusLine()) if processes.is_main else StatusLine(enabled=False)
     records = _read(data, model, status)
-    valid_records = _read(valid, model, status) if valid is not None else []
+    eval_records = _read(eval_data, model, status) if eval_data is not None else []
     _check_data(model, chosen, records)
     for line in _defaults(model) if processes.is_main else ():
         status.note(line)
@@ -99,8 +99,8 @@ def fit(
         model,
         chosen.model_dump(mode="json"),
         records=records,
-        valid=valid_records,
-        inputs={"data": _place(data), "valid": _place(valid)},
+        eval_data=eval_records,
+        inputs={"data": _place(data), "eval_data": _place(eval_data)},
     )
     refuse_differences(processes.gather(config))
     checkpoint = None
@@ -118,7 +118,7 @@ def fit(
     trainer = Trainer(
         model,
         records,
-        valid_records,
+        eval_records,
         chosen,
         folder=folder,
         hooks=hooks if hooks is not None else load_hooks(),
@@ -138,7 +138,7 @@ def fit(
 def _read(data: Data, model: CremaModel, status: StatusLine) -> list[Record]:
     if not isinstance(data, str | os.PathLike):
         return list(data)
-    records = read_manifest(data, modalities=model.names)
+    records = read_data_file(data, modalities=model.names)
     for finding in check_records(records):
         status.note(f"{Path(data).name}: {finding.text}")
     return records
@@ -148,12 +148,12 @@ def _place(data: Data | None) -> str | None:
     return str(Path(data).absolute()) if isinstance(data, str | os.PathLike) else None
 
 
-def _check_senses(model: CremaModel, settings: TrainSettings) -> None:
+def _check_modalities(model: CremaModel, settings: TrainSettings) -> None:
     for name in settings.modalities or ():
         if name not in model.names:
             raise TrainingError(
                 f"modalities names '{name}', which this model does not have. It has: {', '.join(model.names)}."
-                f"{did_you_mean(name, model.names)} Correct the name, or add the sense with "
+                f"{did_you_mean(name, model.names)} Correct the name, or add the modality with "
                 f"model.add_modality('{name}')."
             )
     if settings.modalities is not None and not settings.modalities:
@@ -166,21 +166,21 @@ def _check_senses(model: CremaModel, settings: TrainSettings) -> None:
 def _defaults(model: CremaModel) -> Iterator[str]:
     """Yield what modalities chose for this backbone where the user left it open."""
     for name in model.names:
-        sense = model.sense(name)
-        kind = "pretrained" if sense.modality.context.pretrained else "tiny"
-        for option, value in sense.defaults.items():
+        branch = model.branch(name)
+        kind = "pretrained" if branch.modality.context.pretrained else "tiny"
+        for option, value in branch.defaults.items():
             yield f"{name}: {option}={value!r}, the default on a {kind} backbone. Name the option to choose another."
 
 
 def _check_data(model: CremaModel, settings: TrainSettings, records: Sequence[Record]) -> None:
     if not records:
-        raise ManifestError("There is nothing to train on: the data have no samples. Give at least one.")
+        raise DataFileError("There is nothing to train on: the data have no samples. Give at least one.")
     found = {name for record in records for name in record.sources}
     absent = [name for name in settings.modalities or model.names if name not in found]
     if absent:
         raise TrainingError(
-            f"No sample has a source of {', '.join(absent)}, so these senses would not be trained. Every trained sense "
-            "needs samples. Add their files to the data, or pass modalities=["
+            f"No sample has a source of {', '.join(absent)}, so these modalities would not be trained. Every trained "
+            "modality needs samples. Add their files to the data, or pass modalities=["
             + ", ".join(repr(name) for name in model.names if name not in absent)
             + "]."
         )

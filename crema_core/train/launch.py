@@ -78,12 +78,13 @@ def _describe(rank: int, failure: ProcessFailure, count: int) -> str:
     if failure.exitcode >= 0:
         return (
             f"Process {rank} of {count} ended with exit code {failure.exitcode}, so the others were ended too. What it "
-            "wrote is above. Correct the cause; crema resume goes on from the last checkpoint."
+            "wrote is above. Correct the cause; crema resume continues from the last checkpoint."
         )
     name = signal.Signals(-failure.exitcode).name
     return (
         f"Process {rank} of {count} was killed by {name}, so the others were ended too. SIGKILL often means that the "
-        "machine ran out of memory. Lower batch_size or cache_limit_gb; crema resume goes on from the last checkpoint."
+        "machine ran out of memory. Lower batch_size or cache_limit_gb; crema resume continues from the last "
+        "checkpoint."
     )
 
 

@@ -3,8 +3,8 @@
 `metrics.jsonl` has one flat JSON object of numbers per line. With several processes each keeps the same sums; the main
 one writes.
 
-Kinds of lines (`kind`): `step`, `epoch`, `valid`, `exit`. Values are plain numbers and texts, never tensors, so nothing
-keeps a graph alive.
+Kinds of lines (`kind`): `step`, `epoch`, `eval_data`, `exit`. Values are plain numbers and texts, never tensors, so
+nothing keeps a graph alive.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MetricsFile:
         self.path = path
 
     def write(self, kind: str, values: Mapping[str, Value]) -> None:
-        """Append one line, as soon as it is known; names of senses go into the keys of `values`: `loss/audio`."""
+        """Append one line, as soon as it is known; names of modalities go into the keys of `values`: `loss/audio`."""
         for key, value in values.items():
             assert isinstance(value, float | int | str), f"{key} is {type(value).__name__}, not a number or a text"
         line = {"kind": kind} | {key: _finite(value) for key, value in values.items()}
@@ -73,16 +73,16 @@ class MetricLogger:
     Args:
         folder: the run directory.
         settings: of the run.
-        num_steps: updates of the whole run, if no sense exits.
-        sync: hands numbers to trackers.
+        num_steps: updates of the whole run, if no modality exits.
+        distributed: hands numbers to trackers.
         status: where people look.
     """
 
     def __init__(
-        self, folder: Path, settings: TrainSettings, *, num_steps: int, sync: Distributed, status: StatusLine
+        self, folder: Path, settings: TrainSettings, *, num_steps: int, distributed: Distributed, status: StatusLine
     ) -> None:
         self.metrics = MetricsFile(folder / METRICS)
-        self.settings, self.num_steps, self.sync, self.status = settings, num_steps, sync, status
+        self.settings, self.num_steps, self.distributed, self.status = settings, num_steps, distributed, status
         self._losses: defaultdict[str, list[float]] = defaultdict(list)
         self._started = time.monotonic()
         self._num_updates = 0
@@ -92,7 +92,7 @@ class MetricLogger:
         """Note one update.
 
         Args:
-            result: its numbers; empty when no trained sense was in the minibatch.
+            result: its numbers; empty when no trained modality was in the minibatch.
             at: the position after it.
             lr: the learning rate it used.
         """
@@ -110,7 +110,7 @@ class MetricLogger:
             values |= {f"loss/{name}": value for name, value in result.losses.items()}
             values |= {f"grad_norm/{name}": value for name, value in result.gradient_norms.items()}
             self._write("step", at, values)
-            self.sync.track(values, step=at.step)
+            self.distributed.track(values, step=at.step)
         norms = " ".join(f"{name} {norm:.3g}" for name, norm in result.gradient_norms.items())
         left = (self.num_steps - at.step) * seconds / self._num_updates
         self.status.show(
@@ -123,8 +123,8 @@ class MetricLogger:
 
         Args:
             at: the position after its last update.
-            norms: the epoch's gradient norm of every sense that was updated in it.
-            exits: senses that exit now.
+            norms: the epoch's gradient norm of every modality that was updated in it.
+            exits: modalities that exit now.
         """
         values = {f"loss/{name}": _mean(losses) for name, losses in self._losses.items()}
         if values:
@@ -139,7 +139,7 @@ class MetricLogger:
     def evaluation(self, at: Position, values: Mapping[str, float]) -> None:
         """Note an evaluation; `values` has "accuracy" and "accuracy/<question type>"."""
         self._write("valid", at, values)
-        self.sync.track(values, step=at.step)
+        self.distributed.track(values, step=at.step)
         self.status.note(f"epoch {at.epoch + 1}: validation accuracy {values['accuracy']:.1%}")
 
     def state_dict(self) -> dict[str, object]:
@@ -152,11 +152,11 @@ class MetricLogger:
         assert isinstance(losses, dict)
         assert isinstance(num_bytes, int)
         self._losses.update({name: list(values) for name, values in losses.items()})
-        if self.sync.processes.is_main:
+        if self.distributed.processes.is_main:
             self.metrics.truncate(num_bytes)
 
     def _write(self, kind: str, at: Position, values: Mapping[str, Value]) -> None:
-        if self.sync.processes.is_main:
+        if self.distributed.processes.is_main:
             self.metrics.write(kind, {"epoch": at.epoch, "step": at.step, **values})
 
 

@@ -28,10 +28,10 @@ Schedule = Callable[[Position], float]
 
 
 def make_optimizer(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:
-    """Return one AdamW over all senses.
+    """Return one AdamW over all modalities.
 
-    AdamW leaves a parameter without gradient alone, value, moments and step count, so one optimizer serves senses that
-    take turns. Gradients must be None and not zero for that, as `zero_grad` leaves them.
+    AdamW leaves a parameter without gradient alone, value, moments and step count, so one optimizer serves modalities
+    that take turns. Gradients must be None and not zero for that, as `zero_grad` leaves them.
 
     Args:
         parameters: trainable parameters by name.
@@ -47,7 +47,7 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], settings: TrainSettin
 def decays(name: str, parameter: Tensor) -> bool:
     """Return whether weight decay applies: to matrices, not to biases and norms (whose weights are vectors).
 
-    Names are not searched for "norm": a sense may be called so.
+    Names are not searched for "norm": a modality may be called so.
     """
     return parameter.dim() >= 2 and name.rpartition(".")[2] != "bias"
 

@@ -2,8 +2,8 @@
 
 ```
 runs/my-run/
-  config.json        settings, senses, backbone fingerprint and data digests, which a resumed run must agree with, and
-                     where data and model came from
+  config.json        settings, modalities, backbone fingerprint and data digests, which a resumed run must agree with,
+                     and where data and model came from
   environment.json   Python, libraries and device
   metrics.jsonl      one line per logged update, epoch, evaluation and exit, see `crema_core.train.metrics`
   checkpoints/       epoch-003-step-000120/, see `crema_core.train.checkpoints`; only the two named below are kept
@@ -28,14 +28,14 @@ from typing import Any
 from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
 from crema_core.errors import CheckpointError, TrainingError
 from crema_core.train.metrics import Value
 
 CONFIG, ENVIRONMENT, CHECKPOINTS = "config.json", "environment.json", "checkpoints"
 LAST, BEST = "last", "best"
 FORMAT = 1
-_GUARDED = ("senses", "major", "backbone", "data", "valid")
+_GUARDED = ("modalities", "major", "backbone", "data", "valid")
 _FREE = ("model.backbone.source", "model.backbone.revision", "model.seed")  # the backbone is known by its contents
 _VERSIONS = (".version", ".distribution", ".api_version")
 
@@ -48,7 +48,7 @@ class Run:
         path: the run directory.
         metrics: the lines of `metrics.jsonl`.
         best_score: best validation accuracy in 0..1, or None without validation data.
-        exited: why each sense that exited early did, by name.
+        exited: why each modality that exited early did, by name.
         num_steps: updates done.
     """
 
@@ -82,7 +82,7 @@ def describe_run(
     settings: Mapping[str, object],
     *,
     records: Sequence[Record],
-    valid: Sequence[Record],
+    eval_data: Sequence[Record],
     inputs: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """Return the contents of `config.json`.
@@ -90,24 +90,24 @@ def describe_run(
     Args:
         model: to be trained.
         settings: of the run, JSON data.
-        records, valid: training and validation samples.
-        inputs: manifests they were read from, by argument name; None for records given as such.
+        records, eval_data: training and validation samples.
+        inputs: data files they were read from, by argument name; None for records given as such.
     """
     return {
         "format": FORMAT,
         "settings": dict(settings),
-        "senses": list(model.names),
+        "modalities": list(model.names),
         "major": model.major,
         "backbone": model.frozen_fingerprint(),
         "data": data_digest(records),
-        "valid": data_digest(valid) if valid else None,
+        "eval_data": data_digest(eval_data) if eval_data else None,
         "inputs": dict(inputs),
         "model": model.config,
     }
 
 
 def data_digest(records: Sequence[Record]) -> str:
-    """Return a short text that changes when samples, their order or their senses change, but not with their folder."""
+    """Return a short text that changes with samples, their order and their modalities, but not with their folder."""
     digest = hashlib.sha256()
     for record in records:
         line = [record.id, record.question, record.answer, record.choices, sorted(record.sources)]
@@ -161,13 +161,13 @@ def refuse_changes(saved: Mapping[str, Any], now: Mapping[str, Any], *, resumabl
         resumable: settings that may differ.
 
     Returns:
-        A line `key: was -> now` for each changed version of a sense's package.
+        A line `key: was -> now` for each changed version of a modality's package.
 
     Raises:
         CheckpointError: with such a line for everything that must not change and did.
     """
     lines = [f"{key}: {saved.get(key)} -> {now[key]}" for key in _GUARDED if saved.get(key) != now[key]]
-    if not lines:  # with other senses every detail of the model differs
+    if not lines:  # with other modalities every detail of the model differs
         lines += [line for key, line in _changes(saved, now, "model") if not key.endswith(_VERSIONS)]
     lines += [line for key, line in _changes(saved, now, "settings", prefix="") if key not in resumable]
     if lines:

@@ -31,19 +31,21 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: Literal["sequential", "joint"] = Field(
-        default="sequential", description="one update per sense in each minibatch, or one update of all senses"
+        default="sequential", description="one update per modality in each minibatch, or one update of all modalities"
     )
     modalities: tuple[str, ...] | None = Field(
-        default=None, description="senses to train; the others keep their weights. None: all"
+        default=None, description="modalities to train; the others keep their weights. None: all"
     )
     train_shared: bool = Field(
         default=False,
-        description="with modalities: also train what belongs to no sense alone, the fusion's shared weights and a "
-        "language model that is not frozen; answers without the trained senses change then",
+        description="with modalities: also train what belongs to no modality alone, the fusion's shared weights and a "
+        "language model that is not frozen; answers without the trained modalities change then",
     )
     epochs: int = Field(default=10, ge=1, description="passes over the data")
     batch_size: int = Field(default=16, ge=1, description="samples in a minibatch")
-    accumulation: int = Field(default=1, ge=1, description="minibatches that make one update, as if they were one")
+    gradient_accumulation_steps: int = Field(
+        default=1, ge=1, description="minibatches that make one update, as if they were one"
+    )
     seed: int = Field(default=42, ge=0, description="of data order, modality dropout and LoRA dropout")
 
     lr: float = Field(default=2e-4, gt=0, description="highest learning rate")
@@ -56,7 +58,7 @@ class TrainSettings(BaseModel):
     warmup_start_lr: float = Field(default=1e-8, ge=0, description="learning rate of the first warm-up step")
     weight_decay: float = Field(default=0.05, ge=0, description="of matrices; norms and biases have none")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="AdamW's decay rates")
-    clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm of an update; None: any")
+    max_grad_norm: float | None = Field(default=None, gt=0, description="largest gradient norm of an update; None: any")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="number format of the forward pass")
 
     micro_batch_size: MicroBatchSize = Field(
@@ -65,10 +67,10 @@ class TrainSettings(BaseModel):
         "minibatch. A list: one number for each sub-step, the last for all further ones, because fewer graphs wait "
         "from one to the next. None: all of it",
     )
-    kept_graphs: int | None = Field(
+    retained_graphs: int | None = Field(
         default=None,
         ge=0,
-        description="sequential: how many senses' graphs are built at the start of a minibatch and wait for their "
+        description="sequential: how many modalities' graphs are built at the start of a minibatch and wait for their "
         "sub-steps; each of the others, the first one's apart, costs one more pass. None: all, which is fastest, or "
         "with accumulation none",
     )
@@ -83,7 +85,7 @@ class TrainSettings(BaseModel):
     )
 
     early_exit: float | None = Field(
-        default=None, gt=0, description="tau: a sense exits when its gradient norm exceeds tau times its past mean"
+        default=None, gt=0, description="tau: a modality exits when its gradient norm exceeds tau times its past mean"
     )
     early_exit_start_epoch: int = Field(
         default=1, ge=1, description="first epoch (from 0) that is tested; the released code starts at 5"
@@ -95,9 +97,9 @@ class TrainSettings(BaseModel):
         default="mean", description="an epoch's value: mean over its updates (paper) or the last one (released)"
     )
     modality_dropout: float = Field(
-        default=0.0, ge=0, le=1, description="probability with which a supporting sense of a sample is left out"
+        default=0.0, ge=0, le=1, description="probability with which a supporting modality of a sample is left out"
     )
-    modality_dropout_major: bool = Field(default=False, description="whether the major sense is left out too")
+    modality_dropout_major: bool = Field(default=False, description="whether the major modality is left out too")
 
     cache: str = Field(
         default="memory",
@@ -114,7 +116,7 @@ class TrainSettings(BaseModel):
     eval_every: int = Field(default=1, ge=1, description="epochs between evaluations on the validation data")
     eval_batch_size: int = Field(default=32, ge=1, description="samples in a minibatch of evaluation")
     max_new_tokens: int = Field(default=10, ge=1, description="longest open-ended answer in evaluation, in tokens")
-    load_best: bool = Field(default=True, description="leave the model with its best weights when `valid` is given")
+    load_best: bool = Field(default=True, description="leave the model with its best weights when `eval_data` is given")
     log_every: int = Field(default=10, ge=1, description="updates between lines of metrics.jsonl")
     checkpoint_every: int | None = Field(
         default=None, ge=1, description="updates between checkpoints; None: at the end of every epoch"
@@ -162,10 +164,10 @@ def less_memory(settings: TrainSettings) -> str:
     if at_once > 1:
         ways.append(f"micro_batch_size={at_once // 2}")
     if settings.batch_size % 2 == 0:
-        half, twice = settings.batch_size // 2, 2 * settings.accumulation
-        ways.append(f"batch_size={half} with accumulation={twice}, which give the same numbers")
-    if settings.mode == "sequential" and settings.kept_graphs is None and settings.accumulation == 1:
-        ways.append("kept_graphs=0")
+        half, twice = settings.batch_size // 2, 2 * settings.gradient_accumulation_steps
+        ways.append(f"batch_size={half} with gradient_accumulation_steps={twice}, which give the same numbers")
+    if settings.mode == "sequential" and settings.retained_graphs is None and settings.gradient_accumulation_steps == 1:
+        ways.append("retained_graphs=0")
     if settings.precision == "fp32":
         ways.append('precision="bf16"')
     ways.append("a quantized language model")
@@ -203,11 +205,12 @@ def preset_settings(preset: str | None) -> dict[str, Any]:
 # A few minutes on two cores with the embedded backbone.
 TINY = Preset(
     "tiny",
-    settings={"epochs": 8, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "clip_norm": 1.0, "early_exit": 1.8},
+    settings={"epochs": 8, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "max_grad_norm": 1.0, "early_exit": 1.8},
 )
 # One GPU with 24 GB and a BLIP-2 FlanT5-XL backbone.
 SMALL = Preset(
-    "small", settings={"epochs": 10, "batch_size": 4, "accumulation": 4, "precision": "bf16", "num_workers": 4}
+    "small",
+    settings={"epochs": 10, "batch_size": 4, "gradient_accumulation_steps": 4, "precision": "bf16", "num_workers": 4},
 )
 # CREMA section 4.1 and appendix A; tau and warm-up, which the paper leaves open, from its scripts.
 PAPER = Preset(
@@ -222,7 +225,7 @@ PAPER = Preset(
         "num_workers": 4,
     },
 )
-# CREMA appendix A.3: one sense alone, before it is used beside others without further training (A.5).
+# CREMA appendix A.3: one modality alone, before it is used beside others without further training (A.5).
 PRETRAIN = Preset(
     "pretrain", settings={"epochs": 1, "batch_size": 16, "lr": 1e-5, "precision": "bf16", "num_workers": 4}
 )

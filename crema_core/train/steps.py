@@ -1,9 +1,9 @@
-"""One update: modality by modality (CREMA section 3.3), or of all senses at once.
+"""One update: modality by modality (CREMA section 3.3), or of all modalities at once.
 
-Several minibatches that make one update ("accumulation") are a group and give the numbers of one large minibatch: the
-senses are the outer loop, so each sense's gradient is summed over the whole group before its step, and the next sense
-sees the result. Several processes share an update in the same way: each has its part of every minibatch. The loss is
-the mean over all answer tokens of the update, wherever they are.
+Several minibatches that make one update ("gradient_accumulation_steps") are a group and give the numbers of one large
+minibatch: the modalities are the outer loop, so each modality's gradient is summed over the whole group before its
+step, and the next modality sees the result. Several processes share an update in the same way: each has its part of
+every minibatch. The loss is the mean over all answer tokens of the update, wherever they are.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from crema_core.api.model import CremaModel
+from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
-from crema_core.data.manifest import Record
 from crema_core.errors import OptionsError, TrainingError
 from crema_core.model.kernels import layers
 from crema_core.model.tuning import FULL
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 from crema_core.train.distributed import Distributed
 from crema_core.train.optim import gradient_norm, make_optimizer
 from crema_core.train.settings import TrainSettings
@@ -35,7 +35,7 @@ class Minibatch:
     """A batch whose frozen encoders have run."""
 
     batch: TrainBatch
-    features: dict[str, SenseFeatures]
+    features: dict[str, ModalityFeatures]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class StepResult:
 
     Attributes:
         num_samples: samples of the update, in all processes.
-        losses: by sense, before its own sub-step; in joint mode one entry, "joint".
-        gradient_norms: by sense, over the weights that early exit measures.
+        losses: by modality, before its own sub-step; in joint mode one entry, "joint".
+        gradient_norms: by modality, over the weights that early exit measures.
     """
 
     num_samples: int = 0
@@ -60,7 +60,7 @@ class GlobalBatch:
     Attributes:
         num_samples: samples.
         num_tokens: answer tokens, end tokens included.
-        present: the active senses that at least one sample has, in order.
+        present: the active modalities that at least one sample has, in order.
         largest_parts: samples of each minibatch in the process that has the most of them.
     """
 
@@ -76,25 +76,25 @@ class Stepper:
     Args:
         model: a built model; updates need it in train mode, with exactly the parameters below trainable.
         settings: of the run.
-        trained: senses to train, in the model's order.
-        sync: number format and processes.
+        trained: modalities to train, in the model's order.
+        distributed: number format and processes.
 
     Attributes:
-        adapters: parameters of every trained sense, by sense and name.
+        adapters: parameters of every trained modality, by modality and name.
         shared: trained parameters of fusion and language model, keyed as in `CremaModel.trainable_parameters`.
         parameters: everything the optimizer may move, with keys of the same kind.
-        measured: the parameters whose gradient norm is recorded, by sense.
+        measured: the parameters whose gradient norm is recorded, by modality.
         optimizer: over all parameters.
     """
 
     def __init__(
-        self, model: CremaModel, settings: TrainSettings, *, trained: tuple[str, ...], sync: Distributed
+        self, model: CremaModel, settings: TrainSettings, *, trained: tuple[str, ...], distributed: Distributed
     ) -> None:
-        self.model, self.settings, self.sync = model, settings, sync
+        self.model, self.settings, self.distributed = model, settings, distributed
         self.adapters = {name: model.adapter_parameters(name) for name in trained}
         wanted = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
-        # When only some senses are trained, the other blocks keep their weights, and so does what all senses share:
-        # otherwise answers without the trained senses would change.
+        # When only some modalities are trained, the other blocks keep their weights, and so does what all modalities
+        # share: otherwise answers without the trained modalities would change.
         if trained == model.names or settings.train_shared:
             wanted |= set(model.shared_parameters())
         self.shared = {key: value for key, value in model.trainable_parameters().items() if key in wanted}
@@ -104,16 +104,16 @@ class Stepper:
         self.optimizer: torch.optim.Optimizer = make_optimizer(self.parameters, settings)
 
     def _measured(self, name: str) -> list[nn.Parameter]:
-        # A connector without LoRA is measured whole; where all that a sense trains is in the fusion, its block is.
+        # A connector without LoRA is measured whole; where all that a modality trains is in the fusion, its block is.
         own = self.adapters[name] or self.model.fusion_parameters([name])
         lora = self.model.lora_parameters(name) if self.settings.early_exit_metric == "lora" else {}
         return list((lora or own).values())
 
     def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
-        """Update the active senses one after the other; a sense that no sample of the group has is skipped."""
+        """Update the active modalities one after the other; a modality that no sample of the group has is skipped."""
         whole = self._global_batch(group, active)
         first, waiting = whole.present[:1], whole.present[1:]
-        limit = self.settings.kept_graphs
+        limit = self.settings.retained_graphs
         # With several minibatches to one update all would hold theirs.
         kept = waiting[:limit] if len(group) == 1 or limit is not None else ()
         caches = [self._cache(one, kept=kept, later=first) for one in group]
@@ -128,7 +128,7 @@ class Stepper:
         return result
 
     def joint(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
-        """Update all active senses in one step."""
+        """Update all active modalities in one step."""
         whole = self._global_batch(group, active)
         result = StepResult(whole.num_samples)
         if whole.present:
@@ -139,19 +139,19 @@ class Stepper:
         return result
 
     def _global_batch(self, group: Sequence[Minibatch], active: Sequence[str]) -> GlobalBatch:
-        # A sense may be in another process's samples alone; this process takes part in its sub-step all the same.
+        # A modality may be in another process's samples alone; this process takes part in its sub-step all the same.
         here = [float(any(name in one.features for one in group)) for name in active]
         tokens = sum(self.model.language.count_tokens(self._answers(one.batch.records)) for one in group)
         lengths = [float(len(one.batch)) for one in group]
-        num_tokens, *sums = self.sync.processes.sum([tokens, *lengths, *here])
+        num_tokens, *sums = self.distributed.processes.sum([tokens, *lengths, *here])
         lengths, found = sums[: len(group)], sums[len(group) :]
         present = tuple(name for name, count in zip(active, found, strict=True) if count)
-        largest_parts = tuple(ceil(length / self.sync.processes.count) for length in lengths)
+        largest_parts = tuple(ceil(length / self.distributed.processes.count) for length in lengths)
         return GlobalBatch(int(sum(lengths)), int(num_tokens), present, largest_parts)
 
     def _cache(self, one: Minibatch, *, kept: Sequence[str], later: Sequence[str] = ()) -> TokenCache:
         questions = self._questions(one.batch.records)
-        return TokenCache(self.model, one.features, questions, kept=kept, later=later, sync=self.sync)
+        return TokenCache(self.model, one.features, questions, kept=kept, later=later, distributed=self.distributed)
 
     def _accumulate(
         self,
@@ -169,24 +169,24 @@ class Stepper:
                 records = one.batch.records[part.start : part.stop]
                 loss = self._loss(records, tokens, whole.num_tokens)
                 total += _finite(loss, records)
-                if loss.requires_grad:  # not so where no trained sense and no trained fusion block takes part
-                    self.sync.backward(loss)
+                if loss.requires_grad:  # not so where no trained modality and no trained fusion block takes part
+                    self.distributed.backward(loss)
             # Another process has more parts: the last batch of an epoch may be smaller than the number of processes.
             for _ in range(len(micro_batches(largest, size)) - len(parts)):
                 self._keep_in_step()
         return total
 
-    def _loss(self, records: Sequence[Record], tokens: Mapping[str, SenseTokens], num_tokens: int) -> Tensor:
+    def _loss(self, records: Sequence[Record], tokens: Mapping[str, ModalityTokens], num_tokens: int) -> Tensor:
         questions = self._questions(records)
-        with self.sync.forward_pass():
+        with self.distributed.forward_pass():
             return self.model.loss(tokens, questions, self._answers(records), num_tokens=num_tokens)
 
     def _keep_in_step(self) -> None:
         """Make the passes the other processes make where the language model's layers are shared out."""
         if self.model.language.in_step:
-            with self.sync.forward_pass():
+            with self.distributed.forward_pass():
                 loss = self.model.loss({}, [""], [""])
-            self.sync.backward(loss * 0.0)
+            self.distributed.backward(loss * 0.0)
 
     def _questions(self, records: Sequence[Record]) -> list[str]:
         return [self.model.template.render(record.question, record.choices) for record in records]
@@ -199,12 +199,12 @@ class Stepper:
         allowed = [parameter for name in names for parameter in self.adapters[name].values()]
         allowed += self.shared.values()
         self._assert_only(allowed)
-        loss = self.sync.reduce_gradients(allowed, loss)
+        loss = self.distributed.reduce_gradients(allowed, loss)
         updated = [parameter for parameter in allowed if parameter.grad is not None]
         for name in names:
             result.gradient_norms[name] = gradient_norm(self.measured[name])
-        if self.settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(updated, self.settings.clip_norm)
+        if self.settings.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(updated, self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss
@@ -212,12 +212,12 @@ class Stepper:
     def _assert_only(self, allowed: Sequence[nn.Parameter]) -> None:
         known = set(map(id, allowed))
         strays = [
-            f"{sense}: {name}"
-            for sense, own in self.adapters.items()
+            f"{modality}: {name}"
+            for modality, own in self.adapters.items()
             for name, parameter in own.items()
             if parameter.grad is not None and id(parameter) not in known
         ]
-        assert not strays, f"gradients outside the active senses and what they share: {strays[:3]}"
+        assert not strays, f"gradients outside the active modalities and what they share: {strays[:3]}"
 
 
 def _finite(loss: Tensor, records: Sequence[Record]) -> float:
@@ -226,18 +226,18 @@ def _finite(loss: Tensor, records: Sequence[Record]) -> float:
         samples = ", ".join(record.id for record in records)
         raise TrainingError(
             f"The loss became {value} on the samples {samples}. A loss must be finite. Look at these samples; if they "
-            'are fine, lower lr, set clip_norm=1.0, or use precision="fp32".'
+            'are fine, lower lr, set max_grad_norm=1.0, or use precision="fp32".'
         )
     return value
 
 
-def share_language_model(model: CremaModel, sync: Distributed) -> None:
+def share_language_model(model: CremaModel, distributed: Distributed) -> None:
     """Keep a part of the language model's frozen weights in each process (FSDP2); all make each pass together then.
 
     Raises:
         OptionsError: when this process is alone, or nothing of the language model is frozen.
     """
-    if sync.processes.count == 1:
+    if distributed.processes.count == 1:
         raise OptionsError(
             "shard_language_model=True in one process. A language model is shared out over several, one per GPU. Start "
             "with --processes 2 or more, or leave the setting out."
@@ -251,7 +251,7 @@ def share_language_model(model: CremaModel, sync: Distributed) -> None:
     if not model.language.in_step:
         trained = set(model.language_parameters().values())
         model.backbone.identity()  # a checksum of whole weights, which saved models name; kept from here on
-        mesh = init_device_mesh(sync.device.type, (sync.processes.count,))
+        mesh = init_device_mesh(distributed.device.type, (distributed.processes.count,))
         # A layer is gathered while it computes. What is outside the layers stays whole: prompts are laid out with the
         # input embedding before the language model runs, and generation calls the encoder by itself.
         for layer in layers(model.backbone.language_model):

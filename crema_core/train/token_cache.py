@@ -1,7 +1,7 @@
-"""The tokens of one minibatch: every sense's are computed once, and again only after its own update.
+"""The tokens of one minibatch: every modality's are computed once, and again only after its own update.
 
-A sense's parameters do not change before its own sub-step, so a graph built at the start of the minibatch is still
-valid then. With n senses a minibatch costs n passes with graph and n - 1 refreshes without, instead of n * n. Up to
+A modality's parameters do not change before its own sub-step, so a graph built at the start of the minibatch is still
+valid then. With n modalities a minibatch costs n passes with graph and n - 1 refreshes without, instead of n * n. Up to
 n - 1 graphs wait then beside the one in use; each that does not, because it is built in its own sub-step, costs one
 pass more.
 
@@ -20,11 +20,11 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.model.trainable import collecting
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import MicroBatchSize
 
-OfSamples = TypeVar("OfSamples", SenseTokens, SenseFeatures)
+OfSamples = TypeVar("OfSamples", ModalityTokens, ModalityFeatures)
 
 
 class TokenCache:
@@ -32,26 +32,27 @@ class TokenCache:
 
     Args:
         model: a built model.
-        features: encoded senses of the minibatch.
+        features: encoded modalities of the minibatch.
         questions: rendered texts of its samples, which a Q-Former may read.
-        kept: senses whose graphs are built now and used in their sub-steps; others' are built when they are asked for.
-        later: senses whose tokens nobody asks for before they are built with their graph.
-        sync: the forward pass's number format.
+        kept: modalities whose graphs are built now and used in their sub-steps; others' are built when they are asked
+            for.
+        later: modalities whose tokens nothing needs before they are built with their graph.
+        distributed: the forward pass's number format.
     """
 
     def __init__(
         self,
         model: CremaModel,
-        features: Mapping[str, SenseFeatures],
+        features: Mapping[str, ModalityFeatures],
         questions: Sequence[str],
         *,
         kept: Collection[str],
         later: Collection[str] = (),
-        sync: Distributed,
+        distributed: Distributed,
     ) -> None:
-        self.model, self.features, self.questions, self.sync = model, features, questions, sync
-        self._graphs: dict[str, SenseTokens] = {}
-        self._tokens: dict[str, SenseTokens] = {}
+        self.model, self.features, self.questions, self.distributed = model, features, questions, distributed
+        self._graphs: dict[str, ModalityTokens] = {}
+        self._tokens: dict[str, ModalityTokens] = {}
         for name, own in features.items():
             if name in kept:
                 self._graphs[name] = self._compute(name, own, questions)
@@ -59,8 +60,10 @@ class TokenCache:
             elif name not in later:
                 self.refresh(name)
 
-    def parts(self, names: Collection[str], parts: Sequence[range]) -> Iterator[tuple[range, dict[str, SenseTokens]]]:
-        """Yield each part's samples and the tokens of all senses they have, those of `names` with their graphs.
+    def parts(
+        self, names: Collection[str], parts: Sequence[range]
+    ) -> Iterator[tuple[range, dict[str, ModalityTokens]]]:
+        """Yield each part's samples and the tokens of all modalities they have, those of `names` with their graphs.
 
         A kept graph is handed over: where there are several parts it runs backward when this iterator has come to its
         end, from what the parts' backward passes have left. A graph that was not kept is built part by part.
@@ -84,12 +87,12 @@ class TokenCache:
 
     @torch.no_grad()
     def refresh(self, name: str) -> None:
-        """Compute a sense's tokens anew, after its update."""
+        """Compute a modality's tokens anew, after its update."""
         self._tokens[name] = self._compute(name, self.features[name], self.questions)
 
-    def _compute(self, name: str, features: SenseFeatures, questions: Sequence[str]) -> SenseTokens:
-        with self.sync.forward_pass():
-            return self.model.sense_tokens(name, features, questions)
+    def _compute(self, name: str, features: ModalityFeatures, questions: Sequence[str]) -> ModalityTokens:
+        with self.distributed.forward_pass():
+            return self.model.modality_tokens(name, features, questions)
 
 
 def size_in(setting: MicroBatchSize, sub_step: int) -> int | None:
@@ -116,13 +119,13 @@ def micro_batches(num_samples: int, size: int | None) -> list[range]:
 
 
 def part_of(own: OfSamples, part: range) -> OfSamples | None:
-    """Return the tokens or features of a part's samples; None where none of them has the sense."""
+    """Return the tokens or features of a part's samples; None where none of them has the modality."""
     index = ((own.rows >= part.start) & (own.rows < part.stop)).nonzero()[:, 0]
     return own.select(index, own.rows[index] - part.start) if index.numel() else None
 
 
 @contextmanager
-def collected(tokens: SenseTokens) -> Iterator[SenseTokens]:
+def collected(tokens: ModalityTokens) -> Iterator[ModalityTokens]:
     """Yield tokens that collect their gradient, and run the graph behind them backward at the end."""
     if not tokens.values.requires_grad:
         yield tokens

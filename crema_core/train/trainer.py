@@ -1,8 +1,8 @@
 """The training loop, to be read from top to bottom.
 
-For every epoch, for every group of minibatches: encode (or take features from the cache), update sense by sense, note
-losses and gradient norms. At the end of an epoch: test early exit, evaluate, save. With several processes each runs
-this same loop on its part of every minibatch; all numbers that decide anything are those of all of them.
+For every epoch, for every group of minibatches: encode (or take features from the cache), update modality by modality,
+note losses and gradient norms. At the end of an epoch: test early exit, evaluate, save. With several processes each
+runs this same loop on its part of every minibatch; all numbers that decide anything are those of all of them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data.dataset import SenseDataset, load_batches
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
+from crema_core.data.dataset import ModalityDataset, load_batches
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.cache.store import DiskCache
 from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache
-from crema_core.model.allocator import reuse_freed_memory
+from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.compiled import compiled
-from crema_core.model.kernels import recomputed
-from crema_core.model.memory import fits
+from crema_core.model.kernels import activation_checkpointing
+from crema_core.model.memory import explain_out_of_memory
 from crema_core.model.network import CremaNetwork
 from crema_core.model.precision import DTYPES
 from crema_core.model.trainable import names_of, set_trainable
@@ -52,7 +52,7 @@ class Trainer:
     Args:
         model: a built model; it is moved to the device accelerate chooses.
         records: training samples.
-        valid: validation samples; empty for none.
+        eval_data: validation samples; empty for none.
         settings: of the run.
         folder: the run directory.
         hooks: told about events, in the main process.
@@ -70,7 +70,7 @@ class Trainer:
         self,
         model: CremaModel,
         records: Sequence[Record],
-        valid: Sequence[Record],
+        eval_data: Sequence[Record],
         settings: TrainSettings,
         *,
         folder: Path,
@@ -78,47 +78,51 @@ class Trainer:
         status: StatusLine,
     ) -> None:
         model.backbone.require_weights()
-        self.model, self.records, self.valid, self.settings = model, records, valid, settings
+        self.model, self.records, self.eval_data, self.settings = model, records, eval_data, settings
         self.folder, self.hooks, self.status = folder, hooks, status
-        self.sync = Distributed(precision=settings.precision, trackers=settings.trackers, folder=folder)
-        self.processes = self.sync.processes
+        self.distributed = Distributed(precision=settings.precision, trackers=settings.trackers, folder=folder)
+        self.processes = self.distributed.processes
         if settings.batch_size < self.processes.count:
             raise OptionsError(
                 f"batch_size={settings.batch_size} is the whole minibatch, which {self.processes.count} processes "
                 "share. Each needs at least one sample. Raise batch_size, or start fewer processes."
             )
         if settings.shard_language_model:
-            share_language_model(model, self.sync)
-        model.to(self.sync.device)
+            share_language_model(model, self.distributed)
+        model.to(self.distributed.device)
         self.early_exit = EarlyExit(
             training_order(model.names, settings.modalities),
             tau=settings.early_exit,
             start_epoch=settings.early_exit_start_epoch,
             value=settings.early_exit_value,
         )
-        self.stepper = Stepper(model, settings, trained=self.early_exit.order, sync=self.sync)
-        self.sync.start_equal(self.stepper.parameters.values())
+        self.stepper = Stepper(model, settings, trained=self.early_exit.order, distributed=self.distributed)
+        self.distributed.start_equal(self.stepper.parameters.values())
         self.checkpointer = Checkpointer(folder, self.stepper)
-        steps_per_epoch = math.ceil(math.ceil(len(records) / settings.batch_size) / settings.accumulation)
+        steps_per_epoch = math.ceil(
+            math.ceil(len(records) / settings.batch_size) / settings.gradient_accumulation_steps
+        )
         self.schedule = make_schedule(settings, steps_per_epoch=steps_per_epoch)
         self.position = Position(0, 0, 0)
         self.best_score: float | None = None
         self.cache: FeatureCache | None = None
         self._cached: frozenset[str] = frozenset()
         num_steps = steps_per_epoch * settings.epochs
-        self.metric_logger = MetricLogger(folder, settings, num_steps=num_steps, sync=self.sync, status=status)
+        self.metric_logger = MetricLogger(
+            folder, settings, num_steps=num_steps, distributed=self.distributed, status=status
+        )
 
     @property
     def step(self) -> int:
         """Updates done."""
         return self.position.step
 
-    @reuse_freed_memory()
+    @retain_freed_memory()
     def train(self, *, resume_from: Path | None = None) -> None:
-        """Train to the end, or until every sense has exited.
+        """Train to the end, or until every modality has exited.
 
         Args:
-            resume_from: checkpoint folder to go on from.
+            resume_from: checkpoint folder to continue from.
 
         Raises:
             TrainingError: when features do not fit into memory or the loss is not finite.
@@ -127,17 +131,17 @@ class Trainer:
         """
         before = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         backbone = self.model.backbone
-        cuda = [self.sync.device] if self.sync.device.type == "cuda" else []
-        self.sync.start_trackers(self.settings.model_dump(mode="json"))
+        cuda = [self.distributed.device] if self.distributed.device.type == "cuda" else []
+        self.distributed.start_trackers(self.settings.model_dump(mode="json"))
         self._fill_cache()
         try:
             # The caller's random state is not touched.
             with (
                 torch.random.fork_rng(devices=cuda),
-                recomputed(backbone.language_model, enabled=self.settings.gradient_checkpointing),
+                activation_checkpointing(backbone.language_model, enabled=self.settings.gradient_checkpointing),
                 compiled((backbone.vision_model, backbone.language_model), enabled=self.settings.compile_frozen),
                 interruptible(self.status.note) as interrupted,
-                fits(f"A minibatch of {self.settings.batch_size} samples", less_memory(self.settings)),
+                explain_out_of_memory(f"A minibatch of {self.settings.batch_size} samples", less_memory(self.settings)),
             ):
                 self.checkpointer.seed_dropout(self.position)
                 if resume_from is not None:
@@ -151,7 +155,7 @@ class Trainer:
             set_trainable(self.model, before)
             self.model.eval()
             self.status.done()
-            self.sync.stop_trackers()
+            self.distributed.stop_trackers()
         best = pointed(self.folder, BEST)
         if self.settings.load_best and best is not None:
             self.model.load_adapter_state_dict(read_checkpoint(best).adapters)
@@ -178,25 +182,25 @@ class Trainer:
         """Yield this process's part of what is left of the epoch: encoded minibatches, as many as make one update."""
         settings, epoch = self.settings, self.position.epoch
         order = epoch_order(len(self.records), seed=settings.seed, epoch=epoch)
-        batches = cut(order, settings.batch_size)[self.position.step_in_epoch * settings.accumulation :]
-        dataset = SenseDataset(
+        batches = cut(order, settings.batch_size)[self.position.step_in_epoch * settings.gradient_accumulation_steps :]
+        dataset = ModalityDataset(
             self.records,
-            {name: self.model.sense(name).modality for name in self.model.names},
+            {name: self.model.branch(name).modality for name in self.model.names},
             major=self.model.major,
             seed=settings.seed,
             dropout=settings.modality_dropout,
             drop_major=settings.modality_dropout_major,
             cached=self._cached,
         )
-        keys = [[(epoch, index) for index in self.processes.share(batch)] for batch in batches]
+        keys = [[(epoch, index) for index in self.processes.shard(batch)] for batch in batches]
         num_workers = 0 if self._cached.issuperset(self.model.names) else settings.num_workers
         group: list[Minibatch] = []
         seed = derive_seed("loader", settings.seed, epoch)
         prepared = load_batches(dataset, keys, num_workers=num_workers, seed=seed)
         for batch in read_ahead(prepared, self.cache):
-            with self.sync.forward_pass():
+            with self.distributed.forward_pass():
                 group.append(Minibatch(batch, encode_batch(self.model, self.cache, batch)))
-            if len(group) == settings.accumulation:
+            if len(group) == settings.gradient_accumulation_steps:
                 yield group
                 group = []
         if group:
@@ -208,16 +212,16 @@ class Trainer:
         self.metric_logger.epoch(at, norms=self.early_exit.last_epoch, exits=exits)
         is_last = at.epoch + 1 == self.settings.epochs or not self.early_exit.active
         due = is_last or (at.epoch + 1) % self.settings.eval_every == 0
-        is_best = self._evaluate() if self.valid and due else False
+        is_best = self._evaluate() if self.eval_data and due else False
         self.position = Position(at.epoch + 1, 0, at.step)
         self._save(best=is_best)
 
     def _evaluate(self) -> bool:
         """Evaluate; return whether the model was never better."""
-        with self.sync.forward_pass():
+        with self.distributed.forward_pass():
             result = evaluate(
                 self.model,
-                self.valid,
+                self.eval_data,
                 batch_size=self.settings.eval_batch_size,
                 max_new_tokens=self.settings.max_new_tokens,
                 num_workers=self.settings.num_workers,
@@ -239,11 +243,11 @@ class Trainer:
             "early_exit": self.early_exit.state_dict(),
             "metrics": self.metric_logger.state_dict(),
             "best_score": self.best_score,
-            "senses": list(self.model.names),
+            "modalities": list(self.model.names),
         }
         folder = self.checkpointer.save(self.position, progress, best=best)
         if folder is not None:
-            self._tell("crema_checkpoint_saved", path=folder, manifest={"position": list(self.position), **progress})
+            self._tell("crema_checkpoint_saved", path=folder, config={"position": list(self.position), **progress})
 
     def _load(self, folder: Path) -> None:
         state = self.checkpointer.load(folder)
@@ -272,10 +276,10 @@ class Trainer:
             return
         names = cacheable(self.model, self.model.names)
         self._cached = frozenset(names)
-        with self.sync.forward_pass():
+        with self.distributed.forward_pass():
             filled = fill_shared(
                 self.cache,
-                [*self.records, *self.valid],
+                [*self.records, *self.eval_data],
                 names=names,
                 batch_size=self.settings.batch_size,
                 processes=self.processes,
@@ -286,7 +290,7 @@ class Trainer:
             self.status.note(str(filled))
 
     def _select_trainable(self) -> None:
-        """Let gradients flow into the senses that still train, and the fusion; into nothing else."""
+        """Let gradients flow into the modalities that still train, and the fusion; into nothing else."""
         active = [parameter for name in self.early_exit.active for parameter in self.stepper.adapters[name].values()]
         set_trainable(self.model, names_of(self.model, [*active, *self.stepper.shared.values()]))
 

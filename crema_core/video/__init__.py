@@ -1,1 +1,1 @@
-"""The built-in sense of RGB video, written exactly as a plugin outside this package is."""
+"""The built-in modality of RGB video, written exactly as a plugin outside this package is."""

@@ -1,4 +1,4 @@
-"""The video sense: frames of a clip through the backbone's shared frozen vision encoder, or a tower of its own."""
+"""The video modality: frames of a clip through the backbone's shared frozen vision encoder, or one of its own."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from crema_core.video.seeing import SeeingModality
 
 
 class VideoModality(SeeingModality):
-    """RGB frames, the middle ones of equal segments (CREMA's evaluation rule), with the time each stands for."""
+    """RGB frames, the middle ones of equal segments (CREMA's evaluation rule), with the time each covers."""
 
     spec = SPEC
     options: VideoOptions
 
     def load_assets(self, folder: Path | None) -> None:
-        """Load a tower's weights.
+        """Load a vision encoder's weights.
 
         Raises:
             AssetError: when they cannot be had.
-            OptionsError: when frames per second are asked of a tower that sees a fixed number of frames.
+            OptionsError: when frames per second are asked of a vision encoder that sees a fixed number of frames.
         """
         super().load_assets(folder)
-        tower = self.encoder.tower
-        if tower is not None and tower.sees_clips and self.options.fps is not None:
+        vision_encoder = self.encoder.vision_encoder
+        if vision_encoder is not None and vision_encoder.sees_clips and self.options.fps is not None:
             raise OptionsError(
                 f"fps={self.options.fps:g} was set with encoder='{self.options.encoder}', which sees a fixed number of "
                 "frames together. Frames per second need an encoder of single frames. Leave fps out, or use "

@@ -1,4 +1,4 @@
-"""The options of every sense that sees through the backbone or a tower; imports no torch."""
+"""The options of every modality that sees through the backbone or a vision encoder; imports no torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class SeeingOptions(ModalityOptions):
 
     encoder: str = Field(
         default=BACKBONE,
-        description="backbone: the shared frozen vision encoder; or a tower of crema-encoders: clip, dinov2, dinov3, "
+        description="backbone: the shared frozen vision encoder; or one of crema-encoders: clip, dinov2, dinov3, "
         "languagebind, siglip, timm, videomae, vivit, vjepa2, or one that another package adds",
     )
     weights: str | None = Field(
-        default=None, description="hub id or folder of the tower's weights; None: its usual hub id"
+        default=None, description="hub id or folder of the vision encoder's weights; None: its usual hub id"
     )
     revision: str | None = Field(
         default=None, description="commit, tag or branch of the hub id; a commit pins the weights; None: the latest"
@@ -28,7 +28,7 @@ class SeeingOptions(ModalityOptions):
     )
 
 
-TOWER_ASSETS: tuple[Asset, ...] = tuple(
+VISION_ENCODER_ASSETS: tuple[Asset, ...] = tuple(
     Asset(id=name, license=licence, url=f"https://huggingface.co/{name}")
     for name, licence in (
         ("openai/clip-vit-large-patch14", "MIT"),

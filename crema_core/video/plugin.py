@@ -1,4 +1,4 @@
-"""What the video sense declares; imports no torch."""
+"""What the video modality declares; imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from crema_core.plugins.spec import Capabilities, InputSpec, ModalitySpec
-from crema_core.video.options import TOWER_ASSETS, SeeingOptions
+from crema_core.video.options import VISION_ENCODER_ASSETS, SeeingOptions
 
 _MOVED: dict[str, Any] = {"encoders": None, "encoder_frames": "middle", "encoders_at_once": True}
 """Options that a strategy's package adds now. Models saved before record them with these values, which mean nothing."""
@@ -19,7 +19,7 @@ class VideoOptions(SeeingOptions):
     num_frames: int = Field(
         default=4,
         ge=1,
-        description="frames per clip, the middle ones of equal segments; with fps the most; towers that see clips take "
+        description="frames per clip, the middle ones of equal segments; with fps the most; encoders of clips take "
         "as many as they were trained with",
     )
     fps: float | None = Field(
@@ -56,7 +56,7 @@ SPEC = ModalitySpec(
         InputSpec(kind="array", description="(T, H, W, 3) or (T, 3, H, W), uint8 0..255 or float 0..1"),
     ),
     encoder="vision",
-    assets=TOWER_ASSETS,
+    assets=VISION_ENCODER_ASSETS,
     prefix="Frame {index}: ",
     per_frame=True,
     capabilities=Capabilities(default_major=True, timestamps=True),

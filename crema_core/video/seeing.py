@@ -1,4 +1,4 @@
-"""Modalities that see: a subclass makes RGB frames, the backbone's shared vision encoder or a tower encodes them."""
+"""Modalities that see: a subclass makes RGB frames, the backbone's shared vision encoder or another encodes them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from crema_core.data.images import resize
 from crema_core.data.sampling import middle_indices
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.video.options import BACKBONE, SeeingOptions
-from crema_core.video.towers import Tower, tower_class
+from crema_core.video.vision_encoder import VisionEncoder, vision_encoder_class
 
 
 class SeeingModality(Modality):
-    """A sense whose tokens are those of a frozen vision encoder; a subclass turns sources into frames.
+    """A modality whose tokens are those of a frozen vision encoder; a subclass turns sources into frames.
 
     Args:
         options: which encoder, and more of the subclass's own.
@@ -39,7 +39,7 @@ class SeeingModality(Modality):
         return self.encoder.feature_dim
 
     def load_assets(self, folder: Path | None) -> None:
-        """Load a tower's weights.
+        """Load a vision encoder's weights.
 
         Raises:
             AssetError: when they cannot be had.
@@ -53,7 +53,7 @@ class SeeingModality(Modality):
 
 
 class SeeingEncoder(nn.Module):
-    """Turns RGB frames into a prepared sample, and prepared batches into features.
+    """ChatFormat RGB frames into a prepared sample, and prepared batches into features.
 
     Args:
         options: which encoder.
@@ -66,30 +66,30 @@ class SeeingEncoder(nn.Module):
     def __init__(self, options: SeeingOptions, context: BuildContext) -> None:
         super().__init__()
         self.context = context
-        self.tower: Tower | None = None
+        self.vision_encoder: VisionEncoder | None = None
         if options.encoder != BACKBONE:
-            self.tower = tower_class(options.encoder)(
+            self.vision_encoder = vision_encoder_class(options.encoder)(
                 options.weights, revision=options.revision, layer=options.encoder_layer, dtype=context.dtype
             )
 
     @property
     def feature_dim(self) -> int:
         """Width of the features."""
-        return self.context.vision_dim if self.tower is None else self.tower.feature_dim
+        return self.context.vision_dim if self.vision_encoder is None else self.vision_encoder.feature_dim
 
     @property
     def image_size(self) -> int:
         """Side of the square pictures it takes."""
-        return self.context.image_size if self.tower is None else self.tower.preprocessing.size
+        return self.context.image_size if self.vision_encoder is None else self.vision_encoder.preprocessing.size
 
     def load(self) -> None:
-        """Read the tower's weights."""
-        if self.tower is not None:
-            self.tower.load()
+        """Read the vision encoder's weights."""
+        if self.vision_encoder is not None:
+            self.vision_encoder.load()
 
     def frames_wanted(self, num_frames: int) -> int:
         """Return how many frames to read when `num_frames` are asked for."""
-        return num_frames if self.tower is None else self.tower.frames_wanted(num_frames)
+        return num_frames if self.vision_encoder is None else self.vision_encoder.frames_wanted(num_frames)
 
     def prepare(self, frames_TCHW: Tensor, times_T2: Tensor | None = None, *, num_frames: int = 1) -> Sample:
         """Resize and normalise.
@@ -97,31 +97,31 @@ class SeeingEncoder(nn.Module):
         Args:
             frames_TCHW: `(T, 3, H, W)` uint8 0..255 or float 0..1.
             times_T2: when each frame is on screen.
-            num_frames: what was asked for; a tower that sees clips gets a shorter source's frames repeated.
+            num_frames: what was asked for; a vision encoder that sees clips gets a shorter source's frames repeated.
 
         Returns:
             `frames` `(T, 3, S, S)`, or `(steps, frames of a step, 3, S, S)` for an encoder that sees several frames
             together; times of every step.
         """
-        if self.tower is None:
+        if self.vision_encoder is None:
             frames = self.context.normalize(resize(frames_TCHW, self.context.image_size))
             return _in_steps(frames, times_T2, self.context.frames_per_step)
-        if not self.tower.sees_clips:
-            return Sample({"frames": self.tower.prepare(frames_TCHW)}, times_T2)
-        wanted, joined = self.tower.frames_wanted(num_frames), self.tower.frames_per_step
+        if not self.vision_encoder.sees_clips:
+            return Sample({"frames": self.vision_encoder.prepare(frames_TCHW)}, times_T2)
+        wanted, joined = self.vision_encoder.frames_wanted(num_frames), self.vision_encoder.frames_per_step
         if len(frames_TCHW) != wanted:
             kept = middle_indices(len(frames_TCHW), wanted)
             frames_TCHW, times_T2 = frames_TCHW[kept], None if times_T2 is None else times_T2[kept]
-        return _in_steps(self.tower.prepare(frames_TCHW), times_T2, joined)
+        return _in_steps(self.vision_encoder.prepare(frames_TCHW), times_T2, joined)
 
     def forward(self, batch: Batch) -> Features:
         """Encode `frames` of a batch -> `(B, S, N, D)`."""
         frames = batch["frames"]
-        if self.tower is None:
+        if self.vision_encoder is None:
             return Features(self.context.encode_frames(frames), batch.mask, batch.times)
-        if not self.tower.sees_clips:
-            return Features(self.tower(frames), batch.mask, batch.times)
-        return Features(self.tower(frames.flatten(1, 2)), batch.mask, batch.times)
+        if not self.vision_encoder.sees_clips:
+            return Features(self.vision_encoder(frames), batch.mask, batch.times)
+        return Features(self.vision_encoder(frames.flatten(1, 2)), batch.mask, batch.times)
 
 
 def _in_steps(frames_TCHW: Tensor, times_T2: Tensor | None, joined: int) -> Sample:

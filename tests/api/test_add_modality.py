@@ -1,4 +1,4 @@
-"""A sense added to a trained model changes nothing that was there."""
+"""A modality added to a trained model changes nothing that was there."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
-from tests.support.senses import frames_spec, points_spec, touch_specs, wave_spec
+from tests.support.modalities import frames_spec, points_spec, touch_specs, wave_spec
 
 FUSIONS = ["self_gated", "linear", "concat", "mixture", {"name": "cross_attention", "num_heads": 3}]
 
 
 def examples(model: CremaModel, *names: str) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
-    return {name: model.sense(name).modality.example(generator) for name in names}
+    return {name: model.branch(name).modality.example(generator) for name in names}
 
 
 @pytest.mark.parametrize("fusion", FUSIONS, ids=str)
-def test_answers_without_the_new_sense_stay_bit_identical(t5_folder: Path, fusion: str | dict[str, object]) -> None:
+def test_answers_without_the_new_modality_stay_bit_identical(t5_folder: Path, fusion: str | dict[str, object]) -> None:
     model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion=fusion)
     sources = examples(model, "main", "wave")
     before = model.answer("what ?", ["red", "blue"], **sources).scores
@@ -35,7 +35,7 @@ def test_answers_without_the_new_sense_stay_bit_identical(t5_folder: Path, fusio
     assert all(torch.equal(value, after[key]) for key, value in state.items())
 
 
-def test_training_the_new_sense_leaves_the_others_bit_identical(t5_folder: Path) -> None:
+def test_training_the_new_modality_leaves_the_others_bit_identical(t5_folder: Path) -> None:
     model = build([frames_spec("main"), wave_spec()], backbone=t5_folder)
     sources = examples(model, "main", "wave")
     before_scores = model.answer("what ?", ["red", "blue"], **sources).scores
@@ -47,7 +47,7 @@ def test_training_the_new_sense_leaves_the_others_bit_identical(t5_folder: Path)
     batches = prepare_batch(model, [examples(model, "main", "wave", "points")])
     losses = []
     for _ in range(8):
-        tokens = {name: model.sense_tokens(name, feature) for name, feature in model.encode(batches).items()}
+        tokens = {name: model.modality_tokens(name, feature) for name, feature in model.encode(batches).items()}
         loss = model.loss(tokens, ["what ?"], ["green"])
         optimizer.zero_grad()
         loss.backward()
@@ -60,7 +60,7 @@ def test_training_the_new_sense_leaves_the_others_bit_identical(t5_folder: Path)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS, ids=str)
-def test_a_model_of_one_sense_trains_no_fusion_until_another_sense_is_added(
+def test_a_model_of_one_modality_trains_no_fusion_until_another_modality_is_added(
     t5_folder: Path, fusion: str | dict[str, object]
 ) -> None:
     model = build([frames_spec("main")], backbone=t5_folder, fusion=fusion)
@@ -78,7 +78,7 @@ def test_a_model_of_one_sense_trains_no_fusion_until_another_sense_is_added(
     assert all(parameter.grad is not None for parameter in model.fusion_parameters(["wave"]).values())
 
 
-def test_a_sense_starts_the_same_whatever_else_is_built(t5_folder: Path) -> None:
+def test_a_modality_starts_the_same_whatever_else_is_built(t5_folder: Path) -> None:
     alone = build([wave_spec()], backbone=t5_folder)
     among = build([frames_spec("main"), points_spec(), wave_spec()], backbone=t5_folder)
     for key, value in alone.adapter_parameters("wave").items():
@@ -86,7 +86,7 @@ def test_a_sense_starts_the_same_whatever_else_is_built(t5_folder: Path) -> None
 
 
 @pytest.mark.parametrize("fusion", ["self_gated", "linear"])
-def test_a_new_sense_says_nothing_until_it_is_trained(t5_folder: Path, fusion: str) -> None:
+def test_a_new_modality_says_nothing_until_it_is_trained(t5_folder: Path, fusion: str) -> None:
     model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion=fusion)
     model.add_modality(points_spec())
     question = ["what ?"]
@@ -103,7 +103,7 @@ def test_a_new_sense_says_nothing_until_it_is_trained(t5_folder: Path, fusion: s
     assert not torch.allclose(prompt("main", "wave", "points"), prompt("main", "wave"))
 
 
-def test_the_expert_of_a_new_sense_starts_at_zero(t5_folder: Path) -> None:
+def test_the_expert_of_a_new_modality_starts_at_zero(t5_folder: Path) -> None:
     model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion="mixture")
     model.add_modality(points_spec())
     found = model.fusion_parameters(["points"])
@@ -113,17 +113,17 @@ def test_the_expert_of_a_new_sense_starts_at_zero(t5_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_a_sense_is_added_in_the_mode_the_model_is_in(t5_folder: Path, training: bool) -> None:
+def test_a_modality_is_added_in_the_mode_the_model_is_in(t5_folder: Path, training: bool) -> None:
     model = build([frames_spec("main")], backbone=t5_folder)
     model.train(training)
     model.add_modality(wave_spec(mmqa=wave_spec().mmqa.model_copy(update={"lora_dropout": 0.5})))
     modes = {module.training for name, module in model.named_modules() if "lora_dropout" in name and "m_wave" in name}
     assert modes == {training}
-    assert model.sense("wave").adapter.training == training
+    assert model.branch("wave").adapter.training == training
     assert not model.backbone.language_model.training
 
 
-def test_a_sense_whose_name_begins_with_anothers_is_added_beside_it(t5_folder: Path) -> None:
+def test_a_modality_whose_name_begins_with_anothers_is_added_beside_it(t5_folder: Path) -> None:
     touch, left = touch_specs()
     model = build([frames_spec("main"), touch], backbone=t5_folder)
     before = model.adapter_state_dict()
@@ -140,10 +140,10 @@ def test_a_sense_whose_name_begins_with_anothers_is_added_beside_it(t5_folder: P
     assert not own["touch"] & own["touch_left"]
 
 
-def test_adding_a_sense_twice_is_refused(t5_folder: Path) -> None:
+def test_adding_a_modality_twice_is_refused(t5_folder: Path) -> None:
     model = build([wave_spec()], backbone=t5_folder)
     with pytest.raises(BuildError) as caught:
         model.add_modality(wave_spec())
     assert str(caught.value) == (
-        "The model already has a sense 'wave'. Each sense is built once. Train it, or build a new model."
+        "The model already has a modality 'wave'. Each modality is built once. Train it, or build a new model."
     )

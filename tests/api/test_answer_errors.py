@@ -9,11 +9,11 @@ from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError, UnknownModalityError
 
 
-def test_a_source_of_an_unknown_sense_is_refused_with_the_nearest_name(model: CremaModel) -> None:
+def test_a_source_of_an_unknown_modality_is_refused_with_the_nearest_name(model: CremaModel) -> None:
     with pytest.raises(UnknownModalityError) as caught:
         model.answer("what ?", wavs=torch.randn(1, 3, 10))
     assert str(caught.value) == (
-        "This model has no sense 'wavs'. It has: main, other, wave, points. Did you mean 'wave'? "
+        "This model has no modality 'wavs'. It has: main, other, wave, points. Did you mean 'wave'? "
         "Add one with model.add_modality('wavs')."
     )
 

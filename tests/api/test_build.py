@@ -11,45 +11,45 @@ import torch
 from crema_core.api.build import build
 from crema_core.errors import BuildError
 from crema_core.model.mmqa import Interpolate
-from tests.support.senses import four_senses, frames_spec, points_spec, wave_spec
+from tests.support.modalities import four_modalities, frames_spec, points_spec, wave_spec
 
 
-def test_the_sense_that_declares_itself_major_is_major_wherever_it_stands(t5_folder: Path) -> None:
+def test_the_modality_that_declares_itself_major_is_major_wherever_it_stands(t5_folder: Path) -> None:
     assert build([wave_spec(), frames_spec("main")], backbone=t5_folder).major == "main"
     assert build([points_spec(), wave_spec()], backbone=t5_folder).major == "points"
 
 
-def test_any_other_sense_can_be_major(t5_folder: Path) -> None:
-    model = build(four_senses(), backbone=t5_folder, major="wave")
+def test_any_other_modality_can_be_major(t5_folder: Path) -> None:
+    model = build(four_modalities(), backbone=t5_folder, major="wave")
     assert model.major == "wave"
     assert set(model.fusion.blocks) == {"main", "other", "points"}
 
 
-def test_a_major_sense_that_is_not_built_is_refused(t5_folder: Path) -> None:
+def test_a_major_modality_that_is_not_built_is_refused(t5_folder: Path) -> None:
     with pytest.raises(BuildError) as caught:
-        build(four_senses(), backbone=t5_folder, major="waves")
+        build(four_modalities(), backbone=t5_folder, major="waves")
     assert str(caught.value) == (
-        "major='waves' is not one of the built senses. Accepted: main, other, wave, points. Did you mean 'wave'? "
+        "major='waves' is not one of the built modalities. Accepted: main, other, wave, points. Did you mean 'wave'? "
         "Add it to modalities, or leave major out."
     )
 
 
 def test_the_projection_exists_only_where_widths_differ(t5_folder: Path) -> None:
     model = build([frames_spec("main"), wave_spec()], backbone=t5_folder)
-    assert isinstance(model.sense("main").adapter.projection, torch.nn.Identity)
-    assert isinstance(model.sense("wave").adapter.projection, torch.nn.Linear)
+    assert isinstance(model.branch("main").adapter.projection, torch.nn.Identity)
+    assert isinstance(model.branch("wave").adapter.projection, torch.nn.Linear)
 
 
 def test_the_projection_can_be_replaced_by_interpolation(t5_folder: Path) -> None:
     model = build([wave_spec()], backbone=t5_folder, mmqa={"projection": "interpolate"})
-    assert isinstance(model.sense("wave").adapter.projection, Interpolate)
+    assert isinstance(model.branch("wave").adapter.projection, Interpolate)
     assert "mmqa.projection.weight" not in model.adapter_parameters("wave")
 
 
 @pytest.mark.parametrize("num_queries", [1, 5, 9])
 def test_the_number_of_queries_is_a_setting(t5_folder: Path, num_queries: int) -> None:
-    model = build(four_senses(), backbone=t5_folder, mmqa={"num_queries": num_queries})
-    assert model.sense("wave").adapter.queries.shape == (1, num_queries, 12)
+    model = build(four_modalities(), backbone=t5_folder, mmqa={"num_queries": num_queries})
+    assert model.branch("wave").adapter.queries.shape == (1, num_queries, 12)
     model.answer("what ?", wave=torch.randn(2, 3, 10))
 
 
@@ -59,8 +59,8 @@ def test_different_numbers_of_queries_need_concatenation(t5_folder: Path) -> Non
     with pytest.raises(BuildError) as caught:
         build(specs, backbone=t5_folder)
     assert str(caught.value) == (
-        "The senses have different numbers of queries: main 5, wave 2. Fusion 'self_gated' needs one number for all. "
-        "Set mmqa={'num_queries': ...}, or use fusion='concat'."
+        "The modalities have different numbers of queries: main 5, wave 2. Fusion 'self_gated' needs one number for "
+        "all. Set mmqa={'num_queries': ...}, or use fusion='concat'."
     )
     assert build(specs, backbone=t5_folder, fusion="concat").names == ("main", "wave")
 

@@ -9,15 +9,15 @@ import pytest
 
 from crema_core.api import adding
 from crema_core.api import build as building
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
 from crema_core.evaluation import run
 from crema_core.plugins.hooks import Hooks
 from crema_core.plugins.hookspecs import hookimpl
-from tests.support.senses import frames_spec, points_spec, wave_spec
+from tests.support.modalities import frames_spec, points_spec, wave_spec
 
 
 class Listener:
-    """Writes down what it is told."""
+    """Writes down what it receives."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, Any]] = []
@@ -29,7 +29,7 @@ class Listener:
     @hookimpl
     def crema_modality_built(self, modality: Any, spec: Any) -> None:
         assert modality.spec is spec
-        self.heard.append(("sense", spec.name))
+        self.heard.append(("modality", spec.name))
 
     @hookimpl
     def crema_model_built(self, model: Any) -> None:
@@ -50,15 +50,15 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
     return listener
 
 
-def test_build_tells_of_its_start_every_sense_and_the_model(t5_folder: Path, listener: Listener) -> None:
+def test_build_tells_of_its_start_every_modality_and_the_model(t5_folder: Path, listener: Listener) -> None:
     model = building.build([frames_spec("main"), wave_spec()], backbone=t5_folder)
     model.add_modality(points_spec())
     assert listener.heard == [
         ("build", ("main", "wave")),
-        ("sense", "main"),
-        ("sense", "wave"),
+        ("modality", "main"),
+        ("modality", "wave"),
         ("model", ("main", "wave")),
-        ("sense", "points"),
+        ("modality", "points"),
     ]
 
 

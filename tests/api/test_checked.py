@@ -9,7 +9,7 @@ import pytest
 from crema_core.api.build import build
 from crema_core.errors import BuildError, CheckpointError
 from tests.support.dummies import Installer, dummies, install
-from tests.support.senses import frames_spec, wave_spec
+from tests.support.modalities import frames_spec, wave_spec
 
 __all__ = ["dummies", "install"]
 

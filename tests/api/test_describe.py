@@ -15,7 +15,7 @@ from crema_core.api.describe import cost_of, describe_model
 from crema_core.api.model import CremaModel
 from crema_core.errors import UnknownModalityError
 from crema_core.features.feature_cache import prepare_batch
-from tests.support.senses import four_senses
+from tests.support.modalities import four_modalities
 
 
 def test_every_parameter_is_counted_once(model: CremaModel) -> None:
@@ -44,11 +44,11 @@ def test_an_adapters_cost_is_counted_by_hand(model: CremaModel) -> None:
 
 def test_the_total_cost_equals_that_of_torchs_counter(model: CremaModel) -> None:
     generator = torch.Generator().manual_seed(0)
-    sources = {name: model.sense(name).modality.example(generator) for name in model.names}
+    sources = {name: model.branch(name).modality.example(generator) for name in model.names}
     batches = prepare_batch(model, [sources])
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         features = model.encode(batches)
-        tokens = {name: model.sense_tokens(name, own) for name, own in features.items()}
+        tokens = {name: model.modality_tokens(name, own) for name, own in features.items()}
         model.language.logits(model.prompt(tokens, ["What is it?"]), torch.zeros(1, 5, dtype=torch.int64))
     assert cost_of(model, model.names).total_gflops * 1e9 == pytest.approx(counter.get_total_flops())
 
@@ -82,11 +82,11 @@ def test_nothing_of_the_model_changes(model: CremaModel) -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_an_unknown_sense_is_refused(model: CremaModel) -> None:
+def test_an_unknown_modality_is_refused(model: CremaModel) -> None:
     with pytest.raises(UnknownModalityError) as caught:
         cost_of(model, ["wavs"])
     assert str(caught.value) == (
-        "This model has no sense 'wavs'. It has: main, other, wave, points. Did you mean 'wave'? Add one with "
+        "This model has no modality 'wavs'. It has: main, other, wave, points. Did you mean 'wave'? Add one with "
         "model.add_modality('wavs')."
     )
 
@@ -99,17 +99,17 @@ def test_the_text_is_an_aligned_table(model: CremaModel) -> None:
     ]  # fmt: skip
     assert lines[9].startswith("total")
     assert len({len(line) for line in lines[:10]}) == 1
-    assert lines[11] == "53 tokens into the language model per answer with all senses, question included."
+    assert lines[11] == "53 tokens into the language model per answer with all modalities, question included."
 
 
 def test_the_data_can_be_written_as_json(model: CremaModel) -> None:
     data = json.loads(json.dumps(model.describe().to_dict()))
     assert data["total"]["trainable"] == sum(row["trainable"] for row in data["components"])
-    assert data["cost"]["senses"] == ["main", "other", "wave", "points"]
+    assert data["cost"]["modalities"] == ["main", "other", "wave", "points"]
 
 
 def test_a_decoder_only_language_model_is_counted_too(opt_folder: Path) -> None:
-    description = describe_model(build(four_senses(), backbone=opt_folder))
+    description = describe_model(build(four_modalities(), backbone=opt_folder))
     assert description.total.gflops == pytest.approx(sum(row.gflops for row in description.components))
 
 

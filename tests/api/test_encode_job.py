@@ -14,7 +14,7 @@ from crema_core.common.progress import StatusLine
 from crema_core.errors import CacheError
 from crema_core.modality import Sample
 from crema_core.model.settings import ModelSettings
-from tests.train.file_senses import MainFiles, file_senses, write_data
+from tests.train.file_modalities import MainFiles, file_modalities, write_data
 
 
 class DyingFiles(MainFiles):
@@ -32,9 +32,9 @@ class DyingFiles(MainFiles):
 
 @pytest.mark.slow
 def test_a_killed_process_is_told_with_what_to_do_and_its_work_is_not_lost(t5_folder: Path, tmp_path: Path) -> None:
-    spec = file_senses(num=1)[0].model_copy(update={"factory": f"{__name__}:DyingFiles"})
+    spec = file_modalities(num=1)[0].model_copy(update={"factory": f"{__name__}:DyingFiles"})
     job = EncodeJob(
-        data=(str(write_data(tmp_path / "data", 12, senses="m")),),
+        data=(str(write_data(tmp_path / "data", 12, modalities="m")),),
         modalities=(spec,),
         folder=str(tmp_path / "cache"),
         model=ModelSettings(backbone=str(t5_folder)),

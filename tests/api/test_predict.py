@@ -13,8 +13,8 @@ from crema_core.evaluation.predictions import read_predictions
 from crema_core.evaluation.run import evaluate
 from crema_core.features.prepare import prepare_batch
 from crema_core.model.network import CremaNetwork
-from tests.support.senses import wave_spec
-from tests.train.file_senses import file_senses, write_records
+from tests.support.modalities import wave_spec
+from tests.train.file_modalities import file_modalities, write_records
 
 
 def test_the_best_choice_is_the_first_of_the_highest() -> None:
@@ -28,7 +28,7 @@ def model(t5_folder: Path) -> CremaNetwork:
 
 def batch_of(model: CremaNetwork, choices: list[tuple[str, ...] | None]) -> QuestionBatch:
     generator = torch.Generator().manual_seed(1)
-    sources = [{"wave": model.sense("wave").modality.example(generator)} for _ in choices]
+    sources = [{"wave": model.branch("wave").modality.example(generator)} for _ in choices]
     features = model.encode(prepare_batch(model, sources))
     texts = [model.template.render("what is it?", own) for own in choices]
     return QuestionBatch(texts, choices, features, {"wave": list(range(len(choices)))})
@@ -47,7 +47,7 @@ def test_questions_of_both_kinds_in_one_batch_are_answered_as_alone(model: Crema
 
 
 def test_an_answer_and_an_evaluation_of_the_same_question_agree(t5_folder: Path, tmp_path: Path) -> None:
-    model, records = build(file_senses(), backbone=t5_folder), write_records(tmp_path / "data", 4)
+    model, records = build(file_modalities(), backbone=t5_folder), write_records(tmp_path / "data", 4)
     items = [{"question": own.question, "choices": own.choices, **own.sources} for own in records]
     out = tmp_path / "answers.jsonl"
     evaluate(model, records, out=out, batch_size=2)

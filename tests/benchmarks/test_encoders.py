@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.encoders import LONG, TASKS, measure
-from crema_core.video.towers import tower_names
+from crema_core.video.vision_encoder import vision_encoder_names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_every_tower_and_every_encoder_of_sound_is_measured() -> None:
+def test_every_encoder_and_every_encoder_of_sound_is_measured() -> None:
     names = {name.partition(" ")[0] for name in TASKS}
     others = {"backbone", "patches", "beats", "ast", "clap", "whisper", "pe", "fourier", "pointbert"}
-    assert names >= {*tower_names(), *others}
+    assert names >= {*vision_encoder_names(), *others}
     assert set(TASKS) >= LONG
 
 

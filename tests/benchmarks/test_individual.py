@@ -12,7 +12,7 @@ from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
-from tests.train.file_senses import file_senses, write_records
+from tests.train.file_modalities import file_modalities, write_records
 
 
 def lora_count(model: CremaModel) -> int:
@@ -23,8 +23,8 @@ def test_it_starts_as_the_shared_model_does_and_trains_every_weight_of_every_qfo
     t5_folder: Path, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 6)
-    model = build_individual(file_senses(num=3), backbone=str(t5_folder), seed=4)
-    shared = build(file_senses(num=3), backbone=str(t5_folder), seed=4, fusion="concat")
+    model = build_individual(file_modalities(num=3), backbone=str(t5_folder), seed=4)
+    shared = build(file_modalities(num=3), backbone=str(t5_folder), seed=4, fusion="concat")
     # LoRA starts at zero, so before training both give the same answers.
     assert [
         evaluate(own, records, out=tmp_path / f"{index}.jsonl").accuracy for index, own in enumerate([model, shared])
@@ -50,5 +50,5 @@ def test_it_starts_as_the_shared_model_does_and_trains_every_weight_of_every_qfo
     assert not any(key.startswith("backbone.") for key in moved)
     assert model.frozen_fingerprint() == frozen
     assert len(apart) == 3 * len(list(shared.backbone.qformer.model.parameters())) - 3 * lora_count(shared)
-    one, two = (model.sense(name).adapter.get_submodule("own").state_dict() for name in ("main", "wave"))
+    one, two = (model.branch(name).adapter.get_submodule("own").state_dict() for name in ("main", "wave"))
     assert any(not torch.equal(one[key], two[key]) for key in one)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from benchmarks.pave import questions
 from crema_world.generate import make_world
-from crema_world.questions import SENSE_OF_TYPE
+from crema_world.questions import MODALITY_OF_TYPE
 
 
-def test_questions_are_about_the_named_senses_alone_and_so_are_their_sources(tmp_path: Path) -> None:
+def test_questions_are_about_the_named_modalities_alone_and_so_are_their_sources(tmp_path: Path) -> None:
     world = make_world(tmp_path / "train", num_clips=4, seed=0, split="train")
     found = questions(world, ["video", "touch"])
-    assert {SENSE_OF_TYPE[record.type] for record in found} == {"video", "touch"}
+    assert {MODALITY_OF_TYPE[record.type] for record in found} == {"video", "touch"}
     assert {frozenset(record.sources) for record in found} == {frozenset({"video", "touch"})}
-    assert len(found) == 4 * sum(sense in ("video", "touch") for sense in SENSE_OF_TYPE.values())
+    assert len(found) == 4 * sum(modality in ("video", "touch") for modality in MODALITY_OF_TYPE.values())

@@ -1,4 +1,4 @@
-"""The table of senses trained alone: what its numbers are made of."""
+"""The table of modalities trained alone: what its numbers are made of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from benchmarks.pretraining import Accuracy, accuracy_of, summary
 from crema_core.evaluation.result import EvaluationResult
 
 
-def test_questions_of_a_sense_are_weighed_by_their_number() -> None:
+def test_questions_of_a_modality_are_weighed_by_their_number() -> None:
     by_type, counts = {"color": 1.0, "shape": 0.5, "hottest": 0.0}, {"color": 1, "shape": 3, "hottest": 8}
     result = EvaluationResult(0.2, by_type, counts, 12, ("video", "thermal"), None, 18.0, 1.0)
     assert accuracy_of(result, "video") == 0.625

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.table_jobs import BASE, NAMES, SENSES, Job, plans
+from benchmarks.table_jobs import BASE, MODALITIES, NAMES, Job, plans
 from benchmarks.tables import Scale, known_facts, main, worlds
 from crema_analysis.axes import AXES
 from crema_core.api.requests import resolve_requests
 from crema_core.train.settings import train_settings
-from crema_world.questions import SENSE_OF_TYPE
+from crema_world.questions import MODALITY_OF_TYPE
 
 
 def small(tiny: Path, out: Path, *more: str) -> list[str]:
@@ -40,18 +40,18 @@ def test_every_table_of_the_paper_that_a_sweep_knows_is_there() -> None:
 
 @pytest.mark.parametrize("job", jobs().values(), ids=lambda job: job.name)
 def test_every_jobs_settings_can_be(job: Job) -> None:
-    assert [own.spec.name for own in resolve_requests(SENSES[: job.count], job.mmqa)] == list(NAMES[: job.count])
+    assert [own.spec.name for own in resolve_requests(MODALITIES[: job.count], job.mmqa)] == list(NAMES[: job.count])
     train_settings(None, dict(job.training))
 
 
-def test_captions_keep_what_the_senses_can_know() -> None:
+def test_captions_keep_what_the_modalities_can_know() -> None:
     caption = "left red ball . middle blue star . nearest left . moving up . first beep . feels wood . behind white ."
     assert known_facts(caption) == "left red ball . middle blue star . nearest left . moving up . first beep ."
 
 
-def test_questions_are_those_the_senses_can_answer(tmp_path: Path) -> None:
+def test_questions_are_those_the_modalities_can_answer(tmp_path: Path) -> None:
     train, test = worlds(tmp_path, Scale(clips=3, test_clips=2))
-    assert {SENSE_OF_TYPE[record.type] for record in test} == set(NAMES)
+    assert {MODALITY_OF_TYPE[record.type] for record in test} == set(NAMES)
     assert len(test) == 2 * 5
     captions = [record for record in train if record.type == "describe"]
     assert (len(train), len(captions)) == (3 + 3 * 2, 3)
@@ -75,7 +75,7 @@ def test_two_tables_and_what_they_leave(tiny_folder: Path, tmp_path: Path, capsy
 def test_an_unknown_table_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--only", "fusions", "--out", str(tmp_path / "out")])
-    assert "no such table: fusions. Tables: senses, individual, early exit, fusion" in capsys.readouterr().err
+    assert "no such table: fusions. Tables: modalities, individual, early exit, fusion" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from crema_core.saving.convert import export_released
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as the released code writes it, for two senses of crema-tiny."""
+    """A checkpoint as the released code writes it, for two modalities of crema-tiny."""
     model = build(["video", "depth"], mmqa={"lora_rank": 4})
     with torch.no_grad():
         for parameter in model.trainable_parameters().values():
@@ -41,12 +41,12 @@ def test_a_checkpoint_becomes_a_model_and_a_model_a_checkpoint(
     assert all(torch.equal(value, first[key]) for key, value in back.items())
 
 
-def test_the_order_of_the_senses_must_be_given(
+def test_the_order_of_the_modalities_must_be_given(
     released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["convert", str(released), "--out", str(tmp_path / "model")]) == 1
     assert (
-        "A released checkpoint does not say in which order its senses were fused. Name them in that order. Write "
+        "A released checkpoint does not say in which order its modalities were fused. Name them in that order. Write "
         "--modalities FIRST,SECOND."
     ) in capsys.readouterr().err
     assert not (tmp_path / "model").exists()

@@ -18,18 +18,18 @@ from crema_core.cli.inputs import duration_s, num_bytes
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError
 from crema_core.features.cache.folder import read_entries
-from tests.support.world import QUICK, SENSES
+from tests.support.world import MODALITIES, QUICK
 
 
 def encode(clips: Path, tiny: Path, cache: Path, *more: str) -> list[str]:
     frames = ["--set", "video.num_frames=2", "--set", "depth.num_frames=1"]
-    words = ["encode", str(clips), "--modalities", SENSES, "--backbone", str(tiny), "--cache", str(cache)]
+    words = ["encode", str(clips), "--modalities", MODALITIES, "--backbone", str(tiny), "--cache", str(cache)]
     return [*words, *frames, "--json", *more]
 
 
 @pytest.fixture(scope="module")
 def filled(clips: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of six clips in two senses, which tests only read."""
+    """A cache of six clips in two modalities, which tests only read."""
     cache = tmp_path_factory.mktemp("filled") / "cache"
     assert main(encode(clips, tiny_folder, cache)) == 0
     return cache
@@ -78,7 +78,16 @@ def test_fit_and_eval_from_the_folder_run_no_encoder_and_give_the_run_without_it
         # Costs are counted on a made-up clip, which is in no cache.
         patch.setattr("crema_core.api.describe.cost_of", lambda model, names, **_: Cost(tuple(names), 1, {}))
         patch.chdir(filled.parent)
-        words = ["fit", str(clips), "--valid", str(clips), "--modalities", SENSES, "--backbone", str(tiny_folder)]
+        words = [
+            "fit",
+            str(clips),
+            "--eval-data",
+            str(clips),
+            "--modalities",
+            MODALITIES,
+            "--backbone",
+            str(tiny_folder),
+        ]
         words += [*QUICK, "--set", "early_exit=1.8", "--set", "load_best=false", "--set", "cache=cache"]
         assert main([*words, "--out", str(tmp_path / "r")]) == 0
         assert main(["eval", str(tmp_path / "r"), str(clips), "--cache", "cache", "--json"]) == 0
@@ -96,7 +105,7 @@ def test_an_answer_about_files_in_the_folder_runs_no_encoder(
     words = ["answer", str(trained), "which?", "--depth", str(clips.parent / line["depth"]), "--json"]
     assert main(words) == 0
     expected = json.loads(capsys.readouterr().out)
-    monkeypatch.setattr("crema_core.model.network.Sense.encode", lambda *_: pytest.fail("an encoder ran"))
+    monkeypatch.setattr("crema_core.model.network.ModalityBranch.encode", lambda *_: pytest.fail("an encoder ran"))
     assert main([*words, "--cache", str(filled)]) == 0
     assert json.loads(capsys.readouterr().out) == expected
 
@@ -180,10 +189,10 @@ def test_mistakes_are_found_before_anything_is_loaded(
     assert not (tmp_path / "c").exists()
 
 
-def test_show_lists_senses_sources_and_sizes(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_lists_modalities_sources_and_sizes(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "show", str(filled), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [(own["sense"], own["num_sources"], own["kept_in"]) for own in found["senses"]] == [
+    assert [(own["modality"], own["num_sources"], own["kept_in"]) for own in found["modalities"]] == [
         ("depth", 6, "as encoded"),
         ("video", 6, "as encoded"),
     ]
@@ -237,8 +246,8 @@ def test_evict_removes_the_longest_unused_first_and_nothing_without_being_told(
     capsys.readouterr()
     assert main(["cache", "evict", str(cache)]) == 2
     assert capsys.readouterr().err == (
-        "crema cache evict: nothing says what to remove. Accepted: --older-than AGE, --max-size SIZE, --damaged. Name "
-        "at least one. Nothing was changed.\n"
+        "crema cache evict: nothing states what to remove. Accepted: --older-than AGE, --max-size SIZE, --damaged. "
+        "Name at least one. Nothing was changed.\n"
     )
     assert main(["cache", "evict", str(cache), "--older-than", "50d", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["files"] == []

@@ -14,11 +14,11 @@ from crema_core.cli.fit_config import complete, read_config
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError
 from crema_core.train.metrics import MetricLogger
-from tests.support.world import QUICK, SENSES
+from tests.support.world import MODALITIES, QUICK
 
 
 def words(clips: Path, tiny: Path, out: Path, *more: str) -> list[str]:
-    return ["fit", str(clips), "--modalities", SENSES, "--backbone", str(tiny), "--out", str(out), *QUICK, *more]
+    return ["fit", str(clips), "--modalities", MODALITIES, "--backbone", str(tiny), "--out", str(out), *QUICK, *more]
 
 
 def test_fit_leaves_a_run_with_model_card_and_report(trained: Path) -> None:
@@ -52,7 +52,7 @@ def test_validation_data_give_a_score_and_examples_in_the_report(
     clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    assert main(words(clips, tiny_folder, out, "--valid", str(clips), "--set", "epochs=1", "--json")) == 0
+    assert main(words(clips, tiny_folder, out, "--eval-data", str(clips), "--set", "epochs=1", "--json")) == 0
     assert json.loads(capsys.readouterr().out)["best_score"] == 0.0
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "<h2>Validation questions and answers</h2>" in html
@@ -134,7 +134,7 @@ def test_an_unknown_key_of_the_configuration_names_the_nearest(tmp_path: Path) -
     with pytest.raises(OptionsError) as caught:
         read_config(str(file), {}, {})
     assert str(caught.value) == (
-        "config.yaml: unknown option 'modalites'. Accepted: backbone, data, encoders, frozen_dropout, fusion, "
+        "config.yaml: unknown option 'modalites'. Accepted: backbone, data, encoders, backbone_dropout, fusion, "
         "image_size, language_model, language_revision, major, mmqa, modalities, out, precision, preset, quantization, "
         "revision, seed, settings, start, template, tuning, valid. Did you mean 'modalities'?"
     )
@@ -167,17 +167,17 @@ def test_an_absent_configuration_is_explained(tmp_path: Path) -> None:
     )
 
 
-def test_senses_default_to_those_of_the_data(clips: Path) -> None:
-    config = complete(read_config(str(clips), {"valid": None}, {"epochs": 2}))
+def test_modalities_default_to_those_of_the_data(clips: Path) -> None:
+    config = complete(read_config(str(clips), {"eval_data": None}, {"epochs": 2}))
     assert config.modalities == ("video", "audio", "depth", "flow", "normals", "pointcloud", "touch", "thermal")
     assert config.settings == {"epochs": 2}
 
 
-def test_data_without_any_sense_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_without_any_modality_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"id": "1", "question": "q", "answer": "a"}\n')
     assert main(["fit", str(data)]) == 1
     assert capsys.readouterr().err == (
-        f"crema: '{data}' has no sample with a source of an installed sense. Training needs at least one sense. Add "
-        "paths to the lines, or install the packages of their senses.\n"
+        f"crema: '{data}' has no sample with a source of an installed modality. Training needs at least one modality. "
+        "Add paths to the lines, or install the packages of their modalities.\n"
     )

@@ -47,17 +47,17 @@ def test_a_value_that_is_not_yaml_is_explained() -> None:
     )
 
 
-def test_options_of_senses_are_put_where_build_reads_them() -> None:
+def test_options_of_modalities_are_put_where_build_reads_them() -> None:
     requests = with_options(["video", "their:depth"], {"depth.near_m": 1, "depth.mmqa.lora_rank": 4})
     assert requests == ["video", {"name": "their:depth", "near_m": 1, "mmqa": {"lora_rank": 4}}]
 
 
-def test_an_option_of_an_absent_sense_is_explained() -> None:
+def test_an_option_of_an_absent_modality_is_explained() -> None:
     with pytest.raises(OptionsError) as caught:
         with_options(["video", "depth"], {"dept.near_m": 1})
     assert str(caught.value) == (
-        "'dept.near_m' is an option of 'dept', which is not among the senses: video, depth. Did you mean 'depth'? Add "
-        "the sense, or leave the option out."
+        "'dept.near_m' is an option of 'dept', which is not among the modalities: video, depth. Did you mean 'depth'? "
+        "Add the modality, or leave the option out."
     )
 
 

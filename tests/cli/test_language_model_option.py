@@ -12,7 +12,7 @@ import pytest
 from crema_core.cli.fit_config import read_config
 from crema_core.cli.main import main
 from tests.support.checkpoints import Language, Published
-from tests.support.world import QUICK, SENSES
+from tests.support.world import MODALITIES, QUICK
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,18 @@ def run(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A finished run with another language model than its backbone's."""
-    out = tmp_path_factory.mktemp("seat") / "run"
+    out = tmp_path_factory.mktemp("override") / "run"
     backbone, language = published("instructblip-vicuna"), languages("qwen2")
-    words = ["--modalities", SENSES, "--backbone", str(backbone), "--language-model", str(language), "--out", str(out)]
+    words = [
+        "--modalities",
+        MODALITIES,
+        "--backbone",
+        str(backbone),
+        "--language-model",
+        str(language),
+        "--out",
+        str(out),
+    ]
     assert main(["fit", str(clips), *words, *QUICK, "--set", "epochs=1"]) == 0
     return out
 

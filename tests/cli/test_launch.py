@@ -20,14 +20,14 @@ from crema_core.cli.main import main
 from crema_core.errors import OptionsError
 from crema_core.train.launch import LaunchedProcessError, refuse_too_many
 from tests.support.numeric import assert_same_steps
-from tests.support.world import QUICK, SENSES
+from tests.support.world import MODALITIES, QUICK
 
 RATE = 1e-3
 STILL = ["--set", f"lr={RATE}", "--set", "video.mmqa.lora_dropout=0", "--set", "depth.mmqa.lora_dropout=0"]
 
 
 def words(clips: Path, tiny: Path, out: Path, *more: str) -> list[str]:
-    return ["fit", str(clips), "--modalities", SENSES, "--backbone", str(tiny), "--out", str(out), *QUICK, *more]
+    return ["fit", str(clips), "--modalities", MODALITIES, "--backbone", str(tiny), "--out", str(out), *QUICK, *more]
 
 
 @pytest.mark.slow
@@ -72,7 +72,8 @@ def test_a_killed_process_ends_all_and_ctrl_c_saves(clips: Path, tiny_folder: Pa
     _workers(first)[1].kill()
     assert first.communicate(timeout=60)[1].splitlines()[-1] == (
         "crema: Process 1 of 2 was killed by SIGKILL, so the others were ended too. SIGKILL often means that the "
-        "machine ran out of memory. Lower batch_size or cache_limit_gb; crema resume goes on from the last checkpoint."
+        "machine ran out of memory. Lower batch_size or cache_limit_gb; crema resume continues from the last "
+        "checkpoint."
     )
     assert first.returncode == 1
     before = (tmp_path / "run" / "last").read_text()

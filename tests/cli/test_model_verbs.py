@@ -13,7 +13,7 @@ from crema_core.cli.main import main
 def test_eval_prints_accuracy_by_type(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(trained), str(clips), "--modalities", "depth"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "senses: depth"
+    assert lines[0] == "modalities: depth"
     assert lines[2] == "judged by: exact"
     assert lines[4].split() == ["questions", "number", "accuracy", "95%", "interval"]
     assert [line.split()[:2] for line in lines[5:14]] == [
@@ -24,13 +24,13 @@ def test_eval_prints_accuracy_by_type(trained: Path, clips: Path, capsys: pytest
     assert lines[16].split("  ")[0] == "trainable parameters"
 
 
-def test_eval_as_json_with_one_sense_shuffled_writes_every_answer(
+def test_eval_as_json_with_one_modality_shuffled_writes_every_answer(
     trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "answers.jsonl"
     assert main(["eval", str(trained), str(clips), "--shuffle", "depth", "--json", "--out", str(out)]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["shuffled"], result["senses"], result["num_samples"]) == ("depth", ["video", "depth"], 54)
+    assert (result["shuffled"], result["modalities"], result["num_samples"]) == ("depth", ["video", "depth"], 54)
     assert len(out.read_text().splitlines()) == 54
     assert result["cost"]["trainable_parameters"] > 0
     assert result["cost"]["gflops_per_answer"] > 0
@@ -68,10 +68,12 @@ def test_eval_without_the_fusion_gives_the_language_model_more_tokens(
     assert costs[0]["cost"]["trainable_parameters"] > costs[1]["cost"]["trainable_parameters"]
 
 
-def test_eval_of_an_unknown_sense_is_our_error(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_of_an_unknown_modality_is_our_error(
+    trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", str(trained), str(clips), "--modalities", "dept"]) == 1
     assert capsys.readouterr().err.endswith(
-        "crema: This model has no sense 'dept'. It has: video, depth. Did you mean 'depth'? Add one with "
+        "crema: This model has no modality 'dept'. It has: video, depth. Did you mean 'depth'? Add one with "
         "model.add_modality('dept').\n"
     )
 
@@ -86,7 +88,9 @@ def test_answer_chooses_among_choices(trained: Path, clips: Path, capsys: pytest
     assert rows[0].startswith(text)
 
 
-def test_answer_as_json_names_the_senses_used(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answer_as_json_names_the_modalities_used(
+    trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stem = str(clips.parent / "clips" / "000000")
     words = ["answer", str(trained / "model"), "what?", "--video", f"{stem}.mp4", "--source", f"depth={stem}.depth.png"]
     assert main([*words, "--json"]) == 0
@@ -104,7 +108,7 @@ def test_answer_without_any_file_is_our_error(trained: Path, capsys: pytest.Capt
     )
 
 
-def test_answer_with_a_misspelt_sense_is_wrong_usage(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answer_with_a_misspelt_modality_is_wrong_usage(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["answer", str(trained), "what?", "--vidio", "a.mp4"]) == 2
     assert "unrecognized arguments: --vidio a.mp4" in capsys.readouterr().err
 

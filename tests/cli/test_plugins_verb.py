@@ -23,7 +23,7 @@ def test_list_shows_package_version_status_and_summary(install: Installer, capsy
     install("good")
     assert main(["plugins", "list", "--kind", "modality"]) == 0
     (line,) = lines_with("good", capsys.readouterr().out)
-    assert line.split(maxsplit=4) == ["good", "crema-dummy-good", "0.1.0", "ok", "A sense that keeps every rule."]
+    assert line.split(maxsplit=4) == ["good", "crema-dummy-good", "0.1.0", "ok", "A modality that keeps every rule."]
 
 
 def test_list_says_what_is_wrong_with_a_broken_package_and_ends_well(
@@ -83,7 +83,7 @@ def test_list_as_json(install: Installer, capsys: pytest.CaptureFixture[str]) ->
         "reference": "crema_dummy_good.plugin:SPEC",
         "status": "ok",
         "error": "",
-        "summary": "A sense that keeps every rule.",
+        "summary": "A modality that keeps every rule.",
         "editable": False,
         "notes": [],
         "kind": "modality",
@@ -97,7 +97,7 @@ def test_show_prints_the_whole_page(install: Installer, capsys: pytest.CaptureFi
 
 
 GOOD_PAGE = """\
-good: A sense that keeps every rule.
+good: A modality that keeps every rule.
 
 package        crema-dummy-good 0.1.0
 entry point    crema_dummy_good.plugin:SPEC

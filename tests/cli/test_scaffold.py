@@ -46,9 +46,9 @@ for name in sys.argv[1:]:
     own = list(model.adapter_parameters(name).values())
     before = [value.detach().clone() for value in own]
     set_trainable(model, names_of(model, own))
-    source = model.sense(name).modality.example(torch.Generator().manual_seed(0))
+    source = model.branch(name).modality.example(torch.Generator().manual_seed(0))
     features = model.encode(prepare_batch(model, [{name: source}]))
-    model.loss({name: model.sense_tokens(name, features[name])}, ["what is it ?"], ["red"]).backward()
+    model.loss({name: model.modality_tokens(name, features[name])}, ["what is it ?"], ["red"]).backward()
     torch.optim.AdamW(own, lr=0.01).step()
     moved = sum(not torch.equal(old, new) for old, new in zip(before, own))
     print(crema_core.describe(name)["distribution"], moved > len(own) / 2)
@@ -162,10 +162,11 @@ def test_only_a_modality_takes_an_encoder(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("Radar", r"'Radar' is not a legal modality name. Names match ^[a-z][a-z0-9_]{1,31}$, for example 'radar'."),
-        ("type", "'type' is reserved (an attribute of torch modules or a manifest field). Rename it."),
+        ("type", "'type' is reserved (an attribute of torch modules or a field of the model config). Rename it."),
         (
-            "my_sense",
-            "'my_sense' is a placeholder. A sense is named after what it senses, for example 'radar'. Choose a name.",
+            "my_modality",
+            "'my_modality' is a placeholder. A modality is named after what it measures, for example 'radar'. Choose a "
+            "name.",
         ),
     ],
 )
@@ -287,7 +288,7 @@ def test_a_new_encoder_sees(installed: Install, tmp_path: Path) -> None:
     encoder = registry.load("encoder", "echo_encoder")()
     save_file(encoder.model.state_dict(), tmp_path / "model.safetensors")
     model = crema_core.build([{"name": "video", "encoder": "echo_encoder", "weights": str(tmp_path)}])
-    assert model.sense("video").modality.feature_dim == 48
+    assert model.branch("video").modality.feature_dim == 48
     assert ask(model) in ("red", "blue")
 
 
@@ -298,7 +299,7 @@ def test_a_new_data_set_is_prepared(installed: Install, tmp_path: Path) -> None:
     question = {"id": 1, "question": "?", "choices": ["red", "blue"], "correct": 0, "video": "a"}
     (tmp_path / "questions-test.json").write_text(json.dumps([question]), encoding="utf-8")
     done = prepare("echo-dataset", root=tmp_path, split="test", out=tmp_path / "test.jsonl")
-    assert (done.num_lines, done.senses) == (1, ("video",))
+    assert (done.num_lines, done.modalities) == (1, ("video",))
 
 
 def test_a_new_metric_measures(installed: Install) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from crema_core.cli.main import main
 from crema_core.errors import ContractError
 from crema_core.modality import BuildContext
-from tests.support.senses import WaveModality, wave_spec
+from tests.support.modalities import WaveModality, wave_spec
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_a_picture_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) 
         assert picture.getpixel((100, 100)) == (60, 60, 60)
 
 
-def test_options_reach_the_sense(folder: Path) -> None:
+def test_options_reach_the_modality(folder: Path) -> None:
     (folder / "frames").mkdir()
     for number in range(3):
         (folder / f"{number}.png").rename(folder / "frames" / f"{number}.png")
@@ -67,12 +67,12 @@ def test_a_file_that_cannot_be_read_leaves_nothing(folder: Path) -> None:
     assert not list(folder.glob("*show*"))
 
 
-def test_a_sense_without_a_picture_says_so() -> None:
+def test_a_modality_without_a_picture_says_so() -> None:
     modality = WaveModality(wave_spec().options(), BuildContext())
     modality.__class__.spec = wave_spec()
     with pytest.raises(ContractError) as caught:
         modality.show(torch.zeros(1))
     assert str(caught.value) == (
-        "The sense 'wave' draws no picture: WaveModality has no show(). It is optional. Ask its authors for one, or "
+        "The modality 'wave' draws no picture: WaveModality has no show(). It is optional. Ask its authors for one, or "
         "look at the file with other tools."
     )

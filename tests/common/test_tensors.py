@@ -37,7 +37,7 @@ def test_another_file_than_the_described_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         read_tensors(tmp_path / "a", sha256="0" * 64)
     assert str(caught.value) == (
-        f"'{tmp_path / 'a'}' is not the file its manifest describes (another sha256). It was damaged or replaced. "
+        f"'{tmp_path / 'a'}' is not the file its config describes (another sha256). It was damaged or replaced. "
         "Copy the folder again. Nothing was changed."
     )
     assert read_tensors(tmp_path / "a").keys() == {"one"}, "without a checksum any content is read"

@@ -1,4 +1,4 @@
-"""Files no sense can read, as a user meets them: the whole refusal of each, and nothing is written."""
+"""Files no modality can read, as a user meets them: the whole refusal of each, and nothing is written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "pointcloud": ("A point cloud", (".ply", *ARRAY_SUFFIXES, ".las", ".laz")),
     "thermal": ("A thermal image", MEASURED),
 }
-"""What a sense calls its source, and the endings it names."""
+"""What a modality calls its source, and the endings it names."""
 AGAIN = "Write or download the file again."
 DECODER = "the decoder found invalid data"
 ARRAY = "it is damaged, or no plain numpy array (pickled objects are refused)"
@@ -132,8 +132,8 @@ def damaged(cause: str, sort: str) -> str:
 
 CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
     *(
-        (sense, name, make, damaged(DECODER, CLIP if name.endswith("mp4") else PICTURE))
-        for sense in ("video", "dense_video", "exo_views", "touch")
+        (modality, name, make, damaged(DECODER, CLIP if name.endswith("mp4") else PICTURE))
+        for modality in ("video", "dense_video", "exo_views", "touch")
         for name, make in (
             ("damaged.mp4", lambda: b"no clip" * 50),
             ("damaged.png", lambda: b"no picture" * 50),
@@ -141,21 +141,21 @@ CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
         )
     ),
     *(
-        (sense, "cut.mp4", lambda: clip()[:400], damaged("it holds neither pictures nor sound", CLIP))
-        for sense in ("video", "dense_video", "exo_views", "touch", "thermal")
+        (modality, "cut.mp4", lambda: clip()[:400], damaged("it holds neither pictures nor sound", CLIP))
+        for modality in ("video", "dense_video", "exo_views", "touch", "thermal")
     ),
     ("audio", "cut.mp4", lambda: clip()[:400], damaged("it holds neither pictures nor sound", SOUND)),
-    *((sense, "huge.png", huge_picture, TOO_LARGE) for sense in ("video", "touch", "depth", "normals", "thermal")),
+    *((name, "huge.png", huge_picture, TOO_LARGE) for name in ("video", "touch", "depth", "normals", "thermal")),
     ("audio", "damaged.wav", lambda: b"no sound" * 50, damaged(DECODER, SOUND)),
     ("audio", "cut.wav", lambda: wave(4044, 1000), damaged("it is cut short, 1000 of 4044 bytes", SOUND)),
     ("audio", "huge.wav", lambda: wave(1 << 30, 1000), damaged("it is cut short, 1000 of 1073741824 bytes", SOUND)),
     ("audio", "silent.mp4", clip, "has no sound track. A sound is read from sound files and from clips that have one. "
-     "Name another file, or leave this sense out for this sample."),
+     "Name another file, or leave this modality out for this sample."),
     ("audio", "nan.wav", wave_of_nothing_finite,
      "has values that are not finite. Samples are numbers in -1..1. Remove NaN and infinity first."),
     *(
-        (sense, "cut.png", lambda: picture()[:300], damaged(DECODER, PICTURE))
-        for sense in ("depth", "normals", "thermal")
+        (modality, "cut.png", lambda: picture()[:300], damaged(DECODER, PICTURE))
+        for modality in ("depth", "normals", "thermal")
     ),
     ("thermal", "celsius.npz", lambda: array(np.full((4, 4), 21, np.float32)),
      "has a median of 21 K. Accepted are finite temperatures around 150 to 2000 K, as floats or as 100 counts per "
@@ -170,8 +170,8 @@ CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("pointcloud", "huge.ply", lambda: cloud(4_000_000_000),
      damaged("it is not a complete ply file", sentence(*READ_BY["pointcloud"]))),
     *(
-        (sense, name, make, text)
-        for sense in ("depth", "flow", "normals", "pointcloud", "thermal")
+        (modality, name, make, text)
+        for modality in ("depth", "flow", "normals", "pointcloud", "thermal")
         for name, make, text in (
             ("damaged.npz", lambda: b"no arrays" * 50, damaged(ARRAY, TABLE)),
             ("cut.npz", half_array, damaged(ARRAY, TABLE)),
@@ -182,39 +182,39 @@ CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
 ]  # fmt: skip
 
 
-def refusal(sense: str, path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def refusal(modality: str, path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """Return what `crema show` says, which must leave the folder as it was."""
     before = sorted(path.parent.iterdir())
     capsys.readouterr()
-    assert main(["show", str(path), "--modality", sense, "--out", str(path.parent / "picture.png")]) == 1
+    assert main(["show", str(path), "--modality", modality, "--out", str(path.parent / "picture.png")]) == 1
     assert sorted(path.parent.iterdir()) == before
     out, said = capsys.readouterr()
     assert out == ""
     return said.removeprefix("crema: ").removesuffix("\n")
 
 
-@pytest.mark.parametrize(("sense", "name", "make", "text"), CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES])
+@pytest.mark.parametrize(("modality", "name", "make", "text"), CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES])
 def test_a_bad_file_is_refused_in_whole_words(
-    sense: str, name: str, make: Callable[[], bytes], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    modality: str, name: str, make: Callable[[], bytes], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / name
     path.write_bytes(make())
-    assert refusal(sense, path, capsys) == f"'{path}' {text}"
+    assert refusal(modality, path, capsys) == f"'{path}' {text}"
 
 
-@pytest.mark.parametrize("sense", READ_BY)
+@pytest.mark.parametrize("modality", READ_BY)
 def test_empty_absent_and_other_files_are_refused(
-    sense: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    modality: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    what, suffixes = READ_BY[sense]
+    what, suffixes = READ_BY[modality]
     empty, other, absent = tmp_path / f"a{suffixes[0]}", tmp_path / "a.docx", tmp_path / f"b{suffixes[0]}"
     empty.touch()
     other.write_bytes(b"text")
-    accepted = sentence(*READ_BY[sense])
+    accepted = sentence(*READ_BY[modality])
     if suffixes[0] in CLIP_SUFFIXES:
         accepted = CLIP
-    assert refusal(sense, empty, capsys) == f"'{empty}' is empty (0 bytes). {accepted} {AGAIN}"
-    assert refusal(sense, absent, capsys) == f"'{absent}' does not exist. {accepted} Check the path."
-    assert refusal(sense, other, capsys) == (
+    assert refusal(modality, empty, capsys) == f"'{empty}' is empty (0 bytes). {accepted} {AGAIN}"
+    assert refusal(modality, absent, capsys) == f"'{absent}' does not exist. {accepted} Check the path."
+    assert refusal(modality, other, capsys) == (
         f"'{other}' ends in '.docx'. {sentence(what, suffixes)} Convert the file, or pass its values as an array."
     )

@@ -14,7 +14,7 @@ from crema_core.modality import BuildContext, Modality
 from crema_core.plugins import registry
 
 world = pytest.importorskip("crema_world.generate")
-SUFFIX_OF_SENSE = pytest.importorskip("crema_world.files").SUFFIX_OF_SENSE
+SUFFIX_OF_MODALITY = pytest.importorskip("crema_world.files").SUFFIX_OF_MODALITY
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,13 @@ def damage(raw: bytes, generator: random.Random) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("name", SUFFIX_OF_SENSE)
+@pytest.mark.parametrize("name", SUFFIX_OF_MODALITY)
 def test_damaged_files_are_read_or_refused(clips: Path, tmp_path: Path, name: str) -> None:
     spec = registry.resolve(name).spec
     modality: Modality = spec.load_factory()(spec.options(), BuildContext(image_size=32))
-    raw = (clips / f"000001{SUFFIX_OF_SENSE[name]}").read_bytes()
+    raw = (clips / f"000001{SUFFIX_OF_MODALITY[name]}").read_bytes()
     generator = random.Random(0)
-    path = tmp_path / f"damaged{SUFFIX_OF_SENSE[name]}"
+    path = tmp_path / f"damaged{SUFFIX_OF_MODALITY[name]}"
     refusals: list[str] = []
     for _ in range(60):
         path.write_bytes(damage(raw, generator))
@@ -57,8 +57,8 @@ def test_damaged_files_are_read_or_refused(clips: Path, tmp_path: Path, name: st
     assert not [text for text in refusals if str(path) not in text]
 
 
-@pytest.mark.parametrize("name", SUFFIX_OF_SENSE)
+@pytest.mark.parametrize("name", SUFFIX_OF_MODALITY)
 def test_a_file_that_is_whole_is_read(clips: Path, name: str) -> None:
     spec = registry.resolve(name).spec
     modality: Modality = spec.load_factory()(spec.options(), BuildContext(image_size=32))
-    assert modality.prepare(str(clips / f"000000{SUFFIX_OF_SENSE[name]}")).tensors
+    assert modality.prepare(str(clips / f"000000{SUFFIX_OF_MODALITY[name]}")).tensors

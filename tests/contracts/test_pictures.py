@@ -60,17 +60,17 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
 ]  # fmt: skip
 
 
-def modality_of(sense: str, options: dict[str, Any]) -> Modality:
-    spec = registry.resolve(sense).spec
+def modality_of(name: str, options: dict[str, Any]) -> Modality:
+    spec = registry.resolve(name).spec
     modality: Modality = spec.load_factory()(spec.parse_options(options), BuildContext(image_size=16))
     return modality
 
 
 @pytest.mark.parametrize(
-    ("sense", "source", "options", "told"), CASES, ids=[f"{case[0]}-{case[3][0]}" for case in CASES]
+    ("name", "source", "options", "told"), CASES, ids=[f"{case[0]}-{case[3][0]}" for case in CASES]
 )
 def test_a_picture_says_what_it_shows(
-    sense: str, source: Any, options: dict[str, Any], told: list[str], monkeypatch: pytest.MonkeyPatch
+    name: str, source: Any, options: dict[str, Any], told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
 
@@ -78,8 +78,8 @@ def test_a_picture_says_what_it_shows(
         said.append(text)
         return sheets.line(text)
 
-    monkeypatch.setattr(f"{DRAWN_BY[sense]}.line", line)
-    modality_of(sense, options).show(source)
+    monkeypatch.setattr(f"{DRAWN_BY[name]}.line", line)
+    modality_of(name, options).show(source)
     assert said == told
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from crema_core.video.options import BACKBONE
-from crema_core.video.towers import tower_names
+from crema_core.video.vision_encoder import vision_encoder_names
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = runpy.run_path(str(ROOT / "docs" / "options.py"))
 SEEING = ("thermal", "touch", "video")
 PAGES: tuple[Path, ...] = OPTIONS["PAGES"]
-OF_SENSES = tuple(page for page in PAGES if OPTIONS["senses"](page.read_text(encoding="utf-8")))
-"""Pages of packages that add senses; those of strategies list options of their own."""
+OF_MODALITIES = tuple(page for page in PAGES if OPTIONS["modalities"](page.read_text(encoding="utf-8")))
+"""Pages of packages that add modalities; those of strategies list options of their own."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -25,9 +25,9 @@ def test_a_page_lists_the_options_as_they_are(page: Path) -> None:
     assert text == OPTIONS["written"](text), "run: python docs/options.py"
 
 
-def test_every_first_party_sense_has_its_options_listed_once() -> None:
+def test_every_first_party_modality_has_its_options_listed_once() -> None:
     directory = json.loads((ROOT / "crema_core" / "plugins" / "directory.json").read_text(encoding="utf-8"))
-    listed = [name for page in PAGES for name in OPTIONS["senses"](page.read_text(encoding="utf-8"))]
+    listed = [name for page in PAGES for name in OPTIONS["modalities"](page.read_text(encoding="utf-8"))]
     assert sorted(listed) == sorted(directory["modality"])
 
 
@@ -55,7 +55,7 @@ def tables_of_encoders(page: Path) -> list[list[str]]:
     return [block.splitlines() for block in blocks if block.startswith("| e") and "CPU seconds" in block]
 
 
-@pytest.mark.parametrize("page", OF_SENSES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", OF_MODALITIES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_has_a_table_of_encoders_with_licence_width_and_measured_speed(page: Path) -> None:
     tables = tables_of_encoders(page)
     heads = [table[0] for table in tables]
@@ -68,9 +68,9 @@ def test_a_page_has_a_table_of_encoders_with_licence_width_and_measured_speed(pa
             assert cells["CPU seconds"].startswith("not ") or any(sign.isdigit() for sign in cells["CPU seconds"]), row
 
 
-def test_pages_of_senses_that_see_have_one_table_of_encoders() -> None:
+def test_pages_of_modalities_that_see_have_one_table_of_encoders() -> None:
     pages = [ROOT / "docs" / "video.md", *(ROOT / "plugins" / f"crema-{name}" / "README.md" for name in SEEING)]
     first, *others = (tables_of_encoders(page)[0] for page in pages)
     assert all(other == first for other in others)
     named = {line.split("`")[1] for line in first[2:]}
-    assert named == {BACKBONE, *tower_names()}
+    assert named == {BACKBONE, *vision_encoder_names()}

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from crema_core.data import manifest
-from crema_core.data.check import Balance, Finding, Shared, check_manifest, check_shared
+from crema_core.data import data_file
+from crema_core.data.check import Balance, Finding, Shared, check_data_file, check_shared
 
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "installed_names", lambda: ("radar", "sonar"))
+    monkeypatch.setattr(data_file, "installed_names", lambda: ("radar", "sonar"))
 
 
 def write(folder: Path, lines: list[dict[str, object]]) -> Path:
@@ -23,8 +23,13 @@ def test_a_fine_file_has_counts_and_no_findings(tmp_path: Path) -> None:
     lines: list[dict[str, object]] = [
         {"id": i, "question": f"{i}?", "answer": "x", "type": "t" if i else "u", "radar": "a.bin"} for i in range(3)
     ]
-    report = check_manifest(write(tmp_path, lines))
-    assert (report.num_samples, report.senses, report.types, report.findings) == (3, {"radar": 3}, {"u": 1, "t": 2}, ())
+    report = check_data_file(write(tmp_path, lines))
+    assert (report.num_samples, report.modalities, report.types, report.findings) == (
+        3,
+        {"radar": 3},
+        {"u": 1, "t": 2},
+        (),
+    )
 
 
 def test_everything_wrong_is_found(tmp_path: Path) -> None:
@@ -39,7 +44,7 @@ def test_everything_wrong_is_found(tmp_path: Path) -> None:
             {"id": "e", "question": "what?", "answer": "x", "sonar": "a.bin", "radar": "a.bin"},
         ],
     )
-    report = check_manifest(path, modalities=["radar"])
+    report = check_data_file(path, modalities=["radar"])
     assert report.unused == ("sonar",)
     assert report.findings == (
         Finding("line", "Line 5 cannot be used: unknown key 'rader'. Did you mean 'radar'?", (5,)),
@@ -57,7 +62,7 @@ def test_answers_that_are_nearly_always_the_same_are_found(tmp_path: Path) -> No
         {"id": i, "question": f"{i}?", "answer": "no" if i < 2 else "yes", "type": "t", "radar": "a.bin"}
         for i in range(20)
     ]
-    report = check_manifest(write(tmp_path, lines))
+    report = check_data_file(write(tmp_path, lines))
     assert report.balance == (Balance("t", 20, 2, "yes", 0.9),)
     assert report.findings == (
         Finding("balance", "90% of 20 questions of type 't' have the answer 'yes'.", tuple(range(3, 21))),
@@ -68,7 +73,7 @@ def test_of_multiple_choice_the_place_of_the_answer_counts(tmp_path: Path) -> No
     lines: list[dict[str, object]] = [
         {"id": i, "question": "?", "answer": f"b{i}", "choices": [f"a{i}", f"b{i}"], "radar": "a.bin"} for i in range(3)
     ]
-    assert check_manifest(write(tmp_path, lines)).balance == (Balance("", 3, 1, "Option 2", 1.0),)
+    assert check_data_file(write(tmp_path, lines)).balance == (Balance("", 3, 1, "Option 2", 1.0),)
 
 
 def test_what_two_splits_share_is_found(tmp_path: Path) -> None:

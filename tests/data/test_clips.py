@@ -155,7 +155,7 @@ def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
         read_clip(path, num_frames=4)
     assert str(caught.value) == (
         f"'{path}' has no picture stream, only sound. A clip needs pictures. Name a file that has them, or give this "
-        "file to a sense that listens."
+        "file to a modality that listens."
     )
 
 

@@ -1,4 +1,4 @@
-"""Records -> items -> batches, with any subset of senses in any sample."""
+"""Records -> items -> batches, with any subset of modalities in any sample."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crema_core.data.dataset import SenseDataset, TrainBatch, collate, load_batches
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
+from crema_core.data.dataset import ModalityDataset, TrainBatch, collate, load_batches
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.plugins.spec import ModalityOptions
@@ -41,8 +41,8 @@ def modalities() -> Mapping[str, Modality]:
     return {name: LengthModality(ModalityOptions(), BuildContext()) for name in NAMES}
 
 
-def records(*senses: dict[str, str]) -> list[Record]:
-    return [Record(f"s{i}", "?", "x", dict(own), line=i + 1) for i, own in enumerate(senses)]
+def records(*given: dict[str, str]) -> list[Record]:
+    return [Record(f"s{i}", "?", "x", dict(own), line=i + 1) for i, own in enumerate(given)]
 
 
 SOURCES = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 4).map(str))
@@ -50,53 +50,55 @@ SOURCES = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 4).map(str))
 
 @settings(deadline=None)
 @given(st.lists(SOURCES, min_size=1, max_size=5), st.sampled_from([(), ("a",), NAMES]))
-def test_a_batch_holds_each_sense_for_the_samples_that_have_it(
-    senses: list[dict[str, str]], cached: tuple[str, ...]
+def test_a_batch_holds_each_modality_for_the_samples_that_have_it(
+    given: list[dict[str, str]], cached: tuple[str, ...]
 ) -> None:
-    dataset = SenseDataset(records(*senses), modalities(), major="main", cached=cached)
-    (batch,) = load_batches(dataset, [[(0, index) for index in range(len(senses))]])
+    dataset = ModalityDataset(records(*given), modalities(), major="main", cached=cached)
+    (batch,) = load_batches(dataset, [[(0, index) for index in range(len(given))]])
     for name in NAMES:
-        rows = [row for row, own in enumerate(senses) if name in own]
+        rows = [row for row, own in enumerate(given) if name in own]
         assert (name in batch.present) == bool(rows)
-        assert (name in batch.senses) == (bool(rows) and name not in cached)
-        if name in batch.senses:
-            prepared = batch.senses[name]
+        assert (name in batch.modalities) == (bool(rows) and name not in cached)
+        if name in batch.modalities:
+            prepared = batch.modalities[name]
             assert batch.present[name].tolist() == prepared.rows.tolist() == rows
-            assert prepared.batch.mask.sum(1).tolist() == [int(senses[row][name]) for row in rows]
+            assert prepared.batch.mask.sum(1).tolist() == [int(given[row][name]) for row in rows]
 
 
 def test_dropout_is_a_function_of_the_position_alone() -> None:
-    dataset = SenseDataset(records(*[{"main": "1", "a": "2", "b": "3"}] * 6), modalities(), major="main", dropout=0.5)
-    first = [dataset[(4, index)].senses for index in range(6)]
-    assert first == [dataset[(4, index)].senses for index in range(6)]
-    assert first != [dataset[(5, index)].senses for index in range(6)]
+    dataset = ModalityDataset(
+        records(*[{"main": "1", "a": "2", "b": "3"}] * 6), modalities(), major="main", dropout=0.5
+    )
+    first = [dataset[(4, index)].modalities for index in range(6)]
+    assert first == [dataset[(4, index)].modalities for index in range(6)]
+    assert first != [dataset[(5, index)].modalities for index in range(6)]
     assert len(set(first)) > 1
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_unreadable_source_is_named_with_its_sample(num_workers: int) -> None:
-    dataset = SenseDataset(records({"main": "1"}, {"main": "2", "a": "bad"}), modalities(), major="main")
+    dataset = ModalityDataset(records({"main": "1"}, {"main": "2", "a": "bad"}), modalities(), major="main")
     with pytest.raises(MediaError) as error:
         list(load_batches(dataset, [[(0, 0)], [(0, 1)]], num_workers=num_workers))
     assert str(error.value) == "Sample 's1' (line 2): 'bad' cannot be read. A number is accepted. Write it again."
 
 
 def test_workers_give_the_same_batches_in_the_same_order() -> None:
-    dataset = SenseDataset(records(*[{"main": str(1 + i % 3)} for i in range(7)]), modalities(), major="main")
+    dataset = ModalityDataset(records(*[{"main": str(1 + i % 3)} for i in range(7)]), modalities(), major="main")
     keys = [[(0, 6), (0, 1)], [(0, 3)], [(0, 2), (0, 5)]]
     state = torch.get_rng_state()
     plain, busy = (list(load_batches(dataset, keys, num_workers=num)) for num in (0, 2))
     assert [batch.ids for batch in plain] == [("s6", "s1"), ("s3",), ("s2", "s5")]
     assert [batch.ids for batch in busy] == [batch.ids for batch in plain]
     assert all(
-        torch.equal(one.senses["main"].batch["x"], two.senses["main"].batch["x"])
+        torch.equal(one.modalities["main"].batch["x"], two.modalities["main"].batch["x"])
         for one, two in zip(plain, busy, strict=True)
     )
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_samples_without_any_sense_make_a_batch_of_questions() -> None:
-    dataset = SenseDataset(records({}, {}), modalities(), major="main")
+def test_samples_without_any_modality_make_a_batch_of_questions() -> None:
+    dataset = ModalityDataset(records({}, {}), modalities(), major="main")
     batch = collate([dataset[(0, 0)], dataset[(0, 1)]], modalities=dataset.modalities)
     assert isinstance(batch, TrainBatch)
-    assert (len(batch), batch.present, batch.senses) == (2, {}, {})
+    assert (len(batch), batch.present, batch.modalities) == (2, {}, {})

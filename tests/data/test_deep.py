@@ -30,7 +30,7 @@ def test_damaged_files_parts_beyond_the_end_and_unequal_lengths_are_found(tmp_pa
     write_clip(tmp_path / "a.mp4", sound_s=2.0)
     write_clip(tmp_path / "long.mp4", num_frames=60, sound_s=6.0)
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:500])
-    manifest = write(
+    data_file = write(
         tmp_path / "d.jsonl",
         {"video": "a.mp4"},
         {"video": "cut.mp4"},
@@ -38,7 +38,7 @@ def test_damaged_files_parts_beyond_the_end_and_unequal_lengths_are_found(tmp_pa
         {"video": "a.mp4", "audio": "long.mp4"},
         {"video": "cut.mp4"},
     )
-    (findings,) = check_sources([manifest]).findings.values()
+    (findings,) = check_sources([data_file]).findings.values()
     assert [(own.kind, own.lines) for own in findings] == [("damaged", (2, 5)), ("length", (3,)), ("length", (4,))]
     assert findings[0].text.startswith(f"video: '{tmp_path / 'cut.mp4'}' cannot be read: ")
     assert findings[1].text.startswith(
@@ -50,7 +50,7 @@ def test_damaged_files_parts_beyond_the_end_and_unequal_lengths_are_found(tmp_pa
 def test_lengths_may_differ_by_a_second_or_a_tenth(tmp_path: Path) -> None:
     write_clip(tmp_path / "long.mp4", num_frames=240, sound_s=24.0)
     spans = ("0,2", "0,3.5", "0,20", "0,22")
-    manifest = write(
+    data_file = write(
         tmp_path / "d.jsonl",
         *({"video": f"long.mp4#t={span}", "audio": "long.mp4#t=0,3"} for span in spans[:2]),
         *({"video": f"long.mp4#t={span}", "audio": "long.mp4#t=0,20"} for span in spans[2:]),
@@ -58,7 +58,7 @@ def test_lengths_may_differ_by_a_second_or_a_tenth(tmp_path: Path) -> None:
         {"video": "long.mp4#t=0,23", "audio": "long.mp4#t=0,20"},
         {"video": "long.mp4#t=10,12", "audio": "long.mp4#t=0,2"},
     )
-    (findings,) = check_sources([manifest]).findings.values()
+    (findings,) = check_sources([data_file]).findings.values()
     assert [(own.kind, own.lines) for own in findings] == [("length", (5, 6))]
 
 

@@ -51,7 +51,7 @@ def test_measurements_are_not_a_picture(tmp_path: Path) -> None:
         read_image(path)
     assert str(caught.value) == (
         f"'{path}' is a picture of uint16 numbers. RGB pictures have 8 bits per channel. Convert it to 8 bits, or give "
-        "it to a sense that reads measurements."
+        "it to a modality that reads measurements."
     )
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crema_core.data.order import cut, derive_seed, epoch_order, kept_senses
+from crema_core.data.order import cut, derive_seed, epoch_order, kept_modalities
 
 NAMES = ("main", "a", "b", "c")
 SUBSETS = st.lists(st.sampled_from(NAMES), unique=True)
@@ -35,7 +35,9 @@ def test_pieces_together_are_the_whole(order: list[int], size: int) -> None:
 def test_dropout_keeps_a_subset_in_order_and_never_nothing(
     present: list[str], index: int, epoch: int, dropout: float, drop_major: bool
 ) -> None:
-    kept = kept_senses(present, seed=1, epoch=epoch, index=index, dropout=dropout, major="main", drop_major=drop_major)
+    kept = kept_modalities(
+        present, seed=1, epoch=epoch, index=index, dropout=dropout, major="main", drop_major=drop_major
+    )
     assert list(kept) == [name for name in present if name in kept]
     assert bool(kept) == bool(present)
     if "main" in present and not drop_major:
@@ -43,13 +45,13 @@ def test_dropout_keeps_a_subset_in_order_and_never_nothing(
 
 
 @given(st.integers(0, 1000), st.integers(0, 20))
-def test_another_sense_in_the_model_changes_no_draw(index: int, epoch: int) -> None:
-    few = kept_senses(("main", "a"), seed=3, epoch=epoch, index=index, dropout=0.5, major="main")
-    more = kept_senses(("main", "b", "a"), seed=3, epoch=epoch, index=index, dropout=0.5, major="main")
+def test_another_modality_in_the_model_changes_no_draw(index: int, epoch: int) -> None:
+    few = kept_modalities(("main", "a"), seed=3, epoch=epoch, index=index, dropout=0.5, major="main")
+    more = kept_modalities(("main", "b", "a"), seed=3, epoch=epoch, index=index, dropout=0.5, major="main")
     assert ("a" in few) == ("a" in more)
 
 
-def test_senses_are_dropped_as_often_as_asked() -> None:
-    kept = [kept_senses(NAMES, seed=0, epoch=0, index=i, dropout=0.3, major="main") for i in range(4000)]
+def test_modalities_are_dropped_as_often_as_asked() -> None:
+    kept = [kept_modalities(NAMES, seed=0, epoch=0, index=i, dropout=0.3, major="main") for i in range(4000)]
     assert sum("a" in own for own in kept) / 4000 == pytest.approx(0.7, abs=0.03)
     assert all("main" in own for own in kept)

@@ -173,7 +173,7 @@ def test_a_silent_movie_is_refused(tmp_path: Path) -> None:
         container.mux(stream.encode())
     assert refusal(path) == (
         f"'{path}' has no sound track. A sound is read from sound files and from clips that have one. Name another "
-        "file, or leave this sense out for this sample."
+        "file, or leave this modality out for this sample."
     )
 
 

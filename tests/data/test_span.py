@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crema_core.data.data_file import read_data_file
 from crema_core.data.images import read_frames
-from crema_core.data.manifest import read_manifest
 from crema_core.data.sampling import Span, file_of, join_span, split_span
 from crema_core.data.sound import read_sound
 from crema_core.errors import MediaError
@@ -68,6 +68,6 @@ def test_a_part_of_a_picture_is_refused(tmp_path: Path) -> None:
 
 def test_the_file_of_a_part_must_exist(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4")
-    manifest = tmp_path / "data.jsonl"
-    manifest.write_text('{"id": 1, "question": "?", "answer": "x", "video": "clip.mp4#t=0,1"}\n')
-    assert read_manifest(manifest)[0].paths("video") == (f"{tmp_path}/clip.mp4#t=0,1",)
+    data_file = tmp_path / "data.jsonl"
+    data_file.write_text('{"id": 1, "question": "?", "answer": "x", "video": "clip.mp4#t=0,1"}\n')
+    assert read_data_file(data_file)[0].paths("video") == (f"{tmp_path}/clip.mp4#t=0,1",)

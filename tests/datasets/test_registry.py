@@ -84,7 +84,7 @@ def test_files_of_undeclared_splits_are_refused() -> None:
             license="CC0-1.0",
             splits=("train",),
             files=(AnnotationFile(path="dev.json", split="dev"),),
-            media=(Media(sense="video", path="<clip>.mp4"),),
+            media=(Media(modality="video", path="<clip>.mp4"),),
             read=lambda place: iter(()),
         )
 

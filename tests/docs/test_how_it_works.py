@@ -69,7 +69,7 @@ def called(run: Callable[[], int]) -> set[str]:
 @pytest.mark.slow
 def test_every_file_named_is_on_the_way(clips: Path, tmp_path: Path) -> None:
     run, stem = tmp_path / "run", str(clips.parent / "clips" / "000000")
-    fit = ["fit", str(clips), "--valid", str(clips), "--modalities", "video,audio", "--out", str(run)]
+    fit = ["fit", str(clips), "--eval-data", str(clips), "--modalities", "video,audio", "--out", str(run)]
     fit += ["--preset", "tiny", "--set", "epochs=1", "--set", "batch_size=27"]
     answer = ["answer", str(run), "which sound comes first?", "--video", f"{stem}.mp4", "--audio", f"{stem}.wav"]
     for title, words in ((FIT, fit), (ANSWER, answer)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crema_core.data.manifest import FIELDS
+from crema_core.data.data_file import FIELDS
 from crema_core.plugins.registry import installed_names
 
 ROOT = Path(__file__).parents[2]
@@ -30,20 +30,20 @@ def run(*command: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_first_sense_runs_and_prints_what_the_page_says(tmp_path: Path) -> None:
-    lines = run(sys.executable, "-W", "ignore", "-c", blocks("first_sense.md", "python"), folder=tmp_path)
+def test_first_modality_runs_and_prints_what_the_page_says(tmp_path: Path) -> None:
+    lines = run(sys.executable, "-W", "ignore", "-c", blocks("first_modality.md", "python"), folder=tmp_path)
     assert lines[0] in ("red ('radar',)", "blue ('radar',)")
     assert lines[-1] == "radar: unknown option 'num_sweep'. Accepted: num_sweeps. Did you mean 'num_sweeps'?"
 
 
-def test_first_sense_writes_a_package_without_findings(tmp_path: Path) -> None:
-    lines = run("bash", "-c", CREMA + blocks("first_sense.md", "bash"), folder=tmp_path)
+def test_first_modality_writes_a_package_without_findings(tmp_path: Path) -> None:
+    lines = run("bash", "-c", CREMA + blocks("first_modality.md", "bash"), folder=tmp_path)
     assert lines[-1] == "16 checks: 16 passed – tier bronze"
     assert (tmp_path / "packages" / "crema-radar" / "src" / "crema_radar" / "plugin.py").is_file()
 
 
 @pytest.mark.slow
-def test_own_data_runs_from_a_folder_of_clips_to_a_shared_sense(tmp_path: Path) -> None:
+def test_own_data_runs_from_a_folder_of_clips_to_a_shared_modality(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(blocks("own_data.md", "yaml"), encoding="utf-8")
     run("bash", "-c", CREMA + blocks("own_data.md", "bash"), folder=tmp_path)
     in_runs = ("mine/report.html", "mine/test.jsonl", "mine/ablation", "second/model")

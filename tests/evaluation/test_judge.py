@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
 from crema_core.errors import OptionsError
 from crema_core.evaluation.judge import Judge
 from crema_core.model.template import PromptTemplate

@@ -1,4 +1,4 @@
-"""Predictions on disk, and going on with them."""
+"""Predictions on disk, and continuing them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
 from crema_core.errors import CheckpointError
 from crema_core.evaluation.predictions import Prediction, PredictionFile, records_digest
 from crema_core.evaluation.run import evaluate
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import write_records
+from tests.train.file_modalities import write_records
 
 ONE = Prediction("a", "t", "?", "x", "y", False, ("main",), 3, "m", "", ("x",), False)
 
@@ -43,13 +43,13 @@ def test_of_equal_ids_as_many_are_left_as_are_missing() -> None:
 
 def test_another_evaluation_is_not_continued(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    with PredictionFile(path, {"data": "1", "senses": ["main"]}) as file:
+    with PredictionFile(path, {"data": "1", "modalities": ["main"]}) as file:
         file.add(ONE)
     before = path.read_bytes()
     with pytest.raises(CheckpointError) as error:
-        PredictionFile(path, {"data": "1", "senses": ["main", "wave"]}, resume=True)
+        PredictionFile(path, {"data": "1", "modalities": ["main", "wave"]}, resume=True)
     assert str(error.value) == (
-        '\'p.jsonl\' was written by another evaluation (senses: ["main"] -> ["main", "wave"]). Only the same one '
+        '\'p.jsonl\' was written by another evaluation (modalities: ["main"] -> ["main", "wave"]). Only the same one '
         "can be continued. Name another file, or leave --resume out to begin anew. Nothing was changed."
     )
     assert path.read_bytes() == before
@@ -61,7 +61,7 @@ def test_a_file_without_its_companion_and_a_foreign_line_are_refused(tmp_path: P
     with pytest.raises(CheckpointError) as error:
         PredictionFile(path, {}, resume=True)
     assert str(error.value) == (
-        "'p.jsonl' cannot be continued: 'p.jsonl.run.json', which says what its answers depend on, cannot be read. "
+        "'p.jsonl' cannot be continued: 'p.jsonl.run.json', which states what its answers depend on, cannot be read. "
         "Name another file, or leave --resume out to begin anew. Nothing was changed."
     )
     (tmp_path / "p.jsonl.run.json").write_text("{}")

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from crema_core.errors import ManifestError, OptionsError, UnknownModalityError
+from crema_core.errors import DataFileError, OptionsError, UnknownModalityError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.feature_cache import FeatureCache
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import ANSWERS, write_data, write_records
+from tests.train.file_modalities import ANSWERS, write_data, write_records
 
 
 def test_a_result_counts_types_tokens_and_questions(new_model: MakeModel, tmp_path: Path) -> None:
     result = evaluate(new_model(), write_data(tmp_path / "data", 5), batch_size=2)
     assert result.counts == {"color": 2, "side": 3}
-    assert (result.num_samples, result.senses, result.shuffled) == (5, ("main", "other", "wave", "points"), None)
+    assert (result.num_samples, result.modalities, result.shuffled) == (5, ("main", "other", "wave", "points"), None)
     assert 0 <= result.accuracy <= 1
     assert result.tokens_per_answer > 10
 
@@ -34,7 +34,7 @@ def test_predictions_are_written_as_they_come(
     assert [line["id"] for line in lines] == [f"s{index}" for index in range(5)]
     assert [line["correct"] for line in lines] == [record.answer == "red" for record in records]
     assert result.accuracy == sum(line["correct"] for line in lines) / 5
-    assert lines[2]["senses"] == ["main", "wave", "points"]
+    assert lines[2]["modalities"] == ["main", "wave", "points"]
     assert result.tokens_per_answer == sum(line["num_tokens"] for line in lines) / 5
 
 
@@ -60,7 +60,7 @@ def test_choices_are_scored_and_open_questions_are_generated(
     assert result.by_type["side"] == 0.0
 
 
-def test_subsets_of_senses_need_no_encoder_once_the_cache_is_filled(
+def test_subsets_of_modalities_need_no_encoder_once_the_cache_is_filled(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = new_model()
@@ -77,7 +77,7 @@ def test_subsets_of_senses_need_no_encoder_once_the_cache_is_filled(
     monkeypatch.setattr(model, "encode", refuse)
     kept = [evaluate(model, records, modalities=subset, cache=cache) for subset in subsets]
     assert [replace(result, duration_s=0.0) for result in plain] == [replace(result, duration_s=0.0) for result in kept]
-    assert [result.senses for result in kept] == subsets
+    assert [result.modalities for result in kept] == subsets
     tokens = [result.tokens_per_answer for result in kept]
     assert tokens[0] < tokens[1] < tokens[2]
     evaluate(model, records, shuffle="wave", cache=cache)  # exchanged sources are the same files
@@ -85,7 +85,7 @@ def test_subsets_of_senses_need_no_encoder_once_the_cache_is_filled(
 
 def test_shuffling_changes_the_sources_and_is_told(new_model: MakeModel, tmp_path: Path) -> None:
     result = evaluate(new_model(), write_records(tmp_path / "data", 4), modalities=["main"], shuffle="main")
-    assert (result.senses, result.shuffled) == (("main",), "main")
+    assert (result.modalities, result.shuffled) == (("main",), "main")
 
 
 def test_the_models_mode_is_left_as_it_was(new_model: MakeModel, tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ def test_the_models_mode_is_left_as_it_was(new_model: MakeModel, tmp_path: Path)
     assert model.training
 
 
-def test_unknown_senses_are_refused(new_model: MakeModel, tmp_path: Path) -> None:
+def test_unknown_modalities_are_refused(new_model: MakeModel, tmp_path: Path) -> None:
     with pytest.raises(UnknownModalityError, match="Did you mean 'wave'"):
         evaluate(new_model(), write_records(tmp_path / "data", 2), modalities=["wav"])
 
 
-def test_shuffling_an_absent_sense_is_refused(new_model: MakeModel, tmp_path: Path) -> None:
+def test_shuffling_an_absent_modality_is_refused(new_model: MakeModel, tmp_path: Path) -> None:
     with pytest.raises(OptionsError) as error:
         evaluate(new_model(), write_records(tmp_path / "data", 2), modalities=["main"], shuffle="wave")
     assert str(error.value) == (
@@ -119,12 +119,12 @@ def test_another_models_cache_is_refused(new_model: MakeModel, tmp_path: Path) -
 
 
 def test_nothing_to_evaluate_is_refused(new_model: MakeModel) -> None:
-    with pytest.raises(ManifestError) as error:
+    with pytest.raises(DataFileError) as error:
         evaluate(new_model(), [])
     assert str(error.value) == "There is nothing to evaluate: the data have no samples. Give at least one."
 
 
-def test_bypassing_the_fusion_gives_every_senses_own_tokens_and_leaves_the_model_as_it_was(
+def test_bypassing_the_fusion_gives_every_modalities_own_tokens_and_leaves_the_model_as_it_was(
     new_model: MakeModel, tmp_path: Path
 ) -> None:
     model = new_model()

@@ -11,7 +11,7 @@ from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.settings import EvaluationSettings
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import write_records
+from tests.train.file_modalities import write_records
 
 
 def test_settings_whole_and_as_keywords_are_the_same(tmp_path: Path, new_model: MakeModel) -> None:
@@ -19,7 +19,7 @@ def test_settings_whole_and_as_keywords_are_the_same(tmp_path: Path, new_model: 
     whole = EvaluationSettings(modalities=("main",), batch_size=2, max_new_tokens=2)
     named = evaluate(model, records, modalities=["main"], batch_size=2, max_new_tokens=2)
     assert replace(evaluate(model, records, whole), duration_s=0.0) == replace(named, duration_s=0.0)
-    assert evaluate(model, records, whole, modalities=[]).senses == ()
+    assert evaluate(model, records, whole, modalities=[]).modalities == ()
 
 
 @pytest.mark.parametrize(

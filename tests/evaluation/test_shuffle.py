@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
 from crema_core.errors import OptionsError
-from crema_core.evaluation.run import shuffle_sense
+from crema_core.evaluation.run import shuffle_modality
 
 
 def records(sources: list[int | None]) -> list[Record]:
@@ -19,7 +19,7 @@ def test_nobody_keeps_its_own_source_and_shared_sources_stay_shared(sources: lis
     before = records(sources)
     if len({source for source in sources if source is not None}) < 2:
         return
-    after = shuffle_sense(before, "radar", seed=seed)
+    after = shuffle_modality(before, "radar", seed=seed)
     exchanged = {}
     for old, new in zip(before, after, strict=True):
         assert old.sources["main"] == new.sources["main"]
@@ -32,7 +32,7 @@ def test_nobody_keeps_its_own_source_and_shared_sources_stay_shared(sources: lis
 
 def test_one_source_cannot_be_exchanged() -> None:
     with pytest.raises(OptionsError) as error:
-        shuffle_sense(records([1, 1, None]), "radar")
+        shuffle_modality(records([1, 1, None]), "radar")
     assert str(error.value) == (
         "shuffle='radar' cannot be done: the data have 1 different sources of it. Exchanging needs at least two. "
         "Use more data, or leave shuffle out."

@@ -41,7 +41,9 @@ def test_build_in_a_script(run: Run) -> None:
 
 def test_train_on_your_own_data(run: Run, tmp_path: Path) -> None:
     printed = run("train_on_your_own_data.py", "--clips", "2", "--epochs", "1", "--out", str(tmp_path / "mine"))
-    assert printed.startswith("18 samples, senses: video, audio, depth, flow, normals, pointcloud, touch, thermal\n")
+    assert printed.startswith(
+        "18 samples, modalities: video, audio, depth, flow, normals, pointcloud, touch, thermal\n"
+    )
     assert "without thermal: " in printed
     assert (tmp_path / "mine" / "model" / "complete").is_file()
 

@@ -19,14 +19,14 @@ import torch
 from crema_core.api.answer import answer_many
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data.dataset import SenseDataset, load_batches
+from crema_core.data.dataset import ModalityDataset, load_batches
 from crema_core.errors import CacheError, CacheWarning, MediaError, OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.cache import keys
-from crema_core.features.cache.folder import survey
+from crema_core.features.cache.folder import summarize
 from crema_core.features.cache.keys import code_digest, encoder_identity, folder_name
 from crema_core.features.cache.store import DiskCache, MappedShard
-from crema_core.features.encode import Share, fill_cache, read_ahead
+from crema_core.features.encode import Shard, fill_cache, read_ahead
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.modality import Modality
 from crema_core.model.precision import computing_in
@@ -34,7 +34,7 @@ from crema_core.plugins.hooks import Hooks
 from crema_core.train.fit import fit
 from crema_core.train.settings import train_settings
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import write_data, write_records
+from tests.train.file_modalities import write_data, write_records
 
 
 class Counted:
@@ -66,10 +66,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
 
         return run
 
-    from tests.train import file_senses
+    from tests.train import file_modalities
 
     monkeypatch.setattr(CremaModel, "encode", counting)
-    monkeypatch.setattr(file_senses._FromFile, "prepare", counted_prepare(file_senses._FromFile.prepare))
+    monkeypatch.setattr(file_modalities._FromFile, "prepare", counted_prepare(file_modalities._FromFile.prepare))
     return counts
 
 
@@ -104,7 +104,7 @@ def test_training_with_and_without_a_cache_gives_the_same_parameters_bit_for_bit
 
 
 def test_a_run_says_what_came_from_the_cache(new_model: MakeModel, tmp_path: Path) -> None:
-    data = write_data(tmp_path / "data", 3, senses="m")
+    data = write_data(tmp_path / "data", 3, modalities="m")
     told = []
     for number in range(2):
         stream = io.StringIO()
@@ -160,7 +160,7 @@ def test_arrays_are_encoded_and_files_beside_them_are_kept(
 
 def test_sources_of_equal_content_are_encoded_once(new_model: MakeModel, tmp_path: Path, counted: Counted) -> None:
     model = new_model()
-    records = write_records(tmp_path / "data", 2, senses="m")
+    records = write_records(tmp_path / "data", 2, modalities="m")
     shutil.copy(str(records[0].sources["main"]), str(records[1].sources["main"]))
     filled = fill_cache(disk_cache(model, tmp_path / "cache"), records, names=["main"], batch_size=4)
     assert counted.since() == (1, 1)
@@ -171,9 +171,9 @@ def test_changed_content_under_the_same_path_is_encoded_anew(
     new_model: MakeModel, tmp_path: Path, counted: Counted
 ) -> None:
     model = new_model()
-    records = write_records(tmp_path / "data", 2, senses="m")
+    records = write_records(tmp_path / "data", 2, modalities="m")
     fill_cache(disk_cache(model, tmp_path / "cache"), records, names=["main"], batch_size=4)
-    write_records(tmp_path / "data", 2, senses="m", seed=9)
+    write_records(tmp_path / "data", 2, modalities="m", seed=9)
     counted.since()
     cache = disk_cache(model, tmp_path / "cache")
     fill_cache(cache, records, names=["main"], batch_size=4)
@@ -188,7 +188,7 @@ def test_bf16_is_rounded_on_disk_handed_out_as_encoded_and_never_mixed_with_exac
     new_model: MakeModel, tmp_path: Path
 ) -> None:
     model = new_model()
-    records = write_records(tmp_path / "data", 4, senses="m")
+    records = write_records(tmp_path / "data", 4, modalities="m")
     caches = [FeatureCache(model, dtype=d, disk=DiskCache(tmp_path / "cache")) for d in (None, torch.bfloat16)]
     for cache in caches:
         assert fill_cache(cache, records, names=["main"], batch_size=4).encoded == {"main": 4}
@@ -197,7 +197,7 @@ def test_bf16_is_rounded_on_disk_handed_out_as_encoded_and_never_mixed_with_exac
     assert rounded.dtype == exact.dtype == torch.float32
     assert torch.equal(rounded, exact.bfloat16().float())
     assert not torch.equal(rounded, exact)
-    sizes = {own.kept_in: own.num_bytes for own in survey(tmp_path / "cache").senses}
+    sizes = {own.kept_in: own.num_bytes for own in summarize(tmp_path / "cache").modalities}
     assert sizes["bfloat16"] < 0.75 * sizes["as encoded"]
 
 
@@ -233,7 +233,7 @@ def test_damage_found_while_training_is_rebuilt_with_the_same_numbers(
     assert len(texts) == 2
     assert texts[0].startswith(f"The shard '{truncated.name}' of the feature cache is damaged: it should have ")
     assert texts[1].startswith("Kept features of one source in '")
-    assert counted.since() == (5, 5)  # four waves, one of the main sense
+    assert counted.since() == (5, 5)  # four waves, one of the main modality
     assert equal(whole, mended)
     with warnings.catch_warnings():
         warnings.simplefilter("error", CacheWarning)
@@ -262,7 +262,7 @@ def test_a_full_cache_stops_writing_says_so_deletes_nothing_and_training_goes_on
 
 
 def test_encoding_alone_stops_where_a_full_cache_would_only_fill_memory(new_model: MakeModel, tmp_path: Path) -> None:
-    records = write_records(tmp_path / "data", 6, senses="m")
+    records = write_records(tmp_path / "data", 6, modalities="m")
     cache = disk_cache(new_model(), tmp_path / "cache", limit_bytes=3000)
     cache._store("main")._shard_bytes = 1
     with pytest.warns(CacheWarning), pytest.raises(CacheError) as caught:
@@ -283,7 +283,7 @@ def test_a_cache_that_cannot_be_written_is_used_and_its_rest_stays_in_memory(
 
     monkeypatch.setattr("crema_core.features.cache.store.write_shard", refuse)
     cache = disk_cache(new_model(), tmp_path / "cache")
-    records = write_records(tmp_path / "data", 2, senses="m")
+    records = write_records(tmp_path / "data", 2, modalities="m")
     with pytest.warns(CacheWarning) as warned:
         fill_cache(cache, records, names=["main"], batch_size=1)
     assert [str(entry.message) for entry in warned] == [
@@ -329,7 +329,7 @@ def test_a_misspelt_kind_of_cache_is_no_folder() -> None:
 
 def test_parts_cover_every_source_once() -> None:
     sources = [f"/clips/{number}.mp4" for number in range(300)]  # fixed: which part has one is a hash of its path
-    parts = [{source for source in sources if Share(index, 3).has(source)} for index in range(3)]
+    parts = [{source for source in sources if Shard(index, 3).has(source)} for index in range(3)]
     assert set().union(*parts) == set(sources)
     assert sum(map(len, parts)) == len(sources)
     assert min(map(len, parts)) > 70
@@ -338,8 +338,8 @@ def test_parts_cover_every_source_once() -> None:
 def test_whatever_features_depend_on_is_in_their_folders_name(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def name(model: CremaModel, sense: str = "main", kept: torch.dtype | None = None) -> str:
-        return folder_name(encoder_identity(model, sense, kept=kept))
+    def name(model: CremaModel, modality: str = "main", kept: torch.dtype | None = None) -> str:
+        return folder_name(encoder_identity(model, modality, kept=kept))
 
     model = new_model()
     first = name(model)
@@ -351,7 +351,7 @@ def test_whatever_features_depend_on_is_in_their_folders_name(
     with monkeypatch.context() as patch:
         patch.setattr(keys, "code_digest", lambda _: "edited")
         others.add(name(model))
-    modality = model.sense("main").modality
+    modality = model.branch("main").modality
     with monkeypatch.context() as patch:
         patch.setattr(modality, "options", modality.options.model_copy(update={"frames": 7}))
         others.add(name(model))
@@ -363,16 +363,16 @@ def test_whatever_features_depend_on_is_in_their_folders_name(
     wave = name(model, "wave")
     with torch.no_grad():
         next(model.backbone.vision_model.parameters()).add_(1)
-    assert wave == name(model, "wave")  # a sense with an encoder of its own does not see the backbone's
+    assert wave == name(model, "wave")  # a modality with an encoder of its own does not see the backbone's
     assert len(others - {first}) == 7
 
 
-def test_editing_a_senses_code_changes_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_editing_a_modalities_code_changes_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "crema_edited"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "modality.py").write_text(
-        "from tests.support.senses import WaveModality\nclass Edited(WaveModality):\n    pass\n"
+        "from tests.support.modalities import WaveModality\nclass Edited(WaveModality):\n    pass\n"
     )
     (package / "helper.py").write_text("SCALE = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -386,12 +386,12 @@ def test_editing_a_senses_code_changes_its_digest(tmp_path: Path, monkeypatch: p
 
 def test_a_class_without_a_file_cannot_be_kept() -> None:
     namespace: dict[str, Any] = {"__name__": "nowhere"}
-    exec("from tests.support.senses import WaveModality\nclass Typed(WaveModality): pass", namespace)
+    exec("from tests.support.modalities import WaveModality\nclass Typed(WaveModality): pass", namespace)
     with pytest.raises(CacheError) as caught:
         code_digest(namespace["Typed"])
     assert str(caught.value) == (
         "The code of 'Typed' cannot be found, so nobody can tell later whether kept features are still its own. A "
-        "sense kept on disk is defined in a file. Move the class into a module, or pass cache='memory'."
+        "modality kept on disk is defined in a file. Move the class into a module, or pass cache='memory'."
     )
 
 
@@ -399,13 +399,13 @@ def test_the_next_batch_is_read_ahead_of_the_current_ones_work(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = new_model(num=1)
-    records = write_records(tmp_path / "data", 3, senses="m")
+    records = write_records(tmp_path / "data", 3, modalities="m")
     cache = disk_cache(model, tmp_path / "cache")
     fill_cache(cache, records, names=["main"], batch_size=2)
     asked: list[str] = []
     monkeypatch.setattr(MappedShard, "will_need", lambda self, digest: asked.append(digest))
-    modalities = {"main": model.sense("main").modality}
-    dataset = SenseDataset(records, modalities, major="main", cached=("main",))
+    modalities = {"main": model.branch("main").modality}
+    dataset = ModalityDataset(records, modalities, major="main", cached=("main",))
     assert cache.disk is not None
     digests = [cache.disk.files.of(record.sources["main"]) for record in records]
     seen = []
@@ -420,7 +420,7 @@ def test_the_next_batch_is_read_ahead_of_the_current_ones_work(
 
 
 def test_what_was_encoded_before_an_error_is_kept(new_model: MakeModel, tmp_path: Path) -> None:
-    records = write_records(tmp_path / "data", 4, senses="m")
+    records = write_records(tmp_path / "data", 4, modalities="m")
     Path(str(records[2].sources["main"])).write_bytes(b"no array")
     cache = disk_cache(new_model(), tmp_path / "cache")
     with pytest.raises(MediaError):
@@ -431,7 +431,7 @@ def test_what_was_encoded_before_an_error_is_kept(new_model: MakeModel, tmp_path
 KILLED = """
 import sys, time
 from pathlib import Path
-from tests.train.file_senses import file_senses, write_records
+from tests.train.file_modalities import file_modalities, write_records
 from crema_core.features.cache.store import DiskCache
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
@@ -446,10 +446,10 @@ def slow(self, batches):
     return encode(self, batches)
 
 CremaModel.encode = slow
-model = build(file_senses(num=1), backbone=backbone)
+model = build(file_modalities(num=1), backbone=backbone)
 cache = FeatureCache(model, disk=DiskCache(folder / "cache"))
 cache._store("main")._shard_bytes = 1
-fill_cache(cache, write_records(folder / "data", 200, senses="m"), names=["main"], batch_size=1)
+fill_cache(cache, write_records(folder / "data", 200, modalities="m"), names=["main"], batch_size=1)
 """
 
 
@@ -457,7 +457,7 @@ fill_cache(cache, write_records(folder / "data", 200, senses="m"), names=["main"
 def test_a_killed_encode_leaves_whole_shards_and_goes_on_where_it_was(
     t5_folder: Path, tmp_path: Path, counted: Counted
 ) -> None:
-    records = write_records(tmp_path / "data", 200, senses="m")
+    records = write_records(tmp_path / "data", 200, modalities="m")
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(t5_folder)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."})
     shards = tmp_path / "cache"
@@ -469,9 +469,9 @@ def test_a_killed_encode_leaves_whole_shards_and_goes_on_where_it_was(
     process.kill()
     process.wait()
     from crema_core.api.build import build
-    from tests.train.file_senses import file_senses
+    from tests.train.file_modalities import file_modalities
 
-    model = build(file_senses(num=1), backbone=t5_folder)
+    model = build(file_modalities(num=1), backbone=t5_folder)
     cache = disk_cache(model, shards)
     done = len(cache._store("main"))
     assert 5 <= done < 200

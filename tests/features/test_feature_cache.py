@@ -10,24 +10,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crema_core.api.model import CremaModel
-from crema_core.data.dataset import SenseDataset, load_batches
+from crema_core.data.dataset import ModalityDataset, load_batches
 from crema_core.errors import TrainingError
 from crema_core.features.encode import cacheable, encode_batch, fill_cache
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.modality import Features
 from crema_core.plugins.spec import Capabilities
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import write_records
+from tests.train.file_modalities import write_records
 
 
-def datasets(model: CremaModel, folder: Path, cached: bool) -> SenseDataset:
-    modalities = {name: model.sense(name).modality for name in model.names}
+def datasets(model: CremaModel, folder: Path, cached: bool) -> ModalityDataset:
+    modalities = {name: model.branch(name).modality for name in model.names}
     records = write_records(folder, 6)
-    return SenseDataset(records, modalities, major=model.major, cached=model.names if cached else ())
+    return ModalityDataset(records, modalities, major=model.major, cached=model.names if cached else ())
 
 
 @pytest.fixture
-def filled(new_model: MakeModel, tmp_path: Path) -> tuple[CremaModel, FeatureCache, SenseDataset, SenseDataset]:
+def filled(new_model: MakeModel, tmp_path: Path) -> tuple[CremaModel, FeatureCache, ModalityDataset, ModalityDataset]:
     """A model, its cache, a data set that prepares sources and one that leaves them to the cache."""
     model = new_model()
     cache = FeatureCache(model)
@@ -39,18 +39,18 @@ def filled(new_model: MakeModel, tmp_path: Path) -> tuple[CremaModel, FeatureCac
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4))
 def test_tokens_from_kept_features_are_those_from_the_encoders(
-    filled: tuple[CremaModel, FeatureCache, SenseDataset, SenseDataset], indices: list[int]
+    filled: tuple[CremaModel, FeatureCache, ModalityDataset, ModalityDataset], indices: list[int]
 ) -> None:
     model, cache, direct, cached = filled
     keys = [[(0, index) for index in indices]]
     (online,) = load_batches(direct, keys)
     (kept,) = load_batches(cached, keys)
-    assert kept.senses == {}
+    assert kept.modalities == {}
     with torch.no_grad():
         first, second = encode_batch(model, None, online), encode_batch(model, cache, kept)
         assert list(first) == list(second)
         for name in first:
-            expected, got = (model.sense_tokens(name, features[name]) for features in (first, second))
+            expected, got = (model.modality_tokens(name, features[name]) for features in (first, second))
             assert torch.equal(expected.rows, got.rows)
             assert torch.equal(expected.mask, got.mask)
             torch.testing.assert_close(got.values, expected.values, atol=1e-5, rtol=1e-5)
@@ -111,9 +111,9 @@ def test_sources_with_different_numbers_of_tokens_get_a_mask_of_tokens(new_model
     assert features.mask.tolist() == [[[True] * 3 + [False] * 2] * 2, [[True] * 5, [False] * 5]]
 
 
-def test_a_sense_that_is_not_deterministic_is_not_kept(new_model: MakeModel) -> None:
+def test_a_modality_that_is_not_deterministic_is_not_kept(new_model: MakeModel) -> None:
     model = new_model()
-    modality = type(model.sense("wave").modality)
+    modality = type(model.branch("wave").modality)
     spec = modality.spec.model_copy(update={"capabilities": Capabilities(deterministic=False)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(modality, "spec", spec)

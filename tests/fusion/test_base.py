@@ -1,4 +1,4 @@
-"""What all strategies share: senses on the major one's frames, their order, prefixes and weights by name.
+"""What all strategies share: modalities on the major one's frames, their order, prefixes and weights by name.
 
 Blocks are the identity on tokens one wide, so every expected value can be read off.
 """
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import Fusion, FusionSizes, SenseSet
+from crema_core.fusion import Fusion, FusionSizes, ModalitySet
 from crema_core.fusion.base import Layout, spread
 from crema_core.fusion.strategies import LinearFusion
-from crema_core.tokens import Segment, SenseTokens
+from crema_core.tokens import ModalityTokens, Segment
 from tests.support.fusions import make_fusion
 
 PREFIXES = {"wave": "Wave: ", "main": "Frame {index}: ", "other": "Other {index}: ", "points": "Points: "}
@@ -27,17 +27,17 @@ CLOCK = [(0.0, 1.0), (1.0, 2.0)]
 
 def tokens(
     steps: list[list[float]], rows: list[int] | None = None, *, times: list[tuple[float, float]] | None = None
-) -> SenseTokens:
+) -> ModalityTokens:
     """One query one wide at each step; a step of 0 is padding."""
     values = torch.tensor(steps)
     clock = None if times is None else torch.tensor(times).expand(len(steps), -1, -1)
-    return SenseTokens(
+    return ModalityTokens(
         values[:, :, None, None], values != 0, torch.tensor(range(len(steps)) if rows is None else rows), clock
     )
 
 
-def batch(num_samples: int = 2, **senses: SenseTokens) -> SenseSet:
-    return SenseSet(senses, "main", num_samples, PREFIXES, frozenset({"main", "other"}))
+def batch(num_samples: int = 2, **modalities: ModalityTokens) -> ModalitySet:
+    return ModalitySet(modalities, "main", num_samples, PREFIXES, frozenset({"main", "other"}))
 
 
 def linear(*names: str, **options: Any) -> LinearFusion:
@@ -71,8 +71,8 @@ def test_clocks_decide_what_falls_on_a_frame_but_not_in_the_released_layout(
     layout: Layout, expected: list[float]
 ) -> None:
     wave = tokens([[1.0, 3.0, 9.0, 20.0]], times=[(0, 0.5), (0.5, 1), (1, 1.4), (1.4, 2)])
-    senses = batch(1, main=tokens([[1.0, 1.0]], times=CLOCK), wave=wave)
-    fused = linear("wave", layout=layout)(senses)[1]
+    modalities = batch(1, main=tokens([[1.0, 1.0]], times=CLOCK), wave=wave)
+    fused = linear("wave", layout=layout)(modalities)[1]
     assert shown(fused) == [pytest.approx(expected)]
 
 
@@ -84,30 +84,32 @@ def test_every_trained_strategy_reads_clocks(name: str) -> None:
         torch.nn.init.eye_(fusion.blocks["wave"].weight)
     values = torch.randn(1, 4, 1, 8)
     clock = torch.tensor([[(0, 0.5), (0.5, 1.0), (1.0, 1.5), (1.5, 2.0)]])
-    wave = SenseTokens(values, torch.ones(1, 4, dtype=torch.bool), torch.tensor([0]), clock)
-    frames = SenseTokens(
+    wave = ModalityTokens(values, torch.ones(1, 4, dtype=torch.bool), torch.tensor([0]), clock)
+    frames = ModalityTokens(
         values.unflatten(1, (2, 2)).mean(2), torch.ones(1, 2, dtype=torch.bool), torch.tensor([0]), None
     )
-    main = SenseTokens(torch.zeros(1, 2, 1, 8), frames.mask, torch.tensor([0]), torch.tensor([CLOCK]))
+    main = ModalityTokens(torch.zeros(1, 2, 1, 8), frames.mask, torch.tensor([0]), torch.tensor([CLOCK]))
     per_frame = frozenset({"main", "wave"})
-    by_clock = fusion(SenseSet({"main": main, "wave": wave}, "main", 1, PREFIXES, frozenset({"main"})))[1]
-    by_frame = fusion(SenseSet({"main": main, "wave": frames}, "main", 1, PREFIXES, per_frame))[1]
+    by_clock = fusion(ModalitySet({"main": main, "wave": wave}, "main", 1, PREFIXES, frozenset({"main"})))[1]
+    by_frame = fusion(ModalitySet({"main": main, "wave": frames}, "main", 1, PREFIXES, per_frame))[1]
     torch.testing.assert_close(by_clock.values, by_frame.values)
     assert not torch.allclose(by_clock.values[:, 0], by_clock.values[:, 1])
 
 
 def test_aligning_without_time_averages_and_keeps_the_tokens_as_they_are() -> None:
     wave = tokens([[1.0, 3.0]], times=CLOCK)
-    senses = batch(1, main=tokens([[1.0, 1.0]], times=CLOCK), wave=wave)
-    grid = senses.grid()
-    assert senses.aligned("wave", grid).flatten().tolist() == [1.0, 3.0]
-    assert senses.aligned("wave", grid, by_time=False).flatten().tolist() == [2.0, 2.0]
-    assert senses.tokens["wave"].times is not None
+    modalities = batch(1, main=tokens([[1.0, 1.0]], times=CLOCK), wave=wave)
+    grid = modalities.grid()
+    assert modalities.aligned("wave", grid).flatten().tolist() == [1.0, 3.0]
+    assert modalities.aligned("wave", grid, by_time=False).flatten().tolist() == [2.0, 2.0]
+    assert modalities.tokens["wave"].times is not None
 
 
-def test_a_sense_framed_for_all_samples_is_masked_where_a_sample_lacks_it_or_the_step() -> None:
-    senses = batch(3, main=tokens([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), other=tokens([[5.0, 6.0], [7.0, 0.0]], [0, 1]))
-    values, mask = senses.framed("other", senses.grid())
+def test_a_modality_framed_for_all_samples_is_masked_where_a_sample_lacks_it_or_the_step() -> None:
+    modalities = batch(
+        3, main=tokens([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), other=tokens([[5.0, 6.0], [7.0, 0.0]], [0, 1])
+    )
+    values, mask = modalities.framed("other", modalities.grid())
     assert values.flatten(1).tolist() == [[5.0, 6.0], [7.0, 0.0], [0.0, 0.0]]
     assert mask.flatten(1).tolist() == [[True, True], [True, False], [False, False]]
 
@@ -116,9 +118,9 @@ def test_a_sense_framed_for_all_samples_is_masked_where_a_sample_lacks_it_or_the
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_sample_without_any_supporting_sense_gets_no_fused_tokens(layout: Layout) -> None:
-    senses = batch(2, main=tokens([[1.0, 2.0], [3.0, 4.0]]), other=tokens([[5.0, 6.0]], [1]))
-    main, fused = linear("other", "wave", layout=layout)(senses)
+def test_a_sample_without_any_supporting_modality_gets_no_fused_tokens(layout: Layout) -> None:
+    modalities = batch(2, main=tokens([[1.0, 2.0], [3.0, 4.0]]), other=tokens([[5.0, 6.0]], [1]))
+    main, fused = linear("other", "wave", layout=layout)(modalities)
     assert shown(main) == [[1.0, 2.0], [3.0, 4.0]]
     assert shown(fused) == [[None, None], [5.5, 6.5]]
     assert (main.prefix, fused.prefix) == ("Frame {index}: ", "Frame {index}: ")
@@ -126,49 +128,49 @@ def test_a_sample_without_any_supporting_sense_gets_no_fused_tokens(layout: Layo
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_supporting_senses_that_different_samples_lack_are_summed_where_they_are(layout: Layout) -> None:
-    senses = batch(
+def test_supporting_modalities_that_different_samples_lack_are_summed_where_they_are(layout: Layout) -> None:
+    modalities = batch(
         3,
         main=tokens([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]),
         other=tokens([[10.0, 20.0], [30.0, 0.0]], [0, 2]),
         points=tokens([[2.0], [3.0]], [0, 1]),
     )
-    fused = linear("other", "points", layout=layout)(senses)[1]
+    fused = linear("other", "points", layout=layout)(modalities)[1]
     assert shown(fused) == [[12.5, 22.5], [3.5, 3.5], [30.5, None]]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_added_tokens_leave_a_sample_without_supporting_senses_as_it_was(layout: Layout) -> None:
-    senses = batch(
+def test_added_tokens_leave_a_sample_without_supporting_modalities_as_it_was(layout: Layout) -> None:
+    modalities = batch(
         2,
         main=tokens([[1.0, 2.0], [3.0, 0.0]]),
         other=tokens([[5.0, 0.0]], [1]),
         points=tokens([[8.0]], [0]),
     )
-    added, points = linear("other", layout=layout, append=False)(senses)
+    added, points = linear("other", layout=layout, append=False)(modalities)
     assert shown(added) == [[1.0, 2.0], [8.5, None]]
     assert added.prefix == "Frame {index}: "
-    assert shown(points) == [[8.0], [None]], "a sense without weights follows"
+    assert shown(points) == [[8.0], [None]], "a modality without weights follows"
     assert points.prefix == "Points: "
 
 
-def test_added_tokens_stand_alone_where_the_whole_batch_lacks_the_major_sense() -> None:
-    senses = batch(2, other=tokens([[5.0, 6.0], [7.0, 0.0]]), points=tokens([[8.0]], [1]))
-    fused, points = linear("other", append=False)(senses)
+def test_added_tokens_stand_alone_where_the_whole_batch_lacks_the_major_modality() -> None:
+    modalities = batch(2, other=tokens([[5.0, 6.0], [7.0, 0.0]]), points=tokens([[8.0]], [1]))
+    fused, points = linear("other", append=False)(modalities)
     assert shown(fused) == [[5.5, 6.5], [7.5, None]]
     assert fused.prefix == "Frame {index}: "
     assert shown(points) == [[None], [8.0]]
 
 
-def test_a_sample_without_the_major_sense_is_fused_on_its_own_frames() -> None:
-    senses = batch(2, main=tokens([[1.0, 2.0]], [0]), other=tokens([[5.0, 6.0, 0.0], [7.0, 8.0, 9.0]]))
-    main, fused = linear("other")(senses)
+def test_a_sample_without_the_major_modality_is_fused_on_its_own_frames() -> None:
+    modalities = batch(2, main=tokens([[1.0, 2.0]], [0]), other=tokens([[5.0, 6.0, 0.0], [7.0, 8.0, 9.0]]))
+    main, fused = linear("other")(modalities)
     assert shown(main) == [[1.0, 2.0], [None, None]]
     assert shown(fused) == [[5.5, 6.5, None], [7.5, 8.5, 9.5]]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_nothing_is_fused_where_no_supporting_sense_has_weights(layout: Layout) -> None:
+def test_nothing_is_fused_where_no_supporting_modality_has_weights(layout: Layout) -> None:
     segments = linear("wave", layout=layout)(batch(1, points=tokens([[8.0]]), main=tokens([[1.0, 2.0]])))
     assert [(shown(own), own.prefix) for own in segments] == [
         ([[1.0, 2.0]], "Frame {index}: "),
@@ -179,20 +181,20 @@ def test_nothing_is_fused_where_no_supporting_sense_has_weights(layout: Layout) 
 # Order and prefixes
 
 
-def test_the_fused_tokens_come_after_the_major_sense_and_before_those_without_weights() -> None:
-    senses = batch(
+def test_the_fused_tokens_come_after_the_major_modality_and_before_those_without_weights() -> None:
+    modalities = batch(
         1, wave=tokens([[7.0]]), points=tokens([[8.0]]), main=tokens([[1.0, 2.0]]), other=tokens([[5.0, 6.0]])
     )
-    assert list(senses.supports) == ["wave", "points", "other"]
-    segments = linear("other")(senses)
+    assert list(modalities.supporting) == ["wave", "points", "other"]
+    segments = linear("other")(modalities)
     assert [own.prefix for own in segments] == ["Frame {index}: ", "Frame {index}: ", "Wave: ", "Points: "]
     assert [shown(own) for own in segments] == [[[1.0, 2.0]], [[5.5, 6.5]], [[7.0]], [[8.0]]]
     without = linear("other")(batch(1, points=tokens([[8.0]]), other=tokens([[5.0, 6.0]])))
-    assert [shown(own) for own in without] == [[[5.5, 6.5]], [[8.0]]], "nothing precedes them without a major sense"
+    assert [shown(own) for own in without] == [[[5.5, 6.5]], [[8.0]]], "nothing precedes them without a major modality"
 
 
-def test_the_released_layout_puts_senses_of_the_same_frames_into_them() -> None:
-    senses = batch(
+def test_the_released_layout_puts_modalities_of_the_same_frames_into_them() -> None:
+    modalities = batch(
         2,
         points=tokens([[8.0]], [0]),
         wave=tokens([[2.0, 4.0], [6.0, 0.0]], times=CLOCK),
@@ -200,13 +202,13 @@ def test_the_released_layout_puts_senses_of_the_same_frames_into_them() -> None:
         main=tokens([[1.0, 2.0], [3.0, 4.0]]),
     )
     concat = make_fusion("concat", ["points", "wave", "other"], FusionSizes(1, 1), options={"layout": "released"})
-    frames, points, wave = concat(senses)
+    frames, points, wave = concat(modalities)
     assert shown(frames) == [[1.0, None, 2.0, None], [3.0, 5.0, 4.0, 6.0]]
     assert (shown(points), shown(wave)) == ([[8.0], [None]], [[2.0, 4.0], [6.0, None]])
     assert (frames.prefix, points.prefix, wave.prefix) == ("Frame {index}: ", "Points: ", None)
 
 
-def test_the_released_layout_without_the_major_sense_leaves_all_apart() -> None:
+def test_the_released_layout_without_the_major_modality_leaves_all_apart() -> None:
     concat = make_fusion("concat", ["wave", "other"], FusionSizes(1, 1), options={"layout": "released"})
     segments = concat(batch(1, wave=tokens([[2.0, 4.0]], times=CLOCK), other=tokens([[5.0, 6.0]])))
     assert [(shown(own), own.prefix) for own in segments] == [
@@ -215,7 +217,7 @@ def test_the_released_layout_without_the_major_sense_leaves_all_apart() -> None:
     ]
 
 
-def test_a_single_sense_keeps_its_prefix_in_the_released_layout() -> None:
+def test_a_single_modality_keeps_its_prefix_in_the_released_layout() -> None:
     concat = make_fusion("concat", ["wave"], FusionSizes(1, 1), options={"layout": "released"})
     (only,) = concat(batch(1, wave=tokens([[2.0, 4.0]], times=CLOCK)))
     assert only.prefix == "Wave: "
@@ -254,8 +256,8 @@ def test_a_sample_is_laid_out_as_if_it_were_alone_in_its_batch(layout: Layout, c
 
 
 def test_the_papers_layout_leaves_all_apart_with_their_prefixes() -> None:
-    senses = batch(1, wave=tokens([[2.0, 4.0]], times=CLOCK), other=tokens([[5.0, 6.0]]), main=tokens([[1.0, 2.0]]))
-    segments = make_fusion("concat", ["wave", "other"], FusionSizes(1, 1))(senses)
+    modalities = batch(1, wave=tokens([[2.0, 4.0]], times=CLOCK), other=tokens([[5.0, 6.0]]), main=tokens([[1.0, 2.0]]))
+    segments = make_fusion("concat", ["wave", "other"], FusionSizes(1, 1))(modalities)
     assert [(shown(own), own.prefix) for own in segments] == [
         ([[1.0, 2.0]], "Frame {index}: "),
         ([[2.0, 4.0]], "Wave: "),
@@ -292,12 +294,12 @@ def test_names_of_which_one_begins_another_keep_their_own_weights(name: str) -> 
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_what_all_senses_share_is_made_once_and_stays_when_a_sense_is_added(name: str) -> None:
+def test_what_all_modalities_share_is_made_once_and_stays_when_a_modality_is_added(name: str) -> None:
     fusion = make_fusion(name, ["one"], FusionSizes(8, 1))
     before = {key: (value, value.detach().clone()) for key, value in fusion.named_parameters()}
-    fusion.add_support("two", total=2)
+    fusion.add_supporting("two", total=2)
     after = dict(fusion.named_parameters())
-    assert fusion.supports == ["one", "two"]
+    assert fusion.supporting == ["one", "two"]
     for key, (parameter, value) in before.items():
         assert after[key] is parameter
         assert torch.equal(parameter, value)
@@ -305,20 +307,20 @@ def test_what_all_senses_share_is_made_once_and_stays_when_a_sense_is_added(name
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_what_all_senses_share_is_made_with_the_first_supporting_sense(name: str) -> None:
+def test_what_all_modalities_share_is_made_with_the_first_supporting_modality(name: str) -> None:
     fusion = make_fusion(name, [], FusionSizes(8, 1))
     assert list(fusion.parameters()) == []
-    fusion.add_support("one", total=1)
+    fusion.add_supporting("one", total=1)
     whole = make_fusion(name, ["one"], FusionSizes(8, 1))
     assert dict(fusion.named_parameters()).keys() == dict(whole.named_parameters()).keys()
 
 
 @pytest.mark.parametrize("name", ["linear", "mixture"])
-def test_a_sense_added_at_zero_does_not_move_what_is_fused(name: str) -> None:
+def test_a_modality_added_at_zero_does_not_move_what_is_fused(name: str) -> None:
     torch.manual_seed(0)
     fusion = make_fusion(name, ["other"], FusionSizes(8, 1))
-    fusion.add_support("points", total=2, zero=True)
-    fusion.add_support("wave", total=3)
+    fusion.add_supporting("points", total=2, zero=True)
+    fusion.add_supporting("wave", total=3)
     value = torch.randn(1, 1, 1, 8)
     assert float(contribution(fusion, "points", value).abs().max()) == 0
     assert float(contribution(fusion, "wave", value).abs().max()) > 0.01
@@ -334,7 +336,7 @@ def contribution(fusion: Fusion, name: str, value: Tensor) -> Tensor:
 def test_the_spread_of_a_block_and_the_bias_is_that_of_one_map_over_all_channels() -> None:
     width = 256
     fusion = make_fusion("linear", ["one", "two"], FusionSizes(width, 1))
-    fusion.add_support("three", total=4)
+    fusion.add_supporting("three", total=4)
     for name, total in (("one", 2), ("two", 2), ("three", 4)):
         weight, bound = fusion.blocks[name].weight.detach(), (width * total) ** -0.5
         assert 0.99 * bound < float(weight.max()) <= bound
@@ -345,8 +347,8 @@ def test_the_spread_of_a_block_and_the_bias_is_that_of_one_map_over_all_channels
     assert float(fusion.bias.detach().min()) < 0 < float(fusion.bias.detach().max())
 
 
-def test_a_sense_remembers_the_width_of_its_tokens() -> None:
+def test_a_modality_remembers_the_width_of_its_tokens() -> None:
     fusion = make_fusion("concat", [], FusionSizes(8, 1))
-    fusion.add_support("one", total=1)
-    fusion.add_support("two", total=2, token_width=3)
+    fusion.add_supporting("one", total=1)
+    fusion.add_supporting("two", total=2, token_width=3)
     assert fusion.token_widths == {"one": 8, "two": 3}

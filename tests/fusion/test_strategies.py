@@ -1,4 +1,4 @@
-"""Every strategy against its formula, and against the rule that absent senses change nothing."""
+"""Every strategy against its formula, and against the rule that absent modalities change nothing."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import torch
 from torch import nn
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import Fusion, FusionSizes, SenseSet, fusion_class
+from crema_core.fusion import Fusion, FusionSizes, ModalitySet, fusion_class
 from crema_core.fusion.strategies import SelfGatedFusion
 from crema_core.plugins import registry
-from crema_core.tokens import SenseTokens
+from crema_core.tokens import ModalityTokens
 from tests.support.fusions import make_fusion
 
 WIDTH, QUERIES, STEPS = 8, 3, 2
 STRATEGIES = sorted(
     name for name in registry.usable_names("fusion") if fusion_class(name).plan({}).major_connector is None
 )
-"""Those whose senses all come as the language model's tokens; others have tests of their own."""
+"""Those whose modalities all come as the language model's tokens; others have tests of their own."""
 PREFIXES = {"main": "Frame {index}: ", "one": "One: ", "two": "Two: "}
 
 
-def senses(rows: dict[str, list[int]], num_samples: int, *, seed: int = 0) -> SenseSet:
+def modalities(rows: dict[str, list[int]], num_samples: int, *, seed: int = 0) -> ModalitySet:
     generator = torch.Generator().manual_seed(seed)
     tokens = {
-        name: SenseTokens(
+        name: ModalityTokens(
             torch.randn(len(own), STEPS, QUERIES, WIDTH, generator=generator),
             torch.ones(len(own), STEPS, dtype=torch.bool),
             torch.tensor(own),
         )
         for name, own in rows.items()
     }
-    return SenseSet(tokens, "main", num_samples, PREFIXES, frozenset(PREFIXES))
+    return ModalitySet(tokens, "main", num_samples, PREFIXES, frozenset(PREFIXES))
 
 
 def fusion_of(name: str) -> Fusion:
@@ -44,7 +44,7 @@ def fusion_of(name: str) -> Fusion:
 def test_self_gated_fusion_is_equation_3_on_concatenated_channels() -> None:
     fusion = fusion_of("self_gated")
     assert isinstance(fusion, SelfGatedFusion)
-    batch = senses({"main": [0, 1], "one": [0, 1], "two": [0, 1]}, 2)
+    batch = modalities({"main": [0, 1], "one": [0, 1], "two": [0, 1]}, 2)
     linear = nn.Linear(2 * WIDTH, WIDTH)
     with torch.no_grad():
         linear.weight.copy_(torch.cat([fusion.blocks["one"].weight, fusion.blocks["two"].weight], dim=1))
@@ -59,28 +59,28 @@ def test_self_gated_fusion_is_equation_3_on_concatenated_channels() -> None:
 def test_the_additive_variant_adds_the_gated_tokens_to_the_major_ones() -> None:
     torch.manual_seed(0)
     fusion = make_fusion("self_gated", ["one"], FusionSizes(WIDTH, QUERIES), options={"append": False})
-    batch = senses({"main": [0], "one": [0]}, 1)
+    batch = modalities({"main": [0], "one": [0]}, 1)
     (only,) = fusion(batch)
     fused = fusion.blocks["one"](batch.tokens["one"].values) + fusion.bias
     torch.testing.assert_close(only.values, batch.tokens["main"].values + fused * torch.sigmoid(fused))
 
 
-def test_the_additive_variant_keeps_the_fused_tokens_of_a_sample_without_the_major_sense() -> None:
+def test_the_additive_variant_keeps_the_fused_tokens_of_a_sample_without_the_major_modality() -> None:
     torch.manual_seed(0)
     fusion = make_fusion("self_gated", ["one"], FusionSizes(WIDTH, QUERIES), options={"append": False})
-    batch = senses({"main": [0], "one": [0, 1]}, 2)
+    batch = modalities({"main": [0], "one": [0, 1]}, 2)
     (only,) = fusion(batch)
-    (alone,) = fusion(senses({"one": [0, 1]}, 2))
+    (alone,) = fusion(modalities({"one": [0, 1]}, 2))
     assert only.mask.tolist() == [[True, True], [True, True]]
     fused = fusion.blocks["one"](batch.tokens["one"].values[1:]) + fusion.bias
     torch.testing.assert_close(only.values[1:], fused * torch.sigmoid(fused))
     assert (only.prefix, only.prefixes_first) == (alone.prefix, alone.prefixes_first)
 
 
-def test_the_additive_variant_takes_supporting_senses_with_more_steps_than_the_major_one() -> None:
+def test_the_additive_variant_takes_supporting_modalities_with_more_steps_than_the_major_one() -> None:
     torch.manual_seed(0)
     fusion = make_fusion("self_gated", ["one"], FusionSizes(WIDTH, QUERIES), options={"append": False})
-    batch = senses({"main": [0], "one": [0, 1]}, 2)
+    batch = modalities({"main": [0], "one": [0, 1]}, 2)
     main = batch.tokens["main"]
     short = main._replace(values=main.values[:, :1], mask=main.mask[:, :1])
     (only,) = fusion(replace(batch, tokens={**batch.tokens, "main": short}))
@@ -95,12 +95,12 @@ def test_a_linear_map_over_channels_keeps_its_initial_spread() -> None:
     assert weights.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
 
 
-def test_cross_attention_reads_the_supporting_senses_a_sample_has_with_queries_of_the_major_one() -> None:
+def test_cross_attention_reads_the_supporting_modalities_a_sample_has_with_queries_of_the_major_one() -> None:
     torch.manual_seed(0)
     fusion = make_fusion("cross_attention", ["one", "two"], FusionSizes(WIDTH, QUERIES), options={"num_heads": 2})
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter)
-    batch = senses({"main": [0, 1], "one": [0, 1], "two": [1]}, 2)
+    batch = modalities({"main": [0, 1], "one": [0, 1], "two": [1]}, 2)
     queries = fusion.query_norm(fusion.queries + batch.tokens["main"].values)
     one = batch.tokens["one"].values + fusion.blocks["one"].vector
     two = batch.tokens["two"].values + fusion.blocks["two"].vector
@@ -114,12 +114,12 @@ def test_cross_attention_reads_the_supporting_senses_a_sample_has_with_queries_o
     assert bool(fused.mask.all())
 
 
-def test_cross_attention_asks_with_its_own_queries_where_the_major_sense_is_absent_or_shorter() -> None:
+def test_cross_attention_asks_with_its_own_queries_where_the_major_modality_is_absent_or_shorter() -> None:
     torch.manual_seed(0)
     fusion = make_fusion("cross_attention", ["one"], FusionSizes(WIDTH, QUERIES), options={"num_heads": 2})
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter)
-    batch = senses({"main": [0], "one": [0, 1]}, 2)
+    batch = modalities({"main": [0], "one": [0, 1]}, 2)
     major = batch.tokens["main"]
     major = major._replace(values=major.values[:, :1], mask=major.mask[:, :1])
     batch = replace(batch, tokens={**batch.tokens, "main": major}, per_frame=frozenset({"main", "one"}))
@@ -134,11 +134,11 @@ def test_cross_attention_asks_with_its_own_queries_where_the_major_sense_is_abse
     assert fused.mask.tolist() == [[True, False], [True, True]]
 
 
-def test_the_mixture_weighs_the_experts_of_the_senses_a_sample_has() -> None:
+def test_the_mixture_weighs_the_experts_of_the_modalities_a_sample_has() -> None:
     fusion = fusion_of("mixture")
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter)
-    batch = senses({"main": [0, 1], "one": [0, 1], "two": [1]}, 2)
+    batch = modalities({"main": [0, 1], "one": [0, 1], "two": [1]}, 2)
     one, two = batch.tokens["one"].values, batch.tokens["two"].values
     experts = fusion.blocks
     _, fused = fusion(batch)
@@ -152,12 +152,12 @@ def test_the_mixture_weighs_the_experts_of_the_senses_a_sample_has() -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_sample_is_fused_the_same_beside_samples_with_other_senses(name: str) -> None:
+def test_a_sample_is_fused_the_same_beside_samples_with_other_modalities(name: str) -> None:
     fusion = fusion_of(name)
-    mixed = senses({"main": [0, 1, 2], "one": [0, 2], "two": [2]}, 3)
-    alone = SenseSet(
+    mixed = modalities({"main": [0, 1, 2], "one": [0, 2], "two": [2]}, 3)
+    alone = ModalitySet(
         {
-            key: SenseTokens(own.values[:1], own.mask[:1], torch.tensor([0]))
+            key: ModalityTokens(own.values[:1], own.mask[:1], torch.tensor([0]))
             for key, own in mixed.tokens.items()
             if key != "two"
         },
@@ -173,23 +173,23 @@ def test_a_sample_is_fused_the_same_beside_samples_with_other_senses(name: str) 
 
 
 @pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"concat"}))
-def test_a_sample_without_supporting_senses_gets_no_fused_tokens_and_no_nan(name: str) -> None:
-    segments = fusion_of(name)(senses({"main": [0, 1], "one": [1]}, 2))
+def test_a_sample_without_supporting_modalities_gets_no_fused_tokens_and_no_nan(name: str) -> None:
+    segments = fusion_of(name)(modalities({"main": [0, 1], "one": [1]}, 2))
     assert [segment.mask[0].any().item() for segment in segments] == [True, False]
     assert all(bool(segment.values.isfinite().all()) for segment in segments)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_sense_without_weights_is_concatenated_as_in_zero_shot_use(name: str) -> None:
+def test_a_modality_without_weights_is_concatenated_as_in_zero_shot_use(name: str) -> None:
     fusion = make_fusion(name, ["one"], FusionSizes(WIDTH, QUERIES))
-    batch = senses({"main": [0], "one": [0], "two": [0]}, 1)
+    batch = modalities({"main": [0], "one": [0], "two": [0]}, 1)
     last = fusion(batch)[-1]
     assert last.prefix == "Two: "
     assert torch.equal(last.values, batch.tokens["two"].values)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_every_parameter_belongs_to_one_sense_or_to_all(name: str) -> None:
+def test_every_parameter_belongs_to_one_modality_or_to_all(name: str) -> None:
     fusion = fusion_of(name)
     parts = [fusion.block_parameters(["one"]), fusion.block_parameters(["two"]), fusion.shared_parameters()]
     assert sorted(key for part in parts for key in part) == sorted(dict(fusion.named_parameters()))

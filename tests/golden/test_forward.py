@@ -32,7 +32,7 @@ def test_there_are_golden_cases() -> None:
     assert len(CASES) >= 7
 
 
-def test_projected_tokens_of_every_sense(case: Case) -> None:
+def test_projected_tokens_of_every_modality(case: Case) -> None:
     for name, tokens in case.tokens().items():
         expected = case.tensors[f"projected.{name.removeprefix('g_')}"]
         assert_close_to_scale(tokens.values.reshape(expected.shape), expected)

@@ -18,7 +18,7 @@ from crema_core.data.manifest import Record
 from crema_core.modality import Features
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.saving.convert import export_released
-from crema_core.tokens import SenseFeatures
+from crema_core.tokens import ModalityFeatures
 from crema_core.train.distributed import Distributed
 from crema_core.train.optim import set_learning_rate
 from crema_core.train.settings import TrainSettings
@@ -34,21 +34,21 @@ def test_parameters_after_every_step(name: str, tmp_path: Path) -> None:
     about = json.loads((DATA / f"{name}.json").read_text())
     tensors = load_file(DATA / f"{name}.safetensors")
     weights = json.loads((DATA / "weights.json").read_text())
-    senses = list(dict.fromkeys(step["active_modality"] for step in about["steps"]))
-    described = {"config": weights["config"], "modalities_in_order": senses, "task_flags": "espresso-concat-seq"}
+    modalities = list(dict.fromkeys(step["active_modality"] for step in about["steps"]))
+    described = {"config": weights["config"], "modalities_in_order": modalities, "task_flags": "espresso-concat-seq"}
     model = build_model(described, tensors, tmp_path / "backbone", prefix="init.").double()
-    settings = TrainSettings(weight_decay=0.05, clip_norm=None, early_exit_metric="lora")
-    sync = Distributed(precision="fp32", folder=tmp_path)
-    stepper = Stepper(model, settings, trained=model.names, sync=sync)
+    settings = TrainSettings(weight_decay=0.05, max_grad_norm=None, early_exit_metric="lora")
+    distributed = Distributed(precision="fp32", folder=tmp_path)
+    stepper = Stepper(model, settings, trained=model.names, distributed=distributed)
     set_trainable(model, names_of(model, stepper.parameters.values()))
     taken: list[dict[str, torch.Tensor]] = []
     stepper.optimizer.register_step_post_hook(lambda *_: taken.append(export_released(model)))
     losses: list[float] = []
     norms: list[float] = []
-    for iteration in range(len(about["steps"]) // len(senses)):
-        set_learning_rate(stepper.optimizer, about["steps"][iteration * len(senses)]["lr"])
+    for iteration in range(len(about["steps"]) // len(modalities)):
+        set_learning_rate(stepper.optimizer, about["steps"][iteration * len(modalities)]["lr"])
         with double_precision():
-            result = stepper.sequential([minibatch(tensors, iteration, senses)], model.names)
+            result = stepper.sequential([minibatch(tensors, iteration, modalities)], model.names)
         losses += result.losses.values()
         norms += result.gradient_norms.values()
     assert losses == pytest.approx([step["loss_before_step"] for step in about["steps"]], abs=1e-5)
@@ -62,20 +62,20 @@ def test_parameters_after_every_step(name: str, tmp_path: Path) -> None:
         assert_close_to_scale(taken[-1][key.removeprefix("final.")], tensors[key], scale=1, ulps=8, name=key)
 
 
-def minibatch(tensors: dict[str, torch.Tensor], index: int, senses: list[str]) -> Minibatch:
+def minibatch(tensors: dict[str, torch.Tensor], index: int, modalities: list[str]) -> Minibatch:
     """One golden batch; its texts are read back from the stored ids."""
     words = tokenizer()
     start = f"batch{index}"
     features = {}
-    for name in senses:
+    for name in modalities:
         values = tensors[f"{start}.features.{name}"]
         mask = torch.ones(values.shape[:2], dtype=torch.bool)
-        features[f"g_{name}"] = SenseFeatures(Features(values, mask), torch.arange(len(values)))
+        features[f"g_{name}"] = ModalityFeatures(Features(values, mask), torch.arange(len(values)))
     questions = words.batch_decode(tensors[f"{start}.question_ids"], skip_special_tokens=True)
     answers = words.batch_decode(tensors[f"{start}.answer_ids"], skip_special_tokens=True)
     records = [
         Record(id=str(row), question=question, answer=answer, sources={}, line=row + 1)
         for row, (question, answer) in enumerate(zip(questions, answers, strict=True))
     ]
-    present = {sense: own.rows for sense, own in features.items()}
+    present = {modality: own.rows for modality, own in features.items()}
     return Minibatch(TrainBatch(tuple(records), present, {}), features)

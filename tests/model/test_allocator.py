@@ -16,7 +16,7 @@ MEGABYTES = 200
 SCRIPT = f"""
 import json, resource
 from pathlib import Path
-from crema_core.model.allocator import reuse_freed_memory
+from crema_core.model.allocator import retain_freed_memory
 
 def hold_and_free():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -28,9 +28,9 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 start = resident()
-with reuse_freed_memory():
+with retain_freed_memory():
     faults = [hold_and_free() for _ in range(4)][-1]
-    with reuse_freed_memory():
+    with retain_freed_memory():
         hold_and_free()
     inside = resident() - start
     again = hold_and_free()

@@ -19,14 +19,14 @@ from crema_core.model.checkpoint import (
     read_json,
     read_weights,
 )
-from tests.support import towers
+from tests.support import vision_encoders
 
 CLASSES: tuple[type[CremaError], ...] = (AssetError, CheckpointError)
 
 
 @pytest.fixture(scope="module")
 def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return towers.save_siglip(tmp_path_factory.mktemp("loading") / "siglip")
+    return vision_encoders.save_siglip(tmp_path_factory.mktemp("loading") / "siglip")
 
 
 @pytest.mark.parametrize("error", CLASSES)
@@ -52,7 +52,7 @@ def test_a_folder_that_does_not_exist_is_named_as_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", CLASSES)
 def test_weights_that_are_not_there_are_refused(tmp_path: Path, error: type[CremaError]) -> None:
-    hf.SiglipVisionConfig(**towers.SIZES).save_pretrained(tmp_path)
+    hf.SiglipVisionConfig(**vision_encoders.SIZES).save_pretrained(tmp_path)
     with pytest.raises(error) as caught:
         read_weights(hf.SiglipVisionModel, tmp_path, revision=None, error=error, dtype=torch.float32)
     text = str(caught.value)
@@ -62,7 +62,9 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path, error: type[Crem
 
 def test_weights_of_another_depth_and_width_are_named(siglip: Path) -> None:
     """The caller decides; an encoder of images may lack a head that is never run."""
-    config = hf.SiglipVisionConfig(**{**towers.SIZES, "patch_size": 8, "num_hidden_layers": 3, "image_size": 24})
+    config = hf.SiglipVisionConfig(
+        **{**vision_encoders.SIZES, "patch_size": 8, "num_hidden_layers": 3, "image_size": 24}
+    )
     read = read_weights(
         hf.SiglipVisionModel, siglip, revision=None, error=AssetError, dtype=torch.bfloat16, config=config,
         ignore_mismatched_sizes=True,

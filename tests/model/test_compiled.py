@@ -13,7 +13,7 @@ from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
 from crema_core.model.compiled import compiled
 from crema_core.model.kernels import layers
-from tests.support.senses import frames_spec, wave_spec
+from tests.support.modalities import frames_spec, wave_spec
 from tests.support.steps import train_a_little
 
 

@@ -1,4 +1,4 @@
-"""Names that mean something to a strategy mean nothing on a sense that does not declare them."""
+"""Names that mean something to a strategy mean nothing on a modality that does not declare them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crema_core.api.build import build
 from crema_core.errors import BuildError
 from crema_core.modality import FeaturePart
 from crema_core.plugins.spec import Capabilities, ModalityOptions, ModalitySpec
-from tests.support.senses import WaveModality, wave_spec
+from tests.support.modalities import WaveModality, wave_spec
 
 
 class StaffOptions(ModalityOptions):
@@ -39,7 +39,7 @@ def spec_of(name: str, factory: type[WaveModality], **changes: Any) -> ModalityS
     return ModalitySpec(**values)
 
 
-def test_a_sense_may_have_a_layout_and_an_option_encoders(t5_folder: Path) -> None:
+def test_a_modality_may_have_a_layout_and_an_option_encoders(t5_folder: Path) -> None:
     spec = spec_of("staff", StaffModality, options=StaffOptions)
     for fusion in ("self_gated", "concat"):
         model = build([spec, wave_spec()], backbone=t5_folder, fusion=fusion)
@@ -47,16 +47,16 @@ def test_a_sense_may_have_a_layout_and_an_option_encoders(t5_folder: Path) -> No
         assert answer.used == ("staff",)
     model = build([wave_spec()], backbone=t5_folder)
     model.add_modality({"name": spec, "encoders": 3})
-    assert model.sense("staff").modality.options.encoders == 3
+    assert model.branch("staff").modality.options.encoders == 3
 
 
-def test_encoders_of_build_are_for_a_sense_that_declares_an_option(t5_folder: Path) -> None:
+def test_encoders_of_build_are_for_a_modality_that_declares_an_option(t5_folder: Path) -> None:
     with pytest.raises(BuildError) as caught:
         build([spec_of("staff", StaffModality, options=StaffOptions)], backbone=t5_folder, encoders=["dinov2"])
     assert str(caught.value) == (
-        "encoders came, and the major sense 'staff' takes one alone with fusion 'self_gated'. Accepted: a fusion that "
-        "mixes several encoders, and a major sense that sees through encoders of its choice. Choose both, or leave "
-        "encoders out."
+        "encoders came, and the major modality 'staff' takes one alone with fusion 'self_gated'. Accepted: a fusion "
+        "that mixes several encoders, and a major modality that sees through encoders of its choice. Choose both, or "
+        "leave encoders out."
     )
 
 
@@ -65,8 +65,8 @@ def test_declared_parts_are_refused_where_nothing_mixes_them(t5_folder: Path) ->
         build([spec_of("parts", PartsModality)], backbone=t5_folder)
     assert str(caught.value) == (
         "'parts' has several encoders (left, right), and fusion 'self_gated' does not mix them. Accepted: a fusion "
-        "that mixes several encoders, with this sense as the major one, or one encoder. Choose such a fusion, or leave "
-        "the encoders out."
+        "that mixes several encoders, with this modality as the major one, or one encoder. Choose such a fusion, or "
+        "leave the encoders out."
     )
 
 

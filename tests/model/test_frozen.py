@@ -15,14 +15,14 @@ from crema_core.model.backbone_family import BackboneFamily
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
-from tests.support.senses import frames_spec, wave_spec
+from tests.support.modalities import frames_spec, wave_spec
 
 
 def loss_of(model: CremaModel) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    sources = [{name: model.sense(name).modality.example(generator) for name in model.names} for _ in range(2)]
+    sources = [{name: model.branch(name).modality.example(generator) for name in model.names} for _ in range(2)]
     features = model.encode(prepare_batch(model, sources))
-    tokens = {name: model.sense_tokens(name, own) for name, own in features.items()}
+    tokens = {name: model.modality_tokens(name, own) for name, own in features.items()}
     return model.loss(tokens, ["what color ?", "left or right"], ["red", "left"])
 
 
@@ -33,7 +33,7 @@ def test_at_most_adapters_and_fusion_are_trainable_after_build(model: CremaModel
 
 
 @pytest.mark.parametrize("name", ["main", "other", "wave", "points"])
-def test_gradients_reach_one_sense_and_the_fusion_only(model: CremaModel, name: str) -> None:
+def test_gradients_reach_one_modality_and_the_fusion_only(model: CremaModel, name: str) -> None:
     wanted = [*model.adapter_parameters(name).values(), *model.fusion_parameters().values()]
     set_trainable(model, names_of(model, wanted))
     loss_of(model).backward()
@@ -62,7 +62,7 @@ def test_train_mode_switches_lora_dropout_on_and_nothing_frozen(t5_folder: Path)
 
 
 def test_frozen_dropout_puts_the_language_model_in_train_mode_but_not_vision(t5_folder: Path) -> None:
-    model = build([wave_spec()], backbone=t5_folder, frozen_dropout=True).train()
+    model = build([wave_spec()], backbone=t5_folder, backbone_dropout=True).train()
     assert model.backbone.language_model.training
     assert not model.backbone.vision_model.training
 
@@ -73,7 +73,7 @@ def test_a_new_adapter_starts_as_the_backbone_itself(t5_folder: Path) -> None:
     model = build([frames_spec("main")], backbone=t5_folder)
     pixels = torch.randn(2, 3, 16, 16)
     features = model.encode(prepare_batch(model, [{"main": pixels}]))
-    ours = model.sense_tokens("main", features["main"]).values[0]
+    ours = model.modality_tokens("main", features["main"]).values[0]
     reference = Blip2ForConditionalGeneration.from_pretrained(t5_folder).eval()
     theirs = reference.get_image_features(pixels, return_dict=True).pooler_output
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)

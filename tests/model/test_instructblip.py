@@ -16,8 +16,8 @@ from crema_core.errors import CheckpointError, OptionsError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from tests.support.checkpoints import Published
+from tests.support.modalities import four_modalities, frames_spec, points_spec, wave_spec
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
-from tests.support.senses import four_senses, frames_spec, points_spec, wave_spec
 
 Folders = Callable[[Published], Path]
 INSTRUCT: tuple[Published, ...] = ("instructblip-flan-t5", "instructblip-vicuna")
@@ -44,8 +44,8 @@ def test_a_new_adapter_reads_images_and_question_as_the_published_model_does(
 
 
 @pytest.mark.parametrize("kind", INSTRUCT)
-def test_every_sense_is_read_with_its_own_sample_s_question(kind: Published, published: Folders) -> None:
-    model = build(four_senses(), backbone=published(kind))
+def test_every_modality_is_read_with_its_own_sample_s_question(kind: Published, published: Folders) -> None:
+    model = build(four_modalities(), backbone=published(kind))
     sources = {"main": torch.randn(2, 3, 16, 16), "wave": torch.randn(3, 3, 10), "points": torch.randn(4, 6)}
     together = read(model, [SHORT, LONG], **sources)
     for name in sources:
@@ -54,7 +54,7 @@ def test_every_sense_is_read_with_its_own_sample_s_question(kind: Published, pub
         assert not torch.allclose(*alone, atol=1e-3), "another question, other tokens"
 
 
-def test_a_sample_without_the_sense_does_not_shift_the_questions(published: Folders) -> None:
+def test_a_sample_without_the_modality_does_not_shift_the_questions(published: Folders) -> None:
     model = build([frames_spec("main"), wave_spec()], backbone=published("instructblip-vicuna"))
     wave = torch.randn(2, 3, 10)
     features = model.encode(prepare_batch(model, [{"main": torch.randn(1, 3, 16, 16)}, {"wave": wave}]))
@@ -68,17 +68,17 @@ def test_queries_alone_are_a_setting_and_do_not_read_the_question(published: Fol
     short, long = read(model, [SHORT, LONG], wave=wave)["wave"]
     assert torch.equal(short, long)
     features = model.encode(prepare_batch(model, [{"wave": wave}]))
-    assert_close_to_scale(model.sense_tokens("wave", features["wave"]).values[0], short, ulps=MODEL_ULPS)
+    assert_close_to_scale(model.modality_tokens("wave", features["wave"]).values[0], short, ulps=MODEL_ULPS)
 
 
 def test_tokens_without_questions_are_refused(published: Folders) -> None:
     model = build([points_spec()], backbone=published("instructblip-vicuna"))
     features = model.encode(prepare_batch(model, [{"points": torch.randn(4, 6)}]))
     with pytest.raises(OptionsError) as caught:
-        model.sense_tokens("points", features["points"])
+        model.modality_tokens("points", features["points"])
     assert str(caught.value) == (
-        "This backbone's Q-Former reads the question, so tokens of a sense need the questions of the batch. Accepted: "
-        "one rendered text per sample. Pass sense_tokens(name, features, questions), or build with "
+        "This backbone's Q-Former reads the question, so tokens of a modality need the questions of the batch. "
+        "Accepted: one rendered text per sample. Pass modality_tokens(name, features, questions), or build with "
         "template={'qformer_input': 'queries'}."
     )
 
@@ -94,7 +94,7 @@ def test_a_question_longer_than_the_qformer_s_positions_loses_its_end_there_with
     )
 
 
-def test_lora_and_queries_of_a_sense_get_gradients_through_the_text_reading_qformer(published: Folders) -> None:
+def test_lora_and_queries_of_a_modality_get_gradients_through_the_text_reading_qformer(published: Folders) -> None:
     model = build([wave_spec()], backbone=published("instructblip-flan-t5"))
     for parameter in model.trainable_parameters().values():
         parameter.requires_grad_(True)

@@ -13,9 +13,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from crema_core.api.build import build
 from crema_core.model import kernels
-from crema_core.model.kernels import fuse_activations, layers, recomputed, share_position_bias
+from crema_core.model.kernels import activation_checkpointing, fuse_activations, layers, share_position_bias
 from crema_core.model.prompt import Prompt
-from tests.support.senses import four_senses
+from tests.support.modalities import four_modalities
 
 CONFIG = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 2,
           "num_heads": 2, "decoder_start_token_id": 0}  # fmt: skip
@@ -132,7 +132,7 @@ def test_only_encoder_decoder_models_with_fused_attention_share_a_position_bias(
 @pytest.mark.parametrize("folder", ["t5_folder", "opt_folder"])
 def test_recomputed_layers_keep_less_and_give_the_same_gradient(folder: str, request: pytest.FixtureRequest) -> None:
     place: Path = request.getfixturevalue(folder)
-    language = build(four_senses(), backbone=place).language
+    language = build(four_modalities(), backbone=place).language
     start_BSL = torch.randn(2, 30, 24, generator=torch.Generator().manual_seed(0))
     mask_BS = torch.ones(2, 30, dtype=torch.bool)
 
@@ -144,7 +144,7 @@ def test_recomputed_layers_keep_less_and_give_the_same_gradient(folder: str, req
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with recomputed(language.model, enabled=enabled):
+        with activation_checkpointing(language.model, enabled=enabled):
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 loss = language.loss(Prompt(embeds_BSL, mask_BS), ["red", "blue"])
             num_bytes = sum(kept.values())

@@ -1,4 +1,4 @@
-"""The frozen language model's seat: losses, letters and likelihoods."""
+"""The frozen language model: losses, letters and likelihoods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Blip2ForConditionalGeneration
 
-from crema_core.errors import ManifestError, OptionsError
+from crema_core.errors import DataFileError, OptionsError
 from crema_core.model.language import Language, by_length
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.prompt import Prompt, assemble, pack
@@ -26,7 +26,7 @@ def language(request: pytest.FixtureRequest, t5_folder: Path, opt_folder: Path) 
 
 
 def prompt_of(language: Language, questions: list[str]) -> Prompt:
-    return assemble([], questions, turns=language.turns, embedding=language.embedding, side=language.side)
+    return assemble([], questions, chat_format=language.chat_format, embedding=language.embedding, side=language.side)
 
 
 def test_the_loss_is_the_one_transformers_computes_from_token_ids(t5_folder: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_template_letters_the_options_and_names_the_target() -> None:
 
 
 def test_an_answer_outside_its_choices_is_refused() -> None:
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(DataFileError) as caught:
         PromptTemplate().target("a cow", ["a dog", "a cat"])
     assert str(caught.value) == (
         "The answer 'a cow' is not among the choices ['a dog', 'a cat']. The answer must be written exactly as one of "

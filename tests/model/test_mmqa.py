@@ -1,4 +1,4 @@
-"""One sense's adapter around the shared Q-Former."""
+"""One modality's adapter around the shared Q-Former."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from crema_core.model.backbone import Backbone
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.mmqa import MMQA, Interpolate, input_projection
 from crema_core.plugins.spec import MMQASpec
-from crema_core.tokens import SenseFeatures
+from crema_core.tokens import ModalityFeatures
 from tests.support.checkpoints import Published
-from tests.support.senses import frames_spec, points_spec, wave_spec
+from tests.support.modalities import frames_spec, points_spec, wave_spec
 
 QUERIES, ENCODER, HIDDEN, LANGUAGE = 5, 16, 12, 24
 
@@ -42,21 +42,21 @@ def adapter_of(backbone: Backbone, name: str = "touch", *, feature_dim: int = 10
     return adapter.eval()
 
 
-def features_of(mask: list[list[bool]] | torch.Tensor, *, width: int = 10, tokens: int = 3) -> SenseFeatures:
+def features_of(mask: list[list[bool]] | torch.Tensor, *, width: int = 10, tokens: int = 3) -> ModalityFeatures:
     mask = torch.as_tensor(mask)
     generator = torch.Generator().manual_seed(2)
     values = torch.randn(*mask.shape[:2], tokens, width, generator=generator)
     times = torch.rand(*mask.shape[:2], 2, generator=generator)
-    return SenseFeatures(Features(values, mask, times), torch.arange(mask.shape[0]) * 2)
+    return ModalityFeatures(Features(values, mask, times), torch.arange(mask.shape[0]) * 2)
 
 
 # Where it starts
 
 
-def test_a_sense_of_the_backbones_vision_encoder_starts_as_the_backbone_sees(t5_folder: Path) -> None:
+def test_a_modality_of_the_backbones_vision_encoder_starts_as_the_backbone_sees(t5_folder: Path) -> None:
     model = build([frames_spec("main")], backbone=t5_folder)
     reference = Blip2ForConditionalGeneration.from_pretrained(t5_folder).eval()
-    adapter = model.sense("main").adapter
+    adapter = model.branch("main").adapter
     assert isinstance(adapter, MMQA)
     norm = reference.vision_model.post_layernorm
     for own, theirs in ((adapter.norm, norm), (adapter.output, reference.language_projection)):
@@ -77,13 +77,13 @@ def test_a_sense_of_the_backbones_vision_encoder_starts_as_the_backbone_sees(t5_
 
 
 @pytest.mark.parametrize("kind", ["blip2-flan-t5", "blip2-opt", "instructblip-vicuna"])
-def test_a_sense_of_another_encoder_starts_with_a_norm_of_its_own(
+def test_a_modality_of_another_encoder_starts_with_a_norm_of_its_own(
     kind: Published, published: Callable[[Published], Path]
 ) -> None:
     backbone = load_backbone(published(kind))
     model = build([wave_spec(), points_spec(feature_dim=ENCODER), frames_spec("main")], backbone=backbone)
     for name in ("wave", "points", "main"):
-        adapter = model.sense(name).adapter
+        adapter = model.branch(name).adapter
         assert isinstance(adapter, MMQA)
         assert torch.equal(adapter.queries, backbone.query_tokens)
         assert torch.equal(adapter.output.weight, backbone.language_projection.weight)
@@ -162,7 +162,7 @@ def test_padded_steps_are_zero_and_do_not_pass_the_qformer(backbone: Backbone) -
     assert bool((tokens.values[~features.features.mask] == 0).all())
     for row, step in features.features.mask.nonzero().tolist():
         alone = features.features.values[row : row + 1, step : step + 1]
-        one = SenseFeatures(Features(alone, torch.tensor([[True]])), torch.tensor([0]))
+        one = ModalityFeatures(Features(alone, torch.tensor([[True]])), torch.tensor([0]))
         torch.testing.assert_close(tokens.values[row, step], adapter(one).values[0, 0])
 
 
@@ -175,7 +175,7 @@ def test_padded_tokens_inside_a_step_are_not_read(backbone: Backbone) -> None:
     assert bool((tokens.values[0, 1] == 0).all())
     for row, step, count in ((0, 0, 2), (1, 0, 3), (1, 1, 1)):
         alone = features.features.values[row : row + 1, step : step + 1, :count]
-        one = SenseFeatures(Features(alone, torch.tensor([[True]])), torch.tensor([0]))
+        one = ModalityFeatures(Features(alone, torch.tensor([[True]])), torch.tensor([0]))
         torch.testing.assert_close(tokens.values[row, step], adapter(one).values[0, 0])
 
 
@@ -223,7 +223,7 @@ def test_features_of_another_width_are_refused_where_nothing_may_project_them() 
     )
 
 
-def test_what_is_trained_is_named_by_part_for_each_sense_alone(backbone: Backbone) -> None:
+def test_what_is_trained_is_named_by_part_for_each_modality_alone(backbone: Backbone) -> None:
     touch, left = adapter_of(backbone, "touch"), adapter_of(backbone, "touch_left")
     own = [
         "queries",

@@ -11,7 +11,7 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import UnknownModalityError
 from crema_core.features.feature_cache import prepare_batch
-from tests.support.senses import frames_spec, touch_specs, wave_spec
+from tests.support.modalities import frames_spec, touch_specs, wave_spec
 
 CHOICES = [["red", "blue"], ["red", "blue", "green", "left"], ["right", "left", "red"]]
 QUESTIONS = ["what ?", "what is the color ?", "left or right ?"]
@@ -55,15 +55,15 @@ def test_letters_are_normalised_over_a_samples_own_choices(t5_folder: Path, scor
     assert len(many) == 4
 
 
-def test_an_unknown_sense_is_refused_with_the_nearest_name(t5_folder: Path) -> None:
+def test_an_unknown_modality_is_refused_with_the_nearest_name(t5_folder: Path) -> None:
     with pytest.raises(UnknownModalityError) as caught:
-        model_with(t5_folder, "letters").sense("wafe")
+        model_with(t5_folder, "letters").modality("wafe")
     assert str(caught.value) == (
-        "This model has no sense 'wafe'. It has: wave. Did you mean 'wave'? Add one with model.add_modality('wafe')."
+        "This model has no modality 'wafe'. It has: wave. Did you mean 'wave'? Add one with model.add_modality('wafe')."
     )
 
 
-def test_state_is_keyed_by_sense_also_where_one_name_begins_another(t5_folder: Path) -> None:
+def test_state_is_keyed_by_modality_also_where_one_name_begins_another(t5_folder: Path) -> None:
     model = build([frames_spec("main"), *touch_specs()], backbone=t5_folder)
     state = model.adapter_state_dict()
     parts = {tuple(key.split(".")[:2]) for key in state if key.startswith("modalities.")}
@@ -83,10 +83,10 @@ def test_state_is_keyed_by_sense_also_where_one_name_begins_another(t5_folder: P
     assert all(torch.equal(value, state[key]) for key, value in model.adapter_state_dict().items())
 
 
-def test_senses_come_in_the_order_of_the_model_whatever_the_order_of_the_tokens(t5_folder: Path) -> None:
+def test_modalities_come_in_the_order_of_the_model_whatever_the_order_of_the_tokens(t5_folder: Path) -> None:
     model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion="concat")
     generator = torch.Generator().manual_seed(0)
-    sources = {name: model.sense(name).modality.example(generator) for name in ("main", "wave")}
+    sources = {name: model.branch(name).modality.example(generator) for name in ("main", "wave")}
     tokens = model.tokens(model.encode(prepare_batch(model, [sources])), ["what ?"])
     turned = dict(reversed(tokens.items()))
     assert list(turned) != list(tokens)

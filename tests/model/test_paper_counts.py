@@ -11,7 +11,7 @@ from crema_core.errors import CheckpointError
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.shipped import SHAPES
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
-from tests.support.senses import frames_spec, points_spec, wave_spec
+from tests.support.modalities import frames_spec, points_spec, wave_spec
 
 XL = "blip2-flan-t5-xl"
 SOUND = {"feature_dim": 768, "mmqa": MMQASpec()}
@@ -19,7 +19,7 @@ POINTS = {"feature_dim": 1408, "mmqa": MMQASpec(norm=False)}
 
 
 def visual(count: int) -> list[ModalitySpec]:
-    """The major sense and up to one other class of per-frame senses; counts do not depend on names."""
+    """The major modality and up to one other class of per-frame modalities; counts do not depend on names."""
     return [frames_spec("main", mmqa=MMQASpec()), frames_spec("other", mmqa=MMQASpec())][:count]
 
 
@@ -31,7 +31,7 @@ def trained(model: CremaModel) -> int:
     return sum(parameter.numel() for parameter in model.trainable_parameters().values())
 
 
-def test_a_visual_sense_has_3_96_million() -> None:
+def test_a_visual_modality_has_3_96_million() -> None:
     model = build(visual(1), backbone=XL)
     assert adapter(model, "main") == trained(model) == 3_961_600
 

@@ -1,4 +1,4 @@
-"""Which number formats the frozen parts may have, whatever a checkpoint's own configuration says."""
+"""Which number formats the frozen parts may have, whatever a checkpoint's own configuration gives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crema_core.errors import PrecisionError
 from crema_core.model.load_backbone import load_backbone
 from crema_core.train.fit import fit
 from tests.support.checkpoints import Language, Published, save_language
-from tests.support.senses import four_senses, register_senses, wave_spec
+from tests.support.modalities import four_modalities, register_modalities, wave_spec
 from tests.support.steps import SOURCES, train_a_little
 
 Published_ = Callable[[Published], Path]
@@ -44,11 +44,11 @@ def test_fp16_is_refused_for_a_language_model_trained_in_bfloat16(t5_folder: Pat
 
 @pytest.mark.parametrize("kind", ["blip2-opt", "instructblip-vicuna"])
 def test_opt_and_vicuna_answer_in_fp16(kind: Published, published: Published_, tmp_path: Path) -> None:
-    register_senses()
-    model = build(four_senses(), backbone=published(kind), precision="fp16")
+    register_modalities()
+    model = build(four_modalities(), backbone=published(kind), precision="fp16")
     assert model.backbone.language_model.dtype == model.backbone.vision_model.dtype == torch.float16
     scores = model.answer("What is it?", ["red", "blue"], **SOURCES).scores
-    full = build(four_senses(), backbone=published(kind)).answer("What is it?", ["red", "blue"], **SOURCES).scores
+    full = build(four_modalities(), backbone=published(kind)).answer("What is it?", ["red", "blue"], **SOURCES).scores
     assert scores == pytest.approx(full, abs=0.05)
     model.save_pretrained(tmp_path / "saved")
     assert load(tmp_path / "saved").backbone.language_model.dtype == torch.float16
@@ -68,7 +68,7 @@ def test_training_through_fp16_is_refused_with_the_reason(published: Published_,
 
 @pytest.mark.parametrize("kind", ["blip2-flan-t5", "blip2-opt", "instructblip-vicuna"])
 def test_bf16_keeps_adapters_in_float32_and_trains(kind: Published, published: Published_) -> None:
-    model = build(four_senses(), backbone=published(kind), precision="bf16")
+    model = build(four_modalities(), backbone=published(kind), precision="bf16")
     assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {torch.float32}
     assert {parameter.dtype for parameter in model.backbone.qformer.parameters()} == {torch.float32}
     assert {parameter.dtype for parameter in model.backbone.language_model.parameters()} == {torch.bfloat16}
@@ -91,10 +91,12 @@ def test_the_precision_asked_for_overrides_what_configuration_and_files_say(
 
 
 @pytest.mark.parametrize("kind", ["mistral", "qwen2", "t5"])
-def test_a_language_model_in_the_seat_has_the_precision_asked_for(
+def test_a_language_model_in_place_of_its_own_has_the_precision_asked_for(
     kind: Language, languages: Languages, published: Published_
 ) -> None:
-    model = build(four_senses(), backbone=published("blip2-flan-t5"), language_model=languages(kind), precision="bf16")
+    model = build(
+        four_modalities(), backbone=published("blip2-flan-t5"), language_model=languages(kind), precision="bf16"
+    )
     assert {parameter.dtype for parameter in model.backbone.language_model.parameters()} == {torch.bfloat16}
     losses = train_a_little(model, num_steps=4)
     assert losses[-1] < losses[0]

@@ -48,22 +48,22 @@ def test_an_absent_file_is_refused(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("sense", "encoder"), [("audio", "beats"), ("pointcloud", "pointbert")])
-def test_a_sense_compares_the_file_it_loads(sense: str, encoder: str, file: Path) -> None:
-    spec = registry.resolve(sense).spec
+@pytest.mark.parametrize(("modality", "encoder"), [("audio", "beats"), ("pointcloud", "pointbert")])
+def test_a_modality_compares_the_file_it_loads(modality: str, encoder: str, file: Path) -> None:
+    spec = registry.resolve(modality).spec
     options = spec.parse_options({"encoder": encoder, "weights": str(file), "sha256": 64 * "0"})
     with pytest.raises(AssetError, match="Expected is 0000"):
         spec.load_factory()(options, BuildContext()).load_assets(None)
 
 
 @pytest.mark.parametrize(
-    ("sense", "encoder", "other"), [("audio", "beats", "whisper"), ("pointcloud", "pointbert", "fourier")]
+    ("modality", "encoder", "other"), [("audio", "beats", "whisper"), ("pointcloud", "pointbert", "fourier")]
 )
-def test_a_digest_is_not_ignored_where_it_has_no_meaning(sense: str, encoder: str, other: str) -> None:
+def test_a_digest_is_not_ignored_where_it_has_no_meaning(modality: str, encoder: str, other: str) -> None:
     with pytest.raises(OptionsError) as caught:
-        registry.resolve(sense).spec.parse_options({"encoder": other, "sha256": DIGEST})
+        registry.resolve(modality).spec.parse_options({"encoder": other, "sha256": DIGEST})
     assert str(caught.value) == (
-        f"{sense}: sha256 is for weights of one file, those of encoder='{encoder}', and encoder='{other}' was chosen; "
-        f"a hub id is pinned by revision, got {{'encoder': '{other}', 'sha256': '{DIGEST}'}}. Give another value, for "
-        "example the default."
+        f"{modality}: sha256 is for weights of one file, those of encoder='{encoder}', and encoder='{other}' was "
+        f"chosen; a hub id is pinned by revision, got {{'encoder': '{other}', 'sha256': '{DIGEST}'}}. Give another "
+        "value, for example the default."
     )

@@ -18,8 +18,8 @@ from crema_core.errors import CheckpointError
 from crema_core.model.backbone import Backbone
 from crema_core.model.load_backbone import load_backbone
 from tests.support.checkpoints import PUBLISHED, Published, save_published
+from tests.support.modalities import four_modalities, register_modalities, wave_spec
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
-from tests.support.senses import four_senses, register_senses, wave_spec
 from tests.support.steps import SOURCES, train_a_little
 
 Folders = Callable[[Published], Path]
@@ -56,8 +56,8 @@ def test_the_output_layer_of_flan_t5_stays_apart_from_its_embedding(kind: Publis
 
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_old_and_new_configurations_give_the_same_model(kind: Published, published: Folders, tmp_path: Path) -> None:
-    old = build(four_senses(), backbone=save_published(tmp_path / kind, kind, old=True))
-    new = build(four_senses(), backbone=published(kind))
+    old = build(four_modalities(), backbone=save_published(tmp_path / kind, kind, old=True))
+    new = build(four_modalities(), backbone=published(kind))
     assert old.answer("What is it?", **SOURCES) == new.answer("What is it?", **SOURCES)
     choices = ["red", "blue"]
     assert old.answer("What is it?", choices, **SOURCES) == new.answer("What is it?", choices, **SOURCES)
@@ -65,8 +65,8 @@ def test_old_and_new_configurations_give_the_same_model(kind: Published, publish
 
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_training_saving_and_loading_work(kind: Published, published: Folders, tmp_path: Path) -> None:
-    register_senses()
-    model = build(four_senses(), backbone=published(kind))
+    register_modalities()
+    model = build(four_modalities(), backbone=published(kind))
     frozen = model.frozen_fingerprint()
     losses = train_a_little(model)
     assert losses[-1] < losses[0]
@@ -79,7 +79,7 @@ def test_training_saving_and_loading_work(kind: Published, published: Folders, t
 
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_answers_do_not_depend_on_the_other_questions_of_a_batch(kind: Published, published: Folders) -> None:
-    model = build(four_senses(), backbone=published(kind))
+    model = build(four_modalities(), backbone=published(kind))
     items = [
         {"question": "What is it?", **SOURCES},
         {"question": "Is the colour of the thing left or right, red or blue?", "main": SOURCES["main"][:1]},
@@ -95,9 +95,9 @@ def test_answers_do_not_depend_on_the_other_questions_of_a_batch(kind: Published
 
 
 def test_an_answer_ends_where_the_checkpoint_says_it_does(published: Folders) -> None:
-    turns = build([wave_spec()], backbone=published("blip2-opt")).language.turns
-    assert turns.end == 202, "BLIP-2's OPT ends with a new line"
-    assert turns.stops == (2, 202), "its tokenizer's own end token stops it too"
+    chat_format = build([wave_spec()], backbone=published("blip2-opt")).language.chat_format
+    assert chat_format.end == 202, "BLIP-2's OPT ends with a new line"
+    assert chat_format.stops == (2, 202), "its tokenizer's own end token stops it too"
 
 
 def test_a_missing_shard_is_refused(published: Folders, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The shared Q-Former with one LoRA per sense."""
+"""The shared Q-Former with one LoRA per modality."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def lora_layers(qformer: QFormer) -> dict[str, LoraLayer]:
 
 
 def draw(qformer: QFormer, modality: str) -> None:
-    """Give a sense's LoRA an influence."""
+    """Give a modality's LoRA an influence."""
     with torch.no_grad():
         for parameter in qformer.lora_parameters(modality).values():
             parameter.normal_()
@@ -138,7 +138,7 @@ def test_a_lora_adds_its_scaled_product_to_the_weights(qformer: QFormer) -> None
     torch.testing.assert_close(qformer("touch", queries, keys), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_senses_of_which_one_name_begins_the_other_have_loras_of_their_own(qformer: QFormer) -> None:
+def test_modalities_of_which_one_name_begins_the_other_have_loras_of_their_own(qformer: QFormer) -> None:
     queries, keys = inputs(qformer)
     qformer.add_lora("touch", MMQASpec(lora_rank=RANK))
     before = qformer("touch", queries, keys)
@@ -153,7 +153,7 @@ def test_senses_of_which_one_name_begins_the_other_have_loras_of_their_own(qform
     assert not any(parameter.requires_grad for parameter in qformer.parameters())
 
 
-def test_a_name_that_is_a_modules_own_is_a_legal_sense(qformer: QFormer) -> None:
+def test_a_name_that_is_a_modules_own_is_a_legal_modality(qformer: QFormer) -> None:
     for name in ("train", "keys", "weight"):
         qformer.add_lora(name, MMQASpec(lora_rank=RANK))
         assert len(qformer.lora_parameters(name)) == 4 * LAYERS

@@ -12,7 +12,7 @@ from crema_core.api.build import build
 from crema_core.errors import BuildError, OptionsError
 from crema_core.model import quantization
 from crema_core.model.quantization import quantization_config
-from tests.support.senses import four_senses
+from tests.support.modalities import four_modalities
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -22,7 +22,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 def test_without_a_library_both_are_named(t5_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch)
     with pytest.raises(BuildError) as error:
-        build(four_senses(), backbone=t5_folder, quantization="4bit")
+        build(four_modalities(), backbone=t5_folder, quantization="4bit")
     assert str(error.value) == (
         "quantization='4bit' needs a library that computes with quantised weights, and neither bitsandbytes nor "
         "torchao is installed. Install one: pip install bitsandbytes (NVIDIA and AMD GPUs) or pip install torchao."

@@ -15,13 +15,13 @@ from crema_core.model.load_backbone import load_backbone
 from crema_core.model.settings import BackboneSettings, ModelSettings
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.spec import parse_settings, with_changes
-from tests.support.senses import wave_spec
+from tests.support.modalities import wave_spec
 
 SAVED = {
     "parts": {},
     "backbone": {"source": "place", "revision": "main", "precision": "bf16", "image_size": 56},
     "language_model": {"source": "other", "revision": "v2"},
-    "frozen_dropout": True,
+    "backbone_dropout": True,
     "quantization": "8bit",
     "tuning": {"rank": 4},
     "fusion": {"name": "concat", "append": True},
@@ -40,7 +40,7 @@ def test_what_a_saved_model_records_is_read_back_and_recorded_alike() -> None:
         language_model="other",
         language_revision="v2",
         precision="bf16",
-        frozen_dropout=True,
+        backbone_dropout=True,
         quantization="8bit",
         image_size=56,
         fusion={"name": "concat", "append": True},
@@ -50,7 +50,7 @@ def test_what_a_saved_model_records_is_read_back_and_recorded_alike() -> None:
         seed=3,
     )
     assert settings.record() == {key: SAVED[key] for key in settings.record()}
-    assert set(settings.record()) == {"backbone", "language_model", "frozen_dropout", "quantization"}
+    assert set(settings.record()) == {"backbone", "language_model", "backbone_dropout", "quantization"}
 
 
 def test_a_model_saved_before_these_keys_were_written_is_read() -> None:
@@ -58,23 +58,23 @@ def test_a_model_saved_before_these_keys_were_written_is_read() -> None:
     old["backbone"] = {"source": "place", "revision": None, "precision": "fp32"}
     settings = ModelSettings.of_saved(old)
     assert (settings.language_model, settings.quantization, settings.tuning, settings.image_size) == (None,) * 4
-    assert settings.record() == {"backbone": old["backbone"], "language_model": None, "frozen_dropout": True}
+    assert settings.record() == {"backbone": old["backbone"], "language_model": None, "backbone_dropout": True}
 
 
 def test_a_backbone_object_brings_its_own_settings_into_the_record(t5_folder: Path) -> None:
-    loaded = load_backbone(t5_folder, precision="bf16", frozen_dropout=True)
-    assert loaded.settings == BackboneSettings(backbone=str(t5_folder), precision="bf16", frozen_dropout=True)
+    loaded = load_backbone(t5_folder, precision="bf16", backbone_dropout=True)
+    assert loaded.settings == BackboneSettings(backbone=str(t5_folder), precision="bf16", backbone_dropout=True)
     model = build([wave_spec()], backbone=loaded, fusion="concat")
     assert model.config["backbone"] == {"source": str(t5_folder), "revision": None, "precision": "bf16"}
-    assert model.config["frozen_dropout"] is True
+    assert model.config["backbone_dropout"] is True
 
 
 def test_what_a_backbone_object_would_not_do_is_refused(t5_folder: Path) -> None:
     loaded = load_backbone(t5_folder, precision="bf16")
     with pytest.raises(BuildError) as caught:
-        build([wave_spec()], backbone=loaded, precision="fp32", frozen_dropout=True)
+        build([wave_spec()], backbone=loaded, precision="fp32", backbone_dropout=True)
     assert str(caught.value) == (
-        "precision, frozen_dropout came with a backbone object, which is loaded already and stays as it is. Accepted "
+        "precision, backbone_dropout came with a backbone object, which is loaded already and stays as it is. Accepted "
         "beside it: what it was loaded with. Pass load_backbone(...) these settings, or leave them out."
     )
     assert build([wave_spec()], backbone=loaded, precision="bf16").config["backbone"]["precision"] == "bf16"

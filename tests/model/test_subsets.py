@@ -1,4 +1,4 @@
-"""Any subset of senses, in any order and company, gives the same answer."""
+"""Any subset of modalities, in any order and company, gives the same answer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.features.feature_cache import prepare_batch
+from tests.support.modalities import four_modalities
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
-from tests.support.senses import four_senses
 
 NAMES = ("main", "other", "wave", "points")
 FUSIONS: list[Any] = ["self_gated", "linear", "concat", "mixture", {"name": "cross_attention", "num_heads": 3}]
@@ -24,12 +24,12 @@ CHOICES = ["red", "blue", "green"]
 @pytest.fixture(scope="module", params=["t5", "opt"])
 def models(request: pytest.FixtureRequest, t5_folder: Path, opt_folder: Path) -> dict[str, CremaModel]:
     folder = t5_folder if request.param == "t5" else opt_folder
-    return {str(fusion): build(four_senses(), backbone=folder, fusion=fusion) for fusion in FUSIONS}
+    return {str(fusion): build(four_modalities(), backbone=folder, fusion=fusion) for fusion in FUSIONS}
 
 
 def sample(model: CremaModel, names: tuple[str, ...], seed: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
-    return {name: model.sense(name).modality.example(generator) for name in names}
+    return {name: model.branch(name).modality.example(generator) for name in names}
 
 
 @settings(max_examples=8, deadline=None)
@@ -60,16 +60,16 @@ def test_a_longer_neighbour_does_not_change_an_answer(model: CremaModel) -> None
     assert_close_to_scale(torch.tensor([*beside.values()]), torch.tensor([*alone.values()]), ulps=MODEL_ULPS)
 
 
-def test_the_answer_says_which_senses_took_part_in_the_order_of_build(model: CremaModel) -> None:
+def test_the_answer_says_which_modalities_took_part_in_the_order_of_build(model: CremaModel) -> None:
     item = sample(model, ("points", "main"), 0)
     assert model.answer("what color ?", **item).used == ("main", "points")
 
 
-def test_a_sample_without_any_sense_of_the_batch_still_gets_its_own_prompt(model: CremaModel) -> None:
+def test_a_sample_without_any_modality_of_the_batch_still_gets_its_own_prompt(model: CremaModel) -> None:
     sources = [sample(model, ("main",), 0), sample(model, ("wave",), 1)]
     batches = prepare_batch(model, sources)
     assert {name: batch.rows.tolist() for name, batch in batches.items()} == {"main": [0], "wave": [1]}
-    tokens = {name: model.sense_tokens(name, own) for name, own in model.encode(batches).items()}
+    tokens = {name: model.modality_tokens(name, own) for name, own in model.encode(batches).items()}
     prompt = model.prompt(tokens, ["what ?", "what ?"])
     # main: 3 frames of 3 prefix words and 5 queries, question of 3; wave: one fused step of the same shape.
     assert prompt.mask.sum(1).tolist() == [3 * (3 + 5) + 3, 1 * (3 + 5) + 3]

@@ -1,4 +1,4 @@
-"""Training the language model beside the senses: LoRA, or all of it."""
+"""Training the language model beside the modalities: LoRA, or all of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from crema_core.plugins import registry
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import TrainSettings
 from crema_core.train.steps import Stepper
-from tests.support.senses import frames_spec, wave_spec
+from tests.support.modalities import frames_spec, wave_spec
 from tests.support.steps import train_a_little
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.5}
@@ -30,7 +30,7 @@ def tuned(folder: Path, tuning: Any) -> CremaModel:
 
 
 def scores(model: CremaModel) -> list[float]:
-    source = model.sense("main").modality.example(torch.Generator().manual_seed(3))
+    source = model.branch("main").modality.example(torch.Generator().manual_seed(3))
     return list(model.answer("what color ?", CHOICES, main=source).scores.values())
 
 
@@ -107,7 +107,7 @@ def test_dropout_of_the_lora_follows_train_mode(t5_folder: Path) -> None:
     ("settings", "language"),
     [({}, True), ({"modalities": ("wave",)}, False), ({"modalities": ("wave",), "train_shared": True}, True)],
 )
-def test_training_some_senses_leaves_the_language_model_unless_asked(
+def test_training_some_modalities_leaves_the_language_model_unless_asked(
     t5_folder: Path, tmp_path: Path, settings: dict[str, Any], language: bool
 ) -> None:
     model, chosen = tuned(t5_folder, LORA), TrainSettings(**settings)

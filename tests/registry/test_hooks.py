@@ -28,7 +28,7 @@ PROBLEMS = [
     f"The hooks of {SOURCE} (unimportable) could not be imported from crema_dummy_hook_typo.unimportable: "
     "ModuleNotFoundError: No module named 'crema_dummy_nowhere'. "
     "Switch the plugin off: CREMA_PLUGINS_DISABLE=crema-dummy-hook-typo",
-    f"{SOURCE} (wrapping): crema_step_finished is a wrapper. Hooks here are told one by one and cannot wrap others. "
+    f"{SOURCE} (wrapping): crema_step_finished is a wrapper. Hooks here are called one by one and cannot wrap others. "
     "Write @hookimpl without wrapper=True.",
 ]
 
@@ -57,7 +57,7 @@ def test_a_failing_hook_is_reported_once_and_the_others_are_called(install: Inst
             hooks.call("crema_step_finished", trainer=None, step=step, losses={"a": 0.5})
     assert [str(warning.message) for warning in caught] == [
         f"The hook crema_step_finished of {SOURCE} (failing) failed: RuntimeError: no room on the disk. "
-        "The run goes on without its result. Switch the plugin off: CREMA_PLUGINS_DISABLE=crema-dummy-hook-typo"
+        "The run continues without its result. Switch the plugin off: CREMA_PLUGINS_DISABLE=crema-dummy-hook-typo"
     ]
     from crema_dummy_good.hooks import seen
 

@@ -47,7 +47,7 @@ def test_a_dictionary_gives_options(install: Installer) -> None:
     assert registry.resolve({"name": "good", "frames": 5}).options.model_dump() == {"frames": 5}
 
 
-def test_asking_for_one_sense_imports_no_other(install: Installer) -> None:
+def test_asking_for_one_modality_imports_no_other(install: Installer) -> None:
     install("good", "duplicate_a")
     registry.resolve("good")
     assert "crema_dummy_good.plugin" in sys.modules
@@ -373,7 +373,7 @@ def test_disabling_one_of_two_packages_chooses_the_other(install: Installer, mon
     assert registry.resolve("twin").distribution == "crema-dummy-duplicate-b"
 
 
-def test_core_s_own_sense_needs_no_place_in_the_allowlist(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_core_s_own_modality_needs_no_place_in_the_allowlist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREMA_PLUGINS", "")
     own = [record for record in registry.list_modalities() if record.distribution == "crema-core"]
     assert [record.status for record in own] == ["ok"]

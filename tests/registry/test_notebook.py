@@ -40,7 +40,7 @@ registry.register(SPEC)
 
 USE = """
 def scores(model):
-    source = model.sense("radar").modality.example(torch.Generator().manual_seed(0))
+    source = model.branch("radar").modality.example(torch.Generator().manual_seed(0))
     return model.answer("what is it ?", ["red", "blue"], radar=source).scores
 
 

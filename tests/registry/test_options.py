@@ -29,5 +29,5 @@ def test_rows_are_in_the_order_of_the_declaration() -> None:
     ]
 
 
-def test_a_sense_without_options_has_no_rows() -> None:
+def test_a_modality_without_options_has_no_rows() -> None:
     assert option_rows(ModalityOptions.model_json_schema()) == []

@@ -21,9 +21,9 @@ from crema_core.plugins import groups, registry
 from crema_core.train.settings import train_settings
 from tests.support.dummies import Installer
 from tests.support.fixtures import t5_folder
-from tests.support.senses import four_senses, register_senses
+from tests.support.modalities import four_modalities, register_modalities
 from tests.support.steps import SOURCES
-from tests.train.file_senses import file_senses, write_records
+from tests.train.file_modalities import file_modalities, write_records
 
 __all__ = ["t5_folder"]
 
@@ -40,8 +40,8 @@ def folder(t5_folder: Path, tmp_path: Path) -> Path:
 
 
 def made(folder: Path) -> CremaModel:
-    register_senses()
-    return build(four_senses(), backbone=folder, fusion="stacked")
+    register_modalities()
+    return build(four_modalities(), backbone=folder, fusion="stacked")
 
 
 def uninstall(install: Installer) -> None:
@@ -120,10 +120,10 @@ def test_a_part_registered_by_hand_is_asked_for(install: Installer, t5_folder: P
     install("parts")
     stacked = registry.load("fusion", "stacked")
     uninstall(install)
-    register_senses()
+    register_modalities()
     with registry.temporary_registrations():
         registry.register(stacked, kind="fusion", name="mine")
-        build(four_senses(), backbone=t5_folder, fusion="mine").save_pretrained(tmp_path / "saved")
+        build(four_modalities(), backbone=t5_folder, fusion="mine").save_pretrained(tmp_path / "saved")
         load(tmp_path / "saved")
     with pytest.raises(BuildError) as caught:
         load(tmp_path / "saved")
@@ -137,8 +137,8 @@ def test_the_package_that_wrote_a_fusion_is_meant_where_two_provide_it(
     install: Installer, t5_folder: Path, tmp_path: Path
 ) -> None:
     install("parts")
-    register_senses()
-    model = build(four_senses(), backbone=t5_folder, fusion="stacked")
+    register_modalities()
+    model = build(four_modalities(), backbone=t5_folder, fusion="stacked")
     model.save_pretrained(tmp_path / "saved")
     rival = tmp_path / "site" / "crema_rival-1.0.dist-info"
     rival.mkdir(parents=True)
@@ -150,8 +150,8 @@ def test_the_package_that_wrote_a_fusion_is_meant_where_two_provide_it(
 
 
 def test_a_model_saved_before_parts_were_written_loads(t5_folder: Path, tmp_path: Path) -> None:
-    register_senses()
-    build(four_senses(), backbone=t5_folder).save_pretrained(tmp_path / "saved")
+    register_modalities()
+    build(four_modalities(), backbone=t5_folder).save_pretrained(tmp_path / "saved")
     file = tmp_path / "saved" / "crema.json"
     saved = json.loads(file.read_text())
     assert saved.pop("parts")["fusion"]["distribution"] == "crema-core"
@@ -161,7 +161,7 @@ def test_a_model_saved_before_parts_were_written_loads(t5_folder: Path, tmp_path
 
 def test_a_metric_is_recorded_with_the_result(install: Installer, t5_folder: Path, tmp_path: Path) -> None:
     install("parts")
-    model = build(file_senses(), backbone=t5_folder)
+    model = build(file_modalities(), backbone=t5_folder)
     records = write_records(tmp_path / "data", 3)
     result = evaluate(model, records, scorer="crema-dummy-parts:first_word", measures=["exact"])
     assert result.metric_packages["first_word"] == {"name": "first_word", **PROVENANCE}
@@ -184,12 +184,12 @@ def test_names_of_known_packages_say_what_to_install(
 ) -> None:
     known = {"fusion": "stacked", "metric": "first_word", "preset": "glance", "backbone": "dummy-small"}
     monkeypatch.setattr(groups, "directory", lambda: {kind: {name: "crema-x"} for kind, name in known.items()})
-    register_senses()
+    register_modalities()
     with pytest.raises(BuildError, match=r"Run: pip install crema-x$"):
-        build(four_senses(), backbone=t5_folder, fusion="stacked")
+        build(four_modalities(), backbone=t5_folder, fusion="stacked")
     with pytest.raises(OptionsError, match=r"Run: pip install crema-x$"):
         train_settings("glance")
     with pytest.raises(OptionsError, match=r"Run: pip install crema-x$"):
         registry.load("metric", "first_word")
     with pytest.raises(CheckpointError, match=r"Run: pip install crema-x$"):
-        build(four_senses(), backbone="dummy-small")
+        build(four_modalities(), backbone="dummy-small")

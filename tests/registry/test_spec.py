@@ -52,7 +52,7 @@ def test_reserved_name(name: str) -> None:
     with pytest.raises(ValidationError) as caught:
         spec(name=name)
     assert caught.value.errors()[0]["msg"] == (
-        f"Value error, '{name}' is reserved (an attribute of torch modules or a manifest field). Rename it."
+        f"Value error, '{name}' is reserved (an attribute of torch modules or a field of the model config). Rename it."
     )
 
 
@@ -88,7 +88,7 @@ def test_specs_are_frozen_and_pickle() -> None:
 
 
 @pytest.mark.parametrize("name", registry.installed_names())
-def test_every_installed_sense_describes_itself_as_json(name: str) -> None:
+def test_every_installed_modality_describes_itself_as_json(name: str) -> None:
     facts = registry.describe(name)
     assert json.loads(json.dumps(facts)) == facts
     fields = facts["options"].get("properties", {})

@@ -1,4 +1,4 @@
-"""The model card says what is needed, what differs from the defaults, and how it did."""
+"""The model card states what is needed, what differs from the defaults, and how it did."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.report.card import model_card, write_card
-from tests.support.senses import four_senses
+from tests.support.modalities import four_modalities
 
 
 def test_a_card_names_packages_and_leaves_out_defaults(tiny_folder: Path, tmp_path: Path) -> None:
@@ -23,10 +23,10 @@ def test_a_card_names_packages_and_leaves_out_defaults(tiny_folder: Path, tmp_pa
     assert str(model.describe()) in text
 
 
-def test_what_all_senses_share_is_said_once(tiny_folder: Path) -> None:
+def test_what_all_modalities_share_is_said_once(tiny_folder: Path) -> None:
     model = build(["video", "depth"], backbone=tiny_folder, mmqa={"lora_rank": 4}, fusion="concat")
     text = model_card(model, name="m")
-    assert "- fusion: `{'name': 'concat'}`\n- every sense: mmqa.lora_rank: `4`\n" in text
+    assert "- fusion: `{'name': 'concat'}`\n- every modality: mmqa.lora_rank: `4`\n" in text
     assert text.count("lora_rank") == 1
 
 
@@ -36,7 +36,7 @@ def test_a_card_without_changes_and_results_has_neither_section(model: CremaMode
     assert "## Results" not in text
 
 
-def test_a_sense_given_by_hand_has_no_package(t5_folder: Path) -> None:
-    text = model_card(build(four_senses()[:1], backbone=t5_folder), name="m")
+def test_a_modality_given_by_hand_has_no_package(t5_folder: Path) -> None:
+    text = model_card(build(four_modalities()[:1], backbone=t5_folder), name="m")
     assert "| main | given as a ModalitySpec | - | " in text
     assert "pip install crema-core\n" in text

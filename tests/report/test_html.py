@@ -52,7 +52,7 @@ def test_a_runs_report_has_no_external_reference_and_contains_its_numbers(traine
     html = path.read_text(encoding="utf-8")
     assert external_references(html) == []
     assert html.count('src="data:image/png;base64,') == 2
-    for title in ("Training", "Why a sense stopped", "Settings", "Environment"):
+    for title in ("Training", "Why a modality stopped", "Settings", "Environment"):
         assert f"<h2>{title}</h2>" in html
     settings = json.loads((trained / "config.json").read_text())["settings"]
     assert f"<td>batch_size</td><td>{settings['batch_size']}</td><td>16</td>" in html
@@ -62,7 +62,7 @@ def test_a_runs_report_has_no_external_reference_and_contains_its_numbers(traine
 
 def test_sections_come_in_order(trained: Path) -> None:
     titles = [section.title for section in run_sections(trained)]
-    assert titles == ["Training", "Why a sense stopped", "Settings", "Environment"]
+    assert titles == ["Training", "Why a modality stopped", "Settings", "Environment"]
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ EXIT = {"kind": "exit", "epoch": 1, "step": 4, "modality": "a", "value": 3.0, "m
 
 def test_an_exit_is_explained_with_its_numbers() -> None:
     assert explain_exits([*EPOCHS, EXIT], {"early_exit": 1.8, "early_exit_start_epoch": 1}) == [
-        "A sense exits at the end of an epoch when its gradient norm is above 1.8 times the mean of the epochs before "
-        "(tested from epoch 1, counted from 0).",
+        "A modality exits at the end of an epoch when its gradient norm is above 1.8 times the mean of the epochs "
+        "before (tested from epoch 1, counted from 0).",
         "a stopped after epoch 1: its gradient norm was 3, and 1.8 times the mean of the epochs before (1) is 1.8.",
         "b trained to the end: its last gradient norm was 0.5; exiting needed more than 1.8 times 1, that is 1.8.",
     ]
@@ -92,4 +92,6 @@ def test_a_run_of_one_epoch_has_nothing_to_compare() -> None:
 
 
 def test_early_exit_switched_off_is_said() -> None:
-    assert explain_exits(EPOCHS, {"early_exit": None}) == ["Early exit was off: every sense trained for all 2 epochs."]
+    assert explain_exits(EPOCHS, {"early_exit": None}) == [
+        "Early exit was off: every modality trained for all 2 epochs."
+    ]

@@ -15,14 +15,14 @@ from crema_core.common.atomic import MARKER, new_folder, write_text
 from crema_core.errors import BuildError, CheckpointError
 from crema_core.plugins import registry
 from tests.support.backbones import save_random_blip2
-from tests.support.senses import four_senses, frames_spec, points_spec, touch_specs, wave_spec
+from tests.support.modalities import four_modalities, frames_spec, points_spec, touch_specs, wave_spec
 
 CHOICES = ["red", "blue"]
 
 
 @pytest.fixture
 def registered() -> None:
-    for spec in four_senses():
+    for spec in four_modalities():
         registry.register(spec)
 
 
@@ -38,7 +38,7 @@ def trained(model: CremaModel, registered: None) -> CremaModel:
 
 def scores(model: CremaModel, *names: str) -> list[float]:
     generator = torch.Generator().manual_seed(7)
-    sources = {name: model.sense(name).modality.example(generator) for name in names or model.names}
+    sources = {name: model.branch(name).modality.example(generator) for name in names or model.names}
     return list(model.answer("what color ?", CHOICES, **sources).scores.values())
 
 
@@ -50,7 +50,7 @@ def test_a_saved_model_loads_to_identical_outputs(trained: CremaModel, tmp_path:
 def test_saving_twice_replaces_the_first_save(trained: CremaModel, tmp_path: Path) -> None:
     trained.save_pretrained(tmp_path / "saved")
     with torch.no_grad():
-        trained.sense("wave").adapter.queries.mul_(2)
+        trained.branch("wave").adapter.queries.mul_(2)
     trained.save_pretrained(tmp_path / "saved")
     assert scores(load(tmp_path / "saved")) == scores(trained)
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
@@ -67,11 +67,11 @@ def test_a_folder_of_the_users_is_never_replaced(trained: CremaModel, tmp_path: 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_the_manifest_says_which_package_every_sense_came_from(trained: CremaModel, tmp_path: Path) -> None:
+def test_the_model_config_says_which_package_every_modality_came_from(trained: CremaModel, tmp_path: Path) -> None:
     trained.save_pretrained(tmp_path / "saved")
-    manifest = json.loads((tmp_path / "saved" / "crema.json").read_text())
-    assert [entry["name"] for entry in manifest["modalities"]] == ["main", "other", "wave", "points"]
-    assert set(manifest["modalities"][0]) == {
+    config = json.loads((tmp_path / "saved" / "crema.json").read_text())
+    assert [entry["name"] for entry in config["modalities"]] == ["main", "other", "wave", "points"]
+    assert set(config["modalities"][0]) == {
         "name",
         "distribution",
         "version",
@@ -80,7 +80,7 @@ def test_the_manifest_says_which_package_every_sense_came_from(trained: CremaMod
         "mmqa",
         "prefix",
     }
-    assert manifest["identity"] == trained.backbone.identity()
+    assert config["identity"] == trained.backbone.identity()
 
 
 def test_a_damaged_file_is_refused(trained: CremaModel, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_damaged_file_is_refused(trained: CremaModel, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         load(tmp_path / "saved")
     assert str(caught.value) == (
-        f"'{file}' is not the file its manifest describes (another sha256). It was damaged or replaced. Copy the "
+        f"'{file}' is not the file its config describes (another sha256). It was damaged or replaced. Copy the "
         "folder again. Nothing was changed."
     )
 
@@ -132,20 +132,20 @@ def test_a_model_loads_in_another_precision(trained: CremaModel, tmp_path: Path)
 
 def test_a_missing_package_is_named(trained: CremaModel, tmp_path: Path) -> None:
     trained.save_pretrained(tmp_path / "saved")
-    manifest = json.loads((tmp_path / "saved" / "crema.json").read_text())
-    manifest["modalities"][2].update(name="sonar", distribution="crema-sonar", version="0.3")
-    (tmp_path / "saved" / "crema.json").write_text(json.dumps(manifest))
+    config = json.loads((tmp_path / "saved" / "crema.json").read_text())
+    config["modalities"][2].update(name="sonar", distribution="crema-sonar", version="0.3")
+    (tmp_path / "saved" / "crema.json").write_text(json.dumps(config))
     with pytest.raises(BuildError, match=r"'sonar'[\s\S]*was saved with: .*crema-sonar 0\.3"):
         load(tmp_path / "saved")
 
 
 def test_missing_modalities_and_other_missing_parts_are_named_together(trained: CremaModel, tmp_path: Path) -> None:
     trained.save_pretrained(tmp_path / "saved")
-    manifest = json.loads((tmp_path / "saved" / "crema.json").read_text())
-    manifest["modalities"][2].update(name="sonar", distribution="crema-sonar", version="0.3")
-    manifest["fusion"]["name"] = "stacked"
-    manifest["parts"]["fusion"] = {"name": "stacked", "distribution": "crema-stacked", "version": "0.4"}
-    (tmp_path / "saved" / "crema.json").write_text(json.dumps(manifest))
+    config = json.loads((tmp_path / "saved" / "crema.json").read_text())
+    config["modalities"][2].update(name="sonar", distribution="crema-sonar", version="0.3")
+    config["fusion"]["name"] = "stacked"
+    config["parts"]["fusion"] = {"name": "stacked", "distribution": "crema-stacked", "version": "0.4"}
+    (tmp_path / "saved" / "crema.json").write_text(json.dumps(config))
     with pytest.raises(BuildError) as caught:
         load(tmp_path / "saved")
     fusion, sonar, saved_with = map(str, caught.value.problems)
@@ -168,12 +168,14 @@ def test_an_adapter_moves_to_another_model_with_the_same_backbone(
     assert torch.equal(trained.fusion.blocks["wave"].weight, fresh.fusion.blocks["wave"].weight)
 
 
-def test_loading_an_adapter_adds_the_sense_a_model_lacks(trained: CremaModel, t5_folder: Path, tmp_path: Path) -> None:
+def test_loading_an_adapter_adds_the_modality_a_model_lacks(
+    trained: CremaModel, t5_folder: Path, tmp_path: Path
+) -> None:
     trained.save_adapter("wave", tmp_path / "wave")
     fresh = build([frames_spec("main")], backbone=t5_folder)
     fresh.load_adapter(tmp_path / "wave")
     assert fresh.names == ("main", "wave")
-    assert torch.equal(trained.sense("wave").adapter.queries, fresh.sense("wave").adapter.queries)
+    assert torch.equal(trained.branch("wave").adapter.queries, fresh.branch("wave").adapter.queries)
 
 
 @pytest.mark.parametrize("fusion", ["linear", "mixture"])
@@ -200,7 +202,7 @@ def test_the_fusion_block_of_the_same_fusion_comes_along(trained: CremaModel, t5
         assert torch.equal(own, theirs)
 
 
-def test_a_sense_that_was_supporting_loads_as_the_major_one_without_its_block(
+def test_a_modality_that_was_supporting_loads_as_the_major_one_without_its_block(
     trained: CremaModel, t5_folder: Path, tmp_path: Path
 ) -> None:
     trained.save_adapter("wave", tmp_path / "wave")
@@ -216,7 +218,7 @@ def test_a_model_loads_onto_a_device(trained: CremaModel, tmp_path: Path) -> Non
     assert load(tmp_path / "saved").device.type == "cpu"
 
 
-def test_senses_of_which_one_name_begins_the_other_are_saved_apart(t5_folder: Path, tmp_path: Path) -> None:
+def test_modalities_of_which_one_name_begins_the_other_are_saved_apart(t5_folder: Path, tmp_path: Path) -> None:
     for spec in touch_specs():
         registry.register(spec, replace=True)  # an installed package has one of the names
     registry.register(frames_spec("main"))

@@ -13,7 +13,7 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_core.saving.convert import export_released, load_released, read_released
-from tests.support.senses import frames_spec, points_spec, wave_spec
+from tests.support.modalities import frames_spec, points_spec, wave_spec
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def pair(t5_folder: Path) -> tuple[CremaModel, CremaModel]:
     return models
 
 
-def test_there_and_back_again_for_every_sense(pair: tuple[CremaModel, CremaModel]) -> None:
+def test_there_and_back_again_for_every_modality(pair: tuple[CremaModel, CremaModel]) -> None:
     source, target = pair
     assert load_released(target, export_released(source)) == []
     after = target.adapter_state_dict()
@@ -59,13 +59,13 @@ def test_everything_that_does_not_fit_is_listed_and_nothing_changes(pair: tuple[
         "  missing: query_tokens_wave\n"
         "  unknown: Qformer.bert.encoder.layer.0.attention.self.query.w_a_sonar.weight\n"
         "  shape: t5_proj_points.bias is (3,), the model's is (24,)\n"
-        "The model has the senses main, wave, points in this order. Build it with the checkpoint's senses, sizes and "
-        "fusion. Nothing was changed."
+        "The model has the modalities main, wave, points in this order. Build it with the checkpoint's modalities, "
+        "sizes and fusion. Nothing was changed."
     )
     assert all(torch.equal(value, before[key]) for key, value in target.adapter_state_dict().items())
 
 
-def test_a_fusion_of_another_number_of_senses_is_refused(pair: tuple[CremaModel, CremaModel]) -> None:
+def test_a_fusion_of_another_number_of_modalities_is_refused(pair: tuple[CremaModel, CremaModel]) -> None:
     source, target = pair
     state = export_released(source)
     state["fusion.0.weight"] = torch.zeros(24, 3 * 24)
@@ -106,7 +106,7 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> N
     )
 
 
-def test_an_unknown_key_of_a_sense_the_model_lacks_is_not_dropped(pair: tuple[CremaModel, CremaModel]) -> None:
+def test_an_unknown_key_of_a_modality_the_model_lacks_is_not_dropped(pair: tuple[CremaModel, CremaModel]) -> None:
     source, target = pair
     state: dict[str, Tensor] = export_released(source) | {"ln_sonar.weight": torch.ones(3)}
     with pytest.raises(CheckpointError, match=r"unknown: ln_sonar\.weight"):

@@ -1,1 +1,1 @@
-"""Shared test material: small random checkpoints and small senses."""
+"""Shared test material: small random checkpoints and small modalities."""

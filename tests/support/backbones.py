@@ -20,7 +20,7 @@ from tests.support.checkpoints import draw_norms_and_biases
 
 WORDS = (
     "frame audio depth map what is the color of question option a b c d e 1 2 3 4 5 6 7 8 : . ? , red blue green left "
-    "right considering information presented in select correct answer from options sense one two wave grid points"
+    "right considering information presented in select correct answer from options modality one two wave grid points"
 ).split()
 
 

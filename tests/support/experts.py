@@ -48,7 +48,7 @@ def save_depth_anything(folder: Path, *, metric: bool = False) -> Path:
 
 
 def save_depth_pro(folder: Path) -> Path:
-    def tower() -> dict[str, object]:
+    def vision_encoder() -> dict[str, object]:
         return hf.Dinov2Config(
             image_size=16, patch_size=8, hidden_size=8, num_hidden_layers=2, num_attention_heads=2
         ).to_dict()
@@ -56,8 +56,9 @@ def save_depth_pro(folder: Path) -> Path:
     config = hf.DepthProConfig(
         patch_size=16, fusion_hidden_size=8, intermediate_hook_ids=[1, 0], intermediate_feature_dims=[8, 8],
         scaled_images_ratios=[0.5, 1.0], scaled_images_overlap_ratios=[0.0, 0.2], scaled_images_feature_dims=[8, 8],
-        use_fov_model=True, num_fov_head_layers=0, image_model_config=tower(), patch_model_config=tower(),
-        fov_model_config=tower(),
+        use_fov_model=True, num_fov_head_layers=0,
+        image_model_config=vision_encoder(), patch_model_config=vision_encoder(),
+        fov_model_config=vision_encoder(),
     )  # fmt: skip
     hf.DepthProForDepthEstimation(config).save_pretrained(folder)
     hf.DepthProImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)

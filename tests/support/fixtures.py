@@ -12,9 +12,9 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from tests.support.backbones import save_random_blip2
 from tests.support.checkpoints import Language, Published, save_language, save_published
-from tests.support.senses import four_senses
-from tests.support.towers import save_three
+from tests.support.modalities import four_modalities
 from tests.support.video_language import VideoKind, save_video_model
+from tests.support.vision_encoders import save_three
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Published],
 
 @pytest.fixture(scope="session")
 def languages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Language], Path]:
-    """Language models for the backbone's seat, written when first asked for; Mistral's and Qwen's chat."""
+    """Language models in place of the backbone's own, written when first asked for; Mistral's and Qwen's chat."""
     place = tmp_path_factory.mktemp("languages")
     return cache(lambda kind: save_language(place / kind, kind, chat=kind == "mistral"))
 
@@ -56,4 +56,4 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
 
 @pytest.fixture
 def model(t5_folder: Path) -> CremaModel:
-    return build(four_senses(), backbone=t5_folder)
+    return build(four_modalities(), backbone=t5_folder)

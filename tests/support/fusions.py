@@ -9,7 +9,7 @@ from crema_core.fusion import Fusion, FusionSizes, build_fusion, fusion_class
 
 
 def make_fusion(
-    name: str, supports: Sequence[str], sizes: FusionSizes, *, options: Mapping[str, Any] | None = None
+    name: str, supporting: Sequence[str], sizes: FusionSizes, *, options: Mapping[str, Any] | None = None
 ) -> Fusion:
-    """Plan and build a fusion with weights for `supports`."""
-    return build_fusion(name, fusion_class(name).plan(options or {}), supports, sizes)
+    """Plan and build a fusion with weights for `supporting`."""
+    return build_fusion(name, fusion_class(name).plan(options or {}), supporting, sizes)

@@ -18,7 +18,7 @@ from crema_core.api.model import CremaModel
 from crema_core.modality import Batch, Features, Modality, Sample
 from crema_core.plugins.spec import Capabilities, MMQASpec, ModalitySpec
 from crema_core.saving.convert import load_released
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 from tests.support.lavis import backbone_from_lavis
 
 DATA = Path(os.environ.get("CREMA_GOLDEN", Path(__file__).parents[1] / "golden" / "data"))
@@ -62,12 +62,12 @@ class Case:
 
     @property
     def names(self) -> list[str]:
-        """Released names of the senses in order."""
+        """Released names of the modalities in order."""
         names: list[str] = self.about["modalities_in_order"]
         return names
 
-    def features(self, name: str) -> SenseFeatures:
-        """Encoder output of one sense, as the released code had it."""
+    def features(self, name: str) -> ModalityFeatures:
+        """Encoder output of one modality, as the released code had it."""
         batch = self.about["batch"]
         if name == "pc":
             values = self.tensors["encoded.pc"][:, None]
@@ -78,13 +78,13 @@ class Case:
         if name == "audio":  # what has a clock of its own gets no prefix beside others in the released layout
             edges = torch.arange(values.shape[1] + 1.0)
             times = torch.stack([edges[:-1], edges[1:]], dim=1).expand(batch, -1, -1)
-        return SenseFeatures(
+        return ModalityFeatures(
             Features(values, torch.ones(values.shape[:2], dtype=torch.bool), times), torch.arange(batch)
         )
 
-    def tokens(self) -> dict[str, SenseTokens]:
-        """All senses through our adapters."""
-        return {f"g_{name}": self.model.sense_tokens(f"g_{name}", self.features(name)) for name in self.names}
+    def tokens(self) -> dict[str, ModalityTokens]:
+        """All modalities through our adapters."""
+        return {f"g_{name}": self.model.modality_tokens(f"g_{name}", self.features(name)) for name in self.names}
 
     @property
     def questions(self) -> list[str]:
@@ -140,11 +140,11 @@ def load_case(name: str, folder: Path, *, dtype: torch.dtype = torch.float32) ->
 
 
 def build_model(about: dict[str, Any], tensors: dict[str, Tensor], folder: Path, prefix: str = "state.") -> CremaModel:
-    """Build a model with the senses, weights and layout of a golden description."""
+    """Build a model with the modalities, weights and layout of a golden description."""
     state = load_file(DATA / "weights.safetensors")
     config = about["config"]
     if not folder.exists():
-        backbone_from_lavis(state, blip2_config(config), tokenizer(), folder, senses=RELEASED)
+        backbone_from_lavis(state, blip2_config(config), tokenizer(), folder, modalities=RELEASED)
     state |= {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     names = about["modalities_in_order"]
     fused = "espresso" in about["task_flags"]
@@ -165,7 +165,7 @@ def build_model(about: dict[str, Any], tensors: dict[str, Tensor], folder: Path,
 
 
 def request(name: str, config: dict[str, Any], *, alone: bool) -> dict[str, Any] | ModalitySpec:
-    """A sense as the released code treats it."""
+    """A modality as the released code treats it."""
     visual = name in ("rgb", "depth", "flow", "norm")
     prefix = {"audio": "Audio: ", "pc": "Audio: " if alone else "3D Model: "}.get(name, "Frame {index}: ")
     return _spec(

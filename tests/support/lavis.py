@@ -41,22 +41,27 @@ _DROPPED = re.compile(
 
 
 def backbone_from_lavis(
-    state: Mapping[str, Tensor], config: Blip2Config, tokenizer: Any, folder: str | Path, *, senses: Sequence[str] = ()
+    state: Mapping[str, Tensor],
+    config: Blip2Config,
+    tokenizer: Any,
+    folder: str | Path,
+    *,
+    modalities: Sequence[str] = (),
 ) -> Path:
     """Write a backbone folder in transformers format from frozen weights in the LAVIS layout.
 
     Args:
-        state: LAVIS names; weights of single senses (suffix `_<sense>`) are left out.
+        state: LAVIS names; weights of single modalities (suffix `_<modality>`) are left out.
         config: the BLIP-2 configuration the weights belong to.
         tokenizer: saved beside them.
         folder: where to write.
-        senses: released names of senses whose weights are in `state`.
+        modalities: released names of modalities whose weights are in `state`.
 
     Raises:
         CheckpointError: listing unknown and missing keys; nothing is written then. Parts a CREMA checkpoint does not
             have (the backbone's own queries, projection and vision LayerNorm) start as the configuration draws them.
     """
-    keys = [AdapterKeys(name, 0, has_projection=True, has_norm=True) for name in senses]
+    keys = [AdapterKeys(name, 0, has_projection=True, has_norm=True) for name in modalities]
     frozen = {
         key: value
         for key, value in state.items()

@@ -11,7 +11,7 @@ CHOICES = ["red", "blue"]
 
 
 def side_example(name: str, seed: int) -> Tensor:
-    """Return a source of the test senses `wave` or `points`."""
+    """Return a source of the test modalities `wave` or `points`."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(5, 3, 10, generator=generator) if name == "wave" else torch.randn(4, 6, generator=generator)
 

@@ -28,16 +28,16 @@ def clip(num_frames: int = 4, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
-def built(folder: Path, *senses: Any, num_frames: int = 4, **settings: Any) -> CremaModel:
-    """Build a model that looks at `num_frames` frames of a clip, and has more senses."""
+def built(folder: Path, *modalities: Any, num_frames: int = 4, **settings: Any) -> CremaModel:
+    """Build a model that looks at `num_frames` frames of a clip, and has more modalities."""
     video = {"name": "video", "num_frames": num_frames}
-    return build([video, *senses], backbone=folder, **{"fusion": FUSION, "image_size": QWEN_SIDE, **settings})
+    return build([video, *modalities], backbone=folder, **{"fusion": FUSION, "image_size": QWEN_SIDE, **settings})
 
 
 def their_clip(model: CremaModel, frames: Tensor) -> tuple[Tensor, list[int]]:
     """Return flat patches and grid of one clip, cut by the released processor."""
     vision = model.backbone.vision_model.config  # type: ignore[union-attr]
-    pixels = model.sense("video").modality.context.normalize(frames.float() / 255)
+    pixels = model.branch("video").modality.context.normalize(frames.float() / 255)
     cut, *grid = Qwen2VLVideoProcessor().patchify(
         pixels[None], vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
     )

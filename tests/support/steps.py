@@ -17,7 +17,7 @@ SOURCES = {
 
 
 def train_a_little(model: CremaModel, *, num_steps: int = 6) -> list[float]:
-    """Train all senses on two samples, one of them with a single sense; returns the losses."""
+    """Train all modalities on two samples, one of them with a single modality; returns the losses."""
     parameters = list(model.trainable_parameters().values())
     set_trainable(model, names_of(model, parameters))
     optimizer = torch.optim.AdamW(parameters, lr=0.02)

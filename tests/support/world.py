@@ -11,7 +11,7 @@ import pytest
 
 from crema_core.cli.main import main
 
-SENSES = "video,depth"
+MODALITIES = "video,depth"
 QUICK = ["--set", "epochs=2", "--set", "batch_size=27", "--set", "video.num_frames=2", "--set", "depth.num_frames=1"]
 
 
@@ -26,18 +26,18 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The manifest of six clips."""
+    """The data file of six clips."""
     world = pytest.importorskip("crema_world")
-    manifest: Path = world.make_world(
+    data_file: Path = world.make_world(
         tmp_path_factory.mktemp("world") / "six", num_clips=6, seed=0, split="train"
-    ).manifest
-    return manifest
+    ).data_file
+    return data_file
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, clips: Path) -> Path:
     """A run directory of `crema fit`."""
     out = tmp_path_factory.mktemp("run") / "first"
-    words = ["fit", str(clips), "--modalities", SENSES, "--backbone", str(tiny_folder), "--out", str(out), *QUICK]
+    words = ["fit", str(clips), "--modalities", MODALITIES, "--backbone", str(tiny_folder), "--out", str(out), *QUICK]
     assert main([*words, "--set", "early_exit=1.8"]) == 0
     return out

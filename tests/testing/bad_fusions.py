@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crema_core.fusion.base import Fusion, FusionSizes, SenseSet
+from crema_core.fusion.base import Fusion, FusionSizes, ModalitySet
 from crema_core.fusion.strategies import ConcatFusion
 from crema_core.tokens import Segment
 
@@ -32,17 +32,17 @@ class GoodFusion(Fusion):
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
         self.blocks[name] = Scale(self.width, 0.0 if zero else 1.0)
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        known = [name for name in senses.supports if name in self.blocks]
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        known = [name for name in modalities.supporting if name in self.blocks]
         if not known:
-            return self.side_by_side(senses, senses.tokens)
-        grid = senses.grid()
-        values, masks = zip(*(senses.framed(name, grid) for name in known), strict=True)
+            return self.side_by_side(modalities, modalities.tokens)
+        grid = modalities.grid()
+        values, masks = zip(*(modalities.framed(name, grid) for name in known), strict=True)
         parts = [self.blocks[name](own) for name, own in zip(known, values, strict=True)]
-        return self.finish(senses, torch.stack(parts).sum(0), torch.stack(masks).any(0)[:, :, 0], known)
+        return self.finish(modalities, torch.stack(parts).sum(0), torch.stack(masks).any(0)[:, :, 0], known)
 
-    def finish(self, senses: SenseSet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
-        return self.arrange(senses, fused, present, known)
+    def finish(self, modalities: ModalitySet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
+        return self.arrange(modalities, fused, present, known)
 
 
 class Abstract(Fusion):
@@ -52,59 +52,59 @@ class Abstract(Fusion):
 class NeedsHeads(ConcatFusion):
     """options_have_defaults: an option without one."""
 
-    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, heads: int) -> None:
-        super().__init__(supports, width=width, num_queries=num_queries)
+    def __init__(self, supporting: Sequence[str], *, width: int, num_queries: int, heads: int) -> None:
+        super().__init__(supporting, width=width, num_queries=num_queries)
         self.heads = heads
 
 
 class ShortMask(GoodFusion):
     """segments_keep_the_contract: the mask lacks a step."""
 
-    def finish(self, senses: SenseSet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
-        return self.arrange(senses, fused, present[:, :-1], known)
+    def finish(self, modalities: ModalitySet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
+        return self.arrange(modalities, fused, present[:, :-1], known)
 
 
 class NeedsMajor(GoodFusion):
     """every_subset_of_modalities_works: it takes the major modality for granted."""
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        assert senses.tokens[senses.major] is not None
-        return super().forward(senses)
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        assert modalities.tokens[modalities.major] is not None
+        return super().forward(modalities)
 
 
 class ChangesMajor(GoodFusion):
     """absent_modalities_change_nothing: it shifts the major tokens wherever there is something it could fuse."""
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        segments = super().forward(senses)
-        shift = 1.0 if self.supports and senses.major in senses.tokens else 0.0
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        segments = super().forward(modalities)
+        shift = 1.0 if self.supporting and modalities.major in modalities.tokens else 0.0
         return [segments[0]._replace(values=segments[0].values + shift), *segments[1:]]
 
 
 class MixesSamples(GoodFusion):
     """samples_ignore_each_other: it takes the mean over the batch away."""
 
-    def finish(self, senses: SenseSet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
-        return self.arrange(senses, fused - fused.mean(0), present, known)
+    def finish(self, modalities: ModalitySet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
+        return self.arrange(modalities, fused - fused.mean(0), present, known)
 
 
 class Draws(GoodFusion):
     """layout_is_deterministic: it adds noise that no seed governs."""
 
-    def finish(self, senses: SenseSet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
+    def finish(self, modalities: ModalitySet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
         generator = torch.Generator()
         generator.seed()
         noise = 1e-7 * torch.rand(fused.shape, generator=generator)
-        return self.arrange(senses, fused + noise, present, known)
+        return self.arrange(modalities, fused + noise, present, known)
 
 
 class WritesInPlace(GoodFusion):
     """tokens_are_left_alone: it marks what it has seen in the tokens themselves."""
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        segments = super().forward(senses)
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        segments = super().forward(modalities)
         if not torch.is_grad_enabled():
-            for tokens in senses.supports.values():
+            for tokens in modalities.supporting.values():
                 tokens.values.mul_(2)
         return segments
 
@@ -112,39 +112,39 @@ class WritesInPlace(GoodFusion):
 class UsesNothing(GoodFusion):
     """parameters_are_declared: a parameter that is there although there is nothing to fuse."""
 
-    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int) -> None:
-        super().__init__(supports, width=width, num_queries=num_queries)
+    def __init__(self, supporting: Sequence[str], *, width: int, num_queries: int) -> None:
+        super().__init__(supporting, width=width, num_queries=num_queries)
         self.bias = nn.Parameter(torch.zeros(width))
 
-    def finish(self, senses: SenseSet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
-        return self.arrange(senses, fused + self.bias, present, known)
+    def finish(self, modalities: ModalitySet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
+        return self.arrange(modalities, fused + self.bias, present, known)
 
 
 class Detaches(GoodFusion):
     """gradients_reach_what_is_declared: what it adds is cut off from its weights."""
 
-    def finish(self, senses: SenseSet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
-        return self.arrange(senses, fused.detach(), present, known)
+    def finish(self, modalities: ModalitySet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
+        return self.arrange(modalities, fused.detach(), present, known)
 
 
 class Forgets(GoodFusion):
     """saved_and_loaded_it_lays_out_the_same: what it multiplies with is drawn anew and not saved."""
 
-    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int) -> None:
-        super().__init__(supports, width=width, num_queries=num_queries)
+    def __init__(self, supporting: Sequence[str], *, width: int, num_queries: int) -> None:
+        super().__init__(supporting, width=width, num_queries=num_queries)
         generator = torch.Generator()
         generator.seed()
         self.factor = torch.rand(width, generator=generator)
 
-    def finish(self, senses: SenseSet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
-        return self.arrange(senses, fused * self.factor, present, known)
+    def finish(self, modalities: ModalitySet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
+        return self.arrange(modalities, fused * self.factor, present, known)
 
 
 class DividesByAll(GoodFusion):
     """other_modalities_stay_bit_identical: the mean over all built modalities, also those that are absent."""
 
-    def finish(self, senses: SenseSet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
-        return self.arrange(senses, fused / len(self.supports), present, known)
+    def finish(self, modalities: ModalitySet, fused: Tensor, present: Tensor, known: Sequence[str]) -> list[Segment]:
+        return self.arrange(modalities, fused / len(self.supporting), present, known)
 
 
 class StartsAtOne(GoodFusion):
@@ -157,13 +157,13 @@ class StartsAtOne(GoodFusion):
 class OwnSizes(ConcatFusion):
     """Conforms: its size comes from `for_sizes`, not from the user."""
 
-    def __init__(self, supports: Sequence[str], *, width: int, num_queries: int, major_queries: int) -> None:
-        super().__init__(supports, width=width, num_queries=num_queries)
+    def __init__(self, supporting: Sequence[str], *, width: int, num_queries: int, major_queries: int) -> None:
+        super().__init__(supporting, width=width, num_queries=num_queries)
         self.major_queries = major_queries
 
     @classmethod
-    def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
-        return cls(supports, width=sizes.width, num_queries=sizes.num_queries, major_queries=sizes.major_queries or 0)
+    def for_sizes(cls, supporting: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
+        return cls(supporting, width=sizes.width, num_queries=sizes.num_queries, major_queries=sizes.major_queries or 0)
 
 
 BAD: dict[str, type[Fusion]] = {

@@ -151,7 +151,7 @@ GOLD: dict[str, tuple[Edit, ...]] = {
         ),
     ),
     "saved_and_loaded_it_answers_the_same": (Edit(SPEC, "default=1.0, desc", "default=1.0, exclude=True, desc"),),
-    "other_senses_stay_bit_identical": (
+    "other_modalities_stay_bit_identical": (
         Edit(
             CODE,
             WEIGHT,

@@ -28,8 +28,8 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
         monkeypatch.syspath_prepend(str(place))
         registry.refresh()
         here = [one for one in registry.providers("modality") if one.entry and one.entry.location == str(place)]
-        (sense,) = [one.name for one in here]
-        return check_modality(sense, tier=tier)
+        (modality,) = [one.name for one in here]
+        return check_modality(modality, tier=tier)
 
     yield install
     monkeypatch.undo()

@@ -11,8 +11,8 @@ import pytest
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError, PluginError
 from crema_core.testing import Report, Result, check_modality, conformance
-from crema_core.testing.bench import COMPANION, offline
-from crema_core.testing.subject import is_path, unpacked
+from crema_core.testing.fixtures import COMPANION, offline
+from crema_core.testing.under_test import is_path, unpacked
 from tests.support.dummies import Installer
 from tests.testing.faults import SPECIMEN
 
@@ -60,7 +60,7 @@ def test_an_expected_failure_needs_a_reason() -> None:
     with pytest.raises(OptionsError) as caught:
         check_modality("video", tier="bronze", expected_failures={"core_is_bounded": " "})
     assert str(caught.value) == (
-        "expected_failures gives no reason for 'core_is_bounded'. An announced failure says why it is known. Write: "
+        "expected_failures gives no reason for 'core_is_bounded'. An announced failure states why it is known. Write: "
         'expected_failures={"core_is_bounded": "why"}'
     )
 
@@ -130,7 +130,7 @@ def test_the_command_lists_the_checks(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["plugins", "check", "--list", "--tier", "bronze"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 16
-    assert lines[1] == "bronze  name_is_no_placeholder: The sense's name is not one that examples use."
+    assert lines[1] == "bronze  name_is_no_placeholder: The modality's name is not one that examples use."
     assert main(["plugins", "check"]) == 2
 
 
@@ -156,7 +156,7 @@ def test_words_are_names_or_places() -> None:
         (
             lambda place: place / "nothing",
             "'{place}' has no pyproject.toml. Accepted is a package's folder, or a .whl file. Check the path, or name "
-            "an installed sense.",
+            "an installed modality.",
         ),
         (
             lambda place: place / "absent.whl",
@@ -173,7 +173,7 @@ def test_places_without_a_package_are_refused(tmp_path: Path, make: object, mess
 
 
 def test_blocked_connections_are_remembered() -> None:
-    with offline() as tried, pytest.raises(OSError, match="the network is blocked while a sense is checked"):
+    with offline() as tried, pytest.raises(OSError, match="the network is blocked while a modality is checked"):
         socket.create_connection(("127.0.0.1", 9))
     assert tried == ["127.0.0.1"]
 

@@ -13,7 +13,7 @@ from crema_core.train.distributed import Distributed
 from tests.support.fixtures import published, t5_folder
 from tests.support.numeric import double_precision
 from tests.support.world import clips, tiny_folder
-from tests.train.file_senses import random_model
+from tests.train.file_modalities import random_model
 
 __all__ = [
     "clips",
@@ -21,7 +21,7 @@ __all__ = [
     "new_model",
     "one_thread",
     "published",
-    "sync",
+    "distributed",
     "t5_folder",
     "tiny_folder",
 ]
@@ -52,5 +52,5 @@ def new_double_model(new_model: MakeModel) -> Iterator[MakeModel]:
 
 
 @pytest.fixture
-def sync(tmp_path: Path) -> Distributed:
+def distributed(tmp_path: Path) -> Distributed:
     return Distributed(precision="fp32", folder=tmp_path)

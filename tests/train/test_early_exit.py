@@ -92,7 +92,7 @@ def test_an_exit_says_why() -> None:
     )
 
 
-def test_an_epoch_without_updates_of_a_sense_leaves_its_history_alone() -> None:
+def test_an_epoch_without_updates_of_a_modality_leaves_its_history_alone() -> None:
     phases = EarlyExit(("a", "b"), tau=1.5)
     phases.record("a", 1.0)
     phases.record("b", 1.0)

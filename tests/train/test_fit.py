@@ -1,4 +1,4 @@
-"""The whole loop: runs, stops, goes on."""
+"""The whole loop: runs, stops, continues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.errors import CheckpointError, ManifestError, TrainingError
+from crema_core.errors import CheckpointError, DataFileError, TrainingError
 from crema_core.evaluation.run import EvaluationResult
 from crema_core.plugins.hooks import Hooks, hookimpl
 from crema_core.train.fit import fit
@@ -23,7 +23,7 @@ from crema_core.train.metrics import Value
 from crema_core.train.run import Run
 from crema_core.train.trainer import Trainer, TrainingInterrupted
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import write_data
+from tests.train.file_modalities import write_data
 
 SETTINGS: dict[str, Any] = {
     "epochs": 2, "batch_size": 2, "lr": 1e-2, "log_every": 1, "modality_dropout": 0.3, "seed": 7,
@@ -44,7 +44,7 @@ def train(model: CremaModel, folder: Path, out: str, **changes: Any) -> Run:
     if not (folder / "train").exists():
         write_data(folder / "train", 6)
         write_data(folder / "valid", 3, seed=1)
-    options = {"valid": folder / "valid" / "data.jsonl", "status": quiet(), "hooks": Hooks(strict=True), **SETTINGS}
+    options = {"eval_data": folder / "valid" / "data.jsonl", "status": quiet(), "hooks": Hooks(strict=True), **SETTINGS}
     return fit(model, folder / "train" / "data.jsonl", out=folder / out, **{**options, **changes})
 
 
@@ -146,7 +146,7 @@ def test_frozen_parts_and_what_was_trainable_are_as_before(new_model: MakeModel,
 
 def test_training_lowers_the_loss(new_model: MakeModel, tmp_path: Path) -> None:
     # A frozen random language model leaves adapters little room; that training works is shown on the generated world.
-    data = write_data(tmp_path / "few", 4, senses="mo")
+    data = write_data(tmp_path / "few", 4, modalities="mo")
     run = fit(new_model(num=2), data, out=tmp_path / "run", epochs=12, batch_size=4, lr=1e-2, status=quiet())
     losses = [float(line["loss"]) for line in run.metrics if line["kind"] == "epoch"]
     assert losses[-1] < losses[0] - 0.1
@@ -157,24 +157,26 @@ def test_a_run_directory_is_what_its_docstring_says(new_model: MakeModel, tmp_pa
     assert {path.name for path in run.path.iterdir()} == {
         "config.json", "environment.json", "metrics.jsonl", "checkpoints", "last", "best",
     }  # fmt: skip
-    assert [line["kind"] for line in run.metrics if line["epoch"] == 0] == ["step"] * 3 + ["epoch", "valid"]
+    assert [line["kind"] for line in run.metrics if line["epoch"] == 0] == ["step"] * 3 + ["epoch", "eval_data"]
     config = json.loads((run.path / "config.json").read_text())
-    assert config["senses"] == ["main", "other", "wave", "points"]
+    assert config["modalities"] == ["main", "other", "wave", "points"]
     assert config["settings"]["batch_size"] == 2
     assert len(list((run.path / "checkpoints").iterdir())) <= 2
 
 
-def test_senses_that_exit_stop_moving_and_the_last_exit_ends_the_training(new_model: MakeModel, tmp_path: Path) -> None:
+def test_modalities_that_exit_stop_moving_and_the_last_exit_ends_the_training(
+    new_model: MakeModel, tmp_path: Path
+) -> None:
     # Any growth of the norm over a tiny fraction of its past counts: everything exits after the second epoch.
     model = new_model()
-    run = train(model, tmp_path, "run", epochs=3, early_exit=1e-6, valid=None)
+    run = train(model, tmp_path, "run", epochs=3, early_exit=1e-6, eval_data=None)
     assert run.num_steps == 6
     assert sorted(run.exited) == ["main", "other", "points", "wave"]
     assert run.exited["main"].startswith("'main' exits after epoch 1: gradient norm ")
     assert [line["kind"] for line in run.metrics].count("exit") == 4
 
 
-def test_training_one_sense_leaves_the_others_bit_identical(new_model: MakeModel, tmp_path: Path) -> None:
+def test_training_one_modality_leaves_the_others_bit_identical(new_model: MakeModel, tmp_path: Path) -> None:
     model, before = new_model(), new_model().adapter_state_dict()
     train(model, tmp_path, "run", modalities=["wave"])
     after = model.adapter_state_dict()
@@ -233,7 +235,7 @@ def test_hooks_hear_of_every_event(new_model: MakeModel, tmp_path: Path) -> None
 
 
 def test_accumulation_counts_updates_and_not_minibatches(new_model: MakeModel, tmp_path: Path) -> None:
-    run = train(new_model(), tmp_path, "run", accumulation=2, epochs=2)
+    run = train(new_model(), tmp_path, "run", gradient_accumulation_steps=2, epochs=2)
     assert run.num_steps == 4
 
 
@@ -256,8 +258,8 @@ def test_a_new_run_is_not_written_over_an_old_one(new_model: MakeModel, tmp_path
 def test_a_run_is_not_continued_with_other_settings_or_data(new_model: MakeModel, tmp_path: Path) -> None:
     train(new_model(), tmp_path, "run", epochs=1)
     with pytest.raises(CheckpointError) as error:
-        train(new_model(), tmp_path, "run", epochs=3, lr=0.5, log_every=9, valid=None, resume=True)
-    digest = json.loads((tmp_path / "run" / "config.json").read_text())["valid"]
+        train(new_model(), tmp_path, "run", epochs=3, lr=0.5, log_every=9, eval_data=None, resume=True)
+    digest = json.loads((tmp_path / "run" / "config.json").read_text())["eval_data"]
     assert str(error.value) == (
         "This run cannot be continued, because something changed (was -> now):\n"
         f"  valid: {digest} -> None\n"
@@ -298,7 +300,7 @@ def test_a_damaged_checkpoint_changes_nothing(new_model: MakeModel, tmp_path: Pa
 
 
 def test_doubtful_data_are_mentioned_and_used(new_model: MakeModel, tmp_path: Path) -> None:
-    data = write_data(tmp_path / "few", 2, senses="mo")
+    data = write_data(tmp_path / "few", 2, modalities="mo")
     data.write_text(data.read_text().replace('"s1"', '"s0"'))
     stream = io.StringIO()
     fit(new_model(num=2), data, out=tmp_path / "run", epochs=1, status=StatusLine(stream))
@@ -311,32 +313,32 @@ def test_a_run_knows_where_its_data_and_model_came_from(new_model: MakeModel, tm
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["inputs"] == {
         "data": str(tmp_path / "train" / "data.jsonl"),
-        "valid": str(tmp_path / "valid" / "data.jsonl"),
+        "eval_data": str(tmp_path / "valid" / "data.jsonl"),
     }
     assert config["model"] == json.loads(json.dumps(model.config))
 
 
-def test_a_sense_without_samples_is_named_before_any_work(new_model: MakeModel, tmp_path: Path) -> None:
-    data = write_data(tmp_path / "few", 4, senses="mo")
+def test_a_modality_without_samples_is_named_before_any_work(new_model: MakeModel, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "few", 4, modalities="mo")
     with pytest.raises(TrainingError) as error:
         fit(new_model(), data, out=tmp_path / "run", status=quiet())
     assert str(error.value) == (
-        "No sample has a source of wave, points, so these senses would not be trained. Every trained sense needs "
-        "samples. Add their files to the data, or pass modalities=['main', 'other']."
+        "No sample has a source of wave, points, so these modalities would not be trained. Every trained modality "
+        "needs samples. Add their files to the data, or pass modalities=['main', 'other']."
     )
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_sense_to_train_is_answered_with_the_nearest(new_model: MakeModel, tmp_path: Path) -> None:
+def test_an_unknown_modality_to_train_is_answered_with_the_nearest(new_model: MakeModel, tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as error:
         train(new_model(), tmp_path, "run", modalities=["wav"])
     assert str(error.value) == (
         "modalities names 'wav', which this model does not have. It has: main, other, wave, points. Did you mean "
-        "'wave'? Correct the name, or add the sense with model.add_modality('wav')."
+        "'wave'? Correct the name, or add the modality with model.add_modality('wav')."
     )
 
 
 def test_no_samples_are_refused(new_model: MakeModel, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError) as error:
+    with pytest.raises(DataFileError) as error:
         fit(new_model(), [], out=tmp_path / "run", status=quiet())
     assert str(error.value) == "There is nothing to train on: the data have no samples. Give at least one."

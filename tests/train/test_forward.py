@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from crema_core.api.model import CremaModel
-from crema_core.data.dataset import SenseDataset, TrainBatch, load_batches
+from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
 from crema_core.errors import OptionsError
 from crema_core.features.encode import encode_batch
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.trainable import names_of, set_trainable
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import ANSWERS, write_records
+from tests.train.file_modalities import ANSWERS, write_records
 
 
 def one_batch(model: CremaModel, folder: Path, *, cached: frozenset[str] = frozenset()) -> TrainBatch:
@@ -23,8 +23,8 @@ def one_batch(model: CremaModel, folder: Path, *, cached: frozenset[str] = froze
         replace(record, choices=ANSWERS) if index % 2 else record
         for index, record in enumerate(write_records(folder, 5))
     ]
-    modalities = {name: model.sense(name).modality for name in model.names}
-    dataset = SenseDataset(records, modalities, major=model.major, cached=cached)
+    modalities = {name: model.branch(name).modality for name in model.names}
+    dataset = ModalityDataset(records, modalities, major=model.major, cached=cached)
     return next(iter(load_batches(dataset, [[(0, index) for index in range(5)]])))
 
 
@@ -35,7 +35,7 @@ def test_it_is_the_loss_of_the_parts_called_by_hand(new_model: MakeModel, tmp_pa
     questions = [model.template.render(record.question, record.choices) for record in batch.records]
     answers = [model.template.target(record.answer, record.choices) for record in batch.records]
     assert answers[1].startswith("Option ")
-    by_hand = model.loss(model.tokens(model.encode(batch.senses), questions), questions, answers)
+    by_hand = model.loss(model.tokens(model.encode(batch.modalities), questions), questions, answers)
     loss = model(batch)
     assert loss.shape == ()
     assert torch.equal(loss, by_hand)
@@ -72,9 +72,9 @@ def test_features_of_a_cache_take_the_place_of_encoders(new_model: MakeModel, tm
     model = new_model()
     whole = one_batch(model, tmp_path / "data")
     batch = one_batch(model, tmp_path / "data", cached=frozenset(model.names))
-    assert batch.senses == {}
+    assert batch.modalities == {}
     cache = FeatureCache(model)
-    for name, prepared in model.encode(whole.senses).items():
+    for name, prepared in model.encode(whole.modalities).items():
         sources = [whole.records[row].sources[name] for row in whole.present[name].tolist()]
         cache.put(name, sources, prepared.features)
     assert torch.equal(model(batch, features=encode_batch(model, cache, batch)), model(whole))
@@ -82,6 +82,6 @@ def test_features_of_a_cache_take_the_place_of_encoders(new_model: MakeModel, tm
         model(batch)
     assert str(caught.value) == (
         "The batch has main, other, wave, points in some samples, neither prepared nor as features. Accepted: every "
-        "modality of batch.present, in batch.senses or in features. Pass "
+        "modality of batch.present, in batch.modalities or in features. Pass "
         "model(batch, features=encode_batch(model, cache, batch)) where a cache holds them."
     )

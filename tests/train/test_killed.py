@@ -1,4 +1,4 @@
-"""A process killed at any moment, by SIGKILL, leaves a run that goes on as if nothing had happened."""
+"""A process killed at any moment, by SIGKILL, leaves a run that continues as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
 from crema_core.train.run import LAST
 from tests.support.launch import begin, start
-from tests.train.file_senses import random_model, write_data
+from tests.train.file_modalities import random_model, write_data
 
 pytestmark = pytest.mark.slow  # starts processes
 
@@ -33,7 +33,7 @@ def kill_myself() -> None:
 
 
 def train(backbone: Path, data: Path, out: Path, *, after_step: int = 0, before_change: int = 0) -> Outcome:
-    """Train, or go on where an earlier call was killed.
+    """Train, or continue where an earlier call was killed.
 
     Args:
         backbone, data, out: places.
@@ -89,8 +89,8 @@ def _count_changes(last: int) -> None:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    write_data(folder / "train", 6, senses="mo")
-    write_data(folder / "valid", 3, seed=1, senses="mo")
+    write_data(folder / "train", 6, modalities="mo")
+    write_data(folder / "valid", 3, seed=1, modalities="mo")
     return folder
 
 

@@ -11,10 +11,10 @@ from accelerate.utils.memory import should_reduce_batch_size
 
 from crema_core.api.answer import answer_many
 from crema_core.api.model import CremaModel
-from crema_core.data.manifest import read_manifest
+from crema_core.data.data_file import read_data_file
 from crema_core.errors import OutOfMemoryError
 from crema_core.evaluation.run import evaluate
-from crema_core.model.memory import fits
+from crema_core.model.memory import explain_out_of_memory
 from crema_core.train.settings import TrainSettings, less_memory
 from tests.train.conftest import MakeModel
 from tests.train.test_fit import train
@@ -41,17 +41,18 @@ def test_a_minibatch_that_does_not_fit_is_said_and_the_run_goes_on_from_its_chec
 
     monkeypatch.setattr(CremaModel, "loss", third_is_full)
     with pytest.raises(OutOfMemoryError) as caught:
-        train(model, tmp_path, "run", checkpoint_every=1, valid=None)
+        train(model, tmp_path, "run", checkpoint_every=1, eval_data=None)
     assert str(caught.value) == (
         "A minibatch of 2 samples does not fit into memory (CUDA out of memory. Tried to allocate 20.00 GiB). It is "
         "computed at once. Any of these needs less: gradient_checkpointing=True; micro_batch_size=1; batch_size=1 with "
-        'accumulation=2, which give the same numbers; kept_graphs=0; precision="bf16"; a quantized language model. '
+        'gradient_accumulation_steps=2, which give the same numbers; retained_graphs=0; precision="bf16"; a quantized '
+        "language model. "
         "crema plan estimates each."
     )
     assert str(caught.value.__cause__) == FULL
     assert should_reduce_batch_size(caught.value)
     resumed = train(
-        new_model(), tmp_path, "run", resume=True, valid=None, checkpoint_every=1, gradient_checkpointing=True
+        new_model(), tmp_path, "run", resume=True, eval_data=None, checkpoint_every=1, gradient_checkpointing=True
     )
     assert resumed.num_steps == 6
 
@@ -64,17 +65,17 @@ def test_a_minibatch_that_does_not_fit_is_said_and_the_run_goes_on_from_its_chec
             "gradient_checkpointing=True; micro_batch_size=1; a quantized language model",
         ),
         (
-            {"batch_size": 4, "accumulation": 2, "gradient_checkpointing": True, "precision": "bf16"},
-            "micro_batch_size=2; batch_size=2 with accumulation=4, which give the same numbers; a quantized language "
-            "model",
+            {"batch_size": 4, "gradient_accumulation_steps": 2, "gradient_checkpointing": True, "precision": "bf16"},
+            "micro_batch_size=2; batch_size=2 with gradient_accumulation_steps=4, which give the same numbers; a "
+            "quantized language model",
         ),
         (
             {"batch_size": 5, "micro_batch_size": [1, 4], "gradient_checkpointing": True, "precision": "bf16"},
-            "micro_batch_size=2; kept_graphs=0; a quantized language model",
+            "micro_batch_size=2; retained_graphs=0; a quantized language model",
         ),
         (
             {"batch_size": 7, "micro_batch_size": 1, "gradient_checkpointing": True, "precision": "bf16"},
-            "kept_graphs=0; a quantized language model",
+            "retained_graphs=0; a quantized language model",
         ),
     ],
 )
@@ -97,13 +98,13 @@ def test_questions_that_do_not_fit_are_said_with_the_size_of_their_batch(
         evaluate(model, tmp_path / "valid" / "data.jsonl", batch_size=4)
     assert should_reduce_batch_size(caught.value)
     assert not model.training
-    record = read_manifest(tmp_path / "valid" / "data.jsonl", modalities=model.names)[0]
+    record = read_data_file(tmp_path / "valid" / "data.jsonl", modalities=model.names)[0]
     with pytest.raises(OutOfMemoryError, match=said.format(16)):
         answer_many(model, [{"question": record.question, **record.sources}])
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), OutOfMemoryError("said")])
 def test_other_errors_and_what_is_said_already_pass(error: RuntimeError) -> None:
-    with pytest.raises(type(error)) as caught, fits("A pass", "Less."):
+    with pytest.raises(type(error)) as caught, explain_out_of_memory("A pass", "Less."):
         raise error
     assert caught.value is error

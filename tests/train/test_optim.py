@@ -35,7 +35,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "schedule.json").read_te
     [
         ("modalities.radar.lora.0.query.A", (2, 8), True),
         ("modalities.radar.mmqa.queries", (1, 4, 8), True),
-        ("modalities.normals.mmqa.output.weight", (8, 8), True),  # the sense is called so, it is no norm
+        ("modalities.normals.mmqa.output.weight", (8, 8), True),  # the modality is called so, it is no norm
         ("modalities.radar.mmqa.norm.weight", (8,), False),
         ("modalities.radar.mmqa.output.bias", (8,), False),
         ("fusion.blocks.radar.bias", (2, 8), False),

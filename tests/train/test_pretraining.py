@@ -1,4 +1,4 @@
-"""One sense trained alone, then used beside others without further training (CREMA appendices A.3 and A.5)."""
+"""One modality trained alone, then used beside others without further training (CREMA appendices A.3 and A.5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data.manifest import Record, read_manifest
+from crema_core.data.data_file import Record, read_data_file
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
 from crema_core.train.settings import train_settings
@@ -20,30 +20,30 @@ make_world = pytest.importorskip("crema_world").make_world
 AUDIO = {"name": "audio", "window_s": 0.5, "num_windows": 4, "mmqa": {"lora_rank": 4}}
 
 
-def about_sound(manifest: Path, *names: str) -> list[Record]:
-    return [record for record in read_manifest(manifest, modalities=names) if record.type == "first_sound"]
+def about_sound(data_file: Path, *names: str) -> list[Record]:
+    return [record for record in read_data_file(data_file, modalities=names) if record.type == "first_sound"]
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, torch.Tensor]]:
-    """The manifest, the adapter's folder and its weights."""
+    """The data file, the adapter's folder and its weights."""
     torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("pretraining")
-    manifest = make_world(place / "world", num_clips=8, seed=0, split="train").manifest
+    data_file = make_world(place / "world", num_clips=8, seed=0, split="train").data_file
     model = build([AUDIO], backbone="crema-tiny")
-    records = about_sound(manifest, "audio")
+    records = about_sound(data_file, "audio")
     quiet = StatusLine(io.StringIO(), enabled=False)
     fit(model, records, out=place / "run", epochs=12, batch_size=8, lr=5e-3, status=quiet)
     model.save_adapter("audio", place / "adapter")
     weights = {key: value.detach().clone() for key, value in model.adapter_parameters("audio").items()}
-    return manifest, place / "adapter", weights
+    return data_file, place / "adapter", weights
 
 
 def beside_video() -> CremaModel:
     return build(["video", AUDIO], backbone="crema-tiny", fusion="concat")
 
 
-def test_the_adapter_takes_its_place_beside_another_sense(
+def test_the_adapter_takes_its_place_beside_another_modality(
     pretrained: tuple[Path, Path, dict[str, torch.Tensor]],
 ) -> None:
     _, folder, weights = pretrained
@@ -55,7 +55,7 @@ def test_the_adapter_takes_its_place_beside_another_sense(
     assert not model.fusion_parameters()
 
 
-def test_the_adapter_comes_as_a_new_sense_too(pretrained: tuple[Path, Path, dict[str, torch.Tensor]]) -> None:
+def test_the_adapter_comes_as_a_new_modality_too(pretrained: tuple[Path, Path, dict[str, torch.Tensor]]) -> None:
     _, folder, weights = pretrained
     model = build(["video"], backbone="crema-tiny", fusion="concat")
     model.load_adapter(folder)
@@ -65,10 +65,10 @@ def test_the_adapter_comes_as_a_new_sense_too(pretrained: tuple[Path, Path, dict
 
 def test_what_was_learned_alone_helps_beside_video(pretrained: tuple[Path, Path, dict[str, torch.Tensor]]) -> None:
     """On the clips it was trained with, so that a minute of training suffices to see it."""
-    manifest, folder, _ = pretrained
+    data_file, folder, _ = pretrained
     with_it, without = beside_video(), beside_video()
     with_it.load_adapter(folder)
-    records = about_sound(manifest, "video", "audio")
+    records = about_sound(data_file, "video", "audio")
     assert evaluate(with_it, records).accuracy > evaluate(without, records).accuracy
 
 

@@ -22,7 +22,7 @@ from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
 from tests.support.launch import ChildError, start, together
 from tests.support.numeric import double_precision
-from tests.train.file_senses import random_model, write_data
+from tests.train.file_modalities import random_model, write_data
 
 pytestmark = pytest.mark.slow  # starts processes
 
@@ -67,7 +67,7 @@ def assert_equal_runs(one: Outcome, two: Outcome) -> None:
 
 
 def rare(data: Path, **keep: list[int]) -> Path:
-    """Leave a sense's sources only in some lines."""
+    """Leave a modality's sources only in some lines."""
     lines = [json.loads(line) for line in data.read_text().splitlines()]
     for name, rows in keep.items():
         for row, line in enumerate(lines):
@@ -92,10 +92,10 @@ def whole(t5_folder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory)
     "settings",
     [
         {"mode": "joint", "cache": "none", "epochs": 1},
-        {"accumulation": 2, "clip_norm": 0.1, "epochs": 1},
+        {"gradient_accumulation_steps": 2, "max_grad_norm": 0.1, "epochs": 1},
         {"modalities": ["wave"], "batch_size": 3, "epochs": 1},
     ],
-    ids=["joint without cache", "accumulated and clipped", "one sense in odd batches"],
+    ids=["joint without cache", "accumulated and clipped", "one modality in odd batches"],
 )
 def test_two_processes_give_the_losses_and_weights_of_one(
     settings: dict[str, Any], t5_folder: Path, data: Path, tmp_path: Path
@@ -136,7 +136,7 @@ def test_all_processes_start_from_the_main_ones_weights(t5_folder: Path, data: P
     assert largest_difference(main_start, other_end) < 1e-3
 
 
-def test_a_process_whose_samples_lack_a_sense_takes_part_in_its_update(t5_folder: Path, tmp_path: Path) -> None:
+def test_a_process_whose_samples_lack_a_modality_takes_part_in_its_update(t5_folder: Path, tmp_path: Path) -> None:
     # One sample with points and one with a wave: at any time at least one process has none of them.
     data = rare(write_data(tmp_path / "train", 7, answers=LONG_AND_SHORT), points=[3], wave=[6])
     settings = {"epochs": 1, "modality_dropout": 0.0}
@@ -168,7 +168,7 @@ def test_all_processes_agree_on_early_exits(t5_folder: Path, data: Path, tmp_pat
 @pytest.mark.slow
 def test_validation_is_shared_and_chooses_the_same_best_weights(t5_folder: Path, data: Path, tmp_path: Path) -> None:
     settings = {
-        "valid": write_data(tmp_path / "valid", 7, seed=1),
+        "eval_data": write_data(tmp_path / "valid", 7, seed=1),
         "eval_batch_size": 3,
         "load_best": True,
         "epochs": 2,
@@ -293,7 +293,7 @@ def test_a_process_says_that_another_one_ended() -> None:
     start_of_message = "Another process of this launch ended while this one waited for it ("
     assert message.startswith(start_of_message)
     assert message.endswith(
-        "). All processes must live until the end. Look at the other processes' messages; crema resume goes on from "
+        "). All processes must live until the end. Look at the other processes' messages; crema resume continues from "
         "the last checkpoint."
     )
 
@@ -318,16 +318,18 @@ def test_shares_follow_each_other_and_are_even(count: int) -> None:
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_closing_the_trackers_leaves_the_processes_together(sync: Distributed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_the_trackers_leaves_the_processes_together(
+    distributed: Distributed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Tracker:
         closed = False
 
         def finish(self) -> None:
             self.closed = True
 
-    tracker, accelerator = Tracker(), sync._accelerator
+    tracker, accelerator = Tracker(), distributed._accelerator
     monkeypatch.setattr(accelerator, "log_with", ["mine"])
     monkeypatch.setattr(accelerator, "trackers", [tracker])
     monkeypatch.setattr(type(accelerator.state), "destroy_process_group", lambda *_: pytest.fail("they were parted"))
-    sync.stop_trackers()
+    distributed.stop_trackers()
     assert tracker.closed

@@ -16,12 +16,12 @@ def config() -> dict[str, Any]:
     return {
         "format": 1,
         "settings": {"epochs": 3, "num_workers": 0},
-        "senses": ["video", "audio"],
+        "modalities": ["video", "audio"],
         "major": "video",
         "backbone": "abc",
         "data": "4 samples, 1f",
-        "valid": None,
-        "inputs": {"data": "/a/train.jsonl", "valid": None},
+        "eval_data": None,
+        "inputs": {"data": "/a/train.jsonl", "eval_data": None},
         "model": {
             "backbone": {"source": "/a/blip2", "revision": None, "precision": "fp32"},
             "fusion": {"name": "self_gated"},
@@ -71,14 +71,14 @@ def test_another_version_of_a_package_is_mentioned() -> None:
     assert refuse_changes(config(), now, resumable=RESUMABLE) == ["model.modalities.audio.version: 0.1.0 -> 0.2.0"]
 
 
-def test_of_other_senses_only_their_names_are_told() -> None:
+def test_of_other_modalities_only_their_names_are_told() -> None:
     now = copy.deepcopy(config())
-    now["senses"] = ["video"]
+    now["modalities"] = ["video"]
     now["model"]["modalities"] = now["model"]["modalities"][:1]
-    with pytest.raises(CheckpointError, match="senses") as error:
+    with pytest.raises(CheckpointError, match="modalities") as error:
         refuse_changes(config(), now, resumable=RESUMABLE)
     assert [line for line in str(error.value).splitlines() if line.startswith("  ")] == [
-        "  senses: ['video', 'audio'] -> ['video']"
+        "  modalities: ['video', 'audio'] -> ['video']"
     ]
 
 

@@ -16,7 +16,7 @@ from crema_core.train.distributed import Distributed, leave_processes
 from crema_core.train.fit import fit
 from crema_core.train.steps import share_language_model
 from tests.support.launch import together
-from tests.train.file_senses import random_model, write_data
+from tests.train.file_modalities import random_model, write_data
 from tests.train.test_processes import LONG_AND_SHORT, assert_equal_runs, train
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
@@ -27,7 +27,7 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
     "settings",
     [
         {},
-        {"micro_batch_size": 1, "kept_graphs": 1},
+        {"micro_batch_size": 1, "retained_graphs": 1},
         {"mode": "joint", "gradient_checkpointing": True},
         {"mode": "joint", "tuning": LORA},
     ],
@@ -38,7 +38,7 @@ def test_training_with_a_shared_out_language_model(
 ) -> None:
     # Five samples in batches of four: in the last one, one process has nothing to compute.
     data = write_data(tmp_path / "train", 5, answers=LONG_AND_SHORT)
-    options = {"valid": write_data(tmp_path / "valid", 3, seed=1), "eval_batch_size": 1, "epochs": 1, **settings}
+    options = {"eval_data": write_data(tmp_path / "valid", 3, seed=1), "eval_batch_size": 1, "epochs": 1, **settings}
     alone = train(t5_folder, data, tmp_path / "one", **options)
     first, second = together(train, t5_folder, data, tmp_path / "two", shard_language_model=True, **options)
     assert_equal_runs(alone, first)
@@ -48,13 +48,13 @@ def test_training_with_a_shared_out_language_model(
 def answers_and_part(backbone: Path, data: Path, folder: Path) -> tuple[str, float]:
     model = random_model(backbone)
     before = sum(parameter.numel() for parameter in model.backbone.language_model.parameters())
-    sync = Distributed(precision="fp32", folder=folder)
-    share_language_model(model, sync)
+    distributed = Distributed(precision="fp32", folder=folder)
+    share_language_model(model, distributed)
     here = sum(getattr(own, "_local_tensor", own).numel() for own in model.backbone.language_model.parameters())
     place = folder / "answers.jsonl"
-    evaluate(model, data, batch_size=2, out=place, max_new_tokens=4, num_beams=2, processes=sync.processes)
-    model.save_pretrained(folder / f"model-{sync.processes.rank}")
-    sync.processes.wait()
+    evaluate(model, data, batch_size=2, out=place, max_new_tokens=4, num_beams=2, processes=distributed.processes)
+    model.save_pretrained(folder / f"model-{distributed.processes.rank}")
+    distributed.processes.wait()
     text = place.read_text()
     leave_processes()
     return text, here / before

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
-from crema_core.data.dataset import SenseDataset, TrainBatch, load_batches
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
+from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, epoch_order
 from crema_core.errors import TrainingError
 from crema_core.model.trainable import names_of, set_trainable
-from crema_core.tokens import SenseFeatures
+from crema_core.tokens import ModalityFeatures
 from crema_core.train.distributed import Distributed
 from crema_core.train.optim import gradient_norm
 from crema_core.train.settings import train_settings
@@ -24,12 +24,12 @@ from crema_core.train.steps import Minibatch, Stepper
 from tests.support.checkpoints import Published
 from tests.support.numeric import double_precision
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import file_senses, write_records
+from tests.train.file_modalities import file_modalities, write_records
 
 
 def batches(model: CremaModel, records: Sequence[Record], size: int, num: int) -> Iterator[TrainBatch]:
-    dataset = SenseDataset(
-        records, {name: model.sense(name).modality for name in model.names}, major=model.major, dropout=0.3
+    dataset = ModalityDataset(
+        records, {name: model.branch(name).modality for name in model.names}, major=model.major, dropout=0.3
     )
     keys: list[list[tuple[int, int]]] = []
     epoch = 0
@@ -41,12 +41,12 @@ def batches(model: CremaModel, records: Sequence[Record], size: int, num: int) -
 
 
 def minibatches(model: CremaModel, records: Sequence[Record], size: int, num: int) -> list[Minibatch]:
-    return [Minibatch(batch, model.encode(batch.senses)) for batch in batches(model, records, size, num)]
+    return [Minibatch(batch, model.encode(batch.modalities)) for batch in batches(model, records, size, num)]
 
 
-def ready(model: CremaModel, sync: Distributed, **settings: object) -> Stepper:
+def ready(model: CremaModel, distributed: Distributed, **settings: object) -> Stepper:
     chosen = train_settings(None, {"lr": 1e-2, **settings})
-    stepper = Stepper(model, chosen, trained=chosen.modalities or model.names, sync=sync)
+    stepper = Stepper(model, chosen, trained=chosen.modalities or model.names, distributed=distributed)
     set_trainable(model, names_of(model, stepper.parameters.values()))
     model.train()
     return stepper
@@ -64,7 +64,7 @@ def naive_update(stepper: Stepper, batch: TrainBatch, active: Sequence[str]) -> 
     for name in active:
         if name not in batch.present:
             continue
-        features = model.encode(batch.senses)
+        features = model.encode(batch.modalities)
         questions = [record.question for record in batch.records]
         tokens = model.tokens(features, questions)
         answers = [record.answer for record in batch.records]
@@ -90,12 +90,14 @@ def largest_difference(first: CremaModel, second: CremaModel) -> float:
     return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
 
-def test_twenty_updates_equal_the_naive_loops(new_double_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
+def test_twenty_updates_equal_the_naive_loops(
+    new_double_model: MakeModel, distributed: Distributed, tmp_path: Path
+) -> None:
     records = write_records(tmp_path / "data", 8)
     reused, naive, start = (new_double_model() for _ in range(3))
-    fast, slow = ready(reused, sync), ready(naive, sync)
+    fast, slow = ready(reused, distributed), ready(naive, distributed)
     for batch in batches(reused, records, 2, 20):
-        fast.sequential([Minibatch(batch, reused.encode(batch.senses))], reused.names)
+        fast.sequential([Minibatch(batch, reused.encode(batch.modalities))], reused.names)
         naive_update(slow, batch, naive.names)
     assert largest_difference(start, reused) > 1e-2
     assert largest_difference(reused, naive) < 1e-6
@@ -103,52 +105,59 @@ def test_twenty_updates_equal_the_naive_loops(new_double_model: MakeModel, sync:
 
 @pytest.mark.parametrize(("size", "kept"), [pytest.param(1, None, marks=pytest.mark.slow), ((1, 3, 4), 2)])
 def test_twenty_updates_in_parts_equal_the_naive_loops(
-    size: int | tuple[int, ...], kept: int | None, new_double_model: MakeModel, sync: Distributed, tmp_path: Path
+    size: int | tuple[int, ...], kept: int | None, new_double_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     in_parts, naive, start = (new_double_model() for _ in range(3))
     fast, slow = (
         descending(own, lr=0.001)
-        for own in (ready(in_parts, sync, micro_batch_size=size, kept_graphs=kept), ready(naive, sync))
+        for own in (
+            ready(in_parts, distributed, micro_batch_size=size, retained_graphs=kept),
+            ready(naive, distributed),
+        )
     )
     for batch in batches(in_parts, records, 4, 20):
-        fast.sequential([Minibatch(batch, in_parts.encode(batch.senses))], in_parts.names)
+        fast.sequential([Minibatch(batch, in_parts.encode(batch.modalities))], in_parts.names)
         naive_update(slow, batch, naive.names)
     assert largest_difference(start, in_parts) > 1e-2
     assert largest_difference(in_parts, naive) < 1e-12
 
 
-def test_graphs_that_do_not_wait_change_no_number(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
+def test_graphs_that_do_not_wait_change_no_number(
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
+) -> None:
     records = write_records(tmp_path / "data", 8)
     models = [new_model() for _ in range(3)]
-    steppers = [ready(model, sync, kept_graphs=kept) for model, kept in zip(models, (None, 1, 0), strict=True)]
+    steppers = [
+        ready(model, distributed, retained_graphs=kept) for model, kept in zip(models, (None, 1, 0), strict=True)
+    ]
     for batch in batches(models[0], records, 2, 6):
         for model, stepper in zip(models, steppers, strict=True):
-            stepper.sequential([Minibatch(batch, model.encode(batch.senses))], model.names)
+            stepper.sequential([Minibatch(batch, model.encode(batch.modalities))], model.names)
     assert largest_difference(models[0], models[1]) == 0
     assert largest_difference(models[0], models[2]) == 0
 
 
 def test_updates_equal_the_naive_loop_where_the_qformer_reads_the_questions(
-    published: Callable[[Published], Path], sync: Distributed, tmp_path: Path
+    published: Callable[[Published], Path], distributed: Distributed, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     folder = published("instructblip-flan-t5")
-    reused, naive, start = (build(file_senses(), backbone=folder).double() for _ in range(3))
-    fast, slow = ready(reused, sync), ready(naive, sync)
+    reused, naive, start = (build(file_modalities(), backbone=folder).double() for _ in range(3))
+    fast, slow = ready(reused, distributed), ready(naive, distributed)
     with double_precision():
         for batch in batches(reused, records, 2, 6):
-            fast.sequential([Minibatch(batch, reused.encode(batch.senses))], reused.names)
+            fast.sequential([Minibatch(batch, reused.encode(batch.modalities))], reused.names)
             naive_update(slow, batch, naive.names)
     assert largest_difference(start, reused) > 1e-2
     assert largest_difference(reused, naive) < 1e-6
 
 
 def test_each_sub_step_moves_its_own_adapter_and_the_fusion_alone(
-    new_model: MakeModel, sync: Distributed, tmp_path: Path
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
     model = new_model()
-    stepper = ready(model, sync)
+    stepper = ready(model, distributed)
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
     fusion = names_of(model, stepper.shared.values())
     for name in model.names:
@@ -166,15 +175,15 @@ Pass = tuple[str, bool, int]
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[Pass]:
-    """Every sense's passes as they come: its name, whether with a graph, of how many samples."""
+    """Every modality's passes as they come: its name, whether with a graph, of how many samples."""
     seen: list[Pass] = []
-    compute = CremaModel.sense_tokens
+    compute = CremaModel.modality_tokens
 
-    def counted(self: CremaModel, name: str, features: SenseFeatures, *arguments: object) -> object:
+    def counted(self: CremaModel, name: str, features: ModalityFeatures, *arguments: object) -> object:
         seen.append((name, torch.is_grad_enabled(), features.rows.shape[0]))
         return compute(self, name, features, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(CremaModel, "sense_tokens", counted)
+    monkeypatch.setattr(CremaModel, "modality_tokens", counted)
     return seen
 
 
@@ -189,11 +198,11 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def test_adapter_passes_are_two_for_every_sense_less_one(
-    new_model: MakeModel, sync: Distributed, tmp_path: Path, passes: list[Pass]
+def test_adapter_passes_are_two_for_every_modality_less_one(
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path, passes: list[Pass]
 ) -> None:
     model = new_model()
-    stepper = ready(model, sync)
+    stepper = ready(model, distributed)
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
     stepper.sequential([minibatch], model.names)
     first, *others = model.names
@@ -207,21 +216,21 @@ def test_adapter_passes_are_two_for_every_sense_less_one(
 
 @pytest.mark.parametrize(("kept", "num"), [(None, 7), (3, 7), (2, 8), (1, 9), (0, 10)])
 def test_a_graph_that_does_not_wait_costs_one_pass(
-    kept: int | None, num: int, new_model: MakeModel, sync: Distributed, tmp_path: Path, passes: list[Pass]
+    kept: int | None, num: int, new_model: MakeModel, distributed: Distributed, tmp_path: Path, passes: list[Pass]
 ) -> None:
     model = new_model()
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
-    ready(model, sync, kept_graphs=kept).sequential([minibatch], model.names)
+    ready(model, distributed, retained_graphs=kept).sequential([minibatch], model.names)
     assert len(passes) == num
     assert sum(has_graph for _, has_graph, _ in passes) == len(model.names)
 
 
 def test_what_does_not_wait_is_built_part_by_part(
-    new_model: MakeModel, sync: Distributed, tmp_path: Path, passes: list[Pass], read: list[int]
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path, passes: list[Pass], read: list[int]
 ) -> None:
     model = new_model()
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
-    ready(model, sync, kept_graphs=1, micro_batch_size=3).sequential([minibatch], model.names)
+    ready(model, distributed, retained_graphs=1, micro_batch_size=3).sequential([minibatch], model.names)
     assert read == 4 * [3, 1]
     rows = {name: own.rows.tolist() for name, own in minibatch.features.items()}
     parts = {name: [len(own) for own in ({*range(3)} & {*has}, {3} & {*has}) if own] for name, has in rows.items()}
@@ -240,11 +249,11 @@ def test_what_does_not_wait_is_built_part_by_part(
 
 
 def test_each_sub_step_reads_its_own_number_of_samples_at_once(
-    new_model: MakeModel, sync: Distributed, tmp_path: Path, read: list[int]
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path, read: list[int]
 ) -> None:
     model = new_model()
     (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
-    stepper = ready(model, sync, micro_batch_size=[1, 3, 8])
+    stepper = ready(model, distributed, micro_batch_size=[1, 3, 8])
     stepper.sequential([minibatch], model.names)
     assert read == [1, 1, 1, 1, 3, 1, 4, 4]
     read.clear()
@@ -253,26 +262,28 @@ def test_each_sub_step_reads_its_own_number_of_samples_at_once(
 
 
 def test_minibatches_of_one_update_keep_graphs_where_a_number_is_given(
-    new_model: MakeModel, sync: Distributed, tmp_path: Path, passes: list[Pass]
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path, passes: list[Pass]
 ) -> None:
     model = new_model()
     group = minibatches(model, write_records(tmp_path / "data", 4), 2, 2)
     counts = []
     for kept in (None, 0, 2):
-        ready(model, sync, kept_graphs=kept).sequential(group, model.names)
+        ready(model, distributed, retained_graphs=kept).sequential(group, model.names)
         counts.append(len(passes))
         passes.clear()
     assert counts == [20, 20, 16]
 
 
-@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 2, "kept_graphs": 1}], ids=["whole", "in parts"])
+@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 2, "retained_graphs": 1}], ids=["whole", "in parts"])
 @pytest.mark.parametrize("mode", ["sequential", "joint"])
 def test_accumulated_minibatches_equal_one_large_one(
-    mode: str, settings: dict[str, int], new_double_model: MakeModel, sync: Distributed, tmp_path: Path
+    mode: str, settings: dict[str, int], new_double_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
     records = write_records(tmp_path / "data", 8)
     small, large = new_double_model(), new_double_model()
-    in_parts, at_once = (descending(own, lr=0.005) for own in (ready(small, sync, **settings), ready(large, sync)))
+    in_parts, at_once = (
+        descending(own, lr=0.005) for own in (ready(small, distributed, **settings), ready(large, distributed))
+    )
     for _ in range(3):
         # Three minibatches of 3, 3 and 2 samples: the last one must not count for more.
         getattr(in_parts, mode)(minibatches(small, records, 3, 3), small.names)
@@ -281,32 +292,36 @@ def test_accumulated_minibatches_equal_one_large_one(
     assert largest_difference(small, large) < 1e-12
 
 
-def test_a_sense_that_no_sample_has_is_skipped(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
+def test_a_modality_that_no_sample_has_is_skipped(
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
+) -> None:
     model = new_model()
-    stepper = ready(model, sync)
-    records = write_records(tmp_path / "data", 4, senses="mp")
+    stepper = ready(model, distributed)
+    records = write_records(tmp_path / "data", 4, modalities="mp")
     before = snapshot(model)
     result = stepper.sequential(minibatches(model, records, 4, 1), model.names)
     assert tuple(result.losses) == ("main", "points")
     assert not changed(model, before) & names_of(model, stepper.adapters["wave"].values())
 
 
-def test_samples_without_any_trained_sense_are_no_update(
-    new_model: MakeModel, sync: Distributed, tmp_path: Path
+def test_samples_without_any_trained_modality_are_no_update(
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
     model = new_model()
-    stepper = ready(model, sync, modalities=("wave",))
+    stepper = ready(model, distributed, modalities=("wave",))
     before = snapshot(model)
-    result = stepper.sequential(minibatches(model, write_records(tmp_path / "data", 3, senses="mo"), 3, 1), ["wave"])
+    result = stepper.sequential(
+        minibatches(model, write_records(tmp_path / "data", 3, modalities="mo"), 3, 1), ["wave"]
+    )
     assert result.losses == {}
     assert not changed(model, before)
 
 
-def test_training_some_senses_leaves_what_all_share_alone(
-    new_model: MakeModel, sync: Distributed, tmp_path: Path
+def test_training_some_modalities_leaves_what_all_share_alone(
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
     model = new_model()
-    stepper = ready(model, sync, modalities=("wave",))
+    stepper = ready(model, distributed, modalities=("wave",))
     before = snapshot(model)
     for _ in range(2):
         stepper.sequential(minibatches(model, write_records(tmp_path / "data", 3), 3, 1), ["wave"])
@@ -316,9 +331,11 @@ def test_training_some_senses_leaves_what_all_share_alone(
     assert moved <= names_of(model, allowed)
 
 
-def test_joint_training_is_one_step_of_all_senses(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
+def test_joint_training_is_one_step_of_all_modalities(
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
+) -> None:
     model = new_model()
-    stepper = ready(model, sync)
+    stepper = ready(model, distributed)
     result = stepper.joint(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), model.names)
     assert tuple(result.losses) == ("joint",)
     assert tuple(result.gradient_norms) == model.names
@@ -326,9 +343,11 @@ def test_joint_training_is_one_step_of_all_senses(new_model: MakeModel, sync: Di
     assert steps == {1.0}
 
 
-def test_only_adapters_and_fusion_have_optimizer_state(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
+def test_only_adapters_and_fusion_have_optimizer_state(
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
+) -> None:
     model = new_model()
-    stepper = ready(model, sync)
+    stepper = ready(model, distributed)
     stepper.sequential(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), model.names)
     trained = list(model.trainable_parameters().values())
     assert set(map(id, stepper.optimizer.state)) == set(map(id, trained))
@@ -336,16 +355,20 @@ def test_only_adapters_and_fusion_have_optimizer_state(new_model: MakeModel, syn
     assert sum(moment.nbytes for moment in moments) == 2 * sum(parameter.nbytes for parameter in trained)
 
 
-def test_the_lora_metric_measures_the_lora_alone(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
+def test_the_lora_metric_measures_the_lora_alone(
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
+) -> None:
     model = new_model()
-    stepper = ready(model, sync, early_exit_metric="lora")
+    stepper = ready(model, distributed, early_exit_metric="lora")
     assert [id(p) for p in stepper.measured["wave"]] == [id(p) for p in model.lora_parameters("wave").values()]
 
 
-def test_clipping_bounds_the_update_and_not_the_metric(new_model: MakeModel, sync: Distributed, tmp_path: Path) -> None:
+def test_clipping_bounds_the_update_and_not_the_metric(
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
+) -> None:
     model = new_model()
     norms: list[float] = []
-    stepper = ready(model, sync, clip_norm=1e-3)
+    stepper = ready(model, distributed, max_grad_norm=1e-3)
 
     def note(*_: object) -> None:
         norms.append(gradient_norm(stepper.parameters.values()))
@@ -357,10 +380,10 @@ def test_clipping_bounds_the_update_and_not_the_metric(new_model: MakeModel, syn
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_samples(
-    new_model: MakeModel, sync: Distributed, tmp_path: Path
+    new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
     model = new_model()
-    stepper = ready(model, sync)
+    stepper = ready(model, distributed)
     with torch.no_grad():
         model.adapter_parameters("main")["mmqa.queries"].fill_(float("nan"))
     with pytest.raises(TrainingError) as error:
@@ -369,7 +392,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples(
     assert set(ids.split(", ")) == {"s0", "s1"}
     assert str(error.value) == (
         f"The loss became nan on the samples {ids}. A loss must be finite. Look at these samples; if they are fine, "
-        'lower lr, set clip_norm=1.0, or use precision="fp32".'
+        'lower lr, set max_grad_norm=1.0, or use precision="fp32".'
     )
 
 

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crema_core.modality import Features
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 from crema_core.train.token_cache import collected, micro_batches, part_of, size_in
 
 ROWS = st.lists(st.integers(0, 11), unique=True, max_size=12).map(sorted)
 
 
-def tokens(rows: list[int]) -> SenseTokens:
+def tokens(rows: list[int]) -> ModalityTokens:
     """Every sample's tokens, times and weights are its own number."""
     own = torch.tensor(rows, dtype=torch.int64)
     values = own.float()[:, None, None, None].expand(-1, 2, 3, 4)
     times = own.float()[:, None, None].expand(-1, 2, 2)
-    return SenseTokens(values, own[:, None].expand(-1, 2) > 3, own, times, extras={"weights": own.float()[:, None]})
+    return ModalityTokens(values, own[:, None].expand(-1, 2) > 3, own, times, extras={"weights": own.float()[:, None]})
 
 
 @given(num=st.integers(0, 40), size=st.one_of(st.none(), st.integers(1, 50)))
@@ -38,15 +38,15 @@ def test_a_sub_step_has_its_own_size_or_the_last_one() -> None:
     assert size_in(None, 1) is None
 
 
-@given(senses=st.dictionaries(st.sampled_from("abc"), ROWS), size=st.integers(1, 13))
-def test_a_part_has_its_samples_tokens_and_no_others(senses: dict[str, list[int]], size: int) -> None:
-    whole = {name: tokens(rows) for name, rows in senses.items()}
+@given(modalities=st.dictionaries(st.sampled_from("abc"), ROWS), size=st.integers(1, 13))
+def test_a_part_has_its_samples_tokens_and_no_others(modalities: dict[str, list[int]], size: int) -> None:
+    whole = {name: tokens(rows) for name, rows in modalities.items()}
     for part in micro_batches(12, size):
         parts = {name: part_of(own, part) for name, own in whole.items()}
         found = {name: own for name, own in parts.items() if own is not None}
-        assert set(found) == {name for name, rows in senses.items() if set(rows) & set(part)}
+        assert set(found) == {name for name, rows in modalities.items() if set(rows) & set(part)}
         for name, own in found.items():
-            expected = tokens([row for row in senses[name] if row in part])
+            expected = tokens([row for row in modalities[name] if row in part])
             assert torch.equal(own.rows + part.start, expected.rows)
             assert torch.equal(own.values, expected.values)
             assert torch.equal(own.mask, expected.mask)
@@ -59,7 +59,7 @@ def test_a_part_has_its_samples_tokens_and_no_others(senses: dict[str, list[int]
 @given(rows=ROWS, size=st.integers(1, 13), clocked=st.booleans())
 def test_a_part_has_its_samples_features_and_no_others(rows: list[int], size: int, clocked: bool) -> None:
     values, mask, own, times, *_ = tokens(rows)
-    features = SenseFeatures(Features(values, mask, times if clocked else None), own)
+    features = ModalityFeatures(Features(values, mask, times if clocked else None), own)
     for part in micro_batches(12, size):
         found = part_of(features, part)
         inside = [row for row in rows if row in part]

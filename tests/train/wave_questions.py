@@ -1,4 +1,4 @@
-"""Questions about a clip that says nothing, whose answers only another sense tells."""
+"""Questions about a clip that says nothing, whose answers only another modality tells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHOICES = ["red", "blue"]
 def write_wave_questions(
     folder: Path, *, side: int, without_video: Collection[int] = (), points: Collection[int] = ()
 ) -> Path:
-    """Write six questions and return their manifest.
+    """Write six questions and return their data file.
 
     Args:
         folder: where, made if absent.

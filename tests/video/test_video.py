@@ -1,4 +1,4 @@
-"""The built-in sense."""
+"""The built-in modality."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_file_of_sound_alone_is_refused(tmp_path: Path) -> None:
         build().prepare(path)
     assert str(caught.value) == (
         f"'{path}' has no picture stream, only sound. A clip needs pictures. Name a file that has them, or give this "
-        "file to a sense that listens."
+        "file to a modality that listens."
     )
 
 

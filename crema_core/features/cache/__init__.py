@@ -4,7 +4,7 @@
 DIR/
   crema-cache.json                       marks the folder; nothing is ever written into or deleted from another one
   files/<writer>.jsonl                   digests of media files already read once, see `keys`
-  features/<sense>-<identity>/           one folder per encoder: what it is in identity.json, see `keys`
+  features/<modality>-<identity>/           one folder per encoder: what it is in identity.json, see `keys`
     <time>-<writer>.safetensors          a shard: features of many files with their checksums, see `store`
     <time>-<writer>.safetensors.damaged  a shard that could not be read, set aside
 ```

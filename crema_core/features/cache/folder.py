@@ -4,7 +4,7 @@ A shard is an ordinary safetensors file. Features of the file with digest D are 
 `D.mask` `(T,)` or `(T, N)` and, where they have a clock, `D.times` `(T, 2)`; the header's metadata hold for D the
 number format the encoder returned and a checksum over everything that is kept for D.
 
-Torch-free, so `crema cache` answers at once. A cache is only ever emptied by a person who says so, a whole shard at a
+Torch-free, so `crema cache` answers at once. A cache is only ever emptied by a person who states so, a whole shard at a
 time and longest unused first.
 """
 
@@ -160,11 +160,11 @@ def _parse(header: Mapping[str, Mapping[str, object]], *, begin: int, size: int)
 
 
 @dataclass(frozen=True)
-class SenseReport:
+class ModalityReport:
     """Features of one encoder: whose they are, number format kept, files and sizes, seconds since their last use."""
 
     folder: str
-    sense: str
+    modality: str
     distribution: str
     version: str
     kept_in: str
@@ -175,10 +175,10 @@ class SenseReport:
 
 
 @dataclass(frozen=True)
-class Survey:
+class CacheSummary:
     """What a cache folder holds."""
 
-    senses: tuple[SenseReport, ...]  # by encoder
+    modalities: tuple[ModalityReport, ...]  # by encoder
     num_bytes: int  # size of all files
     set_aside: tuple[str, ...]  # damaged shards and what killed writers left
     unreadable: dict[str, str]  # shards found damaged now, each with the reason
@@ -211,10 +211,10 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
-def survey(folder: Path) -> Survey:
+def summarize(folder: Path) -> CacheSummary:
     """Look at every header; raises `CacheError` when the folder is no cache."""
     require_cache(folder)
-    senses, unreadable = [], {}
+    modalities, unreadable = [], {}
     for place in sorted(path for path in (folder / FEATURES).glob("*") if path.is_dir()):
         digests: set[str] = set()
         shards = sorted(place.glob(f"*{SHARD}"))
@@ -224,10 +224,10 @@ def survey(folder: Path) -> Survey:
             except CacheError as error:
                 unreadable[_short(folder, path)] = str(error)
         identity = _identity(place)
-        senses.append(
-            SenseReport(
+        modalities.append(
+            ModalityReport(
                 folder=place.name,
-                sense=str(identity.get("sense", place.name.rpartition("-")[0])),
+                modality=str(identity.get("modality", place.name.rpartition("-")[0])),
                 distribution=str(identity.get("distribution", "")),
                 version=str(identity.get("version", "")),
                 kept_in=str(identity.get("kept_in", "")),
@@ -237,8 +237,8 @@ def survey(folder: Path) -> Survey:
                 unused_s=min((time.time() - path.stat().st_mtime for path in shards), default=0.0),
             )
         )
-    return Survey(
-        tuple(senses), folder_bytes(folder), tuple(_short(folder, path) for path in _rubbish(folder)), unreadable
+    return CacheSummary(
+        tuple(modalities), folder_bytes(folder), tuple(_short(folder, path) for path in _rubbish(folder)), unreadable
     )
 
 

@@ -130,30 +130,30 @@ def _stamp(path: Path) -> Stamp:
 
 
 def encoder_identity(model: CremaNetwork, name: str, *, kept: torch.dtype | None) -> dict[str, Any]:
-    """Return all that the features of one sense depend on, as JSON data.
+    """Return all that the features of one modality depend on, as JSON data.
 
     Args:
         model: a built model, on the device and in the number format its encoders run in now.
-        name: the sense.
+        name: the modality.
         kept: number format in which features are kept; None: as encoded.
 
     Raises:
-        CacheError: when the sense's code cannot be read.
+        CacheError: when the modality's code cannot be read.
     """
-    sense = model.sense(name)
+    branch = model.branch(name)
     backbone = model.backbone
-    vision = backbone.vision_model if sense.spec.encoder == "vision" else None
+    vision = backbone.vision_model if branch.spec.encoder == "vision" else None
     return {
         "format": FORMAT,
-        "sense": name,
-        "class": sense.spec.factory,
-        "distribution": sense.provenance.distribution,
-        "version": sense.provenance.version,
-        "api_version": sense.provenance.api_version,
-        "options": sense.modality.options.model_dump(mode="json"),
+        "modality": name,
+        "class": branch.spec.factory,
+        "distribution": branch.provenance.distribution,
+        "version": branch.provenance.version,
+        "api_version": branch.provenance.api_version,
+        "options": branch.modality.options.model_dump(mode="json"),
         "images": [backbone.image_size, *backbone.image_mean, *backbone.image_std],
-        "code": code_digest(type(sense.modality)),
-        "weights": _weights(sense.modality),
+        "code": code_digest(type(branch.modality)),
+        "weights": _weights(branch.modality),
         "vision": None if vision is None else fingerprint(vision),
         "computed_in": computed_in(model.device),
         "kept_in": "as encoded" if kept is None else str(kept).removeprefix("torch."),
@@ -163,7 +163,7 @@ def encoder_identity(model: CremaNetwork, name: str, *, kept: torch.dtype | None
 def folder_name(identity: dict[str, Any]) -> str:
     """Return the name of the folder of these features."""
     text = json.dumps(identity, sort_keys=True)
-    return f"{identity['sense']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{identity['modality']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def code_digest(factory: type[Modality]) -> str:
@@ -190,7 +190,8 @@ def _package_files(owner: type) -> set[Path]:
     except (OSError, TypeError) as error:
         raise CacheError(
             f"The code of '{owner.__name__}' cannot be found, so nobody can tell later whether kept features are still "
-            "its own. A sense kept on disk is defined in a file. Move the class into a module, or pass cache='memory'."
+            "its own. A modality kept on disk is defined in a file. Move the class into a module, or pass "
+            "cache='memory'."
         ) from error
     parts = owner.__module__.split(".")
     if len(parts) == 1 and file.name != "__init__.py":

@@ -13,60 +13,60 @@ from torch import Tensor
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, load_modality_class
 from crema_core.plugins.spec import ModalityOptions
-from crema_core.testing.bench import IMAGE_SIZE, MAX_DIFFERENCE, VISION_DIM, offline, source, vision
 from crema_core.testing.check import check, require
+from crema_core.testing.fixtures import IMAGE_SIZE, MAX_DIFFERENCE, VISION_DIM, offline, source, vision
 from crema_core.testing.probing import changes, fresh_generators, heavy_import, snapshot
-from crema_core.testing.subject import Subject
+from crema_core.testing.under_test import UnderTest
 
 LOADED = ("entry_point_names_a_spec", "requirements_are_met")
 
 
 @check("silver", needs=LOADED)
-def class_import_changes_nothing(subject: Subject) -> None:
+def class_import_changes_nothing(under_test: UnderTest) -> None:
     """Importing the class's module leaves the process as it was: random generators, defaults, environment, logging.
 
-    Why: a model of other senses would train differently as soon as this package is imported; a model type registered
-    with transformers clashes on the day transformers adopts the name.
+    Why: a model of other modalities would train differently as soon as this package is imported; a model type
+    registered with transformers clashes on the day transformers adopts the name.
     Fix: set such things inside a function, restore them, or leave them to the user.
     """
     # Before the class is imported here: a second import in a child that inherits the changes would find none. A module
     # that cannot be imported at all is what class_keeps_the_contract reports.
-    changed = ", ".join(heavy_import(subject.spec.factory.partition(":")[0])["changes"])
+    changed = ", ".join(heavy_import(under_test.spec.factory.partition(":")[0])["changes"])
     require(
         not changed,
-        f"Importing {subject.spec.factory.partition(':')[0]} changes {changed}. An import leaves the process as it "
+        f"Importing {under_test.spec.factory.partition(':')[0]} changes {changed}. An import leaves the process as it "
         "was. Move it into a function that restores what it changes.",
     )
 
 
 @check("silver", needs=LOADED)
-def class_keeps_the_contract(subject: Subject) -> None:
+def class_keeps_the_contract(under_test: UnderTest) -> None:
     """`factory` names a subclass of `Modality` with `prepare`, `encode` and `example`, arguments as in the contract.
 
     Why: core calls these three and nothing else of your class.
-    Fix: the message says which member is missing or has other arguments.
+    Fix: the message states which member is missing or has other arguments.
     """
-    class_of(subject)
+    class_of(under_test)
 
 
 @check("silver", needs=("class_keeps_the_contract",))
-def building_is_offline(subject: Subject) -> None:
+def building_is_offline(under_test: UnderTest) -> None:
     """`__init__` opens no connection and touches no GPU, with every set of test options.
 
-    Why: listing sizes, planning and worker processes build senses where there is no network and no device.
+    Why: listing sizes, planning and worker processes build modalities where there is no network and no device.
     Fix: load weights in `load_assets`; create tensors on the CPU; choose test options that need no download.
     """
     device_was_used = torch.cuda.is_initialized()
-    for options in subject.cases:
+    for options in under_test.cases:
         with offline() as tried:
             fault: Exception | None = None
             try:
-                class_of(subject)(options, BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE))
+                class_of(under_test)(options, BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE))
             except OSError as error:
                 fault = error
         require(
             not tried,
-            f"__init__ asks the network for {', '.join(tried)} with {options!r}. Building is offline. Load weights in "
+            f"__init__ needs the network for {', '.join(tried)} with {options!r}. Building is offline. Load weights in "
             "load_assets().",
         )
         if fault is not None:
@@ -83,14 +83,14 @@ NUM_EXAMPLES = 3
 
 
 @check("silver", needs=BUILT)
-def prepare_gives_cpu_tensors(subject: Subject) -> None:
+def prepare_gives_cpu_tensors(under_test: UnderTest) -> None:
     """`prepare(example)` gives a `Sample` of finite CPU tensors `(T, ...)` of one length, without gradient.
 
     Why: samples travel from worker processes and are padded along every dimension, time first.
     Fix: give every tensor the time dimension (1 for a source without time), on the CPU, and refuse sources that hold
     no finite numbers with a `MediaError`.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         sample = prepared(modality, 0)
         require(isinstance(sample, Sample), f"prepare returned a {type(sample).__name__}. Return Sample({{...}}).")
         require(bool(sample.tensors), "prepare returned no tensor. A sample has at least one. Return Sample({...}).")
@@ -110,16 +110,16 @@ def prepare_gives_cpu_tensors(subject: Subject) -> None:
 
 
 @check("silver", needs=("prepare_gives_cpu_tensors",))
-def clock_is_declared(subject: Subject) -> None:
+def clock_is_declared(under_test: UnderTest) -> None:
     """`Sample.times` is given only if the spec declares `timestamps`: `(T, 2)` float32 seconds, ends after starts.
 
-    Why: fusion averages steps within the time span of each frame of the major sense, and trusts this clock.
+    Why: fusion averages steps within the time span of each frame of the major modality, and trusts this clock.
     Fix: add `timestamps=True` to the spec's capabilities, one row per step, or leave `times` out.
     """
-    found = [prepared(modality, 0) for modality in modalities(subject)]
+    found = [prepared(modality, 0) for modality in modalities(under_test)]
     clocks = [sample for sample in found if sample.times is not None]
     require(
-        subject.spec.capabilities.timestamps or not clocks,
+        under_test.spec.capabilities.timestamps or not clocks,
         "prepare returns times, and the spec does not declare them. Both must agree. Write "
         "Capabilities(timestamps=True), or leave times out.",
     )
@@ -137,13 +137,13 @@ def clock_is_declared(subject: Subject) -> None:
 
 
 @check("silver", needs=("prepare_gives_cpu_tensors",))
-def examples_differ(subject: Subject) -> None:
+def examples_differ(under_test: UnderTest) -> None:
     """`example(generator)` draws from the generator: other seeds give other samples.
 
     Why: checks and examples that see one constant source prove nothing.
     Fix: use the generator in `example`: `torch.rand(4, 64, generator=generator)`.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         samples = [prepared(modality, seed) for seed in range(NUM_EXAMPLES)]
         require(
             not any(equal(samples[0], other) for other in samples[1:]),
@@ -152,13 +152,13 @@ def examples_differ(subject: Subject) -> None:
 
 
 @check("silver", needs=("prepare_gives_cpu_tensors",))
-def prepare_is_deterministic(subject: Subject) -> None:
+def prepare_is_deterministic(under_test: UnderTest) -> None:
     """The same source gives the same sample every time.
 
     Why: features are cached and runs resumed; augmentation at random would make both wrong without a word.
     Fix: draw nothing at random in `prepare`; where sampling is needed, seed a generator of its own with a constant.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         require(
             equal(prepared(modality, 0), prepared(modality, 0)),
             "prepare() gives another sample for the same source. It must be constant. Seed a generator of its own.",
@@ -166,13 +166,13 @@ def prepare_is_deterministic(subject: Subject) -> None:
 
 
 @check("silver", needs=("prepare_gives_cpu_tensors",))
-def prepare_leaves_the_source(subject: Subject) -> None:
+def prepare_leaves_the_source(under_test: UnderTest) -> None:
     """`prepare` does not change the array or tensor it is given.
 
     Why: the user's own data would change under their hands, and a second reading would see other values.
     Fix: copy before writing: `values = source.clone()`.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         given = source(modality, 0)
         before = copy.deepcopy(given)
         modality.prepare(given)
@@ -186,13 +186,13 @@ PREPARED = ("prepare_gives_cpu_tensors",)
 
 
 @check("silver", needs=PREPARED)
-def samples_pickle(subject: Subject) -> None:
+def samples_pickle(under_test: UnderTest) -> None:
     """A `Sample` survives pickling.
 
     Why: it travels from the worker process that prepared it to the main process.
     Fix: keep plain tensors in plain dicts; no functions, open files or readers.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         sample = prepared(modality, 0)
         require(
             equal(sample, pickle.loads(pickle.dumps(sample))),
@@ -201,33 +201,33 @@ def samples_pickle(subject: Subject) -> None:
 
 
 @check("silver", needs=("building_is_offline",))
-def modality_pickles(subject: Subject) -> None:
-    """The sense itself survives pickling, without a copy of the backbone.
+def modality_pickles(under_test: UnderTest) -> None:
+    """The modality itself survives pickling, without a copy of the backbone.
 
     Why: each worker process receives it; on many systems workers are started fresh and get it pickled.
     Fix: keep functions and open files out of attributes; reach the backbone through `self.context` only.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         copy = pickle.loads(pickle.dumps(modality))
         require(
             copy.context.vision is None,
-            "The pickled sense carries the backbone. Workers must not receive it. Leave BuildContext as it is.",
+            "The pickled modality carries the backbone. Workers must not receive it. Leave BuildContext as it is.",
         )
 
 
 @check(
     "silver", needs=("samples_pickle", "modality_pickles", "prepare_is_deterministic", "class_import_changes_nothing")
 )
-def prepare_works_in_a_fresh_process(subject: Subject) -> None:
-    """A process that knows nothing but the pickled sense prepares the same sample.
+def prepare_works_in_a_fresh_process(under_test: UnderTest) -> None:
+    """A process that knows nothing but the pickled modality prepares the same sample.
 
     Why: what a module or a registry was told in the main process is not there in a worker process that is started
     fresh.
     Fix: keep what `prepare` needs in attributes set by `__init__` from the options, not in globals.
     """
-    modality = next(modalities(subject))
+    modality = next(modalities(under_test))
     job = pickle.dumps((modality, source(modality, 0)))
-    outcome = heavy_import(subject.spec.factory.partition(":")[0], job)
+    outcome = heavy_import(under_test.spec.factory.partition(":")[0], job)
     require(outcome["fault"] is None, f"prepare() fails in a worker process:\n{outcome['fault']}")
     sample: Sample = pickle.loads(outcome["sample"])
     require(
@@ -238,33 +238,34 @@ def prepare_works_in_a_fresh_process(subject: Subject) -> None:
 
 
 @check("silver", needs=PREPARED)
-def running_is_offline(subject: Subject) -> None:
+def running_is_offline(under_test: UnderTest) -> None:
     """`prepare` and `encode` open no connection.
 
     Why: training runs on machines without network, and a look-up per sample would be slow and flaky everywhere else.
     Fix: load weights in `load_assets`; read sources from files or arrays.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         with offline() as tried, torch.no_grad():
             modality.encode(modality.collate([modality.prepare(source(modality, 0))]))
         require(
             not tried,
-            f"prepare() or encode() asks the network for {', '.join(tried)}. Running is offline. Load what is needed "
+            f"prepare() or encode() needs the network for {', '.join(tried)}. Running is offline. Load what is needed "
             "in load_assets().",
         )
 
 
 @check("silver", needs=PREPARED)
-def process_state_is_untouched(subject: Subject) -> None:
+def process_state_is_untouched(under_test: UnderTest) -> None:
     """Building, preparing and encoding leave random generators, defaults, environment and logging as they were.
 
-    Why: other senses and the training loop draw from the same generators; adding a sense must not change their numbers.
+    Why: other modalities and the training loop draw from the same generators; adding a modality must not change their
+        numbers.
     Fix: use generators of your own, and restore what a library you call changes.
     """
-    for options in subject.cases:
+    for options in under_test.cases:
         with fresh_generators():
             before = snapshot()
-            modality = build_alone(subject, options)
+            modality = build_alone(under_test, options)
             # Core seeds torch's generator around `__init__`, so an encoder may draw its weights from it.
             changed = set(changes(before, snapshot())) - {"the random generator of torch"}
             before = snapshot()
@@ -273,8 +274,8 @@ def process_state_is_untouched(subject: Subject) -> None:
             changed |= set(changes(before, snapshot()))
         require(
             not changed,
-            f"The sense changes {', '.join(sorted(changed))}. It must leave the process as it was. Use generators of "
-            "its own, and restore what it changes.",
+            f"The modality changes {', '.join(sorted(changed))}. It must leave the process as it was. Use generators "
+            "of its own, and restore what it changes.",
         )
 
 
@@ -282,13 +283,13 @@ ENCODED = ("encode_keeps_the_contract",)
 
 
 @check("silver", needs=("prepare_gives_cpu_tensors",))
-def encode_keeps_the_contract(subject: Subject) -> None:
+def encode_keeps_the_contract(under_test: UnderTest) -> None:
     """`encode` gives finite floats `(B, T, N, feature_dim)` and a bool mask `(B, T)` or `(B, T, N)`, no row all masked.
 
     Why: the adapter is made for this width, and fusion for these steps.
     Fix: the message has both shapes; correct `encode` or `feature_dim`.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         features = encoded(modality, [prepared(modality, 0), prepared(modality, 1)])
         require(
             isinstance(features, Features),
@@ -312,20 +313,20 @@ def encode_keeps_the_contract(subject: Subject) -> None:
         )
         require(
             bool(token_mask(features).any(dim=(1, 2)).all()),
-            "A sample has no real token. A present sense has at least one. Refuse empty sources in prepare().",
+            "A sample has no real token. A present modality has at least one. Refuse empty sources in prepare().",
         )
 
 
 @check("silver", needs=ENCODED)
-def encode_is_deterministic(subject: Subject) -> None:
+def encode_is_deterministic(under_test: UnderTest) -> None:
     """The same batch gives the same features, bit for bit, where the spec declares `deterministic` (the default).
 
     Why: encoders run once and their features are cached.
     Fix: no dropout and no sampling in `encode`; declare `Capabilities(deterministic=False)` where a library cannot.
     """
-    if not subject.spec.capabilities.deterministic:
+    if not under_test.spec.capabilities.deterministic:
         return
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         sample = prepared(modality, 0)
         require(
             torch.equal(encoded(modality, [sample]).values, encoded(modality, [sample]).values),
@@ -335,13 +336,13 @@ def encode_is_deterministic(subject: Subject) -> None:
 
 
 @check("silver", needs=(*ENCODED, "encode_is_deterministic"))
-def features_ignore_the_other_samples(subject: Subject) -> None:
+def features_ignore_the_other_samples(under_test: UnderTest) -> None:
     """A sample gives the same features alone, beside others, and beside longer ones.
 
     Why: answers would depend on what else happens to be in the batch. Padding that leaks is the usual reason.
     Fix: no statistics over the batch; use `batch.mask` and `batch.sizes` wherever values of several steps are mixed.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         samples = [prepared(modality, seed) for seed in range(3)]
         together = encoded(modality, [samples[0], samples[1], doubled(samples[2])])
         for row, sample in enumerate(samples[:2]):
@@ -360,13 +361,13 @@ def features_ignore_the_other_samples(subject: Subject) -> None:
 
 
 @check("silver", needs=("encode_keeps_the_contract", "clock_is_declared"))
-def encode_keeps_the_clock(subject: Subject) -> None:
+def encode_keeps_the_clock(under_test: UnderTest) -> None:
     """`Features.times` has the times that `prepare` gave.
 
     Why: without them fusion can only spread the steps evenly over the frames.
     Fix: `Features(values, mask, batch.times)`.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         sample = prepared(modality, 0)
         if sample.times is None:
             continue
@@ -379,13 +380,13 @@ def encode_keeps_the_clock(subject: Subject) -> None:
 
 
 @check("silver", needs=ENCODED)
-def padding_is_masked(subject: Subject) -> None:
+def padding_is_masked(under_test: UnderTest) -> None:
     """The mask has no token behind a sample's end.
 
     Why: fusion and the Q-Former read every token whose mask is True.
     Fix: `Features(values, batch.mask)`, or a `(B, T, N)` mask made of `batch.mask` and `batch.sizes`.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         sample = prepared(modality, 0)
         mask = token_mask(encoded(modality, [sample, doubled(sample)]))
         require(
@@ -396,13 +397,13 @@ def padding_is_masked(subject: Subject) -> None:
 
 
 @check("silver", needs=ENCODED)
-def small_batches_work(subject: Subject) -> None:
+def small_batches_work(under_test: UnderTest) -> None:
     """A batch of one sample of one step works, and one of no sample gives no features.
 
     Why: the last batch of a data set is small, and one rank's share of it may be empty.
     Fix: no `squeeze()` without a dimension you know; no division by the number of samples.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         sample = first_step(prepared(modality, 0))
         features = encoded(modality, [sample])
         shape = tuple(features.values.shape)
@@ -427,14 +428,14 @@ def small_batches_work(subject: Subject) -> None:
 
 
 @check("silver", needs=("building_is_offline",))
-def encoder_stays_in_eval_mode(subject: Subject) -> None:
-    """`train()` leaves the sense and all its parts in eval mode.
+def encoder_stays_in_eval_mode(under_test: UnderTest) -> None:
+    """`train()` leaves the modality and all its parts in eval mode.
 
     Why: dropout and batch statistics of a frozen encoder would change its features while training.
     Fix: do not override `train`.
     """
-    for modality in modalities(subject):
-        training = [name or "the sense" for name, part in modality.train().named_modules() if part.training]
+    for modality in modalities(under_test):
+        training = [name or "the modality" for name, part in modality.train().named_modules() if part.training]
         modality.eval()
         require(
             not training,
@@ -448,13 +449,13 @@ ABSENT = "no/such/place/recording.0917"
 
 
 @check("silver", needs=("building_is_offline",))
-def wrong_sources_are_refused(subject: Subject) -> None:
+def wrong_sources_are_refused(under_test: UnderTest) -> None:
     """None, a number and a dict are refused with `MediaError`.
 
     Why: such mistakes are made in data files; the user must read what came, not a traceback from a library.
     Fix: look at the type first, and raise `MediaError` with what came, what is accepted and what to do.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         for given in WRONG:
             error = _refusal(modality, given)
             require(
@@ -465,13 +466,13 @@ def wrong_sources_are_refused(subject: Subject) -> None:
 
 
 @check("silver", needs=("wrong_sources_are_refused",))
-def missing_files_are_named(subject: Subject) -> None:
+def missing_files_are_named(under_test: UnderTest) -> None:
     """A file that does not exist is refused with a `MediaError` that has its path.
 
     Why: among thousands of lines of a data file the user must find the one that is wrong.
     Fix: put the path into the message: `raise MediaError(f"{path} does not exist. ...")`.
     """
-    for modality in modalities(subject):
+    for modality in modalities(under_test):
         error = _refusal(modality, ABSENT)
         require(
             isinstance(error, MediaError) and ABSENT in str(error),
@@ -492,22 +493,22 @@ def _named(error: Exception | None) -> str:
     return "no error" if error is None else f"{type(error).__name__}: {error}"
 
 
-def class_of(subject: Subject) -> type[Modality]:
-    """Return the sense's class."""
-    return subject.share("class", lambda: load_modality_class(subject.plugin))
+def class_of(under_test: UnderTest) -> type[Modality]:
+    """Return the modality's class."""
+    return under_test.once("class", lambda: load_modality_class(under_test.plugin))
 
 
-def build_alone(subject: Subject, options: ModalityOptions) -> Modality:
-    """Build the sense without a model and without network."""
+def build_alone(under_test: UnderTest, options: ModalityOptions) -> Modality:
+    """Build the modality without a model and without network."""
     with offline():
         context = BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE)
-        return class_of(subject)(options, context).eval()
+        return class_of(under_test)(options, context).eval()
 
 
-def modalities(subject: Subject) -> Iterator[Modality]:
-    """Yield the sense built with every set of test options."""
-    for number, options in enumerate(subject.cases):
-        yield subject.share(f"modality {number}", lambda options=options: build_alone(subject, options))  # type: ignore[misc]
+def modalities(under_test: UnderTest) -> Iterator[Modality]:
+    """Yield the modality built with every set of test options."""
+    for number, options in enumerate(under_test.cases):
+        yield under_test.once(f"modality {number}", lambda options=options: build_alone(under_test, options))  # type: ignore[misc]
 
 
 def prepared(modality: Modality, seed: int) -> Sample:

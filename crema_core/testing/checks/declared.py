@@ -17,60 +17,60 @@ from crema_core.plugins.loading import CORE_DISTRIBUTION, HEAVY_MODULES, unmet_r
 from crema_core.plugins.spec import PLACEHOLDERS
 from crema_core.testing.check import check, require
 from crema_core.testing.probing import light_import
-from crema_core.testing.subject import FusionUnderTest, PluginUnderTest, Subject
+from crema_core.testing.under_test import FusionUnderTest, PluginUnderTest, UnderTest
 
 
 @check("bronze")
-def entry_point_names_a_spec(subject: Subject) -> None:
+def entry_point_names_a_spec(under_test: UnderTest) -> None:
     """The entry point can be imported and names a valid `ModalitySpec` of its own name.
 
     Why: everything else starts from the declaration; a name that differs from the entry point's could be listed but
     never asked for.
     Fix: in `pyproject.toml` write `radar = "crema_radar.plugin:SPEC"` with `SPEC.name == "radar"`, install the package
-    again, and correct what the message says about the spec.
+    again, and correct what the message states about the spec.
     """
-    require(not isinstance(subject.declared, PluginError), str(subject.declared))
+    require(not isinstance(under_test.declared, PluginError), str(under_test.declared))
 
 
 @check("bronze", needs=("entry_point_names_a_spec",))
-def name_is_no_placeholder(subject: Subject) -> None:
-    """The sense's name is not one that examples use.
+def name_is_no_placeholder(under_test: UnderTest) -> None:
+    """The modality's name is not one that examples use.
 
     Why: two packages made from one example would both be called so, and nobody could install them together.
-    Fix: name the sense after what it senses, in `SPEC.name` and in the entry point.
+    Fix: name the modality after what it measures, in `SPEC.name` and in the entry point.
     """
-    name = subject.spec.name
+    name = under_test.spec.name
     require(
         name not in PLACEHOLDERS,
-        f"'{name}' is a placeholder. A sense is named after what it senses, for example 'radar'. Rename it in SPEC and "
-        "in the entry point.",
+        f"'{name}' is a placeholder. A modality is named after what it measures, for example 'radar'. Rename it in "
+        "SPEC and in the entry point.",
     )
 
 
 @check("bronze", needs=("entry_point_names_a_spec",))
-def declaration_is_json(subject: Subject) -> None:
+def declaration_is_json(under_test: UnderTest) -> None:
     """The declaration can be written as JSON, options and all.
 
     Why: `crema plugins show --json`, saved models and web indexes carry it.
     Fix: give options types that have a JSON form: numbers, texts, booleans, literals, lists of these, None.
     """
-    facts = subject.spec.describe()
+    facts = under_test.spec.describe()
     require(
-        json.loads(json.dumps(facts)) == json.loads(json.dumps(subject.spec.describe())),
+        json.loads(json.dumps(facts)) == json.loads(json.dumps(under_test.spec.describe())),
         "The declaration reads differently each time it is written as JSON. It must be constant. Look for defaults "
         "that change.",
     )
 
 
 @check("bronze", needs=("entry_point_names_a_spec",))
-def inputs_are_declared(subject: Subject) -> None:
+def inputs_are_declared(under_test: UnderTest) -> None:
     """At least one input is declared, each with a description and with file endings such as `.csv`.
 
     Why: `crema plugins show` is where a user learns which files to bring, in which layout and units.
     Fix: `inputs=(InputSpec(kind="array", suffixes=(".npy",), description="(sweeps, 64) magnitudes"),)`.
     """
-    inputs = subject.spec.inputs
-    require(bool(inputs), "No input is declared. A sense says what it reads. Give SPEC inputs=(InputSpec(...),).")
+    inputs = under_test.spec.inputs
+    require(bool(inputs), "No input is declared. A modality states what it reads. Give SPEC inputs=(InputSpec(...),).")
     silent = [source.kind for source in inputs if not source.description.strip()]
     require(not silent, f"The inputs {', '.join(silent)} have no description. Say layout, units and ranges.")
     wrong = [suffix for source in inputs for suffix in source.suffixes if not _is_suffix(suffix)]
@@ -78,13 +78,13 @@ def inputs_are_declared(subject: Subject) -> None:
 
 
 @check("bronze", needs=("entry_point_names_a_spec",))
-def width_is_declared(subject: Subject) -> None:
+def width_is_declared(under_test: UnderTest) -> None:
     """`feature_dim` is given, unless the features come from the backbone's vision encoder.
 
     Why: parameters and costs are counted from the declaration, before anything is built.
     Fix: set `feature_dim` to the width of your features; with `encoder="vision"` leave it out.
     """
-    spec = subject.spec
+    spec = under_test.spec
     if spec.encoder == "vision":
         require(
             spec.feature_dim is None,
@@ -107,13 +107,13 @@ NO_OPTION = "no_option_has_this_name"
 
 
 @check("bronze", needs=("entry_point_names_a_spec",))
-def options_are_described(subject: Subject) -> None:
+def options_are_described(under_test: UnderTest) -> None:
     """Every option has a description.
 
     Why: `crema plugins show` prints it, and it is all a user sees of the option.
     Fix: `Field(default=8, ge=1, description="sweeps read from a recording")`.
     """
-    silent = [name for name, field in subject.spec.options.model_fields.items() if not field.description]
+    silent = [name for name, field in under_test.spec.options.model_fields.items() if not field.description]
     require(
         not silent,
         f"The options {', '.join(silent)} have no description. Users see nothing else of them. Write "
@@ -122,15 +122,15 @@ def options_are_described(subject: Subject) -> None:
 
 
 @check("bronze", needs=("entry_point_names_a_spec",))
-def options_are_strict(subject: Subject) -> None:
+def options_are_strict(under_test: UnderTest) -> None:
     """An option that does not exist is refused.
 
     Why: a misspelt option would be ignored without a word, and an experiment would not be what its settings say.
     Fix: subclass `ModalityOptions` and leave its `model_config` as it is.
     """
-    required = {name: None for name, field in subject.spec.options.model_fields.items() if field.is_required()}
+    required = {name: None for name, field in under_test.spec.options.model_fields.items() if field.is_required()}
     try:
-        subject.spec.parse_options({**required, NO_OPTION: 1})
+        under_test.spec.parse_options({**required, NO_OPTION: 1})
     except OptionsError as error:
         refused = NO_OPTION in str(error)
     else:
@@ -143,57 +143,57 @@ def options_are_strict(subject: Subject) -> None:
 
 
 @check("bronze", needs=("entry_point_names_a_spec",))
-def test_options_are_given(subject: Subject) -> None:
+def test_options_are_given(under_test: UnderTest) -> None:
     """`test_options` has at least one set of options: small, quick, and needing no download.
 
-    Why: the checks, core's tests and the documentation build the sense with them on any machine.
-    Fix: `test_options=(RadarOptions(num_sweeps=2),)`; add one set per encoder or mode the sense has.
+    Why: the checks, core's tests and the documentation build the modality with them on any machine.
+    Fix: `test_options=(RadarOptions(num_sweeps=2),)`; add one set per encoder or mode the modality has.
     """
     require(
-        bool(subject.spec.test_options),
-        "test_options is empty. Checks build the sense with small, quick options. Give SPEC "
+        bool(under_test.spec.test_options),
+        "test_options is empty. Checks build the modality with small, quick options. Give SPEC "
         "test_options=(YourOptions(...),).",
     )
 
 
 @check("bronze", kinds=("fusion",))
-def entry_point_names_a_fusion(subject: FusionUnderTest) -> None:
+def entry_point_names_a_fusion(under_test: FusionUnderTest) -> None:
     """The entry point can be imported and names a subclass of `Fusion` that defines `forward`.
 
     Why: `build(fusion="weighted")` makes an instance of it; an abstract class has none.
     Fix: in `pyproject.toml` write `weighted = "crema_weighted.fusion:WeightedFusion"`, and define
-    `forward(self, senses)`.
+    `forward(self, modalities)`.
     """
-    require(not isinstance(subject.declared, PluginError), str(subject.declared))
-    missing = sorted(subject.strategy.__abstractmethods__)
+    require(not isinstance(under_test.declared, PluginError), str(under_test.declared))
+    missing = sorted(under_test.strategy.__abstractmethods__)
     require(
         not missing,
-        f"{subject.strategy.__name__} lacks {', '.join(missing)}. A fusion lays out the modalities. Define: "
+        f"{under_test.strategy.__name__} lacks {', '.join(missing)}. A fusion lays out the modalities. Define: "
         f"{', '.join(missing)}",
     )
 
 
 @check("bronze", needs=("entry_point_names_a_fusion",), kinds=("fusion",))
-def options_have_defaults(subject: FusionUnderTest) -> None:
-    """Every argument of `__init__` beside `supports`, `width` and `num_queries` is keyword-only and has a default.
+def options_have_defaults(under_test: FusionUnderTest) -> None:
+    """Every argument of `__init__` beside `supporting`, `width` and `num_queries` is keyword-only and has a default.
 
     Why: `build(fusion="weighted")` gives no options; those a user gives come by name.
-    Fix: `def __init__(self, supports, *, width, num_queries, heads=8)`; sizes that are not these three are read in
+    Fix: `def __init__(self, supporting, *, width, num_queries, heads=8)`; sizes that are not these three are read in
     `for_sizes`.
     """
-    parameters = list(inspect.signature(subject.strategy.__init__).parameters.values())[2:]
+    parameters = list(inspect.signature(under_test.strategy.__init__).parameters.values())[2:]
     wrong = [
         own.name
         for own in parameters
         if own.kind not in (own.KEYWORD_ONLY, own.VAR_KEYWORD)
         or (own.default is own.empty and own.kind is own.KEYWORD_ONLY and own.name not in SIZES)
     ]
-    if "for_sizes" in vars(subject.strategy):  # it may fill in sizes of its own
+    if "for_sizes" in vars(under_test.strategy):  # it may fill in sizes of its own
         wrong = [name for name in wrong if any(own.name == name and own.kind != own.KEYWORD_ONLY for own in parameters)]
     require(
         not wrong,
-        f"{', '.join(wrong)} of {subject.strategy.__name__}.__init__ cannot be left out or given by name. Options are "
-        "keyword-only and have defaults. Give each a default, after *.",
+        f"{', '.join(wrong)} of {under_test.strategy.__name__}.__init__ cannot be left out or given by name. Options "
+        "are keyword-only and have defaults. Give each a default, after *.",
     )
 
 
@@ -205,7 +205,7 @@ TRIES = 3
 
 
 @check("bronze", needs=("entry_point_names_a_spec",), package=True)
-def declaration_is_light(subject: Subject) -> None:
+def declaration_is_light(under_test: UnderTest) -> None:
     """Importing the declaration imports neither torch nor transformers, peft or numpy.
 
     Why: `crema plugins list`, `--help` and every lookup import it; one package that imports torch there makes each of
@@ -213,34 +213,35 @@ def declaration_is_light(subject: Subject) -> None:
     Fix: keep `plugin.py` to pydantic and core's `plugins.spec`; name the class by the text `factory`, and import heavy
     libraries in its file.
     """
-    facts = _first_import(subject)
+    facts = _first_import(under_test)
     heavy = [name for name in HEAVY_MODULES if name in facts["modules"]]
     require(
         not heavy,
-        f"{subject.module} imports {', '.join(heavy)}. Listing imports it, so it must stay light. Import them in the "
-        "class's file.",
+        f"{under_test.module} imports {', '.join(heavy)}. Listing imports it, so it must stay light. Import them in "
+        "the class's file.",
     )
 
 
 @check("bronze", needs=("entry_point_names_a_spec", "declaration_is_light"), package=True)
-def declaration_is_quick(subject: Subject) -> None:
+def declaration_is_quick(under_test: UnderTest) -> None:
     """Importing the declaration takes less than 0.3 s beyond core's own; the best of three tries counts.
 
     Why: it is paid at every start of the command, and by all packages together.
     Fix: leave reading of files, downloads and computation to the class's `__init__`, `load_assets` and `prepare`.
     """
-    best = float(_first_import(subject)["seconds"])
+    best = float(_first_import(under_test)["seconds"])
     for _ in range(TRIES - 1):
         if best > MOST_SECONDS:
-            best = min(best, float(light_import(subject.module)["seconds"]))
+            best = min(best, float(light_import(under_test.module)["seconds"]))
     require(
         best <= MOST_SECONDS,
-        f"Importing {subject.module} takes {best:.1f} s. Accepted are {MOST_SECONDS} s. Move work to the class's file.",
+        f"Importing {under_test.module} takes {best:.1f} s. Accepted are {MOST_SECONDS} s. Move work to the class's "
+        "file.",
     )
 
 
 @check("bronze", needs=("entry_point_names_a_spec",), package=True)
-def package_init_imports_nothing(subject: Subject) -> None:
+def package_init_imports_nothing(under_test: UnderTest) -> None:
     """The package's `__init__.py` imports nothing but the standard library.
 
     Why: importing `plugin.py` runs it, so what it imports is imported by every listing, today or after the next edit.
@@ -248,7 +249,7 @@ def package_init_imports_nothing(subject: Subject) -> None:
     """
     imported = [
         f"{name} ({place.name}/__init__.py)"
-        for place in subject.packages
+        for place in under_test.packages
         for name in _imports(place / "__init__.py")
         if name.partition(".")[0] not in sys.stdlib_module_names
     ]
@@ -258,8 +259,8 @@ def package_init_imports_nothing(subject: Subject) -> None:
     )
 
 
-def _first_import(subject: Subject) -> dict[str, Any]:
-    return subject.share("light import", lambda: light_import(subject.module))
+def _first_import(under_test: UnderTest) -> dict[str, Any]:
+    return under_test.once("light import", lambda: light_import(under_test.module))
 
 
 def _imports(path: Path) -> Iterator[str]:
@@ -280,14 +281,14 @@ UPPER = ("<", "<=", "==", "~=", "===")
 
 
 @check("bronze", needs=("entry_point_names_a_spec",))
-def requirements_are_met(subject: Subject) -> None:
+def requirements_are_met(under_test: UnderTest) -> None:
     """Every text of `requires` is a PEP 508 requirement, and what is installed here meets it.
 
     Why: core compares them with the installed versions before it imports the class, so that a missing library is named
     with the command that installs it.
     Fix: write `requires=("einops>=0.7",)`, and install what the message names before checking further.
     """
-    for text in subject.spec.requires:
+    for text in under_test.spec.requires:
         try:
             Requirement(text)
         except InvalidRequirement as error:
@@ -295,24 +296,24 @@ def requirements_are_met(subject: Subject) -> None:
                 f"requires has '{text}', which is no requirement ({str(error).splitlines()[0]}). Write for example "
                 "'einops>=0.7'."
             ) from None
-    missing = unmet_requirements(subject.spec)
+    missing = unmet_requirements(under_test.spec)
     named = ", ".join(f"{text} ({found})" for text, found in missing.items())
     command = " ".join(f"'{text}'" for text in missing)
-    require(not missing, f"Not met: {named}. The checks need what the sense needs. Run: pip install {command}")
+    require(not missing, f"Not met: {named}. The checks need what the modality needs. Run: pip install {command}")
 
 
 @check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
-def core_is_bounded(subject: PluginUnderTest) -> None:
+def core_is_bounded(under_test: PluginUnderTest) -> None:
     """The package depends on `crema-core` with a lower and an upper bound.
 
     Why: another major version of core has another contract; pip should refuse the pair instead of the user's first run.
     Fix: `dependencies = ["crema-core>=0.1,<1"]`.
     """
-    package = subject.distribution
+    package = under_test.distribution
     assert package is not None
     if package.name == CORE_DISTRIBUTION:
         return
-    core = [wanted for wanted in _requirements(subject) if wanted.name == CORE_DISTRIBUTION]
+    core = [wanted for wanted in _requirements(under_test) if wanted.name == CORE_DISTRIBUTION]
     operators = {part.operator for wanted in core for part in wanted.specifier}
     require(
         bool(operators & {">=", ">", "~=", "=="}) and bool(operators & set(UPPER)),
@@ -322,7 +323,7 @@ def core_is_bounded(subject: PluginUnderTest) -> None:
 
 
 @check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
-def torch_stack_is_not_pinned(subject: PluginUnderTest) -> None:
+def torch_stack_is_not_pinned(under_test: PluginUnderTest) -> None:
     """The package gives no upper bound for torch, transformers, peft, numpy and their kin.
 
     Why: core owns these ranges; a pin in one package keeps users of all others from upgrading.
@@ -330,7 +331,7 @@ def torch_stack_is_not_pinned(subject: PluginUnderTest) -> None:
     """
     pinned = [
         str(wanted)
-        for wanted in _requirements(subject)
+        for wanted in _requirements(under_test)
         if wanted.name.lower() in STACK and any(part.operator in UPPER for part in wanted.specifier)
     ]
     require(
@@ -340,13 +341,13 @@ def torch_stack_is_not_pinned(subject: PluginUnderTest) -> None:
 
 
 @check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
-def readme_and_licence_are_there(subject: PluginUnderTest) -> None:
+def readme_and_licence_are_there(under_test: PluginUnderTest) -> None:
     """The package's metadata have a readme and a licence.
 
     Why: nobody may use a package without a licence, and nobody knows how without a readme.
     Fix: `readme = "README.md"` and `license = "Apache-2.0"` (or yours) in `pyproject.toml`.
     """
-    package = subject.distribution
+    package = under_test.distribution
     assert package is not None
     facts = {"readme": package.readme, "license": package.license}
     missing = [key for key, there in facts.items() if not there]
@@ -358,7 +359,7 @@ def readme_and_licence_are_there(subject: PluginUnderTest) -> None:
 
 
 @check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
-def types_are_shipped(subject: PluginUnderTest) -> None:
+def types_are_shipped(under_test: PluginUnderTest) -> None:
     """The package has a `py.typed` file where it is installed.
 
     Why: without it type checkers treat everything of the package as unknown; it is also the file that is forgotten
@@ -367,13 +368,13 @@ def types_are_shipped(subject: PluginUnderTest) -> None:
     equivalent.
     """
     require(
-        any((place / "py.typed").is_file() for place in subject.packages),
-        f"There is no py.typed in {subject.packages[0].name if subject.packages else subject.module}. Type checkers "
-        "look for it. Add an empty file and declare it as package data.",
+        any((place / "py.typed").is_file() for place in under_test.packages),
+        f"There is no py.typed in {under_test.packages[0].name if under_test.packages else under_test.module}. Type "
+        "checkers look for it. Add an empty file and declare it as package data.",
     )
 
 
-def _requirements(subject: PluginUnderTest) -> list[Requirement]:
-    assert subject.distribution is not None
-    wanted = [Requirement(text) for text in subject.distribution.requires]
+def _requirements(under_test: PluginUnderTest) -> list[Requirement]:
+    assert under_test.distribution is not None
+    wanted = [Requirement(text) for text in under_test.distribution.requires]
     return [requirement for requirement in wanted if "extra" not in str(requirement.marker or "")]

@@ -23,14 +23,14 @@ from crema_core.api.model import CremaModel
 from crema_core.api.requests import ModalityRequest
 from crema_core.errors import BuildError
 from crema_core.features.feature_cache import prepare_batch
-from crema_core.fusion import SenseSet
+from crema_core.fusion import ModalitySet
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.plugins.loading import CORE_DISTRIBUTION
-from crema_core.testing.bench import CLOCKED, COMPANION, MAX_DIFFERENCE, QUESTION, WIDTH, offline
 from crema_core.testing.check import check, require
-from crema_core.testing.subject import IN_PROCESS, FusionUnderTest
-from crema_core.tokens import Segment, SenseTokens
+from crema_core.testing.fixtures import CLOCKED, COMPANION, MAX_DIFFERENCE, QUESTION, WIDTH, offline
+from crema_core.testing.under_test import IN_PROCESS, FusionUnderTest
+from crema_core.tokens import ModalityTokens, Segment
 
 (MAJOR,) = (name for name, owner in registry.known_packages("modality").items() if owner == CORE_DISTRIBUTION)
 """The built-in modality."""
@@ -45,26 +45,27 @@ CONTRACT = ("segments_keep_the_contract",)
 
 
 @check("silver", needs=("entry_point_names_a_fusion", "options_have_defaults"), kinds=("fusion",))
-def segments_keep_the_contract(subject: FusionUnderTest) -> None:
+def segments_keep_the_contract(under_test: FusionUnderTest) -> None:
     """`forward` gives segments: finite floats `(B, T, K, L)`, a bool mask `(B, T)` or `(B, T, K)`, a prefix or None.
 
     Why: the prompt is packed from them; a mask of another shape would move tokens to other steps.
-    Fix: the message has the shapes; `senses.grid()` and `senses.framed(name, grid)` give values and masks that fit.
+    Fix: the message has the shapes; `modalities.grid()` and `modalities.framed(name, grid)` give values and masks that
+        fit.
     """
-    for options, model in models(subject):
+    for options, model in models(under_test):
         samples = [sample(NAMES, seed) for seed in range(2)]
         _require_segments(lay_out(model, samples), model, samples, options)
 
 
 @check("silver", needs=CONTRACT, kinds=("fusion",))
-def every_subset_of_modalities_works(subject: FusionUnderTest) -> None:
+def every_subset_of_modalities_works(under_test: FusionUnderTest) -> None:
     """Every choice of modalities is laid out, also without the major one; each sample has at least one token.
 
     Why: recordings lack modalities, and a batch may lack one in all of its samples; it is then absent from
-    `senses.tokens`.
-    Fix: take names from `senses.tokens` and `senses.supports`, and look whether the major one is among them.
+    `modalities.tokens`.
+    Fix: take names from `modalities.tokens` and `modalities.supporting`, and look whether the major one is among them.
     """
-    for options, model in models(subject):
+    for options, model in models(under_test):
         for chosen in subsets():
             samples = [sample(chosen, seed) for seed in range(2)]
             try:
@@ -75,16 +76,16 @@ def every_subset_of_modalities_works(subject: FusionUnderTest) -> None:
 
 
 @check("silver", needs=("every_subset_of_modalities_works",), kinds=("fusion",))
-def absent_modalities_change_nothing(subject: FusionUnderTest) -> None:
+def absent_modalities_change_nothing(under_test: FusionUnderTest) -> None:
     """A sample with the major modality alone is laid out as by a model that has no other.
 
     Why: a model with more modalities must answer about a plain recording as before.
-    Fix: return `self.side_by_side(senses, senses.tokens)` where no supporting modality is there.
+    Fix: return `self.side_by_side(modalities, modalities.tokens)` where no supporting modality is there.
     """
     samples = [sample((MAJOR,), seed) for seed in range(2)]
-    for number, options in enumerate(cases(subject)):
-        model = list(models(subject))[number][1]
-        alone = build_with(subject, options, (MAJOR,))
+    for number, options in enumerate(cases(under_test)):
+        model = list(models(under_test))[number][1]
+        alone = build_with(under_test, options, (MAJOR,))
         alone.load_adapter_state_dict(_own_of(model, alone))
         for row, (one, other) in enumerate(zip(_rows(model, samples), _rows(alone, samples), strict=True)):
             found = difference(one, other)
@@ -96,14 +97,15 @@ def absent_modalities_change_nothing(subject: FusionUnderTest) -> None:
 
 
 @check("silver", needs=("every_subset_of_modalities_works",), kinds=("fusion",))
-def samples_ignore_each_other(subject: FusionUnderTest) -> None:
+def samples_ignore_each_other(under_test: FusionUnderTest) -> None:
     """A sample is laid out the same alone and in a batch whose other samples are longer or have other modalities.
 
     Why: an answer would depend on what else is in the batch. Padding and absent samples that leak are the usual reason.
-    Fix: use the masks of `senses.framed` wherever steps or modalities are mixed, and mask what a sample does not have.
+    Fix: use the masks of `modalities.framed` wherever steps or modalities are mixed, and mask what a sample does not
+        have.
     """
     samples = [sample(chosen, seed) for seed, chosen in enumerate(subsets())]
-    for options, model in models(subject):
+    for options, model in models(under_test):
         together = _rows(model, samples)
         for row, own in enumerate(samples):
             (alone,) = _rows(model, [own])
@@ -116,13 +118,13 @@ def samples_ignore_each_other(subject: FusionUnderTest) -> None:
 
 
 @check("silver", needs=CONTRACT, kinds=("fusion",))
-def layout_is_deterministic(subject: FusionUnderTest) -> None:
+def layout_is_deterministic(under_test: FusionUnderTest) -> None:
     """In eval mode the same tokens give the same segments, bit for bit.
 
     Why: answers are repeated and runs resumed.
     Fix: draw nothing at random outside of training (`self.training`), where torch's generator is drawn from.
     """
-    for options, model in models(subject):
+    for options, model in models(under_test):
         samples = [sample(NAMES, 0)]
         (first,), (second,) = _rows(model, samples), _rows(model, samples)
         found = difference(first, second, exactly=True)
@@ -134,18 +136,18 @@ def layout_is_deterministic(subject: FusionUnderTest) -> None:
 
 
 @check("silver", needs=CONTRACT, kinds=("fusion",))
-def tokens_are_left_alone(subject: FusionUnderTest) -> None:
+def tokens_are_left_alone(under_test: FusionUnderTest) -> None:
     """`forward` changes none of the tokens it is given.
 
     Why: training keeps the tokens of modalities that a sub-step does not update and gives them again.
-    Fix: no operations in place on `senses.tokens[name].values`: write `values = values + ...`, not `values += ...`.
+    Fix: no operations in place on `modalities.tokens[name].values`: write `values = values + ...`, not `values += ...`.
     """
-    for _, model in models(subject):
+    for _, model in models(under_test):
         samples = [sample(NAMES, seed) for seed in range(2)]
         with torch.no_grad():
             tokens = tokens_of(model, samples)
             before = {name: own.values.clone() for name, own in tokens.items()}
-            model.fusion(sense_set(model, tokens, len(samples)))
+            model.fusion(modality_set(model, tokens, len(samples)))
         changed = [name for name, own in tokens.items() if not torch.equal(own.values, before[name])]
         require(
             not changed,
@@ -189,7 +191,7 @@ def _require_segments(
         )
         require(
             own.prefix is None or isinstance(own.prefix, str),
-            f"A segment's prefix is {own.prefix!r} {case}. It is a text or None. Use senses.prefixes[name].",
+            f"A segment's prefix is {own.prefix!r} {case}. It is a text or None. Use modalities.prefixes[name].",
         )
         require(
             own.grid is None or (own.prefix is None and own.grid[0] * own.grid[1] == shape[2]),
@@ -212,15 +214,15 @@ READY = ("samples_ignore_each_other", "layout_is_deterministic")
 
 
 @check("gold", needs=READY, kinds=("fusion",))
-def parameters_are_declared(subject: FusionUnderTest) -> None:
+def parameters_are_declared(under_test: FusionUnderTest) -> None:
     """Every parameter belongs to one modality (`blocks.<name>.`) or to all; none exists with one modality alone.
 
     Why: each modality's part is trained, saved and shared with its adapter; a parameter that nothing can use would be
     trained in vain and make two saved models differ.
     Fix: create what belongs to a modality in `make_block` as `self.blocks[name]`, and what all share in `make_shared`.
     """
-    for options in cases(subject):
-        model = build_with(subject, options)
+    for options in cases(under_test):
+        model = build_with(under_test, options)
         fusion = model.fusion
         strangers = sorted(name for name in fusion.blocks if name not in (PLAIN, TIMED))
         require(
@@ -228,7 +230,7 @@ def parameters_are_declared(subject: FusionUnderTest) -> None:
             f"There are blocks of {', '.join(strangers)}{_with(options)}. A block belongs to a supporting modality. "
             "Name it so in make_block().",
         )
-        left = sorted(name for name, _ in build_with(subject, options, (MAJOR,)).fusion.named_parameters())
+        left = sorted(name for name, _ in build_with(under_test, options, (MAJOR,)).fusion.named_parameters())
         require(
             not left,
             f"With one modality alone it has the parameters {', '.join(left[:3])}{_with(options)}. There is nothing to "
@@ -237,14 +239,14 @@ def parameters_are_declared(subject: FusionUnderTest) -> None:
 
 
 @check("gold", needs=("parameters_are_declared",), kinds=("fusion",))
-def gradients_reach_what_is_declared(subject: FusionUnderTest) -> None:
+def gradients_reach_what_is_declared(under_test: FusionUnderTest) -> None:
     """With all modalities in a batch, gradients reach every parameter of the fusion; without one, not its block.
 
     Why: what has no gradient never learns; a block that learns from samples without its modality learns padding.
     Fix: no `detach()` and no `no_grad()` in `forward`; mask what a sample does not have before it is mixed.
     """
-    for options in cases(subject):
-        model = build_with(subject, options)
+    for options in cases(under_test):
+        model = build_with(under_test, options)
         own = dict(model.fusion.named_parameters())
         if not own:
             continue
@@ -264,16 +266,16 @@ def gradients_reach_what_is_declared(subject: FusionUnderTest) -> None:
 
 
 @check("gold", needs=READY, kinds=("fusion",))
-def saved_and_loaded_it_lays_out_the_same(subject: FusionUnderTest) -> None:
+def saved_and_loaded_it_lays_out_the_same(under_test: FusionUnderTest) -> None:
     """A saved and loaded model lays out every sample the same, bit for bit.
 
     Why: what the fusion keeps outside of its parameters and options is not in the saved model.
     Fix: make what differs an option (a keyword argument of `__init__`) or a parameter; no random numbers or counters
     elsewhere.
     """
-    for options in cases(subject):
-        model = _drawn(build_with(subject, options), 1)
-        with tempfile.TemporaryDirectory() as folder, known(subject), offline():
+    for options in cases(under_test):
+        model = _drawn(build_with(under_test, options), 1)
+        with tempfile.TemporaryDirectory() as folder, known(under_test), offline():
             model.save_pretrained(Path(folder) / "model")
             loaded = load(Path(folder) / "model")
         found = difference(*(_layout(one, NAMES) for one in (loaded, model)), exactly=True)
@@ -285,17 +287,17 @@ def saved_and_loaded_it_lays_out_the_same(subject: FusionUnderTest) -> None:
 
 
 @check("gold", needs=READY, kinds=("fusion",))
-def other_modalities_stay_bit_identical(subject: FusionUnderTest) -> None:
+def other_modalities_stay_bit_identical(under_test: FusionUnderTest) -> None:
     """Adding a modality changes no parameter that was there, and no layout of a sample without it.
 
     Why: a trained model must be extensible without measuring it again.
     Fix: keep a modality's weights in its own block; `make_block` touches nothing that is shared.
     """
-    for options in cases(subject):
-        model = _drawn(build_with(subject, options, (MAJOR, PLAIN)), 1)
+    for options in cases(under_test):
+        model = _drawn(build_with(under_test, options, (MAJOR, PLAIN)), 1)
         before = {name: own.detach().clone() for name, own in model.fusion.named_parameters()}
         layouts = [_layout(model, chosen) for chosen in ((MAJOR,), (PLAIN,), (MAJOR, PLAIN))]
-        _add(subject, model)
+        _add(under_test, model)
         own = dict(model.fusion.named_parameters())
         changed = [name for name, value in before.items() if name not in own or not torch.equal(own[name], value)]
         require(
@@ -313,17 +315,17 @@ def other_modalities_stay_bit_identical(subject: FusionUnderTest) -> None:
 
 
 @check("gold", needs=("other_modalities_stay_bit_identical",), kinds=("fusion",))
-def an_added_modality_starts_at_zero(subject: FusionUnderTest) -> None:
+def an_added_modality_starts_at_zero(under_test: FusionUnderTest) -> None:
     """Where `starts_at_zero` is declared, a modality just added changes nothing beside another supporting one.
 
-    Why: a trained model goes on as it was until the new part is trained.
+    Why: a trained model continues as it was until the new part is trained.
     Fix: with `zero=True`, `make_block` creates weights whose output is zero; or leave `starts_at_zero` False.
     """
-    if not subject.strategy.starts_at_zero:
+    if not under_test.strategy.starts_at_zero:
         return
-    for options in cases(subject):
-        model = _drawn(build_with(subject, options, (MAJOR, PLAIN)), 1)
-        _add(subject, model)
+    for options in cases(under_test):
+        model = _drawn(build_with(under_test, options, (MAJOR, PLAIN)), 1)
+        _add(under_test, model)
         found = difference(_layout(model, NAMES), _layout(model, (MAJOR, PLAIN)), exactly=True)
         require(
             found is None,
@@ -345,8 +347,8 @@ def _drawn(model: CremaModel, seed: int) -> CremaModel:
     return model
 
 
-def _add(subject: FusionUnderTest, model: CremaModel) -> None:
-    with known(subject), offline():
+def _add(under_test: FusionUnderTest, model: CremaModel) -> None:
+    with known(under_test), offline():
         model.add_modality({"name": CLOCKED})
 
 
@@ -376,22 +378,22 @@ class Stretch(NamedTuple):
 
 
 @contextmanager
-def known(subject: FusionUnderTest) -> Iterator[None]:
+def known(under_test: FusionUnderTest) -> Iterator[None]:
     """Let `build` and `load` find the kit's modalities, and a fusion that was given as a class."""
     with registry.temporary_registrations():
         for spec in (COMPANION, CLOCKED):
             registry.register(spec, replace=True)
-        if subject.known_as == IN_PROCESS:
-            registry.register(subject.strategy, kind="fusion", name=IN_PROCESS, replace=True)
+        if under_test.known_as == IN_PROCESS:
+            registry.register(under_test.strategy, kind="fusion", name=IN_PROCESS, replace=True)
         yield
 
 
-def cases(subject: FusionUnderTest) -> tuple[Mapping[str, Any], ...]:
+def cases(under_test: FusionUnderTest) -> tuple[Mapping[str, Any], ...]:
     """Return the option sets the fusion is tried with."""
-    return subject.strategy.test_options or ({},)
+    return under_test.strategy.test_options or ({},)
 
 
-def build_with(subject: FusionUnderTest, options: Mapping[str, Any], names: Sequence[str] = NAMES) -> CremaModel:
+def build_with(under_test: FusionUnderTest, options: Mapping[str, Any], names: Sequence[str] = NAMES) -> CremaModel:
     """Build a model of some of the kit's modalities with the fusion, without network."""
     requests: dict[str, ModalityRequest] = {
         MAJOR: {"name": MAJOR, "num_frames": 3},
@@ -401,11 +403,11 @@ def build_with(subject: FusionUnderTest, options: Mapping[str, Any], names: Sequ
     first: BuildError | None = None
     for backbone in BACKBONES:
         try:
-            with known(subject), offline():
+            with known(under_test), offline():
                 return build(
                     [requests[name] for name in names],
                     backbone=backbone,
-                    fusion={**options, "name": subject.known_as},
+                    fusion={**options, "name": under_test.known_as},
                     major=MAJOR,
                 )
         except BuildError as error:
@@ -414,10 +416,10 @@ def build_with(subject: FusionUnderTest, options: Mapping[str, Any], names: Sequ
     raise first
 
 
-def models(subject: FusionUnderTest) -> Iterator[tuple[Mapping[str, Any], CremaModel]]:
+def models(under_test: FusionUnderTest) -> Iterator[tuple[Mapping[str, Any], CremaModel]]:
     """Yield every set of options with a model of all the kit's modalities, built once for all checks."""
-    for number, options in enumerate(cases(subject)):
-        made = subject.share(f"model {number}", lambda options=options: _drawn(build_with(subject, options), 0))  # type: ignore[misc]
+    for number, options in enumerate(cases(under_test)):
+        made = under_test.once(f"model {number}", lambda options=options: _drawn(build_with(under_test, options), 0))  # type: ignore[misc]
         yield options, made
 
 
@@ -439,19 +441,19 @@ def sample(chosen: Sequence[str], seed: int) -> Source:
     return {name: source(name, seed + NAMES.index(name), steps=1 + (seed + NAMES.index(name)) % 3) for name in chosen}
 
 
-def tokens_of(model: CremaModel, samples: Sequence[Source]) -> dict[str, SenseTokens]:
+def tokens_of(model: CremaModel, samples: Sequence[Source]) -> dict[str, ModalityTokens]:
     """Return the tokens of a batch as the fusion gets them; differentiable in what is trained."""
     with offline():
         return model.tokens(model.encode(prepare_batch(model, samples)), [QUESTION] * len(samples))
 
 
-def sense_set(model: CremaModel, tokens: Mapping[str, SenseTokens], num_samples: int) -> SenseSet:
+def modality_set(model: CremaModel, tokens: Mapping[str, ModalityTokens], num_samples: int) -> ModalitySet:
     """Return the modalities of a batch as the fusion sees them."""
-    return SenseSet(
+    return ModalitySet(
         {name: tokens[name] for name in model.names if name in tokens},
         major=model.major,
         num_samples=num_samples,
-        prefixes={name: model.sense(name).prefix for name in model.names},
+        prefixes={name: model.branch(name).prefix for name in model.names},
         per_frame=frozenset(name for name, spec in model.specs.items() if spec.per_frame),
     )
 
@@ -459,7 +461,7 @@ def sense_set(model: CremaModel, tokens: Mapping[str, SenseTokens], num_samples:
 def lay_out(model: CremaModel, samples: Sequence[Source]) -> list[Segment]:
     """Return what the fusion makes of a batch, without gradient."""
     with torch.no_grad():
-        segments: list[Segment] = model.fusion(sense_set(model, tokens_of(model, samples), len(samples)))
+        segments: list[Segment] = model.fusion(modality_set(model, tokens_of(model, samples), len(samples)))
     return segments
 
 

@@ -19,10 +19,10 @@ from crema_core.api.model import CremaModel
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
-from crema_core.testing.bench import COMPANION, QUESTION, offline, source
 from crema_core.testing.check import check, require
-from crema_core.testing.subject import Subject
-from crema_core.tokens import SenseBatch
+from crema_core.testing.fixtures import COMPANION, QUESTION, offline, source
+from crema_core.testing.under_test import UnderTest
+from crema_core.tokens import ModalityBatch
 
 CHOICES = ("red", "blue")
 MAX_STEPS, LEARNING_RATE = 80, 3e-3
@@ -32,15 +32,15 @@ of an answer, nothing for the end of the text, on average over the two."""
 
 
 @check("gold", needs=("declaration_is_json", "prepare_is_deterministic", "encode_is_deterministic"))
-def building_is_reproducible(subject: Subject) -> None:
+def building_is_reproducible(under_test: UnderTest) -> None:
     """Two models built with one seed give the same features.
 
     Why: a saved model holds the adapter, not your encoder; random weights that differ would make it worthless.
     Fix: draw random weights from torch's generator in `__init__` (core seeds it) or from one with a constant seed;
     load trained ones in `load_assets`.
     """
-    name = subject.spec.name
-    models = [build_own(subject), build_own(subject)]
+    name = under_test.spec.name
+    models = [build_own(under_test), build_own(under_test)]
     first, second = (model.encode(batches(model, name))[name].features.values for model in models)
     require(
         torch.equal(first, second),
@@ -49,13 +49,13 @@ def building_is_reproducible(subject: Subject) -> None:
 
 
 @check("gold", needs=("building_is_reproducible",))
-def encoder_is_frozen(subject: Subject) -> None:
-    """Training the adapter changes no weight and no buffer of the sense.
+def encoder_is_frozen(under_test: UnderTest) -> None:
+    """Training the adapter changes no weight and no buffer of the modality.
 
     Why: frozen encoders run once and are cached; one that drifts gives other features than the cache holds.
     Fix: no running statistics, counters or in-place changes in `encode`.
     """
-    moved = trial(subject).moved
+    moved = trial(under_test).moved
     require(
         not moved,
         f"Training changed {', '.join(moved)} of the encoder. Encoders are frozen. Change nothing in encode().",
@@ -63,13 +63,13 @@ def encoder_is_frozen(subject: Subject) -> None:
 
 
 @check("gold", needs=("building_is_reproducible",))
-def gradients_stay_in_the_adapter(subject: Subject) -> None:
-    """Gradients reach every parameter of the sense's adapter and nothing else.
+def gradients_stay_in_the_adapter(under_test: UnderTest) -> None:
+    """Gradients reach every parameter of the modality's adapter and nothing else.
 
-    Why: the sense's encoder and the backbone are frozen; memory and time are planned on that.
+    Why: the modality's encoder and the backbone are frozen; memory and time are planned on that.
     Fix: do not enable gradients inside `encode`, and do not touch `requires_grad`.
     """
-    found = trial(subject)
+    found = trial(under_test)
     outside, without = sorted(found.with_gradient - found.adapter), sorted(found.adapter - found.with_gradient)
     require(
         not outside,
@@ -82,14 +82,14 @@ def gradients_stay_in_the_adapter(subject: Subject) -> None:
 
 
 @check("gold", needs=("building_is_reproducible", "gradients_stay_in_the_adapter", "examples_differ"))
-def loss_falls(subject: Subject) -> None:
+def loss_falls(under_test: UnderTest) -> None:
     """The adapter learns to tell two examples apart on the tiny backbone.
 
-    Why: a sense whose features do not depend on the source trains without an error and learns nothing. One question
+    Why: a modality whose features do not depend on the source trains without an error and learns nothing. One question
     with two answers cannot be learnt without looking at the source.
     Fix: look at the features of two examples; scale them to about 1, and check that `encode` uses what `prepare` read.
     """
-    losses = trial(subject).losses
+    losses = trial(under_test).losses
     require(
         losses[-1] < TOLD_APART,
         f"After {len(losses)} steps the loss is {losses[-1]:.3f} (it began at {losses[0]:.3f}). Two examples are told "
@@ -98,14 +98,14 @@ def loss_falls(subject: Subject) -> None:
 
 
 @check("gold", needs=("building_is_reproducible", "gradients_stay_in_the_adapter"))
-def bf16_autocast_works(subject: Subject) -> None:
+def bf16_autocast_works(under_test: UnderTest) -> None:
     """Encoding, loss and gradients are finite under `torch.autocast` with bf16.
 
     Why: it is the usual way to train on a GPU.
     Fix: let results take the dtype of what they are computed from: `torch.zeros_like(values)`, not a fixed float32
     that a bf16 result is written into.
     """
-    model, name = build_own(subject), subject.spec.name
+    model, name = build_own(under_test), under_test.spec.name
     parameters = list(model.adapter_parameters(name).values())
     set_trainable(model, names_of(model, parameters))
     with torch.autocast("cpu", torch.bfloat16):
@@ -123,15 +123,15 @@ REPRODUCIBLE = ("building_is_reproducible",)
 
 
 @check("gold", needs=REPRODUCIBLE)
-def saved_and_loaded_it_answers_the_same(subject: Subject) -> None:
+def saved_and_loaded_it_answers_the_same(under_test: UnderTest) -> None:
     """A saved and loaded model gives the same scores, bit for bit.
 
     Why: what the package keeps outside its options is not in the saved model.
     Fix: make everything that changes features an option that is written to JSON, and give options no `exclude`.
     """
-    model, name = build_own(subject), subject.spec.name
+    model, name = build_own(under_test), under_test.spec.name
     before = scores(model, name)
-    with tempfile.TemporaryDirectory() as folder, _known(subject):
+    with tempfile.TemporaryDirectory() as folder, _known(under_test):
         model.save_pretrained(Path(folder) / "model")
         after = scores(load(Path(folder) / "model"), name)
     require(
@@ -141,43 +141,43 @@ def saved_and_loaded_it_answers_the_same(subject: Subject) -> None:
 
 
 @check("gold", needs=REPRODUCIBLE)
-def other_senses_stay_bit_identical(subject: Subject) -> None:
-    """With the sense or without it, added later or built together, another sense's answers are the same bits.
+def other_modalities_stay_bit_identical(under_test: UnderTest) -> None:
+    """With the modality or without it, added later or built together, another modality's answers are the same bits.
 
     Why: a trained model must be extensible without measuring it again.
     Fix: change nothing that is shared: not the backbone reached through `context`, no global of torch.
     """
-    companion = {"name": COMPANION, "mmqa": {"num_queries": subject.spec.mmqa.num_queries}}
+    companion = {"name": COMPANION, "mmqa": {"num_queries": under_test.spec.mmqa.num_queries}}
     own = COMPANION.name
     model = build_model([companion])
     before, frozen = scores(model, own), model.frozen_fingerprint()
-    model.add_modality(request(subject))
+    model.add_modality(request(under_test))
     require(
         scores(model, own) == before and model.frozen_fingerprint() == frozen,
-        "Adding the sense changes what another sense answers. Others stay bit-identical. Change nothing that is "
+        "Adding the modality changes what another modality answers. Others stay bit-identical. Change nothing that is "
         "shared.",
     )
-    together = build_model([companion, request(subject)], major=own)
+    together = build_model([companion, request(under_test)], major=own)
     require(
         scores(together, own) == before,
-        "Built together with the sense, another sense answers otherwise. Others stay bit-identical. Change nothing "
-        "that is shared.",
+        "Built together with the modality, another modality answers otherwise. Others stay bit-identical. Change "
+        "nothing that is shared.",
     )
 
 
 @contextmanager
-def _known(subject: Subject) -> Iterator[None]:
+def _known(under_test: UnderTest) -> Iterator[None]:
     """Let `load` find a spec that was given in this process."""
     with registry.temporary_registrations():
-        if subject.distribution is None:
-            registry.register(subject.spec, replace=True)
+        if under_test.distribution is None:
+            registry.register(under_test.spec, replace=True)
         yield
 
 
-def request(subject: Subject) -> dict[str, Any]:
-    """Return what `build` takes for the sense with its first test options."""
-    options = subject.cases[0]
-    return {"name": subject.spec, **{name: getattr(options, name) for name in type(options).model_fields}}
+def request(under_test: UnderTest) -> dict[str, Any]:
+    """Return what `build` takes for the modality with its first test options."""
+    options = under_test.cases[0]
+    return {"name": under_test.spec, **{name: getattr(options, name) for name in type(options).model_fields}}
 
 
 def build_model(modalities: Sequence[Any], *, major: str | None = None) -> CremaModel:
@@ -186,35 +186,35 @@ def build_model(modalities: Sequence[Any], *, major: str | None = None) -> Crema
         return build(modalities, major=major)
 
 
-def build_own(subject: Subject) -> CremaModel:
-    """Build a model of the sense alone."""
-    return build_model([request(subject)])
+def build_own(under_test: UnderTest) -> CremaModel:
+    """Build a model of the modality alone."""
+    return build_model([request(under_test)])
 
 
-def batches(model: CremaModel, name: str) -> dict[str, SenseBatch]:
+def batches(model: CremaModel, name: str) -> dict[str, ModalityBatch]:
     """Return a batch of two synthetic sources, one per choice."""
     with offline():
-        return prepare_batch(model, [{name: source(model.sense(name).modality, seed)} for seed in range(len(CHOICES))])
+        return prepare_batch(model, [{name: source(model.branch(name).modality, seed)} for seed in range(len(CHOICES))])
 
 
 def scores(model: CremaModel, name: str) -> tuple[float, ...]:
-    """Return the scores of the choices, answered from one sense alone."""
+    """Return the scores of the choices, answered from one modality alone."""
     with offline():
-        answer = model.answer(QUESTION, CHOICES, **{name: source(model.sense(name).modality, 0)})
+        answer = model.answer(QUESTION, CHOICES, **{name: source(model.branch(name).modality, 0)})
     return tuple(answer.scores.values())
 
 
-def loss_of(model: CremaModel, name: str, batch: dict[str, SenseBatch]) -> Tensor:
+def loss_of(model: CremaModel, name: str, batch: dict[str, ModalityBatch]) -> Tensor:
     """Return the loss (scalar) of two samples whose answers differ and whose question does not."""
     with offline():
-        tokens = {name: model.sense_tokens(name, features) for name, features in model.encode(batch).items()}
+        tokens = {name: model.modality_tokens(name, features) for name, features in model.encode(batch).items()}
         questions = [model.template.render(QUESTION, CHOICES)] * len(CHOICES)
         return model.loss(tokens, questions, [model.template.target(choice, CHOICES) for choice in CHOICES])
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a short training of the sense's adapter did."""
+    """What a short training of the modality's adapter did."""
 
     losses: tuple[float, ...]  # one per step
     with_gradient: frozenset[str]  # names of the parameters that had a gradient after the first backward pass
@@ -222,17 +222,17 @@ class Trial:
     moved: tuple[str, ...]  # names of the frozen encoder's weights and buffers that changed
 
 
-def trial(subject: Subject) -> Trial:
-    """Train the sense's adapter to tell two examples apart; done once for all checks."""
-    return subject.share("trial", lambda: _trial(subject))
+def trial(under_test: UnderTest) -> Trial:
+    """Train the modality's adapter to tell two examples apart; done once for all checks."""
+    return under_test.once("trial", lambda: _trial(under_test))
 
 
-def _trial(subject: Subject) -> Trial:
-    model, name = build_own(subject), subject.spec.name
+def _trial(under_test: UnderTest) -> Trial:
+    model, name = build_own(under_test), under_test.spec.name
     parameters = list(model.adapter_parameters(name).values())
     adapter = frozenset(names_of(model, parameters))
     set_trainable(model, adapter)
-    encoder = model.sense(name).modality
+    encoder = model.branch(name).modality
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     batch = batches(model, name)
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE)

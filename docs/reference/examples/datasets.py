@@ -5,7 +5,7 @@ from pathlib import Path
 import crema_core
 from crema_core.contract import AnnotationFile, DatasetSpec, Media, Place, prepare
 
-CLIP = Media(sense="video", path="clips/<clip>.mp4")
+CLIP = Media(modality="video", path="clips/<clip>.mp4")
 
 
 def read(place: Place) -> Iterator[dict]:

@@ -6,10 +6,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import crema_core
-from crema_core.contract import AssetError, Preprocessing, Tower
+from crema_core.contract import AssetError, Preprocessing, VisionEncoder
 
 
-class PatchEncoder(Tower):
+class PatchEncoder(VisionEncoder):
     """Patches of 8 by 8 pixels through one linear map; weights from `model.safetensors` in a folder."""
 
     name = "patches_of_8"
@@ -48,4 +48,4 @@ save_file(PatchEncoder().model.state_dict(), "weights/model.safetensors")
 video = {"name": "video", "encoder": "patches_of_8", "weights": "weights"}
 model = crema_core.build(modalities=[video], backbone="crema-tiny")
 frames = torch.zeros(4, 3, 60, 80, dtype=torch.uint8)
-print(model.sense("video").modality.feature_dim, model.answer("what is it ?", ["red", "blue"], video=frames).used)
+print(model.branch("video").modality.feature_dim, model.answer("what is it ?", ["red", "blue"], video=frames).used)

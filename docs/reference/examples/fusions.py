@@ -2,7 +2,7 @@ import torch
 from torch import Tensor, nn
 
 import crema_core
-from crema_core.contract import Fusion, Segment, SenseSet
+from crema_core.contract import Fusion, ModalitySet, Segment
 from crema_core.testing import check_fusion
 
 
@@ -25,15 +25,15 @@ class WeightedFusion(Fusion):
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
         self.blocks[name] = Weights(self.width, 0.0 if zero else 1 / total)
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        known = [name for name in senses.supports if name in self.blocks]
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        known = [name for name in modalities.supporting if name in self.blocks]
         if not known:
-            return self.side_by_side(senses, senses.tokens)
-        grid = senses.grid()
-        framed = {name: senses.framed(name, grid) for name in known}  # values (B, T, Q, L), mask (B, T, Q)
+            return self.side_by_side(modalities, modalities.tokens)
+        grid = modalities.grid()
+        framed = {name: modalities.framed(name, grid) for name in known}  # values (B, T, Q, L), mask (B, T, Q)
         fused = torch.stack([self.blocks[name](values) for name, (values, _) in framed.items()]).sum(0)
         present = torch.stack([mask for _, mask in framed.values()]).any(0)[:, :, 0]  # (B, T)
-        return self.arrange(senses, fused, present, known)
+        return self.arrange(modalities, fused, present, known)
 
 
 crema_core.registry.register(WeightedFusion, kind="fusion", name="weighted")

@@ -1,4 +1,4 @@
-"""The point-cloud sense: every point, group of points or stored 3D feature is one token.
+"""The point-cloud modality: every point, group of points or stored 3D feature is one token.
 
 There is no time (T = 1), but for the views of a scan (T = V).
 """

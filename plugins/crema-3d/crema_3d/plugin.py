@@ -1,4 +1,4 @@
-"""What the point-cloud sense declares; imports no torch."""
+"""What the point-cloud modality declares; imports no torch."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ FULL = 65535.0
 def read_las(path: Path) -> tuple[Tensor, Tensor | None]:
     """Read positions `(N, 3)` in the file's unit, moved to the first point's neighbourhood, and colours 0..1 or None.
 
-    Survey coordinates are millions of metres from their origin, which float32 cannot resolve; the whole-metre part of
-    the smallest corner is taken away.
+    CacheSummary coordinates are millions of metres from their origin, which float32 cannot resolve; the whole-metre
+    part of the smallest corner is taken away.
 
     Raises:
         MediaError: when laspy is absent, or the file is damaged.

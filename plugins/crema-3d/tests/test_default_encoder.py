@@ -10,10 +10,10 @@ def test_the_backbone_decides() -> None:
     assert tiny.config["modalities"][0]["options"]["encoder"] == "fourier"
     large = crema_core.build(["pointcloud"], backbone="blip2-flan-t5-xl")
     assert large.config["modalities"][0]["options"]["encoder"] == "features"
-    assert large.sense("pointcloud").modality.feature_dim == 1408
+    assert large.branch("pointcloud").modality.feature_dim == 1408
 
 
 def test_a_named_encoder_is_kept() -> None:
     model = crema_core.build([{"name": "pointcloud", "encoder": "fourier"}], backbone="blip2-flan-t5-xl")
     assert model.config["modalities"][0]["options"]["encoder"] == "fourier"
-    assert model.sense("pointcloud").defaults == {}
+    assert model.branch("pointcloud").defaults == {}

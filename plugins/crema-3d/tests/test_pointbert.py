@@ -87,7 +87,7 @@ def cloud(count: int, *, seed: int = 0, colors: bool = True) -> dict[str, Tensor
     return points | ({"colors": torch.rand(count, 3, generator=generator)} if colors else {})
 
 
-def sense(weights: object, **options: Any) -> PointCloudModality:
+def built(weights: object, **options: Any) -> PointCloudModality:
     values = {"encoder": "pointbert", "num_groups": 6, "group_size": 4, "weights": str(weights), **options}
     modality = PointCloudModality(SPEC.parse_options(values), BuildContext())
     modality.load_assets(None)
@@ -101,7 +101,7 @@ def encoded(modality: PointCloudModality, *sources: object) -> Features:
 
 @pytest.mark.parametrize("num_channels", [3, 6])
 def test_tokens_are_those_of_the_reference(tmp_path: Path, num_channels: int) -> None:
-    modality, source = sense(save(tmp_path / "ulip.pt", num_channels)), cloud(40)
+    modality, source = built(save(tmp_path / "ulip.pt", num_channels)), cloud(40)
     values, mask = encoded(modality, source)[:2]
     groups = group_points(source["points"], source["colors"], num_groups=6, group_size=4)
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_tokens_are_those_of_the_reference(tmp_path: Path, num_channels: int) ->
 def test_a_token_ends_with_where_its_group_is_from_the_viewer(file: Path) -> None:
     source = cloud(40)
     behind = {**source, "points": source["points"] + torch.tensor([0.0, 0.0, 9.0])}
-    here, there = (encoded(sense(file), each).values[0, 0] for each in (source, behind))
+    here, there = (encoded(built(file), each).values[0, 0] for each in (source, behind))
     torch.testing.assert_close(here[:, :WIDTH], there[:, :WIDTH], atol=1e-4, rtol=0)
     places = group_points(source["points"], None, num_groups=6, group_size=4).places
     torch.testing.assert_close(here[1:, WIDTH:], fourier(places / 4.0))
@@ -124,7 +124,7 @@ def test_a_token_ends_with_where_its_group_is_from_the_viewer(file: Path) -> Non
 
 
 def test_groups_that_pad_a_batch_change_nothing(file: Path) -> None:
-    modality = sense(file)
+    modality = built(file)
     both = encoded(modality, cloud(3, seed=1), cloud(40))
     alone = encoded(modality, cloud(3, seed=1))
     assert both.mask[0, 0].tolist() == [True] * 4 + [False] * 3
@@ -136,7 +136,7 @@ def test_groups_that_pad_a_batch_change_nothing(file: Path) -> None:
 def test_points_without_colour_are_grey(file: Path) -> None:
     bare = cloud(40, colors=False)
     grey = {**bare, "colors": torch.full((40, 3), GREY)}
-    assert torch.equal(encoded(sense(file), bare).values, encoded(sense(file), grey).values)
+    assert torch.equal(encoded(built(file), bare).values, encoded(built(file), grey).values)
 
 
 def test_the_first_point_is_chosen_then_always_the_farthest() -> None:

@@ -1,4 +1,4 @@
-"""The point-cloud sense."""
+"""The point-cloud modality."""
 
 from __future__ import annotations
 

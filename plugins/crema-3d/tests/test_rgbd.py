@@ -107,7 +107,7 @@ def test_patch_features_are_fused_where_their_pixels_lie() -> None:
     )
 
 
-def test_the_sense_takes_a_scan_both_ways(tmp_path: Path) -> None:
+def test_the_modality_takes_a_scan_both_ways(tmp_path: Path) -> None:
     scan = {**room(4), "features": np.ones((4, 3, 4, 6), np.float32)}
     np.savez(tmp_path / "room.npz", **scan)
     for options in ({"num_points": 64}, {"encoder": "features", "feature_dim": 6, "num_points": 16}):

@@ -1,4 +1,4 @@
-"""`crema ablate`: which sense of a saved model matters for which questions."""
+"""`crema ablate`: which modality of a saved model matters for which questions."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from crema_core.cli.inputs import add_evaluation, add_saved_model, evaluation_se
 from crema_core.errors import OptionsError
 
 HELP = """\
-Ask a saved model the same questions with all senses and with less, and say which sense matters for which questions.
+Ask a saved model the same questions with all modalities and with less, and say which modality matters for which
+questions.
 
 Comparisons of --what; all of them by default:
-  leave-one-out  every sense left out once
-  growing        the question alone, then one sense more at a time (--order)
-  shuffled       every sense taken from another clip once; the number of tokens stays
+  leave-one-out  every modality left out once
+  growing        the question alone, then one modality more at a time (--order)
+  shuffled       every modality taken from another clip once; the number of tokens stays
 Every variant answers the same questions, so losses have paired intervals: 95% of 1,000 bootstrap draws of clips.
 With --out, the folder gets ablation.html with heat maps, ablation.json, two pictures and all answers; an interrupted
-ablation goes on with --resume.
+ablation continues with --resume.
 
 Example:
   crema ablate runs/second test.jsonl --out runs/second/ablation
@@ -30,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_saved_model(parser)
     parser.add_argument("data", metavar="DATA.jsonl", help="questions with answers")
     parser.add_argument("--what", type=names, metavar="A,B", help="comparisons; default: all three")
-    parser.add_argument("--order", type=names, metavar="A,B", help="senses in the order of growing sets")
+    parser.add_argument("--order", type=names, metavar="A,B", help="modalities in the order of growing sets")
     add_evaluation(parser, "batch_size", "max_new_tokens", "num_beams", "seed", "scorer", "prompts", "fusion")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features; default: in memory")
     parser.add_argument("--out", metavar="DIR", help="folder for the report and the answers")
-    parser.add_argument("--resume", action="store_true", help="go on with the answers that --out already has")
+    parser.add_argument("--resume", action="store_true", help="continue with the answers that --out already has")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -1,8 +1,8 @@
-"""Which sense matters for which questions: one model, asked again and again with less.
+"""Which modality matters for which questions: one model, asked again and again with less.
 
-Three ways to take something away: one sense left out; senses added one by one to the question alone (the rows of the
-papers' tables); one sense taken from another clip, which keeps the number of tokens and takes the information. Every
-variant answers the same questions, so changes are measured on pairs and their intervals are drawn over clips.
+Three ways to take something away: one modality left out; modalities added one by one to the question alone (the rows of
+the papers' tables); one modality taken from another clip, which keeps the number of tokens and takes the information.
+Every variant answers the same questions, so changes are measured on pairs and their intervals are drawn over clips.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Cell:
         accuracy: 0..1.
         number: questions.
         low, high: 95% bootstrap interval over clips.
-        change: accuracy minus that with all senses, -1..1.
+        change: accuracy minus that with all modalities, -1..1.
         change_low, change_high: 95% interval of the change, over pairs.
     """
 
@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def is_loss(self) -> bool:
-        """Whether accuracy is lower than with all senses beyond what other clips might undo."""
+        """Whether accuracy is lower than with all modalities beyond what other clips might undo."""
         return self.change_high < 0
 
 
@@ -67,17 +67,17 @@ class Variant:
 
     Attributes:
         label: for tables.
-        what: the comparison it belongs to; "all" for the model with all its senses.
-        senses: those that took part.
-        sense: the one left out, added last or taken from another clip; empty where there is none.
+        what: the comparison it belongs to; "all" for the model with all its modalities.
+        modalities: those that took part.
+        modality: the one left out, added last or taken from another clip; empty where there is none.
         cells: one per question type, then the data set's groups, then "all".
         tokens_per_answer: mean number of tokens given to the language model.
     """
 
     label: str
     what: str
-    senses: tuple[str, ...]
-    sense: str
+    modalities: tuple[str, ...]
+    modality: str
     cells: tuple[Cell, ...]
     tokens_per_answer: float
 
@@ -91,7 +91,7 @@ class Ablation:
     """What was found.
 
     Attributes:
-        variants: the model with all its senses first.
+        variants: the model with all its modalities first.
         num_questions: questions each of them answered.
         num_clips: clips the questions are about.
     """
@@ -110,9 +110,9 @@ class Ablation:
         return [variant for variant in self.variants if variant.what == what]
 
     def needed(self) -> dict[str, tuple[str, ...]]:
-        """Return by question type the senses without which, or with another clip's, its accuracy drops.
+        """Return by question type the modalities without which, or with another clip's, its accuracy drops.
 
-        A drop counts when its interval lies below 0; the sense that costs most comes first.
+        A drop counts when its interval lies below 0; the modality that costs most comes first.
         """
         found: dict[str, tuple[str, ...]] = {}
         for column in self.columns:
@@ -120,7 +120,7 @@ class Ablation:
             for variant in self.variants:
                 cell = variant.cell(column)
                 if variant.what in ("leave-one-out", "shuffled") and cell.is_loss:
-                    losses[variant.sense] = min(losses[variant.sense], cell.change)
+                    losses[variant.modality] = min(losses[variant.modality], cell.change)
             found[column] = tuple(sorted(losses, key=losses.__getitem__))
         return found
 
@@ -129,13 +129,13 @@ class Ablation:
         return {**asdict(self), "needed": {name: list(own) for name, own in self.needed().items()}}
 
     def __str__(self) -> str:
-        rows = [["senses", *self.columns]]
+        rows = [["modalities", *self.columns]]
         for variant in self.variants:
             rows.append([variant.label, *(f"{100 * cell.accuracy:.1f}{_mark(cell)}" for cell in variant.cells)])
-        needed = [["questions", "senses they need"]]
+        needed = [["questions", "modalities they need"]]
         needed += [[name, ", ".join(own) or "none found"] for name, own in self.needed().items()]
         note = (
-            "Accuracy in per cent. -: below that with all senses, +: above, where the 95% interval over "
+            "Accuracy in per cent. -: below that with all modalities, +: above, where the 95% interval over "
             f"{self.num_clips:,} clips does not contain equality."
         )
         parts = [table(rows), note]
@@ -151,8 +151,8 @@ def _mark(cell: Cell) -> str:
 class _Plan(NamedTuple):
     label: str
     what: str
-    senses: tuple[str, ...]
-    sense: str
+    modalities: tuple[str, ...]
+    modality: str
     shuffle: str | None = None
 
 
@@ -173,25 +173,25 @@ def ablate(
     status: StatusLine | None = None,
     **changes: object,
 ) -> Ablation:
-    """Ask one model all questions with all senses, and again with less.
+    """Ask one model all questions with all modalities, and again with less.
 
-    Senses that no question has a source of are left aside.
+    Modalities that no question has a source of are left aside.
 
     Args:
         model: a built model; it is left in the mode it was in.
-        data: a manifest, or records.
+        data: a data file, or records.
         settings: of the evaluations, whole; `out` is a folder for the answers of every variant, one file each, and
             `seed` also that of the bootstrap. None: the defaults.
         what: comparisons, any of "leave-one-out", "growing" and "shuffled".
-        order: senses in the order of growing sets; None: the model's.
+        order: modalities in the order of growing sets; None: the model's.
         cache: features of this model, or the folder of a cache; None: in memory, so the encoders run once all the same.
         status: where progress is shown.
         **changes: single settings, fields of `EvaluationSettings`.
 
     Raises:
-        OptionsError: for an unknown comparison or setting, an order of other senses, a rule that does not exist, or
+        OptionsError: for an unknown comparison or setting, an order of other modalities, a rule that does not exist, or
             sources that cannot be exchanged.
-        ManifestError: for data without any question.
+        DataFileError: for data without any question.
         CheckpointError: when `out` cannot be continued.
 
     Example:
@@ -206,10 +206,10 @@ def ablate(
     features = FeatureCache(model) if given is None else given
     done: dict[tuple[tuple[str, ...], str | None], Asked] = {}
     for plan in plans:
-        key = plan.senses, plan.shuffle
+        key = plan.modalities, plan.shuffle
         if key not in done:
             out = None if settings.out is None else settings.out / f"{_file_name(plan)}.jsonl"
-            own = settings.model_copy(update={"modalities": plan.senses, "shuffle": plan.shuffle, "out": out})
+            own = settings.model_copy(update={"modalities": plan.modalities, "shuffle": plan.shuffle, "out": out})
             done[key] = ask(model, records, own, cache=features, status=status)
     columns = Judge(records, scorer=settings.scorer, measures=()).columns
     answered = {
@@ -219,10 +219,10 @@ def ablate(
     base = answered[names, None]
     variants = []
     for plan in plans:
-        key = plan.senses, plan.shuffle
+        key = plan.modalities, plan.shuffle
         cells = _cells(answered[key], base, columns, seed=settings.seed)
         tokens = done[key].result.tokens_per_answer
-        variants.append(Variant(plan.label, plan.what, plan.senses, plan.sense, cells, tokens))
+        variants.append(Variant(plan.label, plan.what, plan.modalities, plan.modality, cells, tokens))
     return Ablation(tuple(variants), len(records), len({own.clip for own in base}))
 
 
@@ -242,36 +242,36 @@ def _order(names: tuple[str, ...], order: Sequence[str] | None) -> tuple[str, ..
         return names
     if sorted(order) != sorted(names):
         raise OptionsError(
-            f"order='{','.join(order)}' is not an order of the senses that are asked. Each of {', '.join(names)} comes "
-            "once. Write them in the order in which they are added, or leave order out."
+            f"order='{','.join(order)}' is not an order of the modalities that are asked. Each of {', '.join(names)} "
+            "comes once. Write them in the order in which they are added, or leave order out."
         )
     return tuple(order)
 
 
 def _plans(names: tuple[str, ...], wanted: Sequence[What], *, order: tuple[str, ...]) -> Iterator[_Plan]:
-    yield _Plan("all senses", ALL, names, "")
+    yield _Plan("all modalities", ALL, names, "")
     if "leave-one-out" in wanted:
         for name in names:
             yield _Plan(f"without {name}", "leave-one-out", tuple(own for own in names if own != name), name)
     if "growing" in wanted:
         yield _Plan("question alone", "growing", (), "")
         for count, name in enumerate(order, start=1):
-            senses = tuple(own for own in names if own in order[:count])
-            yield _Plan(name if count == 1 else f"+ {name}", "growing", senses, name)
+            modalities = tuple(own for own in names if own in order[:count])
+            yield _Plan(name if count == 1 else f"+ {name}", "growing", modalities, name)
     if "shuffled" in wanted:
         for name in names:
             yield _Plan(f"{name} of another clip", "shuffled", names, name, shuffle=name)
 
 
 def _file_name(plan: _Plan) -> str:
-    senses = "-".join(plan.senses) or "question"
-    return senses if plan.shuffle is None else f"{senses}.{plan.shuffle}-shuffled"
+    modalities = "-".join(plan.modalities) or "question"
+    return modalities if plan.shuffle is None else f"{modalities}.{plan.shuffle}-shuffled"
 
 
 def _cells(
     answered: Sequence[_Answered], base: Sequence[_Answered], columns: Sequence[Column], *, seed: int
 ) -> tuple[Cell, ...]:
-    """Return the accuracies of a variant, compared with those of the model with all its senses."""
+    """Return the accuracies of a variant, compared with those of the model with all its modalities."""
     types = {column.name: column.types for column in columns}
     cells = []
     for row in breakdown(answered, columns=columns, seed=seed):

@@ -17,19 +17,19 @@ RESULTS, PAGE, ACCURACY, CHANGE = "ablation.json", "ablation.html", "accuracy.pn
 
 HEADINGS: dict[What, tuple[str, str]] = {
     "leave-one-out": (
-        "One sense left out",
-        "The model reads everything but one sense. What another sense also shows is not lost.",
+        "One modality left out",
+        "The model reads everything but one modality. What another modality also shows is not lost.",
     ),
-    "growing": ("Growing sets of senses", "The question alone, then one sense more in every row."),
+    "growing": ("Growing sets of modalities", "The question alone, then one modality more in every row."),
     "shuffled": (
-        "One sense of another clip",
-        "The model gets as many tokens as ever, but one sense is about something else. Accuracy that stays came from "
-        "elsewhere; accuracy below that without the sense was misled by it.",
+        "One modality of another clip",
+        "The model gets as many tokens as ever, but one modality is about something else. Accuracy that stays came "
+        "from elsewhere; accuracy below that without the modality was misled by it.",
     ),
 }
 
 
-def write_ablation(out: Path, ablation: Ablation, *, title: str = "What each sense is good for") -> Path:
+def write_ablation(out: Path, ablation: Ablation, *, title: str = "What each modality is good for") -> Path:
     """Write `ablation.json`, `ablation.html` and its two pictures into a folder.
 
     Args:
@@ -47,8 +47,8 @@ def write_ablation(out: Path, ablation: Ablation, *, title: str = "What each sen
     write_text(out / RESULTS, json.dumps(ablation.to_dict(), indent=2) + "\n")
     whole = ablation.variants[0].cell("all")
     lead = (
-        f"{ablation.num_questions:,} questions about {ablation.num_clips:,} clips; all senses "
-        f"({', '.join(ablation.variants[0].senses)}): {whole.accuracy:.1%} ({whole.low:.1%} to {whole.high:.1%})."
+        f"{ablation.num_questions:,} questions about {ablation.num_clips:,} clips; all modalities "
+        f"({', '.join(ablation.variants[0].modalities)}): {whole.accuracy:.1%} ({whole.low:.1%} to {whole.high:.1%})."
     )
     write_text(out / PAGE, page(title, lead, list(_sections(ablation, accuracy, change))))
     return out / PAGE
@@ -56,15 +56,15 @@ def write_ablation(out: Path, ablation: Ablation, *, title: str = "What each sen
 
 def _sections(ablation: Ablation, accuracy: bytes, change: bytes) -> Iterator[ReportSection]:
     if change:
-        rows = [["questions", "senses they need"]]
+        rows = [["questions", "modalities they need"]]
         rows += [[name, ", ".join(own) or "none found"] for name, own in ablation.needed().items()]
         caption = "Change of accuracy in percentage points; bold: the 95% interval does not contain 0."
         rule = (
-            "A sense is needed where its absence, or another clip's in its place, costs accuracy and the 95% interval "
-            "of the loss, drawn over clips, lies below 0. The most costly stands first."
+            "A modality is needed where its absence, or another clip's in its place, costs accuracy and the 95% "
+            "interval of the loss, drawn over clips, lies below 0. The most costly stands first."
         )
         yield ReportSection(
-            "Which sense matters for which questions",
+            "Which modality matters for which questions",
             table_block(rows, text=True) + paragraphs(rule) + figure_block(change, caption),
         )
     yield ReportSection("Accuracy", figure_block(accuracy, "Accuracy in per cent, by question type."))
@@ -76,7 +76,7 @@ def _sections(ablation: Ablation, accuracy: bytes, change: bytes) -> Iterator[Re
 
 
 def _cells(variants: Sequence[Variant], columns: Sequence[str]) -> list[list[str]]:
-    header = ["senses", *columns, "tokens"]
+    header = ["modalities", *columns, "tokens"]
     return [
         header,
         *([own.label, *map(_interval, own.cells), f"{own.tokens_per_answer:.0f}"] for own in variants),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data.manifest import Record, read_manifest
+from crema_core.data.data_file import Record, read_data_file
 from crema_core.errors import OptionsError
 from crema_core.evaluation.predictions import read_predictions
 from crema_core.evaluation.result import EvaluationResult
@@ -21,7 +21,7 @@ from crema_core.features.feature_cache import FeatureCache
 from crema_core.plugins.spec import with_changes
 
 Data = str | os.PathLike[str] | Sequence[Record]
-"""A manifest, or records."""
+"""A data file, or records."""
 Cache = FeatureCache | str | os.PathLike[str] | None
 """Features of a model, or the folder of a cache."""
 
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
 def read_records(data: Data, names: Sequence[str]) -> list[Record]:
     """Return the samples of a data set with their sources of the modalities `names`."""
-    return read_manifest(data, modalities=names) if isinstance(data, str | os.PathLike) else list(data)
+    return read_data_file(data, modalities=names) if isinstance(data, str | os.PathLike) else list(data)
 
 
 def chosen_settings(

@@ -26,7 +26,7 @@ class Axis:
         place: whose argument it is: `build`'s, its adapter sizes', or `fit`'s.
         key: the argument.
         source: the paper's table.
-        values: tried when none are named; empty: the senses themselves.
+        values: tried when none are named; empty: the modalities themselves.
     """
 
     name: str
@@ -76,8 +76,8 @@ def check_values(
     """Raise unless every value can be built and trained; nothing heavy is done.
 
     Raises:
-        OptionsError: for a value that cannot be, one named twice, or a sense with a value of its own.
-        BuildError: for senses that cannot be built.
+        OptionsError: for a value that cannot be, one named twice, or a modality with a value of its own.
+        BuildError: for modalities that cannot be built.
     """
     labels = [value_label(value) for value in values]
     twice = next((label for label in labels if labels.count(label) > 1), None)
@@ -91,7 +91,7 @@ def check_values(
         if axis.place == "mmqa" and isinstance(item, Mapping) and axis.key in item.get("mmqa", {}):
             raise OptionsError(
                 f"'{item['name']}' has a {axis.key} of its own, which a sweep over {axis.name} would not change. "
-                "Accepted: senses that leave it open. Leave it out for this sense, or sweep something else."
+                "Accepted: modalities that leave it open. Leave it out for this modality, or sweep something else."
             )
     for value in values:
         built, trained = with_value(axis, value, model, settings)
@@ -102,10 +102,10 @@ def check_values(
 
 
 def requests_of(modalities: Sequence[ModalityRequest], model: ModelSettings) -> list[Request]:
-    """Resolve senses as `build` does with the same settings; nothing heavy is loaded but the strategy.
+    """Resolve modalities as `build` does with the same settings; nothing heavy is loaded but the strategy.
 
     Raises:
-        BuildError: for senses that cannot be built.
+        BuildError: for modalities that cannot be built.
         OptionsError: for a fusion nothing provides.
         PluginError: when its package is switched off, broken, or not the only one of this name.
     """

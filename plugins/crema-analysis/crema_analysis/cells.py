@@ -26,7 +26,7 @@ from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.progress import StatusLine
 from crema_core.common.tables import table
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
 from crema_core.errors import CheckpointError
 from crema_core.evaluation.predictions import digest
 from crema_core.evaluation.run import evaluate
@@ -48,7 +48,7 @@ class Measured:
         tokens_per_answer: mean number of tokens given to the language model.
         num_steps: updates.
         duration_s: wall-clock seconds of training; None where it was interrupted and went on.
-        exited: last epoch of the senses that exited early, from 0.
+        exited: last epoch of the modalities that exited early, from 0.
     """
 
     accuracy: float
@@ -170,7 +170,7 @@ class CellStore:
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CheckpointError(
                 f"'{folder}' exists and is not the folder of a table. Accepted: a new or empty folder, or that of a "
-                "table to go on with. Name another one with --out. Nothing was changed."
+                "table to continue. Name another one with --out. Nothing was changed."
             )
         else:
             write_text(folder / IDENTITY, json.dumps(wanted, indent=2) + "\n")
@@ -235,7 +235,7 @@ class CellStore:
             earlier = json.loads((self.folder / IDENTITY).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise CheckpointError(
-                f"'{self.folder}' cannot be gone on with: its {IDENTITY}, which says what the cells depend on, is not "
+                f"'{self.folder}' cannot be continued: its {IDENTITY}, which states what the cells depend on, is not "
                 "JSON. Name another folder with --out. Nothing was changed."
             ) from error
         changed = [
@@ -266,8 +266,8 @@ def train_cell(
 ) -> Measured:
     """Train a model and evaluate it on held-out questions.
 
-    A training that was interrupted in this folder goes on from its last checkpoint. Of a finished one the run's metrics
-    stay; its checkpoints are deleted, because nothing continues it.
+    A training that was interrupted in this folder continues from its last checkpoint. Of a finished one the run's
+    metrics stay; its checkpoints are deleted, because nothing continues it.
 
     Args:
         build_model: returns the model to train, the same one at every call.

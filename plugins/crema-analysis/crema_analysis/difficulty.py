@@ -1,6 +1,6 @@
-"""Easy and hard questions by a reference model (CREMA Table 9): easy is what the major sense alone answers right.
+"""Easy and hard questions by a reference model (CREMA Table 9): easy is what the major modality alone answers right.
 
-Accuracy on both parts tells whether another sense helps where the major one fails, or only repeats what it can do.
+Accuracy on both parts tells whether another modality helps where the major one fails, or only repeats what it can do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.progress import StatusLine
 from crema_core.common.tables import table
-from crema_core.data.manifest import FIELDS, Record
+from crema_core.data.data_file import FIELDS, Record
 from crema_core.errors import OptionsError
 from crema_core.evaluation.settings import EvaluationSettings
 
@@ -31,12 +31,12 @@ class Difficulty:
     Attributes:
         easy: what the reference model answers right.
         hard: the others.
-        senses: what the reference model was given.
+        modalities: what the reference model was given.
     """
 
     easy: tuple[Record, ...]
     hard: tuple[Record, ...]
-    senses: tuple[str, ...]
+    modalities: tuple[str, ...]
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
@@ -48,7 +48,7 @@ class Difficulty:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as plain JSON data."""
         return {
-            "senses": list(self.senses),
+            "modalities": list(self.modalities),
             "questions": {kind: {"easy": easy, "hard": hard} for kind, (easy, hard) in self.counts.items()},
         }
 
@@ -58,7 +58,7 @@ class Difficulty:
             [kind, f"{easy:,}", f"{hard:,}", f"{easy / (easy + hard):.1%}"]
             for kind, (easy, hard) in self.counts.items()
         ]
-        return f"easy: answered right with {', '.join(self.senses) or 'the question'} alone\n\n{table(rows)}"
+        return f"easy: answered right with {', '.join(self.modalities) or 'the question'} alone\n\n{table(rows)}"
 
 
 def split_by_difficulty(
@@ -74,16 +74,16 @@ def split_by_difficulty(
 
     Args:
         model: the reference.
-        data: a manifest, or records.
-        settings: of the evaluation, whole; its `modalities` are what the reference is given, None: its major sense
+        data: a data file, or records.
+        settings: of the evaluation, whole; its `modalities` are what the reference is given, None: its major modality
             alone. None: the defaults.
         cache: features of this model, or the folder of a cache.
         status: where progress is shown.
         **changes: single settings, fields of `EvaluationSettings`.
 
     Raises:
-        OptionsError: for an unknown setting, a sense the model does not have, or a rule that does not exist.
-        ManifestError: for data without any question.
+        OptionsError: for an unknown setting, a modality the model does not have, or a rule that does not exist.
+        DataFileError: for data without any question.
         CheckpointError: when `out` cannot be continued.
 
     Example:
@@ -99,18 +99,18 @@ def split_by_difficulty(
     return Difficulty(
         easy=tuple(record for record, right in pairs if right),
         hard=tuple(record for record, right in pairs if not right),
-        senses=asked.result.senses,
+        modalities=asked.result.modalities,
     )
 
 
 def write_parts(out: Path, data: Path, found: Difficulty) -> tuple[Path, Path]:
     """Write `easy.jsonl` and `hard.jsonl`, data files like the one they are parts of, and `split.json`.
 
-    Lines are kept whole, senses the reference model lacks included; paths are made relative to `out`.
+    Lines are kept whole, modalities the reference model lacks included; paths are made relative to `out`.
 
     Args:
         out: the folder, made where it is missing.
-        data: the manifest whose lines were split.
+        data: the data file whose lines were split.
         found: the parts.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Where each sense's queries look, and how far the gate opens, for one question (CREMA Figure 5).
+"""Where each modality's queries look, and how far the gate opens, for one question (CREMA Figure 5).
 
-Shape letters: T steps of a sense, N feature tokens of a step, Q queries, H and W a picture.
+Shape letters: T steps of a modality, N feature tokens of a step, Q queries, H and W a picture.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from crema_core.model.mmqa import MMQA
 
 
 @dataclass(frozen=True)
-class SenseMap:
-    """Attention of one sense's queries over its feature tokens.
+class ModalityMap:
+    """Attention of one modality's queries over its feature tokens.
 
     Attributes:
         weights: `(layers, T, Q, N)`, mean over heads; each row sums to 1 over N.
-        pictures: `(T, 3, H, W)` in 0..1, brightness stretched, of what was encoded; None for senses without pictures.
+        pictures: `(T, 3, H, W)` in 0..1, brightness stretched, of what was encoded; None for modalities without
+            pictures.
         grid: rows and columns of patches where the tokens are a picture's; None where they are not.
         times: `(T, 2)` seconds, or None.
     """
@@ -53,11 +54,12 @@ class SenseMap:
 
 @dataclass(frozen=True)
 class GateMap:
-    """The self-gated fusion on the major sense's frames.
+    """The self-gated fusion on the major modality's frames.
 
     Attributes:
         gate: `(T, Q)` in 0..1, mean over the width; None for a fusion without a gate.
-        shares: by supporting sense `(T,)`, its part of the summed lengths of what all senses add to the fused tokens.
+        shares: by supporting modality `(T,)`, its part of the summed lengths of what all modalities add to the fused
+            tokens.
     """
 
     gate: Tensor | None
@@ -71,24 +73,24 @@ class Maps:
     Attributes:
         question: as asked.
         answer: the model's.
-        senses: those that pass a Q-Former, by name, in the model's order.
+        modalities: those that pass a Q-Former, by name, in the model's order.
         gate: None where nothing was fused.
     """
 
     question: str
     answer: str
-    senses: dict[str, SenseMap]
+    modalities: dict[str, ModalityMap]
     gate: GateMap | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON data: per sense and step the attention, per frame the gate and shares."""
+        """Return the numbers as plain JSON data: per modality and step the attention, per frame the gate and shares."""
         gate = self.gate
         return {
             "question": self.question,
             "answer": self.answer,
-            "senses": {
+            "modalities": {
                 name: {"grid": own.grid, "attention": own.strips().tolist(), "times_s": _listed(own.times)}
-                for name, own in self.senses.items()
+                for name, own in self.modalities.items()
             },
             "gate": None if gate is None or gate.gate is None else gate.gate.mean(-1).tolist(),
             "shares": {} if gate is None else {name: own.tolist() for name, own in gate.shares.items()},
@@ -104,30 +106,30 @@ def attention_maps(
     Args:
         model: a built model; it is left in the mode it was in, and its outputs are those without watching.
         question: as written.
-        sources: by sense.
+        sources: by modality.
         choices: of a multiple-choice question.
 
     Raises:
-        UnknownModalityError: for a source of a sense the model does not have.
-        OptionsError: without any source, or when no sense passes a Q-Former.
+        UnknownModalityError: for a source of a modality the model does not have.
+        OptionsError: without any source, or when no modality passes a Q-Former.
         MediaError: for a source that cannot be read.
 
     Example:
         >>> maps = attention_maps(model, "what is on the left?", {"video": "a.mp4"})    # doctest: +SKIP
-        >>> maps.senses["video"].heat().shape    # doctest: +SKIP
+        >>> maps.modalities["video"].heat().shape    # doctest: +SKIP
         torch.Size([2, 8, 8])
     """
     for name in sources:
-        model.sense(name)
+        model.branch(name)
     if not sources:
         raise OptionsError(
             f"The question {question!r} comes without any source, so there is nothing to look at. Accepted: one or "
             f"more of {', '.join(model.names)}. Name a line that has some."
         )
-    if not any(isinstance(model.sense(name).adapter, MMQA) for name in sources):
+    if not any(isinstance(model.branch(name).adapter, MMQA) for name in sources):
         raise OptionsError(
             f"None of {', '.join(sources)} passes a Q-Former in this model, so no queries look at them. Accepted: "
-            "models on a backbone in BLIP-2 format, whose senses do. Use such a model."
+            "models on a backbone in BLIP-2 format, whose modalities do. Use such a model."
         )
     model.backbone.require_weights()
     mode = model.training
@@ -136,21 +138,21 @@ def attention_maps(
         batches = prepare_batch(model, [sources])
         features = model.encode(batches)
         asked = [model.template.render(question, choices)]
-        tokens, senses = {}, {}
+        tokens, modalities = {}, {}
         for name, own in features.items():
-            adapter = model.sense(name).adapter
+            adapter = model.branch(name).adapter
             if not isinstance(adapter, MMQA):  # it reaches the fusion by another way, without queries that look
-                tokens[name] = model.sense_tokens(name, own, asked)
+                tokens[name] = model.modality_tokens(name, own, asked)
                 continue
             with watched_attention(adapter.qformer) as seen:
-                tokens[name] = model.sense_tokens(name, own, asked)
+                tokens[name] = model.modality_tokens(name, own, asked)
             weights = torch.stack(seen).cpu()
             pictures = _pictures(batches[name].batch, num_steps=weights.shape[1])
             # A grid of patches means something only where there is a picture below it.
             grid = None if pictures is None else _grid(weights.shape[-1])
             mask, times = own.features.mask, own.features.times
             real = (mask if mask.dim() == 2 else mask.any(-1))[0]
-            senses[name] = SenseMap(weights, pictures, grid, None if times is None else times[0][real].cpu())
+            modalities[name] = ModalityMap(weights, pictures, grid, None if times is None else times[0][real].cpu())
         watch = FusionWatch()
         prompt = model.prompt(tokens, asked, watch=watch)
         if choices:
@@ -163,7 +165,7 @@ def attention_maps(
     total = sum(watch.parts.values(), start=torch.zeros(()))
     shares = {name: (own / total.clamp(min=1e-12))[0].cpu() for name, own in watch.parts.items()}
     gate = None if watch.gate is None else watch.gate[0].cpu()
-    return Maps(question, answer, senses, GateMap(gate, shares) if gate is not None or shares else None)
+    return Maps(question, answer, modalities, GateMap(gate, shares) if gate is not None or shares else None)
 
 
 def _pictures(batch: Batch, *, num_steps: int) -> Tensor | None:

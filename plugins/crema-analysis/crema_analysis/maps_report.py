@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from crema_analysis.maps import GateMap, Maps, SenseMap
+from crema_analysis.maps import GateMap, Maps, ModalityMap
 from crema_core.common.atomic import write_bytes
 from crema_core.data.sheet import times_as_captions
 from crema_core.plugins.hookspecs import ReportSection
@@ -18,11 +18,12 @@ from crema_core.report.plots import COLORS, DPI, WIDTH_IN, png_of
 MAX_FRAMES = 8
 
 
-def sense_picture(name: str, own: SenseMap, *, layer: int | None = None) -> bytes:
-    """Draw one sense's attention, at most eight steps evenly spread: over its pictures, or as strips over its tokens.
+def modality_picture(name: str, own: ModalityMap, *, layer: int | None = None) -> bytes:
+    """Draw one modality's attention, at most eight steps evenly spread: over its pictures, or as strips over its
+    tokens.
 
     Args:
-        name: of the sense, for the heading.
+        name: of the modality, for the heading.
         own: its map.
         layer: a cross-attention layer, counted from 0; None: the mean of all.
 
@@ -36,7 +37,7 @@ def sense_picture(name: str, own: SenseMap, *, layer: int | None = None) -> byte
     captions = times_as_captions(own.times, heat.shape[0])
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
-    # Pictures above, the same with the heat over them below; one scale for all frames of the sense.
+    # Pictures above, the same with the heat over them below; one scale for all frames of the modality.
     figure = Figure(
         figsize=(WIDTH_IN, 0.3 + rows * 2 * (0.95 * WIDTH_IN / columns + 0.1)), dpi=DPI, layout="constrained"
     )
@@ -60,7 +61,7 @@ def sense_picture(name: str, own: SenseMap, *, layer: int | None = None) -> byte
 
 
 def gate_picture(own: GateMap) -> bytes:
-    """Draw, for every frame of the major sense, the gate's mean with its range over queries, and the senses' shares."""
+    """Draw, for every frame of the major modality, the gate's mean and range over queries, and modalities' shares."""
     parts = [part for part in (own.gate is not None, bool(own.shares)) if part]
     figure = Figure(figsize=(WIDTH_IN, 0.3 + 1.9 * len(parts)), dpi=DPI, layout="constrained")
     if own.gate is not None:
@@ -92,12 +93,12 @@ def maps_section(title: str, found: Maps, out: Path, *, layer: int | None = None
     Args:
         title: heading.
         found: what was looked at.
-        out: folder for `SENSE.png` and `gate.png`.
+        out: folder for `MODALITY.png` and `gate.png`.
         layer: a cross-attention layer, from 0; None: the mean of all.
     """
     parts = [paragraphs(f"{found.question}  Answer: {found.answer}")]
-    for name, own in found.senses.items():
-        png = sense_picture(name, own, layer=layer)
+    for name, own in found.modalities.items():
+        png = modality_picture(name, own, layer=layer)
         write_bytes(out / f"{name}.png", png)
         over = "patches of its frames" if own.grid is not None and own.pictures is not None else "feature tokens"
         where = "all cross-attention layers" if layer is None else f"cross-attention layer {layer}"
@@ -105,19 +106,21 @@ def maps_section(title: str, found: Maps, out: Path, *, layer: int | None = None
             figure_block(png, f"{name}: attention of its queries over {over}, mean of heads, queries and {where}.")
         )
     if found.gate is None:
-        parts.append(paragraphs("Nothing was fused, or this fusion has neither a gate nor a sum of senses to show."))
+        parts.append(
+            paragraphs("Nothing was fused, or this fusion has neither a gate nor a sum of modalities to show.")
+        )
     else:
         png = gate_picture(found.gate)
         write_bytes(out / "gate.png", png)
         text = (
-            "By frame of the major sense: the self-gated fusion's gate (mean of queries and width, lines from the "
-            "lowest to the highest query), and each supporting sense's share of what is summed before the gate."
+            "By frame of the major modality: the self-gated fusion's gate (mean of queries and width, lines from the "
+            "lowest to the highest query), and each supporting modality's share of what is summed before the gate."
         )
         parts.append(figure_block(png, text))
     return ReportSection(title, "".join(parts))
 
 
-def _strips(name: str, own: SenseMap, strips_TN: Tensor) -> bytes:
+def _strips(name: str, own: ModalityMap, strips_TN: Tensor) -> bytes:
     shown = _spread(strips_TN.shape[0])
     figure = Figure(figsize=(WIDTH_IN, 0.9 + 0.35 * len(shown)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()

@@ -14,14 +14,14 @@ from crema_core.errors import OptionsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crema_core.data.manifest import Record
+    from crema_core.data.data_file import Record
 
 HELP = """\
-Draw, for questions of a data file, where each sense's queries look and how far the fusion's gate opens.
+Draw, for questions of a data file, where each modality's queries look and how far the fusion's gate opens.
 
 LINE is DATA.jsonl:NUMBER, lines counted from 1. OUT gets maps.html, maps.json and a folder of pictures per line: the
-Q-Former's cross-attention of every sense drawn over the frames it reads (over its feature tokens where there are none),
-and the self-gated fusion's gate per frame. Looking changes no number of the model.
+Q-Former's cross-attention of every modality drawn over the frames it reads (over its feature tokens where there are
+none), and the self-gated fusion's gate per frame. Looking changes no number of the model.
 
 Example:
   crema maps runs/second test.jsonl:1 test.jsonl:17 --out runs/second/maps"""
@@ -42,12 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_analysis.maps import attention_maps, require_layer
     from crema_analysis.maps_report import maps_section
     from crema_core.common.atomic import write_text
-    from crema_core.data.manifest import read_manifest
+    from crema_core.data.data_file import read_data_file
     from crema_core.report.html import page
 
     model = load_saved(arguments)
     require_layer(model, arguments.layer)
-    files = {data: read_manifest(data, modalities=model.names) for data in dict.fromkeys(data for data, _ in wanted)}
+    files = {data: read_data_file(data, modalities=model.names) for data in dict.fromkeys(data for data, _ in wanted)}
     records = [_record(files[data], data, number) for data, number in wanted]
     out, sections, numbers = Path(arguments.out), [], []
     for (data, number), record in zip(wanted, records, strict=True):
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         numbers.append({"line": title, "expected": record.answer, **found.to_dict()})
         print(f"{title}  {found.question}  {found.answer}")
     write_text(out / "maps.json", json.dumps(numbers, indent=2) + "\n")
-    lead = f"Senses: {', '.join(model.names)}; fusion: {model.config['fusion']['name']}."
+    lead = f"Modalities: {', '.join(model.names)}; fusion: {model.config['fusion']['name']}."
     write_text(out / "maps.html", page("Where the model looks", lead, sections))
     print(f"report: {out / 'maps.html'}")
     return 0

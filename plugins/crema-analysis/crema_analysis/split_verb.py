@@ -9,11 +9,11 @@ from pathlib import Path
 from crema_core.cli.inputs import add_evaluation, add_saved_model, evaluation_settings, load_saved, names
 
 HELP = """\
-Tell easy questions from hard ones: easy is what a reference model answers right with its major sense alone.
+Tell easy questions from hard ones: easy is what a reference model answers right with its major modality alone.
 
 OUT gets easy.jsonl and hard.jsonl, data files with the lines as they are and paths that fit, split.json with the
 numbers by type, and the reference's answers. Score other models on both parts (crema eval MODEL OUT/hard.jsonl): a
-sense that only repeats what the major one shows helps with neither, one that shows more helps with the hard part.
+modality that only repeats what the major one shows helps with neither, one that shows more helps with the hard part.
 
 Example:
   crema split runs/video-only test.jsonl --out parts"""
@@ -25,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA.jsonl", help="questions with answers")
     parser.add_argument("--out", required=True, metavar="OUT", help="folder of the parts")
     parser.add_argument(
-        "--modalities", type=names, metavar="A,B", help="what the reference is given; default: its major sense"
+        "--modalities", type=names, metavar="A,B", help="what the reference is given; default: its major modality"
     )
     add_evaluation(parser, "batch_size", "max_new_tokens", "scorer")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features")
-    parser.add_argument("--resume", action="store_true", help="go on with the answers that OUT already has")
+    parser.add_argument("--resume", action="store_true", help="continue with the answers that OUT already has")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -17,8 +17,8 @@ from crema_analysis.cells import CellStore, Measured, TrainedTable, train_cell
 from crema_core.api.build import build
 from crema_core.api.requests import ModalityRequest
 from crema_core.common.progress import StatusLine
-from crema_core.data.manifest import Record
-from crema_core.errors import ManifestError, OptionsError
+from crema_core.data.data_file import Record
+from crema_core.errors import DataFileError, OptionsError
 from crema_core.evaluation.predictions import records_digest
 from crema_core.evaluation.settings import EvaluationSettings
 from crema_core.model.settings import ModelSettings
@@ -40,15 +40,15 @@ def sweep(
 ) -> TrainedTable:
     """Train and evaluate one model for each value and seed.
 
-    Finished cells are kept in `out`, and the same call goes on where it was interrupted, within a training from its
+    Finished cells are kept in `out`, and the same call continues where it was interrupted, within a training from its
     last checkpoint. More values and seeds may be asked for later.
 
     Args:
-        train: training data, a manifest or records.
+        train: training data, a data file or records.
         test: questions that are asked, in the same forms.
-        modalities: senses, as for `crema_core.build`.
+        modalities: modalities, as for `crema_core.build`.
         over: the choice, a key of `crema_analysis.axes.AXES`.
-        values: of the choice, at least one; None: those of `AXES`, or every sense for "major".
+        values: of the choice, at least one; None: those of `AXES`, or every modality for "major".
         seeds: of the model's new parameters and of training.
         out: folder of the table, see `crema_analysis.cells`.
         model: what else `crema_core.build` is given; the seeds are those of `seeds`.
@@ -58,8 +58,8 @@ def sweep(
 
     Raises:
         OptionsError: for an unknown choice or a value it cannot have; nothing is trained then.
-        BuildError: for senses that cannot be built.
-        ManifestError: for unusable data.
+        BuildError: for modalities that cannot be built.
+        DataFileError: for unusable data.
         CheckpointError: when `out` holds another table.
 
     Example:
@@ -123,7 +123,7 @@ def _require_seeds(seeds: Sequence[int]) -> None:
 def _read(data: Data, names: Sequence[str]) -> list[Record]:
     records = read_records(data, names)
     if not records:
-        raise ManifestError(
+        raise DataFileError(
             "A sweep needs samples to train on and to ask about, and there are none. Give some of each."
         )
     return records

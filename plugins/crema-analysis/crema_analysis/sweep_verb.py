@@ -27,14 +27,14 @@ Train one small model for each value of a choice and each seed, evaluate all on 
 
 Choices of --over, with the table of the CREMA paper that compares them:
   fusion       Table 8   self_gated, concat, linear, cross_attention, mixture
-  major        Table 20  the sense on whose frames the others are fused
-  num_queries  Table 22  learnable queries of each sense
-  lora_rank    Table 19  rank of each sense's LoRA
+  major        Table 20  the modality on whose frames the others are fused
+  num_queries  Table 22  learnable queries of each modality
+  lora_rank    Table 19  rank of each modality's LoRA
   connector    Table 21  auto (FC where widths differ), interpolate (no parameters), always
   mode         Table 17  sequential, joint
   early_exit   Table 7   none, or the factor tau of the exit rule
 The rest of the configuration is that of crema fit, from a YAML file or by options, and equal for all rows. Finished
-cells are kept: the same command goes on where it was interrupted, and more values or seeds may be added to it later.
+cells are kept: the same command continues where it was interrupted, and more values or seeds may be added to it later.
 Frozen encoders run once; all cells share the features in OUT/features (--set cache=memory keeps none).
 
 Example:
@@ -49,11 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--over", required=True, metavar="CHOICE", help="what differs between the rows")
     parser.add_argument("--values", type=names, metavar="A,B", help="its values; default: the usual ones")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each value; default: 3")
-    parser.add_argument("--out", required=True, metavar="OUT", help="folder of the table, new or to go on with")
-    parser.add_argument("--modalities", type=names, metavar="A,B", help="senses in order; default: those in the data")
+    parser.add_argument("--out", required=True, metavar="OUT", help="folder of the table, new or to continue")
+    parser.add_argument(
+        "--modalities", type=names, metavar="A,B", help="modalities in order; default: those in the data"
+    )
     parser.add_argument("--backbone", metavar="PLACE", help="default: crema-tiny")
     parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
-    parser.add_argument("--major", metavar="SENSE", help="sense on whose frames the others are fused")
+    parser.add_argument("--major", metavar="MODALITY", help="modality on whose frames the others are fused")
     parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for crema fit")
     add_evaluation(parser, "batch_size", "max_new_tokens")
@@ -91,9 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
             status=status,
         )
     except (KeyboardInterrupt, TrainingInterrupted):
-        return fail("interrupted; finished cells are kept. The same command goes on.", INTERRUPTED)
+        return fail("interrupted; finished cells are kept. The same command continues.", INTERRUPTED)
     status.done()
-    lead = f"Senses: {', '.join(_name(item) for item in requests)}. Trained on {Path(config.data).name}."
+    lead = f"Modalities: {', '.join(_name(item) for item in requests)}. Trained on {Path(config.data).name}."
     place = write_trained_tables(
         Path(arguments.out), [found], name="sweep", title=f"Sweep over {arguments.over}", lead=lead
     )

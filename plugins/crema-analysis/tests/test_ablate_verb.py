@@ -17,9 +17,9 @@ def test_ablate_prints_a_table_and_writes_a_report(
     words = ["ablate", str(trained), str(clips), "--what", "leave-one-out,shuffled", "--max-new-tokens", "2"]
     assert main([*words, "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:3] == ["senses", "behind", "color"]
+    assert lines[0].split()[:3] == ["modalities", "behind", "color"]
     assert [line[:20].strip() for line in lines[1:6]] == [
-        "all senses",
+        "all modalities",
         "without video",
         "without depth",
         "video of another cli",

@@ -1,4 +1,4 @@
-"""Which sense matters: variants, pairs, intervals and what is said of them."""
+"""Which modality matters: variants, pairs, intervals and what is said of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 
 from crema_analysis.ablation import Ablation, Cell, Variant, ablate
 from crema_core.api.model import CremaModel
-from crema_core.data.manifest import Record
+from crema_core.data.data_file import Record
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import write_data, write_records
+from tests.train.file_modalities import write_data, write_records
 
 
 def hear(model: CremaModel, monkeypatch: pytest.MonkeyPatch, truth: dict[float, str]) -> None:
@@ -32,8 +32,8 @@ def hear(model: CremaModel, monkeypatch: pytest.MonkeyPatch, truth: dict[float, 
         known = heard.pop() if heard else {}
         return [truth.get(round(known.get(row, 9.0), 4), "nothing") for row in range(len(prompt.mask))]
 
-    own_tokens = model.sense_tokens
-    monkeypatch.setattr(model, "sense_tokens", tokens)
+    own_tokens = model.modality_tokens
+    monkeypatch.setattr(model, "modality_tokens", tokens)
     monkeypatch.setattr(model, "generate", generate)
 
 
@@ -41,30 +41,30 @@ def listening(
     new_model: MakeModel, monkeypatch: pytest.MonkeyPatch, folder: Path, count: int
 ) -> tuple[CremaModel, list[Record]]:
     model = new_model()
-    records = [record for record in write_records(folder, count, senses="mw") if "wave" in record.sources]
+    records = [record for record in write_records(folder, count, modalities="mw") if "wave" in record.sources]
     truth = {}
     for record in records:
         source = record.sources["wave"]
-        sense = model.sense("wave")
-        batch = sense.modality.collate([sense.modality.prepare(source)])
-        truth[round(float(sense.modality.encode(batch).values[0, 0, 0, 0]), 4)] = record.answer
+        branch = model.branch("wave")
+        batch = branch.modality.collate([branch.modality.prepare(source)])
+        truth[round(float(branch.modality.encode(batch).values[0, 0, 0, 0]), 4)] = record.answer
     hear(model, monkeypatch, truth)
     return model, records
 
 
-def test_the_sense_that_answers_is_found_and_senses_the_data_lack_are_left_aside(
+def test_the_modality_that_answers_is_found_and_modalities_the_data_lack_are_left_aside(
     new_model: MakeModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     model, records = listening(new_model, monkeypatch, tmp_path / "data", 16)
     found = ablate(model, records, batch_size=1)
     by_label = {variant.label: variant for variant in found.variants}
     assert list(by_label) == [
-        "all senses",
+        "all modalities",
         *("without main", "without wave"),
         *("question alone", "main", "+ wave"),
         *("main of another clip", "wave of another clip"),
     ]
-    assert by_label["all senses"].cell("all").accuracy == 1.0
+    assert by_label["all modalities"].cell("all").accuracy == 1.0
     assert by_label["without main"].cell("all").change == 0.0
     assert by_label["without wave"].cell("color").change == -1.0
     assert by_label["question alone"].cell("all").accuracy == 0.0
@@ -78,8 +78,8 @@ def test_accuracies_are_those_of_an_evaluation(new_model: MakeModel, tmp_path: P
     model, records = new_model(), write_records(tmp_path / "data", 7)
     found = ablate(model, records, what=["leave-one-out", "shuffled"], seed=3)
     for variant in found.variants:
-        shuffle = variant.sense if variant.what == "shuffled" else None
-        alone = evaluate(model, records, modalities=variant.senses, shuffle=shuffle, seed=3)
+        shuffle = variant.modality if variant.what == "shuffled" else None
+        alone = evaluate(model, records, modalities=variant.modalities, shuffle=shuffle, seed=3)
         assert {cell.name: cell.accuracy for cell in variant.cells} == {**alone.by_type, "all": alone.accuracy}
         assert variant.tokens_per_answer == alone.tokens_per_answer
     assert [variant.what for variant in found.variants] == ["all", *["leave-one-out"] * 4, *["shuffled"] * 4]
@@ -89,14 +89,14 @@ def test_growing_sets_follow_the_order_given(new_model: MakeModel, tmp_path: Pat
     found = ablate(
         new_model(), write_data(tmp_path / "data", 3), what="growing", order=["points", "main", "wave", "other"]
     )
-    assert [variant.senses for variant in found.of("growing")] == [
+    assert [variant.modalities for variant in found.of("growing")] == [
         (),
         ("points",),
         ("main", "points"),
         ("main", "wave", "points"),
         ("main", "other", "wave", "points"),
     ]
-    assert "senses they need" not in str(found)
+    assert "modalities they need" not in str(found)
 
 
 def test_questions_with_choices_and_without_are_matched_and_repeated_ids_are_no_problem(
@@ -133,10 +133,10 @@ def test_an_interrupted_ablation_goes_on(new_model: MakeModel, monkeypatch: pyte
 def test_a_report_says_what_is_needed_and_json_holds_everything(new_model: MakeModel, tmp_path: Path) -> None:
     found = ablate(new_model(), write_records(tmp_path / "data", 5))
     data = json.loads(json.dumps(found.to_dict()))
-    assert data["variants"][0]["label"] == "all senses"
+    assert data["variants"][0]["label"] == "all modalities"
     assert data["variants"][0]["cells"][-1]["name"] == "all"
     assert set(data["needed"]) == {"color", "side", "all"}
-    assert str(found).splitlines()[0].split() == ["senses", "color", "side", "all"]
+    assert str(found).splitlines()[0].split() == ["modalities", "color", "side", "all"]
 
 
 def cells(changes: Sequence[tuple[float, float, float]]) -> tuple[Cell, ...]:
@@ -146,7 +146,7 @@ def cells(changes: Sequence[tuple[float, float, float]]) -> tuple[Cell, ...]:
 def test_only_losses_whose_interval_lies_below_zero_count_and_the_greatest_comes_first() -> None:
     still = (0.0, 0.0, 0.0)
     variants = [
-        Variant("all senses", "all", ("a", "b", "c"), "", cells([still, still]), 9.0),
+        Variant("all modalities", "all", ("a", "b", "c"), "", cells([still, still]), 9.0),
         Variant("without a", "leave-one-out", ("b", "c"), "a", cells([(-0.2, -0.3, -0.1), (-0.1, -0.3, 0.1)]), 9.0),
         Variant("without b", "leave-one-out", ("a", "c"), "b", cells([(-0.4, -0.5, -0.2), (0.2, 0.1, 0.3)]), 9.0),
         Variant("question alone", "growing", (), "", cells([(-0.5, -0.6, -0.4), (-0.5, -0.6, -0.4)]), 9.0),
@@ -166,12 +166,12 @@ def test_an_unknown_comparison_is_refused(new_model: MakeModel, tmp_path: Path) 
     )
 
 
-def test_an_order_that_lacks_a_sense_is_refused(new_model: MakeModel, tmp_path: Path) -> None:
+def test_an_order_that_lacks_a_modality_is_refused(new_model: MakeModel, tmp_path: Path) -> None:
     with pytest.raises(OptionsError) as error:
         ablate(new_model(), write_records(tmp_path / "data", 2), order=["wave", "main"])
     assert str(error.value) == (
-        "order='wave,main' is not an order of the senses that are asked. Each of main, other, wave, points comes once. "
-        "Write them in the order in which they are added, or leave order out."
+        "order='wave,main' is not an order of the modalities that are asked. Each of main, other, wave, points comes "
+        "once. Write them in the order in which they are added, or leave order out."
     )
 
 

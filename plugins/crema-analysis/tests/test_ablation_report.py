@@ -14,22 +14,22 @@ from crema_analysis.ablation_report import write_ablation
 from crema_analysis.plots import change_plot
 
 
-def variant(label: str, what: str, sense: str, change: float) -> Variant:
+def variant(label: str, what: str, modality: str, change: float) -> Variant:
     cells = tuple(
         Cell(name, 0.9 + change, 8, 0.5, 1.0, change, change - 0.05, change + 0.05) for name in ("<color>", "all")
     )
-    return Variant(label, what, ("main", "wave"), sense, cells, 20.0)
+    return Variant(label, what, ("main", "wave"), modality, cells, 20.0)
 
 
-WHOLE = variant("all senses", "all", "", 0.0)
+WHOLE = variant("all modalities", "all", "", 0.0)
 WITHOUT = variant("without wave", "leave-one-out", "wave", -0.6)
 ALONE = variant("question alone", "growing", "", -0.8)
 
 
-def test_a_page_names_the_sense_a_type_needs_and_embeds_both_heat_maps(tmp_path: Path) -> None:
+def test_a_page_names_the_modality_a_type_needs_and_embeds_both_heat_maps(tmp_path: Path) -> None:
     page = write_ablation(tmp_path / "out", Ablation((WHOLE, WITHOUT, ALONE), 8, 4)).read_text()
     assert "<td>&lt;color&gt;</td><td>wave</td>" in page
-    assert "8 questions about 4 clips; all senses (main, wave): 90.0% (50.0% to 100.0%)." in page
+    assert "8 questions about 4 clips; all modalities (main, wave): 90.0% (50.0% to 100.0%)." in page
     assert page.count("data:image/png;base64,") == 2
     assert "<td>without wave</td><td>30.0 (50-100)</td><td>30.0 (50-100)</td><td>20</td>" in page
     assert page.count("<h2>") == 4
@@ -49,7 +49,7 @@ def test_growing_sets_alone_have_no_change_picture(tmp_path: Path) -> None:
     page = write_ablation(tmp_path, Ablation((WHOLE, ALONE), 8, 4)).read_text()
     assert page.count("data:image/png;base64,") == 1
     assert not (tmp_path / "change.png").exists()
-    assert "Which sense matters" not in page
+    assert "Which modality matters" not in page
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -80,7 +80,7 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
         CellStore(tmp_path, {})
     assert str(error.value) == (
         f"'{tmp_path}' exists and is not the folder of a table. Accepted: a new or empty folder, or that of a table to "
-        "go on with. Name another one with --out. Nothing was changed."
+        "continue with. Name another one with --out. Nothing was changed."
     )
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
@@ -99,6 +99,6 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         CellStore(tmp_path, {})
     assert str(error.value) == (
-        f"'{tmp_path}' cannot be gone on with: its table.json, which says what the cells depend on, is not JSON. Name "
+        f"'{tmp_path}' cannot be continued: its table.json, which states what the cells depend on, is not JSON. Name "
         "another folder with --out. Nothing was changed."
     )

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from crema_analysis.difficulty import Difficulty, split_by_difficulty, write_parts
-from crema_core.data.manifest import Record, read_manifest
+from crema_core.data.data_file import Record, read_data_file
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import write_data, write_records
+from tests.train.file_modalities import write_data, write_records
 
 
-def test_easy_is_what_the_major_sense_alone_answers_right(
+def test_easy_is_what_the_major_modality_alone_answers_right(
     new_model: MakeModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     model, records = new_model(), write_records(tmp_path / "data", 9)
@@ -34,7 +34,7 @@ def test_easy_is_what_the_major_sense_alone_answers_right(
     assert asked == [{"main"}]
     assert list(found.easy) == [record for record in records if record.answer == "red"]
     assert list(found.hard) == [record for record in records if record.answer != "red"]
-    assert found.senses == ("main",)
+    assert found.modalities == ("main",)
     assert sum(found.counts["all"]) == 9
     whole = evaluate(model, records, modalities=["main"])
     assert {kind: easy / (easy + hard) for kind, (easy, hard) in found.counts.items()} == {
@@ -57,12 +57,12 @@ def test_equal_ids_with_and_without_choices_are_told_apart(
 
 def test_the_parts_are_data_files_that_name_the_same_media(new_model: MakeModel, tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", 6)
-    records = read_manifest(data, modalities=new_model().names)
+    records = read_data_file(data, modalities=new_model().names)
     found = Difficulty(tuple(records[::2]), tuple(records[1::2]), ("main",))
     easy, hard = write_parts(tmp_path / "some" / "parts", data, found)
     for place, part in ((easy, found.easy), (hard, found.hard)):
         again = [replace(own, line=0, sources={k: str(Path(v).resolve()) for k, v in own.sources.items()})
-                 for own in read_manifest(place, modalities=new_model().names)]  # fmt: skip
+                 for own in read_data_file(place, modalities=new_model().names)]  # fmt: skip
         assert again == [replace(own, line=0) for own in part]
     assert json.loads((easy.parent / "split.json").read_text())["questions"]["all"] == {"easy": 3, "hard": 3}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from crema_analysis.maps import SenseMap, attention_maps, require_layer
+from crema_analysis.maps import ModalityMap, attention_maps, require_layer
 from crema_core.errors import OptionsError, UnknownModalityError
 from crema_core.evaluation.run import evaluate
 from crema_core.fusion.connector import Connector, QFormerText
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import write_records
+from tests.train.file_modalities import write_records
 
 
 def test_maps_have_patches_for_pictures_and_tokens_for_the_rest(new_model: MakeModel, tmp_path: Path) -> None:
@@ -23,8 +23,8 @@ def test_maps_have_patches_for_pictures_and_tokens_for_the_rest(new_model: MakeM
     model.train()
     maps = attention_maps(model, record.question, record.sources)
     assert model.training
-    assert list(maps.senses) == ["main", "other", "wave", "points"]
-    main, wave, points = (maps.senses[name] for name in ("main", "wave", "points"))
+    assert list(maps.modalities) == ["main", "other", "wave", "points"]
+    main, wave, points = (maps.modalities[name] for name in ("main", "wave", "points"))
     assert main.weights.shape == (1, 2, 5, 5)  # one cross-attention, two frames, five queries, a class token and 2 x 2
     assert main.grid == (2, 2)
     assert main.heat() is not None
@@ -36,7 +36,7 @@ def test_maps_have_patches_for_pictures_and_tokens_for_the_rest(new_model: MakeM
     assert main.times.tolist() == [[0.0, 1.0], [1.0, 2.0]]
     assert (wave.weights.shape, wave.grid, wave.pictures, wave.heat()) == ((1, 2, 5, 3), None, None, None)
     assert (points.weights.shape[1], points.grid) == (1, None)
-    for own in maps.senses.values():
+    for own in maps.modalities.values():
         torch.testing.assert_close(own.strips().sum(-1), torch.ones(own.weights.shape[1]))
     assert maps.gate is not None
     assert maps.gate.gate is not None
@@ -62,18 +62,20 @@ def _answer(path: Path) -> str:
     return text
 
 
-def test_the_major_sense_alone_has_no_gate_and_everything_is_plain_data(new_model: MakeModel, tmp_path: Path) -> None:
-    model, record = new_model(), write_records(tmp_path, 1, senses="m")[0]
+def test_the_major_modality_alone_has_no_gate_and_everything_is_plain_data(
+    new_model: MakeModel, tmp_path: Path
+) -> None:
+    model, record = new_model(), write_records(tmp_path, 1, modalities="m")[0]
     maps = attention_maps(model, record.question, record.sources)
     assert maps.gate is None
     data = json.loads(json.dumps(maps.to_dict()))
-    assert (data["gate"], data["shares"], data["senses"]["main"]["grid"]) == (None, {}, [2, 2])
-    assert len(data["senses"]["main"]["attention"]) == 2
+    assert (data["gate"], data["shares"], data["modalities"]["main"]["grid"]) == (None, {}, [2, 2])
+    assert len(data["modalities"]["main"]["attention"]) == 2
 
 
 def test_one_layer_or_the_mean_of_all() -> None:
     weights = torch.stack([torch.full((1, 2, 4), 0.25), torch.tensor([[[1.0, 0, 0, 0], [0, 1.0, 0, 0]]])])
-    own = SenseMap(weights, torch.zeros(1, 3, 4, 4), (2, 2), None)
+    own = ModalityMap(weights, torch.zeros(1, 3, 4, 4), (2, 2), None)
     assert own.strips(1).tolist() == [[0.5, 0.5, 0.0, 0.0]]
     assert own.heat().tolist() == [[[0.375, 0.375], [0.125, 0.125]]]  # type: ignore[union-attr]
 
@@ -83,14 +85,14 @@ class NoQFormer(Connector):
 
     width = 24
 
-    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+    def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         values, mask, times = features.features
-        return SenseTokens(values, mask, features.rows, times)
+        return ModalityTokens(values, mask, features.rows, times)
 
 
 def test_mistakes_are_named(new_model: MakeModel) -> None:
     model = new_model()
-    with pytest.raises(UnknownModalityError, match="no sense 'wav'"):
+    with pytest.raises(UnknownModalityError, match="no modality 'wav'"):
         attention_maps(model, "?", {"wav": "a.npy"})
     with pytest.raises(OptionsError) as error:
         attention_maps(model, "what?", {})
@@ -99,12 +101,12 @@ def test_mistakes_are_named(new_model: MakeModel) -> None:
         "other, wave, points. Name a line that has some."
     )
     for name in model.names:
-        model.sense(name).adapter = NoQFormer()
+        model.branch(name).adapter = NoQFormer()
     with pytest.raises(OptionsError) as error:
         attention_maps(model, "what?", {"main": "a.npy", "wave": "b.npy"})
     assert str(error.value) == (
         "None of main, wave passes a Q-Former in this model, so no queries look at them. Accepted: models on a "
-        "backbone in BLIP-2 format, whose senses do. Use such a model."
+        "backbone in BLIP-2 format, whose modalities do. Use such a model."
     )
     require_layer(model, None)
     require_layer(model, 0)

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from crema_analysis.maps import GateMap, Maps, SenseMap
-from crema_analysis.maps_report import gate_picture, maps_section, sense_picture
+from crema_analysis.maps import GateMap, Maps, ModalityMap
+from crema_analysis.maps_report import gate_picture, maps_section, modality_picture
 
 
-def looking_at(corner: int, *, steps: int = 2) -> SenseMap:
+def looking_at(corner: int, *, steps: int = 2) -> ModalityMap:
     weights = torch.zeros(1, steps, 3, 5)
     weights[..., 1 + corner] = 1.0
-    return SenseMap(weights, torch.full((steps, 3, 16, 16), 0.5), (2, 2), None)
+    return ModalityMap(weights, torch.full((steps, 3, 16, 16), 0.5), (2, 2), None)
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -24,7 +24,7 @@ def pixels(png: bytes) -> np.ndarray:
 
 
 def test_heat_lies_where_the_queries_look() -> None:
-    first, last = (pixels(sense_picture("main", looking_at(corner))) for corner in (0, 3))
+    first, last = (pixels(modality_picture("main", looking_at(corner))) for corner in (0, 3))
     assert first.shape == last.shape
     # The map has its brightest colour, far from grey, in the corner looked at: above left, or below right.
     places = []
@@ -37,13 +37,13 @@ def test_heat_lies_where_the_queries_look() -> None:
     assert places[0][1] < places[1][1]
 
 
-def test_many_frames_are_thinned_out_and_a_sense_without_pictures_is_drawn_as_strips() -> None:
+def test_many_frames_are_thinned_out_and_a_modality_without_pictures_is_drawn_as_strips() -> None:
     assert (
-        pixels(sense_picture("main", looking_at(0, steps=40))).shape
-        == pixels(sense_picture("main", looking_at(0, steps=8))).shape
+        pixels(modality_picture("main", looking_at(0, steps=40))).shape
+        == pixels(modality_picture("main", looking_at(0, steps=8))).shape
     )
-    strip = SenseMap(torch.rand(2, 3, 4, 30).softmax(-1), None, None, torch.tensor([[0.0, 1], [1, 2], [2, 3]]))
-    assert (pixels(sense_picture("wave", strip, layer=1)) < 128).any()
+    strip = ModalityMap(torch.rand(2, 3, 4, 30).softmax(-1), None, None, torch.tensor([[0.0, 1], [1, 2], [2, 3]]))
+    assert (pixels(modality_picture("wave", strip, layer=1)) < 128).any()
 
 
 def test_a_wider_gate_is_a_taller_bar() -> None:
@@ -54,7 +54,7 @@ def test_a_wider_gate_is_a_taller_bar() -> None:
     assert blue(0.8) > 3 * blue(0.2) > 0
 
 
-def test_a_section_writes_a_picture_per_sense_and_one_of_the_gate(tmp_path: Path) -> None:
+def test_a_section_writes_a_picture_per_modality_and_one_of_the_gate(tmp_path: Path) -> None:
     shares = {"wave": torch.tensor([0.3, 0.4]), "points": torch.tensor([0.7, 0.6])}
     found = Maps("where <is> it?", "left", {"main": looking_at(0)}, GateMap(torch.full((2, 3), 0.5), shares))
     section = maps_section("test.jsonl:3", found, tmp_path / "a", layer=0)

@@ -16,12 +16,12 @@ def test_maps_draws_lines_of_a_data_file(
     out = tmp_path / "maps"
     assert main(["maps", str(trained), f"{clips}:1", f"{clips}:30", "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("manifest.jsonl:1  what color is the ")
+    assert lines[0].startswith("data.jsonl:1  what color is the ")
     assert lines[2] == f"report: {out / 'maps.html'}"
-    assert {path.name for path in (out / "manifest-1").iterdir()} == {"video.png", "depth.png", "gate.png"}
+    assert {path.name for path in (out / "data-1").iterdir()} == {"video.png", "depth.png", "gate.png"}
     numbers = json.loads((out / "maps.json").read_text())
-    assert [own["line"] for own in numbers] == ["manifest.jsonl:1", "manifest.jsonl:30"]
-    assert numbers[0]["senses"]["video"]["grid"] == [8, 8]
+    assert [own["line"] for own in numbers] == ["data.jsonl:1", "data.jsonl:30"]
+    assert numbers[0]["modalities"]["video"]["grid"] == [8, 8]
     assert len(numbers[0]["gate"]) == 2
     assert (out / "maps.html").read_text().count("data:image/png;base64,") == 6
 
@@ -32,7 +32,7 @@ def test_a_line_that_is_not_there_is_named(
     words = ["maps", str(trained), "--out", str(tmp_path / "maps")]
     assert main([*words, f"{clips}:55"]) == 1
     assert capsys.readouterr().err.endswith(
-        "crema: 'manifest.jsonl' has no question in line 55. It has 54, in lines 1 to 54. Name one of these.\n"
+        "crema: 'data.jsonl' has no question in line 55. It has 54, in lines 1 to 54. Name one of these.\n"
     )
     assert main([*words, f"{clips}:0"]) == 1
     assert capsys.readouterr().err == (

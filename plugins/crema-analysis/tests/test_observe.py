@@ -11,7 +11,7 @@ from crema_core.api.model import CremaModel
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.fusion import FusionSizes, FusionWatch
 from crema_core.model.qformer import QFormer
-from crema_core.tokens import SenseFeatures
+from crema_core.tokens import ModalityFeatures
 from tests.support.fusions import make_fusion
 
 
@@ -20,7 +20,7 @@ def qformer(model: CremaModel) -> QFormer:
     return model.backbone.qformer
 
 
-def inputs(model: CremaModel, count: int = 2) -> dict[str, SenseFeatures]:
+def inputs(model: CremaModel, count: int = 2) -> dict[str, ModalityFeatures]:
     generator = torch.Generator().manual_seed(3)
     sources = [
         {
@@ -37,13 +37,13 @@ def inputs(model: CremaModel, count: int = 2) -> dict[str, SenseFeatures]:
 def test_weights_are_those_of_spelled_out_attention(model: CremaModel, name: str) -> None:
     features = inputs(model)[name]
     with torch.no_grad(), watched_attention(qformer(model)) as seen:
-        tokens = model.sense_tokens(name, features)
+        tokens = model.modality_tokens(name, features)
     inner, wanted = qformer(model).model, []
     modules = [own for path, own in inner.named_modules() if path.endswith(".crossattention.attention")]
     hooks = [own.register_forward_hook(lambda module, args, output: wanted.append(output[1])) for own in modules]
     inner.config._attn_implementation = "eager"
     with torch.no_grad():
-        spelled_out = model.sense_tokens(name, features)
+        spelled_out = model.modality_tokens(name, features)
     for hook in hooks:
         hook.remove()
     torch.testing.assert_close(tokens.values, spelled_out.values, atol=1e-5, rtol=1e-5)
@@ -93,10 +93,10 @@ def test_the_gate_is_the_sigmoid_of_the_sum_of_the_parts(model: CremaModel) -> N
     added: Tensor = model.fusion.blocks["points"](tokens["points"].values)  # (2, 1, Q, L)
     expected = added.norm(dim=-1).mean(-1).expand(-1, 2)
     torch.testing.assert_close(watch.parts["points"], expected.detach())
-    from crema_core.fusion.base import SenseSet
+    from crema_core.fusion.base import ModalitySet
 
-    senses = SenseSet(tokens, "main", 2, dict.fromkeys(model.names, ""), frozenset({"main", "other"}))
-    fused, _ = model.fusion._sum(senses, ["wave", "points"], senses.grid())  # type: ignore[operator]
+    modalities = ModalitySet(tokens, "main", 2, dict.fromkeys(model.names, ""), frozenset({"main", "other"}))
+    fused, _ = model.fusion._sum(modalities, ["wave", "points"], modalities.grid())  # type: ignore[operator]
     assert watch.gate is not None
     torch.testing.assert_close(watch.gate, torch.sigmoid(fused).mean(-1).detach())
 

@@ -13,14 +13,14 @@ from crema_analysis.cells import Measured
 from crema_analysis.sweep import sweep
 from crema_core.api.build import build
 from crema_core.common.progress import StatusLine
-from crema_core.errors import CheckpointError, ManifestError, OptionsError
+from crema_core.errors import CheckpointError, DataFileError, OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.settings import EvaluationSettings
 from crema_core.model.settings import ModelSettings
 from crema_core.plugins import registry
 from crema_core.train.checkpoints import Checkpointer
 from crema_core.train.fit import fit
-from tests.train.file_senses import file_senses, write_records
+from tests.train.file_modalities import file_modalities, write_records
 
 SETTINGS = {"epochs": 2, "batch_size": 4, "lr": 1e-2, "checkpoint_every": 1}
 
@@ -28,9 +28,9 @@ SETTINGS = {"epochs": 2, "batch_size": 4, "lr": 1e-2, "checkpoint_every": 1}
 def run(folder: Path, backbone: Path, out: str = "out", **options: Any) -> Any:
     values: dict[str, Any] = {"over": "mode", "seeds": (0,), "settings": SETTINGS, "max_new_tokens": 2, **options}
     return sweep(
-        write_records(folder / "train", 6, senses="mp"),
-        write_records(folder / "test", 4, seed=1, senses="mp"),
-        modalities=values.pop("modalities", [file_senses()[0], file_senses()[3]]),
+        write_records(folder / "train", 6, modalities="mp"),
+        write_records(folder / "test", 4, seed=1, modalities="mp"),
+        modalities=values.pop("modalities", [file_modalities()[0], file_modalities()[3]]),
         out=folder / out,
         model=ModelSettings(backbone=str(backbone), **values.pop("model", {})),
         evaluation=EvaluationSettings(max_new_tokens=values.pop("max_new_tokens")),
@@ -46,17 +46,17 @@ def facts(cell: Measured) -> tuple[object, ...]:
 def test_a_cell_is_what_build_fit_and_evaluate_give(t5_folder: Path, tmp_path: Path) -> None:
     found = run(tmp_path, t5_folder, seeds=(0, 5))
     assert [row.label for row in found.rows] == ["sequential", "joint"]
-    model = build([file_senses()[0], file_senses()[3]], backbone=t5_folder, seed=5)
+    model = build([file_modalities()[0], file_modalities()[3]], backbone=t5_folder, seed=5)
     trained = fit(
         model,
-        write_records(tmp_path / "train", 6, senses="mp"),
+        write_records(tmp_path / "train", 6, modalities="mp"),
         out=tmp_path / "by-hand",
         seed=5,
         mode="joint",
         status=StatusLine(enabled=False),
         **SETTINGS,
     )
-    result = evaluate(model, write_records(tmp_path / "test", 4, seed=1, senses="mp"), max_new_tokens=2)
+    result = evaluate(model, write_records(tmp_path / "test", 4, seed=1, modalities="mp"), max_new_tokens=2)
     cell = found.rows[1].cells[5]
     assert (cell.accuracy, cell.num_steps) == (result.accuracy, trained.num_steps)
     assert cell.trainable == sum(own.numel() for own in model.trainable_parameters().values())
@@ -129,7 +129,7 @@ def test_values_and_seeds_may_be_added_and_encoders_run_once(
 
     def count(model: Any, *arguments: Any, **options: Any) -> Any:
         trained.append(options["seed"])
-        monkeypatch.setattr(model.sense("main").modality, "encode", None)
+        monkeypatch.setattr(model.branch("main").modality, "encode", None)
         return own(model, *arguments, **options)
 
     monkeypatch.setattr(cell_module, "fit", count)
@@ -153,7 +153,8 @@ MISTAKES = {
     "you mean 'fusion'? Name one of these.": {"over": "fuson"},
     f"'linaer' is not an installed fusion. Installed: {', '.join(registry.installed_names('fusion'))}. Did you mean "
     "'linear'?": {"over": "fusion", "values": ["concat", "linaer"]},
-    "major='wave' is not one of the built senses. Accepted: main, points. Add it to modalities, or leave major out.": {
+    "major='wave' is not one of the built modalities. Accepted: main, points. Add it to modalities, or leave major "
+    "out.": {
         "over": "major",
         "values": ["wave"],
     },
@@ -164,8 +165,8 @@ MISTAKES = {
     "seeds is [1, 1]. Accepted: one or more different whole numbers from 0. Write --seeds 3 for 0, 1 and 2.": {
         "seeds": (1, 1)
     },
-    "'main' has a lora_rank of its own, which a sweep over lora_rank would not change. Accepted: senses that leave it "
-    "open. Leave it out for this sense, or sweep something else.": {
+    "'main' has a lora_rank of its own, which a sweep over lora_rank would not change. Accepted: modalities that leave "
+    "it open. Leave it out for this modality, or sweep something else.": {
         "over": "lora_rank",
         "modalities": [{"name": "main", "mmqa": {"lora_rank": 3}}],
     },
@@ -174,7 +175,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("text", MISTAKES)
 def test_mistakes_are_found_before_anything_is_trained_or_written(text: str, t5_folder: Path, tmp_path: Path) -> None:
-    registry.register(file_senses()[0], replace=True)
+    registry.register(file_modalities()[0], replace=True)
     with pytest.raises(OptionsError) as error:
         run(tmp_path, t5_folder, **MISTAKES[text])
     assert str(error.value) == text
@@ -187,8 +188,8 @@ def test_settings_that_cannot_be_are_named(t5_folder: Path, tmp_path: Path) -> N
 
 
 def test_no_samples_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError) as error:
-        sweep([], [], modalities=[file_senses()[0]], over="mode", out=tmp_path / "out")
+    with pytest.raises(DataFileError) as error:
+        sweep([], [], modalities=[file_modalities()[0]], over="mode", out=tmp_path / "out")
     assert str(error.value) == (
         "A sweep needs samples to train on and to ask about, and there are none. Give some of each."
     )

@@ -10,11 +10,11 @@ import pytest
 import crema_analysis.sweep as module
 from crema_core.cli.main import main
 from crema_core.train.trainer import TrainingInterrupted
-from tests.support.world import QUICK, SENSES
+from tests.support.world import MODALITIES, QUICK
 
 
 def words(clips: Path, tiny: Path, out: Path, *more: str) -> list[str]:
-    common = ["--modalities", SENSES, "--backbone", str(tiny), "--out", str(out), "--max-new-tokens", "2"]
+    common = ["--modalities", MODALITIES, "--backbone", str(tiny), "--out", str(out), "--max-new-tokens", "2"]
     return ["sweep", str(clips), "--test", str(clips), *common, *QUICK, "--set", "epochs=1", *more]
 
 
@@ -53,4 +53,6 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(module, "train_cell", interrupt)
     assert main(words(clips, tiny_folder, tmp_path / "out", "--over", "mode")) == 130
-    assert capsys.readouterr().err.endswith("crema: interrupted; finished cells are kept. The same command goes on.\n")
+    assert capsys.readouterr().err.endswith(
+        "crema: interrupted; finished cells are kept. The same command continues.\n"
+    )

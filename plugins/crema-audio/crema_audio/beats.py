@@ -216,7 +216,7 @@ def beats_from_state(config: BeatsConfig, state: Mapping[str, Tensor]) -> Beats:
     lines = [f"missing: {key}" for key in own if key not in renamed]
     lines += [f"unknown: {key}" for key in renamed if key not in own]
     lines += [
-        f"shape: {key} is {tuple(renamed[key].shape)}, the configuration says {tuple(value.shape)}"
+        f"shape: {key} is {tuple(renamed[key].shape)}, the configuration gives {tuple(value.shape)}"
         for key, value in own.items()
         if key in renamed and renamed[key].shape != value.shape
     ]

@@ -1,4 +1,4 @@
-"""The audio sense: windows of sound, encoded with time stamps."""
+"""The audio modality: windows of sound, encoded with time stamps."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class AudioModality(Modality):
         return Features(values, mask & batch.mask[..., None], batch.times)
 
     def show(self, source: object) -> Tensor:
-        """Return the spectrogram with the windows the sense listens to, whatever the encoder."""
+        """Return the spectrogram with the windows the modality listens to, whatever the encoder."""
         return draw_sound(source, self.options)
 
     def example(self, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the audio sense declares; imports no torch."""
+"""What the audio modality declares; imports no torch."""
 
 from __future__ import annotations
 

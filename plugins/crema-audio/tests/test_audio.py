@@ -1,4 +1,4 @@
-"""The sense of hearing."""
+"""The modality of hearing."""
 
 from __future__ import annotations
 
@@ -207,9 +207,9 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("placement", "heard"), [("first", [False] * 3), ("spread", [False, True, False])])
 def test_of_an_hour_only_the_windows_are_read(hour: Path, placement: str, heard: list[bool]) -> None:
-    sense = build(num_windows=3, window_s=10.24, placement=placement)
+    modality = build(num_windows=3, window_s=10.24, placement=placement)
     tracemalloc.start()
-    sample = sense.prepare(hour)
+    sample = modality.prepare(hour)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sample.tensors["windows"].shape == (3, 1024, 128)

@@ -86,24 +86,24 @@ def test_weights_that_do_not_fit_are_all_listed(golden: tuple[BeatsConfig, dict[
         "The BEATs weights do not fit their configuration, 3 keys differ:\n"
         "  missing: layer_norm.bias\n"
         "  unknown: layer_norm.scale\n"
-        "  shape: layer_norm.weight is (3,), the configuration says (16,)\n"
+        "  shape: layer_norm.weight is (3,), the configuration gives (16,)\n"
         "All must agree. Pass the checkpoint as it was released."
     )
 
 
-def test_the_sense_encodes_windows_with_the_checkpoint_it_is_given(
+def test_the_modality_encodes_windows_with_the_checkpoint_it_is_given(
     golden: tuple[BeatsConfig, dict[str, torch.Tensor]], tmp_path: Path
 ) -> None:
     config, tensors = golden
     torch.save({"cfg": config.model_dump(), "model": released(tensors)}, tmp_path / "BEATs.pt")
     options = AudioOptions(encoder="beats", weights=str(tmp_path / "BEATs.pt"), window_s=0.96, placement="first")
-    sense = AudioModality(options, BuildContext())
-    sense.load_assets(None)
+    modality = AudioModality(options, BuildContext())
+    modality.load_assets(None)
     short, long = torch.randn(8_000), torch.randn(40_000)
-    batch = sense.collate([sense.prepare(short), sense.prepare(long)])
+    batch = modality.collate([modality.prepare(short), modality.prepare(long)])
     with torch.no_grad():
-        features = sense.encode(batch)
-        alone = sense.encode(sense.collate([sense.prepare(short)]))
+        features = modality.encode(batch)
+        alone = modality.encode(modality.collate([modality.prepare(short)]))
     assert features.values.shape == (2, 2, 48, 24)
     assert features.mask[:, :, 0].tolist() == [[True, False], [True, True]]
     assert_close_to_scale(features.values[:1, :1], alone.values)

@@ -15,12 +15,12 @@ from crema_core.modality import BuildContext
 
 def test_a_tiny_backbone_gets_patches_and_a_saved_model_records_it(tmp_path: Path) -> None:
     model = crema_core.build(["audio"], backbone="crema-tiny")
-    assert model.sense("audio").defaults == {"encoder": "patches"}
+    assert model.branch("audio").defaults == {"encoder": "patches"}
     assert model.config["modalities"][0]["options"]["encoder"] == "patches"
     model.save_pretrained(tmp_path / "model")
     again = crema_core.load(tmp_path / "model")
     assert again.config["modalities"] == model.config["modalities"]
-    assert again.sense("audio").defaults == {}  # a saved model chooses nothing anew
+    assert again.branch("audio").defaults == {}  # a saved model chooses nothing anew
 
 
 def test_a_modality_added_later_records_its_encoder_too() -> None:

@@ -36,14 +36,16 @@ def save_whisper(folder: Path) -> None:
 
 
 def save_clap(folder: Path, *, fuses: bool = False) -> None:
-    tower = hf.ClapAudioConfig(
+    vision_encoder = hf.ClapAudioConfig(
         patch_embeds_hidden_size=4, hidden_size=32, depths=[1, 1, 1, 1], num_attention_heads=[2, 2, 2, 2],
         projection_dim=4, enable_fusion=fuses,
     )  # fmt: skip
     text = hf.ClapTextConfig(
         vocab_size=8, hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=4, projection_dim=4
     )
-    model = hf.ClapModel(hf.ClapConfig(text_config=text.to_dict(), audio_config=tower.to_dict(), projection_dim=4))
+    model = hf.ClapModel(
+        hf.ClapConfig(text_config=text.to_dict(), audio_config=vision_encoder.to_dict(), projection_dim=4)
+    )
     model.save_pretrained(folder)
     hf.ClapFeatureExtractor(truncation="fusion" if fuses else "rand_trunc").save_pretrained(folder)
 
@@ -84,7 +86,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: place / kind for kind in KINDS}
 
 
-def sense(folders: dict[str, Path], kind: str, **options: object) -> AudioModality:
+def built(folders: dict[str, Path], kind: str, **options: object) -> AudioModality:
     values = {"window_s": 0.5, "num_windows": 3, "encoder": KINDS[kind][0], "weights": str(folders[kind]), **options}
     built = AudioModality(SPEC.parse_options(values), BuildContext())
     built.load_assets(None)
@@ -97,7 +99,7 @@ def noise(seconds: float, *, seed: int = 0) -> tuple[np.ndarray, int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_window_becomes_tokens_with_its_span(folders: dict[str, Path], kind: str) -> None:
-    modality = sense(folders, kind)
+    modality = built(folders, kind)
     assert modality.feature_dim == KINDS[kind][3]
     features = modality.encode(modality.collate([modality.prepare(noise(1.5))]))
     assert features.values.shape == (1, 3, KINDS[kind][2], KINDS[kind][3])
@@ -109,7 +111,7 @@ def test_every_window_becomes_tokens_with_its_span(folders: dict[str, Path], kin
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sound_alone_and_beside_a_longer_one_gives_the_same_tokens(folders: dict[str, Path], kind: str) -> None:
-    modality = sense(folders, kind)
+    modality = built(folders, kind)
     short, long = modality.prepare(noise(0.3)), modality.prepare(noise(1.4, seed=1))
     alone, both = modality.encode(modality.collate([short])), modality.encode(modality.collate([short, long]))
     torch.testing.assert_close(both.values[0, 0][both.mask[0, 0]], alone.values[0, 0][alone.mask[0, 0]])
@@ -118,7 +120,7 @@ def test_a_sound_alone_and_beside_a_longer_one_gives_the_same_tokens(folders: di
 
 @pytest.mark.parametrize(("kind", "real"), [("ast", 2 + 3 * 12), ("whisper", 15), ("pe", 8), ("clap", 64)])
 def test_tokens_behind_the_end_of_a_short_sound_are_masked(folders: dict[str, Path], kind: str, real: int) -> None:
-    modality = sense(folders, kind)
+    modality = built(folders, kind)
     features = modality.encode(modality.collate([modality.prepare(noise(0.3))]))
     assert int(features.mask.sum()) == real
     assert not bool(features.values[~features.mask].any())
@@ -126,7 +128,7 @@ def test_tokens_behind_the_end_of_a_short_sound_are_masked(folders: dict[str, Pa
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_silence_and_a_blink_of_sound_are_encoded(folders: dict[str, Path], kind: str) -> None:
-    modality = sense(folders, kind)
+    modality = built(folders, kind)
     for samples in (np.zeros(16_000, np.float32), np.full(7, 0.1, np.float32)):
         features = modality.encode(modality.collate([modality.prepare(samples)]))
         assert bool(torch.isfinite(features.values).all())
@@ -135,12 +137,12 @@ def test_silence_and_a_blink_of_sound_are_encoded(folders: dict[str, Path], kind
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_are_frozen_and_those_of_the_checkpoint(folders: dict[str, Path], kind: str) -> None:
-    modality = sense(folders, kind)
+    modality = built(folders, kind)
     parameters = list(modality.parameters())
     assert parameters
     assert not [parameter for parameter in parameters if parameter.requires_grad]
     assert not modality.train().encoder.training
-    again = sense(folders, kind)
+    again = built(folders, kind)
     sample = modality.prepare(noise(0.5))
     first, second = (m.encode(m.collate([sample])).values for m in (modality, again))
     assert torch.equal(first, second)
@@ -148,7 +150,7 @@ def test_weights_are_frozen_and_those_of_the_checkpoint(folders: dict[str, Path]
 
 def test_instants_of_ast_are_in_order(folders: dict[str, Path]) -> None:
     """With the layers switched off, a click late in the window changes the late tokens only."""
-    modality = sense(folders, "ast")
+    modality = built(folders, "ast")
     with torch.no_grad():
         for parameter in modality.encoder.model.layers.parameters():
             parameter.zero_()
@@ -162,7 +164,7 @@ def test_instants_of_ast_are_in_order(folders: dict[str, Path]) -> None:
 
 def test_a_window_longer_than_the_checkpoint_takes_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(AssetError) as caught:
-        sense(folders, "whisper", window_s=1.5)
+        built(folders, "whisper", window_s=1.5)
     assert str(caught.value) == (
         f"window_s=1.5 is longer than '{folders['whisper']}' takes. Windows of encoder='whisper' have at most 1 s. Set "
         "window_s=1 or less, and num_windows to cover the sound."
@@ -171,7 +173,7 @@ def test_a_window_longer_than_the_checkpoint_takes_is_refused(folders: dict[str,
 
 def test_a_checkpoint_of_another_kind_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(AssetError) as caught:
-        sense(folders, "ast", encoder="whisper")
+        built(folders, "ast", encoder="whisper")
     assert str(caught.value) == (
         f"'{folders['ast']}' is a 'audio-spectrogram-transformer' checkpoint. Needed is one for WhisperModel "
         "('whisper'). Name another checkpoint, or choose the encoder that fits this one."
@@ -182,7 +184,7 @@ def test_a_checkpoint_without_a_front_end_is_refused(folders: dict[str, Path], t
     save_ast(tmp_path / "ast")
     (tmp_path / "ast" / "preprocessor_config.json").unlink()
     with pytest.raises(AssetError) as caught:
-        sense({"ast": tmp_path / "ast"}, "ast")
+        built({"ast": tmp_path / "ast"}, "ast")
     assert str(caught.value) == (
         f"'{tmp_path / 'ast'}' has weights but no preprocessor_config.json. The encoder needs the front end it was "
         "trained with. Download that file into the folder too."
@@ -199,7 +201,7 @@ def test_a_checkpoint_without_some_weights_is_refused(folders: dict[str, Path], 
     del state[dropped]
     save_file(state, file, metadata={"format": "pt"})
     with pytest.raises(AssetError) as caught:
-        sense({"ast": tmp_path / "ast"}, "ast")
+        built({"ast": tmp_path / "ast"}, "ast")
     assert str(caught.value) == (
         f"'{tmp_path / 'ast'}' lacks 1 weights of ASTModel, first: embeddings.cls_token. They would stay random. Name "
         "a checkpoint that holds the whole encoder."
@@ -223,7 +225,7 @@ def test_cut_weights_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "ast" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(AssetError, match=r"The weights of .* cannot be read: .* Download or copy it again.$"):
-        sense({"ast": tmp_path / "ast"}, "ast")
+        built({"ast": tmp_path / "ast"}, "ast")
 
 
 def test_an_encoder_without_a_usual_checkpoint_asks_for_one() -> None:
@@ -253,4 +255,4 @@ def test_no_code_of_a_checkpoint_is_run(folders: dict[str, Path], tmp_path: Path
     values = json.loads(config.read_text())
     config.write_text(json.dumps({**values, "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}))
     (tmp_path / "ast" / "evil.py").write_text("raise SystemExit('was run')")
-    assert sense({"ast": tmp_path / "ast"}, "ast").feature_dim == 8
+    assert built({"ast": tmp_path / "ast"}, "ast").feature_dim == 8

@@ -1,1 +1,1 @@
-"""The papers' data sets, the wordings of their questions, and the model that lmms-eval asks."""
+"""The papers' data sets, the wordings of their questions, and the model that lmms-eval queries."""

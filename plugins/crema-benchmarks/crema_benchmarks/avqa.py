@@ -17,7 +17,7 @@ MEDIA = seen_and_heard("videos/<video>.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:
-    """Yield the questions of one split; the type says what is needed: View, Sound or Both."""
+    """Yield the questions of one split; the type states what is needed: View, Sound or Both."""
     for entry in place.entries(QUESTIONS.format(split=place.split)):
         yield {
             "id": str(entry["id"]),

@@ -14,7 +14,7 @@ from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 QUESTIONS = "annotations/proficiency_demonstrator_{split}.json"
 QUESTION = "How skilled is the person at this activity?"
 LEVELS = ["Novice", "Early Expert", "Intermediate Expert", "Late Expert"]
-VIDEO = Media(sense="video", path="takes/<take>/frame_aligned_videos/<camera>.mp4")
+VIDEO = Media(modality="video", path="takes/<take>/frame_aligned_videos/<camera>.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:

@@ -1,4 +1,4 @@
-"""What lmms-eval's entry-point group names: a light module that says where the adapter is."""
+"""What lmms-eval's entry-point group names: a light module that states where the adapter is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What evaluation programs hand over as media, as sources of the senses that read them.
+"""What evaluation programs hand over as media, as sources of the modalities that read them.
 
-Programs know pictures, clips and sounds, not senses. Pictures and clips go to the major sense and sounds to the first
-sense that declares it reads waveforms, unless the user names others.
+Programs know pictures, clips and sounds, not modalities. Pictures and clips go to the major modality and sounds to the
+first modality that declares it reads waveforms, unless the user names others.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 
 @dataclass(frozen=True)
 class Routes:
-    """Which sense gets which kind of media.
+    """Which modality gets which kind of media.
 
     Attributes:
-        picture, clip: names of senses.
-        sound: the sense for sounds; None when the model has none that reads waveforms.
+        picture, clip: names of modalities.
+        sound: the modality for sounds; None when the model has none that reads waveforms.
         sound_of_clips: whether it gets the clips too, for their sound track.
     """
 
@@ -40,35 +40,35 @@ class Routes:
 def routes(
     model: CremaModel, *, picture: str | None = None, clip: str | None = None, sound: str | None = None
 ) -> Routes:
-    """Return which sense gets which kind of media.
+    """Return which modality gets which kind of media.
 
     Args:
-        model: whose senses.
-        picture, clip: senses for them; None: the major one.
-        sound: the sense for sounds, which then hears the sound track of clips too; None: the first that declares
+        model: whose modalities.
+        picture, clip: modalities for them; None: the major one.
+        sound: the modality for sounds, which then receives the sound track of clips too; None: the first that declares
             waveforms among its inputs, for sounds of their own alone.
 
     Raises:
-        UnknownModalityError: for a sense the model does not have.
+        UnknownModalityError: for a modality the model does not have.
     """
     for name in (picture, clip, sound):
         if name is not None:
-            model.sense(name)
+            model.branch(name)
     hearing = [name for name, spec in model.specs.items() if any(own.kind == "waveform" for own in spec.inputs)]
     return Routes(picture or model.major, clip or model.major, sound or next(iter(hearing), None), sound is not None)
 
 
 def as_sources(media: Sequence[Any], to: Routes) -> dict[str, Any]:
-    """Return the media of one question by sense.
+    """Return the media of one question by modality.
 
     Args:
         media: PIL images, paths of clips, pictures and sounds, and sounds as mappings with "array" `(S,)` or
             `(channels, S)` and "sampling_rate" in Hz. Several images become the frames of one source.
-        to: which sense gets what.
+        to: which modality gets what.
 
     Raises:
         MediaError: for anything else.
-        OptionsError: for a sound when no sense hears, or more than one clip or sound.
+        OptionsError: for a sound when no modality takes sound, or more than one clip or sound.
     """
     found: dict[str, Any] = {}
     pictures: list[Any] = []
@@ -103,8 +103,8 @@ def _frames(pictures: Sequence[Image.Image]) -> torch.Tensor:
 def _hearing(to: Routes) -> str:
     if to.sound is None:
         raise OptionsError(
-            "The task has a sound, and no sense of this model declares that it reads waveforms. Accepted: models with "
-            "a sense that hears. Name one with sound_sense=..., or use another task."
+            "The task has a sound, and no modality of this model declares that it reads waveforms. Accepted: models "
+            "with a modality for sound. Name one with sound_modality=..., or use another task."
         )
     return to.sound
 
@@ -113,6 +113,6 @@ def _give(found: dict[str, Any], name: str, source: Any) -> None:
     if name in found:
         raise OptionsError(
             f"The task gives one question several sources for '{name}'. Accepted: one clip, one sound, or pictures "
-            "that become one clip. Use a task with one, or send kinds of media to different senses."
+            "that become one clip. Use a task with one, or send kinds of media to different modalities."
         )
     found[name] = source

@@ -20,7 +20,7 @@ from crema_core.cli.inputs import model_folder
 from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.language import IGNORED
-from crema_core.tokens import SenseTokens
+from crema_core.tokens import ModalityTokens
 from crema_core.train.distributed import join_processes, own_device
 
 logger = logging.getLogger(__name__)
@@ -37,13 +37,13 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
         backbone, language_model: where they are now, if they moved.
         device: for example "cuda"; processes of a launch choose their own.
         batch_size: questions per pass.
-        image_sense, clip_sense: senses for pictures and clips; by default the major one.
-        sound_sense: the sense for sounds, see `crema_benchmarks.lmms_eval_media.routes`.
+        image_modality, clip_modality: modalities for pictures and clips; by default the major one.
+        sound_modality: the modality for sounds, see `crema_benchmarks.lmms_eval_media.routes`.
         max_batch_size: given by lmms-eval and not needed.
 
     Raises:
         CheckpointError: when the model cannot be loaded.
-        UnknownModalityError: for a sense the model does not have.
+        UnknownModalityError: for a modality the model does not have.
         OptionsError: for a batch size that is no number from 1.
     """
 
@@ -56,9 +56,9 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
         language_model: str | None = None,
         device: str | None = None,
         batch_size: int | str = 8,
-        image_sense: str | None = None,
-        clip_sense: str | None = None,
-        sound_sense: str | None = None,
+        image_modality: str | None = None,
+        clip_modality: str | None = None,
+        sound_modality: str | None = None,
         max_batch_size: int | None = None,
     ) -> None:
         super().__init__()
@@ -80,11 +80,11 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
         self.crema.backbone.require_weights()
         self.crema.eval()
         self.batch_size = int(batch_size)
-        self.routes = routes(self.crema, picture=image_sense, clip=clip_sense, sound=sound_sense)
+        self.routes = routes(self.crema, picture=image_modality, clip=clip_modality, sound=sound_modality)
         self._told = False
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Return one answer per request; greedy, or with beams where the task asks for them.
+        """Return one answer per request; greedy, or with beams where the task requests them.
 
         Args:
             requests: instances with `args` (text, generation settings, function to media, index, task, split).
@@ -130,8 +130,8 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
             OptionsError: always.
         """
         raise OptionsError(
-            "This task asks in several rounds. Models of this package answer single questions. Use a task of the kind "
-            "generate_until or loglikelihood."
+            "This task queries in several rounds. Models of this package answer single questions. Use a task of the "
+            "kind generate_until or loglikelihood."
         )
 
     @torch.no_grad()
@@ -146,7 +146,7 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
         return [_cut(text, [until] if isinstance(until, str) else until) for text in texts]
 
     @torch.no_grad()
-    def _read(self, requests: Sequence[Any]) -> tuple[list[str], dict[str, SenseTokens]]:
+    def _read(self, requests: Sequence[Any]) -> tuple[list[str], dict[str, ModalityTokens]]:
         """Return the rendered questions and the tokens of what they are about."""
         sources, questions = [], []
         for request in requests:
@@ -170,7 +170,7 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
         if samples and not self._told:
             self._told = True
             logger.warning(
-                "The task asks for sampled answers. Models of this package answer greedily, so answers are the most "
+                "The task requests sampled answers. Models of this package answer greedily, so answers are the most "
                 "likely ones and equal at every repetition. Set temperature=0 in the task to say so."
             )
         return list(groups.values())

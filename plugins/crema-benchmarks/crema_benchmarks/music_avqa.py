@@ -17,7 +17,7 @@ from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Line, Media, sources
 
 QUESTIONS = "data/json_update/avqa-{split}.json"
-MAPS = tuple(Media(sense=name, path=f"{name}/<video>", derived=True) for name in ("flow", "depth", "normals"))
+MAPS = tuple(Media(modality=name, path=f"{name}/<video>", derived=True) for name in ("flow", "depth", "normals"))
 MEDIA = (*seen_and_heard("videos/<video>.mp4"), *MAPS)
 TYPES = {
     "Audio": ("Counting", "Comparative"),

@@ -37,7 +37,7 @@ FOLDERS = {
 }
 IN_PARTS = ("action_sequence", "action_prediction", "object_interaction", "action_localization")
 IN_FRAMES, FRAME_RATE_HZ = "episodic_reasoning", 3.0
-VIDEO = Media(sense="video", path="video/<folder>/<video>")
+VIDEO = Media(modality="video", path="video/<folder>/<video>")
 
 
 def read(place: Place) -> Iterator[Line]:

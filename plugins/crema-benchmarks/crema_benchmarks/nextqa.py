@@ -15,8 +15,8 @@ from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Line, 
 
 QUESTIONS, FOLDERS = "dataset/nextqa/{split}.csv", "dataset/nextqa/map_vid_vidorID.json"
 NUM_CHOICES = 5
-VIDEO = Media(sense="video", path="NExTVideo/<folder>.mp4")
-MAPS = tuple(Media(sense=name, path=f"{name}/<video>", derived=True) for name in ("flow", "depth", "normals"))
+VIDEO = Media(modality="video", path="NExTVideo/<folder>.mp4")
+MAPS = tuple(Media(modality=name, path=f"{name}/<video>", derived=True) for name in ("flow", "depth", "normals"))
 
 
 def read(place: Place) -> Iterator[Line]:

@@ -36,7 +36,7 @@ def read(place: Place) -> Iterator[Line]:
                 "answer": asked.pick("options", "answer_id"),
                 "choices": asked["options"],
                 "type": asked["area"],
-                **{media.sense: join_span(media.of(place.split, video=video), None, end_s) for media in MEDIA},
+                **{media.modality: join_span(media.of(place.split, video=video), None, end_s) for media in MEDIA},
             }
 
 

@@ -1,7 +1,7 @@
 """Complete configurations of the CREMA paper's training runs, by name: `nextqa-vfdn` is NExT-QA with video, flow, depth
 and normals.
 
-A name is a data set and one letter per sense, in the order of training: each data set is a family of presets. What a
+A name is a data set and one letter per modality, in the order of training: each data set is a family of presets. What a
 value rests on is kept beside it, because paper and released scripts leave some open; `crema fit --preset NAME --show`
 prints both.
 """
@@ -48,11 +48,11 @@ class Recipe:
 
     Attributes:
         dataset: its name.
-        sets: sets of senses of the paper, as letters.
+        sets: sets of modalities of the paper, as letters.
         letters: letters of its own, beside `LETTERS`.
         settings: settings that differ from `BASE`.
         notes: what they rest on.
-        large_batch: batch size of runs with at most two senses, when it differs.
+        large_batch: batch size of runs with at most two modalities, when it differs.
     """
 
     dataset: str
@@ -71,14 +71,14 @@ def _run(recipe: Recipe, letters: str) -> Preset | None:
         return None
     known = LETTERS | recipe.letters
     spec = find_dataset(recipe.dataset)
-    senses = [known.get(letter, "") for letter in letters]
-    if any(sense not in spec.senses for sense in senses):
+    modalities = [known.get(letter, "") for letter in letters]
+    if any(modality not in spec.modalities for modality in modalities):
         return None
     settings = BASE | recipe.settings
-    if recipe.large_batch is not None and len(senses) <= 2:
+    if recipe.large_batch is not None and len(modalities) <= 2:
         settings["batch_size"] = recipe.large_batch
     config = {
-        "modalities": senses,
+        "modalities": modalities,
         "backbone": BACKBONE,
         "fusion": "self_gated",
         "mmqa": {"num_queries": 32, "lora_rank": 64, "lora_dropout": 0.1},
@@ -114,7 +114,7 @@ MUSIC_AVQA = _family(
         ("a", "v", "va", "vaf", "vafdn"),
         settings={"max_new_tokens": 10},
         notes={
-            "batch_size": "paper: 24 and 16, per GPU; that the larger goes with up to two senses is our reading",
+            "batch_size": "paper: 24 and 16, per GPU; that the larger goes with up to two modalities is our reading",
             "early_exit": "tau; 1.8 in the released configuration, 1.4 in a released script; the paper gives none",
             "max_new_tokens": "released configuration",
         },

@@ -54,7 +54,7 @@ def _pave_music(prediction: str, answers: Sequence[str]) -> bool:
 
 
 EM = Metric("em", "EM: equal after the SQA3D and ScanQA normalisation", _em)
-EM_REFINED = Metric("em_refined", "refined EM: one's words stand together in the other", _em_refined)
+EM_REFINED = Metric("em_refined", "refined EM: one's words are together in the other", _em_refined)
 EM_REFINED_PUBLISHED = Metric(
     "em_refined_published", "refined EM as published: one is a substring of the other", _em_refined_published
 )

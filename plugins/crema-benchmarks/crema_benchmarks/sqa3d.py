@@ -16,10 +16,10 @@ from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media, s
 FIRST_WORDS = ("What", "Is", "How", "Can", "Which")
 QUESTIONS = "sqa_task/balanced/v1_balanced_questions_{split}_scannetv2.json"
 ANSWERS = "sqa_task/balanced/v1_balanced_sqa_annotations_{split}_scannetv2.json"
-VIDEO = Media(sense="video", path="video/<scene>.mp4", derived=True)
-POINTS = Media(sense="pointcloud", path="scans/<scene>/<scene>_vh_clean_2.ply")
-DEPTH = Media(sense="depth", path="depth/<scene>", derived=True)
-NORMALS = Media(sense="normals", path="normals/<scene>", derived=True)
+VIDEO = Media(modality="video", path="video/<scene>.mp4", derived=True)
+POINTS = Media(modality="pointcloud", path="scans/<scene>/<scene>_vh_clean_2.ply")
+DEPTH = Media(modality="depth", path="depth/<scene>", derived=True)
+NORMALS = Media(modality="normals", path="normals/<scene>", derived=True)
 SCANS = (VIDEO, POINTS, DEPTH, NORMALS)
 
 

@@ -18,7 +18,7 @@ from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 LABELS, CLIPS = "something-something-v2-labels.json", "something-something-v2-{split}.json"
 QUESTION = "How is the object in the video being interacted with?"
 NUM_CHOICES = 5
-VIDEO = Media(sense="video", path="20bn-something-something-v2/<clip>.webm")
+VIDEO = Media(modality="video", path="20bn-something-something-v2/<clip>.webm")
 
 
 def read(place: Place) -> Iterator[Line]:

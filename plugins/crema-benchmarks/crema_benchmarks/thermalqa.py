@@ -15,8 +15,8 @@ from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 
 QUESTIONS = "thermalqa_{split}.json"
-VIDEO = Media(sense="video", path="Thermal-IM/<clip>/RGBD_RGB.mp4")
-THERMAL = Media(sense="thermal", path="Thermal-IM/<clip>/RGBT_T.mp4")
+VIDEO = Media(modality="video", path="Thermal-IM/<clip>/RGBD_RGB.mp4")
+THERMAL = Media(modality="thermal", path="Thermal-IM/<clip>/RGBT_T.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:
@@ -30,7 +30,7 @@ def read(place: Place) -> Iterator[Line]:
             "question": entry["question"],
             "answer": entry["answer"],
             **{
-                media.sense: join_span(media.of(place.split, clip=entry["video_id"]), float(start))
+                media.modality: join_span(media.of(place.split, clip=entry["video_id"]), float(start))
                 for media in (VIDEO, THERMAL)
             },
         }

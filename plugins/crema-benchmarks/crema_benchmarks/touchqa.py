@@ -15,8 +15,8 @@ from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 
 QUESTIONS = "touch_{split}.json"
-VIDEO = Media(sense="video", path="dataset/<recording>/video.mp4")
-TOUCH = Media(sense="touch", path="dataset/<recording>/gelsight.mp4")
+VIDEO = Media(modality="video", path="dataset/<recording>/video.mp4")
+TOUCH = Media(modality="touch", path="dataset/<recording>/gelsight.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:

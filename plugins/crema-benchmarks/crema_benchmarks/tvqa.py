@@ -17,7 +17,7 @@ from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 
 QUESTIONS = "tvqa_qa_release/tvqa_{split}.jsonl"
 NUM_CHOICES, FRAME_RATE_HZ = 5, 3.0
-VIDEO = Media(sense="video", path="frames_hq/<show>_frames/<clip>")
+VIDEO = Media(modality="video", path="frames_hq/<show>_frames/<clip>")
 
 
 def read(place: Place) -> Iterator[Line]:

@@ -29,7 +29,7 @@ def read(place: Place) -> Iterator[Line]:
             "answer": entry.pick("events", "answer"),
             "choices": entry["events"],
             **{
-                media.sense: join_span(media.of(place.split, clip=entry["vid_name"]), float(start_s), float(end_s))
+                media.modality: join_span(media.of(place.split, clip=entry["vid_name"]), float(start_s), float(end_s))
                 for media in MEDIA
             },
         }

@@ -14,13 +14,13 @@ MULTIPLE_CHOICE = Wording(
 )
 
 
-def single_word(senses: str, *, source: str = AFTER_TABLE_12, question: str = "Question: {question}") -> Wording:
+def single_word(modalities: str, *, source: str = AFTER_TABLE_12, question: str = "Question: {question}") -> Wording:
     """Return the wording of questions answered freely.
 
     Args:
-        senses: what the answer is based on, as the paper names it: "frames and audio information".
+        modalities: what the answer is based on, as the paper names it: "frames and audio information".
         source: where the wording comes from.
         question: how the question itself is put.
     """
-    asked = f"{question} Based on the {senses}, answer the question using a single word or phrase."
+    asked = f"{question} Based on the {modalities}, answer the question using a single word or phrase."
     return Wording(open_ended=asked, source=source)

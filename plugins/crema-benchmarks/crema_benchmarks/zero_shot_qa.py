@@ -38,7 +38,7 @@ def _reader(media: Media, types: tuple[str, ...] = ()) -> Callable[[Place], Iter
 
 
 def _spec(name: str, title: str, clips: str, source: str, types: tuple[str, ...] = ()) -> DatasetSpec:
-    media = Media(sense="video", path=clips)
+    media = Media(modality="video", path=clips)
     return DatasetSpec(
         name=name,
         summary=f"{title}, open-ended with short answers.",

@@ -11,10 +11,10 @@ from crema_core.cli.main import main
 from tests.support import official_datasets as official
 
 
-def test_list_names_every_data_set_with_its_senses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_every_data_set_with_its_modalities(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["name", "splits", "senses", "package", "summary"]
+    assert lines[0].split() == ["name", "splits", "modalities", "package", "summary"]
     (nextqa,) = [line for line in lines if line.startswith("nextqa ")]
     assert nextqa.split()[1:9] == ["train", "val", "test", "video", "flow", "depth", "normals", "crema-benchmarks"]
 
@@ -39,7 +39,7 @@ def test_prepare_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "note: The part of a recording is found with the frame rate of video.mp4, for both sensors.",
     ]
     # Both recordings of the made-up data are the same pictures, which the deep check must notice.
-    assert main(["data", "check", out, "--senses", "video", "--deep"]) == 0
+    assert main(["data", "check", out, "--modalities", "video", "--deep"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{out}: 1 sample (video 1)",
         "",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crema_core.data.manifest import read_manifest
+from crema_core.data.data_file import read_data_file
 from crema_core.datasets.prepare import find_dataset, list_datasets, prepare
 from tests.support import official_datasets as official
 
@@ -329,7 +329,7 @@ def test_official_files_become_these_lines(name: str, tmp_path: Path) -> None:
     done = prepare(name, root=root, split=split, out=out)
     assert [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] == expected
     assert (done.num_lines, done.num_skipped) == (len(expected), 0)
-    assert len(read_manifest(out)) == len(expected)
+    assert len(read_data_file(out)) == len(expected)
 
 
 def test_every_installed_data_set_has_a_case_here() -> None:
@@ -341,7 +341,7 @@ def test_every_installed_data_set_has_a_case_here() -> None:
 def test_avsd_trains_on_every_turn(tmp_path: Path) -> None:
     official.avsd(tmp_path)
     prepare("avsd", root=tmp_path, split="train", out=tmp_path / "out.jsonl")
-    assert [(record.id, record.question, record.answer) for record in read_manifest(tmp_path / "out.jsonl")] == [
+    assert [(record.id, record.question, record.answer) for record in read_data_file(tmp_path / "out.jsonl")] == [
         ("AO8RW_1", "Question: Who is there?", "One man."),
         ("AO8RW_2", "Question: Who is there? Answer: One man. Question: Does he speak?", "No."),
     ]
@@ -350,7 +350,7 @@ def test_avsd_trains_on_every_turn(tmp_path: Path) -> None:
 def test_mvbench_takes_parts_of_clips_and_pictures_where_its_table_says_so(tmp_path: Path) -> None:
     official.mvbench(tmp_path)
     prepare("mvbench", root=tmp_path, split="test", out=tmp_path / "out.jsonl")
-    records = {record.type: record for record in read_manifest(tmp_path / "out.jsonl")}
+    records = {record.type: record for record in read_data_file(tmp_path / "out.jsonl")}
     assert len(records) == 20
     assert records["action_sequence"].sources["video"].endswith("star/Charades_v1_480/a.mp4#t=5.3,11.9")  # type: ignore[union-attr]
     assert records["moving_count"].sources["video"].endswith("clevrer/video_validation/a.mp4")  # type: ignore[union-attr]
@@ -363,7 +363,7 @@ def test_mvbench_takes_parts_of_clips_and_pictures_where_its_table_says_so(tmp_p
 def test_mlvu_looks_for_a_clip_in_its_tasks_folder(tmp_path: Path) -> None:
     official.mlvu(tmp_path)
     prepare("mlvu", root=tmp_path, split="dev", out=tmp_path / "out.jsonl")
-    records = read_manifest(tmp_path / "out.jsonl")
+    records = read_data_file(tmp_path / "out.jsonl")
     assert [record.type for record in records] == [
         "1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning",
     ]  # fmt: skip
@@ -374,7 +374,7 @@ def test_the_choices_of_ssv2_are_drawn_from_the_clips_id_alone(tmp_path: Path) -
     official.ssv2(tmp_path)
     for name in ("a", "b"):
         prepare("ssv2-mcq", root=tmp_path, split="validation", out=tmp_path / f"{name}.jsonl")
-    (record,) = read_manifest(tmp_path / "a.jsonl")
+    (record,) = read_data_file(tmp_path / "a.jsonl")
     assert record.answer == "Doing 3 with something"
     assert record.choices is not None
     assert len(set(record.choices)) == 5

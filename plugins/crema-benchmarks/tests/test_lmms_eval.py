@@ -21,7 +21,7 @@ from crema_core.errors import OptionsError, UnknownModalityError
 from crema_core.model.prompt import Prompt
 from crema_core.plugins import registry
 from tests.train.conftest import MakeModel
-from tests.train.file_senses import file_senses, write_records
+from tests.train.file_modalities import file_modalities, write_records
 
 MakeAdapter = Callable[..., Any]
 
@@ -36,7 +36,7 @@ class Request:
 @pytest.fixture
 def make(adapter: types.ModuleType, new_model: MakeModel, tmp_path: Path) -> MakeAdapter:
     """Save a model and give it to the adapter; documents are paths of frames."""
-    for spec in file_senses():
+    for spec in file_modalities():
         registry.register(spec, replace=True)
     new_model().save_pretrained(tmp_path / "model")
     documents = [record.sources["main"] for record in write_records(tmp_path / "data", 5)]
@@ -115,10 +115,10 @@ def test_a_question_without_media_is_answered_from_its_text(make: MakeAdapter) -
     assert len(lmm.generate_until([request])) == 1
 
 
-def test_pictures_clips_and_sounds_reach_the_senses_named(
+def test_pictures_clips_and_sounds_reach_the_modalities_named(
     make: MakeAdapter, adapter: types.ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lmm = make(image_sense="other", sound_sense="wave")
+    lmm = make(image_modality="other", sound_modality="wave")
     read: list[dict[str, Any]] = []
 
     def prepare(model: CremaModel, sources: list[dict[str, Any]]) -> dict[str, Any]:
@@ -145,14 +145,14 @@ def test_sampling_is_answered_greedily_and_said_once(make: MakeAdapter, caplog: 
         lmm.generate_until([ask(0, temperature=0.7, max_new_tokens=1)])
         lmm.generate_until([ask(0, do_sample=True, max_new_tokens=1)])
     assert [own.getMessage() for own in caplog.records if "sampled" in own.getMessage()] == [
-        "The task asks for sampled answers. Models of this package answer greedily, so answers are the most likely "
+        "The task requests sampled answers. Models of this package answer greedily, so answers are the most likely "
         "ones and equal at every repetition. Set temperature=0 in the task to say so."
     ]
 
 
 def test_mistakes_are_named(make: MakeAdapter) -> None:
-    with pytest.raises(UnknownModalityError, match="no sense 'wav'"):
-        make(sound_sense="wav")
+    with pytest.raises(UnknownModalityError, match="no modality 'wav'"):
+        make(sound_modality="wav")
     with pytest.raises(OptionsError) as error:
         make(batch_size="auto")
     assert str(error.value) == (
@@ -161,7 +161,7 @@ def test_mistakes_are_named(make: MakeAdapter) -> None:
     with pytest.raises(OptionsError) as error:
         make().generate_until_multi_round([])
     assert str(error.value) == (
-        "This task asks in several rounds. Models of this package answer single questions. Use a task of the kind "
+        "This task queries in several rounds. Models of this package answer single questions. Use a task of the kind "
         "generate_until or loglikelihood."
     )
 

@@ -1,4 +1,4 @@
-"""Media of evaluation programs as sources of senses."""
+"""Media of evaluation programs as sources of modalities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.train.conftest import MakeModel
 HEARING = Routes("main", "main", "wave", False)
 
 
-def test_pictures_and_clips_go_to_the_major_sense_and_sounds_to_the_one_that_hears(new_model: MakeModel) -> None:
+def test_pictures_and_clips_go_to_the_major_modality_and_sounds_to_the_one_that_hears(new_model: MakeModel) -> None:
     model = new_model()
     assert routes(model) == Routes("main", "main", None, False)
     assert routes(model, clip="other", sound="wave") == Routes("main", "other", "wave", True)
@@ -35,14 +35,14 @@ def test_pictures_become_frames_of_the_first_ones_size() -> None:
 MISTAKES = {
     "dict is no kind of media this adapter knows. Accepted: PIL images, paths of files, and sounds as {'array': ..., "
     "'sampling_rate': ...}. Use a task that gives these.": (MediaError, [{"array": np.zeros(3)}], HEARING),
-    "The task has a sound, and no sense of this model declares that it reads waveforms. Accepted: models with a sense "
-    "that hears. Name one with sound_sense=..., or use another task.": (
+    "The task has a sound, and no modality of this model declares that it reads waveforms. Accepted: models with a "
+    "modality that hears. Name one with sound_modality=..., or use another task.": (
         OptionsError,
         ["a.wav"],
         Routes("main", "main", None, False),
     ),
     "The task gives one question several sources for 'main'. Accepted: one clip, one sound, or pictures that become "
-    "one clip. Use a task with one, or send kinds of media to different senses.": (
+    "one clip. Use a task with one, or send kinds of media to different modalities.": (
         OptionsError,
         ["a.mp4", "b.mp4"],
         HEARING,

@@ -72,25 +72,27 @@ def test_questions_with_missing_media_can_be_left_out(tmp_path: Path) -> None:
         prepare("perception-test", root=tmp_path, split="valid", out=out, missing="skip", replace=True)
 
 
-def test_senses_without_a_folder_are_left_out_and_said(tmp_path: Path) -> None:
+def test_modalities_without_a_folder_are_left_out_and_said(tmp_path: Path) -> None:
     official.nextqa(tmp_path)
     done = prepare("nextqa", root=tmp_path, split="val", out=tmp_path / "out.jsonl")
-    assert done.senses == ("video", "depth")
+    assert done.modalities == ("video", "depth")
     assert done.left_out == {"flow": "no folder flow", "normals": "no folder normals"}
 
 
-def test_senses_that_are_not_installed_are_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modalities_that_are_not_installed_are_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(room, "installed_names", lambda: ("video",))
     official.music_avqa(tmp_path)
     done = prepare("music-avqa", root=tmp_path, split="test", out=tmp_path / "out.jsonl")
-    assert (done.senses, done.left_out["audio"]) == (("video",), "not installed")
+    assert (done.modalities, done.left_out["audio"]) == (("video",), "not installed")
 
 
-def test_senses_asked_for_must_be_there(tmp_path: Path) -> None:
+def test_modalities_asked_for_must_be_there(tmp_path: Path) -> None:
     official.nextqa(tmp_path)
     out = tmp_path / "out.jsonl"
-    assert "- flow/4010069381\n" in refused(root=tmp_path, out=out, senses=["video", "flow"])
-    assert refused(root=tmp_path, out=out, senses=["vidoe"]) == (
+    assert "- flow/4010069381\n" in refused(root=tmp_path, out=out, modalities=["video", "flow"])
+    assert refused(root=tmp_path, out=out, modalities=["vidoe"]) == (
         "nextqa has no sources of 'vidoe'. It has: video, flow, depth, normals. Did you mean 'video'? Name some of "
         "these."
     )
@@ -102,8 +104,8 @@ def test_a_folder_without_any_media_is_refused(tmp_path: Path) -> None:
     (tmp_path / "videos").rmdir()
     assert refused(name="avqa", root=tmp_path, out=tmp_path / "out.jsonl") == (
         f"'{tmp_path}' has no media of avqa. Expected there: video: videos/<video>.mp4; audio: videos/<video>.mp4. "
-        "Nothing was written. Put the media there, or name the senses to take with --senses to see which files are "
-        "missing."
+        "Nothing was written. Put the media there, or name the modalities to take with --modalities to see which files "
+        "are missing."
     )
 
 
@@ -180,7 +182,7 @@ def test_unusable_questions_are_named(tmp_path: Path) -> None:
 
 def test_paths_are_relative_to_the_data_file(tmp_path: Path) -> None:
     official.vlep(tmp_path / "vlep")
-    out = tmp_path / "manifests" / "vlep.jsonl"
+    out = tmp_path / "data" / "vlep.jsonl"
     prepare("vlep", root=tmp_path / "vlep", split="dev", out=out)
     assert json.loads(out.read_text())["video"].startswith("../vlep/videos/OO9kSxcT9Rg")
 

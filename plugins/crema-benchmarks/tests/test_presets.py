@@ -22,8 +22,8 @@ def test_every_run_is_complete(name: str) -> None:
     assert {"lr", "epochs", "batch_size", "early_exit"} <= preset.notes.keys()
 
 
-def test_letters_are_senses_in_their_order() -> None:
-    for name, senses in {
+def test_letters_are_modalities_in_their_order() -> None:
+    for name, modalities in {
         "nextqa-vfdn": ["video", "flow", "depth", "normals"],
         "nextqa-vdf": ["video", "depth", "flow"],
         "touchqa-vt": ["video", "touch"],
@@ -32,7 +32,7 @@ def test_letters_are_senses_in_their_order() -> None:
         "sqa3d-vp": ["video", "pointcloud"],
     }.items():
         preset = find_preset(name)
-        assert preset.config["modalities"] == senses
+        assert preset.config["modalities"] == modalities
 
 
 VARIANTS = (

@@ -15,14 +15,14 @@ from torch import Tensor
 from crema_core.errors import AssetError, OptionsError
 from crema_core.model.checkpoint import read_json
 from crema_core.model.pretrained import load_frozen, read_config
-from crema_core.video.towers import Preprocessing, Tower
+from crema_core.video.vision_encoder import Preprocessing, VisionEncoder
 
 PREPROCESSING = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 PIL_BILINEAR = 2  # how preprocessors of transformers and Pillow number it; everything else is bicubic here
 
 
-class TransformersTower(Tower):
-    """A tower of transformers; a subclass names the class and the number of tokens before the patches."""
+class TransformersEncoder(VisionEncoder):
+    """A vision encoder of transformers; a subclass names the class and the number of tokens before the patches."""
 
     model_class: ClassVar[Any]
 
@@ -49,7 +49,7 @@ class TransformersTower(Tower):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """As the checkpoint's own preprocessor says; sizes of the model and 0.5 where it has none."""
+        """As the checkpoint's own preprocessor does; sizes of the model and 0.5 where it has none."""
         if self._preprocessing is None:
             settings = read_preprocessing(self.source, revision=self.revision)
             trained = preprocessing_of(settings, default_size=side_of(self._trained_size))
@@ -77,7 +77,7 @@ class TransformersTower(Tower):
         return 0
 
     def load(self) -> None:
-        """See `Tower.load`."""
+        """See `VisionEncoder.load`."""
         if not -int(self.config.num_hidden_layers) <= self.layer <= -1:
             raise OptionsError(
                 f"layer={self.layer} is none of '{self.source}'. Accepted: -1 (the last) to "
@@ -99,21 +99,21 @@ class TransformersTower(Tower):
         return hidden
 
 
-class ImageTower(TransformersTower):
-    """A tower that sees one picture at a time."""
+class ImageEncoder(TransformersEncoder):
+    """A vision encoder that sees one picture at a time."""
 
     def forward(self, frames_BTCHW: Tensor) -> Tensor:
-        """See `Tower.forward`."""
+        """See `VisionEncoder.forward`."""
         patches = self.tokens(frames_BTCHW.flatten(0, 1))[:, self.num_prefix_tokens :]
         patches_BTND: Tensor = patches.unflatten(0, tuple(frames_BTCHW.shape[:2]))
         return patches_BTND
 
 
-class ClipTransformerTower(TransformersTower):
-    """A tower that sees a clip as tubes of several frames."""
+class ClipTransformerEncoder(TransformersEncoder):
+    """A vision encoder that sees a clip as tubes of several frames."""
 
     def forward(self, frames_BTCHW: Tensor) -> Tensor:
-        """See `Tower.forward`."""
+        """See `VisionEncoder.forward`."""
         patches = self.tokens(frames_BTCHW)[:, self.num_prefix_tokens :]
         steps = frames_BTCHW.shape[1] // self.frames_per_step
         patches_BSND: Tensor = patches.unflatten(1, (steps, -1))

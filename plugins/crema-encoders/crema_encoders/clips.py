@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor
 from transformers import VideoMAEModel, VivitModel, VJEPA2Model
 
-from crema_encoders.base import ClipTransformerTower
+from crema_encoders.base import ClipTransformerEncoder
 
 
-class VivitTower(ClipTransformerTower):
+class VivitEncoder(ClipTransformerEncoder):
     """ViViT (Arnab et al. 2021): 32 frames, tubes of 2; class token first, which is left out."""
 
     name, model_class = "vivit", VivitModel
@@ -33,7 +33,7 @@ class VivitTower(ClipTransformerTower):
         return size // int(self.config.tubelet_size[1]), size // int(self.config.tubelet_size[2])
 
 
-class VideoMaeTower(ClipTransformerTower):
+class VideoMaeEncoder(ClipTransformerEncoder):
     """VideoMAE (Tong et al. 2022): 16 frames, tubes of 2, nothing before them."""
 
     name, model_class = "videomae", VideoMAEModel
@@ -49,7 +49,7 @@ class VideoMaeTower(ClipTransformerTower):
         return int(self.config.num_frames)
 
 
-class Vjepa2Tower(ClipTransformerTower):
+class Vjepa2Encoder(ClipTransformerEncoder):
     """V-JEPA 2 (Assran et al. 2025): tubes of 2; positions are rotary, so any whole number of tubes fits.
 
     The predictor is not run.

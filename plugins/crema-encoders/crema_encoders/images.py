@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from transformers import AutoModel, CLIPVisionModel, DINOv3ViTModel, SiglipVisionModel
 
-from crema_encoders.base import ImageTower
+from crema_encoders.base import ImageEncoder
 
 
-class ClipTower(ImageTower):
+class ClipEncoder(ImageEncoder):
     """CLIP (Radford et al. 2021); LLaVA-like models take the layer before the last.
 
     Class token first; it is left out.
@@ -18,14 +18,14 @@ class ClipTower(ImageTower):
     num_prefix_tokens = 1
 
 
-class SiglipTower(ImageTower):
+class SiglipEncoder(ImageEncoder):
     """SigLIP and SigLIP 2 of fixed resolution (Zhai et al. 2023, Tschannen et al. 2025): patches only."""
 
     name, model_class = "siglip", SiglipVisionModel
     default_weights = "google/siglip2-so400m-patch14-384"
 
 
-class Dinov2Tower(ImageTower):
+class Dinov2Encoder(ImageEncoder):
     """DINOv2, with and without registers (Oquab et al. 2023, Darcet et al. 2023).
 
     Class token and registers come first and are left out; positions are interpolated to the size it is given.
@@ -41,7 +41,7 @@ class Dinov2Tower(ImageTower):
         return 1 + int(getattr(self.config, "num_register_tokens", 0))
 
 
-class Dinov3Tower(ImageTower):
+class Dinov3Encoder(ImageEncoder):
     """DINOv3 (Siméoni et al. 2025); its weights have a licence of their own.
 
     Class token and registers first; they are left out.

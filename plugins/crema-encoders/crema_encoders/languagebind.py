@@ -1,4 +1,4 @@
-"""LanguageBind's tower of clips (Zhu et al. 2024): a CLIP vision transformer whose layers also attend over time.
+"""LanguageBind's encoder of clips (Zhu et al. 2024): a CLIP vision transformer whose layers also attend over time.
 
 transformers has no class for it. Before a layer's own attention, every patch attends to itself at the other frames of
 its clip, with a learned vector per frame; clips are as long as the checkpoint was trained with (8 frames), and more
@@ -25,7 +25,7 @@ from transformers.utils.hub import cached_file
 
 from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.trainable import freeze
-from crema_core.video.towers import Preprocessing, Tower
+from crema_core.video.vision_encoder import Preprocessing, VisionEncoder
 from crema_encoders.base import side_of
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -54,7 +54,7 @@ class VisionSizes(NamedTuple):
     num_frames: int
 
 
-class LanguageBindTower(Tower):
+class LanguageBindEncoder(VisionEncoder):
     """A checkpoint in LanguageBind's own layout with merged weights, from the hub or a folder."""
 
     name = "languagebind"
@@ -78,7 +78,7 @@ class LanguageBindTower(Tower):
             return VisionSizes(clip, side, int(vision["patch_size"]), int(vision["num_frames"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AssetError(
-                f"'{self.source}' holds no tower of clips of LanguageBind: {first_line(error)}. Accepted: a hub id "
+                f"'{self.source}' holds no encoder of clips of LanguageBind: {first_line(error)}. Accepted: a hub id "
                 f"such as {self.default_weights}, or a folder with its config.json and weights. Check the name, or "
                 "download it and name its folder."
             ) from error
@@ -106,7 +106,7 @@ class LanguageBindTower(Tower):
         return -(-num_frames // frames) * frames
 
     def load(self) -> None:
-        """See `Tower.load`."""
+        """See `VisionEncoder.load`."""
         layers = int(self.sizes.clip.num_hidden_layers)
         if not -layers <= self.layer <= -1:
             raise OptionsError(
@@ -150,7 +150,7 @@ class LanguageBindTower(Tower):
             ) from error
 
     def forward(self, frames_BTCHW: Tensor) -> Tensor:
-        """See `Tower.forward`; a layer before the last ends the work there."""
+        """See `VisionEncoder.forward`; a layer before the last ends the work there."""
         assert self.model is not None, "load() reads the weights"
         patches = self.model(frames_BTCHW.flatten(0, 1).to(self.dtype), self.layer)[:, 1:]
         patches_BTND: Tensor = patches.unflatten(0, tuple(frames_BTCHW.shape[:2]))

@@ -15,10 +15,10 @@ from transformers.utils.hub import cached_file
 
 from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.trainable import freeze
-from crema_core.video.towers import Preprocessing, Tower
+from crema_core.video.vision_encoder import Preprocessing, VisionEncoder
 
 
-class TimmTower(Tower):
+class TimmEncoder(VisionEncoder):
     """A timm checkpoint: hub id such as `timm/eva02_large_patch14_clip_224.merged2b_s4b_b131k`, or its folder."""
 
     name = "timm"
@@ -76,7 +76,7 @@ class TimmTower(Tower):
             return self._create(pretrained=False)
 
     def load(self) -> None:
-        """See `Tower.load`."""
+        """See `VisionEncoder.load`."""
         model = self._create(pretrained=True)
         if not -len(model.blocks) <= self.layer <= -1:
             raise OptionsError(
@@ -106,7 +106,7 @@ class TimmTower(Tower):
         return model
 
     def forward(self, frames_BTCHW: Tensor) -> Tensor:
-        """See `Tower.forward`; a layer before the last is without the final norm, and those after it are not run."""
+        """See `VisionEncoder.forward`; a layer before the last has no final norm; those after it are not run."""
         assert self.model is not None, "load() reads the weights"
         pixels = frames_BTCHW.flatten(0, 1).to(self.dtype)
         if self.layer == -1:

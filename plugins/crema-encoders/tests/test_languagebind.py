@@ -1,4 +1,4 @@
-"""The tower of LanguageBind against CLIP and against attention over time written out."""
+"""The vision encoder of LanguageBind against CLIP and against attention over time written out."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import transformers as hf
 from torch.nn import functional as F
 
 from crema_core.errors import AssetError, OptionsError
-from crema_core.video.towers import Tower
-from crema_encoders.languagebind import LanguageBindTower, TimeAwareLayer
-from tests.support import towers
+from crema_core.video.vision_encoder import VisionEncoder
+from crema_encoders.languagebind import LanguageBindEncoder, TimeAwareLayer
+from tests.support import vision_encoders
 from tests.support.numeric import assert_close_to_scale
 
 
-def load(folder: Path, **options: int) -> Tower:
-    tower = LanguageBindTower(str(folder), **options)
-    tower.load()
-    return tower
+def load(folder: Path, **options: int) -> VisionEncoder:
+    vision_encoder = LanguageBindEncoder(str(folder), **options)
+    vision_encoder.load()
+    return vision_encoder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    return towers.save_languagebind(tmp_path / "tower")
+    return vision_encoders.save_languagebind(tmp_path / "tower")
 
 
 @pytest.mark.parametrize("layer", [-1, -2])
 def test_without_attention_over_time_it_is_clip(tmp_path: Path, layer: int) -> None:
     torch.manual_seed(0)
-    quiet = towers.save_languagebind(tmp_path / "tower", quiet=True)
+    quiet = vision_encoders.save_languagebind(tmp_path / "tower", quiet=True)
     state = torch.load(quiet / "pytorch_model.bin", weights_only=True)
-    sizes = {**towers.SIZES, "patch_size": 8, "hidden_act": "gelu"}
+    sizes = {**vision_encoders.SIZES, "patch_size": 8, "hidden_act": "gelu"}
     clip = hf.CLIPVisionModel(hf.CLIPVisionConfig(**sizes)).eval()
     own = {key.removeprefix("vision_model."): value for key, value in state.items() if "temporal_" not in key}
     clip.load_state_dict({key: value for key, value in own.items() if not key.startswith("text_model.")})
@@ -46,7 +46,7 @@ def test_without_attention_over_time_it_is_clip(tmp_path: Path, layer: int) -> N
 
 def test_a_layer_attends_over_the_frames_of_every_patch_first() -> None:
     torch.manual_seed(0)
-    config = hf.CLIPVisionConfig(**towers.SIZES, patch_size=8)
+    config = hf.CLIPVisionConfig(**vision_encoders.SIZES, patch_size=8)
     config._attn_implementation = "sdpa"
     layer = TimeAwareLayer(config, num_frames=3).eval()
     torch.nn.init.normal_(layer.frames)
@@ -64,21 +64,21 @@ def test_a_layer_attends_over_the_frames_of_every_patch_first() -> None:
 
 
 def test_more_frames_than_trained_are_clips_that_do_not_see_each_other(folder: Path) -> None:
-    tower = load(folder)
-    assert [tower.frames_wanted(count) for count in (1, 4, 5, 16)] == [4, 4, 8, 16]
+    vision_encoder = load(folder)
+    assert [vision_encoder.frames_wanted(count) for count in (1, 4, 5, 16)] == [4, 4, 8, 16]
     frames = torch.randn(1, 8, 3, 16, 16)
     changed = frames.clone()
     changed[:, 1] += 1
     with torch.no_grad():
-        before, after = tower(frames), tower(changed)
-        assert_close_to_scale(tower(frames[:, 4:]), before[:, 4:])
+        before, after = vision_encoder(frames), vision_encoder(changed)
+        assert_close_to_scale(vision_encoder(frames[:, 4:]), before[:, 4:])
     assert not torch.allclose(before[:, 0], after[:, 0])
     assert torch.equal(before[:, 4:], after[:, 4:])
 
 
 def test_weights_may_be_safetensors(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    other = towers.save_languagebind(tmp_path / "other", file="model.safetensors")
+    other = vision_encoders.save_languagebind(tmp_path / "other", file="model.safetensors")
     frames = torch.randn(1, 4, 3, 16, 16)
     with torch.no_grad():
         assert torch.equal(load(folder)(frames), load(other)(frames))
@@ -107,14 +107,14 @@ def test_cut_weights_are_refused(folder: Path) -> None:
     )
 
 
-def test_a_tower_of_pictures_is_refused(folder: Path) -> None:
+def test_an_encoder_of_pictures_is_refused(folder: Path) -> None:
     settings = json.loads((folder / "config.json").read_text())
     settings["vision_config"]["add_time_attn"] = False
     (folder / "config.json").write_text(json.dumps(settings))
     with pytest.raises(AssetError) as caught:
         load(folder)
     assert str(caught.value) == (
-        f"'{folder}' holds no tower of clips of LanguageBind: its layers do not attend over time. Accepted: a hub id "
+        f"'{folder}' holds no encoder of clips of LanguageBind: its layers do not attend over time. Accepted: a hub id "
         "such as LanguageBind/LanguageBind_Video_merge, or a folder with its config.json and weights. Check the name, "
         "or download it and name its folder."
     )

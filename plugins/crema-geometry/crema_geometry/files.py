@@ -31,7 +31,7 @@ def read_depth_image(path: Path) -> NDArray[np.generic]:
     if values.dtype == np.uint8:
         raise MediaError(
             f"'{path}' has shape {values.shape} and 8-bit numbers. Depth is one number of more than 8 bits per pixel. "
-            "Give the measured map, or give a finished picture to a sense that sees."
+            "Give the measured map, or give a finished picture to a modality that sees."
         )
     return values
 

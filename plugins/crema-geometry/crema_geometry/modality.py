@@ -79,7 +79,7 @@ class DepthModality(Modality):
         if maps.dtype == np.uint8:
             raise MediaError(
                 "The depth map has 8-bit numbers. Depth is 16-bit counts or float metres; 8 bits hold no distances. "
-                "Give the measured map, or give a finished picture to a sense that sees."
+                "Give the measured map, or give a finished picture to a modality that sees."
             )
         scale = 1.0 if maps.dtype.kind == "f" else self.options.counts_per_metre
         return torch.from_numpy(maps.astype(np.float32)) / scale

@@ -1,4 +1,4 @@
-"""What the three geometric senses declare; imports no torch."""
+"""What the three geometric modalities declare; imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sense of depth."""
+"""The modality of depth."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_window_per_clip_is_shared_by_its_frames() -> None:
 def test_eight_bits_hold_no_distances() -> None:
     assert refusal(np.zeros((4, 4), np.uint8)) == (
         "The depth map has 8-bit numbers. Depth is 16-bit counts or float metres; 8 bits hold no distances. Give the "
-        "measured map, or give a finished picture to a sense that sees."
+        "measured map, or give a finished picture to a modality that sees."
     )
 
 
@@ -100,7 +100,7 @@ def test_a_colour_picture_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (4, 5)).save(path)
     assert refusal(path) == (
         f"'{path}' has shape (5, 4, 3) and 8-bit numbers. Depth is one number of more than 8 bits per pixel. Give the "
-        "measured map, or give a finished picture to a sense that sees."
+        "measured map, or give a finished picture to a modality that sees."
     )
 
 

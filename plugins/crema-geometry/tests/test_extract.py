@@ -1,4 +1,4 @@
-"""`crema extract`: from videos to files the senses read."""
+"""`crema extract`: from videos to files the modalities read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from crema_core.cli.main import main
-from crema_core.data.manifest import read_manifest
+from crema_core.data.data_file import read_data_file
 from crema_core.errors import AssetError, MediaError, OptionsError
 from crema_core.modality import BuildContext, Modality
 from crema_core.plugins import registry
@@ -60,7 +60,7 @@ def prepared(name: str, file: Path) -> torch.Tensor:
     return modality.prepare(str(file)).tensors["frames"]
 
 
-def test_the_senses_read_what_is_extracted(
+def test_the_modalities_read_what_is_extracted(
     folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clip, out = write_clip(tmp_path / "clips" / "a.mp4"), tmp_path / "out"
@@ -110,7 +110,7 @@ def test_a_damaged_video_is_reported_and_the_others_are_done(
 @pytest.mark.slow
 def test_several_processes_write_the_same_files(folders: dict[str, Path], tmp_path: Path) -> None:
     clips = [str(write_clip(tmp_path / f"{name}.mp4")) for name in "ab"]
-    settings = ExtractSettings(senses=("depth",), depth_model=str(folders["glpn"]), num_frames=2)
+    settings = ExtractSettings(modalities=("depth",), depth_model=str(folders["glpn"]), num_frames=2)
     for count in (1, 2):
         out = tmp_path / str(count)
         outcome = run_jobs(plan(clips, settings, out=out, root=None), settings, num_processes=count)
@@ -128,10 +128,10 @@ def test_a_data_file_gains_the_results(folders: dict[str, Path], tmp_path: Path)
         {"id": "2", "question": "ü", "answer": "a", "type": "t", "video": "clips/one.mp4"},
         {"id": "3", "question": "q", "answer": "a", "depth": "clips/a.mp4"},
     ]
-    manifest = tmp_path / "data" / "train.jsonl"
-    manifest.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
+    data_file = tmp_path / "data" / "train.jsonl"
+    data_file.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
     out, copy = tmp_path / "geometry", tmp_path / "copies" / "new.jsonl"
-    flags = ["--manifest", str(manifest), "--out-manifest", str(copy), "--out", str(out)]
+    flags = ["--data", str(data_file), "--out-data", str(copy), "--out", str(out)]
     assert main(["extract", "depth,flow", *flags, *words(folders)]) == 3  # one frame shows no motion
     assert [json.loads(line) for line in copy.read_text().splitlines()] == [
         {
@@ -141,7 +141,7 @@ def test_a_data_file_gains_the_results(folders: dict[str, Path], tmp_path: Path)
         {"id": "2", "question": "ü", "answer": "a", "type": "t", "video": "../data/clips/one.mp4"},
         {"id": "3", "question": "q", "answer": "a", "depth": "../data/clips/a.mp4"},
     ]  # fmt: skip
-    assert len(read_manifest(copy)) == 3
+    assert len(read_data_file(copy)) == 3
 
 
 def test_a_folder_of_pictures_is_a_video(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_videos_of_one_name_in_several_folders_stay_apart(folders: dict[str, Pat
 def test_two_videos_that_would_write_one_file_are_refused(tmp_path: Path) -> None:
     one, two = (write_clip(tmp_path / f"x{suffix}") for suffix in (".mp4", ".mkv"))
     with pytest.raises(OptionsError) as caught:
-        plan([str(one), str(two)], ExtractSettings(senses=("depth",)), out=tmp_path / "out", root=None)
+        plan([str(one), str(two)], ExtractSettings(modalities=("depth",)), out=tmp_path / "out", root=None)
     assert str(caught.value) == (
         f"'{one}' and '{two}' would both write '{tmp_path / 'out' / 'x'}.*.npz'. Names without their ending are "
         "different. Rename one. Nothing was written."
@@ -175,7 +175,7 @@ def test_two_videos_that_would_write_one_file_are_refused(tmp_path: Path) -> Non
 def test_an_absent_video_stops_everything_before_it_begins(tmp_path: Path) -> None:
     good = write_clip(tmp_path / "good.mp4")
     with pytest.raises(MediaError) as caught:
-        plan([str(good), str(tmp_path / "no.mp4")], ExtractSettings(senses=("depth",)), out=tmp_path, root=None)
+        plan([str(good), str(tmp_path / "no.mp4")], ExtractSettings(modalities=("depth",)), out=tmp_path, root=None)
     assert str(caught.value) == (
         f"1 of 2 videos do not exist, first: {tmp_path / 'no.mp4'}. Each is a clip or a folder of pictures. Check the "
         "paths. Nothing was written."
@@ -185,32 +185,32 @@ def test_an_absent_video_stops_everything_before_it_begins(tmp_path: Path) -> No
 def test_a_video_outside_the_root_is_refused(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4")
     with pytest.raises(OptionsError) as caught:
-        plan([str(clip)], ExtractSettings(senses=("depth",)), out=tmp_path, root=tmp_path / "b")
+        plan([str(clip)], ExtractSettings(modalities=("depth",)), out=tmp_path, root=tmp_path / "b")
     assert str(caught.value) == (
         f"'{clip}' is not below --root '{tmp_path / 'b'}'. Results are named after the path below it. Name a folder "
         "that holds all videos. Nothing was written."
     )
 
 
-def test_one_folder_has_one_way_of_making_a_sense(tmp_path: Path) -> None:
-    check_record(ExtractSettings(senses=("depth",), num_frames=4), tmp_path)
+def test_one_folder_has_one_way_of_making_a_modality(tmp_path: Path) -> None:
+    check_record(ExtractSettings(modalities=("depth",), num_frames=4), tmp_path)
     (tmp_path / "room").mkdir()
     (tmp_path / "room" / "clip.depth.npz").touch()
-    check_record(ExtractSettings(senses=("flow",), num_frames=8), tmp_path)
-    check_record(ExtractSettings(senses=("depth",), num_frames=4, batch_size=9), tmp_path)
+    check_record(ExtractSettings(modalities=("flow",), num_frames=8), tmp_path)
+    check_record(ExtractSettings(modalities=("depth",), num_frames=4, batch_size=9), tmp_path)
     before = (tmp_path / "extract.json").read_text()
     with pytest.raises(OptionsError) as caught:
-        check_record(ExtractSettings(senses=("depth", "normals"), num_frames=8), tmp_path)
+        check_record(ExtractSettings(modalities=("depth", "normals"), num_frames=8), tmp_path)
     assert str(caught.value) == (
         f"'{tmp_path}' holds depth made with other settings (num_frames: 4 -> 8). One folder has one way of making "
-        "each sense. Name another --out, or pass the earlier settings. Nothing was changed."
+        "each modality. Name another --out, or pass the earlier settings. Nothing was changed."
     )
     assert (tmp_path / "extract.json").read_text() == before
 
 
 def test_an_attempt_that_made_nothing_does_not_bind_the_folder(tmp_path: Path) -> None:
-    check_record(ExtractSettings(senses=("depth",), num_frames=4), tmp_path)
-    settings = ExtractSettings(senses=("depth",), num_frames=8)
+    check_record(ExtractSettings(modalities=("depth",), num_frames=4), tmp_path)
+    settings = ExtractSettings(modalities=("depth",), num_frames=8)
     check_record(settings, tmp_path)
     assert json.loads((tmp_path / "extract.json").read_text()) == {"depth": settings.identity("depth")}
 
@@ -228,7 +228,7 @@ def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crema_geometry.extract.run.ProcessPoolExecutor", DyingPool)
     jobs = [Job(name, {"depth": "y"}, ("depth",)) for name in ("a.mp4", "b.mp4")]
     with pytest.raises(OptionsError) as caught:
-        run_jobs(jobs, ExtractSettings(senses=("depth",)), num_processes=2)
+        run_jobs(jobs, ExtractSettings(modalities=("depth",)), num_processes=2)
     assert str(caught.value) == (
         "A process of the extraction ended without an answer, most often because the memory was full. Every process "
         "loads its own experts. Run the command again with fewer --processes than 2; what is written is kept."
@@ -236,7 +236,7 @@ def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_normals_are_not_derived_from_relative_depth(folders: dict[str, Path], tmp_path: Path) -> None:
-    settings = ExtractSettings(senses=("normals",), depth_model=str(folders["relative"]))
+    settings = ExtractSettings(modalities=("normals",), depth_model=str(folders["relative"]))
     with pytest.raises(AssetError) as caught:
         run_jobs([Job("x", {"normals": "y"}, ("normals",))], settings)
     assert str(caught.value) == (
@@ -254,20 +254,20 @@ def test_normals_by_a_model(folders: dict[str, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("senses", "told"),
+    ("modalities", "told"),
     [
         ("depth,sound", "'sound' is not something to estimate. Accepted: depth, flow, normals. Write crema extract "
                         "depth,flow ..."),
         (",", "Nothing was named that is not something to estimate. Accepted: depth, flow, normals. Write crema "
               "extract depth,flow ..."),
-        ("depth,depth", "extract: each of depth, flow, normals is named once, got {'senses': ('depth', "
+        ("depth,depth", "extract: each of depth, flow, normals is named once, got {'modalities': ('depth', "
                         "'depth')}. Give another value, for example the default."),
     ],
 )  # fmt: skip
-def test_a_wrong_list_of_senses_is_refused(
-    senses: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_list_of_modalities_is_refused(
+    modalities: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["extract", senses, "a.mp4", "--out", str(tmp_path / "out")]) == 1
+    assert main(["extract", modalities, "a.mp4", "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == f"crema: {told}\n"
     assert not (tmp_path / "out").exists()
 
@@ -275,11 +275,11 @@ def test_a_wrong_list_of_senses_is_refused(
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ([], "crema extract: name videos, or --manifest, not both and not neither.\n"),
-        (["a.mp4", "--manifest", "b.jsonl"], "crema extract: name videos, or --manifest, not both and not neither.\n"),
+        ([], "crema extract: name videos, or --data, not both and not neither.\n"),
+        (["a.mp4", "--data", "b.jsonl"], "crema extract: name videos, or --data, not both and not neither.\n"),
         (
-            ["a.mp4", "--out-manifest", "b"],
-            "crema extract: --out-manifest writes a copy of --manifest; name that too.\n",
+            ["a.mp4", "--out-data", "b"],
+            "crema extract: --out-data writes a copy of --data; name that too.\n",
         ),
     ],
 )

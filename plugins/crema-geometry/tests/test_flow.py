@@ -1,4 +1,4 @@
-"""The sense of motion."""
+"""The modality of motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sense of surface directions."""
+"""The modality of surface directions."""
 
 from __future__ import annotations
 

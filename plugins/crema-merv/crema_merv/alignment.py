@@ -2,7 +2,8 @@
 
 The released code has no such rule: it demands equal lengths, got by choosing the numbers of frames, or a single token,
 which it repeats. Here encoders of any lengths go together. The steps of an encoder are equal parts of the clip, in
-order (what `pool_steps` and the towers make), so two encoders with different numbers of steps still share a clock:
+order (what `pool_steps` and the vision encoders make), so two encoders with different numbers of steps still share a
+clock:
 
 - as many real steps as wanted: as they are;
 - "average": every wanted step is the mean of the steps it overlaps, weighted by the overlap; one step is repeated;

@@ -1,9 +1,9 @@
-"""Several encoders of one sense in front of the language model: MERV's projectors and mixer as a connector.
+"""Several encoders of one modality in front of the language model: MERV's projectors and mixer as a connector.
 
-The features of a sense with `feature_parts` are those of its encoders, laid one after another in a flat tensor.
+The features of a modality with `feature_parts` are those of its encoders, laid one after another in a flat tensor.
 
-Shape letters: R samples that have the sense, E encoders, T common steps, K tokens of a step, L language-model width, P
-numbers of all encoders.
+Shape letters: R samples that have the modality, E encoders, T common steps, K tokens of a step, L language-model width,
+P numbers of all encoders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crema_core.errors import BuildError
 from crema_core.fusion.connector import Connector, ConnectorRequest, QFormerText
 from crema_core.modality import FeaturePart
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 from crema_merv.layout import unpack
 from crema_merv.merv import Merv
 from crema_merv.mixers import ConcatMixer
@@ -46,25 +46,26 @@ class EncodersConnector(Connector):
 
     @classmethod
     def of(cls, request: ConnectorRequest, **options: Any) -> EncodersConnector:
-        """Return the connector of a sense with several encoders; options are those of `Merv`.
+        """Return the connector of a modality with several encoders; options are those of `Merv`.
 
         Raises:
-            BuildError: when the sense has one encoder alone.
+            BuildError: when the modality has one encoder alone.
         """
         parts, name = request.modality.feature_parts, request.modality.spec.name
         if not parts:
             raise BuildError(
                 [
-                    f"fusion 'merv' mixes several encoders of the major sense, and '{name}' has none to mix. Accepted: "
-                    "a major sense that sees through several. Write build(..., encoders=['dinov2', 'siglip'])."
+                    f"fusion 'merv' mixes several encoders of the major modality, and '{name}' has none to mix. "
+                    "Accepted: a major modality that sees through several. Write build(..., encoders=['dinov2', "
+                    "'siglip'])."
                 ]
             )
         return cls(parts, width=request.backbone.language_dim, **options)
 
-    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+    def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         """Mix `(R, 1, 1, P)` -> `(R, T, K, L)`, with the weight of every encoder.
 
-        The steps are equal parts of the clip, and each gets the time it stands for, so that other senses find theirs.
+        The steps are equal parts of the clip, and each gets the time it covers, so that other modalities find theirs.
         Concatenated encoders follow one another, each with the steps of the whole clip.
         """
         values, _, times = features.features
@@ -74,18 +75,18 @@ class EncodersConnector(Connector):
             rounds = len(self.layout) if isinstance(self.merv.mixer, ConcatMixer) else 1
             clock = step_times(times[:, 0], mixed.mask.shape[1] // rounds).repeat(1, rounds, 1)
         extras = {} if mixed.weights is None else {WEIGHTS: mixed.weights}
-        return SenseTokens(mixed.values, mixed.mask, features.rows, clock, extras=extras)
+        return ModalityTokens(mixed.values, mixed.mask, features.rows, clock, extras=extras)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return projectors and mixer as `encoders.*`."""
         return {f"encoders.{key}": parameter for key, parameter in self.merv.named_parameters()}
 
     def parts(self, options: Mapping[str, Any]) -> Sequence[str]:
-        """Return the encoders, from the options of the sense."""
+        """Return the encoders, from the options of the modality."""
         return [f"{one['name']} layer {one['layer']}" for one in options.get("encoders") or ()] or ["one"]
 
-    def outputs(self, tokens: SenseTokens) -> dict[str, list[dict[str, float]]]:
-        """Return how much each encoder says in every sample; nothing where they are not weighed."""
+    def outputs(self, tokens: ModalityTokens) -> dict[str, list[dict[str, float]]]:
+        """Return how much each encoder contributes in every sample; nothing where they are not weighed."""
         if WEIGHTS not in tokens.extras:
             return {}
         names = [part.name for part in self.layout]

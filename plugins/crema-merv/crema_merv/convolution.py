@@ -43,7 +43,7 @@ class ConvResampler(nn.Module):
 class Conv3dResampler(nn.Module):
     """One 3x3x3 convolution over steps, rows and columns, then averaging over boxes.
 
-    The paper's text says 2x3x3; its own 113M parameters and the released code say 3x3x3.
+    The paper's text states 2x3x3; its own 113M parameters and the released code say 3x3x3.
 
     Args:
         feature_dim: D.

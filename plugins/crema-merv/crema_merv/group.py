@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from crema_core.data.sampling import Pick, middle_indices, spread_indices
 from crema_core.errors import OptionsError
 from crema_core.modality import Batch, FeaturePart, Features, Sample
-from crema_core.video.towers import Tower, tower_class
+from crema_core.video.vision_encoder import VisionEncoder, vision_encoder_class
 from crema_merv.layout import pack
 from crema_merv.video_options import EncoderOptions
 
@@ -28,7 +28,7 @@ FrameRule = Literal["middle", "released"]
 
 
 class EncoderGroup(nn.Module):
-    """Turns RGB frames into a prepared sample, and prepared batches into the features of all encoders.
+    """ChatFormat RGB frames into a prepared sample, and prepared batches into the features of all encoders.
 
     Args:
         encoders: which, in the order of mixing.
@@ -55,14 +55,16 @@ class EncoderGroup(nn.Module):
         self.encoders, self.num_frames = tuple(encoders), num_frames
         self.frame_rule, self.at_once = frame_rule, at_once
         self.names = _unique([encoder.name for encoder in encoders])
-        self.towers = nn.ModuleList(_tower(encoder, dtype) for encoder in encoders)
+        self.vision_encoders = nn.ModuleList(_encoder(encoder, dtype) for encoder in encoders)
 
     @property
     def layout(self) -> tuple[FeaturePart, ...]:
-        """Sizes of what every encoder says about a clip."""
+        """Sizes of what every encoder gives for a clip."""
         return tuple(
-            FeaturePart(name, frames // tower.frames_per_step, *tower.grid, tower.feature_dim)
-            for name, frames, tower in zip(self.names, self.frames, self._towers(), strict=True)
+            FeaturePart(
+                name, frames // vision_encoder.frames_per_step, *vision_encoder.grid, vision_encoder.feature_dim
+            )
+            for name, frames, vision_encoder in zip(self.names, self.frames, self._encoders(), strict=True)
         )
 
     @property
@@ -74,7 +76,9 @@ class EncoderGroup(nn.Module):
     def frames(self) -> tuple[int, ...]:
         """How many frames every encoder sees."""
         wanted = [encoder.num_frames or self.num_frames for encoder in self.encoders]
-        return tuple(tower.frames_wanted(count) for tower, count in zip(self._towers(), wanted, strict=True))
+        return tuple(
+            vision_encoder.frames_wanted(count) for vision_encoder, count in zip(self._encoders(), wanted, strict=True)
+        )
 
     @property
     def frames_wanted(self) -> int:
@@ -100,8 +104,8 @@ class EncoderGroup(nn.Module):
                 f"encoder_frames='released' was set with encoders that see {told} frames. The most must be a multiple "
                 "of each. Change num_frames of an encoder, or use encoder_frames='middle'."
             )
-        for tower in self._towers():
-            tower.load()
+        for vision_encoder in self._encoders():
+            vision_encoder.load()
 
     def prepare(self, frames_TCHW: Tensor, times_T2: Tensor | None = None) -> Sample:
         """Give every encoder its frames and pixels.
@@ -115,9 +119,11 @@ class EncoderGroup(nn.Module):
             step, so that encoders with other numbers of frames share a sample.
         """
         tensors = {}
-        for name, count, encoder, tower in zip(self.names, self.frames, self.encoders, self._towers(), strict=True):
+        for name, count, encoder, vision_encoder in zip(
+            self.names, self.frames, self.encoders, self._encoders(), strict=True
+        ):
             seen = frames_TCHW[self._seen(len(frames_TCHW), count)]
-            tensors[name] = tower.prepare(seen, as_trained=encoder.resize == "trained")[None]
+            tensors[name] = vision_encoder.prepare(seen, as_trained=encoder.resize == "trained")[None]
         clock = None if times_T2 is None else torch.stack([times_T2[0, 0], times_T2[-1, 1]])[None]
         return Sample(tensors, clock)
 
@@ -131,37 +137,37 @@ class EncoderGroup(nn.Module):
         frames = [batch[name].squeeze(1) for name in self.names]
         side_by_side = self.at_once and frames[0].is_cuda and len(frames) > 1
         encode = encode_at_once if side_by_side else encode_in_turn
-        return Features(pack(encode(self._towers(), frames)), batch.mask, batch.times)
+        return Features(pack(encode(self._encoders(), frames)), batch.mask, batch.times)
 
-    def _towers(self) -> list[Tower]:
-        return [tower for tower in self.towers if isinstance(tower, Tower)]
+    def _encoders(self) -> list[VisionEncoder]:
+        return [vision_encoder for vision_encoder in self.vision_encoders if isinstance(vision_encoder, VisionEncoder)]
 
 
-def encode_in_turn(towers: Sequence[Tower], frames: Sequence[Tensor]) -> list[Tensor]:
+def encode_in_turn(vision_encoders: Sequence[VisionEncoder], frames: Sequence[Tensor]) -> list[Tensor]:
     """Run one encoder after another: on a CPU each of them already fills all cores.
 
     Args:
-        towers: of every encoder.
+        vision encoders: of every encoder.
         frames: of every encoder `(B, T, 3, S, S)`.
 
     Returns:
         Of every encoder `(B, T, N, D)`.
     """
-    return [tower(pixels) for tower, pixels in zip(towers, frames, strict=True)]
+    return [vision_encoder(pixels) for vision_encoder, pixels in zip(vision_encoders, frames, strict=True)]
 
 
-def encode_at_once(towers: Sequence[Tower], frames: Sequence[Tensor]) -> list[Tensor]:
+def encode_at_once(vision_encoders: Sequence[VisionEncoder], frames: Sequence[Tensor]) -> list[Tensor]:
     """Run every encoder on a CUDA stream of its own; the same numbers as one after another.
 
     Arguments and result as of `encode_in_turn`, on one CUDA device.
     """
     device = frames[0].device
-    main, streams = torch.cuda.current_stream(device), _streams(device, len(towers))
+    main, streams = torch.cuda.current_stream(device), _streams(device, len(vision_encoders))
     encoded = []
-    for tower, pixels, stream in zip(towers, frames, streams, strict=True):
+    for vision_encoder, pixels, stream in zip(vision_encoders, frames, streams, strict=True):
         stream.wait_stream(main)  # pixels and weights may still be on their way
         with torch.cuda.stream(stream):
-            encoded.append(tower(pixels))
+            encoded.append(vision_encoder(pixels))
         # The allocator must not hand out this memory before the other stream is done with it.
         pixels.record_stream(stream)
         encoded[-1].record_stream(main)
@@ -176,9 +182,9 @@ def _streams(device: torch.device, count: int) -> list[torch.cuda.Stream]:
     return [torch.cuda.Stream(device) for _ in range(count)]
 
 
-def _tower(encoder: EncoderOptions, dtype: torch.dtype) -> Tower:
+def _encoder(encoder: EncoderOptions, dtype: torch.dtype) -> VisionEncoder:
     size = {} if encoder.image_size is None else {"image_size": encoder.image_size}
-    found = tower_class(encoder.name)
+    found = vision_encoder_class(encoder.name)
     return found(encoder.weights, revision=encoder.revision, layer=encoder.layer, dtype=dtype, **size)
 
 

@@ -20,7 +20,7 @@ def crema_register_commands() -> Sequence[Command]:
 
 @hookimpl
 def crema_report_sections(run: Path) -> Sequence[ReportSection]:
-    """Show which encoder says how much, where the run answered validation questions with several."""
+    """Show contribution of each encoder, where the run answered validation questions with several."""
     from crema_core.report.html import ANSWERED, read_lines
     from crema_merv.report import encoder_sections
 

@@ -1,7 +1,7 @@
 """How the features of several encoders of one clip lie in one flat tensor, and how they come out again.
 
 Encoders differ in steps, grid and width, so their features fit no common shape; flat, they travel, are kept and are
-batched like those of any other sense.
+batched like those of any other modality.
 
 Shape letters: B samples, T steps of one encoder, N patches of a step, D feature width, P numbers of all encoders.
 """

@@ -101,7 +101,7 @@ class Merv(nn.Module):
     ) -> None:
         super().__init__()
         if not layout:
-            raise OptionsError("No encoder was given to mix. One or more are. Name encoders of the sense that sees.")
+            raise OptionsError("No encoder was given to mix. One or more are. Name encoders of the modality that sees.")
         check_rule(rule)
         self.layout, self.num_steps, self.rule = tuple(layout), num_steps, rule
         self.projectors = nn.ModuleList(

@@ -24,7 +24,7 @@ class Mixed(NamedTuple):
     Attributes:
         values: `(B, T, K, L)`; of the concatenation `(B, E * T, K, L)`, encoder after encoder.
         mask: `(B, T)` or `(B, E * T)` bool, real steps.
-        weights: `(B, E)`, how much every encoder says, sums of 1; None where a kind has no weights.
+        weights: `(B, E)`, how much every encoder contributes, sums of 1; None where a kind has no weights.
     """
 
     values: Tensor
@@ -93,7 +93,7 @@ class CrossAttentionMixer(Mixer):
         scores_BE = keys_BEL @ self.query
         if self.prior is not None:
             scores_BE = scores_BE + self.prior
-        return weighted(values, mask_BT, share(scores_BE, present_BE))
+        return weighted(values, mask_BT, normalized(scores_BE, present_BE))
 
 
 class ScalarMixer(Mixer):
@@ -105,7 +105,7 @@ class ScalarMixer(Mixer):
 
     def forward(self, values: Sequence[Tensor], mask_BT: Tensor, present_BE: Tensor) -> Mixed:
         """See `Mixer.forward`."""
-        return weighted(values, mask_BT, share(self.scores.expand(len(present_BE), -1), present_BE))
+        return weighted(values, mask_BT, normalized(self.scores.expand(len(present_BE), -1), present_BE))
 
 
 class AverageMixer(Mixer):
@@ -114,7 +114,7 @@ class AverageMixer(Mixer):
     def forward(self, values: Sequence[Tensor], mask_BT: Tensor, present_BE: Tensor) -> Mixed:
         """See `Mixer.forward`."""
         scores_BE = torch.zeros(present_BE.shape, dtype=values[0].dtype, device=present_BE.device)
-        return weighted(values, mask_BT, share(scores_BE, present_BE))
+        return weighted(values, mask_BT, normalized(scores_BE, present_BE))
 
 
 class ChannelMixer(Mixer):
@@ -171,7 +171,7 @@ def encoder_key(tokens_BTKL: Tensor, mask_BT: Tensor, num_tokens: int | None = N
     return tokens_BTKL.flatten(1)
 
 
-def share(scores_BE: Tensor, present_BE: Tensor) -> Tensor:
+def normalized(scores_BE: Tensor, present_BE: Tensor) -> Tensor:
     """Softmax over the encoders a sample has; zeros `(B, E)` where it has none."""
     nobody_B1 = ~present_BE.any(1, keepdim=True)
     scores_BE = scores_BE.masked_fill(~(present_BE | nobody_B1), -torch.inf)

@@ -1,4 +1,4 @@
-"""What `fusion={"name": "merv", ...}` takes: how encoders are projected and mixed, and what fuses other senses."""
+"""What `fusion={"name": "merv", ...}` takes: how encoders are projected and mixed, and what fuses other modalities."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MervOptions(BaseModel):
     num_blocks: Count = Field(default=3, description="blocks of the projector conv, before and after its averaging")
     num_heads: Count = Field(default=8, description="attention heads of the projector attentive")
     supporting: str | dict[str, Any] = Field(
-        default=DEFAULT, description="fusion of the other senses, a name or {name: ..., option: value}"
+        default=DEFAULT, description="fusion of the other modalities, a name or {name: ..., option: value}"
     )
 
     def of_encoders(self) -> dict[str, Any]:

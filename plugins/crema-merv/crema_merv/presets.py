@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "mode": "joint",
     "epochs": 1,
     "warmup_ratio": 0.03,
-    "clip_norm": 1.0,
+    "max_grad_norm": 1.0,
     "precision": "bf16",
     "gradient_checkpointing": True,
     "seed": 7,
@@ -48,7 +48,7 @@ NOTES = {
     "lr": "released configuration",
     "warmup_ratio": "released configuration, of a cosine",
     "weight_decay": "released configuration; not on biases and norms",
-    "clip_norm": "released configuration; the paper does not mention it",
+    "max_grad_norm": "released configuration; the paper does not mention it",
     "precision": "released configuration",
     "seed": "released configuration",
     "early_exit": "off, as released",
@@ -57,15 +57,15 @@ ALIGN_DATA = (
     "the paper's 558k pictures and 702k clips with captions, as a JSONL file; the question of a caption is free"
 )
 FINETUNE_DATA = "the paper's 665k picture and 100k video dialogues, as a JSONL file"
-_ALIGN = {"batch_size": 128, "accumulation": 2, "weight_decay": 0.0}
-_FINETUNE = {"batch_size": 64, "accumulation": 2, "weight_decay": 0.1, "lr": 2e-5}
+_ALIGN = {"batch_size": 128, "gradient_accumulation_steps": 2, "weight_decay": 0.0}
+_FINETUNE = {"batch_size": 64, "gradient_accumulation_steps": 2, "weight_decay": 0.1, "lr": 2e-5}
 
 
 def released_config() -> dict[str, Any]:
     """Return the model as the released code feeds it: its frames, and three of four encoders see squashed pictures."""
-    (sense,) = CONFIG["modalities"]
+    (modality,) = CONFIG["modalities"]
     squashed = [own if own["name"] == "languagebind" else {**own, "resize": "squash"} for own in ENCODERS]
-    return CONFIG | {"modalities": [{**sense, "encoder_frames": "released"}], "encoders": squashed}
+    return CONFIG | {"modalities": [{**modality, "encoder_frames": "released"}], "encoders": squashed}
 
 
 def _stage(name: str, data: str, *, tuning: str | None, note: str = "", settings: dict[str, Any]) -> Preset:
@@ -76,7 +76,7 @@ def _stage(name: str, data: str, *, tuning: str | None, note: str = "", settings
 
 
 _FIRST, _ONLY = "paper: the first stage of full", "paper: the only stage of frozen"
-_AFTER = "paper: the language model is trained too; start from merv-full-align with --start RUN"
+_AFTER = "paper: the language model is trained too; start from merv-full-align with --init-from RUN"
 ALIGN = _stage("merv-align", ALIGN_DATA, tuning=None, settings={**_ALIGN, "lr": 1e-3})
 FULL_ALIGN = _stage(
     "merv-full-align", ALIGN_DATA, tuning="full", note="paper, stage 1 of full", settings={**_ALIGN, "lr": 1e-4}

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from crema_merv.mixers import CrossAttentionMixer, Mixed, Mixer, encoder_key, share, weighted
+from crema_merv.mixers import CrossAttentionMixer, Mixed, Mixer, encoder_key, normalized, weighted
 
 
 class ReleasedMixer(Mixer):
@@ -64,7 +64,7 @@ class ReleasedMixer(Mixer):
         keys_BEL = torch.stack([encoder_key(tokens, mask_BT, self.num_tokens) for tokens in values], dim=1)
         if self.positions is not None:
             keys_BEL = keys_BEL + self.positions
-        return weighted(values, mask_BT, share(keys_BEL @ self.vector(), present_BE))
+        return weighted(values, mask_BT, normalized(keys_BEL @ self.vector(), present_BE))
 
     @torch.no_grad()
     def collapse(self) -> CrossAttentionMixer:

@@ -73,7 +73,7 @@ def load_released_model(
         CheckpointError: telling what does not fit; nothing is changed then.
     """
     parts = released if isinstance(released, ReleasedParts) else read_released_merv(released)
-    connector = model.sense(model.major).adapter
+    connector = model.branch(model.major).adapter
     if not isinstance(connector, EncodersConnector):
         raise CheckpointError(
             f"A released MERV checkpoint came for a model whose fusion is '{model.config['fusion']['name']}'. "

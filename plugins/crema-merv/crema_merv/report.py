@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import Line, figure_block, table_block
 from crema_core.report.plots import COLORS, new_figure, png_of
-from crema_merv.shares import Said, mean_shares, strongest_clips
+from crema_merv.weights import Said, mean_weights, strongest_clips
 
 
 def encoder_sections(lines: Sequence[Line]) -> list[ReportSection]:
@@ -19,14 +19,14 @@ def encoder_sections(lines: Sequence[Line]) -> list[ReportSection]:
     said = [Said(line["type"], line["clip"], line["encoder_weights"]) for line in lines if line.get("encoder_weights")]
     if not said:
         return []
-    plot = figure_block(shares_plot(mean_shares(said)), "Mean share of each encoder, by type of question.")
-    rows = [["encoder", "clips where it says most (share)"]]
+    plot = figure_block(weights_plot(mean_weights(said)), "Mean share of each encoder, by type of question.")
+    rows = [["encoder", "clips where it contributes most (share)"]]
     for name, clips in strongest_clips(said).items():
         rows.append([name, ", ".join(f"{clip} ({share:.0%})" for clip, share in clips)])
-    return [ReportSection("Which encoder says how much", plot + table_block(rows, text=True))]
+    return [ReportSection("Contribution of each encoder", plot + table_block(rows, text=True))]
 
 
-def shares_plot(rows: Mapping[str, Mapping[str, float]]) -> bytes:
+def weights_plot(rows: Mapping[str, Mapping[str, float]]) -> bytes:
     """Draw shares as bars, one per row, each as long as the others.
 
     Args:

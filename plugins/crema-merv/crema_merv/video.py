@@ -1,4 +1,4 @@
-"""The sense of video through several frozen encoders at once."""
+"""The modality of video through several frozen encoders at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crema_merv.video_options import EncodersVideoOptions, with_encoders
 
 
 class EncodersVideo(VideoModality):
-    """RGB frames, each encoder's own, read from a clip once; without the option `encoders` as the sense of video is."""
+    """RGB frames, each encoder's own, read from a clip once; without the option `encoders` as the video modality."""
 
     spec = with_encoders(SPEC)
     options: EncodersVideoOptions
@@ -34,7 +34,7 @@ class EncodersVideo(VideoModality):
 
     @property
     def feature_parts(self) -> tuple[FeaturePart, ...]:
-        """Sizes of what each of several encoders says, for `unpack`; empty with a single encoder."""
+        """Sizes of what each of several encoders gives, for `unpack`; empty with a single encoder."""
         return () if self.group is None else self.group.layout
 
     @property

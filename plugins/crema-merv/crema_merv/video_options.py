@@ -1,4 +1,4 @@
-"""The options with which the sense of video sees through several encoders; imports no torch."""
+"""The options with which the modality of video sees through several encoders; imports no torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class EncoderOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
-        description="a tower: clip, dinov2, dinov3, languagebind, siglip, timm, videomae, vivit, vjepa2, or one that "
-        "another package adds"
+        description="an encoder: clip, dinov2, dinov3, languagebind, siglip, timm, videomae, vivit, vjepa2, or one "
+        "that another package adds"
     )
     weights: str | None = Field(default=None, description="hub id or folder of its weights; None: its usual hub id")
     revision: str | None = Field(default=None, description="commit, tag or branch of the hub id; None: the latest")
@@ -28,7 +28,7 @@ class EncoderOptions(BaseModel):
     num_frames: int | None = Field(
         default=None,
         ge=1,
-        description="frames it sees; None: num_frames of the sense; towers of clips see what they are made for",
+        description="frames it sees; None: num_frames of the modality; encoders of clips see what they are made for",
     )
     image_size: int | None = Field(
         default=None, ge=1, description="side of its pictures, for dinov2, dinov3 and timm; None: as trained"
@@ -40,9 +40,11 @@ class EncoderOptions(BaseModel):
 
     @field_validator("name")
     @classmethod
-    def _is_a_tower(cls, name: str) -> str:
+    def _is_an_encoder(cls, name: str) -> str:
         if name == BACKBONE:
-            raise ValueError("the backbone's encoder is none of several; name a tower such as clip, or leave it out")
+            raise ValueError(
+                "the backbone's encoder is none of several; name a vision encoder such as clip, or leave it out"
+            )
         return name
 
 
@@ -89,7 +91,7 @@ class EncodersVideoOptions(VideoOptions):
 
 
 def with_encoders(spec: ModalitySpec) -> ModalitySpec:
-    """Return the declaration of core's sense of video with the option of several encoders; others as they are."""
+    """Return the declaration of core's modality of video with the option of several encoders; others as they are."""
     if spec.options is not VideoOptions:
         return spec
     capabilities = spec.capabilities.model_copy(update={"several_encoders": "encoders"})

@@ -1,4 +1,4 @@
-"""Several encoders on one clip: every one gets its frames and pixels, and says what it says alone."""
+"""Several encoders on one clip: every one gets its frames and pixels, and states what it says alone."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from crema_core.api.load import load
 from crema_core.errors import AssetError, OptionsError
 from crema_core.features.cache.store import pad, split
 from crema_core.modality import BuildContext, FeaturePart
-from crema_core.video.towers import tower_class
+from crema_core.video.vision_encoder import vision_encoder_class
 from crema_merv.layout import unpack
 from crema_merv.video import EncodersVideo
-from tests.support import towers
+from tests.support import vision_encoders
 from tests.support.numeric import assert_close_to_scale
 
 SAVE = {
-    "siglip": towers.save_siglip,
-    "vivit": towers.save_vivit,
-    "languagebind": towers.save_languagebind,
-    "timm": towers.save_timm_vit,
-    "clip": towers.save_clip,
+    "siglip": vision_encoders.save_siglip,
+    "vivit": vision_encoders.save_vivit,
+    "languagebind": vision_encoders.save_languagebind,
+    "timm": vision_encoders.save_timm_vit,
+    "clip": vision_encoders.save_clip,
 }
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     torch.manual_seed(0)
-    place = tmp_path_factory.mktemp("towers")
+    place = tmp_path_factory.mktemp("vision encoders")
     return {name: str(save(place / name)) for name, save in SAVE.items()}
 
 
@@ -63,7 +63,7 @@ def build(folders: dict[str, str], names: str = "siglip vivit languagebind timm"
 def grey(frames: torch.Tensor, modality: EncodersVideo, index: int) -> list[int]:
     """The numbers of the frames an encoder sees, from their grey."""
     assert modality.group is not None
-    wanted = modality.group.towers[index].preprocessing
+    wanted = modality.group.vision_encoders[index].preprocessing
     levels = frames[0, :, 0, 4, 4] * wanted.std[0] + wanted.mean[0]
     return [round(float(level) * 25.5) for level in levels]
 
@@ -117,7 +117,7 @@ def test_features_come_out_as_those_of_every_encoder_alone(clip: str, folders: d
         for encoder, values in zip(
             modality.feature_parts, unpack(features.values, modality.feature_parts), strict=True
         ):
-            alone = tower_class(encoder.name)(folders[encoder.name])
+            alone = vision_encoder_class(encoder.name)(folders[encoder.name])
             alone.load()
             torch.testing.assert_close(values, alone(batch[encoder.name].squeeze(1)))
 
@@ -140,10 +140,10 @@ def test_weights_of_all_encoders_are_frozen(folders: dict[str, str]) -> None:
     assert list(modality.parameters())
     assert not [name for name, parameter in modality.named_parameters() if parameter.requires_grad]
     assert modality.group is not None
-    assert not [tower for tower in modality.group.towers if tower.model.training]
+    assert not [vision_encoder for vision_encoder in modality.group.vision_encoders if vision_encoder.model.training]
 
 
-def test_the_same_tower_may_look_twice(folders: dict[str, str]) -> None:
+def test_the_same_encoder_may_look_twice(folders: dict[str, str]) -> None:
     two = [{"name": "timm", "weights": folders["timm"], "layer": -2}, {"name": "timm", "weights": folders["timm"]}]
     two[1] |= {"image_size": 42, "num_frames": 3}
     modality = EncodersVideo(EncodersVideo.spec.parse_options({"encoders": two, "num_frames": 2}), BuildContext())
@@ -201,7 +201,7 @@ def test_a_model_with_several_encoders_is_saved_and_comes_back(
     assert not [key for key in model.trainable_parameters() if "tower" in key or "group" in key]
     model.save_pretrained(tmp_path / "model")
     again = load(tmp_path / "model")
-    assert again.sense("video").modality.options == model.sense("video").modality.options
+    assert again.branch("video").modality.options == model.branch("video").modality.options
     assert again.answer("what is it", video=clip).text == answer.text
 
 

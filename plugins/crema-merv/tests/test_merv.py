@@ -114,7 +114,9 @@ def test_encoders_with_other_numbers_of_tokens_are_refused() -> None:
 def test_no_encoder_is_refused() -> None:
     with pytest.raises(OptionsError) as caught:
         Merv([], width=8)
-    assert str(caught.value) == ("No encoder was given to mix. One or more are. Name encoders of the sense that sees.")
+    assert str(caught.value) == (
+        "No encoder was given to mix. One or more are. Name encoders of the modality that sees."
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_counts_below_one_are_refused(option: dict[str, object]) -> None:
         fusion_class("merv").plan(option)
 
 
-def test_the_options_of_the_supporting_senses_are_all_handed_on() -> None:
+def test_the_options_of_the_supporting_modalities_are_all_handed_on() -> None:
     supporting = {"name": "cross_attention", "num_heads": 2}
     fusion = make_fusion("merv", ["one"], FusionSizes(8, 1), options={"supporting": supporting})
     assert isinstance(fusion, CrossAttentionFusion)

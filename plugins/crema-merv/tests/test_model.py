@@ -1,4 +1,4 @@
-"""Several encoders mixed in front of the language model, alone and beside other senses."""
+"""Several encoders mixed in front of the language model, alone and beside other modalities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crema_core.fusion.strategies import ConcatFusion, SelfGatedFusion
 from crema_core.modality import FeaturePart, Features
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
-from crema_core.tokens import SenseFeatures
+from crema_core.tokens import ModalityFeatures
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import TrainSettings
 from crema_core.train.steps import Stepper
@@ -29,8 +29,8 @@ from crema_merv.connector import WEIGHTS, EncodersConnector, step_times
 from crema_merv.layout import pack, unpack
 from crema_merv.merv import Merv
 from tests.support.checkpoints import Language
+from tests.support.modalities import points_spec, wave_spec
 from tests.support.numeric import assert_close_to_scale
-from tests.support.senses import points_spec, wave_spec
 
 Encoders = list[dict[str, str]]
 LAYOUT = (FeaturePart("pictures", 4, 3, 2, 5), FeaturePart("clips", 2, 2, 2, 7))
@@ -49,11 +49,11 @@ def scores(model: CremaModel, **sources: Any) -> dict[str, float]:
     return found
 
 
-def features(count: int, layout: tuple[FeaturePart, ...] = LAYOUT, *, times: bool = True) -> SenseFeatures:
+def features(count: int, layout: tuple[FeaturePart, ...] = LAYOUT, *, times: bool = True) -> ModalityFeatures:
     generator = torch.Generator().manual_seed(count)
     values = pack([torch.randn(count, *encoder.shape, generator=generator) for encoder in layout])
     spans = torch.tensor([[1.0, 9.0]]).expand(count, 1, 2) if times else None
-    return SenseFeatures(Features(values, torch.ones(count, 1, dtype=torch.bool), spans), torch.arange(count))
+    return ModalityFeatures(Features(values, torch.ones(count, 1, dtype=torch.bool), spans), torch.arange(count))
 
 
 def test_tokens_are_those_of_projectors_and_mixer_with_the_time_of_every_step() -> None:
@@ -121,7 +121,7 @@ def test_a_prefix_of_choice_stands_before_every_step(encoders: Encoders, languag
         [{**VIDEO, "prefix": "Frame {index}: "}], encoders=encoders, fusion=FUSION, language_model=languages("llama")
     )
     bare = alone(encoders, languages("llama"))
-    assert (model.sense("video").prefix, bare.sense("video").prefix) == ("Frame {index}: ", "")
+    assert (model.branch("video").prefix, bare.branch("video").prefix) == ("Frame {index}: ", "")
     assert cost_of(model, ["video"]).num_tokens > cost_of(bare, ["video"]).num_tokens
 
 
@@ -148,11 +148,11 @@ def test_a_saved_model_answers_the_same(
     model.save_pretrained(tmp_path / "saved")
     loaded = crema_core.load(tmp_path / "saved")
     assert scores(loaded, video=CLIP) == scores(model, video=CLIP)
-    assert loaded.sense("video").prefix == ""
+    assert loaded.branch("video").prefix == ""
     assert loaded.config["modalities"] == model.config["modalities"]
 
 
-def test_one_sense_is_shared_as_an_adapter_and_refused_by_a_model_with_other_encoders(
+def test_one_modality_is_shared_as_an_adapter_and_refused_by_a_model_with_other_encoders(
     encoders: Encoders, languages: Callable[[Language], Path], tmp_path: Path
 ) -> None:
     folder = languages("llama")
@@ -172,7 +172,7 @@ def test_one_sense_is_shared_as_an_adapter_and_refused_by_a_model_with_other_enc
 
 
 @pytest.mark.parametrize("supporting", ["self_gated", {"name": "linear", "append": True}, "concat", "mixture"])
-def test_other_senses_are_fused_beside_the_encoders(encoders: Encoders, t5_folder: Path, supporting: Any) -> None:
+def test_other_modalities_are_fused_beside_the_encoders(encoders: Encoders, t5_folder: Path, supporting: Any) -> None:
     model = build(
         [VIDEO, wave_spec(), points_spec()],
         encoders=encoders,
@@ -196,7 +196,7 @@ def test_other_senses_are_fused_beside_the_encoders(encoders: Encoders, t5_folde
     assert together[1].scores != pytest.approx(single[0].scores, abs=1e-5)
 
 
-def test_a_clip_with_a_clock_is_the_grid_of_senses_with_one(encoders: Encoders, t5_folder: Path) -> None:
+def test_a_clip_with_a_clock_is_the_grid_of_modalities_with_one(encoders: Encoders, t5_folder: Path) -> None:
     model = build([VIDEO, wave_spec()], encoders=encoders, backbone=t5_folder, fusion=FUSION)
     assert isinstance(model.fusion, SelfGatedFusion)
     own = model.encode(prepare_batch(model, [{"video": CLIP, "wave": WAVE}]))
@@ -209,7 +209,7 @@ def test_a_clip_with_a_clock_is_the_grid_of_senses_with_one(encoders: Encoders, 
     torch.testing.assert_close(seen["steps"], tokens["wave"].values)
 
 
-def test_adding_a_sense_changes_nothing_until_it_is_trained(encoders: Encoders, t5_folder: Path) -> None:
+def test_adding_a_modality_changes_nothing_until_it_is_trained(encoders: Encoders, t5_folder: Path) -> None:
     registry.register(wave_spec())
     model = build([VIDEO], encoders=encoders, backbone=t5_folder, fusion=FUSION)
     before = scores(model, video=CLIP)
@@ -230,12 +230,14 @@ def test_early_exit_measures_everything_where_there_is_no_lora(
     assert list(map(id, stepper.measured["wave"])) == list(map(id, model.lora_parameters("wave").values()))
 
 
-def test_parameters_and_arithmetic_are_the_senses(encoders: Encoders, languages: Callable[[Language], Path]) -> None:
+def test_parameters_and_arithmetic_are_the_modalities(
+    encoders: Encoders, languages: Callable[[Language], Path]
+) -> None:
     model = alone(encoders, languages("llama"))
     rows = {row.name: row for row in describe_model(model).components}
     width = model.backbone.language_dim
     assert rows["video"].trainable == (8 + 1 + 8 + 1 + 16 + 1) * width + width
-    assert rows["video"].frozen == sum(parameter.numel() for parameter in model.sense("video").modality.parameters())
+    assert rows["video"].frozen == sum(parameter.numel() for parameter in model.branch("video").modality.parameters())
     assert rows["fusion"].trainable == 0
     wide = alone(encoders, languages("llama"), fusion={**FUSION, "map_kind": "gelu_mlp"})
     assert cost_of(wide, ["video"]).gflops["video"] > cost_of(model, ["video"]).gflops["video"]

@@ -35,7 +35,7 @@ def test_options_come_back_from_a_saved_model_as_they_were() -> None:
     ({"encoders": ["clip"], "fps": 2.0},
      "fps (2) was given with encoders, which see fixed numbers of frames; leave it out"),
     ({"encoders": ["backbone"]},
-     "the backbone's encoder is none of several; name a tower such as clip, or leave it out"),
+     "the backbone's encoder is none of several; name a vision encoder such as clip, or leave it out"),
 ])  # fmt: skip
 def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(OptionsError) as caught:

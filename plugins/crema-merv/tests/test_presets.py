@@ -10,7 +10,7 @@ def test_stages_of_merv() -> None:
     found = {
         name: (
             settings.lr,
-            settings.batch_size * settings.accumulation,
+            settings.batch_size * settings.gradient_accumulation_steps,
             settings.weight_decay,
             preset.config.get("tuning"),
         )
@@ -26,4 +26,4 @@ def test_stages_of_merv() -> None:
     aligned, frozen = find_preset("merv-align"), find_preset("merv-frozen")
     assert (aligned.config["precision"], frozen.config["precision"]) == ("bf16", "fp32")  # what is trained is in fp32
     settings = train_settings("merv-frozen")
-    assert (settings.epochs, settings.warmup_ratio, settings.clip_norm, settings.seed) == (1, 0.03, 1.0, 7)
+    assert (settings.epochs, settings.warmup_ratio, settings.max_grad_norm, settings.seed) == (1, 0.03, 1.0, 7)

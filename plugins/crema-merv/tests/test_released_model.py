@@ -24,7 +24,7 @@ from crema_merv.checkpoint import read_released_merv
 from crema_merv.layout import pack
 from crema_merv.released_model import fusion_options, load_released_model
 from tests.support.merv import ENCODERS, GoldenEncoders, load, released_fusion, released_projectors
-from tests.support.senses import wave_spec
+from tests.support.modalities import wave_spec
 from tests.support.tokenizers import save_tokenizer
 
 ABOUT, TENSORS = load("projectors")

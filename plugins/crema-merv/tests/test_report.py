@@ -12,7 +12,7 @@ LINES = [
 
 def test_a_report_shows_shares_by_type_and_clips_by_encoder() -> None:
     (section,) = encoder_sections(LINES)
-    assert section.title == "Which encoder says how much"
+    assert section.title == "Contribution of each encoder"
     assert "data:image/png;base64," in section.html
     assert "<td>stills</td><td>a.mp4 (75%), b.mp4 (40%)</td>" in section.html
     assert "<td>motion</td><td>b.mp4 (60%), a.mp4 (25%)</td>" in section.html

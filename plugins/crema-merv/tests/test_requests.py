@@ -12,12 +12,12 @@ from crema_core.api.build import build
 from crema_core.errors import BuildError
 from crema_core.plugins import registry
 from tests.support.checkpoints import Language
-from tests.support.senses import frames_spec, wave_spec
+from tests.support.modalities import frames_spec, wave_spec
 
 MANY = [{"name": "siglip", "weights": "nowhere"}, {"name": "vivit", "weights": "nowhere"}]
 NOT_MIXED = (
     "'video' has several encoders (siglip, vivit), and fusion 'merv' does not mix them. Accepted: a fusion that "
-    "mixes several encoders, with this sense as the major one, or one encoder. Choose such a fusion, or leave the "
+    "mixes several encoders, with this modality as the major one, or one encoder. Choose such a fusion, or leave the "
     "encoders out."
 )
 NO_OPTION = (
@@ -25,19 +25,19 @@ NO_OPTION = (
     "weights. Did you mean 'encoder'?"
 )
 NOTHING = (
-    "fusion 'merv' mixes several encoders of the major sense, and 'video' has none to mix. Accepted: a major sense "
-    "that sees through several. Write build(..., encoders=['dinov2', 'siglip'])."
+    "fusion 'merv' mixes several encoders of the major modality, and 'video' has none to mix. Accepted: a major "
+    "modality that sees through several. Write build(..., encoders=['dinov2', 'siglip'])."
 )
 CASES: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "another strategy": (
         ["video"],
         {"encoders": MANY, "fusion": "concat"},
-        "encoders came, and the major sense 'video' takes one alone with fusion 'concat'. Accepted: a fusion that "
-        "mixes several encoders, and a major sense that sees through encoders of its choice. Choose both, or leave "
+        "encoders came, and the major modality 'video' takes one alone with fusion 'concat'. Accepted: a fusion that "
+        "mixes several encoders, and a major modality that sees through encoders of its choice. Choose both, or leave "
         "encoders out.",
     ),
     "as an option": ([{"name": "video", "encoders": MANY}], {"fusion": "concat"}, NO_OPTION),
-    "of a supporting sense": (
+    "of a supporting modality": (
         [frames_spec("main"), {"name": "video", "encoders": MANY}],
         {"fusion": "merv", "major": "main"},
         NOT_MIXED,
@@ -49,12 +49,12 @@ CASES: dict[str, tuple[list[Any], dict[str, Any], str]] = {
         "encoders came twice, as an argument of build and as the option 'encoders' of 'video'. Accepted: one of both. "
         "Leave the option out.",
     ),
-    "a sense without encoders": (
+    "a modality without encoders": (
         [wave_spec()],
         {"fusion": "merv", "encoders": MANY},
-        "encoders came, and the major sense 'wave' takes one alone with fusion 'merv'. Accepted: a fusion that mixes "
-        "several encoders, and a major sense that sees through encoders of its choice. Choose both, or leave encoders "
-        "out.",
+        "encoders came, and the major modality 'wave' takes one alone with fusion 'merv'. Accepted: a fusion that "
+        "mixes several encoders, and a major modality that sees through encoders of its choice. Choose both, or leave "
+        "encoders out.",
     ),
 }
 
@@ -67,13 +67,13 @@ def test_encoders_out_of_place_are_refused(case: str) -> None:
     assert str(caught.value) == told
 
 
-def test_a_sense_whose_options_say_nothing_of_encoders_has_none(languages: Callable[[Language], Path]) -> None:
+def test_a_modality_whose_options_say_nothing_of_encoders_has_none(languages: Callable[[Language], Path]) -> None:
     with pytest.raises(BuildError) as caught:
         build([wave_spec()], fusion="merv", language_model=languages("llama"))
     assert str(caught.value) == NOTHING.replace("'video'", "'wave'")
 
 
-def test_a_sense_with_encoders_cannot_be_added(t5_folder: Path) -> None:
+def test_a_modality_with_encoders_cannot_be_added(t5_folder: Path) -> None:
     model = build([frames_spec("main")], backbone=t5_folder, fusion="concat")
     with pytest.raises(BuildError) as caught:
         model.add_modality({"name": "video", "encoders": MANY})
@@ -81,7 +81,7 @@ def test_a_sense_with_encoders_cannot_be_added(t5_folder: Path) -> None:
     assert model.names == ("main",)
 
 
-def test_other_senses_need_a_backbone_with_a_q_former(
+def test_other_modalities_need_a_backbone_with_a_q_former(
     encoders: list[dict[str, str]], languages: Callable[[Language], Path]
 ) -> None:
     with pytest.raises(BuildError) as caught:
@@ -118,8 +118,8 @@ def test_other_senses_need_a_backbone_with_a_q_former(
         ),
         (
             {"supporting": "merv"},
-            "supporting='merv' cannot fuse what stands beside the encoders of 'merv': it takes tokens of the major "
-            "sense that are its own. Accepted: a fusion that takes those of a Q-Former. Leave supporting out for "
+            "supporting='merv' cannot fuse what is beside the encoders of 'merv': it takes tokens of the major "
+            "modality that are its own. Accepted: a fusion that takes those of a Q-Former. Leave supporting out for "
             "'self_gated'.",
         ),
     ],

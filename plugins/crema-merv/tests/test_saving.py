@@ -12,7 +12,7 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_core.report.card import model_card
-from crema_core.saving.bundle import start_from
+from crema_core.saving.bundle import init_from
 from tests.support.checkpoints import Language
 
 
@@ -24,9 +24,9 @@ def test_encoders_in_another_order_are_refused_although_shapes_agree(
 
     two = encoders[:2]  # equally wide
     mixed(two).save_pretrained(tmp_path / "saved")
-    start_from(mixed(two), tmp_path / "saved")
+    init_from(mixed(two), tmp_path / "saved")
     with pytest.raises(CheckpointError) as caught:
-        start_from(mixed(two[::-1]), tmp_path / "saved")
+        init_from(mixed(two[::-1]), tmp_path / "saved")
     assert str(caught.value).splitlines()[1] == (
         "  encoders of video: siglip layer -1 + vivit layer -1, the model's are vivit layer -1 + siglip layer -1"
     )

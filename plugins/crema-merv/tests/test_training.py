@@ -1,4 +1,4 @@
-"""Training a model that mixes several encoders beside other senses, as a user does it, and what the evaluation says."""
+"""Training a model that mixes several encoders beside other modalities, as a user does it, and its evaluation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import crema_core
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.cli.main import main
-from crema_core.data.manifest import read_manifest
+from crema_core.data.data_file import read_data_file
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
 from crema_core.train.trainer import TrainingInterrupted
 from tests.train.test_fit import interrupt_at
 
-SENSES = [
+MODALITIES = [
     {"name": "video", "num_frames": 2},
     {"name": "audio", "window_s": 0.64, "num_windows": 2},
     {"name": "depth", "num_frames": 1},
@@ -28,16 +28,16 @@ SETTINGS: dict[str, Any] = {"epochs": 2, "batch_size": 18, "lr": 1e-2, "early_ex
 
 
 def mixed(tiny_folder: Path, encoders: list[dict[str, str]]) -> CremaModel:
-    return build(SENSES, backbone=tiny_folder, encoders=encoders, fusion={"name": "merv", "token_grid": (2, 2)})
+    return build(MODALITIES, backbone=tiny_folder, encoders=encoders, fusion={"name": "merv", "token_grid": (2, 2)})
 
 
 @pytest.mark.parametrize("mode", ["sequential", "joint"])
-def test_senses_are_trained_beside_the_encoders(
+def test_modalities_are_trained_beside_the_encoders(
     mode: str, tiny_folder: Path, clips: Path, encoders: list[dict[str, str]], tmp_path: Path
 ) -> None:
     model = mixed(tiny_folder, encoders)
     before, frozen = model.adapter_state_dict(), model.frozen_fingerprint()
-    records = read_manifest(clips, modalities=model.names)[:36]
+    records = read_data_file(clips, modalities=model.names)[:36]
     run = fit(model, records, out=tmp_path / "run", mode=mode, **SETTINGS)
     after = model.adapter_state_dict()
     assert model.frozen_fingerprint() == frozen
@@ -62,7 +62,7 @@ def test_senses_are_trained_beside_the_encoders(
 def test_a_continued_run_gives_the_same_weights(
     tiny_folder: Path, clips: Path, encoders: list[dict[str, str]], tmp_path: Path
 ) -> None:
-    records = read_manifest(clips, modalities=["video", "audio", "depth"])[:18]
+    records = read_data_file(clips, modalities=["video", "audio", "depth"])[:18]
     settings = {"batch_size": 9, "lr": 1e-2, "epochs": 2}
     whole = mixed(tiny_folder, encoders)
     fit(whole, records, out=tmp_path / "whole", **settings)
@@ -87,7 +87,7 @@ def test_fit_and_eval_know_the_encoders(
             {
                 "data": str(clips),
                 "valid": str(clips),
-                "modalities": [SENSES[0]],
+                "modalities": [MODALITIES[0]],
                 "backbone": str(tiny_folder),
                 "encoders": encoders,
                 "fusion": {"name": "merv", "token_grid": [2, 2]},
@@ -96,7 +96,7 @@ def test_fit_and_eval_know_the_encoders(
         )
     )
     assert main(["fit", str(config), "--out", str(tmp_path / "run")]) == 0
-    assert "Which encoder says how much" in (tmp_path / "run" / "report.html").read_text()
+    assert "Contribution of each encoder" in (tmp_path / "run" / "report.html").read_text()
     capsys.readouterr()
     assert main(["eval", str(tmp_path / "run"), str(clips)]) == 0
     told = capsys.readouterr().out
@@ -104,7 +104,7 @@ def test_fit_and_eval_know_the_encoders(
     assert "siglip" in told
 
     # The next stage starts from it, and trains the language model too.
-    next_stage = ["--start", str(tmp_path / "run"), "--out", str(tmp_path / "next"), "--set", "lr=1e-12"]
+    next_stage = ["--init-from", str(tmp_path / "run"), "--out", str(tmp_path / "next"), "--set", "lr=1e-12"]
     config.write_text(json.dumps(json.loads(config.read_text()) | {"tuning": "full"}))
     assert main(["fit", str(config), *next_stage]) == 0
     first, second = (crema_core.load(tmp_path / name / "model") for name in ("run", "next"))

@@ -1,6 +1,6 @@
-"""Several patches on one video (PAVE section 4.4: a second sense is added to a frozen first patch).
+"""Several patches on one video (PAVE section 4.4: a second modality is added to a frozen first patch).
 
-The paper reports it and neither paper nor released code says how outputs combine, so both ways are here. Adding in
+The paper reports it and neither paper nor released code states how outputs combine, so both ways are here. Adding in
 parallel keeps every patch's update what it is alone, whatever others are there. Chaining lets a patch see the earlier
 ones' work: its queries are the tokens it updates. With queries from elsewhere (released runs query with tokens before
 the projector) the two are the same.

@@ -1,4 +1,4 @@
-"""What stands between features and the patch: the backbone's own projector, and nothing at all.
+"""What is between features and the patch: the backbone's own projector, and nothing at all.
 
 Shape letters: R samples that have the modality, T steps, N tokens of a step, D feature width, E vision width, S visual
 tokens of a step, L language-model width.
@@ -10,7 +10,7 @@ from torch import nn
 
 from crema_core.errors import BuildError
 from crema_core.fusion.connector import BEFORE_PROJECTOR, Connector, ConnectorRequest, QFormerText, VisualSource
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 
 
 class FeatureConnector(Connector):
@@ -26,14 +26,14 @@ class FeatureConnector(Connector):
 
     @classmethod
     def of(cls, request: ConnectorRequest) -> FeatureConnector:
-        """Return the connector of a sense; every sense has features."""
+        """Return the connector of a modality; every modality has features."""
         return cls(request.modality.feature_dim)
 
-    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+    def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         """Return the features as tokens `(R, T, N, D)`."""
         values, mask, times = features.features
         steps = mask if mask.dim() == 2 else mask.any(-1)
-        return SenseTokens(values, steps, features.rows, times, token_mask=mask if mask.dim() == 3 else None)
+        return ModalityTokens(values, steps, features.rows, times, token_mask=mask if mask.dim() == 3 else None)
 
 
 class VisualConnector(Connector):
@@ -52,10 +52,10 @@ class VisualConnector(Connector):
 
     @classmethod
     def of(cls, request: ConnectorRequest) -> VisualConnector:
-        """Return the connector of a sense that sees through the backbone.
+        """Return the connector of a modality that sees through the backbone.
 
         Raises:
-            BuildError: when the backbone has no visual tokens, or the sense brings features of another encoder.
+            BuildError: when the backbone has no visual tokens, or the modality brings features of another encoder.
         """
         modality, backbone = request.modality, request.backbone
         name = modality.spec.name
@@ -70,22 +70,22 @@ class VisualConnector(Connector):
         if modality.spec.encoder != "vision" or modality.feature_dim != backbone.vision_dim:
             raise BuildError(
                 [
-                    f"The tokens of '{name}' are to be the video language model's own, and this sense brings features "
-                    f"of another encoder ({modality.feature_dim} wide, the backbone's are {backbone.vision_dim}). "
-                    "Accepted: a major sense that sees through the backbone. Leave its encoder option out, or make "
-                    "another sense major."
+                    f"The tokens of '{name}' are to be the video language model's own, and this modality brings "
+                    f"features of another encoder ({modality.feature_dim} wide, the backbone's are "
+                    f"{backbone.vision_dim}). Accepted: a major modality that sees through the backbone. Leave its "
+                    "encoder option out, or make another modality major."
                 ]
             )
         return cls(backbone.visual, width=backbone.language_dim)
 
-    def forward(self, features: SenseFeatures, text: QFormerText | None = None) -> SenseTokens:
+    def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         """Return `(R, T, S, L)`, with the tokens before the projector `(R, T, S, E)` among the extras."""
         values, mask, times = features.features
         steps = mask if mask.dim() == 2 else mask.any(-1)
         tokens, inner = self._shared[0].visual_tokens(values.flatten(0, 1))
         shape = values.shape[:2]
         extras = {BEFORE_PROJECTOR: inner.unflatten(0, shape).float()}
-        return SenseTokens(tokens.unflatten(0, shape).float(), steps, features.rows, times, extras=extras)
+        return ModalityTokens(tokens.unflatten(0, shape).float(), steps, features.rows, times, extras=extras)
 
     def counted(self) -> list[nn.Module]:
         """Return the projector."""

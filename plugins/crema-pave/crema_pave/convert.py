@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crema_core.cli.inputs import MANIFEST, assignments, model_folder, with_options
+from crema_core.cli.inputs import CONFIG, assignments, model_folder, with_options
 
 BACKBONE = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
 
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Convert one way or the other."""
     source = model_folder(arguments.run)
-    if (source / MANIFEST).is_file():
+    if (source / CONFIG).is_file():
         return _export(source, arguments.modality, Path(arguments.out))
     return _import(arguments)
 
@@ -61,8 +61,8 @@ def _export(source: Path, name: str, file: Path) -> int:
     patch = dict(model.fusion.blocks.named_children()).get(name)
     if not isinstance(patch, PavePatch):
         raise OptionsError(
-            f"'{source}' has no PAVE patch for '{name}'. Accepted: {', '.join(model.fusion.supports) or 'none'}. Name "
-            "a side modality of a model with fusion='pave'."
+            f"'{source}' has no PAVE patch for '{name}'. Accepted: {', '.join(model.fusion.supporting) or 'none'}. "
+            "Name a side modality of a model with fusion='pave'."
         )
     state = export_released_patch(patch)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,7 @@ def from_released_patch(
     """Convert released weights; arguments and errors as in `read_released_patch`.
 
     Args:
-        state: released names, with or without what stands before `temporal_aggregator.`.
+        state: released names, with or without what is before `temporal_aggregator.`.
         num_heads: see `read_released_patch`.
         rotary: see `read_released_patch`.
         conv_strides: see `read_released_patch`.
@@ -130,7 +130,7 @@ def export_released_patch(patch: PavePatch, *, prefix: str = PREFIX) -> dict[str
 
     Args:
         patch: with shared_value=True.
-        prefix: what stands before every name.
+        prefix: what is before every name.
 
     Raises:
         CheckpointError: for a patch with value projections of its own, which released code cannot run.

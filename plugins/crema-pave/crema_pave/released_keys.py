@@ -42,7 +42,7 @@ _PLACE = r"#\+|[#*]"
 
 
 def our_name(released: str) -> str | None:
-    """Return our name of a released key (without what stands before it), None when no rule knows it."""
+    """Return our name of a released key (without what is before it), None when no rule knows it."""
     for theirs, ours in _RULES:
         if parts := _match(theirs, released):
             return _fill(ours, parts, shift=-1 if "#+" in theirs else 0)

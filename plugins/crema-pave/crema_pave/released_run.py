@@ -1,4 +1,4 @@
-"""A released PAVE run into a built model: the patch of one sense, and the LoRA of the language model beside it.
+"""A released PAVE run into a built model: the patch of one modality, and the LoRA of the language model beside it.
 
 What leaves no trace in the weights (heads, rotary embedding, alignment, the LoRA's scale) is compared with the model's
 settings, because weights that load into another arithmetic would answer silently otherwise.
@@ -41,7 +41,7 @@ def load_released_run(
     Args:
         model: built with fusion={"name": "pave", "shared_value": True, "alignment": "count"} and, for a run with LoRA,
             tuning with its rank and alpha.
-        name: the side sense the run's features are of.
+        name: the supporting modality the run's features are of.
         path: the run's folder, or its file of the patch.
         num_heads, rotary, conv_strides: of the run, see `read_released_patch`.
 
@@ -55,8 +55,8 @@ def load_released_run(
     patch = dict(model.fusion.blocks.named_children()).get(name)
     if not isinstance(patch, PavePatch):
         raise CheckpointError(
-            f"This model has no PAVE patch for '{name}'. Accepted: a side sense of a model with fusion='pave'. Name "
-            "it in build(modalities=[...]). Nothing was changed."
+            f"This model has no PAVE patch for '{name}'. Accepted: a supporting modality of a model with "
+            "fusion='pave'. Name it in build(modalities=[...]). Nothing was changed."
         )
     own: dict[str, object] = {"heads": patch.layers[0].attention.num_heads, "rotary": patch.rotary}  # type: ignore[union-attr]
     own["alignment"] = patch.alignment
@@ -85,7 +85,7 @@ def fusion_options(released: ReleasedPatch) -> dict[str, Any]:
     """Return the options of `fusion="pave"` a released patch was trained with, as far as its weights tell.
 
     Raises:
-        CheckpointError: for layers of another width than the mapped side tokens, which no option asks for.
+        CheckpointError: for layers of another width than the mapped side tokens, which no option requests.
     """
     own = released.arguments
     hidden, mapped = own["hidden_dim"], own["conv_stages"][-1][0] if "conv_stages" in own else own["embed_dim"]

@@ -1,12 +1,14 @@
-"""PAVE as a strategy: patches of the side senses update a video language model's own visual tokens (arXiv 2503.19794).
+"""PAVE as a strategy: patches of the supporting modalities update a video language model's own visual tokens (arXiv
+2503.19794).
 
-The major sense comes through the model's own tower and projector, the side senses as features. One patch per side sense
-adds to the visual tokens what that sense says, so the language model reads as many tokens as without any; a patch that
-was not trained adds exactly nothing. Samples without a side sense keep the plain visual tokens. A sample without
-visual tokens has nothing to update: it is answered from its question alone, whatever side senses it has.
+The major modality comes through the model's own vision encoder and projector, the supporting modalities as features.
+One patch per supporting modality adds to the visual tokens what that modality contributes, so the language model reads
+as many tokens as without any; a patch that was not trained adds exactly nothing. Samples without a supporting modality
+keep the plain visual tokens. A sample without
+visual tokens has nothing to update: it is answered from its question alone, whatever supporting modalities it has.
 
-The paper adds a second sense to a frozen first one (section 4.4) and does not say how their updates combine; `order`
-offers both ways. Training some senses only (`fit(modalities=[...])`) leaves the other patches as they are.
+The paper adds a second modality to a frozen first one (section 4.4) and does not say how their updates combine; `order`
+offers both ways. Training some modalities only (`fit(modalities=[...])`) leaves the other patches as they are.
 
 Shape letters: B samples, F frames, S visual tokens of a frame, K with newlines, T side steps, N side tokens of a step,
 E width before the projector, L language-model width.
@@ -23,9 +25,9 @@ import torch
 from torch import Tensor
 
 from crema_core.errors import OptionsError
-from crema_core.fusion.base import Fusion, FusionSizes, SenseSet, spread
+from crema_core.fusion.base import Fusion, FusionSizes, ModalitySet, spread
 from crema_core.fusion.connector import BEFORE_PROJECTOR, VisualLayout
-from crema_core.tokens import Segment, SenseTokens
+from crema_core.tokens import ModalityTokens, Segment
 from crema_pave.alignment import Alignment
 from crema_pave.compose import add_patches, chain_patches
 from crema_pave.connectors import FeatureConnector, VisualConnector
@@ -38,19 +40,19 @@ Order = Literal["parallel", "chained"]
 
 
 class PaveFusion(Fusion):
-    """One patch per side sense, added to the visual tokens.
+    """One patch per supporting modality, added to the visual tokens.
 
     Args:
-        supports: names of the side senses.
+        supporting: names of the supporting modalities.
         width: L.
         visual: how the visual tokens lie.
-        token_widths: by side sense, width of its features; L where not named.
+        token_widths: by supporting modality, width of its features; L where not named.
         num_layers, embed_dim, num_heads, rotary, alignment, shared_value, side_map, conv_stages: of every patch, see
             `PavePatch`.
-        queries: what asks the side tokens: "inner" visual tokens before the projector (released), "projected" the
+        queries: the queries of the side tokens: "inner" visual tokens before the projector (released), "projected" the
             tokens that are updated, or "learnable" vectors (the paper's Table 4).
         num_frames: most frames learnable queries can serve.
-        newlines: where the model's learned newline stands, see `add_newlines`: "grid" as PAVE, "one_token" as
+        newlines: where the model's learned newline is placed, see `add_newlines`: "grid" as PAVE, "one_token" as
             LLaVA-OneVision in transformers. None: "grid" where the model has a newline, else "none".
         order: "parallel" adds every patch's update of the original tokens; "chained" lets a patch ask with the tokens
             the patches before it, in the order they were added, have updated.
@@ -60,26 +62,26 @@ class PaveFusion(Fusion):
     """
 
     major_connector = VisualConnector.of
-    support_connector = FeatureConnector.of
+    supporting_connector = FeatureConnector.of
     one_query_count: ClassVar[bool] = False
 
     @classmethod
-    def for_sizes(cls, supports: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
+    def for_sizes(cls, supporting: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
         """Build the strategy.
 
         Raises:
-            OptionsError: when the major sense's tokens are not a video language model's own, or for a bad option.
+            OptionsError: when the major modality's tokens are not a video language model's own, or for a bad option.
         """
         if sizes.visual is None:
             raise OptionsError(
-                "fusion='pave' updates a video language model's own visual tokens, and the major sense's tokens are "
+                "fusion='pave' updates a video language model's own visual tokens, and the major modality's tokens are "
                 "none. Accepted: a backbone of that kind. Use backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
             )
-        return cls(supports, width=sizes.width, visual=sizes.visual, token_widths=sizes.token_widths, **options)
+        return cls(supporting, width=sizes.width, visual=sizes.visual, token_widths=sizes.token_widths, **options)
 
     def __init__(
         self,
-        supports: Sequence[str],
+        supporting: Sequence[str],
         *,
         width: int,
         visual: VisualLayout,
@@ -132,23 +134,23 @@ class PaveFusion(Fusion):
             "num_frames": num_frames,
             "tokens_per_frame": visual.rows * visual.columns,
         }
-        with torch.device("meta"):  # refuses bad settings also where there is no side sense yet
+        with torch.device("meta"):  # refuses bad settings also where there is no supporting modality yet
             self._patch(width)
-        for name in supports:
-            self.add_support(name, total=len(supports), token_width=(token_widths or {}).get(name))
+        for name in supporting:
+            self.add_supporting(name, total=len(supporting), token_width=(token_widths or {}).get(name))
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
         """Add a patch; it changes nothing until it is trained, whether asked to or not."""
         self.blocks[name] = self._patch(self.token_widths[name])
 
-    def forward(self, senses: SenseSet) -> list[Segment]:
-        """Return the visual tokens with every side sense's update, and their newlines; no prefix stands before them."""
-        self._warn_of_missing(senses)
-        if senses.major not in senses.tokens:
+    def forward(self, modalities: ModalitySet) -> list[Segment]:
+        """Return the visual tokens with every supporting modality's update, and their newlines; without a prefix."""
+        self._warn_of_missing(modalities)
+        if modalities.major not in modalities.tokens:
             return []
-        major = senses.tokens[senses.major]
-        tokens_BFSL = spread(self._updated(senses), major.rows, senses.num_samples)
-        mask_BF = spread(major.mask, major.rows, senses.num_samples)
+        major = modalities.tokens[modalities.major]
+        tokens_BFSL = spread(self._updated(modalities), major.rows, modalities.num_samples)
+        mask_BF = spread(major.mask, major.rows, modalities.num_samples)
         newline = self._newline[0]
         laid = add_newlines(
             tokens_BFSL,
@@ -159,23 +161,25 @@ class PaveFusion(Fusion):
         )
         if self.newlines != "none":  # tokens with newlines among them make no grid
             return [Segment(laid.values, laid.mask, None)]
-        return [Segment(laid.values, laid.mask, None, grid=self.grid, times=_spread_times(major, senses.num_samples))]
+        return [
+            Segment(laid.values, laid.mask, None, grid=self.grid, times=_spread_times(major, modalities.num_samples))
+        ]
 
-    def _updated(self, senses: SenseSet) -> Tensor:
-        major = senses.tokens[senses.major]
-        names = [name for name in self.supports if name in senses.tokens]
-        patches = [partial(self._update, name, senses) for name in names]
+    def _updated(self, modalities: ModalitySet) -> Tensor:
+        major = modalities.tokens[modalities.major]
+        names = [name for name in self.supporting if name in modalities.tokens]
+        patches = [partial(self._update, name, modalities) for name in names]
         if self.order == "chained":
             return chain_patches(major.values, patches)
         inner = major.extras[BEFORE_PROJECTOR] if self.queries == "inner" else None
         return add_patches(major.values, patches, queries=inner)
 
-    def _update(self, name: str, senses: SenseSet, asked: Tensor) -> Tensor:
-        """Return one patch's update `(R, F, S, L)` of the R samples with visual tokens, 0 without the sense."""
-        major, side = senses.tokens[senses.major], senses.tokens[name]
+    def _update(self, name: str, modalities: ModalitySet, asked: Tensor) -> Tensor:
+        """Return one patch's update `(R, F, S, L)` of the R samples with visual tokens, 0 without the modality."""
+        major, side = modalities.tokens[modalities.major], modalities.tokens[name]
         both, num_rows = None, len(major.rows)
-        if not num_rows == len(side.rows) == senses.num_samples:
-            place = torch.full((senses.num_samples,), -1, device=side.rows.device)
+        if not num_rows == len(side.rows) == modalities.num_samples:
+            place = torch.full((modalities.num_samples,), -1, device=side.rows.device)
             place = place.index_copy(0, side.rows, torch.arange(len(side.rows), device=side.rows.device))[major.rows]
             both = (place >= 0).nonzero().squeeze(1)  # positions of the samples that have both
             if not len(both):
@@ -198,24 +202,25 @@ class PaveFusion(Fusion):
     def _patch(self, side_dim: int) -> PavePatch:
         return PavePatch(side_dim, **self._settings)
 
-    def _warn_of_missing(self, senses: SenseSet) -> None:
-        if self._warned or not senses.supports:
+    def _warn_of_missing(self, modalities: ModalitySet) -> None:
+        if self._warned or not modalities.supporting:
             return
-        with_major = 0 if senses.major not in senses.tokens else len(senses.tokens[senses.major].rows)
-        if with_major == senses.num_samples:
+        with_major = 0 if modalities.major not in modalities.tokens else len(modalities.tokens[modalities.major].rows)
+        if with_major == modalities.num_samples:
             return
-        seen = set() if not with_major else set(senses.tokens[senses.major].rows.tolist())
-        lost = [name for name, side in senses.supports.items() if not seen.issuperset(side.rows.tolist())]
+        seen = set() if not with_major else set(modalities.tokens[modalities.major].rows.tolist())
+        lost = [name for name, side in modalities.supporting.items() if not seen.issuperset(side.rows.tolist())]
         if lost:
             self._warned = True
             warnings.warn(
-                f"A sample has {', '.join(lost)} and no {senses.major}. PAVE updates the tokens of '{senses.major}', "
-                f"so such samples are answered from the question alone. Give them '{senses.major}' too. Said once.",
+                f"A sample has {', '.join(lost)} and no {modalities.major}. PAVE updates the tokens of "
+                f"'{modalities.major}', so such samples are answered from the question alone. Give them "
+                f"'{modalities.major}' too. Said once.",
                 stacklevel=2,
             )
 
 
-def _spread_times(tokens: SenseTokens, num_samples: int) -> Tensor | None:
+def _spread_times(tokens: ModalityTokens, num_samples: int) -> Tensor | None:
     """Place `(R, F, 2)` seconds at their samples' rows, NaN elsewhere."""
     if tokens.times is None:
         return None

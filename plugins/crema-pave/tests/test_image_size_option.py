@@ -10,7 +10,7 @@ import pytest
 from crema_core.cli.fit_config import read_config
 from crema_core.cli.main import main
 from tests.support.video_language import QWEN_SIDE, save_video_model
-from tests.support.world import QUICK, SENSES
+from tests.support.world import MODALITIES, QUICK
 
 SHAPE = ["--modalities", "video", "--backbone", "qwen2.5-vl-3b", "--fusion", "pave", "--image-size", "224"]
 
@@ -20,7 +20,7 @@ def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     place = tmp_path_factory.mktemp("qwen")
     folder = save_video_model(place / "backbone", "qwen2.5-vl")
-    words = ["--modalities", SENSES, "--backbone", str(folder), "--fusion", "pave", "--image-size", str(QWEN_SIDE)]
+    words = ["--modalities", MODALITIES, "--backbone", str(folder), "--fusion", "pave", "--image-size", str(QWEN_SIDE)]
     assert main(["fit", str(clips), *words, "--out", str(place / "run"), *QUICK, "--set", "epochs=1"]) == 0
     return place / "run"
 

@@ -21,9 +21,9 @@ from crema_core.plugins import registry
 from crema_core.report.plan import plan
 from crema_pave.patch import PavePatch
 from crema_pave.side_map import ConvMap
+from tests.support.modalities import points_spec, wave_spec
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
-from tests.support.senses import points_spec, wave_spec
 from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind
 
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
@@ -92,11 +92,11 @@ def test_a_model_saved_before_the_strategy_was_a_package_loads(folder: Path, tmp
     model = randomized(build([VIDEO, "wave"], backbone=folder, fusion=PAVE))
     model.save_pretrained(tmp_path / "saved")
     file = tmp_path / "saved" / "crema.json"
-    manifest = json.loads(file.read_text())
-    assert manifest["fusion"] == PAVE
-    # What the sense of video recorded while it had the options of several encoders itself.
-    manifest["modalities"][0]["options"] |= {"encoders": None, "encoder_frames": "middle", "encoders_at_once": True}
-    file.write_text(json.dumps(manifest))
+    config = json.loads(file.read_text())
+    assert config["fusion"] == PAVE
+    # What the modality of video recorded while it had the options of several encoders itself.
+    config["modalities"][0]["options"] |= {"encoders": None, "encoder_frames": "middle", "encoders_at_once": True}
+    file.write_text(json.dumps(config))
     assert scores(load(tmp_path / "saved"), "video", "wave") == scores(model, "video", "wave")
 
 
@@ -141,7 +141,7 @@ def test_a_patch_of_other_sizes_is_refused_and_nothing_is_changed(folder: Path, 
             "Keys and shapes must agree exactly. Build the model with the settings it was saved with. Nothing was "
             "changed."
         )
-        assert (model.config, model.names, model.fusion.supports) == (config, tuple(build_names(names)), names[1:])
+        assert (model.config, model.names, model.fusion.supporting) == (config, tuple(build_names(names)), names[1:])
         after = model.adapter_state_dict()
         assert after.keys() == before.keys()
         assert all(torch.equal(after[key], value) for key, value in before.items())

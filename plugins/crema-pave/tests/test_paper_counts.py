@@ -10,8 +10,8 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_pave.backbones.families import SHAPES
+from tests.support.modalities import wave_spec
 from tests.support.pave_flops import patch_multiply_adds
-from tests.support.senses import wave_spec
 
 pytestmark = pytest.mark.slow  # builds whole published shapes
 

@@ -22,11 +22,11 @@ from crema_core.model.load_backbone import load_backbone
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.report.plan import plan
+from tests.support.modalities import points_spec, wave_spec
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.official_datasets import write_clip
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.qwen_vl import FUSION, built, clip
-from tests.support.senses import points_spec, wave_spec
 from tests.support.video_language import QWEN_KINDS, QWEN_SIDE, VideoKind
 
 Folders = Callable[[VideoKind], Path]
@@ -101,7 +101,7 @@ def test_steps_of_a_clip_have_the_span_of_their_frames(video_models: Folders, tm
     assert steps["frames"].shape == (1, 3, 2, 3, QWEN_SIDE, QWEN_SIDE)
     assert steps.times[0, :, 0].tolist() == frames[0, ::2, 0].tolist()
     assert steps.times[0, :, 1].tolist() == frames[0, [1, 3, 4], 1].tolist()
-    assert torch.equal(steps["frames"][0, 2, 0], steps["frames"][0, 2, 1]), "the last frame stands twice"
+    assert torch.equal(steps["frames"][0, 2, 0], steps["frames"][0, 2, 1]), "the last frame is repeated"
 
 
 @pytest.mark.parametrize("kind", QWEN_KINDS)
@@ -139,7 +139,7 @@ def test_lora_reaches_every_linear_layer_of_the_language_model_alone(video_model
     assert {key.split(".")[-2] for key in few.language_parameters()} == {"q_proj", "v_proj"}
 
 
-def test_description_and_plan_count_the_tower_and_its_merger(video_models: Folders) -> None:
+def test_description_and_plan_count_the_encoder_and_its_merger(video_models: Folders) -> None:
     model = built(video_models("qwen2.5-vl"), "wave")
     row = {component.name: component for component in model.describe().components}
     backbone: Any = model.backbone

@@ -15,7 +15,7 @@ from crema_core.plugins import registry
 from crema_core.train.fit import fit
 from tests.support.qwen_vl import built
 from tests.support.video_language import QWEN_SIDE, save_video_model
-from tests.train.file_senses import file_senses
+from tests.train.file_modalities import file_modalities
 from tests.train.wave_questions import CHOICES, write_wave_questions
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_early_exit_and_answering_work(
     folder: Path, data: Path, tmp_path: Path, mode: str, tuning: Any, recomputing: bool
 ) -> None:
-    _, _, wave, _ = file_senses()
+    _, _, wave, _ = file_modalities()
     registry.register(wave)
     model = built(folder, wave, tuning=tuning)
     before, frozen = model.adapter_state_dict(), model.backbone.identity()
@@ -57,8 +57,8 @@ def test_training_early_exit_and_answering_work(
     if tuning != "full":
         model.backbone._identity = None  # computed anew
     assert model.backbone.identity() == frozen
-    tower = model.backbone.vision_model.state_dict()
-    assert all(torch.equal(tower[key], value) for key, value in eyes.items())
+    vision_encoder = model.backbone.vision_model.state_dict()
+    assert all(torch.equal(vision_encoder[key], value) for key, value in eyes.items())
     model.save_pretrained(tmp_path / "saved")
     again = load(tmp_path / "saved")
     item = {"question": "what colour ?", "choices": CHOICES}

@@ -16,7 +16,7 @@ from torch import Tensor
 from crema_core.api.model import CremaModel
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.fusion.connector import BEFORE_PROJECTOR
-from crema_core.tokens import SenseTokens
+from crema_core.tokens import ModalityTokens
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.qwen_vl import CLASSES, built, clip, their_inputs
 from tests.support.video_language import QWEN_KINDS, VideoKind
@@ -27,7 +27,7 @@ QUESTIONS = ["What colour is the dog ?", "Is it left or right , red or blue ?", 
 
 def tokens_of(
     model: CremaModel, clips: list[Tensor | None], *, step_seconds: list[float] | None = None
-) -> dict[str, SenseTokens]:
+) -> dict[str, ModalityTokens]:
     """Encode the clips that are there; with seconds, as if from a file whose steps last so long."""
     items = [{} if frames is None else {"video": frames} for frames in clips]
     tokens = model.tokens(model.encode(prepare_batch(model, items)), [""] * len(clips))
@@ -63,7 +63,7 @@ def test_inner_tokens_are_means_of_the_patches_a_token_is_joined_from(video_mode
     inner = tokens_of(model, [clip()])["video"].extras[BEFORE_PROJECTOR]
     with torch.no_grad():
         theirs.model.get_video_features(inputs["pixel_values_videos"], inputs["video_grid_thw"])
-    means = seen[0].unflatten(0, (-1, 4)).mean(1)  # in the order of windows, where the tower has any
+    means = seen[0].unflatten(0, (-1, 4)).mean(1)  # in the order of windows, where the vision encoder has any
     near = torch.cdist(means, inner.flatten(0, 2)).min(1)
     assert sorted(near.indices.tolist()) == list(range(18))
     assert float(near.values.max()) < 1e-4
@@ -71,7 +71,7 @@ def test_inner_tokens_are_means_of_the_patches_a_token_is_joined_from(video_mode
 
 def test_a_picture_is_a_step_of_the_picture_twice(video_models: Folders) -> None:
     model = built(video_models("qwen2.5-vl"))
-    frame = model.sense("video").modality.context.normalize(clip(1).float() / 255)
+    frame = model.branch("video").modality.context.normalize(clip(1).float() / 255)
     alone = model.backbone.encode_images(frame)
     assert torch.equal(alone, model.backbone.encode_images(torch.stack([frame, frame], dim=1)))
     assert alone.shape == (1, 36, 16)
@@ -84,7 +84,7 @@ def test_logits_are_those_of_transformers(
 ) -> None:
     model = built(video_models(kind), num_frames=5)
     theirs = CLASSES[kind].from_pretrained(video_models(kind)).eval()
-    answer = model.language.turns.answer_ids("red dog")
+    answer = model.language.chat_format.answer_ids("red dog")
     inputs = their_inputs(model, [clip(5)], QUESTIONS[:1], answer=answer, step_seconds=step_seconds)
     with torch.no_grad():
         wanted = theirs(**inputs).logits[:, -len(answer) - 1 : -1]
@@ -119,7 +119,7 @@ def test_scores_of_choices_are_those_of_transformers(video_models: Folders, kind
     choices = ["red", "blue dog", "no"]
     wanted = []
     for text in choices:
-        answer = [*model.language.turns.answer_ids(text), model.language.turns.end]
+        answer = [*model.language.chat_format.answer_ids(text), model.language.chat_format.end]
         inputs = their_inputs(model, [clip()], QUESTIONS[:1], answer=answer)
         with torch.no_grad():
             logprobs = theirs(**inputs).logits[0, -len(answer) - 1 : -1].log_softmax(-1)

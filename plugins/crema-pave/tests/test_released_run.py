@@ -19,7 +19,7 @@ from crema_core.plugins import registry
 from crema_pave.patch import PavePatch
 from crema_pave.released import export_released_patch
 from crema_pave.released_run import load_released_run
-from tests.support.senses import wave_spec
+from tests.support.modalities import wave_spec
 from tests.support.video_language import save_video_model
 
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2, "shared_value": True, "alignment": "count"}
@@ -32,8 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(folder: Path, *, tuning: Any = LORA, **options: Any) -> CremaModel:
-    senses = [{"name": "video", "num_frames": 2}, wave_spec()]
-    return build(senses, backbone=folder, fusion={**PAVE, **options}, tuning=tuning)
+    modalities = [{"name": "video", "num_frames": 2}, wave_spec()]
+    return build(modalities, backbone=folder, fusion={**PAVE, **options}, tuning=tuning)
 
 
 @pytest.fixture
@@ -81,15 +81,15 @@ def test_another_arithmetic_is_refused_and_nothing_changes(folder: Path, run: tu
     assert all(torch.equal(value, before[key]) for key, value in model.adapter_state_dict().items())
 
 
-def test_a_sense_without_patch_and_a_lora_without_weights_are_refused(
+def test_a_modality_without_patch_and_a_lora_without_weights_are_refused(
     folder: Path, run: tuple[Path, CremaModel]
 ) -> None:
     model, place = built(folder), run[0]
     with pytest.raises(CheckpointError) as caught:
         load_released_run(model, "video", place)
     assert str(caught.value) == (
-        "This model has no PAVE patch for 'video'. Accepted: a side sense of a model with fusion='pave'. Name it in "
-        "build(modalities=[...]). Nothing was changed."
+        "This model has no PAVE patch for 'video'. Accepted: a supporting modality of a model with fusion='pave'. Name "
+        "it in build(modalities=[...]). Nothing was changed."
     )
     (place / "adapter_model.bin").unlink()
     with pytest.raises(CheckpointError) as caught:

@@ -18,7 +18,7 @@ from crema_core.train.fit import fit
 from tests.support.launch import together
 from tests.support.numeric import assert_same_steps
 from tests.support.video_language import SIDE, VideoKind, save_video_model
-from tests.train.file_senses import file_senses
+from tests.train.file_modalities import file_modalities
 from tests.train.wave_questions import write_wave_questions
 
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
@@ -27,7 +27,7 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 
 
 def train_video(backbone: Path, data: Path, out: Path, **settings: Any) -> dict[str, np.ndarray]:
-    _, _, wave, _ = file_senses()
+    _, _, wave, _ = file_modalities()
     registry.register(wave)
     model = build([{"name": "video", "num_frames": 4}, wave], backbone=backbone, fusion=PAVE, tuning=LORA)
     settings |= {"epochs": 2, "batch_size": 2, "lr": RATE, "mode": "joint", "seed": 0}

@@ -1,4 +1,4 @@
-"""PAVE as a strategy: what side senses do to the visual tokens of a batch, and what they leave alone."""
+"""PAVE as a strategy: what supporting modalities do to the visual tokens of a batch, and what they leave alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import FusionSizes, SenseSet, VisualLayout
+from crema_core.fusion import FusionSizes, ModalitySet, VisualLayout
 from crema_core.fusion.connector import BEFORE_PROJECTOR
-from crema_core.tokens import SenseTokens
+from crema_core.tokens import ModalityTokens
 from crema_pave.strategy import PaveFusion
 from tests.support.fusions import make_fusion
 
@@ -26,10 +26,10 @@ def layout(*, newline: bool = True) -> VisualLayout:
     return VisualLayout(ROWS, COLUMNS, inner_width=INNER, newline=vector if newline else None)
 
 
-def fusion_of(*supports: str, newline: bool = True, trained: bool = True, **options: Any) -> PaveFusion:
+def fusion_of(*supporting: str, newline: bool = True, trained: bool = True, **options: Any) -> PaveFusion:
     torch.manual_seed(0)
     sizes = FusionSizes(WIDTH, ROWS * COLUMNS, token_widths=WIDTHS, visual=layout(newline=newline))
-    fusion = make_fusion("pave", supports, sizes, options={**SMALL, **options})
+    fusion = make_fusion("pave", supporting, sizes, options={**SMALL, **options})
     assert isinstance(fusion, PaveFusion)
     if trained:
         for parameter in fusion.parameters():
@@ -37,7 +37,7 @@ def fusion_of(*supports: str, newline: bool = True, trained: bool = True, **opti
     return fusion
 
 
-def senses(rows: dict[str, list[int]], num_samples: int, *, times: bool = False) -> SenseSet:
+def modalities(rows: dict[str, list[int]], num_samples: int, *, times: bool = False) -> ModalitySet:
     """A batch whose every sample has the same numbers whatever the batch has else."""
     tokens = {}
     for name, own in rows.items():
@@ -48,18 +48,18 @@ def senses(rows: dict[str, list[int]], num_samples: int, *, times: bool = False)
         inner = [torch.randn(*shape[:2], INNER, generator=seed) for seed in seeds]
         edges = torch.linspace(0, 10, shape[0] + 1)
         spans = torch.stack([edges[:-1], edges[1:]], 1).expand(len(own), -1, -1)
-        tokens[name] = SenseTokens(
+        tokens[name] = ModalityTokens(
             torch.stack(values),
             torch.ones(len(own), shape[0], dtype=torch.bool),
             torch.tensor(own),
             spans if times else None,
             extras={BEFORE_PROJECTOR: torch.stack(inner)} if main else {},
         )
-    return SenseSet(tokens, "main", num_samples, PREFIXES, frozenset({"main"}))
+    return ModalitySet(tokens, "main", num_samples, PREFIXES, frozenset({"main"}))
 
 
 def test_the_segment_is_the_visual_tokens_with_newlines_and_no_prefix() -> None:
-    batch = senses({"main": [0, 1]}, 2)
+    batch = modalities({"main": [0, 1]}, 2)
     (only,) = fusion_of("one")(batch)
     lines = only.values.unflatten(2, (ROWS, COLUMNS + 1))
     assert torch.equal(lines[:, :, :, :-1].flatten(2, 3), batch.tokens["main"].values)
@@ -69,14 +69,14 @@ def test_the_segment_is_the_visual_tokens_with_newlines_and_no_prefix() -> None:
 
 
 def test_a_patch_adds_its_update_asked_by_the_tokens_before_the_projector() -> None:
-    batch, fusion = senses({"main": [0, 1], "one": [0, 1]}, 2), fusion_of("one", newlines="none")
+    batch, fusion = modalities({"main": [0, 1], "one": [0, 1]}, 2), fusion_of("one", newlines="none")
     main, one = batch.tokens["main"], batch.tokens["one"]
     wanted = main.values + fusion.blocks["one"](main.extras[BEFORE_PROJECTOR], side=one.values)
     assert torch.equal(fusion(batch)[0].values, wanted)
 
 
 def test_time_stamps_decide_what_a_frame_reads_unless_counting_is_asked_for() -> None:
-    by_time, by_count = senses({"main": [0], "one": [0]}, 1, times=True), senses({"main": [0], "one": [0]}, 1)
+    by_time, by_count = modalities({"main": [0], "one": [0]}, 1, times=True), modalities({"main": [0], "one": [0]}, 1)
     fusion = fusion_of("one")
     assert not torch.allclose(fusion(by_time)[0].values, fusion(by_count)[0].values)
     counting = fusion_of("one", alignment="count")
@@ -86,7 +86,7 @@ def test_time_stamps_decide_what_a_frame_reads_unless_counting_is_asked_for() ->
 @pytest.mark.parametrize("order", ["parallel", "chained"])
 def test_patches_combine_as_asked(order: str) -> None:
     fusion = fusion_of("one", "two", newlines="none", queries="projected", order=order)
-    batch = senses({"main": [0], "one": [0], "two": [0]}, 1)
+    batch = modalities({"main": [0], "one": [0], "two": [0]}, 1)
     main, one, two = (batch.tokens[name].values for name in ("main", "one", "two"))
     first = main + fusion.blocks["one"](main, side=one)
     asked = first if order == "chained" else main
@@ -96,63 +96,63 @@ def test_patches_combine_as_asked(order: str) -> None:
 @pytest.mark.parametrize("queries", ["inner", "projected", "learnable"])
 @pytest.mark.parametrize("name", ["one", "two"])
 def test_a_fresh_patch_changes_nothing_at_all(queries: str, name: str) -> None:
-    batch = senses({"main": [0, 1, 2], "one": [0, 2], "two": [1]}, 3)
+    batch = modalities({"main": [0, 1, 2], "one": [0, 2], "two": [1]}, 3)
     fresh = fusion_of("one", "two", trained=False, queries=queries)
-    plain = fresh(senses({"main": [0, 1, 2]}, 3))[0].values
+    plain = fresh(modalities({"main": [0, 1, 2]}, 3))[0].values
     assert torch.equal(fresh(batch)[0].values, plain)
     fusion = fusion_of("one", queries=queries)
     before = fusion(batch)[0].values
-    fusion.add_support("two", total=2, zero=True, token_width=WIDTHS["two"])
+    fusion.add_supporting("two", total=2, zero=True, token_width=WIDTHS["two"])
     assert torch.equal(fusion(batch)[0].values, before)
     assert [key.split(".")[1] for key in fusion.block_parameters([name])] == [name] * len(
         fusion.block_parameters([name])
     )
 
 
-def test_samples_are_updated_by_their_own_senses_alone() -> None:
+def test_samples_are_updated_by_their_own_modalities_alone() -> None:
     fusion = fusion_of("one", "two")
     rows = {"main": [0, 2, 3], "one": [0, 1, 3], "two": [3]}
     with pytest.warns(UserWarning, match="no main"):
-        (mixed,) = fusion(senses(rows, 4))
+        (mixed,) = fusion(modalities(rows, 4))
     for row in range(4):
         own = {name: [row] for name, having in rows.items() if row in having}
-        alone = fusion(senses(own, row + 1)) if "main" in own else []
+        alone = fusion(modalities(own, row + 1)) if "main" in own else []
         assert bool(mixed.mask[row].any()) == bool(alone)
         for segment in alone:
             torch.testing.assert_close(mixed.values[row], segment.values[row])
 
 
 @pytest.mark.filterwarnings("ignore:A sample has one and no main")
-def test_senses_that_no_sample_has_together_change_nothing() -> None:
-    (plain,) = fusion_of("one")(senses({"main": [0]}, 2))
-    (beside,) = fusion_of("one")(senses({"main": [0], "one": [1]}, 2))
+def test_modalities_that_no_sample_has_together_change_nothing() -> None:
+    (plain,) = fusion_of("one")(modalities({"main": [0]}, 2))
+    (beside,) = fusion_of("one")(modalities({"main": [0], "one": [1]}, 2))
     assert torch.equal(beside.values, plain.values)
     assert torch.equal(beside.mask, plain.mask)
 
 
 def test_tokens_without_newlines_say_their_grid_and_the_seconds_of_their_steps() -> None:
-    (plain,) = fusion_of("one", newline=False)(senses({"main": [1]}, 2, times=True))
+    (plain,) = fusion_of("one", newline=False)(modalities({"main": [1]}, 2, times=True))
     assert plain.grid == (ROWS, COLUMNS)
     assert plain.times is not None
     assert bool(plain.times[0].isnan().all())
     torch.testing.assert_close(plain.times[1, :, 0], torch.linspace(0, 10, FRAMES + 1)[:-1])
-    (lines,) = fusion_of("one")(senses({"main": [1]}, 2, times=True))
+    (lines,) = fusion_of("one")(modalities({"main": [1]}, 2, times=True))
     assert (lines.grid, lines.times) == (None, None)
 
 
-def test_side_senses_without_visual_tokens_have_nothing_to_update_and_it_is_said_once(
+def test_side_modalities_without_visual_tokens_have_nothing_to_update_and_it_is_said_once(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
     fusion = fusion_of("one", "two")
-    assert fusion(senses({"one": [0], "two": [0]}, 1)) == []
-    assert fusion(senses({"one": [0]}, 1)) == []
+    assert fusion(modalities({"one": [0], "two": [0]}, 1)) == []
+    assert fusion(modalities({"one": [0]}, 1)) == []
     assert [str(warning.message) for warning in recwarn] == [
         "A sample has one, two and no main. PAVE updates the tokens of 'main', so such samples are answered from the "
         "question alone. Give them 'main' too. Said once."
     ]
 
 
-def test_every_parameter_belongs_to_one_sense() -> None:
+def test_every_parameter_belongs_to_one_modality() -> None:
     fusion = fusion_of("one", "two")
     assert fusion.shared_parameters() == {}
     assert len(fusion.block_parameters(["one"])) == len(fusion.block_parameters(["two"])) > 0
@@ -160,7 +160,7 @@ def test_every_parameter_belongs_to_one_sense() -> None:
 
 def test_a_model_without_newlines_gets_none() -> None:
     assert fusion_of("one", newline=False).newlines == "none"
-    (only,) = fusion_of("one", newline=False)(senses({"main": [0]}, 1))
+    (only,) = fusion_of("one", newline=False)(modalities({"main": [0]}, 1))
     assert only.values.shape[2] == ROWS * COLUMNS
 
 
@@ -212,6 +212,6 @@ def test_tokens_that_are_no_video_language_models_are_refused() -> None:
     with pytest.raises(OptionsError) as caught:
         make_fusion("pave", ["one"], FusionSizes(WIDTH, 6))
     assert str(caught.value) == (
-        "fusion='pave' updates a video language model's own visual tokens, and the major sense's tokens are none. "
+        "fusion='pave' updates a video language model's own visual tokens, and the major modality's tokens are none. "
         "Accepted: a backbone of that kind. Use backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
     )

@@ -21,7 +21,7 @@ from crema_core.plugins.spec import ModalitySpec
 from crema_core.train.fit import fit
 from crema_core.train.trainer import TrainingInterrupted
 from tests.support.video_language import SIDE, save_video_model
-from tests.train.file_senses import file_senses
+from tests.train.file_modalities import file_modalities
 from tests.train.wave_questions import CHOICES, write_wave_questions
 
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2}
@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sides() -> tuple[ModalitySpec, ModalitySpec]:
-    _, _, wave, points = file_senses()
+    _, _, wave, points = file_modalities()
     return wave, points
 
 
@@ -67,7 +67,7 @@ def test_training_moves_patches_and_lora_and_nothing_frozen(
     train(model, data, tmp_path / "run", mode=mode, epochs=2, batch_size=3, lr=0.01, log_every=1)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(line["grad_norm/wave"] > 0 for line in lines if "grad_norm/wave" in line)
-    assert any("grad_norm/wave" in line for line in lines)  # what early exit goes by: the sense's patch
+    assert any("grad_norm/wave" in line for line in lines)  # what early exit goes by: the modality's patch
     after = model.adapter_state_dict()
     moved = {key for key in after if not torch.equal(after[key], before[key])}
     assert {".".join(key.split(".")[:3]) for key in moved if key.startswith("fusion.")} == {
@@ -79,7 +79,7 @@ def test_training_moves_patches_and_lora_and_nothing_frozen(
     assert model.backbone.identity() == frozen
 
 
-def test_a_second_sense_is_trained_on_a_frozen_first_patch(folder: Path, data: Path, tmp_path: Path) -> None:
+def test_a_second_modality_is_trained_on_a_frozen_first_patch(folder: Path, data: Path, tmp_path: Path) -> None:
     wave, points = sides()
     model = build([{"name": "video", "num_frames": 2}, points], backbone=folder, fusion=PAVE)
     generator = torch.Generator().manual_seed(5)
@@ -101,8 +101,8 @@ def test_a_second_sense_is_trained_on_a_frozen_first_patch(folder: Path, data: P
 def test_a_run_that_stopped_goes_on_to_the_same_numbers(folder: Path, data: Path, tmp_path: Path) -> None:
     settings = {"mode": "joint", "epochs": 2, "batch_size": 3, "lr": 0.01, "hooks": Hooks(strict=True)}
     fresh = {"backbone": folder, "fusion": PAVE, "tuning": LORA}
-    senses = [{"name": "video", "num_frames": 2}, *sides()]
-    whole, part, rest = (build(senses, **fresh) for _ in range(3))
+    modalities = [{"name": "video", "num_frames": 2}, *sides()]
+    whole, part, rest = (build(modalities, **fresh) for _ in range(3))
     train(whole, data, tmp_path / "whole", **settings)
     with pytest.raises(TrainingInterrupted):
         train(part, data, tmp_path / "run", **settings | {"hooks": _stopping(3)})

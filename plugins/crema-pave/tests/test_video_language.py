@@ -71,7 +71,7 @@ def test_visual_tokens_and_logits_are_those_of_transformers(
         prompt = model.prompt(tokens, [QUESTION])
         inputs = their_inputs(folder, model, kind, pixels)
         assert prompt.embeds.shape[1] == inputs["input_ids"].shape[1]
-        answer = torch.tensor([model.language.turns.answer_ids("red dog")])
+        answer = torch.tensor([model.language.chat_format.answer_ids("red dog")])
         inputs["input_ids"] = torch.cat([inputs["input_ids"], answer], 1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         wanted = theirs(**inputs).logits[:, -answer.shape[1] - 1 : -1]

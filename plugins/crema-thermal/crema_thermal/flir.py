@@ -17,7 +17,7 @@ WHAT, SUFFIXES = "a FLIR picture", (".jpg", ".jpeg")
 
 
 def is_flir(path: Path) -> bool:
-    """Return whether a jpeg has FLIR's segment; the beginning of the file says so."""
+    """Return whether a jpeg has FLIR's segment; the beginning of the file states so."""
     if path.suffix.lower() not in SUFFIXES:
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The thermal sense: temperatures rendered as a heatmap, through the backbone's shared frozen vision encoder."""
+"""The thermal modality: temperatures rendered as a heatmap, through the backbone's shared frozen vision encoder."""
 
 from __future__ import annotations
 

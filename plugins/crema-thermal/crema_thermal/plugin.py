@@ -1,4 +1,4 @@
-"""What the thermal sense declares; imports no torch."""
+"""What the thermal modality declares; imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from crema_core.plugins.spec import InputSpec, ModalitySpec
-from crema_core.video.options import TOWER_ASSETS, SeeingOptions
+from crema_core.video.options import VISION_ENCODER_ASSETS, SeeingOptions
 
 
 class ThermalOptions(SeeingOptions):
@@ -52,6 +52,6 @@ SPEC = ModalitySpec(
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`thermal` (H, W) or (T, H, W), float kelvin"),
     ),
     encoder="vision",
-    assets=TOWER_ASSETS,
+    assets=VISION_ENCODER_ASSETS,
     prefix="Thermal: ",
 )

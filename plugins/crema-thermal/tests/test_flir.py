@@ -17,7 +17,7 @@ from crema_thermal.flir import is_flir
 from crema_thermal.modality import ThermalModality
 from crema_thermal.plugin import SPEC
 from crema_thermal.render import to_celsius
-from tests.support import towers
+from tests.support import vision_encoders
 
 PLAIN = BuildContext(image_size=8, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0))
 
@@ -88,7 +88,7 @@ def test_floats_may_be_celsius() -> None:
 
 def test_another_encoder_is_an_option(tmp_path: Path) -> None:
     pytest.importorskip("crema_encoders")
-    folder = towers.save_siglip(tmp_path / "siglip")
+    folder = vision_encoders.save_siglip(tmp_path / "siglip")
     options = {"encoder": "siglip", "weights": str(folder), "num_frames": 2}
     modality = ThermalModality(SPEC.parse_options(options), PLAIN)
     modality.load_assets(None)

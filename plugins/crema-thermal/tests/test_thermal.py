@@ -1,4 +1,4 @@
-"""The thermal sense."""
+"""The thermal modality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The touch sense: images of a tactile sensor through the backbone's frozen vision encoder, or a tower of its own."""
+"""The touch modality: images of a tactile sensor through the backbone's frozen vision encoder or one of its own."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What the touch sense declares; imports no torch."""
+"""What the touch modality declares; imports no torch."""
 
 from __future__ import annotations
 
 from pydantic import Field, model_validator
 
 from crema_core.plugins.spec import InputSpec, ModalitySpec
-from crema_core.video.options import TOWER_ASSETS, SeeingOptions
+from crema_core.video.options import VISION_ENCODER_ASSETS, SeeingOptions
 
 AUTO = "auto"
 
@@ -47,6 +47,6 @@ SPEC = ModalitySpec(
         InputSpec(kind="array", description="(H, W, 3), (3, H, W) or with T before, uint8 0..255 or float 0..1"),
     ),
     encoder="vision",
-    assets=TOWER_ASSETS,
+    assets=VISION_ENCODER_ASSETS,
     prefix="Touch: ",
 )

@@ -14,7 +14,7 @@ from crema_core.modality import BuildContext
 from crema_touch.contact import frames_in_contact, median_of
 from crema_touch.modality import TouchModality, locate
 from crema_touch.plugin import SPEC
-from tests.support import towers
+from tests.support import vision_encoders
 
 PLAIN = BuildContext(image_size=8, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0))
 
@@ -88,7 +88,7 @@ def test_a_recording_of_touch_and_go_is_found_in_its_folder(tmp_path: Path) -> N
 
 
 def test_another_encoder_is_an_option(tmp_path: Path) -> None:
-    folder = towers.save_clip(tmp_path / "clip")
+    folder = vision_encoders.save_clip(tmp_path / "clip")
     modality = TouchModality(SPEC.parse_options({"encoder": "clip", "weights": str(folder), "num_frames": 2}), PLAIN)
     modality.load_assets(None)
     features = modality.encode(modality.collate([modality.prepare(recording())]))

@@ -1,4 +1,4 @@
-"""The touch sense."""
+"""The touch modality."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_sixteen_bit_images_are_not_tactile(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(path)
     assert refusal(path) == (
         f"'{path}' is a picture of uint16 numbers. RGB pictures have 8 bits per channel. Convert it to 8 bits, or give "
-        "it to a sense that reads measurements."
+        "it to a modality that reads measurements."
     )
 
 

@@ -1,4 +1,4 @@
-"""The dense video sense: many frames of the same video, few tokens each (PAVE's slow-fast setting).
+"""The dense video modality: many frames of the same video, few tokens each (PAVE's slow-fast setting).
 
 Shape letters: B samples, T frames, N tokens of a frame, D feature width, S side of a picture.
 """
@@ -22,7 +22,7 @@ MOST_SHOWN = 16
 
 
 class DenseVideoModality(SeeingModality):
-    """Frames at a rate of their own, averaged to a few tokens each, with the time each stands for."""
+    """Frames at a rate of their own, averaged to a few tokens each, with the time each covers."""
 
     spec = DENSE
     options: DenseVideoOptions
@@ -35,7 +35,7 @@ class DenseVideoModality(SeeingModality):
                 `num_frames`.
 
         Returns:
-            `frames` `(T, 3, S, S)` normalised; times for clip files. A tower that sees clips gets whole ones.
+            `frames` `(T, 3, S, S)` normalised; times for clip files. A vision encoder that sees clips gets whole ones.
         """
         clip = self._read(source, self.options.num_frames)
         return self.encoder.prepare(clip.frames, clip.times, num_frames=len(clip.frames))

@@ -1,11 +1,11 @@
-"""What the senses declare; imports no torch."""
+"""What the modalities declare; imports no torch."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from crema_core.plugins.spec import Capabilities, InputSpec, ModalitySpec
-from crema_core.video.options import TOWER_ASSETS, SeeingOptions
+from crema_core.video.options import VISION_ENCODER_ASSETS, SeeingOptions
 
 CLIPS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
@@ -41,7 +41,7 @@ DENSE = ModalitySpec(
         InputSpec(kind="array", description="(T, H, W, 3) or (T, 3, H, W), uint8 0..255 or float 0..1"),
     ),
     encoder="vision",
-    assets=TOWER_ASSETS,
+    assets=VISION_ENCODER_ASSETS,
     prefix="Video: ",
     capabilities=Capabilities(timestamps=True),
 )
@@ -58,7 +58,7 @@ VIEWS = ModalitySpec(
         InputSpec(kind="array", description="a list of (T, H, W, 3) or (T, 3, H, W), uint8 0..255 or float 0..1"),
     ),
     encoder="vision",
-    assets=TOWER_ASSETS,
+    assets=VISION_ENCODER_ASSETS,
     prefix="Views: ",
     capabilities=Capabilities(timestamps=True),
 )

@@ -1,4 +1,4 @@
-"""The sense of further cameras: the frames of one instant in all views are the tokens of one step.
+"""The modality of further cameras: the frames of one instant in all views are the tokens of one step.
 
 A line of a data set lists one source per camera; samples may have different numbers of them. Four views of 196 tokens
 are 784 side tokens a frame, as in PAVE's experiment on exo-centric video.
@@ -35,8 +35,8 @@ class ViewsModality(SeeingModality):
             source: a list with one source per camera, see `crema_core.data.images.read_frames`; or a single one.
 
         Returns:
-            `frames` `(T, V, 3, S, S)` normalised; times of the first view, whose clock counts. A tower that sees clips:
-            `(steps, V, frames of a step, 3, S, S)`.
+            `frames` `(T, V, 3, S, S)` normalised; times of the first view, whose clock counts. A vision encoder that
+            sees clips: `(steps, V, frames of a step, 3, S, S)`.
 
         Raises:
             MediaError: when a source cannot be read, or views have different numbers of frames.
@@ -79,7 +79,7 @@ class ViewsModality(SeeingModality):
         views = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
         if not views:
             raise MediaError(
-                "A list of views is empty. Accepted: one source per camera. List the files, or leave the sense out."
+                "A list of views is empty. Accepted: one source per camera. List the files, or leave the modality out."
             )
         wanted = self.encoder.frames_wanted(self.options.num_frames)
         return [read_frames(view, num_frames=wanted) for view in views]

@@ -1,4 +1,4 @@
-"""Both senses as side channels of PAVE."""
+"""Both modalities as side channels of PAVE."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("name", ["dense_video", "exo_views"])
-def test_a_sense_updates_the_visual_tokens_once_its_patch_is_trained(folder: Path, name: str) -> None:
-    senses = [{"name": "video", "num_frames": 3}, {"name": name, "pool": 2}]
-    model = build(senses, backbone=folder, fusion={"name": "pave", "embed_dim": 16, "num_heads": 2})
+def test_a_modality_updates_the_visual_tokens_once_its_patch_is_trained(folder: Path, name: str) -> None:
+    modalities = [{"name": "video", "num_frames": 3}, {"name": name, "pool": 2}]
+    model = build(modalities, backbone=folder, fusion={"name": "pave", "embed_dim": 16, "num_heads": 2})
     generator = torch.Generator().manual_seed(0)
-    given = {own: model.sense(own).modality.example(generator) for own in model.names}
+    given = {own: model.branch(own).modality.example(generator) for own in model.names}
     plain = model.answer("what colour ?", CHOICES, video=given["video"]).scores
     assert model.answer("what colour ?", CHOICES, **given).scores == plain
     with torch.no_grad():

@@ -3,7 +3,7 @@
 As in BLIP-2 only the Q-Former, its queries and the projection learn, in two steps. First the soft tokens are pulled to
 the words of the picture (three queries, one per thing; the language model is not even run). Then they learn from the
 language model's own loss on captions and questions, in the layout of the prompts that the core will build; what
-supporting senses say stands behind the frames as soft facts.
+supporting modalities say stands behind the frames as soft facts.
 
 Shape letters: B samples, T frames, L prompt positions, P tokens of a picture (65), Q queries (8), S things (3),
 D width, N pictures.

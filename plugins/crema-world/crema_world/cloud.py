@@ -1,8 +1,8 @@
-"""The scanner: coloured points beside and behind the viewer, the only sense that reaches behind.
+"""The scanner: coloured points beside and behind the viewer, the only modality that reaches behind.
 
 Its field of view ends where the camera's begins, so it says nothing about the things in front (how near they are is
 told by depth alone). Coordinates in metres, the viewer at the origin: x to the right, y down, z forward. What is behind
-has negative z, what stands beside the viewer has not.
+has negative z, what is beside the viewer has not.
 """
 
 from __future__ import annotations

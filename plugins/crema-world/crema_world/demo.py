@@ -1,12 +1,12 @@
-"""The main job: one model trained on all senses of the world, then asked about clips it has never seen.
+"""The main job: one model trained on all modalities of the world, then asked about clips it has never seen.
 
-Read `run_demo` from top to bottom: make the world, build, train, evaluate growing sets of senses, evaluate with one
-sense exchanged between clips, write the results. The folder it leaves:
+Read `run_demo` from top to bottom: make the world, build, train, evaluate growing sets of modalities, evaluate with one
+modality exchanged between clips, write the results. The folder it leaves:
 
     OUT/world/{train,test}/   the clips and their questions
     OUT/run/                  the training run
     OUT/model/                the saved model with its card
-    OUT/predictions/*.jsonl   every answer, by set of senses
+    OUT/predictions/*.jsonl   every answer, by set of modalities
     OUT/results.json          the table and everything else as data
     OUT/report.html           the same to look at
 """
@@ -29,7 +29,7 @@ from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
 from crema_core.common.processes import ALONE, Processes
 from crema_core.common.progress import StatusLine
-from crema_core.data.manifest import Record, read_manifest
+from crema_core.data.data_file import Record, read_data_file
 from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
 from crema_core.features.feature_cache import FeatureCache
@@ -39,7 +39,7 @@ from crema_core.train.run import Run
 from crema_world.demo_folder import take_over
 from crema_world.demo_results import DemoResult, Row, missed, reference_rows
 from crema_world.generate import WorldSummary, make_world
-from crema_world.questions import SENSE_OF_TYPE
+from crema_world.questions import MODALITY_OF_TYPE
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class DemoSettings:
 
     Attributes:
         backbone: "crema-tiny" or another BLIP-2 folder.
-        modalities: senses with options, in the order of training and of the growing sets; the first is the major one.
+        modalities: modalities with options, in the order of training and of the growing sets; the first is the major
+            one.
         mmqa: adapter sizes.
         train_clips, test_clips: clips made for training and for testing; the splits share no scene.
         seed: of the world, the model and the training.
@@ -57,9 +58,10 @@ class DemoSettings:
         training: settings of `crema_core.fit` besides the seed.
         max_new_tokens: longest answer in evaluation.
         eval_batch_size: questions per pass in evaluation.
-        least_accuracy: with all senses, to pass.
-        rgb_below, rgb_above: how far the major sense alone may be below and above what it can give, to pass.
-        deviations: standard deviations of guessing by which a shuffled sense's accuracy may be above chance, to pass.
+        least_accuracy: with all modalities, to pass.
+        rgb_below, rgb_above: how far the major modality alone may be below and above what it can give, to pass.
+        deviations: standard deviations of guessing by which a shuffled modality's accuracy may be above chance, to
+            pass.
     """
 
     backbone: str = "crema-tiny"
@@ -85,9 +87,9 @@ class DemoSettings:
             "batch_size": 32,
             "lr": 2e-3,
             "weight_decay": 0.01,
-            "clip_norm": 1.0,
+            "max_grad_norm": 1.0,
             "early_exit": 1.8,
-            # Gradients of a sense grow while it is being discovered; the rule means what it says only after that.
+            # Gradients of a modality grow while it is being discovered; the rule means what it says only after that.
             "early_exit_start_epoch": 2,
             "modality_dropout": 0.1,
         }
@@ -118,7 +120,7 @@ def run_demo(
     Raises:
         CheckpointError: when `out` holds something else; nothing is changed then.
         WorldError: when the tiny backbone is not installed.
-        BuildError: when a package of a sense is missing.
+        BuildError: when a package of a modality is missing.
     """
     settings = settings or DemoSettings()
     processes.from_main(lambda: take_over(out, asdict(settings)))
@@ -131,7 +133,7 @@ def run_demo(
     with clock.phase("train"):
         records = training_records(worlds["train"], settings, model.names)
         run = fit(model, records, out=out / "run", status=status, **_training(settings))
-    records = read_manifest(worlds["test"].manifest, modalities=model.names)
+    records = read_data_file(worlds["test"].data_file, modalities=model.names)
     with clock.phase("evaluate"):
         cache = FeatureCache(model)
         ask = _Asker(model, cache, settings, processes)
@@ -169,10 +171,10 @@ def _training(settings: DemoSettings) -> dict[str, Any]:
 
 def training_records(world: WorldSummary, settings: DemoSettings, names: Sequence[str]) -> list[Record]:
     """Return the captions and some of the questions of every clip; the same settings give the same."""
-    records = read_manifest(world.captions, modalities=names) if settings.captions else []
+    records = read_data_file(world.captions, modalities=names) if settings.captions else []
     generator = random.Random(settings.seed)
     by_clip: dict[str, list[Record]] = {}
-    for record in read_manifest(world.manifest, modalities=names):
+    for record in read_data_file(world.data_file, modalities=names):
         by_clip.setdefault(record.id.partition("-")[0], []).append(record)
     for own in by_clip.values():
         records += generator.sample(own, min(settings.questions_per_clip, len(own)))
@@ -201,48 +203,48 @@ class _Asker:
 
 
 def _growing(ask: _Asker, records: Sequence[Record], out: Path, status: StatusLine) -> Iterator[Row]:
-    """Evaluate the question alone, then one sense more at a time."""
+    """Evaluate the question alone, then one modality more at a time."""
     model, names = ask.model, ask.model.names
     for count in range(len(names) + 1):
-        senses = names[:count]
-        file = out / "predictions" / f"{count}-{senses[-1] if senses else 'question'}.jsonl"
-        result = ask(records, modalities=senses, out=file, status=status)
+        modalities = names[:count]
+        file = out / "predictions" / f"{count}-{modalities[-1] if modalities else 'question'}.jsonl"
+        result = ask(records, modalities=modalities, out=file, status=status)
         # The answer is one word and the end token.
-        cost = cost_of(model, senses, sources=records[0].sources, question=records[0].question, num_answer_tokens=2)
-        label = ("+ " if count > 1 else "") + senses[-1] if senses else "question alone, model"
+        cost = cost_of(model, modalities, sources=records[0].sources, question=records[0].question, num_answer_tokens=2)
+        label = ("+ " if count > 1 else "") + modalities[-1] if modalities else "question alone, model"
         yield Row(
             label=label if count < len(names) else f"{label} = all",
             kind="set",
-            senses=senses,
+            modalities=modalities,
             accuracy=result.accuracy,
             by_type=result.by_type,
             counts=result.counts,
-            trainable=_trainable(model, senses),
+            trainable=_trainable(model, modalities),
             num_tokens=result.tokens_per_answer,
             gflops=cost.total_gflops,
         )
 
 
 def _shuffled(ask: _Asker, records: Sequence[Record]) -> Iterator[Row]:
-    """Evaluate each sense's own questions with all senses, this one taken from another clip."""
+    """Evaluate each modality's own questions with all modalities, this one taken from another clip."""
     for name in ask.model.names:
-        own = [record for record in records if SENSE_OF_TYPE[record.type] == name]
+        own = [record for record in records if MODALITY_OF_TYPE[record.type] == name]
         result = ask(own, shuffle=name, seed=ask.settings.seed)
         yield Row(
             label=f"all, {name} shuffled",
             kind="shuffled",
-            senses=(name,),
+            modalities=(name,),
             accuracy=None,
             by_type=result.by_type,
             counts=result.counts,
         )
 
 
-def _trainable(model: CremaModel, senses: Sequence[str]) -> int:
-    adapters = [parameter for name in senses for parameter in model.adapter_parameters(name).values()]
-    supports = [name for name in senses if name != model.major]
-    shared = model.fusion.shared_parameters() if supports else {}
-    fusion = {**model.fusion_parameters(supports), **shared}
+def _trainable(model: CremaModel, modalities: Sequence[str]) -> int:
+    adapters = [parameter for name in modalities for parameter in model.adapter_parameters(name).values()]
+    supporting = [name for name in modalities if name != model.major]
+    shared = model.fusion.shared_parameters() if supporting else {}
+    fusion = {**model.fusion_parameters(supporting), **shared}
     return sum(parameter.numel() for parameter in [*adapters, *fusion.values()])
 
 
@@ -250,14 +252,14 @@ def _write(out: Path, model: CremaModel, run: Run, records: Sequence[Record], re
     from crema_world.demo_report import write_demo_report
 
     model.save_pretrained(out / "model")
-    every = next(row for row in result.rows if row.senses == model.names and row.kind == "set")
+    every = next(row for row in result.rows if row.modalities == model.names and row.kind == "set")
     write_card(out / "model", model, metrics={"accuracy on unseen clips": every.accuracy or 0.0})
     write_text(out / "results.json", json.dumps(result.to_dict(), indent=2) + "\n")
     write_demo_report(out, run.path, records, result)
 
 
 class _Clock:
-    """Measures the phases and says how long each took."""
+    """Measures the phases and states how long each took."""
 
     def __init__(self, say: Callable[[str], None], status: StatusLine) -> None:
         self.say, self.status = say, status

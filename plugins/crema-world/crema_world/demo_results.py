@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from crema_core.common.tables import table
-from crema_world.questions import CHOICES_OF_TYPE, SENSE_OF_TYPE
+from crema_world.questions import CHOICES_OF_TYPE, MODALITY_OF_TYPE
 
 if TYPE_CHECKING:
     from crema_world.demo import DemoSettings
@@ -20,8 +20,9 @@ class Row:
 
     Attributes:
         label: what took part.
-        kind: `reference` (nothing was run), `set` (of senses), or `shuffled` (one sense taken from another clip).
-        senses: the senses that took part; for `shuffled`, the one exchanged.
+        kind: `reference` (nothing was run), `set` (of modalities), or `shuffled` (one modality taken from another
+            clip).
+        modalities: the modalities that took part; for `shuffled`, the one exchanged.
         accuracy: over all questions, in 0..1; None where only some were asked.
         by_type: accuracy by question type.
         counts: questions asked by type.
@@ -32,7 +33,7 @@ class Row:
 
     label: str
     kind: Literal["reference", "set", "shuffled"]
-    senses: tuple[str, ...]
+    modalities: tuple[str, ...]
     accuracy: float | None
     by_type: dict[str, float]
     counts: dict[str, int] = field(default_factory=dict)
@@ -49,7 +50,7 @@ class DemoResult:
         rows: the table.
         missed: what did not come out as it should, as sentences; empty when all did.
         seconds: wall-clock time by phase.
-        exited: why senses exited early, by sense.
+        exited: why modalities exited early, by modality.
         num_questions: questions about unseen clips.
         environment: versions and machine.
         settings: the demo's.
@@ -73,13 +74,13 @@ class DemoResult:
 
 
 def reference_rows(majority: Mapping[str, float]) -> list[Row]:
-    """Return what is to be expected without looking, and from the major sense alone.
+    """Return what is to be expected without looking, and from the major modality alone.
 
     Args:
         majority: accuracy by type of the most frequent answer to each question's text.
     """
     chance = {kind: 1 / len(choices) for kind, choices in CHOICES_OF_TYPE.items()}
-    rgb = {kind: 1.0 if SENSE_OF_TYPE[kind] == _major() else chance[kind] for kind in chance}
+    rgb = {kind: 1.0 if MODALITY_OF_TYPE[kind] == _major() else chance[kind] for kind in chance}
     named = {"chance": chance, "question alone, majority": dict(majority), f"{_major()} can give at most": rgb}
     return [Row(label, "reference", (), _mean(values.values()), values) for label, values in named.items()]
 
@@ -90,8 +91,8 @@ def missed(rows: Sequence[Row], settings: DemoSettings) -> Iterator[str]:
     sets = [row for row in rows if row.kind == "set"]
     every, most = sets[-1].accuracy or 0.0, reference[f"{_major()} can give at most"].accuracy or 0.0
     if every < settings.least_accuracy:
-        yield f"all senses: {every:.1%} on unseen clips, at least {settings.least_accuracy:.0%} wanted."
-    alone = next(row.accuracy or 0.0 for row in sets if row.senses == (_major(),))
+        yield f"all modalities: {every:.1%} on unseen clips, at least {settings.least_accuracy:.0%} wanted."
+    alone = next(row.accuracy or 0.0 for row in sets if row.modalities == (_major(),))
     low, high = most - settings.rgb_below, most + settings.rgb_above
     if not low <= alone <= high:
         yield f"{_major()} alone: {alone:.1%}, between {low:.1%} and {high:.1%} wanted (it can give {most:.1%})."
@@ -108,7 +109,7 @@ def missed(rows: Sequence[Row], settings: DemoSettings) -> Iterator[str]:
 
 def cells(rows: Iterable[Row]) -> list[list[str]]:
     """Return the table as texts, header first; accuracies in per cent."""
-    header = ["senses", "all", *CHOICES_OF_TYPE, "trainable", "tokens", "GFLOPs"]
+    header = ["modalities", "all", *CHOICES_OF_TYPE, "trainable", "tokens", "GFLOPs"]
     return [header, *([row.label, *_accuracies(row), *_costs(row)] for row in rows)]
 
 
@@ -126,7 +127,7 @@ def _costs(row: Row) -> list[str]:
 
 
 def _major() -> str:
-    return next(iter(SENSE_OF_TYPE.values()))
+    return next(iter(MODALITY_OF_TYPE.values()))
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -15,11 +15,11 @@ from crema_world.demo_folder import refuse_foreign
 FINDINGS, INTERRUPTED = 3, 130
 
 HELP = """\
-Train one model on all senses of the generated world and ask it about clips it has never seen.
+Train one model on all modalities of the generated world and ask it about clips it has never seen.
 
-Makes the clips, builds a model on the embedded backbone, trains it sense by sense with early exit, evaluates growing
-sets of senses and one sense exchanged between clips, and writes a report. Exit code 3: an accuracy was not as it should
-be; the output says which.
+Makes the clips, builds a model on the embedded backbone, trains it modality by modality with early exit, evaluates
+growing sets of modalities and one modality exchanged between clips, and writes a report. Exit code 3: an accuracy was
+not as it should be; the output states which.
 
 Example:
   crema demo --out runs/demo"""
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif processes.is_main:
         total = sum(result.seconds.values())
         print(f"{result}\n\n{total:.0f} s in total. Report: {out / 'report.html'}  Model: {out / 'model'}")
-    return fail("an accuracy is not as it should be; the output says which.", FINDINGS) if result.missed else 0
+    return fail("an accuracy is not as it should be; the output states which.", FINDINGS) if result.missed else 0
 
 
 def usual_processes() -> int:

@@ -1,6 +1,6 @@
 """Real file formats: writes what the sensors measured the way such sensors do.
 
-| sense | file |
+| modality | file |
 |---|---|
 | video | mp4, H.264, 64 x 64, 16 frames at 8 per second |
 | audio | wav, 16 kHz, mono, 16 bit |
@@ -30,7 +30,7 @@ from crema_world.scene import FRAMES_PER_SECOND, IMAGE_SIZE, Scene
 from crema_world.sound import SAMPLE_RATE_HZ, sound_track
 from crema_world.touch import touch_image
 
-SUFFIX_OF_SENSE: dict[str, str] = {
+SUFFIX_OF_MODALITY: dict[str, str] = {
     "video": ".mp4",
     "audio": ".wav",
     "depth": ".depth.png",
@@ -40,13 +40,13 @@ SUFFIX_OF_SENSE: dict[str, str] = {
     "touch": ".touch.png",
     "thermal": ".thermal.png",
 }
-"""Sense -> what follows the clip's number in its file name."""
+"""Modality -> what follows the clip's number in its file name."""
 
 
 def write_clip(scene: Scene, stem: Path) -> None:
-    """Write all files of one clip beside each other: `stem` plus a suffix per sense."""
-    for sense, suffix in SUFFIX_OF_SENSE.items():
-        _WRITER_OF_SENSE[sense](scene, stem.with_name(stem.name + suffix))
+    """Write all files of one clip beside each other: `stem` plus a suffix per modality."""
+    for modality, suffix in SUFFIX_OF_MODALITY.items():
+        _WRITER_OF_MODALITY[modality](scene, stem.with_name(stem.name + suffix))
 
 
 def write_video(frames_THWC: ByteArray, path: Path) -> None:
@@ -86,7 +86,7 @@ def write_ply(cloud: PointCloud, path: Path) -> None:
     path.write_bytes("\n".join([*header, ""]).encode() + rows.tobytes())
 
 
-_WRITER_OF_SENSE: dict[str, Callable[[Scene, Path], None]] = {
+_WRITER_OF_MODALITY: dict[str, Callable[[Scene, Path], None]] = {
     "video": lambda scene, path: write_video(render_frames(scene), path),
     "audio": lambda scene, path: write_wave(sound_track(scene), path),
     "depth": lambda scene, path: Image.fromarray(depth_map(scene)).save(path),

@@ -1,6 +1,6 @@
-"""Make a world on the disk: clips in every sense, a manifest of questions and a file of dense captions.
+"""Make a world on the disk: clips in every modality, a data file of questions and a file of dense captions.
 
-OUT/manifest.jsonl      one question per line, with the paths of its clip's files
+OUT/data.jsonl      one question per line, with the paths of its clip's files
 OUT/captions.jsonl      one line per clip that spells all facts, for dense supervision
 OUT/clips/000012.*      the files of clip 12, see `files`
 """
@@ -19,7 +19,7 @@ import numpy as np
 from crema_core.common.atomic import fresh_folder
 from crema_core.errors import did_you_mean
 from crema_world.errors import WorldError
-from crema_world.files import SUFFIX_OF_SENSE, write_clip
+from crema_world.files import SUFFIX_OF_MODALITY, write_clip
 from crema_world.questions import caption_of, deal_answers, majority_by_type, questions_of
 from crema_world.scene import SPLITS, Scene, Split, draw_scene
 
@@ -29,15 +29,15 @@ class WorldSummary:
     """What was written.
 
     Attributes:
-        manifest: path of the questions.
+        data_file: path of the questions.
         captions: path of the dense captions.
         num_clips: clips written.
-        num_questions: lines of the manifest.
+        num_questions: lines of the data file.
         counts: questions by type.
         majority: accuracy in 0..1 by type of whoever sees only the question and knows all answers' frequencies.
     """
 
-    manifest: Path
+    data_file: Path
     captions: Path
     num_clips: int
     num_questions: int
@@ -72,7 +72,7 @@ def make_world(out: Path, *, num_clips: int, seed: int, split: Split, processes:
         _write_lines(scenes, scratch)
     questions = [question for scene in scenes for question in questions_of(scene)]
     return WorldSummary(
-        manifest=out / "manifest.jsonl",
+        data_file=out / "data.jsonl",
         captions=out / "captions.jsonl",
         num_clips=num_clips,
         num_questions=len(questions),
@@ -117,11 +117,11 @@ def _write_clips(scenes: Sequence[Scene], folder: Path, *, processes: int) -> No
 def _write_lines(scenes: Sequence[Scene], folder: Path) -> None:
     lines, captions = [], []
     for number, scene in enumerate(scenes):
-        files = {sense: f"clips/{number:06d}{suffix}" for sense, suffix in SUFFIX_OF_SENSE.items()}
+        files = {modality: f"clips/{number:06d}{suffix}" for modality, suffix in SUFFIX_OF_MODALITY.items()}
         for question in questions_of(scene):
             line = {"id": f"{number:06d}-{question.type}", "question": question.text, "answer": question.answer}
             lines.append({**line, "type": question.type, **files})
         line = {"id": f"{number:06d}-describe", "question": "describe everything.", "answer": caption_of(scene)}
         captions.append({**line, "type": "describe", **files})
-    for name, rows in (("manifest.jsonl", lines), ("captions.jsonl", captions)):
+    for name, rows in (("data.jsonl", lines), ("captions.jsonl", captions)):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

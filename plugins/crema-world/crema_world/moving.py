@@ -1,6 +1,6 @@
 """Rooms for several encoders of RGB: the walls have a surface, and one thing crosses its place in eight frames.
 
-The clips of the rest of the world are flat and hardly move, so that every sense has something of its own; here RGB
+The clips of the rest of the world are flat and hardly move, so that every modality has something of its own; here RGB
 shows four kinds of facts that different encoders are good at: what the thing is (colour, shape), how the room is
 papered (material) and where the thing goes. Balanced answers are the world's own.
 
@@ -70,7 +70,7 @@ def covered_patches(scene: Scene, *, frame: int) -> NDArray[np.bool_]:
 
 
 def make_moving_world(out: Path, *, num_clips: int, seed: int, split: Split) -> Path:
-    """Write clips as mp4 and the manifest of their questions, one of each type per clip.
+    """Write clips as mp4 and the data file of their questions, one of each type per clip.
 
     Args:
         out: a new or empty folder. It appears complete or not at all.
@@ -79,7 +79,7 @@ def make_moving_world(out: Path, *, num_clips: int, seed: int, split: Split) -> 
         split: "train", "valid" or "test".
 
     Returns:
-        The manifest.
+        The data file.
 
     Raises:
         WorldError: when `out` is not empty. Nothing is written then.
@@ -98,5 +98,5 @@ def make_moving_world(out: Path, *, num_clips: int, seed: int, split: Split) -> 
             for kind, text in QUESTION_OF_TYPE.items():
                 line = {"id": f"{number:06d}-{kind}", "question": text, "answer": getattr(scene.answers, kind)}
                 lines.append({**line, "type": kind, "video": file})
-        (scratch / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return out / "manifest.jsonl"
+        (scratch / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return out / "data.jsonl"

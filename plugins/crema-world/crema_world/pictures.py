@@ -1,7 +1,7 @@
 """RGB pictures for the training of crema-tiny's eyes: rooms of the train split, textured boards and abstract ones.
 
 Rooms look like the clips (a little blurred and noisy, as a video codec leaves them). Boards have three bands with a
-texture each. Abstract pictures are patches of any colour without a caption. No picture shows another sense's map.
+texture each. Abstract pictures are patches of any colour without a caption. No picture shows another modality's map.
 
 Shape letters: N pictures, P patches of a picture (64), H, W rows and columns (64).
 """

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from crema_core.common.atomic import fresh_folder
-from crema_core.video.towers import tower_class
+from crema_core.video.vision_encoder import vision_encoder_class
 from crema_world.errors import WorldError
 from crema_world.generate import draw_scenes
 from crema_world.language_stage import rate_factor
@@ -67,14 +67,14 @@ class Lesson:
     """One encoder.
 
     Attributes:
-        tower: the tower that reads its checkpoint.
+        vision encoder: the vision encoder that reads its checkpoint.
         make: the model and its image processor.
         names: what its patches learn to name, with how many names there are, nothing included.
         prefix: tokens before the patches.
         colors: whether it sees true colours.
     """
 
-    tower: str
+    vision_encoder: str
     make: Callable[[], tuple[Any, Any]]
     names: Mapping[str, int]
     prefix: int
@@ -142,7 +142,7 @@ def pretrain_encoders(out: Path, *, seed: int = 0, schedule: Schedule | None = N
 
 def encoders_in(folder: Path) -> dict[str, dict[str, str]]:
     """Return by name what `crema_core.build(encoders=...)` takes."""
-    return {name: {"name": lesson.tower, "weights": str(folder / name)} for name, lesson in LESSONS.items()}
+    return {name: {"name": lesson.vision_encoder, "weights": str(folder / name)} for name, lesson in LESSONS.items()}
 
 
 def draw_clips(scenes: list[Scene]) -> Clips:
@@ -178,12 +178,12 @@ def train_encoder(
         name: shown in the progress.
     """
     heads = nn.ModuleDict({what: nn.Linear(WIDTH, count) for what, count in lesson.names.items()})
-    tower = tower_class(lesson.tower)(str(folder))
+    vision_encoder = vision_encoder_class(lesson.vision_encoder)(str(folder))
     weights = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule_of = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, schedule.steps))
     generator = np.random.default_rng([seed, len(name)])
-    joined = lesson.tower == "vivit"
+    joined = lesson.vision_encoder == "vivit"
     model.train()
     for step in range(1, schedule.steps + 1):
         rows = generator.integers(len(clips.frames), size=schedule.batch_size)
@@ -191,7 +191,7 @@ def train_encoder(
         pixels_BTCHW = torch.from_numpy(clips.frames[rows][:, moments]).permute(0, 1, 4, 2, 3)
         if not lesson.colors:
             pixels_BTCHW = exchange_colors(pixels_BTCHW, generator)
-        prepared = tower.prepare(pixels_BTCHW.flatten(0, 1)).unflatten(0, pixels_BTCHW.shape[:2])
+        prepared = vision_encoder.prepare(pixels_BTCHW.flatten(0, 1)).unflatten(0, pixels_BTCHW.shape[:2])
         given = prepared if joined else prepared.flatten(0, 1)
         tokens_MPD = model(pixel_values=given).last_hidden_state[:, lesson.prefix :]
         moments = moments[::TUBE] if joined else moments

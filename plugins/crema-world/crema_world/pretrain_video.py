@@ -1,10 +1,11 @@
 """Train a tiny video language model: `python -m crema_world.pretrain_video --out FOLDER`.
 
-LLaVA-OneVision's shape and format (SigLIP tower, two-layer projector, Qwen2 decoder, newline vector), for trying what
-PAVE does. The tower starts as crema-tiny's ViT without its class token. First the decoder learns the language of the
-world from text, in which things are also named by sums of words, and to look things up by their shape; then tower and
-projector are pulled to such sums for what each visual token sees; then everything together learns to answer about
-pictures, as LLaVA's last stages do, and every fourth batch is text. The package ships the result: `crema-tiny-video`.
+LLaVA-OneVision's shape and format (SigLIP encoder, two-layer projector, Qwen2 decoder, newline vector), for trying what
+PAVE does. The vision encoder starts as crema-tiny's ViT without its class token. First the decoder learns the language
+of the world from text, in which things are also named by sums of words, and to look things up by their shape; then
+vision encoder and projector are pulled to such sums for what each visual token sees; then everything together learns to
+answer about pictures, as LLaVA's last stages do, and every fourth batch is text. The package ships the result:
+`crema-tiny-video`.
 
 Shape letters: N pictures, B samples, F frames, S visual tokens of a frame, P patches, L width.
 """
@@ -31,12 +32,12 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from crema_core.model.chat_format import video_chat_format
 from crema_core.model.checkpoint import BACKBONE, TEMPLATE
 from crema_core.model.language import IGNORED, Language
 from crema_core.model.prompt import Prompt, pack
 from crema_core.model.shipped import tiny_backbone_path
 from crema_core.model.text_decoder import causal_model
-from crema_core.model.turns import video_turns
 from crema_world import prompts
 from crema_world.backbone import IMAGE_MEAN, IMAGE_STD, WIDTH
 from crema_world.errors import WorldError
@@ -78,7 +79,7 @@ def pretrain_video(
         out: a new or empty folder.
         language_steps: steps of the decoder on text.
         lookup_steps: steps of the decoder mostly on text that asks for colours by shapes.
-        align_steps: steps of tower and projector on what visual tokens should say.
+        align_steps: steps of vision encoder and projector on what visual tokens should say.
         picture_steps: steps of everything on pictures.
         num_pictures: pictures drawn.
         batch_size: samples per step.
@@ -95,7 +96,9 @@ def pretrain_video(
         )
     model, tokenizer = new_video_model(seed=seed)
     decoder: Any = causal_model(model)
-    language = Language(decoder, tokenizer, turns=video_turns(decoder, tokenizer, chat=False, placeholder=VIDEO))
+    language = Language(
+        decoder, tokenizer, chat_format=video_chat_format(decoder, tokenizer, chat=False, placeholder=VIDEO)
+    )
     generator, noise = random.Random(seed), torch.Generator().manual_seed(seed)
 
     def text_loss(step: int) -> Tensor:
@@ -146,7 +149,7 @@ def pretrain_video(
 
 
 def new_video_model(*, seed: int) -> tuple[LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast]:
-    """Return the model before training, its tower made of crema-tiny's ViT, and its tokenizer."""
+    """Return the model before training, its vision encoder made of crema-tiny's ViT, and its tokenizer."""
     tokenizer = make_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": [VIDEO]})
     config = LlavaOnevisionConfig(
@@ -169,12 +172,12 @@ def new_video_model(*, seed: int) -> tuple[LlavaOnevisionForConditionalGeneratio
     # As large as T5's, for which the noise on prompts was chosen: Qwen2's own 0.02 would drown in it. So small a value
     # also suits layers a thousand wide; in these the decoder did not learn to look anything up in 5,000 steps.
     nn.init.normal_(model.get_input_embeddings().get_parameter("weight"))
-    _start_tower(model)
+    _start_encoder(model)
     return model, tokenizer
 
 
 @torch.no_grad()
-def _start_tower(model: Any) -> None:
+def _start_encoder(model: Any) -> None:
     tiny: Any = Blip2ForConditionalGeneration.from_pretrained(tiny_backbone_path())
     ours = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
     theirs = tiny.vision_model
@@ -204,7 +207,7 @@ def _asked(pictures: Pictures, row: int, generator: random.Random, *, dense: boo
 def _loss(
     language: Language, drawn: Sequence[tuple[prompts.Prompt, str]], noise: torch.Generator, *, visual: Tensor | None
 ) -> Tensor:
-    for prompt, _ in drawn:  # a decoder goes on behind the question: no end token stands there
+    for prompt, _ in drawn:  # a decoder continues behind the question: no end token stands there
         prompt.words.pop(), prompt.weights.pop(), prompt.soft.pop()
     embeds, mask = embed_prompts(language.embedding, [prompt for prompt, _ in drawn], noise)
     if visual is not None:

@@ -1,7 +1,7 @@
-"""Prompts for the small language model, in the layout in which senses will speak to it later.
+"""Prompts for the small language model, in the layout in which modalities will speak to it later.
 
-Frames come first, then what the supporting senses say, then the question. Facts come as words, as readings (one word
-per fact) or as soft blocks, in which one position carries the sum of several words: so the model that is frozen
+Frames come first, then what the supporting modalities say, then the question. Facts come as words, as readings (one
+word per fact) or as soft blocks, in which one position carries the sum of several words: so the model that is frozen
 afterwards can be steered by soft tokens that share positions.
 """
 

@@ -1,6 +1,6 @@
 """Questions, their balanced answers and the dense caption of a scene.
 
-Every type needs one sense. Answers of a type are dealt from a shuffled deck, so they differ by at most one in number
+Every type needs one modality. Answers of a type are dealt from a shuffled deck, so they differ by at most one in number
 within a split, and whoever reads only the question is at chance.
 """
 
@@ -17,7 +17,7 @@ from crema_world.scene import COLORS, DIRECTIONS, MATERIALS, SHAPES, SLOTS, SOUN
 
 Choice = TypeVar("Choice")
 
-SENSE_OF_TYPE: dict[str, str] = {
+MODALITY_OF_TYPE: dict[str, str] = {
     "color": "video",
     "shape": "video",
     "nearest": "depth",
@@ -28,7 +28,7 @@ SENSE_OF_TYPE: dict[str, str] = {
     "facing": "normals",
     "behind": "pointcloud",
 }
-"""Question type -> the sense that alone can answer it."""
+"""Question type -> the modality that alone can answer it."""
 
 CHOICES_OF_TYPE: dict[str, tuple[str, ...]] = {
     "color": COLORS,
@@ -68,7 +68,7 @@ FACT_OF_TYPE: dict[str, str] = {
 
 
 class Question(NamedTuple):
-    """One line of the manifest, without its files."""
+    """One line of the data file, without its files."""
 
     type: str
     text: str

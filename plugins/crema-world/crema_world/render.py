@@ -1,8 +1,8 @@
 """RGB: what the camera of the room sees, flat colours without shading, shadow or perspective.
 
 Flat on purpose: size, light and overlap say nothing about distance, heat, touch or the panel's direction, so those
-questions need their own sense. Motion is a stroboscope: the mover is at home at every even frame and always at one and
-the same other place at odd frames, so frames sampled at the middles of 1, 2 or 4 equal segments are equal. Whoever
+questions need their own modality. Motion is a stroboscope: the mover is at home at every even frame and always at one
+and the same other place at odd frames, so frames sampled at the middles of 1, 2 or 4 equal segments are equal. Whoever
 samples RGB more densely sees it move.
 
 Shape letters: H, W image rows and columns (64).

@@ -1,7 +1,8 @@
 """A scene: everything that is true in one simulated room, before any sensor looks at it.
 
 Three things stand in the slots left, middle and right. Each fact that a question can ask for is drawn on its own, so
-that no sense carries another sense's answer. Which split a scene belongs to is a function of its visible arrangement
+that no modality carries another modality's answer. Which split a scene belongs to is a function of its visible
+arrangement
 (shape and colour in every slot): two splits cannot share one, whatever their seeds.
 """
 

@@ -1,4 +1,4 @@
-"""Text of the world: facts of all senses, a question and its answer, to teach the small language model.
+"""Text of the world: facts of all modalities, a question and its answer, to teach the small language model.
 
 Every fact is drawn on its own, and every second sample asks for several facts at once: dense supervision is what makes
 so small a model learn to look things up.

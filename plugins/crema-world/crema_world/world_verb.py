@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from crema_world import WorldSummary
 
 HELP = """\
-Make clips of the generated world: media files of all its senses and questions about them.
+Make clips of the generated world: media files of all its modalities and questions about them.
 
-The same arguments make the same scenes. Splits share no scene. OUT/manifest.jsonl is a data file for crema fit.
+The same arguments make the same scenes. Splits share no scene. OUT/data.jsonl is a data file for crema fit.
 
 Example:
   crema world make worlds/train --clips 500 --seed 0 --split train"""
@@ -56,6 +56,6 @@ def _page(summary: WorldSummary) -> str:
     rows = [["type", "questions", "majority"]]
     rows += [[kind, f"{count:,}", f"{summary.majority[kind]:.1%}"] for kind, count in summary.counts.items()]
     return (
-        f"{summary.num_clips:,} clips, {summary.num_questions:,} questions: {summary.manifest}\n\n{table(rows)}\n\n"
+        f"{summary.num_clips:,} clips, {summary.num_questions:,} questions: {summary.data_file}\n\n{table(rows)}\n\n"
         "majority: accuracy of the most frequent answer to each question's text, without looking at a clip"
     )

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from crema_core.cli.main import main
-from crema_core.data.manifest import read_manifest
+from crema_core.data.data_file import read_data_file
 from crema_core.data.media import read_frames
 from crema_world import demo, demo_folder
 from crema_world import demo_verb as verb
@@ -21,12 +21,12 @@ from crema_world.demo import DemoSettings
 from crema_world.demo_report import picture
 from crema_world.demo_results import Row, cells, missed, reference_rows
 from crema_world.generate import WorldSummary
-from crema_world.questions import CHOICES_OF_TYPE, SENSE_OF_TYPE
+from crema_world.questions import CHOICES_OF_TYPE, MODALITY_OF_TYPE
 from tests.support.world import tiny_folder
 
 __all__ = ["tiny_folder"]
 
-SENSES = ("video", "audio", "depth", "flow", "normals", "pointcloud", "touch", "thermal")
+MODALITIES = ("video", "audio", "depth", "flow", "normals", "pointcloud", "touch", "thermal")
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +46,18 @@ def test_it_leaves_results_report_model_and_predictions(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
         "demo.json", "model", "predictions", "report.html", "results.json", "run", "world",
     }  # fmt: skip
-    assert len(list((finished / "predictions").glob("*.jsonl"))) == len(SENSES) + 1
+    assert len(list((finished / "predictions").glob("*.jsonl"))) == len(MODALITIES) + 1
 
 
-def test_the_results_have_a_row_per_growing_set_and_per_shuffled_sense(finished: Path) -> None:
+def test_the_results_have_a_row_per_growing_set_and_per_shuffled_modality(finished: Path) -> None:
     rows = json.loads((finished / "results.json").read_text())["rows"]
     assert [row["kind"] for row in rows] == ["reference"] * 3 + ["set"] * 9 + ["shuffled"] * 8
-    assert [tuple(row["senses"]) for row in rows[3:12]] == [SENSES[:count] for count in range(9)]
+    assert [tuple(row["modalities"]) for row in rows[3:12]] == [MODALITIES[:count] for count in range(9)]
     trainable = [row["trainable"] for row in rows[3:12]]
     assert trainable[0] == 0
     assert trainable == sorted(set(trainable))
     assert [list(row["by_type"]) for row in rows[13:]] == [
-        [kind for kind, sense in SENSE_OF_TYPE.items() if sense == name] for name in SENSES[1:]
+        [kind for kind, modality in MODALITY_OF_TYPE.items() if modality == name] for name in MODALITIES[1:]
     ]
 
 
@@ -71,7 +71,7 @@ def test_the_report_is_one_file_with_the_table_and_examples(finished: Path) -> N
 
 
 def test_the_picture_beside_an_answer_has_the_clips_colours(finished: Path) -> None:
-    record = read_manifest(finished / "world" / "test" / "manifest.jsonl")[0]
+    record = read_data_file(finished / "world" / "test" / "data.jsonl")[0]
     frame = read_frames(record.sources["video"], num_frames=1).frames[0]
     shown = np.asarray(Image.open(io.BytesIO(picture(record))))
     assert np.array_equal(shown, frame.permute(1, 2, 0).numpy())
@@ -79,27 +79,27 @@ def test_the_picture_beside_an_answer_has_the_clips_colours(finished: Path) -> N
 
 def test_an_untrained_model_misses_what_is_wanted(finished: Path) -> None:
     lines = json.loads((finished / "results.json").read_text())["missed"]
-    assert any(line.startswith("all senses: ") for line in lines)
+    assert any(line.startswith("all modalities: ") for line in lines)
 
 
-def set_row(senses: tuple[str, ...], accuracy: float) -> Row:
-    return Row("a set", "set", senses, accuracy, {})
+def set_row(modalities: tuple[str, ...], accuracy: float) -> Row:
+    return Row("a set", "set", modalities, accuracy, {})
 
 
 def test_nothing_is_missed_when_all_came_out_as_it_should() -> None:
     rows = reference_rows(dict.fromkeys(CHOICES_OF_TYPE, 0.25))
     most = rows[2].accuracy or 0.0
     shuffled = Row("all, depth shuffled", "shuffled", ("depth",), None, {"nearest": 0.36}, {"nearest": 100})
-    rows = [*rows, set_row((), 0.1), set_row(("video",), most), set_row(SENSES, 0.95), shuffled]
+    rows = [*rows, set_row((), 0.1), set_row(("video",), most), set_row(MODALITIES, 0.95), shuffled]
     assert list(missed(rows, DemoSettings())) == []
 
 
 def test_each_miss_is_a_sentence_with_its_numbers() -> None:
     rows = reference_rows(dict.fromkeys(CHOICES_OF_TYPE, 0.25))
     shuffled = Row("all, depth shuffled", "shuffled", ("depth",), None, {"nearest": 0.9}, {"nearest": 100})
-    rows = [*rows, set_row((), 0.1), set_row(("video",), 0.9), set_row(SENSES, 0.85), shuffled]
+    rows = [*rows, set_row((), 0.1), set_row(("video",), 0.9), set_row(MODALITIES, 0.85), shuffled]
     assert list(missed(rows, DemoSettings())) == [
-        "all senses: 85.0% on unseen clips, at least 90% wanted.",
+        "all modalities: 85.0% on unseen clips, at least 90% wanted.",
         "video alone: 90.0%, between 32.1% and 47.1% wanted (it can give 42.1%).",
         "all, depth shuffled: 'nearest' is answered right in 90.0%, at most 47.5% wanted (chance is 33.3%, 100 "
         "questions).",
@@ -122,13 +122,13 @@ def test_the_table_leaves_empty_what_was_not_asked() -> None:
 
 def test_training_sees_every_caption_and_some_questions_of_every_clip(finished: Path) -> None:
     world = finished / "world" / "train"
-    summary = WorldSummary(world / "manifest.jsonl", world / "captions.jsonl", 4, 36, {}, {})
+    summary = WorldSummary(world / "data.jsonl", world / "captions.jsonl", 4, 36, {}, {})
     for captions, count, wanted in ((True, 2, 4 * 3), (False, 1, 4), (True, 99, 4 * 10)):
         settings = DemoSettings(captions=captions, questions_per_clip=count)
-        records = demo.training_records(summary, settings, SENSES)
+        records = demo.training_records(summary, settings, MODALITIES)
         assert len(records) == wanted
         assert len({record.id for record in records}) == wanted
-        assert records == demo.training_records(summary, settings, SENSES)
+        assert records == demo.training_records(summary, settings, MODALITIES)
 
 
 def test_an_earlier_demo_is_replaced(finished: Path) -> None:
@@ -146,7 +146,7 @@ def test_two_processes_leave_what_one_leaves(
     assert main(words) == verb.FINDINGS
     said = capfd.readouterr()
     assert said.out.count("question alone, model") == 1
-    assert said.err.splitlines()[-1] == "crema: an accuracy is not as it should be; the output says which."
+    assert said.err.splitlines()[-1] == "crema: an accuracy is not as it should be; the output states which."
     rows = json.loads((out / "results.json").read_text())["rows"]
     assert [row["kind"] for row in rows] == ["reference"] * 3 + ["set"] * 9 + ["shuffled"] * 8
     counts = [len(file.read_text().splitlines()) for file in (out / "predictions").glob("*.jsonl")]

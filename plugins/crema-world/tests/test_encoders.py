@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from crema_core.data.clips import read_clip
-from crema_core.video.towers import tower_class
+from crema_core.video.vision_encoder import vision_encoder_class
 from crema_world.errors import WorldError
 from crema_world.generate import draw_scenes
 from crema_world.moving import NUM_FRAMES, TYPES, covered_patches, make_moving_world, moving_frames, thing_cover
@@ -56,11 +56,11 @@ def test_every_patch_is_named_after_what_covers_it() -> None:
 
 
 def test_a_world_has_one_question_of_each_type_about_every_clip(tmp_path: Path) -> None:
-    manifest = make_moving_world(tmp_path / "world", num_clips=3, seed=1, split="test")
-    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    data_file = make_moving_world(tmp_path / "world", num_clips=3, seed=1, split="test")
+    lines = [json.loads(line) for line in data_file.read_text().splitlines()]
     assert Counter(line["type"] for line in lines) == dict.fromkeys(TYPES, 3)
     assert len({line["video"] for line in lines}) == 3
-    clip = read_clip(str(manifest.parent / lines[0]["video"]), num_frames=NUM_FRAMES)
+    clip = read_clip(str(data_file.parent / lines[0]["video"]), num_frames=NUM_FRAMES)
     assert clip.frames.shape == (NUM_FRAMES, 3, 64, 64)
     with pytest.raises(WorldError) as caught:
         make_moving_world(tmp_path / "world", num_clips=3, seed=1, split="test")
@@ -70,7 +70,7 @@ def test_a_world_has_one_question_of_each_type_about_every_clip(tmp_path: Path) 
     )
 
 
-def test_a_few_steps_write_encoders_that_the_towers_read_and_repeat_exactly(tmp_path: Path) -> None:
+def test_a_few_steps_write_encoders_that_the_encoders_read_and_repeat_exactly(tmp_path: Path) -> None:
     pytest.importorskip("crema_encoders")
     first = pretrain_encoders(tmp_path / "one", seed=1, schedule=SHORT)
     pretrain_encoders(tmp_path / "two", seed=1, schedule=SHORT)
@@ -80,10 +80,10 @@ def test_a_few_steps_write_encoders_that_the_towers_read_and_repeat_exactly(tmp_
         assert one == two
     clip = torch.from_numpy(moving_frames(SCENES[0])).permute(0, 3, 1, 2)
     for own in first.values():
-        tower = tower_class(own["name"])(own["weights"])
-        tower.load()
+        vision_encoder = vision_encoder_class(own["name"])(own["weights"])
+        vision_encoder.load()
         with torch.no_grad():
-            seen = tower(tower.prepare(clip[: tower.frames_wanted(4)])[None])
+            seen = vision_encoder(vision_encoder.prepare(clip[: vision_encoder.frames_wanted(4)])[None])
         assert seen.shape == (1, 4, 64, 64)
     with pytest.raises(WorldError) as caught:
         pretrain_encoders(tmp_path / "one", schedule=SHORT)

@@ -14,11 +14,11 @@ import pytest
 from crema_core.data.sampling import middle_indices
 from crema_world import WorldError, WorldSummary, make_world
 from crema_world.generate import draw_scenes
-from crema_world.questions import CHOICES_OF_TYPE, SENSE_OF_TYPE, majority_by_type, questions_of
+from crema_world.questions import CHOICES_OF_TYPE, MODALITY_OF_TYPE, majority_by_type, questions_of
 from crema_world.render import render_frames
 from crema_world.scene import NUM_FRAMES, SPLITS, Scene, arrangement
 
-SENSES = ("video", "audio", "depth", "flow", "normals", "pointcloud", "touch", "thermal")
+MODALITIES = ("video", "audio", "depth", "flow", "normals", "pointcloud", "touch", "thermal")
 
 
 def visible(scene: Scene) -> str:
@@ -38,7 +38,7 @@ def test_importing_the_room_imports_neither_numpy_nor_torch() -> None:
 
 def test_the_same_seed_gives_the_same_bytes(summary: WorldSummary, tmp_path: Path) -> None:
     again = make_world(tmp_path / "again", num_clips=6, seed=3, split="test")
-    first, second = summary.manifest.parent, again.manifest.parent
+    first, second = summary.data_file.parent, again.data_file.parent
     names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
     assert names == sorted(str(path.relative_to(second)) for path in second.rglob("*") if path.is_file())
     assert [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()] == []
@@ -46,25 +46,25 @@ def test_the_same_seed_gives_the_same_bytes(summary: WorldSummary, tmp_path: Pat
 
 def test_two_processes_write_what_one_writes(summary: WorldSummary, tmp_path: Path) -> None:
     again = make_world(tmp_path / "again", num_clips=6, seed=3, split="test", processes=2)
-    assert again.manifest.read_bytes() == summary.manifest.read_bytes()
-    assert (again.manifest.parent / "clips/000005.ply").read_bytes() == (
-        summary.manifest.parent / "clips/000005.ply"
+    assert again.data_file.read_bytes() == summary.data_file.read_bytes()
+    assert (again.data_file.parent / "clips/000005.ply").read_bytes() == (
+        summary.data_file.parent / "clips/000005.ply"
     ).read_bytes()
 
 
-def test_a_manifest_line_names_every_sense_and_every_file_exists(summary: WorldSummary) -> None:
-    lines = [json.loads(line) for line in summary.manifest.read_text().splitlines()]
-    assert len(lines) == summary.num_questions == 6 * len(SENSE_OF_TYPE)
-    assert summary.counts == dict.fromkeys(SENSE_OF_TYPE, 6)
+def test_a_data_line_names_every_modality_and_every_file_exists(summary: WorldSummary) -> None:
+    lines = [json.loads(line) for line in summary.data_file.read_text().splitlines()]
+    assert len(lines) == summary.num_questions == 6 * len(MODALITY_OF_TYPE)
+    assert summary.counts == dict.fromkeys(MODALITY_OF_TYPE, 6)
     for line in lines:
-        assert list(line) == ["id", "question", "answer", "type", *SENSES]
+        assert list(line) == ["id", "question", "answer", "type", *MODALITIES]
         assert line["answer"] in CHOICES_OF_TYPE[line["type"]]
-        assert all((summary.manifest.parent / line[sense]).is_file() for sense in SENSES)
+        assert all((summary.data_file.parent / line[modality]).is_file() for modality in MODALITIES)
     assert len({line["id"] for line in lines}) == len(lines)
 
 
 def test_captions_spell_all_answers(summary: WorldSummary) -> None:
-    lines = [json.loads(line) for line in summary.manifest.read_text().splitlines()]
+    lines = [json.loads(line) for line in summary.data_file.read_text().splitlines()]
     captions = [json.loads(line) for line in summary.captions.read_text().splitlines()]
     assert len(captions) == summary.num_clips
     for caption in captions:
@@ -86,7 +86,7 @@ def test_whoever_sees_only_the_question_is_at_chance(split: str) -> None:
         assert majority[kind] == pytest.approx(1 / len(choices), abs=0.01), kind
 
 
-def test_no_sense_carries_another_senses_answer() -> None:
+def test_no_modality_carries_another_modalities_answer() -> None:
     scenes = draw_scenes(num_clips=2400, seed=0, split="train")
     for first, second in combinations(("nearest", "motion", "first_sound", "material", "hottest", "facing"), 2):
         pairs = Counter((vars(scene.answers)[first], vars(scene.answers)[second]) for scene in scenes)
@@ -112,7 +112,7 @@ def test_frames_sampled_by_the_rule_are_equal_and_motion_is_in_the_others() -> N
 
 
 @pytest.mark.parametrize("facts", ["nearest", "hottest", "motion", "facing", "first_sound", "material", "behind"])
-def test_what_rgb_shows_does_not_depend_on_the_other_senses_facts(facts: str) -> None:
+def test_what_rgb_shows_does_not_depend_on_the_other_modalities_facts(facts: str) -> None:
     # Scenes that differ in this answer only have the same home frame, so RGB there cannot tell it.
     from dataclasses import replace
 
@@ -137,7 +137,7 @@ def test_a_used_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
 def test_an_empty_folder_is_used(tmp_path: Path) -> None:
     assert make_world(tmp_path / "new" / "deep", num_clips=1, seed=0, split="valid").num_clips == 1
     (tmp_path / "empty").mkdir()
-    assert make_world(tmp_path / "empty", num_clips=1, seed=0, split="valid").manifest.is_file()
+    assert make_world(tmp_path / "empty", num_clips=1, seed=0, split="valid").data_file.is_file()
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,13 @@ def test_a_few_steps_write_a_backbone_that_pave_takes(tmp_path: Path) -> None:
     assert [line.split()[:2] for line in lines] == [[stage, "4/4"] for stage in stages]
     model = build([{"name": "video", "num_frames": 2}], backbone=tmp_path / "tiny", fusion="pave")
     assert model.template.choice_scoring == "likelihood"
-    example = model.sense("video").modality.example(torch.Generator().manual_seed(0))
+    example = model.branch("video").modality.example(torch.Generator().manual_seed(0))
     scores = model.answer("what color is the left thing ?", ["red", "blue"], video=example).scores
     assert sum(torch.tensor(list(scores.values())).exp().tolist()) > 0
     assert model.describe().cost.num_tokens < 60
 
 
-def test_the_tower_starts_as_the_vit_of_crema_tiny_without_its_class_token() -> None:
+def test_the_encoder_starts_as_the_vit_of_crema_tiny_without_its_class_token() -> None:
     model, _ = new_video_model(seed=0)
     tiny = Blip2ForConditionalGeneration.from_pretrained(tiny_backbone_path()).vision_model
     pixels = normalize(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8).numpy())

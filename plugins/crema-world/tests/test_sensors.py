@@ -28,17 +28,17 @@ Clip = dict[str, str]
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Clip, dict[str, Path]]]:
-    """Answers by type and files by sense of 16 clips."""
+    """Answers by type and files by modality of 16 clips."""
     made = make_world(tmp_path_factory.mktemp("world") / "train", num_clips=16, seed=5, split="train")
-    lines = [json.loads(line) for line in made.manifest.read_text().splitlines()]
+    lines = [json.loads(line) for line in made.data_file.read_text().splitlines()]
     by_clip: dict[str, list[dict[str, str]]] = {}
     for line in lines:
         by_clip.setdefault(line["video"], []).append(line)
-    senses = ("video", "audio", "depth", "flow", "normals", "pointcloud", "touch", "thermal")
+    modalities = ("video", "audio", "depth", "flow", "normals", "pointcloud", "touch", "thermal")
     return [
         (
             {line["type"]: line["answer"] for line in mine} | {line["type"] + "?": line["question"] for line in mine},
-            {sense: made.manifest.parent / mine[0][sense] for sense in senses},
+            {modality: made.data_file.parent / mine[0][modality] for modality in modalities},
         )
         for mine in by_clip.values()
     ]

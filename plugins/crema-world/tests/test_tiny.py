@@ -15,7 +15,7 @@ from crema_core.model.shipped import tiny_backbone_path
 from crema_world.backbone import IMAGE_MEAN, IMAGE_STD
 from crema_world.caption_stage import encode_pictures, query_pictures
 from crema_world.generate import draw_scenes
-from crema_world.questions import CHOICES_OF_TYPE, SENSE_OF_TYPE, questions_of
+from crema_world.questions import CHOICES_OF_TYPE, MODALITY_OF_TYPE, questions_of
 from crema_world.render import render_frames
 from crema_world.scene import Scene
 from crema_world.vocabulary import words
@@ -99,8 +99,8 @@ def test_it_answers_what_rgb_shows_on_held_out_scenes(
     assert right / len(held_out) >= 0.9
 
 
-@pytest.mark.parametrize("kind", [kind for kind, sense in SENSE_OF_TYPE.items() if sense != "video"])
-def test_without_its_sense_a_question_is_answered_by_chance(
+@pytest.mark.parametrize("kind", [kind for kind, modality in MODALITY_OF_TYPE.items() if modality != "video"])
+def test_without_its_modality_a_question_is_answered_by_chance(
     kind: str, tiny: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, held_out: list[Scene]
 ) -> None:
     said = answers(tiny, tokenizer, held_out, kind)

@@ -15,9 +15,9 @@ def test_world_make_writes_a_data_file_and_says_what_is_in_it(
 ) -> None:
     assert main(["world", "make", str(tmp_path / "w"), "--clips", "2", "--split", "test"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"2 clips, 18 questions: {tmp_path / 'w' / 'manifest.jsonl'}"
+    assert lines[0] == f"2 clips, 18 questions: {tmp_path / 'w' / 'data.jsonl'}"
     assert lines[2].split() == ["type", "questions", "majority"]
-    assert len((tmp_path / "w" / "manifest.jsonl").read_text().splitlines()) == 18
+    assert len((tmp_path / "w" / "data.jsonl").read_text().splitlines()) == 18
 
 
 def test_world_make_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

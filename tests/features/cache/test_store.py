@@ -187,7 +187,7 @@ def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
 
 def test_a_damaged_entry_is_warned_of_and_the_rebuilt_one_hides_it_for_good(tmp_path: Path) -> None:
     root = tmp_path / "cache"
-    folder = root / "features" / "some-sense"
+    folder = root / "features" / "some-modality"
     store = new_store(folder)
     store.add("a", features(1))
     store.add("b", features(2))

@@ -1,3 +1,3 @@
-"""Accelerometer and gyroscope recordings as a sense of CREMA models."""
+"""Accelerometer and gyroscope recordings as a modality of CREMA models."""
 
 __version__ = "0.3.0"

@@ -15,10 +15,10 @@ CHOICES = ("left", "right")
 
 
 def write_clips(folder: str | Path, *, count: int, seed: int) -> Path:
-    """Write `count` recordings and a manifest of them.
+    """Write `count` recordings and a data file of them.
 
     Returns:
-        path of the manifest.
+        path of the data file.
     """
     generator = random.Random(seed)
     place = Path(folder)
@@ -31,9 +31,9 @@ def write_clips(folder: str | Path, *, count: int, seed: int) -> Path:
         lines.append(
             {"id": f"{index:04}", "question": QUESTION, "answer": answer, "choices": CHOICES, "imu": f"{index:04}.csv"}
         )
-    manifest = place / "data.jsonl"
-    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return manifest
+    data_file = place / "data.jsonl"
+    data_file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return data_file
 
 
 def _recording(answer: str, generator: random.Random) -> list[list[float]]:

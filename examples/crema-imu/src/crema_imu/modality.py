@@ -1,4 +1,4 @@
-"""The sense: recordings -> windows -> features of a small frozen encoder.
+"""The modality: recordings -> windows -> features of a small frozen encoder.
 
 Shape letters: B samples, T windows, P points of a window, C = 6 channels, D = 64 features.
 """

@@ -1,4 +1,4 @@
-"""What the sense declares; imports no torch."""
+"""What the modality declares; imports no torch."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class AstEncoder(PretrainedEncoder):
         return torch.cat([first, ordered.flatten(1, 2)], dim=1)
 
     def token_starts(self, num_tokens: int) -> Tensor:
-        """The two leading tokens hear the whole window."""
+        """The two leading tokens cover the whole window."""
         bands, _ = self._grid()
         starts = torch.arange(self._kept()) * self.config.time_stride * HOP_S
         return torch.cat([torch.full((2,), -1.0), starts.repeat_interleave(bands)])

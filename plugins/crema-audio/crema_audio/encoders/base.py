@@ -43,7 +43,7 @@ class AudioEncoder(nn.Module, abc.ABC):
     """A frozen encoder of windows.
 
     Args:
-        options: of the sense.
+        options: of the modality.
     """
 
     sample_rate_hz: int = SAMPLE_RATE_HZ

@@ -17,7 +17,7 @@ class BeatsEncoder(AudioEncoder):
     """Every window is padded with zeros to its full length, as BEATs was trained.
 
     Args:
-        options: of the sense; `weights` names the released checkpoint.
+        options: of the modality; `weights` names the released checkpoint.
     """
 
     def __init__(self, options: AudioOptions) -> None:

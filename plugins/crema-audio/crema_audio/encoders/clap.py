@@ -1,4 +1,4 @@
-"""The sound tower of CLAP (Wu et al. 2022, arXiv 2211.06687), a hierarchical transformer at 48 kHz."""
+"""The sound encoder of CLAP (Wu et al. 2022, arXiv 2211.06687), a hierarchical transformer at 48 kHz."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class ClapEncoder(PretrainedEncoder):
         return float(self.extractor.max_length_s)
 
     def part(self, model: Any) -> nn.Module:
-        """The text tower is let go."""
-        tower: nn.Module = model.audio_model
-        return tower
+        """The text encoder is let go."""
+        vision_encoder: nn.Module = model.audio_model
+        return vision_encoder
 
     def front(self, window_S: np.ndarray) -> Tensor:
         """Return `(1, frames, mels)`, or 4 equal ones for a checkpoint that fuses long sounds."""
@@ -51,5 +51,5 @@ class ClapEncoder(PretrainedEncoder):
         return tokens_KND
 
     def token_starts(self, num_tokens: int) -> Tensor:
-        """All hear the whole window."""
+        """All cover the whole window."""
         return torch.full((num_tokens,), -1.0)

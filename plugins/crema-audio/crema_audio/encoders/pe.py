@@ -29,9 +29,9 @@ class PeEncoder(PretrainedEncoder):
         return float(self.config.audio_config.max_position_embeddings * self._token_s())
 
     def part(self, model: Any) -> nn.Module:
-        """The text tower is let go."""
-        tower: nn.Module = model.audio_encoder
-        return tower
+        """The text encoder is let go."""
+        vision_encoder: nn.Module = model.audio_encoder
+        return vision_encoder
 
     def front(self, window_S: np.ndarray) -> Tensor:
         """Return `(1, S)`, S a full window on the token grid."""

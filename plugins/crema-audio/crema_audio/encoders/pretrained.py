@@ -27,7 +27,7 @@ class PretrainedEncoder(AudioEncoder):
     """An encoder of transformers; a subclass names its classes and turns output into tokens.
 
     Args:
-        options: of the sense; `weights` is a hub id or folder, `revision` a commit of the hub.
+        options: of the modality; `weights` is a hub id or folder, `revision` a commit of the hub.
     """
 
     name: ClassVar[str]
@@ -109,7 +109,7 @@ class PretrainedEncoder(AudioEncoder):
         values_BTND = encode_real(self.tokens, inputs_BT, lengths_BT)
         seconds_BT1 = lengths_BT[..., None] / self.sample_rate_hz
         starts_N = self.token_starts(values_BTND.shape[2]).to(seconds_BT1.device)
-        # Resampling may add a sample or two; a token that begins in them hears nothing.
+        # Resampling may add a sample or two; a token that begins in them covers nothing.
         mask = ((starts_N <= 0) & (seconds_BT1 > 0)) | (starts_N + ROUNDING_S < seconds_BT1)
         return values_BTND * mask[..., None], mask
 
@@ -119,7 +119,7 @@ class PretrainedEncoder(AudioEncoder):
 
     @abc.abstractmethod
     def token_starts(self, num_tokens: int) -> Tensor:
-        """Return when each token begins, `(N,)` seconds of its window; below 0 for tokens that hear all of it."""
+        """Return when each token begins, `(N,)` seconds of its window; below 0 for tokens that cover all of it."""
 
     def _place(self) -> str:
         if self.weights is None:

@@ -13,7 +13,7 @@ from crema_core.model.pretrained import load_frozen
 from crema_geometry.experts.processor import load_processor
 
 METRIC = frozenset({"zoedepth", "depth_pro", "glpn", "prompt_depth_anything", "tipsv2_dpt"})
-"""Model types whose output is metres; `depth_anything` says so itself."""
+"""Model types whose output is metres; `depth_anything` states so itself."""
 RELATIVE = frozenset({"dpt", "depth_anything"})
 """Model types whose output is inverse depth up to scale and shift."""
 NEAR_M, FAR_M = 0.5, 10.0

@@ -34,7 +34,7 @@ class Frames(NamedTuple):
         frames: `(T, 3, H, W)` uint8.
         pairs: `(first, second)`, each `(T, 3, H, W)`, between which the motion of each frame is seen; None when the
             source has one frame.
-        times: `(T, 2)` seconds each frame stands for; None for pictures.
+        times: `(T, 2)` seconds each frame covers; None for pictures.
     """
 
     frames: Tensor

@@ -1,4 +1,4 @@
-"""Manifests: the videos they name, and a copy that names the results too."""
+"""Data files: the videos they name, and a copy that names the results too."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.common.atomic import write_text
-from crema_core.data.manifest import FIELDS, read_manifest
-from crema_core.errors import ManifestError
+from crema_core.data.data_file import FIELDS, read_data_file
+from crema_core.errors import DataFileError
 
 
-def videos_of(manifest: Path, *, key: str = "video") -> list[str]:
+def videos_of(data_file: Path, *, key: str = "video") -> list[str]:
     """Return the files under `key`, each once, in order.
 
     Raises:
-        ManifestError: when the manifest cannot be used or no line has the key.
+        DataFileError: when the data file cannot be used or no line has the key.
     """
-    records = read_manifest(manifest, modalities=[key])
+    records = read_data_file(data_file, modalities=[key])
     found = [path for record in records for path in record.paths(key)[:1]]
     if not found:
-        raise ManifestError(
-            f"No line of {manifest.name} has '{key}'. Videos are taken from that key. Name another with --key. Nothing "
-            "was written."
+        raise DataFileError(
+            f"No line of {data_file.name} has '{key}'. Videos are taken from that key. Name another with --key. "
+            "Nothing was written."
         )
     return list(dict.fromkeys(found))
 
 
 def write_with_results(
-    manifest: Path, out: Path, results: Mapping[str, Mapping[str, str]], *, key: str = "video"
+    data_file: Path, out: Path, results: Mapping[str, Mapping[str, str]], *, key: str = "video"
 ) -> int:
-    """Write a copy of a manifest whose lines name the files that exist; all else stays as it was.
+    """Write a copy of a data file whose lines name the files that exist; all else stays as it was.
 
     Paths are relative to the copy, which may lie in another folder.
 
     Args:
-        manifest: the original.
+        data_file: the original.
         out: the copy; may be the original.
-        results: absolute video path -> sense -> file.
+        results: absolute video path -> modality -> file.
         key: the field videos are under.
 
     Returns:
-        number of lines that gained a sense.
+        number of lines that gained a modality.
     """
-    here, there = manifest.parent.absolute(), out.parent.absolute()
+    here, there = data_file.parent.absolute(), out.parent.absolute()
     lines, gained = [], 0
-    for text in manifest.read_text(encoding="utf-8-sig").split("\n"):
+    for text in data_file.read_text(encoding="utf-8-sig").split("\n"):
         if not text.strip():
             continue
         values: dict[str, Any] = json.loads(text)
@@ -57,10 +57,10 @@ def write_with_results(
         source = values.get(key)
         first = source[0] if isinstance(source, list) else source
         files = results.get(os.path.normpath(there / first), {}) if isinstance(first, str) else {}
-        present = {sense: file for sense, file in files.items() if Path(file).exists()}
+        present = {modality: file for modality, file in files.items() if Path(file).exists()}
         gained += bool(present)
-        for sense, file in present.items():
-            values[sense] = os.path.relpath(Path(file).absolute(), there)
+        for modality, file in present.items():
+            values[modality] = os.path.relpath(Path(file).absolute(), there)
         lines.append(json.dumps(values, ensure_ascii=False))
     write_text(out, "\n".join(lines) + "\n")
     return gained

@@ -3,7 +3,7 @@
 ```
 DIR/
   extract.json           the settings the files were made with
-  a/clip.depth.npz       one file per video and sense, named after the video below --root
+  a/clip.depth.npz       one file per video and modality, named after the video below --root
 ```
 """
 
@@ -32,8 +32,8 @@ class Job(NamedTuple):
 
     Attributes:
         source: the video.
-        targets: sense -> file, all that is wanted.
-        missing: the senses whose file is not there yet.
+        targets: modality -> file, all that is wanted.
+        missing: the modalities whose file is not there yet.
     """
 
     source: str
@@ -86,7 +86,7 @@ def plan(videos: Sequence[str], settings: ExtractSettings, *, out: Path, root: P
                 f"'{owner}' and '{path}' would both write '{out / stem}.*.npz'. Names without their ending are "
                 "different. Rename one. Nothing was written."
             )
-        targets: dict[str, str] = {sense: str(out / f"{stem}.{sense}.npz") for sense in settings.senses}
+        targets: dict[str, str] = {modality: str(out / f"{stem}.{modality}.npz") for modality in settings.modalities}
         jobs.append(Job(str(path), targets, tuple(s for s, file in targets.items() if not Path(file).exists())))
     return jobs
 
@@ -102,7 +102,7 @@ def check_record(settings: ExtractSettings, out: Path) -> None:
     A record without files, which an attempt that failed leaves behind, is replaced.
 
     Raises:
-        OptionsError: when files of a sense are there that were made otherwise; nothing is changed then.
+        OptionsError: when files of a modality are there that were made otherwise; nothing is changed then.
     """
     record = out / RECORD
     try:
@@ -112,18 +112,18 @@ def check_record(settings: ExtractSettings, out: Path) -> None:
             f"'{record}' is not JSON ({error}). It records how the files beside it were made. Name another --out, or "
             "remove the folder. Nothing was changed."
         ) from error
-    for sense in settings.senses:
-        wanted = settings.identity(sense)
-        earlier = known.get(sense, wanted)
+    for modality in settings.modalities:
+        wanted = settings.identity(modality)
+        earlier = known.get(modality, wanted)
         changed = [
             f"{key}: {earlier.get(key)!r} -> {wanted[key]!r}" for key in wanted if earlier.get(key) != wanted[key]
         ]
-        if changed and any(out.rglob(f"*.{sense}.npz")):
+        if changed and any(out.rglob(f"*.{modality}.npz")):
             raise OptionsError(
-                f"'{out}' holds {sense} made with other settings ({'; '.join(changed)}). One folder has one way of "
-                "making each sense. Name another --out, or pass the earlier settings. Nothing was changed."
+                f"'{out}' holds {modality} made with other settings ({'; '.join(changed)}). One folder has one way of "
+                "making each modality. Name another --out, or pass the earlier settings. Nothing was changed."
             )
-    merged = known | {sense: settings.identity(sense) for sense in settings.senses}
+    merged = known | {modality: settings.identity(modality) for modality in settings.modalities}
     if merged != known:
         write_text(record, json.dumps(merged, indent=2) + "\n")
 
@@ -194,7 +194,7 @@ def _worker(settings: ExtractSettings) -> Callable[[Job], str | None]:
 
     def work(job: Job) -> str | None:
         try:
-            extract_one(experts, job.source, {sense: job.targets[sense] for sense in job.missing})
+            extract_one(experts, job.source, {modality: job.targets[modality] for modality in job.missing})
         except MediaError as error:
             return str(error)
         return None

@@ -1,4 +1,4 @@
-"""What `crema extract` is told; imports no torch."""
+"""The settings of `crema extract`; imports no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SENSES = ("depth", "flow", "normals")
+MODALITIES = ("depth", "flow", "normals")
 
 
 class ExtractSettings(BaseModel):
@@ -14,7 +14,7 @@ class ExtractSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    senses: tuple[Literal["depth", "flow", "normals"], ...] = Field(min_length=1, description="what is estimated")
+    modalities: tuple[Literal["depth", "flow", "normals"], ...] = Field(min_length=1, description="what is estimated")
     num_frames: int = Field(default=16, ge=1, description="frames per video, the middle ones of equal segments")
     fps: float | None = Field(default=None, gt=0, description="frames per second instead, at most num_frames of them")
     max_side: int = Field(default=512, ge=32, description="larger frames are made smaller first, in pixels")
@@ -44,18 +44,18 @@ class ExtractSettings(BaseModel):
     device: str = Field(default="cpu", description="where the experts run: cpu, cuda, cuda:1")
 
     @model_validator(mode="after")
-    def _senses_once(self) -> ExtractSettings:
-        if len(set(self.senses)) != len(self.senses):
-            raise ValueError(f"each of {', '.join(SENSES)} is named once")
+    def _modalities_once(self) -> ExtractSettings:
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"each of {', '.join(MODALITIES)} is named once")
         return self
 
-    def identity(self, sense: str) -> dict[str, Any]:
-        """Return what decides the content of one sense's files."""
+    def identity(self, modality: str) -> dict[str, Any]:
+        """Return what decides the content of one modality's files."""
         common = {"num_frames": self.num_frames, "fps": self.fps, "max_side": self.max_side}
         depth = {key: getattr(self, key) for key in ("depth_model", "depth_revision", "depth_kind")}
-        if sense == "depth":
+        if modality == "depth":
             return common | depth
-        if sense == "flow":
+        if modality == "flow":
             return common | {key: getattr(self, key) for key in ("flow_model", "flow_weights", "flow_gap_s")}
         if self.normals_model is None:
             return common | depth | {"fov_deg": self.fov_deg}

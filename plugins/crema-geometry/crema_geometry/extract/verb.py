@@ -10,35 +10,35 @@ from typing import Any
 
 from crema_core.errors import OptionsError
 from crema_core.plugins.spec import parse_settings
-from crema_geometry.extract.settings import SENSES, ExtractSettings
+from crema_geometry.extract.settings import MODALITIES, ExtractSettings
 
 DONE, USAGE, FINDINGS = 0, 2, 3
-SETTINGS = tuple(name for name in ExtractSettings.model_fields if name != "senses")
+SETTINGS = tuple(name for name in ExtractSettings.model_fields if name != "modalities")
 
 HELP = """\
 Estimate depth, flow and normals from RGB videos with frozen experts, as CREMA made its inputs.
 
 For every video below --root: NAME.depth.npz (metres), NAME.flow.npz (pixels right and down), NAME.normals.npz (right,
-up, to the viewer), which the senses depth, flow and normals read. What is there is kept, so an interrupted run goes on.
-Videos that cannot be read are listed at the end (exit code 3); the others are done.
+up, to the viewer), which the modalities depth, flow and normals read. What is there is kept, so an interrupted run
+continues. Videos that cannot be read are listed at the end (exit code 3); the others are done.
 
 Examples:
   crema extract depth,flow clips/*.mp4 --out geometry --flow-model raft_small
-  crema extract depth,normals --manifest train.jsonl --out geometry --out-manifest train.geometry.jsonl --processes 4
+  crema extract depth,normals --data train.jsonl --out geometry --out-data train.geometry.jsonl --processes 4
   crema extract depth clips --out geometry --depth-model depth-anything/Depth-Anything-V2-Small-hf"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what, from where, to where, and one option per setting."""
-    parser.add_argument("senses", metavar="A,B", help=f"what to estimate: {', '.join(SENSES)}")
+    parser.add_argument("modalities", metavar="A,B", help=f"what to estimate: {', '.join(MODALITIES)}")
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="clips, or folders of pictures")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the files go")
     parser.add_argument(
         "--root", metavar="DIR", help="files are named after the path below it; default: what is common"
     )
-    parser.add_argument("--manifest", metavar="DATA.jsonl", help="take the videos from a data file")
-    parser.add_argument("--key", default="video", metavar="SENSE", help="its field with the videos; default: video")
-    parser.add_argument("--out-manifest", metavar="NEW.jsonl", help="write a copy of it that names the results")
+    parser.add_argument("--data", metavar="DATA.jsonl", help="take the videos from a data file")
+    parser.add_argument("--key", default="video", metavar="MODALITY", help="its field with the videos; default: video")
+    parser.add_argument("--out-data", metavar="NEW.jsonl", help="write a copy of it that names the results")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="work in several processes")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     for name in SETTINGS:
@@ -49,28 +49,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, load the experts, work."""
-    if bool(arguments.videos) == bool(arguments.manifest):
-        print("crema extract: name videos, or --manifest, not both and not neither.", file=sys.stderr)
+    if bool(arguments.videos) == bool(arguments.data):
+        print("crema extract: name videos, or --data, not both and not neither.", file=sys.stderr)
         return USAGE
-    if arguments.out_manifest and not arguments.manifest:
-        print("crema extract: --out-manifest writes a copy of --manifest; name that too.", file=sys.stderr)
+    if arguments.out_data and not arguments.data:
+        print("crema extract: --out-data writes a copy of --data; name that too.", file=sys.stderr)
         return USAGE
     settings = _settings(arguments)
     from crema_core.common.progress import StatusLine
     from crema_geometry.extract.lines import videos_of, write_with_results
     from crema_geometry.extract.run import check_record, plan, run_jobs
 
-    out, manifest = Path(arguments.out), Path(arguments.manifest) if arguments.manifest else None
-    videos = videos_of(manifest, key=arguments.key) if manifest is not None else _expanded(arguments.videos)
+    out, data_file = Path(arguments.out), Path(arguments.data) if arguments.data else None
+    videos = videos_of(data_file, key=arguments.key) if data_file is not None else _expanded(arguments.videos)
     root = Path(arguments.root) if arguments.root else None
     jobs = plan(videos, settings, out=out, root=root)
     check_record(settings, out)
     status = StatusLine()
     outcome = run_jobs(jobs, settings, num_processes=arguments.processes, status=status)
     gained = None
-    if manifest is not None and arguments.out_manifest:
+    if data_file is not None and arguments.out_data:
         results = {job.source: job.targets for job in jobs}
-        gained = write_with_results(manifest, Path(arguments.out_manifest), results, key=arguments.key)
+        gained = write_with_results(data_file, Path(arguments.out_data), results, key=arguments.key)
     _report(outcome, arguments, gained)
     return FINDINGS if outcome.failed else DONE
 
@@ -79,18 +79,18 @@ def _settings(arguments: argparse.Namespace) -> ExtractSettings:
     values: dict[str, Any] = {
         name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None
     }
-    senses = tuple(name.strip() for name in arguments.senses.split(",") if name.strip())
-    unknown = [name for name in senses if name not in SENSES]
-    if unknown or not senses:
+    modalities = tuple(name.strip() for name in arguments.modalities.split(",") if name.strip())
+    unknown = [name for name in modalities if name not in MODALITIES]
+    if unknown or not modalities:
         found = f"'{unknown[0]}' is" if unknown else "Nothing was named that is"
         raise OptionsError(
-            f"{found} not something to estimate. Accepted: {', '.join(SENSES)}. Write crema extract depth,flow ..."
+            f"{found} not something to estimate. Accepted: {', '.join(MODALITIES)}. Write crema extract depth,flow ..."
         )
     if arguments.processes < 1:
         raise OptionsError(
             f"--processes is {arguments.processes}. At least one process works. Leave it out, or write --processes 2."
         )
-    return parse_settings(ExtractSettings, {"senses": senses, **values}, title="extract")
+    return parse_settings(ExtractSettings, {"modalities": modalities, **values}, title="extract")
 
 
 def _expanded(words: list[str]) -> list[str]:
@@ -111,6 +111,6 @@ def _report(outcome: Any, arguments: argparse.Namespace, gained: int | None) -> 
         return
     print(f"{outcome.written:,} files written below {arguments.out}, {outcome.kept:,} kept.")
     if gained is not None:
-        print(f"{gained:,} lines of {Path(arguments.out_manifest).name} name results.")
+        print(f"{gained:,} lines of {Path(arguments.out_data).name} name results.")
     for source, problem in outcome.failed.items():
         print(f"could not be read: {source}: {problem}")

@@ -31,11 +31,11 @@ class Experts:
 
     def __init__(self, settings: ExtractSettings) -> None:
         self.settings = settings
-        senses, device = settings.senses, settings.device
-        derived = "normals" in senses and settings.normals_model is None
+        modalities, device = settings.modalities, settings.device
+        derived = "normals" in modalities and settings.normals_model is None
         self.depth = (
             DepthExpert(settings.depth_model, revision=settings.depth_revision, kind=settings.depth_kind, device=device)
-            if "depth" in senses or derived
+            if "depth" in modalities or derived
             else None
         )
         if derived and self.depth is not None and self.depth.kind == "relative":
@@ -50,11 +50,13 @@ class Experts:
                 axes=settings.normals_axes,
                 device=device,
             )
-            if "normals" in senses and settings.normals_model is not None
+            if "normals" in modalities and settings.normals_model is not None
             else None
         )
         self.flow = (
-            flow_expert(settings.flow_model, weights=settings.flow_weights, device=device) if "flow" in senses else None
+            flow_expert(settings.flow_model, weights=settings.flow_weights, device=device)
+            if "flow" in modalities
+            else None
         )
 
     def look(self, frames: Frames, wanted: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
@@ -91,7 +93,7 @@ def extract_one(experts: Experts, source: str, targets: Mapping[str, str]) -> No
     Args:
         experts: loaded.
         source: the video.
-        targets: sense -> file to write.
+        targets: modality -> file to write.
 
     Raises:
         MediaError: when the video cannot be read.
@@ -105,8 +107,8 @@ def extract_one(experts: Experts, source: str, targets: Mapping[str, str]) -> No
         max_side=settings.max_side,
     )
     times = {} if frames.times is None else {"times": frames.times.numpy()}
-    for sense, values in experts.look(frames, tuple(targets)).items():
+    for modality, values in experts.look(frames, tuple(targets)).items():
         packed = io.BytesIO()
-        arrays: dict[str, Any] = {sense: values, **times}
+        arrays: dict[str, Any] = {modality: values, **times}
         np.savez_compressed(packed, **arrays)
-        write_bytes(Path(targets[sense]), packed.getvalue())
+        write_bytes(Path(targets[modality]), packed.getvalue())

@@ -95,10 +95,10 @@ def _refuse_language_model(config: PreTrainedConfig, request: BackboneRequest) -
 
 
 LLAVA_ONEVISION = VideoFamily(
-    LlavaOnevisionForConditionalGeneration, partial(LlavaBackbone, tower="vision_tower", pooled=True)
+    LlavaOnevisionForConditionalGeneration, partial(LlavaBackbone, vision_encoder="vision_tower", pooled=True)
 )
 VIDEO_LLAVA = VideoFamily(
-    VideoLlavaForConditionalGeneration, partial(LlavaBackbone, tower="video_tower", keeps_class=True)
+    VideoLlavaForConditionalGeneration, partial(LlavaBackbone, vision_encoder="video_tower", keeps_class=True)
 )
 QWEN2_VL = VideoFamily(Qwen2VLForConditionalGeneration, QwenBackbone, side=square_side)
 QWEN2_5_VL = VideoFamily(Qwen2_5_VLForConditionalGeneration, QwenBackbone, side=square_side)

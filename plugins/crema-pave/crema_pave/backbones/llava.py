@@ -1,4 +1,4 @@
-"""LLaVA-OneVision and Video-LLaVA: every frame by itself through a SigLIP or CLIP tower and a projector.
+"""LLaVA-OneVision and Video-LLaVA: every frame by itself through a SigLIP or CLIP vision encoder and a projector.
 
 Shape letters: M frames, N patches of one, E vision width, S visual tokens of a frame, L width of the language model.
 """
@@ -24,9 +24,9 @@ class LlavaBackbone(VideoBackbone):
     Args:
         model: the whole transformers model.
         tokenizer: of the language model.
-        tower: name of the vision tower inside the model.
+        vision encoder: name of the vision encoder inside the model.
         pooled: frames are pooled to half their rows and columns, as LLaVA-OneVision does with video.
-        keeps_class: a frame's class token stays whatever the configuration says of images, as in Video-LLaVA.
+        keeps_class: a frame's class token stays whatever the configuration gives of images, as in Video-LLaVA.
         **settings: see `Backbone`.
     """
 
@@ -35,14 +35,18 @@ class LlavaBackbone(VideoBackbone):
         model: Any,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        tower: str,
+        vision_encoder: str,
         pooled: bool = False,
         keeps_class: bool = False,
         **settings: Any,
     ) -> None:
         inner = model.model
         super().__init__(
-            model, tower=getattr(inner, tower), projector=inner.multi_modal_projector, tokenizer=tokenizer, **settings
+            model,
+            vision_encoder=getattr(inner, vision_encoder),
+            projector=inner.multi_modal_projector,
+            tokenizer=tokenizer,
+            **settings,
         )
         self.newline: nn.Parameter | None = getattr(inner, "image_newline", None)
         freeze(self)
@@ -74,8 +78,8 @@ class LlavaBackbone(VideoBackbone):
     @torch.no_grad()
     def encode_images(self, pixels_MCHW: Tensor) -> Tensor:
         """Return `(M, N, E)`: what the model's projector takes."""
-        tower = cast(Any, self.vision_model)
-        hidden = tower(pixels_MCHW.to(self.dtype), output_hidden_states=True).hidden_states
+        vision_encoder = cast(Any, self.vision_model)
+        hidden = vision_encoder(pixels_MCHW.to(self.dtype), output_hidden_states=True).hidden_states
         chosen: Tensor = (
             hidden[self.layer]
             if isinstance(self.layer, int)
@@ -84,9 +88,9 @@ class LlavaBackbone(VideoBackbone):
         return chosen[:, 1:] if self.drops_first else chosen
 
     def vision_parts(self) -> tuple[nn.Module, ...]:
-        """Return the parts of the vision tower that `encode_images` runs."""
-        tower: Any = self.vision_model
-        inner = getattr(tower, "vision_model", tower)
+        """Return the parts of the vision encoder that `encode_images` runs."""
+        vision_encoder: Any = self.vision_model
+        inner = getattr(vision_encoder, "vision_model", vision_encoder)
         return inner.embeddings, inner.encoder
 
     @torch.no_grad()

@@ -1,10 +1,11 @@
-"""Qwen2-VL and Qwen2.5-VL: two frames at a time through a tower of its own, four patches joined to a token.
+"""Qwen2-VL and Qwen2.5-VL: two frames at a time through a vision encoder of its own, four patches joined to a token.
 
-A step of a clip is what the tower looks at together (`temporal_patch_size` frames); a picture is such a step with the
-picture repeated, as in the released processor. Steps do not attend to each other, so each is encoded by itself. The
-tower takes pictures of any size; here they are squares whose side is chosen when the model is built.
+A step of a clip is what the vision encoder looks at together (`temporal_patch_size` frames); a picture is such a step
+with the picture repeated, as in the released processor. Steps do not attend to each other, so each is encoded by
+itself. The vision encoder takes pictures of any size; here they are squares whose side is chosen when the model is
+built.
 
-The merger, which joins patches and leads to the language model's width, is the projector here. What stands before it is
+The merger, which joins patches and leads to the language model's width, is the projector here. What is before it is
 the mean of the patches a token is joined from, as LLaVA-OneVision's video pooling makes its own.
 
 Shape letters: M steps, P frames of a step, N patches of a step, U patches of a token, S visual tokens of a step, E
@@ -32,7 +33,7 @@ class QwenBackbone(VideoBackbone):
     """Frozen parts of a Qwen2-VL or Qwen2.5-VL model.
 
     Args:
-        model: the whole transformers model; its tower is taken apart.
+        model: the whole transformers model; its vision encoder is taken apart.
         tokenizer: of the language model.
         image_size: side in pixels of the square pictures, from `square_side`.
         **settings: see `Backbone`.
@@ -43,9 +44,9 @@ class QwenBackbone(VideoBackbone):
     def __init__(
         self, model: Any, tokenizer: PreTrainedTokenizerBase, *, image_size: int | None = None, **settings: Any
     ) -> None:
-        tower, vision = model.model.visual, model.config.vision_config
-        projector, tower.merger = tower.merger, _Grouped(vision.spatial_merge_size**2)
-        super().__init__(model, tower=tower, projector=projector, tokenizer=tokenizer, **settings)
+        vision_encoder, vision = model.model.visual, model.config.vision_config
+        projector, vision_encoder.merger = vision_encoder.merger, _Grouped(vision.spatial_merge_size**2)
+        super().__init__(model, vision_encoder=vision_encoder, projector=projector, tokenizer=tokenizer, **settings)
         self._side = square_side(vision, image_size)
         self.frames_per_step = int(vision.temporal_patch_size)
         self.axes = RotaryAxes(getattr(vision, "tokens_per_second", None))
@@ -63,7 +64,7 @@ class QwenBackbone(VideoBackbone):
 
     @property
     def vision_dim(self) -> int:
-        """Width E of the tower's hidden states."""
+        """Width E of the vision encoder's hidden states."""
         return int(cast(Any, self.vision_model).patch_embed.embed_dim)
 
     @torch.no_grad()
@@ -83,15 +84,16 @@ class QwenBackbone(VideoBackbone):
         rows, columns = (side // patch for side in pixels.shape[-2:])
         flat = patches(pixels, patch=patch, merge=merge)
         grid = torch.tensor([[len(pixels), rows, columns]], device=pixels.device)
-        # In place of the merger the tower has `_Grouped`, so what it returns is grouped, in order, and not yet joined.
+        # In place of the merger the vision encoder has `_Grouped`, so what it returns is grouped, in order, and not yet
+        # joined.
         grouped: Tensor = cast(Any, self.vision_model)(flat.to(self.dtype), grid_thw=grid).pooler_output
         cells = grouped.reshape(len(pixels), rows // merge, columns // merge, merge, merge, self.vision_dim)
         return cells.transpose(2, 3).flatten(1, 4)
 
     def vision_parts(self) -> tuple[nn.Module, ...]:
         """Return the embedding of patches and the layers."""
-        tower: Any = self.vision_model
-        return (tower.patch_embed, *tower.blocks)
+        vision_encoder: Any = self.vision_model
+        return (vision_encoder.patch_embed, *vision_encoder.blocks)
 
     def vision_layers(self) -> tuple[nn.Module, ...]:
         """Return the layers."""
@@ -149,7 +151,7 @@ def square_side(vision: Any, wanted: int | None) -> int:
     """Return the side of the pictures.
 
     Args:
-        vision: configuration of the tower.
+        vision: configuration of the vision encoder.
         wanted: in pixels; None: `TOKENS_ACROSS` tokens.
 
     Raises:

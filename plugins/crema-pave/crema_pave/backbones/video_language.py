@@ -1,4 +1,4 @@
-"""Video language models as backbones: their own vision tower and projector in front of their own language model.
+"""Video language models as backbones: their own vision encoder and projector in front of their own language model.
 
 A strategy may hand these visual tokens to the language model, or change them on the way. Everything comes from
 transformers, and the tokens are those its own `get_video_features` gives. What each kind does its own way is in
@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from crema_core.fusion.connector import VisualLayout
 from crema_core.model.backbone import Backbone
+from crema_core.model.chat_format import ChatFormat, video_chat_format
 from crema_core.model.text_decoder import causal_model
 from crema_core.model.trainable import freeze
-from crema_core.model.turns import Turns, video_turns
 
 
 class VideoBackbone(Backbone, abc.ABC):
@@ -28,16 +28,22 @@ class VideoBackbone(Backbone, abc.ABC):
 
     Args:
         model: the whole transformers model.
-        tower: its vision tower.
-        projector: what stands between tower and language model.
+        vision encoder: its vision encoder.
+        projector: what is between vision encoder and language model.
         tokenizer: of the language model.
         **settings: see `Backbone`.
     """
 
     def __init__(
-        self, model: Any, *, tower: nn.Module, projector: nn.Module, tokenizer: PreTrainedTokenizerBase, **settings: Any
+        self,
+        model: Any,
+        *,
+        vision_encoder: nn.Module,
+        projector: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        **settings: Any,
     ) -> None:
-        super().__init__(causal_model(model), tokenizer, vision_model=tower, **settings)
+        super().__init__(causal_model(model), tokenizer, vision_model=vision_encoder, **settings)
         self.projector = projector
         self.placeholder = str(tokenizer.convert_ids_to_tokens(model.config.video_token_id))
         freeze(self)
@@ -53,9 +59,9 @@ class VideoBackbone(Backbone, abc.ABC):
     def layout(self) -> VisualLayout:
         """How the visual tokens of a step lie."""
 
-    def turns(self, *, chat: bool) -> Turns:
-        """Return what stands around the frames, question and answer, by the model's own chat template."""
-        return video_turns(self.language_model, self.tokenizer, chat=chat, placeholder=self.placeholder)
+    def chat_format(self, *, chat: bool) -> ChatFormat:
+        """Return what surrounds the frames, question and answer, by the model's own chat template."""
+        return video_chat_format(self.language_model, self.tokenizer, chat=chat, placeholder=self.placeholder)
 
     @abc.abstractmethod
     def visual_tokens(self, features_MNE: Tensor) -> tuple[Tensor, Tensor]:

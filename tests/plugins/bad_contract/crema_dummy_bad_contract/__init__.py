@@ -1,1 +1,1 @@
-"""Senses that break the contract, one way each."""
+"""Modalities that break the contract, one way each."""

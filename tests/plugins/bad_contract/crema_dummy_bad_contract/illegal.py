@@ -6,7 +6,7 @@ from crema_core.plugins.spec import ModalitySpec
 
 SPEC = ModalitySpec(
     name="Illegal-Name",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_good.modality:GoodModality",
     encoder="own",
     feature_dim=8,

@@ -8,7 +8,7 @@ NOT_A_SPEC = {"name": "not_a_spec"}
 
 MISNAMED = ModalitySpec(
     name="other_name",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_good.modality:GoodModality",
     encoder="own",
     feature_dim=8,
@@ -17,7 +17,7 @@ MISNAMED = ModalitySpec(
 
 WRONG_SIGNATURE = ModalitySpec(
     name="wrong_signature",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_bad_contract.signature:WrongSignature",
     encoder="own",
     feature_dim=8,
@@ -26,7 +26,7 @@ WRONG_SIGNATURE = ModalitySpec(
 
 INCOMPLETE = ModalitySpec(
     name="incomplete",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_bad_contract.modality:Incomplete",
     encoder="own",
     feature_dim=8,
@@ -35,7 +35,7 @@ INCOMPLETE = ModalitySpec(
 
 NOT_A_MODALITY = ModalitySpec(
     name="not_a_modality",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_bad_contract.modality:NotAModality",
     encoder="own",
     feature_dim=8,
@@ -44,7 +44,7 @@ NOT_A_MODALITY = ModalitySpec(
 
 FIRST_OWNER = ModalitySpec(
     name="first_owner",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_bad_contract.modality:Shared",
     encoder="own",
     feature_dim=8,
@@ -53,7 +53,7 @@ FIRST_OWNER = ModalitySpec(
 
 SECOND_OWNER = ModalitySpec(
     name="second_owner",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_bad_contract.modality:Shared",
     encoder="own",
     feature_dim=8,
@@ -62,7 +62,7 @@ SECOND_OWNER = ModalitySpec(
 
 BROKEN_FACTORY = ModalitySpec(
     name="broken_factory",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_bad_contract.nowhere:Missing",
     encoder="own",
     feature_dim=8,
@@ -71,7 +71,7 @@ BROKEN_FACTORY = ModalitySpec(
 
 NEEDY = ModalitySpec(
     name="needy",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_good.modality:GoodModality",
     encoder="own",
     feature_dim=8,

@@ -8,7 +8,7 @@ from crema_core.plugins.spec import ModalitySpec
 
 SPEC = ModalitySpec(
     name="broken",
-    summary="A sense.",
+    summary="A modality.",
     factory="crema_dummy_broken_import.modality:BrokenModality",
     encoder="own",
     feature_dim=8,

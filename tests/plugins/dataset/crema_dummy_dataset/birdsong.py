@@ -9,7 +9,7 @@ from crema_core.datasets.read import Place
 from crema_core.datasets.spec import Line
 
 LABELS = "labels-{split}.csv"
-CLIP = Media(sense="video", path="clips/<clip>.mp4")
+CLIP = Media(modality="video", path="clips/<clip>.mp4")
 
 
 def read(place: Place) -> Iterator[Line]:

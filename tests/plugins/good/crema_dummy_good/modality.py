@@ -1,4 +1,4 @@
-"""A sense that works: rows of a short recording, through a fixed random projection."""
+"""A modality that works: rows of a short recording, through a fixed random projection."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class GoodOptions(ModalityOptions):
 
 SPEC = ModalitySpec(
     name="good",
-    summary="A sense that keeps every rule.",
+    summary="A modality that keeps every rule.",
     factory="crema_dummy_good.modality:GoodModality",
     options=GoodOptions,
     test_options=(GoodOptions(),),

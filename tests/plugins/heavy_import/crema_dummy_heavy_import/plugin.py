@@ -8,7 +8,7 @@ from crema_core.plugins.spec import ModalitySpec
 
 SPEC = ModalitySpec(
     name="heavy",
-    summary="A sense with a slow declaration.",
+    summary="A modality with a slow declaration.",
     factory="crema_dummy_good.modality:GoodModality",
     encoder="own",
     feature_dim=8,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from crema_core.video.towers import Preprocessing, Tower
+from crema_core.video.vision_encoder import Preprocessing, VisionEncoder
 
 
-class MeanColor(Tower):
+class MeanColor(VisionEncoder):
     """One token: the mean colour."""
 
     name = "mean_color"

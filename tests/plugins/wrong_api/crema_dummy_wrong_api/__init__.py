@@ -1,1 +1,1 @@
-"""Senses written for other versions of the contract."""
+"""Modalities written for other versions of the contract."""

@@ -1,8 +1,8 @@
-"""Means of what each encoder says, and where it says most."""
+"""Means of what each encoder says, and where it contributes most."""
 
 from __future__ import annotations
 
-from crema_merv.shares import Said, mean_shares, strongest_clips
+from crema_merv.weights import Said, mean_weights, strongest_clips
 
 SAID = [
     Said("side", "b.mp4", {"stills": 0.5, "motion": 0.5}),
@@ -13,12 +13,12 @@ SAID = [
 
 
 def test_means_are_by_type_and_over_all() -> None:
-    assert mean_shares(SAID) == {
+    assert mean_weights(SAID) == {
         "color": {"stills": 0.625, "motion": 0.375},
         "side": {"stills": 0.5, "motion": 0.5},
         "all": {"stills": 0.5, "motion": 0.5},
     }
-    assert mean_shares([]) == {}
+    assert mean_weights([]) == {}
 
 
 def test_every_clip_counts_once_among_the_strongest() -> None:

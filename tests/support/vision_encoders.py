@@ -1,4 +1,4 @@
-"""Small random vision towers, saved in the format of the real ones."""
+"""Small random vision encoders, saved in the format of the real ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES: dict[str, Any] = {
 
 
 def save_clip(folder: Path) -> Path:
-    """Both towers, as the released checkpoint."""
+    """Both vision encoders, as the released checkpoint."""
     text = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4, "vocab_size": 8}
     config = hf.CLIPConfig(vision_config={**SIZES, "patch_size": 8}, text_config=text, projection_dim=4)
     hf.CLIPModel(config).save_pretrained(folder)
@@ -25,7 +25,7 @@ def save_clip(folder: Path) -> Path:
 
 
 def save_siglip(folder: Path) -> Path:
-    """Both towers, as the released checkpoint."""
+    """Both vision encoders, as the released checkpoint."""
     text = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4, "vocab_size": 8}
     hf.SiglipModel(hf.SiglipConfig(vision_config={**SIZES, "patch_size": 8}, text_config=text)).save_pretrained(folder)
     hf.SiglipImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)

@@ -1,11 +1,11 @@
-"""The data file: one JSON object per line, one key per sense.
+"""The data file: one JSON object per line, one key per modality.
 
     {"id": "17", "question": "What is playing?", "answer": "a drum", "type": "sound", "audio": "clips/17.wav"}
 
 `id`, `question` and `answer` are required; `choices`, `type`, `answers` (others that are right too) and `dataset` (a
 name of `crema data list`, which decides how answers are scored) are optional. Every other key is the name of an
-installed sense with the path of its file (or a list of paths), relative to the manifest; `a.mp4#t=1,2` is a part of a
-file. A missing key, or null, is a missing sense. Every unusable line is reported at once.
+installed modality with the path of its file (or a list of paths), relative to the data file; `a.mp4#t=1,2` is a part of
+a file. A missing key, or null, is a missing modality. Every unusable line is reported at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from crema_core.data.sampling import file_of
-from crema_core.errors import ManifestError, did_you_mean
+from crema_core.errors import DataFileError, did_you_mean
 from crema_core.plugins.registry import installed_names
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class Record:
         answer: as written.
         choices: the options of a multiple-choice question, or None.
         type: the kind of question, for tables; empty when the line has none.
-        sources: absolute path or paths by sense.
-        line: line number in the manifest, from 1.
+        sources: absolute path or paths by modality.
+        line: line number in the data file, from 1.
         answers: answers that are right too.
         dataset: the data set it comes from; empty when the line has none.
     """
@@ -62,7 +62,7 @@ class Record:
         return (self.answer, *(text for text in self.answers if text != self.answer))
 
     def paths(self, name: str) -> tuple[str, ...]:
-        """Return the files of one sense; empty when the sample lacks it."""
+        """Return the files of one modality; empty when the sample lacks it."""
         source = self.sources.get(name, [])
         return (source,) if isinstance(source, str) else tuple(source)
 
@@ -82,45 +82,45 @@ class Problem:
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything a pass over a manifest found."""
+    """Everything a pass over a data file found."""
 
-    records: list[Record]  # the usable lines, with the wanted senses only
+    records: list[Record]  # the usable lines, with the wanted modalities only
     problems: list[Problem]  # the unusable ones
-    unused: tuple[str, ...]  # senses that lines have and the caller did not want
+    unused: tuple[str, ...]  # modalities that lines have and the caller did not want
     num_lines: int  # lines that are not blank
 
 
-def read_manifest(
+def read_data_file(
     path: str | os.PathLike[str],
     *,
     modalities: Collection[str] | None = None,
     missing: Literal["error", "skip"] = "error",
 ) -> list[Record]:
-    """Read a manifest.
+    """Read a data file.
 
     Args:
         path: the JSONL file.
-        modalities: senses wanted; files of others are neither looked for nor kept. None: every installed one.
+        modalities: modalities wanted; files of others are neither looked for nor kept. None: every installed one.
         missing: "skip" leaves out samples of which a file does not exist, with one notice.
 
     Raises:
-        ManifestError: naming every unusable line, or the samples with missing files.
+        DataFileError: naming every unusable line, or the samples with missing files.
 
     Example:
-        >>> records = read_manifest("train.jsonl", modalities=["audio"])    # doctest: +SKIP
+        >>> records = read_data_file("train.jsonl", modalities=["audio"])    # doctest: +SKIP
     """
     path = Path(path)
-    scan = scan_manifest(path, modalities=modalities)
+    scan = scan_data_file(path, modalities=modalities)
     if scan.problems:
-        raise ManifestError(_describe_problems(path, scan))
+        raise DataFileError(_describe_problems(path, scan))
     if not scan.records:
-        raise ManifestError(
+        raise DataFileError(
             f"{path.name} holds no samples. A data file has one JSON object per line, with at least "
             f"{_listed(REQUIRED)}. Write one line per question."
         )
     if scan.unused:
         logger.warning(
-            "%s has sources of senses that this model does not have: %s. They are ignored. "
+            "%s has sources of modalities that this model does not have: %s. They are ignored. "
             "Name them in build(modalities=[...]) to use them.",
             path.name,
             ", ".join(scan.unused),
@@ -130,20 +130,20 @@ def read_manifest(
         return scan.records
     summary = describe_missing(path, absent, num_samples=len(scan.records))
     if missing == "error":
-        raise ManifestError(f'{summary} Fix the paths, or pass missing="skip" to leave those samples out.')
+        raise DataFileError(f'{summary} Fix the paths, or pass missing="skip" to leave those samples out.')
     left = {record.line for record, _ in absent}
     records = [record for record in scan.records if record.line not in left]
     if not records:
-        raise ManifestError(f"{summary} No sample is left. Fix the paths.")
+        raise DataFileError(f"{summary} No sample is left. Fix the paths.")
     logger.warning("%s They are left out.", summary)
     return records
 
 
-def scan_manifest(path: Path, *, modalities: Collection[str] | None = None) -> Scan:
-    """Read a manifest and return the usable and the unusable lines; files are not looked for.
+def scan_data_file(path: Path, *, modalities: Collection[str] | None = None) -> Scan:
+    """Read a data file and return the usable and the unusable lines; files are not looked for.
 
     Raises:
-        ManifestError: when there is no such file, or it is not text.
+        DataFileError: when there is no such file, or it is not text.
     """
     known = frozenset(installed_names()) | frozenset(modalities or ())
     wanted = known if modalities is None else frozenset(modalities)
@@ -179,35 +179,35 @@ def missing_files(records: Iterable[Record]) -> list[tuple[Record, str]]:
     return found
 
 
-def describe_missing(manifest: Path, absent: Sequence[tuple[Record, str]], *, num_samples: int) -> str:
+def describe_missing(data_file: Path, absent: Sequence[tuple[Record, str]], *, num_samples: int) -> str:
     """Return a sentence: "3 of 1,204 samples have a missing file, first: clips/7.mp4 (line 311 of train.jsonl)."."""
     record, first = absent[0]
-    folder = manifest.parent.absolute()
+    folder = data_file.parent.absolute()
     shown = Path(first).relative_to(folder) if Path(first).is_relative_to(folder) else first
     verb = "has" if len(absent) == 1 else "have"
     return (
         f"{len(absent):,} of {num_samples:,} samples {verb} a missing file, first: {shown} "
-        f"(line {record.line} of {manifest.name})."
+        f"(line {record.line} of {data_file.name})."
     )
 
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise ManifestError(
+        raise DataFileError(
             f"The data file '{path}' {what}. A data file is JSONL, one object per line. Check the path."
         )
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise ManifestError(
+        raise DataFileError(
             f"The data file '{path}' is not UTF-8 text (byte {error.start}). A data file is JSONL, one object per "
             "line. Save it as UTF-8."
         ) from error
 
 
 def parse_line(text: str, known: frozenset[str]) -> tuple[dict[str, object], list[str]]:
-    """Return the values of one line and what is wrong with it; `known` are the names of senses."""
+    """Return the values of one line and what is wrong with it; `known` are the names of modalities."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
@@ -273,13 +273,13 @@ def _describe_problems(path: Path, scan: Scan) -> str:
     shown = [f"- line {problem.line}: {problem.text}" for problem in scan.problems[:NUM_SHOWN]]
     if len(scan.problems) > NUM_SHOWN:
         shown.append(f"- and {len(scan.problems) - NUM_SHOWN:,} more")
-    senses = ", ".join(sorted(installed_names())) or "none"
+    modalities = ", ".join(sorted(installed_names())) or "none"
     return "\n".join(
         [
             f"{num_bad:,} of {scan.num_lines:,} lines of {path.name} cannot be used:",
             *shown,
-            f"Keys: {_listed(FIELDS)} ({_listed(REQUIRED)} are required) and a path for each sense; "
-            f"installed senses: {senses}. Correct these lines.",
+            f"Keys: {_listed(FIELDS)} ({_listed(REQUIRED)} are required) and a path for each modality; "
+            f"installed modalities: {modalities}. Correct these lines.",
         ]
     )
 

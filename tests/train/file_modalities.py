@@ -1,4 +1,4 @@
-"""The small senses of tests/support, reading their sources from .npy files as real senses read media."""
+"""The small modalities of tests/support, reading their sources from .npy files as real modalities read media."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
-from crema_core.data.manifest import Record, read_manifest
+from crema_core.data.data_file import Record, read_data_file
 from crema_core.errors import MediaError
 from crema_core.modality import Sample
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
-from tests.support.senses import (
+from tests.support.modalities import (
     FramesModality,
     OtherFramesModality,
     PointsModality,
@@ -40,11 +40,11 @@ class _FromFile:
 
 
 class MainFiles(_FromFile, FramesModality):
-    """Frames of the major sense."""
+    """Frames of the major modality."""
 
 
 class OtherFiles(_FromFile, OtherFramesModality):
-    """Frames of a supporting sense."""
+    """Frames of a supporting modality."""
 
 
 class WaveFiles(_FromFile, WaveModality):
@@ -55,8 +55,8 @@ class PointFiles(_FromFile, PointsModality):
     """A static set."""
 
 
-def file_senses(*, dropout: float = 0.0, num: int = 4) -> list[ModalitySpec]:
-    """Return the first `num` of four senses, with LoRA dropout."""
+def file_modalities(*, dropout: float = 0.0, num: int = 4) -> list[ModalitySpec]:
+    """Return the first `num` of four modalities, with LoRA dropout."""
     sizes = MMQASpec(lora_rank=2, lora_dropout=dropout)
     specs = [frames_spec("main"), frames_spec("other"), wave_spec(), points_spec()]
     factories = ("MainFiles", "OtherFiles", "WaveFiles", "PointFiles")
@@ -67,8 +67,8 @@ def file_senses(*, dropout: float = 0.0, num: int = 4) -> list[ModalitySpec]:
 
 
 def random_model(backbone: Path, *, tuning: Any = None, **options: Any) -> CremaModel:
-    """Return a model of the file senses whose every trainable weight is non-zero; equal at every call."""
-    model = build(file_senses(**options), backbone=backbone, tuning=tuning)
+    """Return a model of the file modalities whose every trainable weight is non-zero; equal at every call."""
+    model = build(file_modalities(**options), backbone=backbone, tuning=tuning)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.trainable_parameters().values():
@@ -77,15 +77,15 @@ def random_model(backbone: Path, *, tuning: Any = None, **options: Any) -> Crema
 
 
 def write_data(
-    folder: Path, num_samples: int, *, seed: int = 0, senses: str = "mowp", answers: tuple[str, ...] = ANSWERS
+    folder: Path, num_samples: int, *, seed: int = 0, modalities: str = "mowp", answers: tuple[str, ...] = ANSWERS
 ) -> Path:
-    """Write sources and a manifest of one-word answers.
+    """Write sources and a data file of one-word answers.
 
     Args:
         folder: where.
         num_samples: lines.
         seed: of everything random.
-        senses: first letters of the senses; every third sample lacks the second, every fourth the third.
+        modalities: first letters of the modalities; every third sample lacks the second, every fourth the third.
         answers: texts to draw from.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,16 +103,16 @@ def write_data(
         }
         for name, array in arrays.items():
             lacking = (name == "other" and index % 3 == 2) or (name == "wave" and index % 4 == 3)
-            if name[0] in senses and not lacking:
+            if name[0] in modalities and not lacking:
                 path = folder / f"{name}-{index}.npy"
                 np.save(path, array.numpy())
                 line[name] = path.name
         lines.append(line)
-    manifest = folder / "data.jsonl"
-    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return manifest
+    data_file = folder / "data.jsonl"
+    data_file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return data_file
 
 
 def write_records(folder: Path, num_samples: int, **options: Any) -> list[Record]:
     """Write data and read them back."""
-    return read_manifest(write_data(folder, num_samples, **options), modalities=("main", "other", "wave", "points"))
+    return read_data_file(write_data(folder, num_samples, **options), modalities=("main", "other", "wave", "points"))

@@ -12,10 +12,10 @@ from torch import Tensor
 from crema_core.errors import ContractError, OptionsError, PluginLoadError
 from crema_core.plugins import _metadata, groups, registry
 from crema_core.plugins._metadata import InstalledEntryPoint
-from crema_core.video.towers import Preprocessing, Tower, tower_class, tower_names
+from crema_core.video.vision_encoder import Preprocessing, VisionEncoder, vision_encoder_class, vision_encoder_names
 
 
-class MeanTower(Tower):
+class MeanEncoder(VisionEncoder):
     """One token: the mean colour."""
 
     name = "mean"
@@ -35,55 +35,55 @@ def package(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module = types.ModuleType("crema_mean")
     monkeypatch.setitem(sys.modules, "crema_mean", module)
     found = _metadata.scan()
-    added = InstalledEntryPoint("crema.encoders", "mean", "crema_mean:MeanTower", "crema-mean", "1.0")
+    added = InstalledEntryPoint("crema.encoders", "mean", "crema_mean:MeanEncoder", "crema-mean", "1.0")
     monkeypatch.setattr(_metadata, "scan", lambda: (*found, added))
     monkeypatch.setattr(registry, "_outcomes", {})
     return module
 
 
-def test_an_added_tower_is_found_by_its_name(package: types.ModuleType) -> None:
-    package.MeanTower = MeanTower
-    assert "mean" in tower_names()
-    tower = tower_class("mean")()
-    frames = tower.prepare(torch.full((2, 3, 8, 8), 0.25))
-    torch.testing.assert_close(tower(frames[None]), torch.full((1, 2, 1, 3), 0.25))
+def test_an_added_encoder_is_found_by_its_name(package: types.ModuleType) -> None:
+    package.MeanEncoder = MeanEncoder
+    assert "mean" in vision_encoder_names()
+    vision_encoder = vision_encoder_class("mean")()
+    frames = vision_encoder.prepare(torch.full((2, 3, 8, 8), 0.25))
+    torch.testing.assert_close(vision_encoder(frames[None]), torch.full((1, 2, 1, 3), 0.25))
 
 
-def test_a_tower_that_cannot_be_imported_is_named(package: types.ModuleType) -> None:
+def test_an_encoder_that_cannot_be_imported_is_named(package: types.ModuleType) -> None:
     with pytest.raises(PluginLoadError) as caught:
-        tower_class("mean")
+        vision_encoder_class("mean")
     assert str(caught.value) == (
-        "'mean' (crema-mean 1.0) could not be imported from crema_mean:MeanTower: AttributeError: module 'crema_mean' "
-        "has no attribute 'MeanTower'. Repair it: pip install --force-reinstall crema-mean, or remove it: "
-        "pip uninstall crema-mean"
+        "'mean' (crema-mean 1.0) could not be imported from crema_mean:MeanEncoder: AttributeError: module "
+        "'crema_mean' has no attribute 'MeanEncoder'. Repair it: pip install --force-reinstall crema-mean, or remove "
+        "it: pip uninstall crema-mean"
     )
 
 
 def test_an_entry_point_that_names_something_else_is_refused(package: types.ModuleType) -> None:
-    package.MeanTower = dict
+    package.MeanEncoder = dict
     with pytest.raises(ContractError) as caught:
-        tower_class("mean")
+        vision_encoder_class("mean")
     assert str(caught.value) == (
-        "'mean' (crema-mean 1.0): crema_mean:MeanTower is not a subclass of Tower. The entry point must name one. "
-        "Write: class ...(crema_core.video.towers.Tower)"
+        "'mean' (crema-mean 1.0): crema_mean:MeanEncoder is not a subclass of VisionEncoder. The entry point must name "
+        "one. Write: class ...(crema_core.video.vision_encoder.VisionEncoder)"
     )
 
 
-def test_a_package_switched_off_adds_no_tower(package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_switched_off_adds_no_encoder(package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "crema-mean")
-    assert "mean" not in tower_names()
+    assert "mean" not in vision_encoder_names()
 
 
-def test_a_tower_of_a_package_that_is_not_installed_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_of_a_package_that_is_not_installed_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_metadata, "scan", lambda: ())
     monkeypatch.setattr(groups, "directory", lambda: {"encoder": {"mean": "crema-mean"}})
     with pytest.raises(OptionsError) as caught:
-        tower_class("mean")
+        vision_encoder_class("mean")
     assert str(caught.value) == (
         "'mean' is no vision encoder. Accepted: backbone. 'mean' is provided by crema-mean. Run: pip install crema-mean"
     )
     with pytest.raises(OptionsError) as caught:
-        tower_class("meen")
+        vision_encoder_class("meen")
     assert str(caught.value) == (
         "'meen' is no vision encoder. Accepted: backbone. Did you mean 'mean'? Use one of these, or install the "
         "package that adds it."

@@ -1,4 +1,4 @@
-"""Small senses for tests of core: a per-frame image sense, a static one, a sequence, a set of points.
+"""Small modalities for tests of core: a per-frame image modality, a static one, a sequence, a set of points.
 
 They are real `Modality` subclasses with real specs, given to `build` as specs, so core is tested without any plugin
 package and without any modality name of ours.
@@ -37,7 +37,7 @@ class FramesModality(Modality):
 
 
 class OtherFramesModality(FramesModality):
-    """The same for a second sense: one class serves one spec."""
+    """The same for a second modality: one class serves one spec."""
 
 
 class WaveModality(Modality):
@@ -56,11 +56,11 @@ class WaveModality(Modality):
 
 
 class TouchModality(WaveModality):
-    """The same for a sense whose name begins another's."""
+    """The same for a modality whose name begins another's."""
 
 
 class TouchLeftModality(WaveModality):
-    """The same for that other sense."""
+    """The same for that other modality."""
 
 
 class PointsModality(Modality):
@@ -83,11 +83,11 @@ _SIZES = MMQASpec(lora_rank=2, lora_dropout=0.0)
 
 
 def frames_spec(name: str, **changes: Any) -> ModalitySpec:
-    """A per-frame sense."""
+    """A per-frame modality."""
     return ModalitySpec(
         name=name,
         summary="frames",
-        factory=f"tests.support.senses:{'' if name == 'main' else 'Other'}FramesModality",
+        factory=f"tests.support.modalities:{'' if name == 'main' else 'Other'}FramesModality",
         encoder="vision",
         options=FrameOptions,
         prefix="Frame {index}: ",
@@ -101,7 +101,7 @@ def wave_spec(name: str = "wave", **changes: Any) -> ModalitySpec:
     return ModalitySpec(
         name=name,
         summary="wave",
-        factory="tests.support.senses:WaveModality",
+        factory="tests.support.modalities:WaveModality",
         encoder="own",
         prefix="Wave: ",
         **{"feature_dim": 10, "mmqa": _SIZES, **changes},
@@ -109,11 +109,11 @@ def wave_spec(name: str = "wave", **changes: Any) -> ModalitySpec:
 
 
 def touch_specs() -> tuple[ModalitySpec, ModalitySpec]:
-    """Two senses of which one's name begins the other's."""
+    """Two modalities of which one's name begins the other's."""
     touch, left = (wave_spec(name) for name in ("touch", "touch_left"))
     return (
-        touch.model_copy(update={"factory": "tests.support.senses:TouchModality"}),
-        left.model_copy(update={"factory": "tests.support.senses:TouchLeftModality"}),
+        touch.model_copy(update={"factory": "tests.support.modalities:TouchModality"}),
+        left.model_copy(update={"factory": "tests.support.modalities:TouchLeftModality"}),
     )
 
 
@@ -122,19 +122,19 @@ def points_spec(name: str = "points", **changes: Any) -> ModalitySpec:
     return ModalitySpec(
         name=name,
         summary="points",
-        factory="tests.support.senses:PointsModality",
+        factory="tests.support.modalities:PointsModality",
         encoder="features",
         prefix="Points: ",
         **{"feature_dim": 6, "mmqa": _SIZES, **changes},
     )
 
 
-def four_senses() -> list[ModalitySpec]:
-    """The major sense, another per-frame sense, a sequence and a static set."""
+def four_modalities() -> list[ModalitySpec]:
+    """The major modality, another per-frame modality, a sequence and a static set."""
     return [frames_spec("main"), frames_spec("other"), wave_spec(), points_spec()]
 
 
-def register_senses() -> None:
-    """Make the four senses known by name, as loading a saved model needs them."""
-    for spec in four_senses():
+def register_modalities() -> None:
+    """Make the four modalities known by name, as loading a saved model needs them."""
+    for spec in four_modalities():
         registry.register(spec)

@@ -1,4 +1,4 @@
-"""Another language model in the backbone's seat."""
+"""Another language model in place of the backbone's own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from crema_core.errors import BuildError, CheckpointError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from tests.support.checkpoints import LANGUAGES, Language, Published, save_language
+from tests.support.modalities import four_modalities, frames_spec, register_modalities, wave_spec
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
-from tests.support.senses import four_senses, frames_spec, register_senses, wave_spec
 from tests.support.steps import SOURCES, train_a_little
 
 Folders = Callable[[Language], Path]
@@ -28,11 +28,11 @@ CHOICES = ["red", "blue", "green"]
 
 @pytest.fixture(params=LANGUAGES)
 def swapped(request: pytest.FixtureRequest, t5_folder: Path, languages: Folders) -> CremaModel:
-    return build(four_senses(), backbone=t5_folder, language_model=languages(request.param))
+    return build(four_modalities(), backbone=t5_folder, language_model=languages(request.param))
 
 
 def test_it_trains_answers_and_saves_to_the_same_answers(swapped: CremaModel, tmp_path: Path) -> None:
-    register_senses()
+    register_modalities()
     frozen = swapped.frozen_fingerprint()
     losses = train_a_little(swapped)
     assert losses[-1] < losses[0]
@@ -80,18 +80,18 @@ def test_answer_letters_are_read_from_its_tokenizer(swapped: CremaModel) -> None
     assert sum(torch.tensor(list(scores.values())).exp().tolist()) == pytest.approx(1)
 
 
-def test_every_sense_starts_with_a_fresh_projection_into_it(t5_folder: Path, tmp_path: Path) -> None:
+def test_every_modality_starts_with_a_fresh_projection_into_it(t5_folder: Path, tmp_path: Path) -> None:
     # The same width as the backbone's own language model, so its projection would fit by shape.
     other = save_language(tmp_path / "t5", "t5")
     own = build([wave_spec()], backbone=t5_folder)
     swapped = build([wave_spec()], backbone=t5_folder, language_model=other)
     projection = own.backbone.language_projection
     assert projection is not None
-    assert torch.equal(own.sense("wave").adapter.output.weight, projection.weight)
+    assert torch.equal(own.branch("wave").adapter.output.weight, projection.weight)
     assert swapped.backbone.language_projection is None
-    assert swapped.sense("wave").adapter.output.weight.shape == projection.weight.shape
-    assert not torch.allclose(swapped.sense("wave").adapter.output.weight, projection.weight)
-    assert torch.equal(swapped.sense("wave").adapter.queries, own.sense("wave").adapter.queries)
+    assert swapped.branch("wave").adapter.output.weight.shape == projection.weight.shape
+    assert not torch.allclose(swapped.branch("wave").adapter.output.weight, projection.weight)
+    assert torch.equal(swapped.branch("wave").adapter.queries, own.branch("wave").adapter.queries)
 
 
 def test_vision_and_qformer_are_the_backbone_s_and_its_language_model_is_not_loaded(
@@ -118,15 +118,15 @@ def test_decoding_settings_of_the_checkpoint_do_not_change_answers(languages: Fo
     assert settings.eos_token_id == [0, 2]
 
 
-def test_the_manifest_names_the_language_model_and_what_it_is(
+def test_the_model_config_names_the_language_model_and_what_it_is(
     t5_folder: Path, languages: Folders, tmp_path: Path
 ) -> None:
-    register_senses()
+    register_modalities()
     model = build([wave_spec()], backbone=t5_folder, language_model=languages("llama"))
     model.save_pretrained(tmp_path / "saved")
-    manifest = json.loads((tmp_path / "saved" / "crema.json").read_text())
-    assert manifest["language_model"] == {"source": str(languages("llama")), "revision": None}
-    assert manifest["language_identity"] == model.backbone.language_identity()
+    config = json.loads((tmp_path / "saved" / "crema.json").read_text())
+    assert config["language_model"] == {"source": str(languages("llama")), "revision": None}
+    assert config["language_identity"] == model.backbone.language_identity()
     moved = shutil.copytree(languages("llama"), tmp_path / "moved")
     assert load(tmp_path / "saved", language_model=moved).answer("What?", wave=SOURCES["wave"]) == model.answer(
         "What?", wave=SOURCES["wave"]
@@ -134,7 +134,7 @@ def test_the_manifest_names_the_language_model_and_what_it_is(
 
 
 def test_loading_with_another_language_model_is_refused(t5_folder: Path, languages: Folders, tmp_path: Path) -> None:
-    register_senses()
+    register_modalities()
     build([wave_spec()], backbone=t5_folder, language_model=languages("llama")).save_pretrained(tmp_path / "saved")
     other = save_language(tmp_path / "other", "llama", seed=1)
     with pytest.raises(CheckpointError) as caught:
@@ -149,7 +149,7 @@ def test_loading_with_another_language_model_is_refused(t5_folder: Path, languag
 def test_a_language_model_for_a_model_with_its_backbone_s_own_is_refused(
     t5_folder: Path, languages: Folders, tmp_path: Path
 ) -> None:
-    register_senses()
+    register_modalities()
     build([wave_spec()], backbone=t5_folder).save_pretrained(tmp_path / "saved")
     with pytest.raises(CheckpointError) as caught:
         load(tmp_path / "saved", language_model=languages("llama"))
@@ -161,7 +161,7 @@ def test_a_language_model_for_a_model_with_its_backbone_s_own_is_refused(
 
 
 def test_an_adapter_for_another_language_model_is_refused(t5_folder: Path, languages: Folders, tmp_path: Path) -> None:
-    register_senses()
+    register_modalities()
     same_width = save_language(tmp_path / "t5", "t5")
     build([wave_spec()], backbone=t5_folder, language_model=same_width).save_adapter("wave", tmp_path / "adapter")
     again = build([wave_spec()], backbone=t5_folder, language_model=same_width)
@@ -220,4 +220,4 @@ def test_a_configuration_alone_is_enough_to_count_on_a_shape(languages: Folders,
     (tmp_path / "config.json").write_text((languages("mistral") / "config.json").read_text())
     model = build([frames_spec("main")], backbone="blip2-flan-t5-xl", language_model=tmp_path)
     assert model.describe().language_model == str(tmp_path)
-    assert model.sense("main").adapter.output.weight.shape == (32, 768)
+    assert model.branch("main").adapter.output.weight.shape == (32, 768)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crema_core.api.model import CremaModel
-from crema_core.features.sharing import sharing
+from crema_core.features.deduplicate import sharing
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 
 WORDS = ("what is it ?", "what color ?", "which sound ?")
@@ -18,8 +18,8 @@ WORDS = ("what is it ?", "what color ?", "which sound ?")
 
 def clips(model: CremaModel, count: int) -> list[dict[str, Any]]:
     generator = torch.Generator().manual_seed(0)
-    made = [{name: model.sense(name).modality.example(generator) for name in model.names} for _ in range(count)]
-    del made[1]["wave"]  # a clip without one of the senses
+    made = [{name: model.branch(name).modality.example(generator) for name in model.names} for _ in range(count)]
+    del made[1]["wave"]  # a clip without one of the modalities
     return made
 
 
@@ -38,7 +38,7 @@ def test_six_questions_about_two_clips_run_each_encoder_and_adapter_on_two(
     alone = [model.answer_many([item])[0] for item in items]
     encoded: list[dict[str, int]] = []
     computed: list[tuple[str, int]] = []
-    encode, sense_tokens = CremaModel.encode, CremaModel.sense_tokens
+    encode, modality_tokens = CremaModel.encode, CremaModel.modality_tokens
 
     def counting_encode(self: CremaModel, batches: Any) -> Any:
         encoded.append({name: len(batch.rows) for name, batch in batches.items()})
@@ -46,10 +46,10 @@ def test_six_questions_about_two_clips_run_each_encoder_and_adapter_on_two(
 
     def counting_tokens(self: CremaModel, name: str, features: Any, questions: Any = None) -> Any:
         computed.append((name, len(features.rows)))
-        return sense_tokens(self, name, features, questions)
+        return modality_tokens(self, name, features, questions)
 
     monkeypatch.setattr(CremaModel, "encode", counting_encode)
-    monkeypatch.setattr(CremaModel, "sense_tokens", counting_tokens)
+    monkeypatch.setattr(CremaModel, "modality_tokens", counting_tokens)
     together = model.answer_many(items)
     assert encoded == [{"main": 2, "other": 2, "wave": 1, "points": 2}]
     assert computed == [("main", 2), ("other", 2), ("wave", 1), ("points", 2)]
@@ -63,15 +63,15 @@ def test_six_questions_about_two_clips_run_each_encoder_and_adapter_on_two(
 def test_sources_given_as_files_are_shared_by_path_and_objects_by_identity(
     model: CremaModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = model.sense("wave").modality.example(torch.Generator().manual_seed(1))
+    source = model.branch("wave").modality.example(torch.Generator().manual_seed(1))
     prepared: list[object] = []
-    prepare = type(model.sense("wave").modality).prepare
+    prepare = type(model.branch("wave").modality).prepare
 
     def counting(self: Any, given: Any) -> Any:
         prepared.append(given)
         return prepare(self, source)
 
-    monkeypatch.setattr(type(model.sense("wave").modality), "prepare", counting)
+    monkeypatch.setattr(type(model.branch("wave").modality), "prepare", counting)
     equal = source.clone()
     items = [{"question": "what ?", "wave": own} for own in ("a.wav", source, "b.wav", "a.wav", equal, source)]
     model.answer_many(items)

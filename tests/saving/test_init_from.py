@@ -12,7 +12,7 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_core.saving.bundle import start_from
-from tests.support.senses import frames_spec, wave_spec
+from tests.support.modalities import frames_spec, wave_spec
 
 
 def moved(model: CremaModel) -> CremaModel:
@@ -40,7 +40,7 @@ def test_what_was_trained_is_taken_over_and_the_rest_stays(t5_folder: Path, save
         assert torch.equal(parameter, expected[key] if key in expected else untouched[key])
 
 
-def test_other_sizes_and_senses_are_refused_together(t5_folder: Path, saved: Path) -> None:
+def test_other_sizes_and_modalities_are_refused_together(t5_folder: Path, saved: Path) -> None:
     model = build([{**_as_request(frames_spec("main")), "mmqa": {"num_queries": 3}}], backbone=t5_folder)
     before = model.adapter_state_dict()
     with pytest.raises(CheckpointError) as caught:
@@ -49,7 +49,7 @@ def test_other_sizes_and_senses_are_refused_together(t5_folder: Path, saved: Pat
     assert lines[0] == f"This model cannot start from '{saved}', 1 things differ:"
     assert lines[1].startswith("  shape: modalities.main.mmqa.queries is (1, ")
     assert lines[-1] == (
-        "What was trained must have its place. Build the model with the same senses, sizes, encoders and fusion. "
+        "What was trained must have its place. Build the model with the same modalities, sizes, encoders and fusion. "
         "Nothing was changed."
     )
     assert all(torch.equal(value, before[key]) for key, value in model.adapter_state_dict().items())

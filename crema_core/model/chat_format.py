@@ -1,11 +1,12 @@
-"""What stands around senses, question and answer in the language model's text: chat turns, begin and end tokens.
+"""What surrounds modalities, question and answer in the language model's text: the chat format, begin and end tokens.
 
 Three kinds of language model take a prompt, and each is asked the way it was trained:
 
-- the backbone's own follows the senses with the question and the tokenizer's own special tokens, as BLIP-2 and
-  InstructBLIP do (a begin token then stands between senses and question);
+- the backbone's own follows the modalities with the question and the tokenizer's own special tokens, as BLIP-2 and
+  InstructBLIP do (a begin token then stands between modalities and question);
 - another one without chat template gets its begin token, where it has one, before everything;
-- another one with a chat template reads senses and question inside the user's turn, and its answer is the assistant's.
+- another one with a chat template reads modalities and question inside the user's turn, and its answer is the
+  assistant's.
 
 An answer continues a text: byte-level tokenizers write " red" otherwise than "red", so answers and answer letters are
 tokenised behind the text they follow.
@@ -27,36 +28,36 @@ _SETTINGS: dict[str, Any] = {"date_string": "26 Jul 2024", "enable_thinking": Fa
 
 
 @dataclass(frozen=True)
-class Turns:
+class ChatFormat:
     """The text around a question, and how it is tokenised.
 
     Attributes:
         tokenizer: of the language model.
         end: id that closes an answer in training.
         stops: ids at which generation stops.
-        head: ids before the senses.
-        tail: text between question and answer.
+        prefix: ids before the modalities.
+        suffix: text between question and answer.
         context: text whose continuation an answer is; "" where an answer begins a text of its own.
-        lead: text between `context` and the answer's own.
+        answer_prefix: text between `context` and the answer's own.
         own_specials: tokenise the question with the tokenizer's own special tokens.
-        before: text between senses and question.
-        opening, closing: ids around the senses, only where a sample has any (Qwen-VL's marks of a vision input).
+        before: text between modalities and question.
+        opening, closing: ids around the modalities, only where a sample has any (Qwen-VL's marks of a vision input).
     """
 
     tokenizer: PreTrainedTokenizerBase
     end: int
     stops: tuple[int, ...]
-    head: tuple[int, ...] = ()
-    tail: str = ""
+    prefix: tuple[int, ...] = ()
+    suffix: str = ""
     context: str = ""
-    lead: str = ""
+    answer_prefix: str = ""
     own_specials: bool = True
     before: str = ""
     opening: tuple[int, ...] = ()
     closing: tuple[int, ...] = ()
 
     def question_ids(self, question: str, limit: int | None = None) -> list[int]:
-        """Return the ids from the senses to the answer.
+        """Return the ids from the modalities to the answer.
 
         Args:
             question: rendered text.
@@ -68,22 +69,22 @@ class Turns:
             )
         if limit is not None and len(own := _ids(self.tokenizer, question)) > limit:
             question = str(self.tokenizer.decode(own[:limit]))
-        return _ids(self.tokenizer, self.before + question + self.tail)
+        return _ids(self.tokenizer, self.before + question + self.suffix)
 
     def answer_ids(self, answer: str) -> list[int]:
         """Return the ids of an answer where it follows the question, without the closing one."""
-        return _continuation(self.tokenizer, self.context, self.lead + answer)
+        return _continuation(self.tokenizer, self.context, self.answer_prefix + answer)
 
 
-def own_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Turns:
-    """Return the turns of a backbone's own language model."""
+def own_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
+    """Return the chat format of a backbone's own language model."""
     end, stops = _ends(model, tokenizer)
-    context, lead = _plain_answer(model, tokenizer)
-    return Turns(tokenizer, end, stops, context=context, lead=lead)
+    context, answer_prefix = _plain_answer(model, tokenizer)
+    return ChatFormat(tokenizer, end, stops, context=context, answer_prefix=answer_prefix)
 
 
-def seat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> Turns:
-    """Return the turns of a language model that took the seat of the backbone's own.
+def override_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> ChatFormat:
+    """Return the chat format of a language model that replaces it of the backbone's own.
 
     Args:
         model: causal or encoder-decoder.
@@ -94,17 +95,21 @@ def seat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, ch
         OptionsError: for a chat template without place for a question.
     """
     if chat and tokenizer.chat_template is not None:
-        return _chat_turns(model, tokenizer)
+        return _from_chat_template(model, tokenizer)
     if model.config.is_encoder_decoder:
-        return own_turns(model, tokenizer)
+        return own_chat_format(model, tokenizer)
     end, stops = _ends(model, tokenizer)
-    head = _begin(tokenizer)
-    context, lead = _plain_answer(model, tokenizer)
-    return Turns(tokenizer, end, stops, head=head, context=context, lead=lead, own_specials=False)
+    prefix = _begin(tokenizer)
+    context, answer_prefix = _plain_answer(model, tokenizer)
+    return ChatFormat(
+        tokenizer, end, stops, prefix=prefix, context=context, answer_prefix=answer_prefix, own_specials=False
+    )
 
 
-def video_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, chat: bool, placeholder: str) -> Turns:
-    """Return the turns of a video language model: frames stand where its template writes the placeholder.
+def video_chat_format(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, chat: bool, placeholder: str
+) -> ChatFormat:
+    """Return the chat format of a video language model: frames stand where its template writes the placeholder.
 
     Args:
         model: the language model inside it.
@@ -116,23 +121,29 @@ def video_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, c
         OptionsError: for a chat template without place for a question.
     """
     if chat and tokenizer.chat_template is not None:
-        turns = _chat_turns(model, tokenizer, placeholder)
+        chat_format = _from_chat_template(model, tokenizer, placeholder)
         # A processor's template leaves the begin token to the tokenizer, as Video-LLaVA's does.
         begin = _begin(tokenizer)
-        return turns if turns.head[: len(begin)] == begin else replace(turns, head=begin + turns.head)
-    return replace(seat_turns(model, tokenizer, chat=False), before="\n")
+        return (
+            chat_format
+            if chat_format.prefix[: len(begin)] == begin
+            else replace(chat_format, prefix=begin + chat_format.prefix)
+        )
+    return replace(override_chat_format(model, tokenizer, chat=False), before="\n")
 
 
-def _chat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, placeholder: str | None = None) -> Turns:
+def _from_chat_template(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, placeholder: str | None = None
+) -> ChatFormat:
     asked, answered = _rendered(tokenizer, placeholder)
-    head, found, tail = asked.partition(_QUESTION)
+    prefix, found, suffix = asked.partition(_QUESTION)
     before = opening = closing = ""
     if placeholder is not None:
-        head, _, before = head.partition(placeholder)
+        prefix, _, before = prefix.partition(placeholder)
         bare = _bare_head(tokenizer)
-        marks = head.removeprefix(bare)
-        if head.startswith(bare) and _all_added(tokenizer, marks) and _all_added(tokenizer, before):
-            head, opening, before, closing = bare, marks, "", before
+        marks = prefix.removeprefix(bare)
+        if prefix.startswith(bare) and _all_added(tokenizer, marks) and _all_added(tokenizer, before):
+            prefix, opening, before, closing = bare, marks, "", before
     _, found_answer, close = answered.rpartition(_ANSWER)
     if not found or not found_answer:
         raise OptionsError(
@@ -141,18 +152,18 @@ def _chat_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, plac
         )
     # Text between the assistant's header and its answer: Mistral's template writes a space there.
     between = answered[: -len(_ANSWER + close)]
-    lead = between.removeprefix(asked) if between.startswith(asked) else ""
-    context, lead = _joined(tokenizer, tail, lead)
+    answer_prefix = between.removeprefix(asked) if between.startswith(asked) else ""
+    context, answer_prefix = _joined(tokenizer, suffix, answer_prefix)
     end, stops = _ends(model, tokenizer)
     last = _ids(tokenizer, close.lstrip()) or [end]
-    return Turns(
+    return ChatFormat(
         tokenizer,
         last[0],
         tuple(sorted({*stops, last[0]})),
-        head=tuple(_ids(tokenizer, head)),
-        tail=tail,
+        prefix=tuple(_ids(tokenizer, prefix)),
+        suffix=suffix,
         context=context,
-        lead=lead,
+        answer_prefix=answer_prefix,
         own_specials=False,
         before=before,
         opening=tuple(_ids(tokenizer, opening)),
@@ -191,14 +202,14 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, Any
 
 
 def _plain_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """A decoder of its own begins a text; a decoder-only model goes on after the question's last sign."""
+    """A decoder of its own begins a text; a decoder-only model continues after the question's last sign."""
     return ("", "") if model.config.is_encoder_decoder else _joined(tokenizer, "?", " ")
 
 
-def _joined(tokenizer: PreTrainedTokenizerBase, context: str, lead: str) -> tuple[str, str]:
-    """Return the context to tokenise answers behind and the lead, none where the tokenizer would merge the two."""
-    before, joined = _ids(tokenizer, context), _ids(tokenizer, f"{context}{lead}Option A")
-    return (context, lead) if joined[: len(before)] == before else ("", "")
+def _joined(tokenizer: PreTrainedTokenizerBase, context: str, answer_prefix: str) -> tuple[str, str]:
+    """Return the context to tokenise answers behind and the answer prefix; none where the tokenizer merges the two."""
+    before, joined = _ids(tokenizer, context), _ids(tokenizer, f"{context}{answer_prefix}Option A")
+    return (context, answer_prefix) if joined[: len(before)] == before else ("", "")
 
 
 def _continuation(tokenizer: PreTrainedTokenizerBase, context: str, text: str) -> list[int]:

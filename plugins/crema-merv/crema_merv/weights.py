@@ -1,4 +1,4 @@
-"""How much each of several encoders says, over many questions: means by question type, and the clips where most."""
+"""How much each of several encoders contributes: means by question type, and the clips where it contributes most."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Said(NamedTuple):
     weights: Mapping[str, float]
 
 
-def mean_shares(said: Iterable[Said]) -> dict[str, dict[str, float]]:
+def mean_weights(said: Iterable[Said]) -> dict[str, dict[str, float]]:
     """Average by question type.
 
     Returns:
         By type in alphabetical order, then "all": the mean share of each encoder; nothing where nothing was weighed.
 
     Example:
-        >>> mean_shares([Said("color", "a.mp4", {"siglip": 0.75, "vivit": 0.25})])["all"]
+        >>> mean_weights([Said("color", "a.mp4", {"siglip": 0.75, "vivit": 0.25})])["all"]
         {'siglip': 0.75, 'vivit': 0.25}
     """
     rows = list(said)

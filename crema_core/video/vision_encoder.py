@@ -1,10 +1,11 @@
-"""Vision towers: frozen encoders of frames and clips beside the backbone's own, what each offers and how one is found.
+"""Vision encoders: frozen encoders of frames and clips beside the backbone's own, what each offers and how one is
+found.
 
 Every modality that sees may use them, and a strategy may run several on one clip. A package adds one with an entry
-point of the group `crema.encoders` that names a subclass of `Tower`; crema-encoders adds the usual ones.
+point of the group `crema.encoders` that names a subclass of `VisionEncoder`; crema-encoders adds the usual ones.
 
-Shape letters: B samples, T frames, S steps in time (T, or fewer where a tower joins frames), N patches of a step, D
-feature width.
+Shape letters: B samples, T frames, S steps in time (T, or fewer where a vision encoder joins frames), N patches of a
+step, D feature width.
 """
 
 from __future__ import annotations
@@ -24,34 +25,34 @@ RGB = tuple[float, float, float]
 Interpolation = Literal["bilinear", "bicubic"]
 
 
-def tower_names() -> tuple[str, ...]:
-    """Return the names of all towers that installed packages add."""
+def vision_encoder_names() -> tuple[str, ...]:
+    """Return the names of all vision encoders that installed packages add."""
     return registry.usable_names("encoder")
 
 
-def tower_class(name: str) -> type[Tower]:
-    """Import a tower's class.
+def vision_encoder_class(name: str) -> type[VisionEncoder]:
+    """Import a vision encoder's class.
 
     Args:
         name: `name` or `distribution:name`.
 
     Raises:
-        OptionsError: when there is none of this name; it says what is near or what to install.
-        PluginError: when an installed package's cannot be imported, names no `Tower`, or is not the only one.
+        OptionsError: when there is none of this name; it names what is near or what to install.
+        PluginError: when an installed package's cannot be imported, names no `VisionEncoder`, or is not the only one.
     """
     bare = name.rpartition(":")[2]
     if bare not in registry.installed_names("encoder"):
-        accepted = f"'{name}' is no vision encoder. Accepted: {', '.join(('backbone', *tower_names()))}."
+        accepted = f"'{name}' is no vision encoder. Accepted: {', '.join(('backbone', *vision_encoder_names()))}."
         package = registry.known_packages("encoder").get(bare)
         if package is not None:
             raise OptionsError(f"{accepted} '{bare}' is provided by {package}. Run: pip install {package}")
         near = did_you_mean(name, ("backbone", *registry.known_names("encoder")))
         raise OptionsError(f"{accepted}{near} Use one of these, or install the package that adds it.")
-    found: type[Tower] = registry.load("encoder", name)
+    found: type[VisionEncoder] = registry.load("encoder", name)
     return found
 
 
-class Tower(nn.Module, abc.ABC):
+class VisionEncoder(nn.Module, abc.ABC):
     """A frozen encoder of frames or clips.
 
     Args:
@@ -59,10 +60,10 @@ class Tower(nn.Module, abc.ABC):
         revision: commit, tag or branch on the hub.
         layer: whose output is taken: -1 the last (with the model's final norm, where it has one), -2 the one before.
         dtype: number format of the weights.
-        image_size: side of the square pictures, for towers that take any; None: as trained.
+        image_size: side of the square pictures, for vision encoders that take any; None: as trained.
 
     Raises:
-        OptionsError: when another size is asked of a tower that takes one only.
+        OptionsError: when another size is asked of a vision encoder that takes one only.
 
     `__init__` reads nothing; `load` reads weights; sizes come from the configuration alone.
     """
@@ -121,16 +122,16 @@ class Tower(nn.Module, abc.ABC):
 
     @property
     def frames_per_step(self) -> int:
-        """Frames it joins into one step; 1 for towers of single pictures."""
+        """Frames it joins into one step; 1 for vision encoders of single pictures."""
         return 1
 
     def frames_wanted(self, num_frames: int) -> int:
-        """Return how many frames of a clip it looks at when `num_frames` are asked for."""
+        """Return how many frames of a clip it processes when `num_frames` are asked for."""
         return num_frames
 
     @property
     def sees_clips(self) -> bool:
-        """Whether frames are looked at together; such a tower gets exactly `frames_wanted` frames of every source."""
+        """Whether frames are processed together; such an encoder gets exactly `frames_wanted` frames of a source."""
         return self.frames_per_step > 1
 
     def prepare(self, frames_TCHW: Tensor, *, as_trained: bool = False) -> Tensor:
@@ -138,8 +139,8 @@ class Tower(nn.Module, abc.ABC):
 
         Args:
             frames_TCHW: `(T, 3, H, W)` uint8 0..255 or float 0..1, of any size.
-            as_trained: resize as the tower's own preprocessor does, which may cut the longer side; False: squash the
-                whole picture into the square, so that nothing at its sides is lost.
+            as_trained: resize as the vision encoder's own preprocessor does, which may cut the longer side; False:
+                squash the whole picture into the square, so that nothing at its sides is lost.
 
         Returns:
             `(T, 3, size, size)` normalised float32.
@@ -162,7 +163,7 @@ class Tower(nn.Module, abc.ABC):
 
 
 class Preprocessing(NamedTuple):
-    """How a tower wants its pixels.
+    """How a vision encoder wants its pixels.
 
     Attributes:
         size: side of the square pictures.
@@ -187,11 +188,11 @@ class Preprocessing(NamedTuple):
 
 
 def resize_as_trained(frames_TCHW: Tensor, wanted: Preprocessing) -> Tensor:
-    """Resize as the tower's own preprocessor, antialiased; nothing is random.
+    """Resize as the vision encoder's own preprocessor, antialiased; nothing is random.
 
     Args:
         frames_TCHW: `(T, 3, H, W)`, uint8 0..255 or float 0..1.
-        wanted: of the tower.
+        wanted: of the vision encoder.
 
     Returns:
         `(T, 3, size, size)` float32 0..1.

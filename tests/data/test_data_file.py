@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from crema_core.data import manifest
-from crema_core.data.manifest import Record, read_manifest
-from crema_core.errors import ManifestError
+from crema_core.data import data_file
+from crema_core.data.data_file import Record, read_data_file
+from crema_core.errors import DataFileError
 
 LINE = {"id": "a", "question": "what ?", "answer": "red"}
 
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "installed_names", lambda: ("radar", "sonar"))
+    monkeypatch.setattr(data_file, "installed_names", lambda: ("radar", "sonar"))
 
 
 def write(folder: Path, *lines: dict[str, Any] | str, files: tuple[str, ...] = ()) -> Path:
@@ -26,12 +26,12 @@ def write(folder: Path, *lines: dict[str, Any] | str, files: tuple[str, ...] = (
     return path
 
 
-def test_paths_are_relative_to_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_relative_to_the_data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, LINE | {"radar": "clips/a.bin", "sonar": ["b.bin", "c.bin"]}, files=("clips/a.bin", "b.bin"))
     (tmp_path / "c.bin").write_text("x")
     monkeypatch.chdir(tmp_path)
     for given in (path, "train.jsonl"):
-        assert read_manifest(given) == [
+        assert read_data_file(given) == [
             Record(
                 id="a",
                 question="what ?",
@@ -49,7 +49,7 @@ def test_absolute_paths_whole_number_ids_blank_lines_and_nulls_are_fine(tmp_path
     source = tmp_path / "elsewhere.bin"
     source.write_text("x")
     line = LINE | {"id": 7, "radar": str(source), "sonar": None, "type": None, "choices": ["red", "blue"]}
-    (record,) = read_manifest(write(tmp_path, "", line, "  "))
+    (record,) = read_data_file(write(tmp_path, "", line, "  "))
     assert (record.id, record.line, record.choices, record.type) == ("7", 2, ("red", "blue"), "")
     assert record.sources == {"radar": str(source)}
 
@@ -67,8 +67,8 @@ def test_every_bad_line_is_reported_at_once(tmp_path: Path) -> None:
         LINE | {"choices": ["red"]},
         LINE | {"sonar": []},
     )
-    with pytest.raises(ManifestError) as error:
-        read_manifest(path)
+    with pytest.raises(DataFileError) as error:
+        read_data_file(path)
     assert str(error.value) == "\n".join(
         [
             "8 of 9 lines of train.jsonl cannot be used:",
@@ -82,20 +82,20 @@ def test_every_bad_line_is_reported_at_once(tmp_path: Path) -> None:
             "- line 8: 'choices' is [\"red\"], not a list of at least two texts",
             "- line 9: 'sonar' is [], not a path or a list of paths",
             "Keys: id, question, answer, choices, type, answers and dataset (id, question and answer are required) and "
-            "a path for each sense; installed senses: radar, sonar. Correct these lines.",
+            "a path for each modality; installed modalities: radar, sonar. Correct these lines.",
         ]
     )
 
 
 @pytest.mark.parametrize("wrong", [True, 1.5, ["a"], {}])
 def test_an_id_is_a_text_or_a_whole_number(tmp_path: Path, wrong: Any) -> None:
-    with pytest.raises(ManifestError, match=r"'id' is .*, not a text or a whole number"):
-        read_manifest(write(tmp_path, LINE | {"id": wrong}))
+    with pytest.raises(DataFileError, match=r"'id' is .*, not a text or a whole number"):
+        read_data_file(write(tmp_path, LINE | {"id": wrong}))
 
 
 def test_a_long_list_of_problems_is_cut(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError) as error:
-        read_manifest(write(tmp_path, *["nonsense"] * 25))
+    with pytest.raises(DataFileError) as error:
+        read_data_file(write(tmp_path, *["nonsense"] * 25))
     lines = str(error.value).splitlines()
     assert len(lines) == 23
     assert lines[-2] == "- and 5 more"
@@ -104,8 +104,8 @@ def test_a_long_list_of_problems_is_cut(tmp_path: Path) -> None:
 def test_missing_files_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     lines = [LINE | {"radar": "a.bin"}, LINE | {"radar": "clips/b.bin", "sonar": "d.bin"}, LINE | {"radar": "c.bin"}]
     path = write(tmp_path, *lines, files=("a.bin",))
-    with pytest.raises(ManifestError) as error:
-        read_manifest(path)
+    with pytest.raises(DataFileError) as error:
+        read_data_file(path)
     assert str(error.value) == (
         "2 of 3 samples have a missing file, first: clips/b.bin (line 2 of train.jsonl). Fix the paths, or pass "
         'missing="skip" to leave those samples out.'
@@ -114,46 +114,48 @@ def test_missing_files_are_counted_and_the_first_is_named(tmp_path: Path) -> Non
 
 def test_samples_with_missing_files_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path, LINE | {"radar": "a.bin"}, LINE | {"radar": "b.bin"}, files=("a.bin",))
-    assert [record.line for record in read_manifest(path, missing="skip")] == [1]
+    assert [record.line for record in read_data_file(path, missing="skip")] == [1]
     assert caplog.messages == [
         "1 of 2 samples has a missing file, first: b.bin (line 2 of train.jsonl). They are left out."
     ]
 
 
 def test_leaving_out_every_sample_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError) as error:
-        read_manifest(write(tmp_path, LINE | {"radar": "a.bin"}), missing="skip")
+    with pytest.raises(DataFileError) as error:
+        read_data_file(write(tmp_path, LINE | {"radar": "a.bin"}), missing="skip")
     assert str(error.value) == (
         "1 of 1 samples has a missing file, first: a.bin (line 1 of train.jsonl). No sample is left. Fix the paths."
     )
 
 
-def test_senses_the_model_lacks_are_ignored_with_one_notice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_modalities_the_model_lacks_are_ignored_with_one_notice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     line = LINE | {"radar": "a.bin", "sonar": "absent.bin"}
     path = write(tmp_path, line, line, files=("a.bin",))
     with caplog.at_level(logging.WARNING):
-        records = read_manifest(path, modalities=["radar"])
+        records = read_data_file(path, modalities=["radar"])
     assert [set(record.sources) for record in records] == [{"radar"}, {"radar"}]
     assert caplog.messages == [
-        "train.jsonl has sources of senses that this model does not have: sonar. They are ignored. Name them in "
+        "train.jsonl has sources of modalities that this model does not have: sonar. They are ignored. Name them in "
         "build(modalities=[...]) to use them."
     ]
 
 
-def test_a_sense_given_to_build_without_being_installed_is_known(tmp_path: Path) -> None:
+def test_a_modality_given_to_build_without_being_installed_is_known(tmp_path: Path) -> None:
     path = write(tmp_path, LINE | {"lidar": "a.bin"}, files=("a.bin",))
-    assert list(read_manifest(path, modalities=["lidar"])[0].sources) == ["lidar"]
+    assert list(read_data_file(path, modalities=["lidar"])[0].sources) == ["lidar"]
 
 
 def test_an_absent_file_a_folder_and_an_empty_file_are_refused(tmp_path: Path) -> None:
     for path, what in ((tmp_path / "no.jsonl", "does not exist"), (tmp_path, "is a folder")):
-        with pytest.raises(ManifestError) as error:
-            read_manifest(path)
+        with pytest.raises(DataFileError) as error:
+            read_data_file(path)
         assert str(error.value) == (
             f"The data file '{path}' {what}. A data file is JSONL, one object per line. Check the path."
         )
-    with pytest.raises(ManifestError) as error:
-        read_manifest(write(tmp_path))
+    with pytest.raises(DataFileError) as error:
+        read_data_file(write(tmp_path))
     assert str(error.value) == (
         "train.jsonl holds no samples. A data file has one JSON object per line, with at least id, question and "
         "answer. Write one line per question."
@@ -163,8 +165,8 @@ def test_an_absent_file_a_folder_and_an_empty_file_are_refused(tmp_path: Path) -
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_bytes(b"ab\xff\xfe")
-    with pytest.raises(ManifestError) as error:
-        read_manifest(path)
+    with pytest.raises(DataFileError) as error:
+        read_data_file(path)
     assert str(error.value) == (
         f"The data file '{path}' is not UTF-8 text (byte 2). A data file is JSONL, one object per line. Save it as "
         "UTF-8."
@@ -173,5 +175,5 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path: Path) -> None:
     line = json.dumps(LINE | {"question": "what\u2028now ?"}, ensure_ascii=False)
-    (record,) = read_manifest(write(tmp_path, line))
+    (record,) = read_data_file(write(tmp_path, line))
     assert record.question == "what\u2028now ?"

@@ -1,4 +1,4 @@
-"""What holds for the senses of this repository together; each one's conformance is tested in its own package."""
+"""What holds for the modalities of this repository together; each one's conformance is tested in its own package."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Modality
 from crema_core.plugins import registry
 from crema_core.plugins.spec import ModalitySpec
-from crema_core.testing.bench import IMAGE_SIZE, VISION_DIM, vision
+from crema_core.testing.fixtures import IMAGE_SIZE, VISION_DIM, vision
 
 SPECS = [registry.resolve(record.name).spec for record in registry.list_modalities() if record.status == "ok"]
 
 
-def test_the_eight_senses_of_this_repository_are_installed() -> None:
+def test_the_eight_modalities_of_this_repository_are_installed() -> None:
     names = {spec.name for spec in SPECS}
     assert names >= {"audio", "depth", "flow", "normals", "pointcloud", "thermal", "touch", "video"}
 
 
-def test_only_video_is_the_default_major_sense() -> None:
+def test_only_video_is_the_default_major_modality() -> None:
     assert [spec.name for spec in SPECS if spec.capabilities.default_major] == ["video"]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_a_sense_belongs_to_its_spec(spec: ModalitySpec) -> None:
+def test_a_modality_belongs_to_its_spec(spec: ModalitySpec) -> None:
     assert spec.load_factory().spec is spec
 
 
@@ -36,7 +36,7 @@ def test_the_default_encoder_has_nothing_to_train(spec: ModalitySpec) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_a_sense_draws_what_it_makes_of_a_source(spec: ModalitySpec) -> None:
+def test_a_modality_draws_what_it_makes_of_a_source(spec: ModalitySpec) -> None:
     context = BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE)
     modality: Modality = spec.load_factory()(spec.options(), context)
     picture = modality.show(modality.example(torch.Generator().manual_seed(0)))

@@ -1,4 +1,4 @@
-"""What stands around a modality or fusion under test.
+"""What surrounds a modality or fusion under test.
 
 A stand-in for the vision encoder of the backbone, no network, and modalities of the kit, rows of eight numbers, which
 what is tested must not change.
@@ -41,19 +41,19 @@ def source(modality: Modality, seed: int) -> object:
 
 
 COMPANION = ModalitySpec(
-    name="kit_companion",
+    name="kit_second",
     summary="Rows of numbers, for checks.",
-    factory="crema_core.testing.bench:CompanionModality",
+    factory="crema_core.testing.fixtures:SecondModality",
     options=ModalityOptions,
     test_options=(ModalityOptions(),),
     inputs=(InputSpec(kind="array", description="(T, 8) float"),),
     encoder="features",
     feature_dim=WIDTH,
-    prefix="Companion: ",
+    prefix="Second: ",
 )
 
 
-class CompanionModality(Modality):
+class SecondModality(Modality):
     """Takes tensors `(T, 8)`; one token per step."""
 
     spec = COMPANION
@@ -76,7 +76,7 @@ class CompanionModality(Modality):
 CLOCKED = COMPANION.model_copy(
     update={
         "name": "kit_clocked",
-        "factory": "crema_core.testing.bench:ClockedModality",
+        "factory": "crema_core.testing.fixtures:ClockedModality",
         "prefix": "Clocked: ",
         "capabilities": Capabilities(timestamps=True),
     }
@@ -84,7 +84,7 @@ CLOCKED = COMPANION.model_copy(
 """The same with a clock: half a second for every row."""
 
 
-class ClockedModality(CompanionModality):
+class ClockedModality(SecondModality):
     """Takes tensors `(T, 8)`; one token per step, each with its time."""
 
     spec = CLOCKED
@@ -111,7 +111,7 @@ def offline() -> Iterator[list[str]]:
 
     def refuse(address: object) -> OSError:
         tried.append(str(address))
-        return OSError(f"the network is blocked while a sense is checked; it asked for {address}")
+        return OSError(f"the network is blocked while a modality is checked; it asked for {address}")
 
     def connect_local(own: socket.socket, address: Any) -> None:
         if own.family == getattr(socket, "AF_UNIX", None):

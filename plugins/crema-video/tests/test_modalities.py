@@ -15,7 +15,7 @@ from crema_video.modality import DenseVideoModality
 from crema_video.plugin import DENSE, VIEWS
 from crema_video.pooling import pool_grid
 from crema_video.views import ViewsModality
-from tests.support import towers
+from tests.support import vision_encoders
 
 
 def patches(pixels: torch.Tensor) -> torch.Tensor:
@@ -52,8 +52,8 @@ def test_dense_frames_come_at_their_rate_with_their_times(clip: Path) -> None:
     assert len(few.prepare(str(clip)).tensors["frames"]) == 6
 
 
-def test_a_tower_of_clips_gets_whole_ones(clip: Path, tmp_path: Path) -> None:
-    folder = towers.save_videomae(tmp_path / "videomae")
+def test_an_encoder_of_clips_gets_whole_ones(clip: Path, tmp_path: Path) -> None:
+    folder = vision_encoders.save_videomae(tmp_path / "videomae")
     dense = DenseVideoModality(DENSE.parse_options({"encoder": "videomae", "weights": str(folder)}), PLAIN)
     dense.load_assets(None)
     features = dense.encode(dense.collate([dense.prepare(str(clip))]))
@@ -110,5 +110,5 @@ def test_views_of_different_lengths_and_no_views_are_refused() -> None:
     with pytest.raises(MediaError) as caught:
         views.prepare([])
     assert str(caught.value) == (
-        "A list of views is empty. Accepted: one source per camera. List the files, or leave the sense out."
+        "A list of views is empty. Accepted: one source per camera. List the files, or leave the modality out."
     )

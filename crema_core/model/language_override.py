@@ -1,6 +1,7 @@
-"""Another language model in the backbone's seat (CREMA Table 6): any causal or encoder-decoder model of transformers.
+"""Another language model in place of the backbone's own (CREMA Table 6): any causal or encoder-decoder model of
+transformers.
 
-The backbone's own projection leads into another model's space, so every sense starts with a fresh one.
+The backbone's own projection leads into another model's space, so every modality starts with a fresh one.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from crema_core.model.checkpoint import read_config, read_model, read_tokenizer
 TRY = "Try language_model='mistralai/Mistral-7B-v0.1' where the hub is reachable."
 
 
-class Seat(NamedTuple):
-    """A language model that takes the seat.
+class LanguageOverride(NamedTuple):
+    """A language model that replaces the checkpoint's own.
 
     Attributes:
         model: causal or encoder-decoder.
@@ -38,7 +39,7 @@ class Seat(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def read_seat_config(place: str, revision: str | None) -> PreTrainedConfig:
+def read_override_config(place: str, revision: str | None) -> PreTrainedConfig:
     """Read the configuration of a language model.
 
     Raises:
@@ -68,15 +69,15 @@ def auto_class(config: PreTrainedConfig) -> Any:
     return None
 
 
-def load_seat(
+def load_override(
     place: str, revision: str | None, config: PreTrainedConfig, *, dtype: torch.dtype, quantized: Any = None
-) -> Seat:
+) -> LanguageOverride:
     """Load a language model and its tokenizer.
 
     Args:
         place: folder or hub id.
         revision: hub revision.
-        config: from `read_seat_config`.
+        config: from `read_override_config`.
         dtype: of its weights.
         quantized: from `crema_core.model.quantization`; None: not quantised.
 
@@ -85,4 +86,4 @@ def load_seat(
     """
     tokenizer = read_tokenizer(place, revision)
     model = read_model(auto_class(config), place, revision, dtype=dtype, config=config, quantized=quantized)
-    return Seat(model, tokenizer)
+    return LanguageOverride(model, tokenizer)

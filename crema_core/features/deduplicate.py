@@ -3,7 +3,7 @@
 Data sets ask five to ten questions about a clip, and their order keeps them together. What is computed once here gives
 each question the numbers it would get alone, since no sample of a batch changes another's.
 
-Shape letters: R rows of a batch that have a sense, T steps, N tokens of a step, D feature width, Q queries, L width.
+Shape letters: R rows of a batch that have a modality, T steps, N tokens of a step, D feature width, Q queries, L width.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from crema_core.tokens import SenseFeatures, SenseTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 
 if TYPE_CHECKING:
     from crema_core.model.network import CremaNetwork
@@ -41,17 +41,17 @@ def sharing(keys: Iterable[Hashable]) -> Sharing:
 
 def shared_tokens(
     model: CremaNetwork,
-    features: Mapping[str, SenseFeatures],
+    features: Mapping[str, ModalityFeatures],
     questions: Sequence[str],
     keys: Mapping[str, Sequence[Hashable]],
-) -> dict[str, SenseTokens]:
-    """Return the tokens of all senses of a batch, each source's computed once.
+) -> dict[str, ModalityTokens]:
+    """Return the tokens of all modalities of a batch, each source's computed once.
 
     Args:
         model: whose adapters compute them.
-        features: of all R rows of each sense.
+        features: of all R rows of each modality.
         questions: rendered texts of all samples.
-        keys: by sense, one key for each of its R rows; equal ones have equal features.
+        keys: by modality, one key for each of its R rows; equal ones have equal features.
     """
     tokens = {}
     for name, own in features.items():
@@ -61,14 +61,14 @@ def shared_tokens(
             (key, questions[row] if model.reads_questions else "") for key, row in zip(keys[name], rows, strict=True)
         )
         firsts = own.rows[torch.tensor(same.firsts, device=own.rows.device)]
-        few = model.sense_tokens(name, spread_features(own, same.firsts, firsts), questions)
+        few = model.modality_tokens(name, spread_features(own, same.firsts, firsts), questions)
         tokens[name] = few
         if len(same.owner) != few.values.shape[0]:
             tokens[name] = few.select(torch.tensor(same.owner, device=few.values.device), own.rows)
     return tokens
 
 
-def spread_features(few: SenseFeatures, owner: Sequence[int], rows: Tensor) -> SenseFeatures:
+def spread_features(few: ModalityFeatures, owner: Sequence[int], rows: Tensor) -> ModalityFeatures:
     """Return the features of all rows from those of distinct sources.
 
     Args:

@@ -1,4 +1,4 @@
-"""Vision towers: every family loads in its real format and keeps the one interface."""
+"""Vision encoders: every family loads in its real format and keeps the one interface."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 import transformers as hf
 
 from crema_core.errors import AssetError, OptionsError
-from crema_core.video.towers import Tower, tower_class, tower_names
-from tests.support import towers
+from crema_core.video.vision_encoder import VisionEncoder, vision_encoder_class, vision_encoder_names
+from tests.support import vision_encoders
 
 
 class Case(NamedTuple):
-    tower: str
+    vision_encoder: str
     save: Callable[[Path], Path]
     frames: int
     steps: int
@@ -26,31 +26,31 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "clip": Case("clip", towers.save_clip, 3, 3, (2, 2), 8, 16),
-    "siglip": Case("siglip", towers.save_siglip, 3, 3, (2, 2), 8, 16),
-    "dinov2": Case("dinov2", towers.save_dinov2, 3, 3, (2, 2), 8, 14),
-    "dinov2 with registers": Case("dinov2", towers.save_dinov2_registers, 3, 3, (2, 2), 8, 14),
-    "dinov3": Case("dinov3", towers.save_dinov3, 3, 3, (2, 2), 8, 16),
-    "vivit": Case("vivit", towers.save_vivit, 4, 2, (2, 2), 8, 16),
-    "videomae": Case("videomae", towers.save_videomae, 4, 2, (2, 2), 8, 16),
-    "vjepa2": Case("vjepa2", towers.save_vjepa2, 4, 2, (2, 2), 12, 16),
-    "languagebind": Case("languagebind", towers.save_languagebind, 4, 4, (2, 2), 8, 16),
-    "timm": Case("timm", towers.save_timm, 3, 3, (2, 2), 16, 28),
-    "timm with registers": Case("timm", towers.save_timm_vit, 3, 3, (2, 2), 16, 28),
+    "clip": Case("clip", vision_encoders.save_clip, 3, 3, (2, 2), 8, 16),
+    "siglip": Case("siglip", vision_encoders.save_siglip, 3, 3, (2, 2), 8, 16),
+    "dinov2": Case("dinov2", vision_encoders.save_dinov2, 3, 3, (2, 2), 8, 14),
+    "dinov2 with registers": Case("dinov2", vision_encoders.save_dinov2_registers, 3, 3, (2, 2), 8, 14),
+    "dinov3": Case("dinov3", vision_encoders.save_dinov3, 3, 3, (2, 2), 8, 16),
+    "vivit": Case("vivit", vision_encoders.save_vivit, 4, 2, (2, 2), 8, 16),
+    "videomae": Case("videomae", vision_encoders.save_videomae, 4, 2, (2, 2), 8, 16),
+    "vjepa2": Case("vjepa2", vision_encoders.save_vjepa2, 4, 2, (2, 2), 12, 16),
+    "languagebind": Case("languagebind", vision_encoders.save_languagebind, 4, 4, (2, 2), 8, 16),
+    "timm": Case("timm", vision_encoders.save_timm, 3, 3, (2, 2), 16, 28),
+    "timm with registers": Case("timm", vision_encoders.save_timm_vit, 3, 3, (2, 2), 16, 28),
 }
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.manual_seed(0)
-    place = tmp_path_factory.mktemp("towers")
+    place = tmp_path_factory.mktemp("vision encoders")
     return {name: case.save(place / name) for name, case in CASES.items()}
 
 
-def loaded(folders: dict[str, Path], name: str, **options: object) -> Tower:
-    tower = tower_class(CASES[name].tower)(str(folders[name]), **options)
-    tower.load()
-    return tower
+def loaded(folders: dict[str, Path], name: str, **options: object) -> VisionEncoder:
+    vision_encoder = vision_encoder_class(CASES[name].vision_encoder)(str(folders[name]), **options)
+    vision_encoder.load()
+    return vision_encoder
 
 
 def noise(count: int, seed: int = 0) -> torch.Tensor:
@@ -59,32 +59,36 @@ def noise(count: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_tower_gives_patches_of_every_step(folders: dict[str, Path], name: str) -> None:
-    case, tower = CASES[name], loaded(folders, name)
-    assert tower.frames_wanted(3) == case.frames
-    frames = tower.prepare(noise(case.frames))
+def test_an_encoder_gives_patches_of_every_step(folders: dict[str, Path], name: str) -> None:
+    case, vision_encoder = CASES[name], loaded(folders, name)
+    assert vision_encoder.frames_wanted(3) == case.frames
+    frames = vision_encoder.prepare(noise(case.frames))
     assert frames.shape == (case.frames, 3, case.size, case.size)
     with torch.no_grad():
-        tokens = tower(torch.stack([frames, tower.prepare(noise(case.frames, 1))]))
+        tokens = vision_encoder(torch.stack([frames, vision_encoder.prepare(noise(case.frames, 1))]))
     assert tokens.shape == (2, case.steps, case.grid[0] * case.grid[1], case.width)
-    assert (tower.grid, tower.feature_dim) == (case.grid, case.width)
+    assert (vision_encoder.grid, vision_encoder.feature_dim) == (case.grid, case.width)
     assert bool(torch.isfinite(tokens).all())
     assert not torch.equal(tokens[0], tokens[1])
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_towers_weights_are_frozen(folders: dict[str, Path], name: str) -> None:
-    tower = loaded(folders, name)
-    assert list(tower.parameters())
-    assert not [parameter for parameter in tower.parameters() if parameter.requires_grad]
+def test_an_encoders_weights_are_frozen(folders: dict[str, Path], name: str) -> None:
+    vision_encoder = loaded(folders, name)
+    assert list(vision_encoder.parameters())
+    assert not [parameter for parameter in vision_encoder.parameters() if parameter.requires_grad]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_sizes_are_known_before_the_weights_are_read(folders: dict[str, Path], name: str) -> None:
     case = CASES[name]
-    tower = tower_class(case.tower)(str(folders[name]))
-    assert (tower.feature_dim, tower.grid, tower.frames_wanted(3)) == (case.width, case.grid, case.frames)
-    assert tower.model is None
+    vision_encoder = vision_encoder_class(case.vision_encoder)(str(folders[name]))
+    assert (vision_encoder.feature_dim, vision_encoder.grid, vision_encoder.frames_wanted(3)) == (
+        case.width,
+        case.grid,
+        case.frames,
+    )
+    assert vision_encoder.model is None
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "vivit"])
@@ -141,15 +145,15 @@ def test_a_layer_of_timm_is_its_output_without_the_final_norm(folders: dict[str,
 
 @pytest.mark.parametrize(("name", "size"), [("timm with registers", 42), ("dinov2", 21)])
 def test_towers_of_any_size_interpolate_their_positions(folders: dict[str, Path], name: str, size: int) -> None:
-    tower = loaded(folders, name, image_size=size)
-    frames = tower.prepare(noise(2))
-    assert (tower.grid, frames.shape) == ((3, 3), (2, 3, size, size))
-    assert tower(frames[None]).shape == (1, 2, 9, CASES[name].width)
+    vision_encoder = loaded(folders, name, image_size=size)
+    frames = vision_encoder.prepare(noise(2))
+    assert (vision_encoder.grid, frames.shape) == ((3, 3), (2, 3, size, size))
+    assert vision_encoder(frames[None]).shape == (1, 2, 9, CASES[name].width)
 
 
-def test_another_size_is_refused_by_towers_of_one_size(folders: dict[str, Path]) -> None:
+def test_another_size_is_refused_by_encoders_of_one_size(folders: dict[str, Path]) -> None:
     with pytest.raises(OptionsError) as caught:
-        tower_class("vivit")(str(folders["vivit"]), image_size=32)
+        vision_encoder_class("vivit")(str(folders["vivit"]), image_size=32)
     assert str(caught.value) == (
         "image_size=32 was asked of the vision encoder 'vivit', which takes pictures of the size it was trained with "
         "alone. Encoders of any size: dinov2, dinov3, timm. Leave image_size out."
@@ -158,39 +162,39 @@ def test_another_size_is_refused_by_towers_of_one_size(folders: dict[str, Path])
 
 def test_frames_of_a_clip_see_each_other_and_pictures_do_not(folders: dict[str, Path]) -> None:
     for name, alone in (("siglip", True), ("vivit", False)):
-        tower, frames = loaded(folders, name), torch.randn(1, 4, 3, 16, 16)
+        vision_encoder, frames = loaded(folders, name), torch.randn(1, 4, 3, 16, 16)
         changed = frames.clone()
         changed[:, -1] += 1
         with torch.no_grad():
-            same = torch.equal(tower(frames)[:, 0], tower(changed)[:, 0])
+            same = torch.equal(vision_encoder(frames)[:, 0], vision_encoder(changed)[:, 0])
         assert same == alone
 
 
 def test_weights_may_be_kept_in_bf16(folders: dict[str, Path]) -> None:
-    tower = loaded(folders, "siglip", dtype=torch.bfloat16)
-    assert {parameter.dtype for parameter in tower.parameters()} == {torch.bfloat16}
-    assert tower(torch.randn(1, 1, 3, 16, 16)).shape == (1, 1, 4, 8)
+    vision_encoder = loaded(folders, "siglip", dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in vision_encoder.parameters()} == {torch.bfloat16}
+    assert vision_encoder(torch.randn(1, 1, 3, 16, 16)).shape == (1, 1, 4, 8)
 
 
-def test_a_name_that_is_no_tower_is_refused() -> None:
+def test_a_name_that_is_no_encoder_is_refused() -> None:
     with pytest.raises(OptionsError) as caught:
-        tower_class("siglib")
+        vision_encoder_class("siglib")
     assert str(caught.value) == (
-        f"'siglib' is no vision encoder. Accepted: backbone, {', '.join(tower_names())}. Did you mean 'siglip'? Use "
-        "one of these, or install the package that adds it."
+        f"'siglib' is no vision encoder. Accepted: backbone, {', '.join(vision_encoder_names())}. Did you mean "
+        "'siglip'? Use one of these, or install the package that adds it."
     )
-    assert {"clip", "siglip", "timm"} <= set(tower_names())
+    assert {"clip", "siglip", "timm"} <= set(vision_encoder_names())
 
 
 def test_a_folder_of_another_library_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(AssetError) as caught:
-        tower_class("timm")(str(folders["clip"])).load()
+        vision_encoder_class("timm")(str(folders["clip"])).load()
     assert str(caught.value) == (
         f"'{folders['clip']}' holds no checkpoint of timm: 'architecture'. Accepted: a hub id, or a folder with timm's "
         "config.json and model.safetensors. Check the name, or download it and name its folder."
     )
     with pytest.raises(AssetError) as caught:
-        tower_class("timm")().load()
+        vision_encoder_class("timm")().load()
     assert str(caught.value) == (
         "The vision encoder 'timm' was chosen without weights. It needs a checkpoint. Pass the option weights with a "
         "hub id or a folder."
@@ -198,16 +202,16 @@ def test_a_folder_of_another_library_is_refused(folders: dict[str, Path], tmp_pa
 
 
 def test_cut_weights_of_timm_are_refused(tmp_path: Path) -> None:
-    folder = towers.save_timm(tmp_path / "timm")
+    folder = vision_encoders.save_timm(tmp_path / "timm")
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:500])
     with pytest.raises(AssetError) as caught:
-        tower_class("timm")(str(folder)).load()
+        vision_encoder_class("timm")(str(folder)).load()
     assert str(caught.value).startswith(f"The weights of '{folder}' cannot be read: ")
     assert str(caught.value).endswith(". Download or copy it again.")
 
 
 def test_a_preprocessor_that_is_not_json_is_refused(tmp_path: Path) -> None:
-    folder = towers.save_siglip(tmp_path / "siglip")
+    folder = vision_encoders.save_siglip(tmp_path / "siglip")
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(AssetError, match=r"preprocessor_config.json' is not JSON .* Download it again\.$"):
-        tower_class("siglip")(str(folder)).load()
+        vision_encoder_class("siglip")(str(folder)).load()

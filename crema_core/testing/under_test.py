@@ -50,7 +50,7 @@ class PluginUnderTest:
         files = [module.__file__ for module in modules if hasattr(module, "__path__")]
         return tuple(Path(file).parent for file in files if file)
 
-    def share(self, name: str, make: Callable[[], Made]) -> Made:
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
         """Return what `make` makes, made once for all checks."""
         if name not in self._made:
             self._made[name] = make()
@@ -59,7 +59,7 @@ class PluginUnderTest:
 
 
 @dataclass(eq=False, kw_only=True)
-class Subject(PluginUnderTest):
+class UnderTest(PluginUnderTest):
     """One modality."""
 
     declared: ModalitySpec | PluginError  # the spec, or why there is none
@@ -114,7 +114,7 @@ def find_fusion(item: str | type[Fusion]) -> FusionUnderTest:
     return FusionUnderTest(**_facts(found), known_as=known_as)
 
 
-def find_subject(item: str | ModalitySpec) -> Subject:
+def find_under_test(item: str | ModalitySpec) -> UnderTest:
     """Find a modality by its name, `distribution:name`, or spec.
 
     Raises:
@@ -123,8 +123,8 @@ def find_subject(item: str | ModalitySpec) -> Subject:
         PluginDisabledError: when an environment variable switches it off.
     """
     if isinstance(item, ModalitySpec):
-        return Subject(name=item.name, provider=BY_HAND, declared=item)
-    return Subject(**_facts(registry.find("modality", item)))
+        return UnderTest(name=item.name, provider=BY_HAND, declared=item)
+    return UnderTest(**_facts(registry.find("modality", item)))
 
 
 def _facts(found: Provider) -> dict[str, Any]:
@@ -147,7 +147,7 @@ LEFT_OUT = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__")
 
 
 def is_path(text: str) -> bool:
-    """Whether a word names a place and not a sense: it has a separator, ends in `.whl`, or is no legal name."""
+    """Whether a word names a place and not a modality: it has a separator, ends in `.whl`, or is no legal name."""
     bare = text.rpartition(":")[2]
     return os.sep in text or text.endswith(".whl") or not NAME_PATTERN.fullmatch(bare)
 
@@ -196,7 +196,7 @@ def _build(place: Path, wheels: Path) -> Path:
     if not (place / "pyproject.toml").is_file():
         raise PluginError(
             f"'{place}' has no pyproject.toml. Accepted is a package's folder, or a .whl file. Check the path, or name "
-            "an installed sense."
+            "an installed modality."
         )
     # In a copy: building leaves folders behind, and a stale .egg-info would hide the package's next entry points.
     source = shutil.copytree(place, wheels.with_name("source"), ignore=shutil.ignore_patterns(*LEFT_OUT))
