@@ -71,6 +71,7 @@ def test_the_script_runs(folder: Path) -> None:
     assert (folder / "audio-adapter" / "adapter.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_radar_package_is_a_working_modality(tmp_path: Path) -> None:
     plugin, modality = blocks("python")[1:]
     package = tmp_path / "crema_radar"

@@ -44,8 +44,8 @@ class Backbone(nn.Module):
         vision_model: encoder of images, or None.
         qformer: BLIP-2's or InstructBLIP's, or None; adapters of modalities are built around it.
         query_tokens: the Q-Former's own queries.
-        language_projection: from the Q-Former into the checkpoint's own language model; None when another took its
-            seat.
+        language_projection: from the Q-Former into the checkpoint's own language model; None when another
+            replaces it.
         image_mean, image_std: normalisation of RGB in 0..1.
         shape_only: the weights are not there, only their shapes (see `crema_core.model.shapes`).
         template: wording the language model was trained with, as settings of `PromptTemplate`; what `build` is given

@@ -28,7 +28,7 @@ class BackboneSettings(BaseModel):
     revision: str | None = Field(default=None, description="hub revision (commit, tag or branch) of the backbone")
     language_model: str | None = Field(
         default=None,
-        description="folder or hub id of any causal or encoder-decoder language model of transformers, for the seat of "
+        description="folder or hub id of any causal or encoder-decoder language model of transformers, in place of "
         "the backbone's own, whose weights are then not loaded (Table 6); every modality then starts with a fresh "
         "projection into it. With a backbone of shapes alone its configuration is enough",
     )
@@ -135,7 +135,7 @@ class ModelSettings(BackboneSettings):
             image_size=origin.get("image_size"),
             language_model=language.get("source"),
             language_revision=language.get("revision"),
-            backbone_dropout=config["backbone_dropout"],
+            backbone_dropout=config.get("backbone_dropout", config.get("frozen_dropout", False)),  # its earlier name
             quantization=config.get("quantization"),
             tuning=config.get("tuning"),
             fusion=config["fusion"],

@@ -35,7 +35,7 @@ from crema_core.train.metrics import Value
 CONFIG, ENVIRONMENT, CHECKPOINTS = "config.json", "environment.json", "checkpoints"
 LAST, BEST = "last", "best"
 FORMAT = 1
-_GUARDED = ("modalities", "major", "backbone", "data", "valid")
+_GUARDED = ("modalities", "major", "backbone", "data", "eval_data")
 _FREE = ("model.backbone.source", "model.backbone.revision", "model.seed")  # the backbone is known by its contents
 _VERSIONS = (".version", ".distribution", ".api_version")
 

@@ -24,7 +24,7 @@ class SeeingOptions(ModalityOptions):
         default=None, description="commit, tag or branch of the hub id; a commit pins the weights; None: the latest"
     )
     encoder_layer: int = Field(
-        default=-1, le=-1, description="tower: the layer whose output is taken, -1 the last, -2 the one before"
+        default=-1, le=-1, description="layer of a vision encoder whose output is taken, -1 the last, -2 the one before"
     )
 
 

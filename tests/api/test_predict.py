@@ -11,7 +11,7 @@ from crema_core.api.build import build
 from crema_core.api.predict import QuestionBatch, best_choice, predict
 from crema_core.evaluation.predictions import read_predictions
 from crema_core.evaluation.run import evaluate
-from crema_core.features.prepare import prepare_batch
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.network import CremaNetwork
 from tests.support.modalities import wave_spec
 from tests.train.file_modalities import file_modalities, write_records
@@ -35,12 +35,12 @@ def batch_of(model: CremaNetwork, choices: list[tuple[str, ...] | None]) -> Ques
 
 
 def test_questions_of_both_kinds_in_one_batch_are_answered_as_alone(model: CremaNetwork) -> None:
-    mixed = predict(model, batch_of(model, [("a", "b"), None]), max_new_tokens=3)
+    mixed = predict(model, batch_of(model, [("a", "b", "c"), None]), max_new_tokens=3)
     chosen, free = mixed
-    assert set(chosen.scores) == {"a", "b"}
+    assert set(chosen.scores) == {"a", "b", "c"}
     assert chosen.scores[chosen.text] == max(chosen.scores.values())
     assert free.scores == {}
-    only = predict(model, batch_of(model, [("a", "b"), ("a", "b")]), max_new_tokens=3)[0]
+    only = predict(model, batch_of(model, [("a", "b", "c"), ("a", "b", "c")]), max_new_tokens=3)[0]
     assert only.text == chosen.text
     assert list(only.scores.values()) == pytest.approx(list(chosen.scores.values()), abs=1e-4)
     assert all(one.num_tokens > 0 for one in mixed)

@@ -198,7 +198,7 @@ def test_show_lists_modalities_sources_and_sizes(filled: Path, capsys: pytest.Ca
     ]
     assert main(["cache", "show", str(filled)]) == 0
     text = capsys.readouterr().out
-    assert "video  crema-core 0.1.0" in text
+    assert "video     crema-core 0.1.0" in text
     assert text.splitlines()[-1].endswith(" in all")
 
 

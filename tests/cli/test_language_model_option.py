@@ -57,6 +57,7 @@ def test_a_language_model_that_moved_is_named_anew(
     assert json.loads(capsys.readouterr().out)["language_model"] == str(moved)
 
 
+@pytest.mark.slow
 def test_describe_counts_a_shape_with_another_language_model(
     languages: Callable[[Language], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

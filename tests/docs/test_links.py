@@ -76,6 +76,7 @@ def copy(tmp_path: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_a_wheel_carries_whole_addresses_and_urls(copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REPOSITORY_URL", URL)
     LINKS["main"](str(copy))

@@ -36,6 +36,7 @@ def test_first_modality_runs_and_prints_what_the_page_says(tmp_path: Path) -> No
     assert lines[-1] == "radar: unknown option 'num_sweep'. Accepted: num_sweeps. Did you mean 'num_sweeps'?"
 
 
+@pytest.mark.slow
 def test_first_modality_writes_a_package_without_findings(tmp_path: Path) -> None:
     lines = run("bash", "-c", CREMA + blocks("first_modality.md", "bash"), folder=tmp_path)
     assert lines[-1] == "16 checks: 16 passed – tier bronze"

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
-from crema_core.data.manifest import Record
 from crema_core.modality import Features
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.saving.convert import export_released

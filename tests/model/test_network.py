@@ -57,7 +57,7 @@ def test_letters_are_normalised_over_a_samples_own_choices(t5_folder: Path, scor
 
 def test_an_unknown_modality_is_refused_with_the_nearest_name(t5_folder: Path) -> None:
     with pytest.raises(UnknownModalityError) as caught:
-        model_with(t5_folder, "letters").modality("wafe")
+        model_with(t5_folder, "letters").branch("wafe")
     assert str(caught.value) == (
         "This model has no modality 'wafe'. It has: wave. Did you mean 'wave'? Add one with model.add_modality('wafe')."
     )

@@ -13,6 +13,8 @@ from crema_core.model.shipped import SHAPES
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
 from tests.support.modalities import frames_spec, points_spec, wave_spec
 
+pytestmark = pytest.mark.slow  # builds whole published shapes
+
 XL = "blip2-flan-t5-xl"
 SOUND = {"feature_dim": 768, "mmqa": MMQASpec()}
 POINTS = {"feature_dim": 1408, "mmqa": MMQASpec(norm=False)}

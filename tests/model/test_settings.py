@@ -61,6 +61,12 @@ def test_a_model_saved_before_these_keys_were_written_is_read() -> None:
     assert settings.record() == {"backbone": old["backbone"], "language_model": None, "backbone_dropout": True}
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_the_earlier_name_of_backbone_dropout_is_read(value: bool) -> None:
+    old = {key: saved for key, saved in SAVED.items() if key != "backbone_dropout"} | {"frozen_dropout": value}
+    assert ModelSettings.of_saved(old).backbone_dropout is value
+
+
 def test_a_backbone_object_brings_its_own_settings_into_the_record(t5_folder: Path) -> None:
     loaded = load_backbone(t5_folder, precision="bf16", backbone_dropout=True)
     assert loaded.settings == BackboneSettings(backbone=str(t5_folder), precision="bf16", backbone_dropout=True)

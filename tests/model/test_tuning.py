@@ -111,8 +111,8 @@ def test_training_some_modalities_leaves_the_language_model_unless_asked(
     t5_folder: Path, tmp_path: Path, settings: dict[str, Any], language: bool
 ) -> None:
     model, chosen = tuned(t5_folder, LORA), TrainSettings(**settings)
-    sync = Distributed(precision="fp32", folder=tmp_path)
-    stepper = Stepper(model, chosen, trained=chosen.modalities or model.names, sync=sync)
+    distributed = Distributed(precision="fp32", folder=tmp_path)
+    stepper = Stepper(model, chosen, trained=chosen.modalities or model.names, distributed=distributed)
     assert any(key.startswith("language.") for key in stepper.parameters) == language
     assert ("fusion.bias" in stepper.parameters) == language
     assert stepper.parameters.keys() <= model.trainable_parameters().keys()

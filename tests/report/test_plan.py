@@ -39,7 +39,7 @@ def measured(model: CremaModel, folder: Path, *, batch_size: int, checkpointing:
     sources = {name: model.branch(name).modality.example(generator) for name in model.names}
     question = Record(id="s", question="What is it?", answer="red blue green left", sources={})
     stepper = Stepper(
-        model, train_settings(None, {}), trained=model.names, sync=Distributed(precision="fp32", folder=folder)
+        model, train_settings(None, {}), trained=model.names, distributed=Distributed(precision="fp32", folder=folder)
     )
     set_trainable(model, names_of(model, stepper.parameters.values()))
     model.train()
@@ -71,6 +71,7 @@ def test_the_estimate_is_near_the_measured_peak(checkpointing: bool, wide: Path,
     assert found == pytest.approx(expected, rel=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_recomputing_layers_takes_less_and_what_a_plan_asks_leaves_the_model_as_it_was(wide: Path) -> None:
     model = build(four_modalities(), backbone=wide)
     trainable = names_of(model, (own for own in model.parameters() if own.requires_grad))

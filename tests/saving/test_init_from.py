@@ -11,7 +11,7 @@ import torch
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
-from crema_core.saving.bundle import start_from
+from crema_core.saving.bundle import init_from
 from tests.support.modalities import frames_spec, wave_spec
 
 
@@ -33,7 +33,7 @@ def test_what_was_trained_is_taken_over_and_the_rest_stays(t5_folder: Path, save
         return build([frames_spec("main"), wave_spec()], backbone=t5_folder, tuning="full")
 
     model, untouched = new(), new().trainable_parameters()
-    taken = start_from(model, saved)
+    taken = init_from(model, saved)
     expected = moved(build([frames_spec("main")], backbone=t5_folder)).trainable_parameters()
     assert sorted(taken) == sorted(expected)
     for key, parameter in model.trainable_parameters().items():
@@ -44,7 +44,7 @@ def test_other_sizes_and_modalities_are_refused_together(t5_folder: Path, saved:
     model = build([{**_as_request(frames_spec("main")), "mmqa": {"num_queries": 3}}], backbone=t5_folder)
     before = model.adapter_state_dict()
     with pytest.raises(CheckpointError) as caught:
-        start_from(model, saved)
+        init_from(model, saved)
     lines = str(caught.value).splitlines()
     assert lines[0] == f"This model cannot start from '{saved}', 1 things differ:"
     assert lines[1].startswith("  shape: modalities.main.mmqa.queries is (1, ")
@@ -57,7 +57,7 @@ def test_other_sizes_and_modalities_are_refused_together(t5_folder: Path, saved:
 
 def test_another_backbone_is_refused(opt_folder: Path, saved: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
-        start_from(build([frames_spec("main")], backbone=opt_folder), saved)
+        init_from(build([frames_spec("main")], backbone=opt_folder), saved)
     assert str(caught.value) == (
         f"'{saved}' was trained with another backbone than this model has. A training starts from one with the same. "
         "Build the model with the backbone of that one. Nothing was changed."

@@ -134,6 +134,7 @@ def test_the_command_lists_the_checks(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["plugins", "check"]) == 2
 
 
+@pytest.mark.slow
 def test_a_folder_is_built_and_checked_without_being_touched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -157,7 +157,7 @@ def test_a_run_directory_is_what_its_docstring_says(new_model: MakeModel, tmp_pa
     assert {path.name for path in run.path.iterdir()} == {
         "config.json", "environment.json", "metrics.jsonl", "checkpoints", "last", "best",
     }  # fmt: skip
-    assert [line["kind"] for line in run.metrics if line["epoch"] == 0] == ["step"] * 3 + ["epoch", "eval_data"]
+    assert [line["kind"] for line in run.metrics if line["epoch"] == 0] == ["step"] * 3 + ["epoch", "valid"]
     config = json.loads((run.path / "config.json").read_text())
     assert config["modalities"] == ["main", "other", "wave", "points"]
     assert config["settings"]["batch_size"] == 2
@@ -262,7 +262,7 @@ def test_a_run_is_not_continued_with_other_settings_or_data(new_model: MakeModel
     digest = json.loads((tmp_path / "run" / "config.json").read_text())["eval_data"]
     assert str(error.value) == (
         "This run cannot be continued, because something changed (was -> now):\n"
-        f"  valid: {digest} -> None\n"
+        f"  eval_data: {digest} -> None\n"
         "  epochs: 1 -> 3\n"
         "  lr: 0.01 -> 0.5\n"
         "A continued run must agree with its config.json. Undo the change, or start a new run with another out=. "

@@ -8,6 +8,8 @@ import pytest
 
 from crema_core.cli.main import main
 
+pytestmark = pytest.mark.slow  # builds whole published shapes
+
 WORDS = ["--backbone", "blip2-flan-t5-xl", "--modalities", "pointcloud", "--set", "pointcloud.encoder=pointbert"]
 
 

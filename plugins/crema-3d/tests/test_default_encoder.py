@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 import crema_core
+
+pytestmark = pytest.mark.slow  # builds whole published shapes
 
 
 def test_the_backbone_decides() -> None:

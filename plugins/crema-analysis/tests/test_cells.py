@@ -80,7 +80,7 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
         CellStore(tmp_path, {})
     assert str(error.value) == (
         f"'{tmp_path}' exists and is not the folder of a table. Accepted: a new or empty folder, or that of a table to "
-        "continue with. Name another one with --out. Nothing was changed."
+        "continue. Name another one with --out. Nothing was changed."
     )
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 

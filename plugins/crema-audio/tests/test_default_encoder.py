@@ -29,6 +29,7 @@ def test_a_modality_added_later_records_its_encoder_too() -> None:
     assert model.config["modalities"][1]["options"]["encoder"] == "patches"
 
 
+@pytest.mark.slow
 def test_a_backbone_of_shapes_is_counted_with_beats() -> None:
     model = crema_core.build(["audio"], backbone="blip2-flan-t5-xl")
     assert model.config["modalities"][0]["options"]["encoder"] == "beats"

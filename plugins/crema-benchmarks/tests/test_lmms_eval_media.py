@@ -36,7 +36,7 @@ MISTAKES = {
     "dict is no kind of media this adapter knows. Accepted: PIL images, paths of files, and sounds as {'array': ..., "
     "'sampling_rate': ...}. Use a task that gives these.": (MediaError, [{"array": np.zeros(3)}], HEARING),
     "The task has a sound, and no modality of this model declares that it reads waveforms. Accepted: models with a "
-    "modality that hears. Name one with sound_modality=..., or use another task.": (
+    "modality for sound. Name one with sound_modality=..., or use another task.": (
         OptionsError,
         ["a.wav"],
         Routes("main", "main", None, False),

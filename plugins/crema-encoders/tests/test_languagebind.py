@@ -26,13 +26,13 @@ def load(folder: Path, **options: int) -> VisionEncoder:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    return vision_encoders.save_languagebind(tmp_path / "tower")
+    return vision_encoders.save_languagebind(tmp_path / "encoder")
 
 
 @pytest.mark.parametrize("layer", [-1, -2])
 def test_without_attention_over_time_it_is_clip(tmp_path: Path, layer: int) -> None:
     torch.manual_seed(0)
-    quiet = vision_encoders.save_languagebind(tmp_path / "tower", quiet=True)
+    quiet = vision_encoders.save_languagebind(tmp_path / "encoder", quiet=True)
     state = torch.load(quiet / "pytorch_model.bin", weights_only=True)
     sizes = {**vision_encoders.SIZES, "patch_size": 8, "hidden_act": "gelu"}
     clip = hf.CLIPVisionModel(hf.CLIPVisionConfig(**sizes)).eval()

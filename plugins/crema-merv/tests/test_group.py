@@ -198,7 +198,7 @@ def test_a_model_with_several_encoders_is_saved_and_comes_back(
     encoders = [{"name": name, "weights": folders[name]} for name in ("siglip", "vivit")]
     model = build_model([{"name": "video", "encoders": encoders, "num_frames": 2}], backbone=t5_folder, fusion="merv")
     answer = model.answer("what is it", video=clip)
-    assert not [key for key in model.trainable_parameters() if "tower" in key or "group" in key]
+    assert not [key for key in model.trainable_parameters() if "vision_encoder" in key or "group" in key]
     model.save_pretrained(tmp_path / "model")
     again = load(tmp_path / "model")
     assert again.branch("video").modality.options == model.branch("video").modality.options

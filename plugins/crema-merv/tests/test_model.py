@@ -224,8 +224,8 @@ def test_early_exit_measures_everything_where_there_is_no_lora(
     encoders: Encoders, t5_folder: Path, tmp_path: Path
 ) -> None:
     model = build([VIDEO, wave_spec()], encoders=encoders, backbone=t5_folder, fusion=FUSION)
-    sync = Distributed(precision="fp32", folder=tmp_path)
-    stepper = Stepper(model, TrainSettings(early_exit_metric="lora"), trained=model.names, sync=sync)
+    distributed = Distributed(precision="fp32", folder=tmp_path)
+    stepper = Stepper(model, TrainSettings(early_exit_metric="lora"), trained=model.names, distributed=distributed)
     assert list(map(id, stepper.measured["video"])) == list(map(id, model.adapter_parameters("video").values()))
     assert list(map(id, stepper.measured["wave"])) == list(map(id, model.lora_parameters("wave").values()))
 

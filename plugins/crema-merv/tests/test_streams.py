@@ -59,7 +59,7 @@ class Doubling(nn.Module):
     """Notes the stream it runs on."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        Recorder.notes.append(("tower", "runs on", Recorder.active[-1]))
+        Recorder.notes.append(("encoder", "runs on", Recorder.active[-1]))
         doubled = (2 * pixels).as_subclass(Watched)
         doubled.label = "result"
         return doubled
@@ -73,7 +73,7 @@ def test_on_a_gpu_every_encoder_runs_on_its_own_stream_and_all_are_awaited(strea
     assert [float(values) for values in encoded] == [0.0, 2.0]
     one = [
         ("side {0}", "waits for", "main"),
-        ("tower", "runs on", "side {0}"),
+        ("encoder", "runs on", "side {0}"),
         ("pixels", "is used on", "side {0}"),
         ("result", "is used on", "main"),
     ]

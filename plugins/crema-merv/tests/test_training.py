@@ -86,7 +86,7 @@ def test_fit_and_eval_know_the_encoders(
         json.dumps(
             {
                 "data": str(clips),
-                "valid": str(clips),
+                "eval_data": str(clips),
                 "modalities": [MODALITIES[0]],
                 "backbone": str(tiny_folder),
                 "encoders": encoders,

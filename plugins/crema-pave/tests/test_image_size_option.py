@@ -43,6 +43,7 @@ def test_the_size_of_a_saved_model_cannot_be_changed(run: Path, capsys: pytest.C
     ) in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_describe_and_plan_count_a_shape_at_the_size_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", *SHAPE, "--json"]) == 0
     described = json.loads(capsys.readouterr().out)

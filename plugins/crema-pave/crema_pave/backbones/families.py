@@ -89,8 +89,8 @@ def _refuse_language_model(config: PreTrainedConfig, request: BackboneRequest) -
     if request.settings.language_model is not None:
         raise CheckpointError(
             f"'{request.settings.source}' is a video language model ('{config.model_type}'), whose language model "
-            f"reads its own visual tokens, and language_model='{request.settings.language_model}' was to take its "
-            "seat. Accepted: such a backbone as it is. Leave language_model out."
+            f"reads its own visual tokens, and language_model='{request.settings.language_model}' was to replace "
+            "it. Accepted: such a backbone as it is. Leave language_model out."
         )
 
 
