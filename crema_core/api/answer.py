@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import torch
 
-from crema_core.api.predict import QuestionBatch, predict
+from crema_core.api.predict import Answer, QuestionBatch, predict
 from crema_core.errors import OptionsError
 from crema_core.features.deduplicate import sharing, spread_features
 from crema_core.features.encode import encode_sources
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.model.memory import NEEDS_LESS, explain_out_of_memory
-from crema_core.model.network import CremaNetwork, Outputs
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer and what it rests on.
-
-    Attributes:
-        text: the generated text, or the best choice.
-        scores: log-probability of each choice; empty for open-ended questions.
-        used: names of the modalities that took part.
-        extras: further outputs of the strategy, numbers by name of an output such as "encoder_weights".
-    """
-
-    text: str
-    scores: dict[str, float]
-    used: tuple[str, ...]
-    extras: Outputs = field(default_factory=dict)
+from crema_core.model.network import CremaNetwork
 
 
 def answer_many(
@@ -92,8 +74,7 @@ def _answer_batch(
         name: spread_features(few, same[name].owner, torch.tensor(rows[name]))
         for name, few in encode_sources(model, once, cache).items()
     }
-    found = predict(model, QuestionBatch(texts, choices, features, keys), max_new_tokens=max_new_tokens)
-    return [Answer(one.text, one.scores, tuple(own), one.extras) for one, own in zip(found, sources, strict=True)]
+    return predict(model, QuestionBatch(texts, choices, features, keys), max_new_tokens=max_new_tokens)
 
 
 def _source_key(source: Any) -> Hashable:

@@ -23,36 +23,22 @@ NUM_ANSWER_TOKENS = 5
 
 @dataclass(frozen=True)
 class Component:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        name: part of the backbone, a modality, or the fusion.
-        frozen: parameters that never change.
-        trainable: parameters of adapters and fusion.
-        megabytes: memory of both, in 10^6 bytes.
-        gflops: 10^9 operations per answer, a multiply-add counted as two.
-    """
-
-    name: str
-    frozen: int
-    trainable: int
-    megabytes: float
-    gflops: float
+    name: str  # part of the backbone, a modality, or the fusion
+    frozen: int  # parameters that never change
+    trainable: int  # parameters of adapters and fusion
+    megabytes: float  # memory of both, in 10^6 bytes
+    gflops: float  # 10^9 operations per answer, a multiply-add counted as two
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one answer costs with some modalities.
+    """What one answer costs with some modalities."""
 
-    Attributes:
-        modalities: the modalities given.
-        num_tokens: tokens the language model reads, prefixes and question included.
-        gflops: 10^9 operations by component, a multiply-add counted as two, frozen encoders included.
-    """
-
-    modalities: tuple[str, ...]
-    num_tokens: int
-    gflops: dict[str, float]
+    modalities: tuple[str, ...]  # the modalities given
+    num_tokens: int  # tokens the language model reads, prefixes and question included
+    gflops: dict[str, float]  # 10^9 operations by component, a multiply-add counted as two, frozen encoders included
 
     @property
     def total_gflops(self) -> float:
@@ -62,23 +48,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Description:
-    """The table `model.describe()` prints.
+    """The table `model.describe()` prints."""
 
-    Attributes:
-        components: backbone, modalities in their order, fusion.
-        cost: of one answer with all modalities.
-        backbone: where the backbone came from.
-        language_model: where the language model in place of the backbone's own came from; None for the backbone's own.
-        fusion: name of the strategy.
-        major: name of the major modality.
-    """
-
-    components: tuple[Component, ...]
-    cost: Cost
-    backbone: str
+    components: tuple[Component, ...]  # backbone, modalities in their order, fusion
+    cost: Cost  # of one answer with all modalities
+    backbone: str  # where the backbone came from
+    # where the language model in place of the backbone's own came from; None for the backbone's own
     language_model: str | None
-    fusion: str
-    major: str
+    fusion: str  # name of the strategy
+    major: str  # name of the major modality
 
     @property
     def total(self) -> Component:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -32,34 +33,21 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class EncodeJob:
-    """What to encode, where to, and how; travels to other processes, so it must pickle.
+    """What to encode, where to, and how; travels to other processes, so it must pickle."""
 
-    Attributes:
-        data: data files.
-        modalities: modalities, as `crema_core.build` takes them.
-        folder: of the cache.
-        model: what else `crema_core.build` is given.
-        precision: number format encoders compute in, as in training.
-        cache_precision: number format of what is kept; fp32: as encoded.
-        batch_size: sources per encoder pass.
-        num_workers: processes that read media, for each encoding process.
-        limit_bytes: size of the folder at which writing stops.
-        device: for example "cuda"; None: as in training, a GPU where there is one. Several processes take turns at
-            the GPUs of a machine.
-        shard: the part of the sources to encode.
-    """
-
-    data: tuple[str, ...]
-    modalities: tuple[Any, ...]
-    folder: str
-    model: ModelSettings = field(default_factory=ModelSettings)
-    precision: Precision = "fp32"
-    cache_precision: Precision = "fp32"
-    batch_size: int = 16
-    num_workers: int = 0
-    limit_bytes: float = float("inf")
+    data: tuple[str, ...]  # data files
+    modalities: tuple[Any, ...]  # modalities, as `crema_core.build` takes them
+    folder: str  # of the cache
+    model: ModelSettings = field(default_factory=ModelSettings)  # what else `crema_core.build` is given
+    precision: Precision = "fp32"  # number format encoders compute in, as in training
+    cache_precision: Precision = "fp32"  # number format of what is kept; fp32: as encoded
+    batch_size: int = 16  # sources per encoder pass
+    num_workers: int = 0  # processes that read media, for each encoding process
+    limit_bytes: float = float("inf")  # size of the folder at which writing stops
+    # for example "cuda"; None: as in training, a GPU where there is one. Several processes take turns at the GPUs of a
+    # machine.
     device: str | None = None
-    shard: Shard = field(default_factory=Shard)
+    shard: Shard = field(default_factory=Shard)  # the part of the sources to encode
 
 
 def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
@@ -112,7 +100,8 @@ def encode_in_processes(job: EncodeJob, num_processes: int, *, status: StatusLin
     with ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(lines, threads)) as pool:
         running = [pool.submit(_encode_here, own) for own in jobs]
         while not all(task.done() for task in running):
-            _show(lines, status)
+            with suppress(queue.Empty):
+                status.show(lines.get(timeout=0.2))
         try:
             results = [task.result() for task in running]
         except BrokenProcessPool as error:
@@ -124,7 +113,7 @@ def encode_in_processes(job: EncodeJob, num_processes: int, *, status: StatusLin
     for result in results:
         if isinstance(result, str):
             raise CremaError(result)
-    return _sum([result for result in results if isinstance(result, Filled)])
+    return Filled.together([result for result in results if isinstance(result, Filled)])
 
 
 _lines: Callable[[str], None] | None = None
@@ -160,13 +149,6 @@ class _RemoteStatus(StatusLine):
             _lines(f"[{self._shard.index + 1}/{self._shard.count}] {text}")
 
 
-def _show(lines: multiprocessing.Queue[str], status: StatusLine) -> None:
-    try:
-        status.show(lines.get(timeout=0.2))
-    except queue.Empty:
-        return
-
-
 def default_device() -> str:
     """Return where encoders run when nobody says: a GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -175,12 +157,3 @@ def default_device() -> str:
 def _device_of(device: str | None, rank: int) -> str:
     device = device or default_device()
     return f"cuda:{rank % max(1, torch.cuda.device_count())}" if device == "cuda" else device
-
-
-def _sum(results: list[Filled]) -> Filled:
-    names = results[0].encoded
-    return Filled(
-        {name: sum(own.encoded[name] for own in results) for name in names},
-        {name: sum(own.found[name] for own in results) for name in names},
-        sum(own.written_bytes for own in results),
-    )

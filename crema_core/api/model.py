@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.api import adding
-from crema_core.api.answer import Answer, answer_many
+from crema_core.api.answer import answer_many
 from crema_core.api.describe import Description, describe_model
+from crema_core.api.predict import Answer
 from crema_core.api.requests import ModalityRequest
 from crema_core.model.network import CremaNetwork
 from crema_core.saving.adapters import save_adapter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,33 +15,31 @@ from crema_core.tokens import ModalityFeatures
 
 
 class QuestionBatch(NamedTuple):
-    """Questions whose sources are encoded.
+    """Questions whose sources are encoded."""
 
-    Attributes:
-        texts: as they are put to the language model.
-        choices: of each question; None or empty for an open-ended one. Both kinds may be in one batch.
-        features: by modality, of the rows that have it.
-        keys: by modality, one key for each of these rows; equal ones have equal features.
-    """
-
-    texts: Sequence[str]
+    texts: Sequence[str]  # as they are put to the language model
+    # of each question; None or empty for an open-ended one. Both kinds may be in one batch.
     choices: Sequence[Sequence[str] | None]
-    features: Mapping[str, ModalityFeatures]
+    features: Mapping[str, ModalityFeatures]  # by modality, of the rows that have it
+    # by modality, one key for each of these rows; equal ones have equal features
     keys: Mapping[str, Sequence[Hashable]]
 
 
-class Answered(NamedTuple):
-    """The answer to one question.
+@dataclass(frozen=True)
+class Answer:
+    """An answer and what it rests on.
 
     Attributes:
         text: the generated text, or the best choice.
         scores: log-probability of each choice; empty for open-ended questions.
+        used: names of the modalities that took part.
         num_tokens: tokens given to the language model, question included.
-        extras: further outputs of the strategy, numbers by name of an output.
+        extras: further outputs of the strategy, numbers by name of an output such as "encoder_weights".
     """
 
     text: str
     scores: dict[str, float]
+    used: tuple[str, ...]
     num_tokens: int
     extras: Outputs
 
@@ -53,7 +52,7 @@ def predict(
     max_new_tokens: int,
     num_beams: int = 1,
     fusion: Fusion | None = None,
-) -> list[Answered]:
+) -> list[Answer]:
     """Answer the questions of a batch.
 
     Args:
@@ -73,11 +72,13 @@ def predict(
         scored = model.score_choices(prompt, [own or ["", ""] for own in batch.choices])
     if not all(batch.choices):
         texts = model.generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
+    present = {name: own.rows.tolist() for name, own in batch.features.items()}
     answers = []
     for row, own in enumerate(batch.choices):
         text = own[best_choice(scored[row])] if own else texts[row]
         scores = dict(zip(own, scored[row], strict=True)) if own else {}
-        answers.append(Answered(text, scores, num_tokens[row], extras[row]))
+        used = tuple(name for name, rows in present.items() if row in rows)
+        answers.append(Answer(text, scores, used, num_tokens[row], extras[row]))
     return answers
 
 

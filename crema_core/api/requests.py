@@ -48,21 +48,13 @@ class Request:
 
 
 class Checked(NamedTuple):
-    """What is built, every part of it known to exist.
+    """What is built, every part of it known to exist."""
 
-    Attributes:
-        settings: with the default backbone and the major modality filled in.
-        requests: resolved modalities, in the order of sequential training.
-        fusion: name and options of the strategy, as they were given.
-        plan: what is made of it.
-        tuned: what of the language model is trained.
-    """
-
-    settings: ModelSettings
-    requests: list[Request]
-    fusion: dict[str, Any]
-    plan: FusionPlan
-    tuned: LanguageLora | Literal["full"] | None
+    settings: ModelSettings  # with the default backbone and the major modality filled in
+    requests: list[Request]  # resolved modalities, in the order of sequential training
+    fusion: dict[str, Any]  # name and options of the strategy, as they were given
+    plan: FusionPlan  # what is made of it
+    tuned: LanguageLora | Literal["full"] | None  # what of the language model is trained
 
 
 def check(modalities: Sequence[ModalityRequest], settings: ModelSettings, loaded: Backbone | None) -> Checked:

@@ -11,7 +11,7 @@ from crema_core.common.tables import table
 from crema_core.plugins import registry
 
 if TYPE_CHECKING:
-    from crema_core.api.answer import Answer
+    from crema_core.api.predict import Answer
 
 HELP = """\
 Ask a saved model one question about media files.

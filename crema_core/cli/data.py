@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from crema_core.cli.inputs import names
@@ -115,7 +115,7 @@ def _check(arguments: argparse.Namespace) -> int:
         status = StatusLine()
         deep = check_sources(arguments.files, modalities=arguments.modalities, say=status.show)
         status.done()
-        reports = {path: own.with_findings(deep.findings[path]) for path, own in reports.items()}
+        reports = {path: replace(own, findings=(*own.findings, *deep.findings[path])) for path, own in reports.items()}
         shared += deep.shared
     if arguments.json:
         facts = {

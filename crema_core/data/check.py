@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -71,10 +71,6 @@ class CheckReport:
     findings: tuple[Finding, ...]  # what to correct; empty when the file is fine
     balance: tuple[Balance, ...] = ()  # spread of the answers, by type
 
-    def with_findings(self, more: Sequence[Finding]) -> CheckReport:
-        """Return the report with further findings."""
-        return replace(self, findings=(*self.findings, *more))
-
 
 def check_data_file(path: str | os.PathLike[str], *, modalities: Collection[str] | None = None) -> CheckReport:
     """Check a data file.
@@ -125,8 +121,11 @@ def check_shared(
         bare = [[record for record in records[name] if not record.sources] for name in (left, right)]
         ids = [_lines_by(own, lambda record: [record.id]) for own in bare]
         files = [_lines_by(records[name], _files) for name in (left, right)]
-        found += _in_both("id", (left, right), ids, "{count} in both {left} and {right}, first: '{first}'.")
-        found += _in_both("source", (left, right), files, "{count} used by both {left} and {right}, first: {first}.")
+        in_ids, in_files = ([(key, key) for key in own if key in other] for own, other in (ids, files))
+        text = "{count} in both {left} and {right}, first: '{first}'."
+        found += _in_both("id", "id", (left, right), ids, in_ids, text)
+        text = "{count} used by both {left} and {right}, first: {first}."
+        found += _in_both("source", "source", (left, right), files, in_files, text)
     return tuple(found)
 
 
@@ -211,21 +210,26 @@ def _lines_by(records: Sequence[Record], keys: Callable[[Record], list[str]]) ->
 
 
 def _in_both(
-    kind: Literal["id", "source"], names: tuple[str, str], tables: Sequence[dict[str, list[int]]], text: str
+    kind: Literal["id", "source", "content"],
+    noun: str,
+    names: tuple[str, str],
+    tables: Sequence[dict[str, list[int]]],
+    pairs: Sequence[tuple[str, str]],
+    text: str,
 ) -> list[Shared]:
-    both = [key for key in tables[0] if key in tables[1]]
-    if not both:
+    """Return what two data files share: `pairs` of keys of their `tables` of lines."""
+    if not pairs:
         return []
-    count = f"{len(both):,} {kind}{'s are' if len(both) > 1 else ' is'}"
+    count = f"{len(pairs):,} {noun}{'s are' if len(pairs) > 1 else ' is'}"
     lines = {
-        name: tuple(sorted({line for key in both for line in table[key]}))
-        for name, table in zip(names, tables, strict=True)
+        name: tuple(sorted({line for key in keys for line in table[key]}))
+        for name, table, keys in zip(names, tables, zip(*pairs, strict=True), strict=True)
     }
     left, right = (Path(name).name for name in names)
     if left == right:
         left, right = names
-    sentence = text.format(count=count, left=left, right=right, first=both[0])
-    return [Shared(kind, sentence, lines)]
+    files = [Path(own) for own in pairs[0]]
+    return [Shared(kind, text.format(count=count, left=left, right=right, first=pairs[0][0], files=files), lines)]
 
 
 @dataclass(frozen=True)
@@ -278,7 +282,7 @@ def check_sources(
     findings = {
         path: [*_damaged(own, problems), *_lengths(own), *_twice(own, digests[path])] for path, own in records.items()
     }
-    return DeepCheck(findings, tuple(_across(digests, records)))
+    return DeepCheck(findings, _across(digests, records))
 
 
 def _damaged(records: Sequence[Record], problems: dict[tuple[str, tuple[str, ...]], str]) -> list[Finding]:
@@ -291,7 +295,7 @@ def _damaged(records: Sequence[Record], problems: dict[tuple[str, tuple[str, ...
 
 
 def _lengths(records: Sequence[Record]) -> list[Finding]:
-    from crema_core.data.sound import length_s
+    from crema_core.data.clips import length_s
 
     known: dict[str, float | None] = {}
     past_end, different = [], []
@@ -352,8 +356,8 @@ def _twice(records: Sequence[Record], digests: dict[str, str]) -> list[Finding]:
     return found
 
 
-def _across(digests: dict[str, dict[str, str]], records: dict[str, list[Record]]) -> list[Shared]:
-    found = []
+def _across(digests: dict[str, dict[str, str]], records: dict[str, list[Record]]) -> tuple[Shared, ...]:
+    found: list[Shared] = []
     for left, right in combinations(digests, 2):
         ours, theirs = _lines_by(records[left], _files), _lines_by(records[right], _files)
         by_digest: defaultdict[str, list[str]] = defaultdict(list)
@@ -363,13 +367,6 @@ def _across(digests: dict[str, dict[str, str]], records: dict[str, list[Record]]
         pairs = [
             (own, file) for file in theirs for own in by_digest.get(digests[right].get(file, ""), []) if own != file
         ]
-        if pairs:
-            first, second = (Path(file).name for file in pairs[0])
-            what = "1 file is" if len(pairs) == 1 else f"{len(pairs):,} files are"
-            text = f"{what} equal in {Path(left).name} and {Path(right).name}, first: {first} and {second}."
-            lines = {
-                left: tuple(sorted({line for own, _ in pairs for line in ours[own]})),
-                right: tuple(sorted({line for _, file in pairs for line in theirs[file]})),
-            }
-            found.append(Shared("content", text, lines))
-    return found
+        text = "{count} equal in {left} and {right}, first: {files[0].name} and {files[1].name}."
+        found += _in_both("content", "file", (left, right), (ours, theirs), pairs, text)
+    return tuple(found)

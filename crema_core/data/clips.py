@@ -24,6 +24,7 @@ from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment
 from crema_core.errors import MediaError
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif")
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", *(s for s in CLIP_SUFFIXES if s != ".gif"))
 WHAT = "a clip"
 
 
@@ -60,15 +61,10 @@ class _Index(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """When the frames of a clip are on screen, in seconds from the beginning of the file.
+    """When the frames of a clip are on screen, in seconds from the beginning of the file."""
 
-    Attributes:
-        starts_s: when each frame appears, ascending.
-        finish_s: when the last one disappears.
-    """
-
-    starts_s: list[float]
-    finish_s: float
+    starts_s: list[float]  # when each frame appears, ascending
+    finish_s: float  # when the last one disappears
 
 
 Chooser = Callable[[Timeline], list[int]]
@@ -239,3 +235,17 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
     pixels = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def length_s(path: str) -> float | None:
+    """Return the seconds a clip or sound lasts; None for other files and for those that cannot be opened or do not say.
+
+    A file that cannot be opened is found by reading it; here only lengths are compared.
+    """
+    if Path(path).suffix.lower() not in SOUND_SUFFIXES or not Path(path).is_file():
+        return None
+    try:
+        with av.open(path, metadata_errors="replace") as container:
+            return None if container.duration is None else container.duration / av.time_base
+    except av.error.FFmpegError:
+        return None

@@ -252,20 +252,17 @@ def _record(
         id=str(values["id"]),
         question=str(values["question"]),
         answer=str(values["answer"]),
-        sources={name: _absolute(value, folder) for name, value in sources.items() if name in wanted},
+        sources={
+            name: [str(folder / entry) for entry in value] if isinstance(value, list) else str(folder / str(value))
+            for name, value in sources.items()
+            if name in wanted
+        },
         choices=tuple(choices) if isinstance(choices, list) else None,
         type=str(values.get("type") or ""),
         line=line,
         answers=tuple(answers) if isinstance(answers, list) else (),
         dataset=str(values.get("dataset") or ""),
     )
-
-
-def _absolute(value: object, folder: Path) -> Source:
-    if isinstance(value, list):
-        return [str(folder / entry) for entry in value]
-    assert isinstance(value, str)
-    return str(folder / value)
 
 
 def _describe_problems(path: Path, scan: Scan) -> str:

@@ -53,19 +53,13 @@ def load_batches(
 
 @dataclass(frozen=True)
 class Item:
-    """One sample of a batch to be.
+    """One sample of a batch to be."""
 
-    Attributes:
-        record: the line it comes from.
-        modalities: the modalities it has and keeps, in the model's order.
-        samples: prepared sources of those modalities whose features are not in a cache.
-        problem: why a source could not be read, empty when all could. Carried instead of raised, because a worker's
-            exception arrives in the main process as a stack trace.
-    """
-
-    record: Record
-    modalities: tuple[str, ...]
-    samples: dict[str, Sample]
+    record: Record  # the line it comes from
+    modalities: tuple[str, ...]  # the modalities it has and keeps, in the model's order
+    samples: dict[str, Sample]  # prepared sources of those modalities whose features are not in a cache
+    # why a source could not be read, empty when all could. Carried instead of raised, because a worker's exception
+    # arrives in the main process as a stack trace.
     problem: str = ""
 
 
@@ -124,16 +118,11 @@ class ModalityDataset(Dataset[Item]):
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """Samples of one minibatch, on the CPU.
+    """Samples of one minibatch, on the CPU."""
 
-    Attributes:
-        records: B samples.
-        present: for every modality in the batch `(R,)` int64, ascending, the samples that have it.
-        modalities: the prepared ones of these modalities; the features of the others come from a cache.
-    """
-
-    records: tuple[Record, ...]
-    present: dict[str, Tensor]
+    records: tuple[Record, ...]  # B samples
+    present: dict[str, Tensor]  # for every modality in the batch `(R,)` int64, ascending, the samples that have it
+    # the prepared ones of these modalities; the features of the others come from a cache
     modalities: dict[str, ModalityBatch]
 
     @property

@@ -8,7 +8,7 @@
 Every reader raises `MediaError` for sources that are absent, empty, damaged or of another type.
 """
 
-from crema_core.data.clips import CLIP_SUFFIXES, Clip, read_clip
+from crema_core.data.clips import CLIP_SUFFIXES, SOUND_SUFFIXES, Clip, read_clip
 from crema_core.data.files import accepts, check_file, damaged, list_files, name_of, require_numbers, wrong_source
 from crema_core.data.images import (
     ARRAY_SUFFIXES,
@@ -26,7 +26,6 @@ from crema_core.data.images import (
     resize,
 )
 from crema_core.data.sampling import Pick, file_of, middle_indices, rate_indices, segment_spans, spread_indices
-from crema_core.data.sound import SOUND_SUFFIXES, Sound, Waveform, open_sound, read_sound
 
 __all__ = [
     "ARRAY_SUFFIXES",
@@ -38,8 +37,6 @@ __all__ = [
     "ColormapName",
     "Pick",
     "Reader",
-    "Sound",
-    "Waveform",
     "accepts",
     "check_file",
     "colorize",
@@ -48,7 +45,6 @@ __all__ = [
     "list_files",
     "middle_indices",
     "name_of",
-    "open_sound",
     "rate_indices",
     "read_array",
     "read_arrays",
@@ -56,7 +52,6 @@ __all__ = [
     "read_frames",
     "read_image",
     "read_raw_image",
-    "read_sound",
     "read_stack",
     "require_numbers",
     "resize",

@@ -59,18 +59,6 @@ def split_span(source: str) -> Span:
     return Span(found["path"], start, end)
 
 
-def join_span(path: str, start_s: float | None, end_s: float | None = None) -> str:
-    """Return a source for a part of a file.
-
-    Example:
-        >>> join_span("a.mp4", 1.5, 3)
-        'a.mp4#t=1.5,3'
-    """
-    if start_s is None and end_s is None:
-        return path
-    return f"{path}#t={'' if start_s is None else f'{start_s:g}'}{'' if end_s is None else f',{end_s:g}'}"
-
-
 def file_of(source: str) -> str:
     """Return the file a source names, without the part."""
     return split_span(source).path

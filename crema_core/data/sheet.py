@@ -76,36 +76,6 @@ def scale_bar(colormap: ColormapName, low: str, high: str, *, width: int = 360) 
     return _pixels(canvas)
 
 
-def with_axes(
-    panel: Tensor, across: Sequence[tuple[float, str]], up: Sequence[tuple[float, str]], *, margin: int = 56
-) -> Tensor:
-    """Draw a picture with marks and numbers on its left and lower edges.
-
-    Args:
-        panel: `(H, W, 3)` uint8.
-        across: share of the width from the left, and its text, of every mark below.
-        up: share of the height from the lower edge, and its text, of every mark on the left.
-        margin: pixels left and right of the picture.
-
-    Returns:
-        `(H + 34, W + 2 * margin, 3)` uint8.
-    """
-    height, width, _ = panel.shape
-    canvas = Image.new("RGB", (width + 2 * margin, height + TEXT_PX + 16), PAPER)
-    top = 10
-    canvas.paste(Image.fromarray(panel.numpy()), (margin, top))
-    draw = ImageDraw.Draw(canvas)
-    for share, text in across:
-        x = margin + share * (width - 1)
-        draw.line((x, height + top, x, height + top + 4), fill=INK)
-        draw.text((x - draw.textlength(text, font=_font()) / 2, height + top + 5), text, fill=INK, font=_font())
-    for share, text in up:
-        y = top + (1 - share) * (height - 1)
-        draw.line((margin - 5, y, margin - 1, y), fill=INK)
-        draw.text((margin - 8 - draw.textlength(text, font=_font()), y - 8), text, fill=INK, font=_font())
-    return _pixels(canvas)
-
-
 def times_as_captions(times_T2: Tensor | None, num_frames: int) -> list[str]:
     """Return "0.00-0.50 s" for every frame, or its number where there is no clock."""
     if times_T2 is None:

@@ -3,7 +3,3 @@
 A data set is a `DatasetSpec` under the entry-point group `crema.datasets`, so a package of anybody can add one. One
 file per data set; `spec.py` states what it declares, `prepare.py` writes the data file.
 """
-
-from crema_core.datasets.spec import AnnotationFile, Column, DatasetSpec, Media, Wording
-
-__all__ = ["AnnotationFile", "Column", "DatasetSpec", "Media", "Wording"]

@@ -30,13 +30,6 @@ class Entry(dict[str, Any]):
             "Download the file again from the official page."
         )
 
-    def pick(self, key: str, index_key: str) -> Any:
-        """Return the element of the list `key` whose index is written under `index_key`."""
-        options, index = self[key], self[index_key]
-        if not isinstance(options, list) or not str(index).isdigit() or int(index) >= len(options):
-            raise self.wrong(index_key, f"not the index of one of its {key}")
-        return options[int(index)]
-
     def wrong(self, key: str, what: str) -> DatasetError:
         """Return the error for a value of the wrong kind."""
         return DatasetError(
@@ -119,43 +112,6 @@ class Place:
             raise _not_official(path, "not a Parquet file") from error
         for number, values in enumerate(rows, start=1):
             yield Entry(_object(values, path), f"Row {number} of {path}")
-
-    def first(self, stem: str, suffixes: tuple[str, ...]) -> str:
-        """Return the first of `stem` + suffix that exists; the first of all when none does."""
-        return next(
-            (stem + suffix for suffix in suffixes if (self.root / (stem + suffix)).exists()), stem + suffixes[0]
-        )
-
-    def frames_between(self, folder: str, start_s: float | None, end_s: float | None, *, rate_hz: float) -> list[str]:
-        """Return the numbered pictures (`00001.jpg` is second 0) of a folder that fall into a part of its clip.
-
-        The folder itself when it does not exist, so that it is reported as missing.
-        """
-        place = self.root / folder
-        names = sorted(path.name for path in place.glob("*.jpg")) if place.is_dir() else []
-        low, high = (start_s or 0.0) * rate_hz, float("inf") if end_s is None else end_s * rate_hz
-        kept = [name for name in names if low - 1 < int(Path(name).stem) - 1 <= high]
-        return [f"{folder}/{name}" for name in kept] or [folder]
-
-    def frame_rate_hz(self, path: str) -> float | None:
-        """Return a clip's frames in a second, or None when it does not exist.
-
-        Raises:
-            DatasetError: when it cannot be read.
-        """
-        if not (self.root / path).is_file():
-            return None
-        import av
-
-        try:
-            with av.open(str(self.root / path)) as container:
-                rate = container.streams.video[0].average_rate
-        except (av.error.FFmpegError, IndexError) as error:
-            raise DatasetError(
-                f"'{path}' cannot be read, so its frame numbers cannot be turned into seconds. It should be a clip. "
-                "Download it again."
-            ) from error
-        return float(rate) if rate else None
 
 
 def _object(content: Any, where: str) -> dict[str, Any]:

@@ -16,66 +16,42 @@ _BLOCK = 100
 
 
 def bootstrap_interval(
-    right: Sequence[bool], clips: Sequence[str], *, seed: int = 0, num_draws: int = NUM_DRAWS, level: float = LEVEL
+    right: Sequence[bool],
+    clips: Sequence[str],
+    *,
+    before: Sequence[bool] | None = None,
+    seed: int = 0,
+    num_draws: int = NUM_DRAWS,
+    level: float = LEVEL,
 ) -> tuple[float, float]:
-    """Return the interval in which the accuracy lies.
+    """Return the interval in which the accuracy lies, or its change where a situation to compare with is given.
+
+    The draws of a change are of pairs, so what makes a clip easy or hard for both drops out; the interval is narrower
+    than the difference of two intervals, and one without 0 is a change that other clips would show too.
 
     Args:
         right: of every question, at least one.
         clips: the clip each is about; equal texts are one clip.
+        before: the same questions, answered in the situation compared with; None: there is none.
         seed: of the draws.
         num_draws: draws of as many clips as there are, with replacement.
         level: share of the draws inside the interval.
 
     Returns:
-        Lower and upper end, 0..1. With a single clip nothing can be said, and the interval is (0, 1).
+        Lower and upper end, 0..1, of a change -1..1. With a single clip nothing can be said, and the interval is the
+        whole of it.
 
     Example:
         >>> bootstrap_interval([True] * 4, ["a", "a", "b", "c"])
         (1.0, 1.0)
     """
-    return _interval([float(own) for own in right], clips, seed, num_draws, level) or (0.0, 1.0)
-
-
-def bootstrap_change(
-    right: Sequence[bool],
-    before: Sequence[bool],
-    clips: Sequence[str],
-    *,
-    seed: int = 0,
-    num_draws: int = NUM_DRAWS,
-    level: float = LEVEL,
-) -> tuple[float, float]:
-    """Return the interval in which the change of an accuracy lies, both measured on the same questions.
-
-    The draws are of pairs, so what makes a clip easy or hard for both drops out; the interval is narrower than the
-    difference of two intervals, and one without 0 is a change that other clips would show too.
-
-    Args:
-        right: of every question, at least one.
-        before: the same questions, answered in the situation compared with.
-        clips, seed, num_draws, level: as of `bootstrap_interval`.
-
-    Returns:
-        Lower and upper end, -1..1. With a single clip nothing can be said, and the interval is (-1, 1).
-
-    Example:
-        >>> bootstrap_change([True, True], [True, True], ["a", "b"])
-        (0.0, 0.0)
-    """
-    changes = [float(own) - float(old) for own, old in zip(right, before, strict=True)]
-    return _interval(changes, clips, seed, num_draws, level) or (-1.0, 1.0)
-
-
-def _interval(
-    values: Sequence[float], clips: Sequence[str], seed: int, num_draws: int, level: float
-) -> tuple[float, float] | None:
+    values = right if before is None else [own - old for own, old in zip(right, before, strict=True)]
     sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for own, clip in zip(values, clips, strict=True):
         sums[clip][0] += own
         sums[clip][1] += 1
     if len(sums) < 2:
-        return None
+        return (0.0 if before is None else -1.0, 1.0)
     totals = np.array(list(sums.values()), dtype=np.float64)
     generator = np.random.default_rng(seed)
     drawn: list[float] = []

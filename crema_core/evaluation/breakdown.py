@@ -27,18 +27,12 @@ class Judged(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        name: a question type, the name of several, or "all".
-        accuracy: 0..1.
-        number: questions.
-        low, high: 95% bootstrap interval over clips; equal to 0 and 1 where there is only one clip.
-    """
-
-    name: str
-    accuracy: float
-    number: int
+    name: str  # a question type, the name of several, or "all"
+    accuracy: float  # 0..1
+    number: int  # questions
+    # 95% bootstrap interval over clips; equal to 0 and 1 where there is only one clip
     low: float
     high: float
 

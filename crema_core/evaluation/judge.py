@@ -35,9 +35,9 @@ class Judge:
     ) -> None:
         names = dict.fromkeys(record.dataset for record in records)
         self.specs = {name: spec for name in names if name and (spec := _spec(name)) is not None}
-        self._default = find_scorer(DEFAULT)
-        self._only = None if scorer is None else find_scorer(scorer)
-        self._scorers = {name: find_scorer(spec.scorer) for name, spec in self.specs.items()}
+        self._default = find_scorer(scorer or DEFAULT)
+        own_scorers = {name: find_scorer(spec.scorer) for name, spec in self.specs.items()}
+        self._scorers = own_scorers if scorer is None else {}
         own = dict.fromkeys(measure for spec in self.specs.values() for measure in spec.measures)
         self.measures = tuple(own) if measures is None else tuple(measures)
         require_measures(self.measures)
@@ -46,7 +46,7 @@ class Judge:
 
     def scorer(self, record: Record) -> Metric:
         """Return the rule for a sample's free answer."""
-        return self._only or self._scorers.get(record.dataset) or self._default
+        return self._scorers.get(record.dataset, self._default)
 
     def is_right(self, record: Record, prediction: str) -> bool:
         """Return whether a free answer is right."""

@@ -24,34 +24,22 @@ from crema_core.model.network import Outputs
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answered question.
+    """One answered question."""
 
-    Attributes:
-        id, type, question, answer: of the sample.
-        prediction: the generated text or the chosen option.
-        correct: whether it is right.
-        modalities: the modalities that took part.
-        num_tokens: tokens given to the language model, question included.
-        clip: the sample's first source, for statistics over clips; the id where there is none.
-        dataset: of the sample; empty when it has none.
-        answers: every accepted answer, the sample's own first.
-        chosen: whether the answer was chosen among options.
-        extras: further outputs of the strategy, numbers by name of an output; a line of the file has each output
-            that there is under its own name.
-    """
-
-    id: str
+    id: str  # of the sample, as the next three
     type: str
     question: str
     answer: str
-    prediction: str
-    correct: bool
-    modalities: tuple[str, ...]
-    num_tokens: int
-    clip: str = ""
-    dataset: str = ""
-    answers: tuple[str, ...] = ()
-    chosen: bool = False
+    prediction: str  # the generated text or the chosen option
+    correct: bool  # whether it is right
+    modalities: tuple[str, ...]  # the modalities that took part
+    num_tokens: int  # tokens given to the language model, question included
+    clip: str = ""  # the sample's first source, for statistics over clips; the id where there is none
+    dataset: str = ""  # of the sample; empty when it has none
+    answers: tuple[str, ...] = ()  # every accepted answer, the sample's own first
+    chosen: bool = False  # whether the answer was chosen among options
+    # further outputs of the strategy, numbers by name of an output; a line of the file has each output that there is
+    # under its own name
     extras: Outputs = field(default_factory=dict)
 
 

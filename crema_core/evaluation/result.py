@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from crema_core.evaluation.breakdown import Row
 from crema_core.evaluation.predictions import Prediction
@@ -20,41 +18,24 @@ Means = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What an evaluation found.
+    """What an evaluation found."""
 
-    Attributes:
-        accuracy: share of right answers, 0..1.
-        by_type: the same by question type.
-        counts: number of questions by type.
-        num_samples: number of questions.
-        modalities: modalities that were allowed to take part.
-        shuffled: modality whose sources were exchanged between samples, or None.
-        tokens_per_answer: mean number of tokens given to the language model.
-        duration_s: wall-clock time, seconds.
-        scorers: rules by which answers were judged; "choices" for options.
-        table: accuracies with intervals, by type, by the data set's groups of types, and over all.
-        measures: further measures of the data set, by name.
-        metric_packages: name -> package and version of every metric that took part, rules for answers included.
-        prompts: whose wording was used, the model's or the data set's.
-        fusion: "model", or "concat" when the fusion was bypassed.
-        extras: means of the further outputs of the strategy, by name of the output, then by question type and over
-            all.
-    """
-
-    accuracy: float
-    by_type: dict[str, float]
-    counts: dict[str, int]
-    num_samples: int
-    modalities: tuple[str, ...]
-    shuffled: str | None
-    tokens_per_answer: float
-    duration_s: float
-    scorers: tuple[str, ...] = ()
-    table: tuple[Row, ...] = ()
-    measures: dict[str, float] = field(default_factory=dict)
+    accuracy: float  # share of right answers, 0..1
+    by_type: dict[str, float]  # the same by question type; questions without a type count in `accuracy` alone
+    counts: dict[str, int]  # number of questions by type
+    num_samples: int  # number of questions
+    modalities: tuple[str, ...]  # modalities that were allowed to take part
+    shuffled: str | None  # modality whose sources were exchanged between samples, or None
+    tokens_per_answer: float  # mean number of tokens given to the language model
+    duration_s: float  # wall-clock time, seconds
+    scorers: tuple[str, ...] = ()  # rules by which answers were judged; "choices" for options
+    table: tuple[Row, ...] = ()  # accuracies with intervals, by type, by the data set's groups of types, and over all
+    measures: dict[str, float] = field(default_factory=dict)  # further measures of the data set, by name
+    # name -> package and version of every metric that took part, rules for answers included
     metric_packages: dict[str, dict[str, str]] = field(default_factory=dict)
-    prompts: Prompts = "model"
-    fusion: FusionMode = "model"
+    prompts: Prompts = "model"  # whose wording was used, the model's or the data set's
+    fusion: FusionMode = "model"  # "model", or "concat" when the fusion was bypassed
+    # means of the further outputs of the strategy, by name of the output, then by question type and over all
     extras: dict[str, Means] = field(default_factory=dict)
 
     @property
@@ -62,38 +43,6 @@ class EvaluationResult:
         """The accuracies by name, as hooks and journals take them."""
         by_type = {f"accuracy/{kind}": own for kind, own in self.by_type.items()}
         return {"accuracy": self.accuracy} | by_type | self.measures
-
-
-class Scores(NamedTuple):
-    """Accuracies of a data set.
-
-    Attributes:
-        accuracy: share of right answers, 0..1.
-        by_type: the same by question type; questions without a type count in `accuracy` alone.
-        counts: number of questions by type.
-    """
-
-    accuracy: float
-    by_type: dict[str, float]
-    counts: dict[str, int]
-
-
-def summarize(results: Iterable[tuple[str, bool]]) -> Scores:
-    """Return accuracies.
-
-    Args:
-        results: question type and whether the answer was right, at least one.
-    """
-    by_type: defaultdict[str, list[bool]] = defaultdict(list)
-    for kind, right in results:
-        by_type[kind].append(right)
-    every = [right for own in by_type.values() for right in own]
-    named = {kind: own for kind, own in sorted(by_type.items()) if kind}
-    return Scores(
-        sum(every) / len(every),
-        {kind: sum(own) / len(own) for kind, own in named.items()},
-        {kind: len(own) for kind, own in named.items()},
-    )
 
 
 def mean_extras(predictions: Iterable[Prediction]) -> dict[str, Means]:

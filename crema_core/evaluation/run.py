@@ -27,7 +27,7 @@ from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.metric import measure
 from crema_core.evaluation.predictions import Prediction, PredictionFile, clip_of, digest, records_digest
-from crema_core.evaluation.result import EvaluationResult, mean_extras, summarize
+from crema_core.evaluation.result import EvaluationResult, mean_extras
 from crema_core.evaluation.settings import EvaluationSettings, FusionMode
 from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache, as_cache
@@ -113,15 +113,19 @@ def evaluate(
     finally:
         model.train(mode)
     free = [(own.prediction, own.answers) for own in results if not own.chosen]
+    table = breakdown(results, columns=judge.columns, average_types=judge.averages_types)
+    types = table[: len({own.type for own in results if own.type})]  # a table begins with them
     result = EvaluationResult(
-        *summarize((own.type, own.correct) for own in results),
+        accuracy=sum(own.correct for own in results) / len(results),
+        by_type={row.name: row.accuracy for row in types},
+        counts={row.name: row.number for row in types},
         num_samples=len(results),
         modalities=taking_part,
         shuffled=settings.shuffle,
         tokens_per_answer=sum(own.num_tokens for own in results) / len(results),
         duration_s=time.monotonic() - started,
         scorers=judge.scorers(records),
-        table=tuple(breakdown(results, columns=judge.columns, average_types=judge.averages_types)),
+        table=tuple(table),
         measures=measure(judge.measures, free) if free else {},
         metric_packages=judge.provenance(records),
         prompts=settings.prompts,
@@ -277,7 +281,7 @@ def _answer_batch(
             answer=record.answer,
             prediction=one.text,
             correct=one.text == record.answer if record.choices else judge.is_right(record, one.text),
-            modalities=tuple(name for name, rows in batch.present.items() if row in rows.tolist()),
+            modalities=one.used,
             num_tokens=one.num_tokens,
             clip=clip_of(record),
             dataset=record.dataset,
@@ -285,5 +289,5 @@ def _answer_batch(
             chosen=bool(record.choices),
             extras=one.extras,
         )
-        for row, (record, one) in enumerate(zip(batch.records, found, strict=True))
+        for record, one in zip(batch.records, found, strict=True)
     ]

@@ -29,13 +29,8 @@ def normalize(answer: str) -> str:
     return " ".join(_NUMBERS.get(word, word) for word in kept.split())
 
 
-def is_exact(prediction: str, answer: str) -> bool:
-    """Return whether two answers are equal after normalisation."""
-    return normalize(prediction) == normalize(answer)
-
-
 def _exact(prediction: str, answers: Sequence[str]) -> bool:
-    return any(is_exact(prediction, answer) for answer in answers)
+    return normalize(prediction) in map(normalize, answers)
 
 
 EXACT = Metric("exact", "equal after normalisation", _exact)

@@ -7,7 +7,6 @@ Features in a folder are found there by all; those in memory are handed round.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +27,8 @@ from crema_core.model.network import CremaNetwork
 from crema_core.tokens import ModalityFeatures
 
 PIECE = 64
-"""Encoder passes between two looks into the cache's folder."""
-_PIECE = 64  # sources handed round at a time, so that few are in memory twice
+"""Encoder passes between two looks into the cache's folder; sources handed round at a time, so that few are in memory
+twice."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,15 @@ class Filled:
     encoded: dict[str, int]  # sources that went through an encoder, by modality
     found: dict[str, int]  # sources whose features were there already, by modality
     written_bytes: int  # size of what was written to the cache's folder
+
+    @staticmethod
+    def together(parts: Sequence[Filled]) -> Filled:
+        """Return what several processes did."""
+        encoded, found = (
+            {name: sum(own[name] for own in counts) for name in counts[0]}
+            for counts in ([own.encoded for own in parts], [own.found for own in parts])
+        )
+        return Filled(encoded, found, sum(own.written_bytes for own in parts))
 
     def __str__(self) -> str:
         encoded, found = sum(self.encoded.values()), sum(self.found.values())
@@ -108,15 +116,11 @@ def fill_shared(
             _hand_round(cache, name, new[name], processes)
     else:  # what did not fit into the folder is in the memory of one process, and the others encode it too
         fill_cache(cache, records, names=names, batch_size=batch_size, num_workers=num_workers, status=status)
-    return Filled(
-        dict(sum((Counter(own.encoded) for own in everyone), Counter())),
-        dict(sum((Counter(own.found) for own in everyone), Counter())),
-        sum(own.written_bytes for own in everyone),
-    )
+    return Filled.together(everyone)
 
 
 def _hand_round(cache: FeatureCache, name: str, mine: Sequence[Record], processes: Processes) -> None:
-    pieces = cut(mine, _PIECE)
+    pieces = cut(mine, PIECE)
     for number in range(max(processes.gather(len(pieces)))):
         sources = [own.sources[name] for own in pieces[number]] if number < len(pieces) else []
         parts = processes.gather([(source, cache.entry(name, source)) for source in sources])

@@ -65,7 +65,7 @@ class FeatureCache:
 
     def num_unwritten(self, name: str) -> int:
         """Return for how many sources of a modality the features are not on disk yet, or cannot be written."""
-        return len(self._entries) if self.disk is None else self._store(name).num_unwritten
+        return len(self._entries) if self.disk is None else len(self._store(name).unwritten)
 
     @property
     def in_memory(self) -> bool:
@@ -94,8 +94,7 @@ class FeatureCache:
             if self.disk is not None:
                 self._store(name).add(self.disk.files.of(source), entry)
             else:
-                self._entries[name, _files(source)] = entry
-                self._num_bytes += entry.num_bytes
+                self.insert(name, source, entry)
 
     def entry(self, name: str, source: Source) -> StoredFeatures:
         """Return what memory holds of one source."""

@@ -68,22 +68,6 @@ def paragraphs(*texts: str) -> str:
     return "\n".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
-def example_card(*, question: str, expected: str, given: str, correct: bool, note: str = "", png: bytes = b"") -> str:
-    """Return one answered question, with a picture where there is one."""
-    picture = f'<img alt="" src="{data_url(png)}">' if png else ""
-    verdict = "right" if correct else f"wrong, expected: {expected}"
-    return (
-        f'<div class="card">{picture}<div>{escape(question)}<br>'
-        f'<b class="{"good" if correct else "bad"}">{escape(given) or "(nothing)"}</b> '
-        f"({escape(verdict)})<br><small>{escape(note)}</small></div></div>"
-    )
-
-
-def cards_block(cards: Sequence[str]) -> str:
-    """Return cards side by side where there is room."""
-    return f'<div class="cards">{"".join(cards)}</div>'
-
-
 def data_url(png: bytes) -> str:
     """Return an image as text that a page can contain."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
@@ -100,7 +84,7 @@ def examples_block(
     note: Callable[[Line], str] = lambda line: line["type"],
     picture: Callable[[Line], bytes] = lambda line: b"",
 ) -> str:
-    """Return some answered questions, right ones first.
+    """Return some answered questions side by side where there is room, right ones first.
 
     Args:
         lines: of one evaluation.
@@ -108,18 +92,16 @@ def examples_block(
         picture: a PNG image beside an answer, or nothing.
     """
     chosen = [*alternating(lines, correct=True)[:NUM_RIGHT], *alternating(lines, correct=False)[:NUM_WRONG]]
-    return cards_block(
-        [
-            example_card(
-                question=line["question"],
-                expected=line["answer"],
-                given=line["prediction"],
-                correct=line["correct"],
-                note=note(line),
-                png=picture(line),
-            )
-            for line in chosen
-        ]
+    return f'<div class="cards">{"".join(_card(line, note(line), picture(line)) for line in chosen)}</div>'
+
+
+def _card(line: Line, note: str, png: bytes) -> str:
+    picture = f'<img alt="" src="{data_url(png)}">' if png else ""
+    verdict = "right" if line["correct"] else f"wrong, expected: {line['answer']}"
+    return (
+        f'<div class="card">{picture}<div>{escape(line["question"])}<br>'
+        f'<b class="{"good" if line["correct"] else "bad"}">{escape(line["prediction"]) or "(nothing)"}</b> '
+        f"({escape(verdict)})<br><small>{escape(note)}</small></div></div>"
     )
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from crema_core.cli.main import main
 from crema_core.data.clips import CLIP_SUFFIXES
 from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES
-from crema_core.data.sound import SOUND_SUFFIXES
+from crema_core.data.media import SOUND_SUFFIXES
 
 MEASURED = (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)
 READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {

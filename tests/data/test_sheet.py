@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from crema_core.data.sheet import GAP_PX, TEXT_PX, line, scale_bar, sheet, stack, times_as_captions, with_axes
+from crema_core.data.sheet import GAP_PX, TEXT_PX, line, scale_bar, sheet, stack, times_as_captions
 
 
 def test_frames_are_laid_out_in_rows_with_a_line_below_each() -> None:
@@ -43,12 +43,3 @@ def test_captions_are_times_or_numbers() -> None:
 
 def test_a_line_is_as_wide_as_its_text() -> None:
     assert line("a").shape[1] < line("a longer line").shape[1] < 200
-
-
-def test_axes_have_marks_where_they_are_told() -> None:
-    panel = torch.full((40, 101, 3), 200, dtype=torch.uint8)
-    picture = with_axes(panel, [(0.0, ""), (0.5, "")], [(1.0, "")], margin=20)
-    assert torch.equal(picture[10:50, 20:121], panel)
-    below, left = picture[52].float().mean(dim=-1), picture[:, 17].float().mean(dim=-1)
-    assert (below < 100).nonzero().flatten().tolist() == [20, 70]
-    assert (left < 100).nonzero().flatten().tolist() == [10]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crema_core.evaluation.bootstrap import bootstrap_change, bootstrap_interval
+from crema_core.evaluation.bootstrap import bootstrap_interval
 
 
 def test_two_clips_give_the_three_possible_accuracies() -> None:
@@ -39,7 +39,7 @@ def test_a_change_is_drawn_over_pairs() -> None:
     before = [number % 2 == 0 for number in range(200)]
     right = [own and number % 20 != 0 for number, own in enumerate(before)]
     clips = [str(number) for number in range(200)]
-    low, high = bootstrap_change(right, before, clips)
+    low, high = bootstrap_interval(right, clips, before=before)
     # A loss of 0.05 with a standard error of sqrt(0.05 x 0.95 / 200) = 0.0154.
     assert (low, high) == pytest.approx((-0.08, -0.02), abs=0.01)
     alone = bootstrap_interval(right, clips)
@@ -47,15 +47,15 @@ def test_a_change_is_drawn_over_pairs() -> None:
 
 
 def test_equal_answers_have_no_change_and_one_clip_says_nothing() -> None:
-    assert bootstrap_change([True, False], [True, False], ["a", "b"]) == (0.0, 0.0)
-    assert bootstrap_change([True], [False], ["a"]) == (-1.0, 1.0)
+    assert bootstrap_interval([True, False], ["a", "b"], before=[True, False]) == (0.0, 0.0)
+    assert bootstrap_interval([True], ["a"], before=[False]) == (-1.0, 1.0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 4)), min_size=1, max_size=30))
 def test_turning_a_change_round_turns_its_interval_round(answers: list[tuple[bool, bool, int]]) -> None:
     right, before, clips = zip(*[(own, old, str(clip)) for own, old, clip in answers], strict=True)
-    low, high = bootstrap_change(right, before, clips, num_draws=101)
-    assert bootstrap_change(before, right, clips, num_draws=101) == pytest.approx((-high, -low), abs=1e-9)
+    low, high = bootstrap_interval(right, clips, before=before, num_draws=101)
+    assert bootstrap_interval(before, clips, before=right, num_draws=101) == pytest.approx((-high, -low), abs=1e-9)
     assert -1 <= low <= high <= 1
 
 
@@ -63,7 +63,7 @@ def test_questions_are_pooled_and_not_averaged_by_clip() -> None:
     # One clip with one question, right, and one with three, wrong: drawn once each they make 1/4, not 1/2.
     right, clips = [True, False, False, False], ["a", "b", "b", "b"]
     assert bootstrap_interval(right, clips, level=0.4) == (0.25, 0.25)
-    assert bootstrap_change(right, [False] * 4, clips, level=0.4) == (0.25, 0.25)
+    assert bootstrap_interval(right, clips, before=[False] * 4, level=0.4) == (0.25, 0.25)
     assert bootstrap_interval([*right, True], [*clips, "b"], level=0.4) == (0.4, 0.4)
 
 
@@ -74,7 +74,7 @@ def test_the_level_is_the_share_of_draws_inside(level: float, errors: float) -> 
     half = errors * (0.25 * 0.75 / 1600) ** 0.5
     for low, high in (
         bootstrap_interval(right, clips, level=level, num_draws=4000),
-        bootstrap_change(right, [False] * 1600, clips, level=level, num_draws=4000),
+        bootstrap_interval(right, clips, before=[False] * 1600, level=level, num_draws=4000),
     ):
         assert low == pytest.approx(0.25 - half, abs=half / 12)
         assert high == pytest.approx(0.25 + half, abs=half / 12)
@@ -89,7 +89,7 @@ def test_the_seed_chooses_the_draws() -> None:
     clips = [str(number // 2) for number in range(60)]
     for interval in (
         lambda seed: bootstrap_interval(right, clips, seed=seed, num_draws=50),
-        lambda seed: bootstrap_change(right, [False] * 60, clips, seed=seed, num_draws=50),
+        lambda seed: bootstrap_interval(right, clips, before=[False] * 60, seed=seed, num_draws=50),
     ):
         assert len({interval(seed) for seed in range(4)}) > 1
         assert interval(3) == interval(3)
@@ -102,7 +102,7 @@ def test_as_many_draws_are_made_as_asked_for(num_draws: int, monkeypatch: pytest
     quantile = np.quantile
     monkeypatch.setattr(np, "quantile", lambda drawn, at: found.append(len(drawn)) or quantile(drawn, at))
     bootstrap_interval([True, False], ["a", "b"], num_draws=num_draws)
-    bootstrap_change([True, False], [False, False], ["a", "b"], num_draws=num_draws)
+    bootstrap_interval([True, False], ["a", "b"], before=[False, False], num_draws=num_draws)
     bootstrap_interval([True, False], ["a", "b"])
     assert found == [num_draws, num_draws, 1000]
 
@@ -111,4 +111,4 @@ def test_answers_and_clips_of_another_number_are_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         bootstrap_interval([True, False], ["a"])
     with pytest.raises(ValueError, match="zip"):
-        bootstrap_change([True, False], [True], ["a", "b"])
+        bootstrap_interval([True, False], ["a", "b"], before=[True])

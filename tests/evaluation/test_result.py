@@ -1,4 +1,4 @@
-"""Single answers summed up; what a strategy says beside them is kept in the file and averaged by question type."""
+"""What a strategy says beside them is kept in the file and averaged by question type."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import json
 from pathlib import Path
 
 from crema_core.evaluation.predictions import Prediction, PredictionFile
-from crema_core.evaluation.result import mean_extras, summarize
+from crema_core.evaluation.result import mean_extras
 
 
 def said(kind: str, **outputs: dict[str, float]) -> Prediction:
     return Prediction("a", kind, "?", "red", "red", True, ("main",), 3, extras=outputs)
-
-
-def test_accuracy_is_split_by_type() -> None:
-    scores = summarize([("b", True), ("a", False), ("b", False), ("", True)])
-    assert scores == (0.5, {"a": 0.0, "b": 0.5}, {"a": 1, "b": 2})
 
 
 def test_means_are_by_type_and_over_all_and_leave_out_who_says_nothing() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from crema_core.errors import CheckpointError
 from crema_core.plugins.hookspecs import ReportSection
-from crema_core.report.html import cards_block, example_card, facts_block, figure_block, page, table_block
+from crema_core.report.html import examples_block, facts_block, figure_block, page, table_block
 from crema_core.report.run_report import explain_exits, run_sections, write_run_report
 from crema_core.train.metrics import read_metrics
 
@@ -34,17 +34,23 @@ def test_a_page_is_one_document_that_fits_a_phone() -> None:
 
 def test_texts_of_others_are_escaped() -> None:
     bad = '<script>alert("1")</script>'
-    card = example_card(question=bad, expected=bad, given=bad, correct=False, note=bad)
-    for html in (table_block([["h"], [bad]]), facts_block({bad: bad}), figure_block(b"png", bad), cards_block([card])):
+    line = {"type": bad, "question": bad, "answer": bad, "prediction": bad, "correct": False}
+    for html in (
+        table_block([["h"], [bad]]),
+        facts_block({bad: bad}),
+        figure_block(b"png", bad),
+        examples_block([line]),
+    ):
         assert "<script" not in html
         assert "&lt;script&gt;" in html
 
 
 def test_an_example_says_what_was_expected_only_when_the_answer_is_wrong() -> None:
-    wrong = example_card(question="q", expected="red", given="", correct=False)
+    line = {"type": "", "question": "q", "answer": "red"}
+    wrong = examples_block([line | {"prediction": "", "correct": False}])
     assert "(nothing)" in wrong
     assert "expected: red" in wrong
-    assert "expected" not in example_card(question="q", expected="red", given="red", correct=True)
+    assert "expected" not in examples_block([line | {"prediction": "red", "correct": True}])
 
 
 def test_a_runs_report_has_no_external_reference_and_contains_its_numbers(trained: Path) -> None:

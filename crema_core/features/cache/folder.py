@@ -44,17 +44,11 @@ class Part(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a shard says about the features of one source.
+    """What a shard says about the features of one source."""
 
-    Attributes:
-        parts: "values", "mask" and perhaps "times".
-        encoded: number format the encoder returned, for example "float32".
-        checksum: of all of this and the bytes.
-    """
-
-    parts: dict[str, Part]
-    encoded: str
-    checksum: int
+    parts: dict[str, Part]  # "values", "mask" and perhaps "times"
+    encoded: str  # number format the encoder returned, for example "float32"
+    checksum: int  # of all of this and the bytes
 
     @property
     def num_bytes(self) -> int:

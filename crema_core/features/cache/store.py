@@ -120,6 +120,8 @@ class FeatureStore:
 
     Attributes:
         written_bytes: size of the shards written by this object.
+        unwritten: features that are not on disk yet, or cannot be written, by digest of their source.
+        unwritten_bytes: memory they take.
     """
 
     def __init__(
@@ -136,25 +138,15 @@ class FeatureStore:
         self._scanned: set[Path] = set()
         self._mapped: OrderedDict[Path, MappedShard] = OrderedDict()
         self._verified: set[str] = set()
-        self._unwritten: dict[str, StoredFeatures] = {}
-        self._unwritten_bytes, self._unwritten_since = 0, 0.0
+        self.unwritten: dict[str, StoredFeatures] = {}
+        self.unwritten_bytes, self._unwritten_since = 0, 0.0
         self.scan()
 
     def __contains__(self, digest: str) -> bool:
-        return digest in self._unwritten or bool(self._places.get(digest))
+        return digest in self.unwritten or bool(self._places.get(digest))
 
     def __len__(self) -> int:
-        return len({digest for digest, places in self._places.items() if places} | self._unwritten.keys())
-
-    @property
-    def num_unwritten(self) -> int:
-        """Number of sources whose features are not on disk yet, or cannot be written."""
-        return len(self._unwritten)
-
-    @property
-    def unwritten_bytes(self) -> int:
-        """Memory taken by features that are not on disk yet, or cannot be written."""
-        return self._unwritten_bytes
+        return len({digest for digest, places in self._places.items() if places} | self.unwritten.keys())
 
     def scan(self) -> None:
         """Take up the shards that appeared since the last scan, of whatever process."""
@@ -166,11 +158,11 @@ class FeatureStore:
 
     def add(self, digest: str, entry: StoredFeatures) -> None:
         """Keep features; they reach the disk with their shard, see `flush`."""
-        if not self._unwritten:
+        if not self.unwritten:
             self._unwritten_since = time.monotonic()
-        if digest not in self._unwritten:
-            self._unwritten_bytes += entry.num_bytes
-        self._unwritten[digest] = entry
+        if digest not in self.unwritten:
+            self.unwritten_bytes += entry.num_bytes
+        self.unwritten[digest] = entry
         age = time.monotonic() - self._unwritten_since
         if self.unwritten_bytes >= self._shard_bytes or age >= self._max_unwritten_s:
             self.flush()
@@ -178,19 +170,19 @@ class FeatureStore:
     def flush(self) -> None:
         """Write what is not on disk yet. Where nothing more may or can be written it stays in memory."""
         path = self.folder / f"{new_name()}{SHARD}"
-        if not self._unwritten or not self._write(path, self._unwritten):
+        if not self.unwritten or not self._write(path, self.unwritten):
             return
         self._scanned.add(path)
-        for digest in self._unwritten:
+        for digest in self.unwritten:
             self._places.setdefault(digest, []).append(path)
-        self._verified |= self._unwritten.keys()
+        self._verified |= self.unwritten.keys()
         self.written_bytes += path.stat().st_size
-        self._unwritten, self._unwritten_bytes = {}, 0
+        self.unwritten, self.unwritten_bytes = {}, 0
 
     def get(self, digest: str) -> StoredFeatures | None:
         """Return features, or None when there are none or only damaged ones, which is warned of once."""
-        if digest in self._unwritten:
-            return self._unwritten[digest]
+        if digest in self.unwritten:
+            return self.unwritten[digest]
         places = self._places.get(digest, [])
         while places:
             path = places[-1]
@@ -213,7 +205,7 @@ class FeatureStore:
 
     def will_need(self, digest: str) -> None:
         """Let the system read an entry ahead, when it is on disk and intact so far."""
-        if digest not in self._unwritten and (places := self._places.get(digest)):
+        if digest not in self.unwritten and (places := self._places.get(digest)):
             with suppress(FileNotFoundError, CacheError):  # told by `get`
                 self._open(places[-1]).will_need(digest)
 

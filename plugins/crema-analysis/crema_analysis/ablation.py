@@ -18,7 +18,7 @@ from crema_core.common.progress import StatusLine
 from crema_core.common.tables import table
 from crema_core.datasets.spec import Column
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.evaluation.bootstrap import bootstrap_change
+from crema_core.evaluation.bootstrap import bootstrap_interval
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.predictions import clip_of
@@ -279,7 +279,7 @@ def _cells(
             place for place, own in enumerate(base) if row.name == ALL or own.type in types.get(row.name, (row.name,))
         ]
         right, before = [answered[place].correct for place in kept], [base[place].correct for place in kept]
-        low, high = bootstrap_change(right, before, [base[place].clip for place in kept], seed=seed)
+        low, high = bootstrap_interval(right, [base[place].clip for place in kept], before=before, seed=seed)
         change = (sum(right) - sum(before)) / len(kept)
         cells.append(Cell(row.name, row.accuracy, row.number, row.low, row.high, change, low, high))
     return tuple(cells)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from crema_audio.encoders.base import cut_fbank
 from crema_audio.fbank import FBANK_STD, FRAMES_PER_S, LOWEST_HZ, SAMPLE_RATE_HZ, normalized_fbank
 from crema_audio.plugin import AudioOptions
-from crema_core.data.media import colorize, open_sound
-from crema_core.data.sheet import line, scale_bar, stack, with_axes
+from crema_audio.sound import open_sound
+from crema_core.data.media import colorize
+from crema_core.data.sheet import line, scale_bar, stack
 
 LONGEST_S = 60.0
 WIDTH, WINDOW_PX = 900, 8
+TEXT_PX, INK, PAPER = 18, (40, 40, 40), (255, 255, 255)
 SHOWN = 1.2
 """Normalised filter banks from minus this to this are drawn."""
 SHOWN_DB = 2 * SHOWN * 2 * FBANK_STD * 10 / math.log(10)
@@ -53,6 +58,36 @@ def draw_sound(source: object, options: AudioOptions) -> Tensor:
     windows = "1 window" if len(spans) == 1 else f"{len(spans)} windows"
     loudness = scale_bar("inferno", "quiet", f"loud, {SHOWN_DB:.0f} dB above")
     return stack([*panels, loudness, line(f"blue: what is listened to, {windows}{cut}")])
+
+
+def with_axes(
+    panel: Tensor, across: Sequence[tuple[float, str]], up: Sequence[tuple[float, str]], *, margin: int = 56
+) -> Tensor:
+    """Draw a picture with marks and numbers on its left and lower edges.
+
+    Args:
+        panel: `(H, W, 3)` uint8.
+        across: share of the width from the left, and its text, of every mark below.
+        up: share of the height from the lower edge, and its text, of every mark on the left.
+        margin: pixels left and right of the picture.
+
+    Returns:
+        `(H + 34, W + 2 * margin, 3)` uint8.
+    """
+    height, width, _ = panel.shape
+    canvas = Image.new("RGB", (width + 2 * margin, height + TEXT_PX + 16), PAPER)
+    top = 10
+    canvas.paste(Image.fromarray(panel.numpy()), (margin, top))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=13)
+    for share, text in across:
+        x = margin + share * (width - 1)
+        draw.line((x, height + top, x, height + top + 4), fill=INK)
+        draw.text((x - draw.textlength(text, font=font) / 2, height + top + 5), text, fill=INK, font=font)
+    for share, text in up:
+        y = top + (1 - share) * (height - 1)
+        draw.line((margin - 5, y, margin - 1, y), fill=INK)
+        draw.text((margin - 8 - draw.textlength(text, font=font), y - 8), text, fill=INK, font=font)
+    return torch.from_numpy(np.array(canvas))
 
 
 def _height(hertz: float) -> float:

@@ -12,7 +12,7 @@ from crema_audio.drawing import draw_sound
 from crema_audio.encoders import make_encoder
 from crema_audio.fbank import SAMPLE_RATE_HZ
 from crema_audio.plugin import SPEC, AudioOptions, chosen_options
-from crema_core.data.media import open_sound
+from crema_audio.sound import open_sound
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 
 
@@ -43,7 +43,8 @@ class AudioModality(Modality):
         """Read a sound and cut it into windows.
 
         Args:
-            source: a sound or video file, an array at 16 kHz, or a pair `(array, rate_hz)`; see core's `open_sound`.
+            source: a sound or video file, an array at 16 kHz, or a pair `(array, rate_hz)`; see
+                `crema_audio.sound.open_sound`.
 
         Returns:
             `windows` `(T, ...)`, what the encoder takes (`patches`, `beats`: filter banks `(T, F, 128)`, F a multiple

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from crema_core.data.sampling import join_span
+from crema_benchmarks.media import frames_between, join_span
 from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 
@@ -63,7 +63,7 @@ def task_lines(place: Place, tasks: Iterable[str]) -> Iterator[tuple[str, Entry,
 
 def _clip(place: Place, entry: Entry, task: str, path: str) -> str | list[str]:
     if task == IN_FRAMES:
-        return place.frames_between(path, float(entry["start"]), float(entry["end"]), rate_hz=FRAME_RATE_HZ)
+        return frames_between(place, path, float(entry["start"]), float(entry["end"]), rate_hz=FRAME_RATE_HZ)
     if task in IN_PARTS:
         return join_span(path, float(entry["start"]), float(entry["end"]))
     return path

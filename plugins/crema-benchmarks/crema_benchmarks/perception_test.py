@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from crema_benchmarks.media import seen_and_heard
+from crema_benchmarks.media import join_span, pick, seen_and_heard
 from crema_benchmarks.wordings import MULTIPLE_CHOICE
-from crema_core.data.sampling import join_span
 from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line
 
@@ -33,7 +32,7 @@ def read(place: Place) -> Iterator[Line]:
             yield {
                 "id": f"{video}_{asked['id']}",
                 "question": asked["question"],
-                "answer": asked.pick("options", "answer_id"),
+                "answer": pick(asked, "options", "answer_id"),
                 "choices": asked["options"],
                 "type": asked["area"],
                 **{media.modality: join_span(media.of(place.split, video=video), None, end_s) for media in MEDIA},

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.media import join_span
 from crema_benchmarks.wordings import single_word
-from crema_core.data.sampling import join_span
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crema_benchmarks.media import frame_rate_hz, join_span
 from crema_benchmarks.wordings import single_word
-from crema_core.data.sampling import join_span
 from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 
@@ -26,7 +26,7 @@ def read(place: Place) -> Iterator[Line]:
         recording = entry["video_id"]
         video = VIDEO.of(place.split, recording=recording)
         if recording not in rates:
-            rates[recording] = place.frame_rate_hz(video)
+            rates[recording] = frame_rate_hz(place, video)
         start_s, end_s = (_seconds(entry, key, rates[recording]) for key in ("start", "end"))
         yield {
             "id": str(entry["question_id"]),

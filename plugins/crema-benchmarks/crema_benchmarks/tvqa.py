@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 
+from crema_benchmarks.media import frames_between
 from crema_benchmarks.wordings import MULTIPLE_CHOICE
 from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
@@ -36,7 +37,7 @@ def read(place: Place) -> Iterator[Line]:
             "answer": choices[entry["answer_idx"]],
             "choices": choices,
             "type": entry["show_name"],
-            "video": place.frames_between(folder, start_s, end_s, rate_hz=FRAME_RATE_HZ),
+            "video": frames_between(place, folder, start_s, end_s, rate_hz=FRAME_RATE_HZ),
         }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from crema_benchmarks.media import first
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 
@@ -31,7 +32,7 @@ def _reader(media: Media, types: tuple[str, ...] = ()) -> Callable[[Place], Iter
                 "question": entry["question"],
                 "answer": str(answer["answer"]),
                 "type": types[int(kind)] if types else str(kind),
-                "video": place.first(stem, SUFFIXES),
+                "video": first(place, stem, SUFFIXES),
             }
 
     return read

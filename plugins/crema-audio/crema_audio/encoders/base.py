@@ -21,8 +21,8 @@ from crema_audio.fbank import (
     normalized_fbank,
 )
 from crema_audio.plugin import PATCH, AudioOptions
+from crema_audio.sound import Waveform
 from crema_audio.windows import window_starts
-from crema_core.data.media import Waveform
 
 
 class Windows(NamedTuple):

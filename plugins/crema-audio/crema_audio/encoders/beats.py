@@ -8,7 +8,7 @@ from crema_audio.beats import Beats, BeatsConfig, load_beats
 from crema_audio.encoders.base import AudioEncoder, Windows, cut_fbank, window_frames
 from crema_audio.encoders.real import encode_real
 from crema_audio.plugin import AudioOptions
-from crema_core.data.media import Waveform
+from crema_audio.sound import Waveform
 from crema_core.errors import AssetError
 from crema_core.model.pretrained import require_digest
 

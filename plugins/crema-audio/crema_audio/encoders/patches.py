@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crema_audio.encoders.base import AudioEncoder, Windows, cut_fbank
 from crema_audio.plugin import BAND_DIM, PATCH, PATCH_DIM, TIME_DIM
-from crema_core.data.media import Waveform
+from crema_audio.sound import Waveform
 
 
 class PatchEncoder(AudioEncoder):

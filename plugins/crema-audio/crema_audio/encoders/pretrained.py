@@ -16,7 +16,7 @@ from transformers import AutoFeatureExtractor
 from crema_audio.encoders.base import AudioEncoder, Windows, cut_samples
 from crema_audio.encoders.real import encode_real
 from crema_audio.plugin import AudioOptions
-from crema_core.data.media import Waveform
+from crema_audio.sound import Waveform
 from crema_core.errors import AssetError
 from crema_core.model.pretrained import load_frozen, read_config, read_processor
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from crema_core.data import sound as sound_module
-from crema_core.data.sound import open_sound, read_sound
+from crema_audio import sound as sound_module
+from crema_audio.sound import open_sound, read_sound
 from crema_core.errors import MediaError
 
 HOUR_S, HOUR_HZ = 3600, 8_000

@@ -19,14 +19,12 @@ import torch
 from av.container import InputContainer
 from torch import Tensor
 
-from crema_core.data.clips import CLIP_SUFFIXES
-from crema_core.data.files import check_file, damaged, wrong_source
+from crema_core.data.media import SOUND_SUFFIXES, check_file, damaged, wrong_source
 from crema_core.data.sampling import split_span
 from crema_core.errors import MediaError
 
 SHORTEST = 1024
 """Samples that every resampling filter gives an output for."""
-SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", *(s for s in CLIP_SUFFIXES if s != ".gif"))
 WHAT = "a sound"
 LONG_S = 600.0
 """Files that say they last longer are read in parts; shorter ones are decoded once, whole."""
@@ -292,17 +290,3 @@ def mean_of_channels(frame: av.AudioFrame) -> np.ndarray:
     """Return `(S,)` float32, the mean over channels, as the released code has it."""
     # FFmpeg's own mixing of float stereo would be 3 dB louder.
     return np.asarray(frame.to_ndarray().mean(axis=0, dtype=np.float32))
-
-
-def length_s(path: str) -> float | None:
-    """Return the seconds a clip or sound lasts; None for other files and for those that cannot be opened or do not say.
-
-    A file that cannot be opened is found by reading it; here only lengths are compared.
-    """
-    if Path(path).suffix.lower() not in SOUND_SUFFIXES or not Path(path).is_file():
-        return None
-    try:
-        with av.open(path, metadata_errors="replace") as container:
-            return None if container.duration is None else container.duration / av.time_base
-    except av.error.FFmpegError:
-        return None

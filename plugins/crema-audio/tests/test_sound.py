@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from crema_core.data.sound import SOUND_SUFFIXES, read_sound
+from crema_audio.sound import SOUND_SUFFIXES, read_sound
 from crema_core.errors import MediaError
 
 RATE = 16_000
@@ -204,3 +204,9 @@ def test_a_blink_of_sound_at_another_rate_is_resampled(num_samples: int) -> None
     assert abs(len(sound.samples) - 3 * num_samples) <= 64
     assert bool(torch.isfinite(sound.samples).all())
     assert float(sound.samples.abs().max()) > 0.1
+
+
+def test_a_part_named_in_the_path_is_read(tmp_path: Path) -> None:
+    clip = write_coded(tmp_path / "a.mp4", "aac", tone(48_000, seconds=2.0), 48_000, with_pictures=True)
+    heard = read_sound(f"{clip}#t=0.5,1.5", sample_rate_hz=RATE)
+    assert (heard.samples.shape[0], heard.start_s) == (RATE, 0.5)
