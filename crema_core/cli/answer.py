@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
-from crema_core.cli.inputs import add_saved_model, assignments, load_saved
+from crema_core.cli.inputs import add_saved_model, add_shared, assignments, help_text, load_saved, print_result
 from crema_core.common.tables import table
 from crema_core.plugins import registry
 
 if TYPE_CHECKING:
     from crema_core.api.predict import Answer
 
-HELP = """\
-Ask a saved model one question about media files.
+HELP = help_text("answer")
 
-Give at least one modality, as --MODALITY FILE; several files make one source (frames of a clip, for example).
---source MODALITY=FILE does the same for a modality whose name is also another option.
-
-Example:
-  crema answer runs/second "Which instrument starts first?" --video a.mp4 --audio a.wav --choices piano drum"""
-
-OWN = (
-    "choices",
-    "source",
-    "cache",
-    "backbone",
-    "language-model",
-    "device",
-    "max-new-tokens",
-    "json",
-    "traceback",
-    "help",
-)
+OWN = "choices source cache backbone language-model device max-new-tokens json traceback help".split()
+"""Options that no modality can have."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="choose among these instead of writing freely")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest free answer")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features")
-    parser.add_argument("--json", action="store_true", help="print JSON: text, scores, modalities used")
+    add_shared(parser, "json", help="print JSON: text, scores, modalities used")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     item = {"question": arguments.question, "choices": arguments.choices, **sources}
     answer = answer_many(model, [item], max_new_tokens=arguments.max_new_tokens, cache=arguments.cache)[0]
     facts = {"text": answer.text, "scores": answer.scores, "used": list(answer.used)}
-    print(json.dumps(facts, indent=2) if arguments.json else _as_text(answer))
+    print_result(facts, _as_text(answer), as_json=arguments.json)
     return 0
 
 

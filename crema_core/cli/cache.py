@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
-from crema_core.cli.inputs import duration_s, num_bytes
+from crema_core.cli.inputs import add_shared, duration_s, help_text, num_bytes, print_result
 from crema_core.common.tables import table
-from crema_core.features.cache.folder import Eviction, ModalityReport, check, evict, summarize
+from crema_core.features.cache.folder import ModalityReport, check, evict, summarize
 
 USAGE, FINDINGS = 2, 3
 
-HELP = """\
-Show, check or make smaller a folder of kept features (crema encode --cache, or fit with cache=DIR).
-
-check reads every byte, compares checksums, and returns 3 when something is damaged; damaged features are encoded again
-when they are needed. evict removes whole files, longest unused first, and only what its options say; nothing else ever
-deletes from a cache.
-
-Example:
-  crema cache show features
-  crema cache check features
-  crema cache evict features --older-than 30d --max-size 200GB"""
+HELP = help_text("cache")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("folder", metavar="DIR", help="the cache")
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_shared(action, "json")
         if name == "evict":
             action.add_argument("--older-than", metavar="AGE", help="not used for so long: 12h, 30d")
             action.add_argument("--max-size", metavar="SIZE", help="then the longest unused, down to: 500MB, 20GB")
@@ -66,21 +55,19 @@ def run(arguments: argparse.Namespace) -> int:
         damaged=arguments.damaged,
         dry=arguments.dry_run,
     )
-    print(json.dumps(dataclasses.asdict(gone), indent=2) if arguments.json else _told(gone, dry=arguments.dry_run))
+    verb = "would be removed" if arguments.dry_run else "removed"
+    text = f"{len(gone.files):,} files {verb}, {size_text(gone.num_bytes)}; {size_text(gone.left_bytes)} left"
+    print_result(dataclasses.asdict(gone), text, as_json=arguments.json)
     return 0
 
 
 def _show(folder: Path, *, as_json: bool) -> int:
     found = summarize(folder)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(found), indent=2))
-        return 0
-    print(table([["modality", "package", "kept", "sources", "shards", "size", "unused"], *map(_row, found.modalities)]))
-    print(f"\n{size_text(found.num_bytes)} in all")
-    for name, text in found.unreadable.items():
-        print(f"damaged: {name}: {text}")
-    for name in found.set_aside:
-        print(f"set aside or left by a killed writer: {name}")
+    rows = [["modality", "package", "kept", "sources", "shards", "size", "unused"], *map(_row, found.modalities)]
+    lines = [table(rows), "", f"{size_text(found.num_bytes)} in all"]
+    lines += [f"damaged: {name}: {text}" for name, text in found.unreadable.items()]
+    lines += [f"set aside or left by a killed writer: {name}" for name in found.set_aside]
+    print_result(dataclasses.asdict(found), "\n".join(lines), as_json=as_json)
     return 0
 
 
@@ -98,20 +85,13 @@ def _row(report: ModalityReport) -> list[str]:
 
 def _check(folder: Path, *, as_json: bool) -> int:
     intact, damages = check(folder)
-    if as_json:
-        print(json.dumps({"intact": intact, "damaged": [dataclasses.asdict(own) for own in damages]}, indent=2))
-    else:
-        for damage in damages:
-            print(f"{damage.file}{f', source {damage.digest}' if damage.digest else ''}: {damage.text}")
-        print(f"{sum(intact.values()):,} intact, {len(damages):,} damaged")
-        if damages:
-            print(f"They are encoded again when needed. Remove them with: crema cache evict {folder} --damaged")
+    lines = [f"{own.file}{f', source {own.digest}' if own.digest else ''}: {own.text}" for own in damages]
+    lines.append(f"{sum(intact.values()):,} intact, {len(damages):,} damaged")
+    if damages:
+        lines.append(f"They are encoded again when needed. Remove them with: crema cache evict {folder} --damaged")
+    facts = {"intact": intact, "damaged": [dataclasses.asdict(own) for own in damages]}
+    print_result(facts, "\n".join(lines), as_json=as_json)
     return FINDINGS if damages else 0
-
-
-def _told(gone: Eviction, *, dry: bool) -> str:
-    verb = "would be removed" if dry else "removed"
-    return f"{len(gone.files):,} files {verb}, {size_text(gone.num_bytes)}; {size_text(gone.left_bytes)} left"
 
 
 def size_text(size: float) -> str:

@@ -5,38 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crema_core.cli.inputs import CONFIG, assignments, model_folder, names, with_options
+from crema_core.cli.inputs import CONFIG, add_shared, assignments, help_text, model_folder, with_options
 
-HELP = """\
-Turn a checkpoint of the released CREMA code into a saved model, or a saved model into released weights.
-
-The modalities are named in the checkpoint's order. The model is built with the released layout, so that released
-weights give released numbers. CHECKPOINT is a torch file (read without executing code) or safetensors; a folder with
-crema.json is a saved model and goes the other way, into the safetensors file --out. Packages add verbs for checkpoints
-of others.
-
-Example:
-  crema convert crema_nextqa.pth --modalities video,flow,depth --backbone Salesforce/blip2-flan-t5-xl --out nextqa
-  crema convert nextqa --out released.safetensors"""
+HELP = help_text("convert")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the source, what to build and where to write."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="released checkpoint, or a saved model")
     parser.add_argument("--out", required=True, metavar="PLACE", help="folder of the model, or released file to write")
-    parser.add_argument("--modalities", type=names, metavar="A,B", help="modalities of the checkpoint, in its order")
-    parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
+    add_shared(parser, "modalities", help="modalities of the checkpoint, in its order")
+    add_shared(parser, "backbone", help="folder or hub id in BLIP-2 format; default: crema-tiny")
     parser.add_argument("--lora-rank", type=int, default=64, metavar="R", help="rank of the checkpoint's LoRA; 64")
-    parser.add_argument(
-        "--fusion", default="self_gated", metavar="NAME", help="self_gated; concat for a checkpoint without fusion"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="MODALITY.OPTION=VALUE",
-        help="option of a modality; may be repeated",
-    )
+    add_shared(parser, "fusion", default="self_gated", help="self_gated; concat for a checkpoint without fusion")
+    add_shared(parser, "set")
 
 
 def run(arguments: argparse.Namespace) -> int:

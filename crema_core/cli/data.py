@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from crema_core.cli.inputs import names
+from crema_core.cli.inputs import add_shared, help_text, print_result
 from crema_core.common.tables import counted, table
 
 if TYPE_CHECKING:
@@ -16,40 +15,27 @@ if TYPE_CHECKING:
 FINDINGS = 3
 NUM_LINES = 10
 
-HELP = """\
-List the installed data sets, write the data file of one, or check data files.
-
-prepare reads the official annotation files below --root and writes one line per question; every missing file is named
-in one message, and nothing is written then. check looks for missing files, repeated ids and questions, empty answers,
-lines without any modality, answers that are nearly always the same, and, of several files, what they share; --deep also
-reads every source once, as training would. Exit code 3: check found something.
-
-Example:
-  crema data list
-  crema data prepare nextqa --root ~/nextqa --split val --out nextqa-val.jsonl
-  crema data check nextqa-train.jsonl nextqa-val.jsonl --deep"""
+HELP = help_text("data")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the three actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="{list,prepare,check}")
     listing = actions.add_parser("list", help="one line per data set; --json has layouts, prompts and licences")
-    listing.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(listing, "json")
     make = actions.add_parser("prepare", help="write the data file of one split")
     make.add_argument("name", metavar="NAME", help="a name from the list, or distribution:name")
     make.add_argument("--root", required=True, metavar="DIR", help="folder with the official files")
     make.add_argument("--split", required=True, metavar="S", help="one of the data set's splits")
     make.add_argument("--out", required=True, metavar="FILE.jsonl", help="the data file to write")
-    make.add_argument("--modalities", type=names, metavar="A,B", help="default: those installed whose folder exists")
+    add_shared(make, "modalities", help="default: those installed whose folder exists")
     make.add_argument("--skip-missing", action="store_true", help="leave out questions whose media are missing")
     make.add_argument("--replace", action="store_true", help="overwrite an existing file")
     check = actions.add_parser("check", help="look for what is wrong; exit code 3 when something is")
     check.add_argument("files", nargs="+", metavar="FILE.jsonl", help="data files, for example of all splits")
-    check.add_argument(
-        "--modalities", type=names, metavar="A,B", help="modalities to check; default: every installed one"
-    )
+    add_shared(check, "modalities", help="modalities to check; default: every installed one")
     check.add_argument("--deep", action="store_true", help="read every source once")
-    check.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(check, "json")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,24 +47,19 @@ def _list(arguments: argparse.Namespace) -> int:
     from crema_core.datasets.prepare import list_datasets
 
     records = list_datasets()
-    if arguments.json:
-        facts = [
-            {"distribution": own.distribution, "version": own.version, "name": own.name, "error": own.error}
-            | (own.spec.describe() if own.spec else {})
-            for own in records
-        ]
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
-        return 0
+    facts = [
+        {"distribution": own.distribution, "version": own.version, "name": own.name, "error": own.error}
+        | (own.spec.describe() if own.spec else {})
+        for own in records
+    ]
     rows = [["name", "splits", "modalities", "package", "summary"]]
     rows += [
         [own.name, " ".join(own.spec.splits), " ".join(own.spec.modalities), own.distribution, own.spec.summary]
         for own in records
         if own.spec
     ]
-    print(table(rows))
-    for own in records:
-        if own.error:
-            print(own.error)
+    errors = [own.error for own in records if own.error]
+    print_result(facts, "\n".join([table(rows), *errors]), as_json=arguments.json)
     return 0
 
 
@@ -117,16 +98,11 @@ def _check(arguments: argparse.Namespace) -> int:
         status.done()
         reports = {path: replace(own, findings=(*own.findings, *deep.findings[path])) for path, own in reports.items()}
         shared += deep.shared
-    if arguments.json:
-        facts = {
-            "files": {path: asdict(own) for path, own in reports.items()},
-            "shared": [asdict(own) for own in shared],
-        }
-        print(json.dumps(facts, indent=2))
-    else:
-        print("\n\n".join(_page(path, own) for path, own in reports.items()))
-        if len(reports) > 1:
-            print("\n".join(["", "shared between files:", *([f"  {own.text}" for own in shared] or ["  nothing"])]))
+    facts = {"files": {path: asdict(own) for path, own in reports.items()}, "shared": [asdict(own) for own in shared]}
+    parts = [_page(path, own) for path, own in reports.items()]
+    if len(reports) > 1:
+        parts.append("\n".join(["shared between files:", *([f"  {own.text}" for own in shared] or ["  nothing"])]))
+    print_result(facts, "\n\n".join(parts), as_json=arguments.json)
     return FINDINGS if shared or any(own.findings for own in reports.values()) else 0
 
 
@@ -135,16 +111,9 @@ def _page(path: str, report: CheckReport) -> str:
     parts = [f"{path}: {counted(report.num_samples, 'sample')} ({modalities})"]
     if report.balance:
         rows = [["questions", "number", "answers", "most frequent answer", "share"]]
-        rows += [
-            [
-                own.type or "without type",
-                f"{own.num_questions:,}",
-                f"{own.num_answers:,}",
-                own.answer,
-                f"{own.share:.1%}",
-            ]
-            for own in report.balance
-        ]
+        for own in report.balance:
+            counts = [f"{own.num_questions:,}", f"{own.num_answers:,}"]
+            rows.append([own.type or "without type", *counts, own.answer, f"{own.share:.1%}"])
         parts.append(table(rows))
     found = [f"- {own.text}{_lines(own.lines)}" for own in report.findings]
     parts.append("\n".join([f"{counted(len(found), 'finding')}:", *found]) if found else "nothing to correct")

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
-from crema_core.cli.inputs import assignments, model_folder, names, with_options
+from crema_core.cli.inputs import add_shared, assignments, help_text, model_folder, print_result, with_options
 from crema_core.errors import OptionsError
 
 USAGE = 2
 
-HELP = """\
-Show the parts of a model: frozen and trainable parameters, memory, arithmetic per answer.
-
-Either of a saved model, or of one that would be built from --modalities on --backbone.
-
-Example:
-  crema describe runs/second
-  crema describe --modalities video,audio --backbone instructblip-vicuna-7b
-  crema describe --modalities video,audio --backbone Salesforce/blip2-flan-t5-xl --json"""
+HELP = help_text("describe")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a saved model, or what to build."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="saved model, or run directory of crema fit")
-    parser.add_argument("--modalities", type=names, metavar="A,B", help="modalities of a model to build")
-    parser.add_argument(
-        "--backbone", metavar="PLACE", help="BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"
-    )
-    parser.add_argument("--language-model", metavar="PLACE", help="another language model, folder or hub id")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
-    parser.add_argument("--fusion", default="self_gated", metavar="NAME", help="fusion strategy of a model to build")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="MODALITY.OPTION=VALUE",
-        help="option of a modality; may be repeated",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(parser, "modalities", help="modalities of a model to build")
+    add_shared(parser, "backbone", "language-model", "image-size")
+    add_shared(parser, "fusion", default="self_gated")
+    add_shared(parser, "set", "json")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,5 +56,5 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_core.api.describe import describe_model
 
     description = describe_model(model)
-    print(json.dumps(description.to_dict(), indent=2) if arguments.json else description)
+    print_result(description.to_dict(), description, as_json=arguments.json)
     return 0

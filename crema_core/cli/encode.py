@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crema_core.cli.fit_config import complete, read_config
-from crema_core.cli.inputs import assignments, names, num_bytes, with_options
+from crema_core.cli.inputs import add_shared, assignments, help_text, num_bytes, print_result, with_options
 from crema_core.errors import OptionsError
 from crema_core.train.settings import NOT_A_FOLDER, train_settings
 
 if TYPE_CHECKING:
     from crema_core.features.encode import Filled
 
-HELP = """\
-Run the frozen encoders over a data file once and keep their features in a folder.
-
-Training and evaluation with the same folder then need no encoder and read no media: crema fit --set cache=DIR,
-crema eval --cache DIR. A YAML file is one of crema fit; its modalities, backbone, data and settings count. What is in
-the folder already is not encoded again, so an interrupted command is simply given again. --part 3/100 encodes the third
-of 100 parts, for the jobs of a cluster that write to one folder.
-
-Example:
-  crema encode train.jsonl --modalities video,audio --cache features --processes 4"""
+HELP = help_text("encode")
 
 BUILT = ("backbone", "revision", "image_size", "fusion", "major", "encoders", "precision", "seed")
 """What the encoders depend on, of a configuration's model."""
@@ -36,10 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the source, the folder and how to work."""
     parser.add_argument("source", metavar="CONFIG.yaml|DATA.jsonl", help="a configuration of crema fit, or data")
     parser.add_argument("--cache", metavar="DIR", help="folder of the features; default: the configuration's")
-    parser.add_argument("--modalities", type=names, metavar="A,B", help="modalities; default: those in the data")
-    parser.add_argument("--backbone", metavar="PLACE", help="folder or hub id in BLIP-2 format; default: crema-tiny")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
-    parser.add_argument("--set", action="append", default=[], metavar="MODALITY.OPTION=VALUE", help="may be repeated")
+    add_shared(parser, "modalities", "backbone", "image-size", "set")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="encoders compute in; as in training")
     parser.add_argument("--cache-precision", choices=("fp32", "bf16"), help="number format of what is kept")
     parser.add_argument("--batch-size", type=int, metavar="N", help="sources per encoder pass")
@@ -48,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", default="1/1", metavar="I/N", help="encode only the I-th of N parts")
     parser.add_argument("--device", help="for example cuda")
     parser.add_argument("--max-size", metavar="SIZE", help="size of the folder at which to stop: 500MB, 20GB")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_shared(parser, "json")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -116,8 +103,5 @@ def _tell(filled: Filled, folder: Path, *, duration_s: float, as_json: bool) -> 
     from crema_core.features.cache.folder import folder_bytes
 
     size = folder_bytes(folder)
-    if as_json:
-        facts = {"cache": str(folder), **dataclasses.asdict(filled), "num_bytes": size, "duration_s": duration_s}
-        print(json.dumps(facts, indent=2))
-        return
-    print(f"{filled}\n{folder}: {size / 1e6:,.1f} MB")
+    facts = {"cache": str(folder), **dataclasses.asdict(filled), "num_bytes": size, "duration_s": duration_s}
+    print_result(facts, f"{filled}\n{folder}: {size / 1e6:,.1f} MB", as_json=as_json)

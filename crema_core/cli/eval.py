@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
-from crema_core.cli.inputs import add_evaluation, add_saved_model, evaluation_settings, load_saved
+from crema_core.cli.inputs import (
+    add_evaluation,
+    add_saved_model,
+    add_shared,
+    evaluation_settings,
+    help_text,
+    load_saved,
+    print_result,
+)
 from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.common.tables import table
 
@@ -15,33 +22,16 @@ if TYPE_CHECKING:
     from crema_core.api.model import CremaModel
     from crema_core.evaluation.result import EvaluationResult
 
-HELP = """\
-Score a saved model on a data file, with all of its modalities or some.
-
-A data file written by crema data prepare names its data set, which decides how open-ended answers are judged and which
-groups of questions and further measures are reported; other files are judged by equality after normalisation. Of
-several choices the best-scored one counts. Intervals hold 95% of 1,000 bootstrap draws of clips.
---shuffle MODALITY gives every question another clip's source of that modality: accuracy that stays came from elsewhere.
---concat gives the language model every modality's own tokens, bypassing the fusion: zero-shot use of untrained sets.
-With --out, an interrupted evaluation continues with --resume.
-
-Example:
-  crema eval runs/second test.jsonl --modalities video,audio --out answers.jsonl --resume"""
+HELP = help_text("eval")
 
 
 @dataclasses.dataclass(frozen=True)
 class Price:
-    """What an answer costs.
+    """What an answer costs."""
 
-    Attributes:
-        trainable_parameters: of the modalities that take part and, unless bypassed, of the fusion.
-        tokens_per_answer: mean number of tokens given to the language model.
-        gflops_per_answer: 10^9 operations of one answer to a synthetic sample, a multiply-add counted as two.
-    """
-
-    trainable_parameters: int
-    tokens_per_answer: float
-    gflops_per_answer: float
+    trainable_parameters: int  # of the modalities that take part and, unless bypassed, of the fusion
+    tokens_per_answer: float  # mean number of tokens given to the language model
+    gflops_per_answer: float  # 10^9 operations of an answer to a synthetic sample, a multiply-add counted as two
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_processes(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="write every answer, one JSON object per line")
     parser.add_argument("--resume", action="store_true", help="continue with the answers that --out already has")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(parser, "json")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,10 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not processes.is_main:
         return 0
     price = _price(model, result)
-    if arguments.json:
-        print(json.dumps(dataclasses.asdict(result) | {"cost": dataclasses.asdict(price)}, indent=2))
-    else:
-        print(_page(result, price))
+    facts = dataclasses.asdict(result) | {"cost": dataclasses.asdict(price)}
+    print_result(facts, _page(result, price), as_json=arguments.json)
     return 0
 
 
@@ -115,13 +103,10 @@ def _page(result: EvaluationResult, price: Price) -> str:
         names = list(next(iter(means.values())))
         numbers = [[kind, *(f"{own[name]:.3f}" for name in names)] for kind, own in means.items()]
         parts.append(table([[f"mean {output.replace('_', ' ')}", *names], *numbers]))
-    cost = [
-        ["trainable parameters", "tokens per answer", "GFLOPs per answer", "seconds"],
-        [
-            f"{price.trainable_parameters:,}",
-            f"{price.tokens_per_answer:.0f}",
-            f"{price.gflops_per_answer:,.4g}",
-            f"{result.duration_s:.1f}",
-        ],
-    ]
-    return "\n\n".join([*parts, table(cost)])
+    cost = {
+        "trainable parameters": f"{price.trainable_parameters:,}",
+        "tokens per answer": f"{price.tokens_per_answer:.0f}",
+        "GFLOPs per answer": f"{price.gflops_per_answer:,.4g}",
+        "seconds": f"{result.duration_s:.1f}",
+    }
+    return "\n\n".join([*parts, table([list(cost), list(cost.values())])])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crema_core.cli.fit_config import FitConfig, complete, read_config, show
-from crema_core.cli.inputs import PRESET_HELP, assignments, model_folder, names, with_options
+from crema_core.cli.inputs import add_shared, assignments, help_text, model_folder, print_result, with_options
 from crema_core.cli.launch import add_processes, fail, launch, wants_launch
 from crema_core.errors import TrainingError
 from crema_core.train.settings import NOT_A_FOLDER, TrainSettings, train_settings
@@ -22,28 +21,7 @@ if TYPE_CHECKING:
     from crema_core.train.run import Run
 
 USAGE = 2
-HELP = f"""\
-Train the adapters of a model on a data file; the backbone stays as it is.
-
-The data file is JSONL, one question per line:
-  {{"id": "1", "question": "What barks?", "answer": "a dog", "video": "clips/1.mp4", "audio": "clips/1.wav"}}
-A YAML file may say the same as the options, with the keys data, eval_data, out, modalities, backbone, fusion, preset,
-settings and so on. Options replace what the file says.
-
-A preset is a set of training settings, or a whole run of the CREMA paper: a data set and a letter per modality, such as
-nextqa-vfdn, or a preset of an installed package. --show prints what it stands for, with what every value
-rests on, as a configuration file. --init-from RUN begins with what an earlier run has trained, for the next stage.
-
-Settings for --set: {", ".join(TrainSettings.model_fields)};
-MODALITY.OPTION=VALUE sets an option of a modality (crema plugins show MODALITY), MODALITY.mmqa.SIZE=VALUE a size of its
-adapter.
-
-Example:
-  crema fit train.jsonl --eval-data valid.jsonl --modalities video,audio --preset tiny --set epochs=5
-  crema fit nextqa-train.jsonl --preset nextqa-vfdn --set batch_size=4 --set gradient_accumulation_steps=4
-  crema fit --preset nextqa-vfdn --show > config.yaml
-  crema fit config.yaml --out runs/second
-  crema fit config.yaml --processes 8"""
+HELP = help_text("fit", settings=", ".join(TrainSettings.model_fields))
 CONFIG, MODEL = "fit.json", "model"
 NUM_EXAMPLES = 64
 INTERRUPTED = 130
@@ -54,19 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="?", metavar="CONFIG.yaml|DATA.jsonl", help="a configuration, or the training data"
     )
-    parser.add_argument(
-        "--modalities", type=names, metavar="A,B", help="modalities in order; default: those in the data"
-    )
-    parser.add_argument(
-        "--backbone", metavar="PLACE", help="BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"
-    )
-    parser.add_argument("--language-model", metavar="PLACE", help="another language model, folder or hub id")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
+    add_shared(parser, "modalities", "backbone", "language-model", "image-size")
     parser.add_argument("--eval-data", metavar="DATA.jsonl", help="validation data; with it the best weights are kept")
     parser.add_argument("--out", metavar="RUN", help="the run directory; default: a new one below runs/")
-    parser.add_argument("--fusion", metavar="NAME", help="fusion strategy; default: self_gated")
+    add_shared(parser, "fusion", "preset")
     parser.add_argument("--major", metavar="MODALITY", help="modality on whose frames the others are fused")
-    parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
     parser.add_argument("--init-from", metavar="RUN", help="saved model or run of an earlier stage, to start from")
     parser.add_argument("--show", action="store_true", help="print what --preset stands for, and do nothing")
     add_processes(parser)
@@ -102,13 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dict[str, Any], as_json: bool) -> int:
-    """Train as configured and return the exit code; in a launch every process does this.
+    """Train as a complete configuration says, or continue, and return the exit code; in a launch every process does it.
 
-    Args:
-        config: complete configuration.
-        folder: the run directory; None: a new one below `runs/`.
-        resume: continue from its last checkpoint.
-        settings: training settings to pass on.
+    Without a folder the run directory is a new one below `runs/`; `settings` go before those of the configuration.
     """
     from crema_core.api.build import build
     from crema_core.api.describe import describe_model
@@ -167,10 +133,8 @@ def _refuse_used(folder: Path) -> None:
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the options both verbs have."""
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a training setting; may be repeated"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_shared(parser, "set", metavar="KEY=VALUE", help="a training setting; may be repeated")
+    add_shared(parser, "json", help="print the result as JSON")
 
 
 def _finish(model: CremaModel, run: Run, sections: list[ReportSection], description: Description | None) -> None:
@@ -202,9 +166,7 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
         evaluate(model, some, out=folder / ANSWERED, cache=cache, measures=(), processes=processes)
     if not processes.is_main:
         return []
-    lines = read_lines(folder / ANSWERED)
-    answered = ReportSection("Validation questions and answers", examples_block(lines))
-    return [answered]
+    return [ReportSection("Validation questions and answers", examples_block(read_lines(folder / ANSWERED)))]
 
 
 def _tell(run: Run, *, as_json: bool) -> None:
@@ -216,10 +178,7 @@ def _tell(run: Run, *, as_json: bool) -> None:
         "num_steps": run.num_steps,
         "exited": run.exited,
     }
-    if as_json:
-        print(json.dumps(facts, indent=2))
-        return
     best = "" if run.best_score is None else f", best validation accuracy {run.best_score:.1%}"
-    print(f"{run.num_steps:,} updates{best}")
-    print("\n".join(run.exited.values()) or "no modality exited early")
-    print(f"model:  {facts['model']}\nreport: {facts['report']}")
+    exited = "\n".join(run.exited.values()) or "no modality exited early"
+    text = f"{run.num_steps:,} updates{best}\n{exited}\nmodel:  {facts['model']}\nreport: {facts['report']}"
+    print_result(facts, text, as_json=as_json)

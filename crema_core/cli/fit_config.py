@@ -103,20 +103,12 @@ def complete(config: FitConfig) -> FitConfig:
             f"'{config.data}' has no sample with a source of an installed modality. Training needs at least one "
             "modality. Add paths to the lines, or install the packages of their modalities."
         )
-    return config.model_copy(
-        update={
-            "modalities": found,
-            "data": str(Path(config.data).absolute()),
-            "eval_data": None if config.eval_data is None else str(Path(config.eval_data).absolute()),
-            "init_from": None if config.init_from is None else str(Path(config.init_from).absolute()),
-            "settings": _with_absolute_cache(config.settings),
-        }
-    )
-
-
-def _with_absolute_cache(settings: dict[str, Any]) -> dict[str, Any]:
-    cache = settings.get("cache")
-    return settings if cache in (None, *NOT_A_FOLDER) else {**settings, "cache": str(Path(str(cache)).absolute())}
+    places = {key: getattr(config, key) for key in ("data", "eval_data", "init_from")}
+    absolute = {key: str(Path(place).absolute()) for key, place in places.items() if place is not None}
+    settings, cache = config.settings, config.settings.get("cache")
+    if cache not in (None, *NOT_A_FOLDER):
+        settings = {**settings, "cache": str(Path(str(cache)).absolute())}
+    return config.model_copy(update={"modalities": found, "settings": settings, **absolute})
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

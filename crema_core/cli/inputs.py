@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,12 @@ PRESET_HELP = "a name, for example tiny or nextqa-vfdn; all of them: crema plugi
 """Help of the option --preset."""
 _SIZES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 _DURATIONS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def help_text(verb: str, **values: str) -> str:
+    """Return the help of a verb of core, which lies in the folder `help`, with the values it leaves open."""
+    text = Path(__file__).with_name("help").joinpath(f"{verb}.txt").read_text(encoding="utf-8")
+    return string.Template(text.rstrip("\n")).substitute(values)
 
 
 def names(text: str) -> list[str]:
@@ -71,11 +79,7 @@ def yaml_value(text: str) -> Any:
 
 
 def with_options(modalities: Sequence[Any], values: Mapping[str, Any]) -> list[Any]:
-    """Put `modality.option` and `modality.mmqa.size` values into the requests of `build`.
-
-    Args:
-        modalities: names, or mappings with a name and options.
-        values: keys with a dot.
+    """Put values of `modality.option` and `modality.mmqa.size` into the requests of `build`, names or mappings.
 
     Raises:
         OptionsError: for a key whose first part is no modality of the list.
@@ -136,13 +140,32 @@ def _amount(text: str, units: Mapping[str, float], *, what: str, example: str) -
     return float(found[1]) * units[found[2].lower()]
 
 
-def add_saved_model(parser: argparse.ArgumentParser, *, device: str = "for example cuda") -> None:
-    """Add the options by which a saved model is found and placed; `load_saved` reads them.
+_SHARED: Mapping[str, Mapping[str, Any]] = {
+    "modalities": {"type": names, "metavar": "A,B", "help": "modalities in order; default: those in the data"},
+    "backbone": {"metavar": "PLACE", "help": "BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"},
+    "language-model": {"metavar": "PLACE", "help": "another language model, folder or hub id"},
+    "image-size": {"type": int, "metavar": "PIXELS", "help": "side of square pictures, for Qwen-VL"},
+    "fusion": {"metavar": "NAME", "help": "fusion strategy; default: self_gated"},
+    "preset": {"metavar": "NAME", "help": PRESET_HELP},
+    "set": {"metavar": "MODALITY.OPTION=VALUE", "help": "option of a modality; may be repeated"},
+    "json": {"action": "store_true", "help": "print JSON"},
+}
 
-    Args:
-        parser: of a verb.
-        device: help of --device.
-    """
+
+def add_shared(parser: argparse.ArgumentParser, *options: str, **changes: Any) -> None:
+    """Add options that several verbs have; `changes` replace what argparse is told about each of them."""
+    for name in options:
+        fixed = {"action": "append", "default": []} if name == "set" else {}
+        parser.add_argument(f"--{name}", **{**fixed, **_SHARED[name], **changes})
+
+
+def print_result(facts: object, text: object, *, as_json: bool) -> None:
+    """Print what a verb found: as JSON, or for people."""
+    print(json.dumps(facts, indent=2) if as_json else text)
+
+
+def add_saved_model(parser: argparse.ArgumentParser, *, device: str = "for example cuda") -> None:
+    """Add the options by which a saved model is found and placed; `device` is the help of --device."""
     parser.add_argument("model", metavar="MODEL", help="saved model, or run directory of crema fit")
     parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
     parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
@@ -183,11 +206,7 @@ def add_evaluation(parser: argparse.ArgumentParser, *fields: str) -> None:
 
 
 def evaluation_settings(arguments: argparse.Namespace, **fixed: object) -> EvaluationSettings:
-    """Return the settings of the options that were given.
-
-    Args:
-        arguments: of a verb with options of `add_evaluation`.
-        **fixed: fields that do not come from these options.
+    """Return the settings of the options of `add_evaluation` that were given, and of `fixed` fields beside them.
 
     Raises:
         OptionsError: for a value a field cannot have.

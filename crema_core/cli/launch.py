@@ -57,11 +57,7 @@ def wants_launch(arguments: argparse.Namespace) -> bool:
 
 
 def launch(words: Sequence[str], count: int) -> int:
-    """Run `crema` in several processes and return the exit code.
-
-    Args:
-        words: what follows `crema` on the command line; `--processes` is left out of it.
-        count: number of processes.
+    """Run `crema` with these words, without `--processes`, in `count` processes and return the exit code.
 
     Raises:
         OptionsError: when there are fewer GPUs.
@@ -86,14 +82,9 @@ def launch(words: Sequence[str], count: int) -> int:
 
 def without_processes(words: Sequence[str]) -> list[str]:
     """Return the words without `--processes N`."""
-    kept: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word == "--processes":
-            next(rest, None)
-        elif not word.startswith("--processes="):
-            kept.append(word)
-    return kept
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_processes(parser)
+    return parser.parse_known_args(words)[1]
 
 
 @contextmanager
@@ -130,13 +121,7 @@ class Outcome(NamedTuple):
 
 
 def fail(message: str, code: int, *, is_consequence: bool = False) -> int:
-    """Say why the verb ends and return its exit code.
-
-    Args:
-        message: for people.
-        code: the exit code.
-        is_consequence: another process of the launch ended first.
-    """
+    """Say why the verb ends and return its exit code; `is_consequence`: another process of the launch ended first."""
     folder = os.environ.get(FOLDER)
     if folder is None:
         print(f"crema: {message}", file=sys.stderr)

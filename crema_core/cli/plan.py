@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from crema_core.cli.inputs import PRESET_HELP, assignments, names, with_options
+from crema_core.cli.inputs import add_shared, assignments, help_text, print_result, with_options
 from crema_core.train.settings import train_settings
 
-HELP = """\
-Estimate the peak memory of a training step, by component.
-
-The backbone may be one of shapes alone (blip2-flan-t5-xl, blip2-flan-t5-xxl, blip2-opt-2.7b, blip2-opt-6.7b, with a
-fusion of visual tokens qwen2.5-vl-3b and others), so nothing needs to be downloaded. Settings are those of crema fit;
-with --processes the minibatch is shared by them.
-
-Example:
-  crema plan --modalities video,audio --backbone blip2-flan-t5-xl --precision bf16 --set batch_size=4
-  crema plan --modalities video --set gradient_checkpointing=true --json"""
+HELP = help_text("plan")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model to build and the settings."""
-    parser.add_argument("--modalities", type=names, required=True, metavar="A,B", help="modalities of the model")
-    parser.add_argument("--backbone", default="crema-tiny", metavar="PLACE", help="folder, hub id or shapes")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of square pictures, for Qwen-VL")
-    parser.add_argument("--fusion", default="self_gated", metavar="NAME", help="fusion strategy")
+    add_shared(parser, "modalities", required=True, help="modalities of the model")
+    add_shared(parser, "backbone", default="crema-tiny", help="folder, hub id or shapes; default: crema-tiny")
+    add_shared(parser, "image-size")
+    add_shared(parser, "fusion", default="self_gated")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="of the frozen parts: fp32 or bf16")
-    parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
+    add_shared(parser, "preset")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes that share a minibatch")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a training setting, or an option of a modality"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(parser, "set", metavar="KEY=VALUE", help="a training setting, or an option of a modality")
+    add_shared(parser, "json")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,5 +46,5 @@ def run(arguments: argparse.Namespace) -> int:
         micro_batch_size=settings.micro_batch_size,
         retained_graphs=settings.retained_graphs,
     )
-    print(json.dumps(found.to_dict(), indent=2) if arguments.json else found)
+    print_result(found.to_dict(), found, as_json=arguments.json)
     return 0

@@ -7,35 +7,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crema_core.cli.inputs import add_shared, help_text, print_result
 from crema_core.common.tables import table
 from crema_core.errors import PluginDisabledError, PluginError
 from crema_core.plugins import registry
-from crema_core.plugins.registry import KINDS, Kind, KindName, PluginRecord
+from crema_core.plugins.groups import KINDS, Kind, KindName
+from crema_core.plugins.registry import PluginRecord
 from crema_core.plugins.spec import option_rows
 
 if TYPE_CHECKING:
     from crema_core.testing.check import CheckedKind, Tier
 
 DONE, USAGE, FINDINGS = 0, 2, 3
-HELP = """\
-List what is installed of every kind (modalities, fusions, backbone families, encoders, data sets, metrics, presets,
-hooks), show and check modalities, find what is wrong with packages, or begin a new one.
-
-Listing imports the light modules of modalities and nothing else, never torch. Install a package with pip.
-
-Example:
-  crema plugins list
-  crema plugins list --kind fusion
-  crema plugins new radar --output ~/packages
-  crema plugins new weighted --kind fusion --output ~/packages
-  crema plugins check ~/packages/crema-radar
-  crema plugins show video --json"""
+COLUMNS = ["name", "package", "version", "status"]
+HELP = help_text("plugins")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show,check,doctor,new}")
     listing = actions.add_parser("list", help="one line per installed plugin, by kind")
     listing.add_argument("--kind", choices=tuple(KINDS), metavar="KIND", help=f"{', '.join(KINDS)}; default: all")
-    listing.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(listing, "json")
     listing.add_argument("--all", action="store_true", help="also disabled ones, entry points and notes")
     show = actions.add_parser("show", help="summary, inputs, options, weights and provenance of one modality")
     show.add_argument("name", metavar="NAME", help="a name from the list, or distribution:name")
-    show.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(show, "json")
     check = _action(actions, "check", "check a modality or a fusion against the contract")
     check.add_argument(
         "subject", metavar="NAME|PATH", nargs="?", help="a modality, a fusion, a package's folder, or a wheel"
@@ -59,9 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--tier", choices=("bronze", "silver", "gold"), default="gold", help="highest tier that runs")
     check.add_argument("--list", action="store_true", help="print the checks and what they look at")
-    check.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(check, "json")
     doctor = _action(actions, "doctor", "find what is wrong with the environment, ready to paste")
-    doctor.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(doctor, "json")
     new = _action(actions, "new", "write a package of any kind that works as it is")
     new.add_argument("name", metavar="NAME", help="what the new thing is called, for example radar")
     new.add_argument(
@@ -95,30 +85,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _list(kind: KindName | None, *, as_json: bool, everything: bool) -> int:
     records = [record for record in registry.list_plugins(kind) if everything or record.status != "disabled"]
-    if as_json:
-        print(json.dumps([dataclasses.asdict(record) for record in records], indent=2))
-        return 0
+    lines = ["\n\n".join(filter(None, (_section(own, records) for own in KINDS.values())))]
     if not records:
         noun = "plugin" if kind is None else KINDS[kind].noun
-        print(f"No {noun} is installed. Install one with pip, or see those switched off: crema plugins list --all")
-        return 0
-    print("\n\n".join(filter(None, (_section(own, records) for own in KINDS.values()))))
+        lines = [f"No {noun} is installed. Install one with pip, or see those switched off: crema plugins list --all"]
     for record in records:
-        for line in filter(None, [record.error, *(f"note: {note}" for note in record.notes if everything)]):
-            print(f"{record.name}: {line}")
+        own = [record.error] if record.error else []
         if everything:
-            print(f"{record.name}: {record.reference}{' (editable)' if record.editable else ''}")
+            own += [f"note: {note}" for note in record.notes]
+            own.append(f"{record.reference}{' (editable)' if record.editable else ''}")
+        lines += [f"{record.name}: {line}" for line in own]
+    print_result([dataclasses.asdict(record) for record in records], "\n".join(lines), as_json=as_json)
     return 0
 
 
 def _section(kind: Kind, records: list[PluginRecord]) -> str:
     own = [record for record in records if record.kind == kind.name]
-    columns = ["name", "package", "version", "status"]
-    rows = [[record.name, record.distribution, record.version, record.status] for record in own]
+    rows = [COLUMNS, *([record.name, record.distribution, record.version, record.status] for record in own)]
     if any(record.summary for record in own):
-        columns.append("summary")
-        rows = [[*row, record.summary] for row, record in zip(rows, own, strict=True)]
-    return f"{kind.name} ({kind.group})\n{table([columns, *rows])}" if own else ""
+        summaries = ["summary", *(record.summary for record in own)]
+        rows = [[*row, summary] for row, summary in zip(rows, summaries, strict=True)]
+    return f"{kind.name} ({kind.group})\n{table(rows)}" if own else ""
 
 
 def _show(name: str, *, as_json: bool) -> int:
@@ -130,14 +117,11 @@ def _show(name: str, *, as_json: bool) -> int:
         records = [own for own in records if distribution in ("", own.distribution)]
         if not records:
             raise
-        if as_json:
-            print(json.dumps([dataclasses.asdict(record) for record in records], indent=2))
-        else:
-            rows = [[own.name, own.distribution, own.version, own.status] for own in records]
-            print(table([["name", "package", "version", "status"], *rows]))
-            print(error)
+        rows = [COLUMNS, *([own.name, own.distribution, own.version, own.status] for own in records)]
+        found = [dataclasses.asdict(record) for record in records]
+        print_result(found, f"{table(rows)}\n{error}", as_json=as_json)
         return 0 if isinstance(error, PluginDisabledError) else FINDINGS
-    print(json.dumps(facts, indent=2) if as_json else _page(facts))
+    print_result(facts, _page(facts), as_json=as_json)
     return 0
 
 
@@ -191,10 +175,7 @@ def _check(arguments: argparse.Namespace) -> int:
             for kind, name in found
             if arguments.kind in (None, kind)
         ]
-    if arguments.json:
-        print(json.dumps([report.describe() for report in reports], indent=2))
-    else:
-        print("\n\n".join(map(str, reports)))
+    print_result([own.describe() for own in reports], "\n\n".join(map(str, reports)), as_json=arguments.json)
     return FINDINGS if any(report.findings for report in reports) else DONE
 
 
@@ -208,11 +189,9 @@ def _list_checks(kind: CheckedKind, tier: Tier, *, as_json: bool) -> int:
     from crema_core.testing.check import checks_up_to
 
     checks = checks_up_to(tier, kind=kind)
-    if as_json:
-        rows = [{"check": own.name, "tier": own.tier, "documentation": own.documentation} for own in checks]
-        print(json.dumps(rows, indent=2))
-    else:
-        print("\n".join(f"{check.tier:<6}  {check.name}: {check.documentation.splitlines()[0]}" for check in checks))
+    facts = [{"check": own.name, "tier": own.tier, "documentation": own.documentation} for own in checks]
+    lines = [f"{check.tier:<6}  {check.name}: {check.documentation.splitlines()[0]}" for check in checks]
+    print_result(facts, "\n".join(lines), as_json=as_json)
     return DONE
 
 
@@ -220,19 +199,16 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from crema_core.plugins.doctor import examine
 
     diagnosis = examine()
-    if arguments.json:
-        print(json.dumps(diagnosis.describe(), indent=2))
-        return FINDINGS if diagnosis.findings else DONE
-    print(table([["what", "value"], *([key, value] for key, value in diagnosis.environment.items())]))
     packages = [
         [own.name, own.version, own.location + (" (editable)" if own.editable else "")] for own in diagnosis.packages
     ]
-    print("\n" + table([["package", "version", "place"], *packages]))
-    print("\nNothing to repair." if not diagnosis.findings else f"\n{len(diagnosis.findings)} to repair:")
+    lines = [table([["what", "value"], *map(list, diagnosis.environment.items())]), ""]
+    lines += [table([["package", "version", "place"], *packages]), ""]
+    lines.append(f"{len(diagnosis.findings)} to repair:" if diagnosis.findings else "Nothing to repair.")
     for number, found in enumerate(diagnosis.findings, start=1):
-        print(f"{number}. {found.kind}: {found.text}")
-        if found.detail:
-            print("".join(f"   {line}\n" for line in found.detail.splitlines()), end="")
+        lines.append(f"{number}. {found.kind}: {found.text}")
+        lines += [f"   {line}" for line in found.detail.splitlines()]
+    print_result(diagnosis.describe(), "\n".join(lines), as_json=arguments.json)
     return FINDINGS if diagnosis.findings else DONE
 
 

@@ -7,21 +7,12 @@ from pathlib import Path
 
 from crema_core.cli.fit import CONFIG, add_common, train
 from crema_core.cli.fit_config import FitConfig
-from crema_core.cli.inputs import assignments
+from crema_core.cli.inputs import assignments, help_text
 from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.errors import CheckpointError
 from crema_core.train.settings import RESUMABLE
 
-HELP = f"""\
-Go on with an interrupted run; the result is that of a run without interruption.
-
-Data and settings are those of the run. With --set only settings that change no number may differ:
-{", ".join(sorted(RESUMABLE))}.
-The number of processes may differ too.
-
-Example:
-  crema resume runs/second
-  crema resume runs/second --processes 4"""
+HELP = help_text("resume", settings=", ".join(sorted(RESUMABLE)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

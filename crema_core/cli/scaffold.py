@@ -18,7 +18,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -31,7 +31,7 @@ from crema_core.plugins.groups import KINDS, KindName, directory
 from crema_core.plugins.spec import API_VERSION, NAME_PATTERN, PLACEHOLDERS, ModalitySpec
 
 Encoder = Literal["own", "vision", "features"]
-ENCODERS: tuple[Encoder, ...] = ("own", "vision", "features")
+ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 
 ScaffoldKind = Literal["modality", "fusion", "backbone", "encoder", "dataset", "metric", "verb"]
 

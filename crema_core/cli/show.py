@@ -6,17 +6,10 @@ import argparse
 import io
 from pathlib import Path
 
-from crema_core.cli.inputs import assignments
+from crema_core.cli.inputs import add_shared, assignments, help_text
 from crema_core.errors import OptionsError
 
-HELP = """\
-Draw what a modality makes of a file, so that a person can check units, ranges and directions.
-
-Nothing is trained and no weights are read. The options of a modality are those of crema plugins show MODALITY.
-
-Example:
-  crema show clip.wav --modality audio --out clip.png
-  crema show scan.png --modality depth --set far_m=5"""
+HELP = help_text("show")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", required=True, metavar="MODALITY", help="which modality")
     parser.add_argument("--out", metavar="PICTURE.png", help="default: FILE.MODALITY.show.png in this folder")
     parser.add_argument("--force", action="store_true", help="replace a picture that is there")
-    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="option; may be repeated")
+    add_shared(parser, "set", metavar="OPTION=VALUE", help="option; may be repeated")
 
 
 def run(arguments: argparse.Namespace) -> int:

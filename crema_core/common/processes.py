@@ -25,19 +25,14 @@ Entry = TypeVar("Entry")
 class Processes:
     """The processes that work together; every method is called by all of them, in the same order.
 
-    Attributes:
-        rank: which one this is, from 0; 0 is the main process, which prints and writes.
-        count: how many there are.
-        control: torch's group for messages between CPUs; None: the default group.
-
     Example:
         >>> [Processes(rank=rank, count=2).shard(["a", "b", "c"]) for rank in (0, 1)]
         [['a'], ['b', 'c']]
     """
 
-    rank: int = 0
-    count: int = 1
-    control: dist.ProcessGroup | None = None
+    rank: int = 0  # which one this is; 0 is the main process, which prints and writes
+    count: int = 1  # how many there are
+    control: dist.ProcessGroup | None = None  # torch's group for messages between CPUs; None: the default group
 
     @property
     def is_main(self) -> bool:

@@ -20,11 +20,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Args:
-        path: the file.
-        sha256: the checksum its config records; None to skip the comparison.
+    """Read a safetensors file, whose checksum must be the one its config records where that is given.
 
     Raises:
         CheckpointError: when the file is absent, damaged, or another than the config's.

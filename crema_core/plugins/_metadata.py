@@ -120,14 +120,9 @@ def same_distribution(left: str, right: str) -> bool:
 
 
 def unmet(requirement: str, versions: Mapping[str, str] | None = None) -> str | None:
-    """Check one requirement against what is installed.
+    """Return None when a PEP 508 requirement is met, else what is there: `found 2.1.0` or `it is not installed`.
 
-    Args:
-        requirement: PEP 508 text, for example `torchaudio>=2.4`; a marker that does not apply here is met.
-        versions: canonical distribution -> version, instead of what is installed here.
-
-    Returns:
-        None when it is met, else what is there instead: `found 2.1.0` or `it is not installed`.
+    A marker that does not apply here is met. `versions`: of canonical distributions, instead of those installed here.
     """
     from packaging.requirements import Requirement  # here, because listing does not need its 30 ms
 

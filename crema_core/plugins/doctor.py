@@ -67,16 +67,14 @@ def examine(path: Sequence[str] | None = None) -> Diagnosis:
     """Look at the packages in the folders of `path`; None: of this process, whose plugins are imported too."""
     found = distributions(path)
     ours = tuple(own for own in found if own.key == CORE_DISTRIBUTION or "[crema" in own.entry_points)
-    findings = [
-        *_doubles(found, ours),
-        *_entry_points(ours),
-        *_requirements(_first(ours), None if path is None else _first(found)),
-    ]
-    findings += [
-        Finding("torch builds", text) for text in torch_builds({own.key: own.version for own in _first(found)})
-    ]
+    texts = {
+        "entry point": _entry_points(ours),
+        "version conflict": _requirements(_first(ours), None if path is None else _first(found)),
+        "torch builds": torch_builds({own.key: own.version for own in _first(found)}),
+    }
+    findings = [*_doubles(found, ours), *(Finding(kind, text) for kind, own in texts.items() for text in own)]
     if path is None:
-        findings += [*_broken(), *_absent(), *_strangers()]
+        findings += [*_broken(), *_strangers()]
     stack = tuple(own for own in _first(found) if own.key in TORCH)
     return Diagnosis(_environment(path), (*ours, *stack), tuple(findings))
 
@@ -119,7 +117,7 @@ def _doubles(found: Sequence[Distribution], ours: Sequence[Distribution]) -> Ite
             )
 
 
-def _entry_points(ours: Sequence[Distribution]) -> Iterator[Finding]:
+def _entry_points(ours: Sequence[Distribution]) -> Iterator[str]:
     """Yield entry points nobody can load: groups that do not exist, texts that name no object."""
     for own in ours:
         parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
@@ -127,30 +125,27 @@ def _entry_points(ours: Sequence[Distribution]) -> Iterator[Finding]:
         try:
             parser.read_string(own.entry_points)
         except configparser.Error as error:
-            yield Finding(
-                "entry point",
+            yield (
                 f"entry_points.txt of {own.name} {own.version} cannot be read: {str(error).splitlines()[0]}. Lines are "
-                f"'name = package.module:SPEC'. Repair its pyproject.toml and install it again.",
+                f"'name = package.module:SPEC'. Repair its pyproject.toml and install it again."
             )
             continue
         for group in parser.sections():
             if group.startswith("crema") and group not in GROUPS:
-                yield Finding(
-                    "entry point",
+                yield (
                     f"{own.name} {own.version} has entry points in '{group}', which nothing reads. Groups: "
                     f"{', '.join(GROUPS)}.{did_you_mean(group, GROUPS)} Correct its pyproject.toml and "
-                    "install it again.",
+                    "install it again."
                 )
             for name, reference in parser.items(group) if group in GROUPS else ():
                 if not REFERENCE.match(reference.strip()):
-                    yield Finding(
-                        "entry point",
+                    yield (
                         f"{own.name} {own.version} has '{name} = {reference}'. The text is 'package.module:SPEC'. "
-                        "Correct its pyproject.toml and install it again.",
+                        "Correct its pyproject.toml and install it again."
                     )
 
 
-def _requirements(ours: Sequence[Distribution], found: Sequence[Distribution] | None) -> Iterator[Finding]:
+def _requirements(ours: Sequence[Distribution], found: Sequence[Distribution] | None) -> Iterator[str]:
     """Yield requirements of core and of plugins that what is installed does not meet."""
     versions = None if found is None else {own.key: own.version for own in found}
     for own in ours:
@@ -158,42 +153,27 @@ def _requirements(ours: Sequence[Distribution], found: Sequence[Distribution] | 
             marker = Requirement(text).marker
             if marker is not None and not marker.evaluate({"extra": ""}):
                 continue
-            missing = unmet(text.partition(";")[0].strip(), versions)
+            wanted = text.partition(";")[0].strip()
+            missing = unmet(wanted, versions)
             if missing is not None:
-                wanted = text.partition(";")[0].strip()
-                yield Finding(
-                    "version conflict",
-                    f"{own.name} {own.version} needs {wanted}; {missing}. Run: pip install '{wanted}'",
-                )
+                yield f"{own.name} {own.version} needs {wanted}; {missing}. Run: pip install '{wanted}'"
 
 
 def _broken() -> Iterator[Finding]:
-    """Yield plugins that cannot be loaded, with the traceback of the cause."""
-    for found in (found for kind in KINDS.values() if kind.light for found in registry.providers(kind.name)):
-        if found.refusal is not None:
-            continue
-        try:
-            found.load()
-        except PluginError as error:
-            cause = error.__cause__
-            yield Finding(
-                "broken plugin", str(error), "" if cause is None else "".join(traceback.format_exception(cause))
-            )
-
-
-def _absent() -> Iterator[Finding]:
-    """Yield entry points of heavy kinds whose module is not there; nothing is imported, so torch is not needed."""
-    policy = Policy.from_environment()
-    for entry in scan():
-        kind = next((kind for kind in KINDS.values() if kind.group == entry.group), None)
-        if kind is None or kind.light or policy.refusal(entry) is not None or not REFERENCE.match(entry.reference):
-            continue
-        module = entry.reference.partition(":")[0]
-        if not _is_there(module):
+    """Yield light plugins that cannot be loaded, with the cause, and heavy ones whose module is not there."""
+    for found in (found for kind in KINDS for found in registry.providers(kind) if found.refusal is None):
+        module = found.reference.partition(":")[0]
+        if found.kind.light:
+            try:
+                found.load()
+            except PluginError as error:
+                detail = "" if error.__cause__ is None else "".join(traceback.format_exception(error.__cause__))
+                yield Finding("broken plugin", str(error), detail)
+        elif found.entry is not None and REFERENCE.match(found.reference) and not _is_there(module):
             yield Finding(
                 "broken plugin",
-                f"'{entry.name}' ({entry.provider}) is a {kind.noun} in {entry.reference}, and there is no module "
-                f"{module}. {repair_hint(entry)}",
+                f"'{found.name}' ({found.provider}) is a {found.kind.noun} in {found.reference}, and there is no "
+                f"module {module}. {repair_hint(found.entry)}",
             )
 
 

@@ -7,8 +7,8 @@ serves all of them alike. The types are written as texts, because most of them n
 from __future__ import annotations
 
 import functools
-import importlib
 import json
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from crema_core.errors import (
     CheckpointError,
     CremaError,
     DatasetError,
+    DuplicateModalityError,
+    DuplicatePluginError,
     HookError,
     OptionsError,
     UnknownModalityError,
@@ -33,10 +35,11 @@ class Kind:
 
     name: KindName  # the word for it in the Python API and on the command line: "fusion"
     group: str  # its group of entry points: "crema.fusions"
-    noun: str  # what messages call one: "data set"
-    error: type[CremaError]  # raised for a name nothing provides
     # "package.module:Class" of what an entry names, several with " | " between; empty: any module or object
     base: str = ""
+    own_noun: str = ""  # what messages call one where that is not its name: "data set"
+    error: type[CremaError] = OptionsError  # raised for a name nothing provides
+    duplicate: type[CremaError] = DuplicatePluginError  # raised for a name several packages provide
     see: str = ""  # the command that lists them; empty: `crema plugins list --kind NAME`
     names_class: bool = False  # an entry names a subclass of `base` instead of an instance
     has_name: bool = False  # an instance has an attribute `name` that is the entry point's
@@ -46,74 +49,60 @@ class Kind:
     chosen_by_prefix: bool = True
 
     @property
+    def noun(self) -> str:
+        """What messages call one."""
+        return self.own_noun or self.name
+
+    @property
     def base_name(self) -> str:
         """Name of the class without its module."""
         return " or ".join(one.partition(":")[2] for one in self.base.split(" | "))
 
     def load_base(self) -> tuple[type[Any], ...]:
         """Import and return the classes `base` names; none where any object will do."""
-        found = [one.partition(":") for one in self.base.split(" | ") if one]
-        return tuple(getattr(importlib.import_module(module), name) for module, _, name in found)
+        return tuple(pkgutil.resolve_name(one) for one in self.base.split(" | ") if one)
 
 
 _FAMILY = "crema_core.model.backbone_family"
 _PRESET = "crema_core.plugins.preset"
-
-KINDS: Mapping[KindName, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "modality",
-            "crema.modalities",
-            "modality",
-            UnknownModalityError,
-            "crema_core.plugins.spec:ModalitySpec",
-            see="crema plugins list",
-            has_name=True,
-            light=True,
-        ),
-        Kind("fusion", "crema.fusions", "fusion", OptionsError, "crema_core.fusion.base:Fusion", names_class=True),
-        Kind(
-            "backbone",
-            "crema.backbones",
-            "backbone family",
-            CheckpointError,
-            f"{_FAMILY}:BackboneFamily | {_FAMILY}:NamedCheckpoint | {_FAMILY}:NamedShape",
-            # A backbone is named by its checkpoint, whose model type is the entry's name: there is no place for a
-            # distribution in it.
-            chosen_by_prefix=False,
-        ),
-        Kind(
-            "encoder",
-            "crema.encoders",
-            "encoder",
-            OptionsError,
-            "crema_core.video.vision_encoder:VisionEncoder",
-            names_class=True,
-        ),
-        Kind(
-            "dataset",
-            "crema.datasets",
-            "data set",
-            DatasetError,
-            "crema_core.datasets.spec:DatasetSpec",
-            see="crema data list",
-            has_name=True,
-            light=True,
-        ),
-        Kind("metric", "crema.metrics", "metric", OptionsError, "crema_core.evaluation.metric:Metric", has_name=True),
-        Kind(
-            "preset",
-            "crema.presets",
-            "preset",
-            OptionsError,
-            f"{_PRESET}:Preset | {_PRESET}:PresetFamily",
-            has_name=True,
-            light=True,
-        ),
-        Kind("hook", "crema.hooks", "hook", HookError, broadcast=True),
-    )
-}
+_ALL = (
+    Kind(
+        "modality",
+        "crema.modalities",
+        "crema_core.plugins.spec:ModalitySpec",
+        error=UnknownModalityError,
+        duplicate=DuplicateModalityError,
+        see="crema plugins list",
+        has_name=True,
+        light=True,
+    ),
+    Kind("fusion", "crema.fusions", "crema_core.fusion.base:Fusion", names_class=True),
+    Kind(
+        "backbone",
+        "crema.backbones",
+        f"{_FAMILY}:BackboneFamily | {_FAMILY}:NamedCheckpoint | {_FAMILY}:NamedShape",
+        "backbone family",
+        error=CheckpointError,
+        # A backbone is named by its checkpoint, whose model type is the entry's name: there is no place for a
+        # distribution in it.
+        chosen_by_prefix=False,
+    ),
+    Kind("encoder", "crema.encoders", "crema_core.video.vision_encoder:VisionEncoder", names_class=True),
+    Kind(
+        "dataset",
+        "crema.datasets",
+        "crema_core.datasets.spec:DatasetSpec",
+        "data set",
+        error=DatasetError,
+        see="crema data list",
+        has_name=True,
+        light=True,
+    ),
+    Kind("metric", "crema.metrics", "crema_core.evaluation.metric:Metric", has_name=True),
+    Kind("preset", "crema.presets", f"{_PRESET}:Preset | {_PRESET}:PresetFamily", has_name=True, light=True),
+    Kind("hook", "crema.hooks", error=HookError, broadcast=True),
+)
+KINDS: Mapping[KindName, Kind] = {kind.name: kind for kind in _ALL}
 """By name, in the order listings have."""
 
 GROUPS = tuple(kind.group for kind in KINDS.values())

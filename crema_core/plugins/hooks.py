@@ -23,13 +23,7 @@ __all__ = ["Command", "Hooks", "ReportSection", "hookimpl", "load_hooks"]
 
 
 class Hooks:
-    """The hook implementations of one run.
-
-    Args:
-        strict: raise `HookError` where a hook cannot be used or fails, instead of one warning.
-
-    Attributes:
-        problems: what was reported so far.
+    """The hook implementations of one run; `strict` raises where a hook cannot be used or fails, instead of a warning.
 
     Example:
         >>> hooks = Hooks(strict=False)
@@ -39,7 +33,7 @@ class Hooks:
 
     def __init__(self, *, strict: bool) -> None:
         self.strict = strict
-        self.problems: list[str] = []
+        self.problems: list[str] = []  # what was reported so far
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
@@ -49,11 +43,7 @@ class Hooks:
         return tuple(name for name, _ in self._manager.list_name_plugin())
 
     def add(self, plugin: object, *, name: str) -> None:
-        """Register a module or object with `@hookimpl` functions; all of them or none.
-
-        Args:
-            plugin: the module or object.
-            name: how messages call it.
+        """Register a module or object with `@hookimpl` functions, all of them or none; messages call it `name`.
 
         Raises:
             HookError: a misspelt name, an argument the hook does not have, default values, or a wrapper.
@@ -67,14 +57,9 @@ class Hooks:
             raise error if isinstance(error, HookError) else HookError(_rejected(name, error)) from error
 
     def call(self, event: str, **arguments: Any) -> list[Any]:
-        """Tell every implementation of `event`; each failure stays inside its plugin.
+        """Give all arguments of a hook to its implementations and return their results, without None.
 
-        Args:
-            event: a hook's name, for example `crema_step_finished`.
-            **arguments: all arguments of the hook.
-
-        Returns:
-            what the implementations returned, without None.
+        A failure stays inside its plugin.
 
         Raises:
             HookError: only when strict, with the plugin's exception as its cause.
@@ -118,14 +103,10 @@ class Hooks:
 
 
 def load_hooks(plugins: Sequence[object] = (), *, strict: bool | None = None) -> Hooks:
-    """Make the hooks of one run from the installed packages and from objects given by hand.
-
-    Args:
-        plugins: more modules or objects with `@hookimpl` functions; a fault in one of these is always raised.
-        strict: None reads `CREMA_PLUGINS_STRICT`.
+    """Make the hooks of one run from the installed packages and from modules or objects given by hand.
 
     Raises:
-        HookError: for `plugins`, or when strict for any installed package.
+        HookError: for a fault in `plugins`, or when strict (None reads `CREMA_PLUGINS_STRICT`) in a package.
     """
     policy = Policy.from_environment()
     hooks = Hooks(strict=policy.strict if strict is None else strict)

@@ -152,14 +152,7 @@ def load_entry(kind: Kind, entry: InstalledEntryPoint) -> Loaded:
 
 
 def check_thing(kind: Kind, thing: object, name: str, *, provider: str, reference: str) -> None:
-    """Check an object against its kind.
-
-    Args:
-        kind: what it should be.
-        thing: the object.
-        name: under which it is provided.
-        provider: `distribution version`, or how else it came, for messages.
-        reference: `package.module:attribute`, or how else it is written.
+    """Check an object against its kind; name, provider and reference are those messages have.
 
     Raises:
         ContractError: when it is of another type or has another name.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from crema_core.errors import OptionsError, PluginError, did_you_mean
+from crema_core.errors import OptionsError, did_you_mean
 from crema_core.plugins import registry
 
 
@@ -86,15 +86,3 @@ def find_preset(reference: str) -> Preset:
             "of these."
         )
     return made
-
-
-def preset_names() -> tuple[str, ...]:
-    """Return the names of all settings that can be used, variants of families included; a broken package's are not."""
-    names: list[str] = []
-    for own in registry.usable_names("preset"):
-        try:
-            found = registry.load("preset", own)
-        except PluginError:
-            continue
-        names += [f"{own}-{variant}" for variant in found.variants] if isinstance(found, PresetFamily) else [own]
-    return tuple(names)

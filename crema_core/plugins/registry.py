@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from crema_core.errors import (
-    DuplicateModalityError,
-    DuplicatePluginError,
     IncompatiblePluginError,
     OptionsError,
     PluginDisabledError,
@@ -27,7 +25,8 @@ from crema_core.errors import (
     did_you_mean,
 )
 from crema_core.plugins import _metadata, groups
-from crema_core.plugins._metadata import Distribution, InstalledEntryPoint, distributions, same_distribution
+from crema_core.plugins._metadata import Distribution as Distribution
+from crema_core.plugins._metadata import InstalledEntryPoint, distributions, same_distribution
 from crema_core.plugins.groups import KINDS, Kind, KindName, kind_of
 from crema_core.plugins.loading import (
     DISABLE,
@@ -43,37 +42,12 @@ from crema_core.plugins.loading import (
 )
 from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
 
-__all__ = [
-    "KINDS",
-    "Distribution",
-    "Kind",
-    "KindName",
-    "PluginRecord",
-    "Provider",
-    "ResolvedPlugin",
-    "Status",
-    "describe",
-    "distribution_of",
-    "find",
-    "installed_names",
-    "known_names",
-    "known_packages",
-    "list_modalities",
-    "list_plugins",
-    "load",
-    "providers",
-    "refresh",
-    "register",
-    "resolve",
-    "resolve_all",
-    "temporary_registrations",
-    "usable_names",
-]
-
 ModalityReference = str | Mapping[str, Any] | ModalitySpec
 """What names a modality: `"name"`, `"distribution:name"`, `{"name": ..., **options}` or a spec."""
 
 Status = Literal["ok", "broken", "incompatible", "duplicate", "disabled"]
+"""broken: it cannot be imported or breaks the contract; incompatible: it was written for another major version of the
+contract; duplicate: it is fine, but several packages provide the name."""
 
 BY_HAND = "given in this process"
 
@@ -86,56 +60,33 @@ _outcomes: dict[InstalledEntryPoint, Loaded | PluginError] = {}
 
 @dataclass(frozen=True)
 class PluginRecord:
-    """One installed provider of one name, as listings show it.
+    """One installed provider of one name, as listings show it."""
 
-    Attributes:
-        name: of the entry point.
-        distribution: the distribution that provides it; empty for `registry.register`.
-        version: the distribution's version; empty for `registry.register`.
-        reference: the entry point's text, or the factory of a registered spec.
-        status: `ok`, `broken` (cannot be imported or breaks the contract), `incompatible` (other major version of the
-            contract), `duplicate` (fine, but several packages provide the name) or `disabled`. Other kinds than
-            modalities are listed without importing them, so that `broken` shows only when one is used or by
-            `crema plugins doctor`.
-        error: what is wrong and what to type, empty when nothing is.
-        summary: the spec's sentence, empty when there is none or the spec could not be loaded.
-        editable: installed with `pip install -e`.
-        notes: things that do not stop the plugin, for example slow imports or stale metadata.
-        kind: what it is: "modality", "fusion" and so on.
-    """
-
-    name: str
-    distribution: str
+    name: str  # of the entry point
+    distribution: str  # the package that provides it; empty for `registry.register`, as the version
     version: str
-    reference: str
+    reference: str  # the entry point's text, or the factory of a registered spec
+    # Other kinds than modalities are listed without importing them, so that `broken` shows only when one is used or by
+    # `crema plugins doctor`.
     status: Status
-    error: str = ""
-    summary: str = ""
-    editable: bool = False
-    notes: tuple[str, ...] = ()
-    kind: KindName = "modality"
+    error: str = ""  # what is wrong and what to type, empty when nothing is
+    summary: str = ""  # the spec's sentence, empty when there is none or the spec could not be loaded
+    editable: bool = False  # installed with `pip install -e`
+    notes: tuple[str, ...] = ()  # things that do not stop the plugin, for example slow imports or stale metadata
+    kind: KindName = "modality"  # what it is
 
 
 @dataclass(frozen=True)
 class Provider:
-    """One package's entry under a name, or what was registered under it by hand; not loaded yet.
-
-    Attributes:
-        kind: what it is.
-        name: of the entry.
-        distribution, version: of the package; empty for what was registered by hand.
-        reference: `module:attribute`.
-        refusal: why it may not be used, or None.
-        entry: the entry point; None for what was registered by hand.
-    """
+    """One package's entry under a name, or what was registered under it by hand; not loaded yet."""
 
     kind: Kind
-    name: str
-    distribution: str
+    name: str  # of the entry
+    distribution: str  # the package; empty for what was registered by hand, as the version
     version: str
-    reference: str
-    refusal: str | None = None
-    entry: InstalledEntryPoint | None = None
+    reference: str  # `module:attribute`
+    refusal: str | None = None  # why it may not be used, or None
+    entry: InstalledEntryPoint | None = None  # None for what was registered by hand
 
     @property
     def provider(self) -> str:
@@ -226,8 +177,7 @@ def find(kind: KindName, reference: str) -> Provider:
     if not usable:
         raise PluginDisabledError(" ".join(str(found.refusal) for found in chosen))
     if len(usable) > 1:
-        error = DuplicateModalityError if own.name == "modality" else DuplicatePluginError
-        raise error(
+        raise own.duplicate(
             f"{len(usable)} installed packages provide '{name}': {', '.join(found.provider for found in usable)}. "
             + ("Name the one you mean, for example " if own.chosen_by_prefix else "")
             + _choice(usable[0])
@@ -408,8 +358,7 @@ def register(thing: object, *, kind: KindName = "modality", name: str | None = N
     if earlier is not None and _identity(earlier) != _identity(thing):
         owners.append(f"a registered {'spec' if own.has_name else own.noun} ({_written(earlier)})")
     if owners and not replace:
-        error = DuplicateModalityError if own.name == "modality" else DuplicatePluginError
-        raise error(
+        raise own.duplicate(
             f"'{name}' is already provided by {', '.join(owners)}. A name has one provider; nothing was changed. "
             f"Give the {'spec' if own.has_name else own.noun} another name, or pass replace=True"
         )

@@ -6,8 +6,8 @@ The entry point of a modality package names a `ModalitySpec`. Everything that li
 
 from __future__ import annotations
 
-import importlib
 import json
+import pkgutil
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -207,10 +207,7 @@ class ModalitySpec(BaseModel):
         return factory
 
     def parse_options(self, values: dict[str, Any] | ModalityOptions | None) -> ModalityOptions:
-        """Validate options given by a user.
-
-        Args:
-            values: mapping of option names to values, an instance of `options`, or None for the defaults.
+        """Validate options given by a user: by name, an instance of `options`, or None for the defaults.
 
         Raises:
             OptionsError: for unknown names (with the nearest known one) or bad values, all in one message.
@@ -221,8 +218,7 @@ class ModalitySpec(BaseModel):
 
     def load_factory(self) -> type[Any]:
         """Import and return the heavy class named by `factory`."""
-        module_name, _, class_name = self.factory.partition(":")
-        factory: type[Any] = getattr(importlib.import_module(module_name), class_name)
+        factory: type[Any] = pkgutil.resolve_name(self.factory)
         return factory
 
     def describe(self) -> dict[str, Any]:
@@ -278,13 +274,9 @@ class OptionRow(NamedTuple):
 
 
 def option_rows(schema: Mapping[str, Any]) -> list[OptionRow]:
-    """Return the options in the order of their declaration.
-
-    Args:
-        schema: what pydantic's `model_json_schema` returns, the entry `options` of `crema_core.describe(name)`.
+    """Return the options of a JSON schema, as `crema_core.describe(name)["options"]` is one, in order of declaration.
 
     Example:
-        >>> from crema_core.plugins.spec import ModalityOptions
         >>> option_rows(ModalityOptions.model_json_schema())
         []
     """

@@ -25,7 +25,7 @@ from crema_core.common.atomic import MARKER, new_folder
 from crema_core.common.tensors import checksum, mismatches, read_tensors, write_tensors
 from crema_core.errors import CheckpointError
 from crema_core.plugins import registry
-from crema_core.plugins.registry import KINDS, KindName
+from crema_core.plugins.groups import KINDS, KindName
 from crema_core.saving.adapters import TENSORS, parts_of, read_described, read_description, write_adapter
 
 if TYPE_CHECKING:

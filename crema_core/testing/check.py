@@ -25,7 +25,7 @@ TIERS: tuple[Tier, ...] = ("bronze", "silver", "gold")
 Status = Literal["passed", "failed", "expected failure", "unexpected pass", "skipped"]
 STATUSES: tuple[Status, ...] = ("passed", "failed", "expected failure", "unexpected pass", "skipped")
 
-Under = TypeVar("Under", bound="PluginUnderTest")
+Under = TypeVar("Under", bound="PluginUnderTest[Any]")
 
 ROOM = "crema_core.testing.checks"
 CheckedKind = Literal["modality", "fusion"]

@@ -49,13 +49,8 @@ def light_import(module: str) -> dict[str, Any]:
 def heavy_import(module: str, job: bytes | None = None) -> dict[str, Any]:
     """Import a module in a process that has torch and core but no plugin yet, and let it do a job.
 
-    Args:
-        module: the module of the modality's class.
-        job: a pickled pair `(modality, source)`; the sample that `prepare` makes of it comes back pickled.
-
-    Returns:
-        `changes` (names of the state the import changed), `fault` (why the import or the job failed, or None) and
-        `sample` (bytes, or None).
+    The job is a pickled pair `(modality, source)`. Returned are `changes` (names of the state the import changed),
+    `fault` (why the import or the job failed, or None) and `sample` (what `prepare` made, pickled, or None).
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

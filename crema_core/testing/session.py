@@ -8,11 +8,11 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crema_core.errors import ConformanceError, CremaError, OptionsError, did_you_mean
 from crema_core.plugins.spec import ModalitySpec
-from crema_core.testing.check import TIERS, Check, CheckedKind, Report, Result, Tier, checks_up_to
+from crema_core.testing.check import TIERS, Check, CheckedKind, Report, Result, Status, Tier, checks_up_to
 from crema_core.testing.under_test import FusionUnderTest, PluginUnderTest, find_fusion, find_under_test
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def conformance(
     @functools.cache
     def session() -> Session:
         if isinstance(item, type) or (own == "fusion" and isinstance(item, str)):
-            return Session(find_fusion(item), tier=tier, expected_failures=expected_failures)
-        return Session(find_under_test(item), tier=tier, expected_failures=expected_failures)
+            return Session(find_fusion(item), tier, expected_failures)
+        return Session(find_under_test(item), tier, expected_failures)
 
     @pytest.mark.parametrize("check", [check.name for check in checks_up_to(tier, kind=own)])
     def test_conformance(check: str) -> None:
@@ -59,82 +59,6 @@ def conformance(
             pytest.skip(result.message)
 
     return test_conformance
-
-
-class Session:
-    """The checks of one modality or fusion.
-
-    Args:
-        under_test: what is checked.
-        tier: the highest tier that runs.
-        expected_failures: check -> why it is known to fail. Such a check that passes is an error.
-
-    Raises:
-        OptionsError: for an unknown tier, an expected failure that is no check, or one without a reason.
-    """
-
-    def __init__(
-        self, under_test: PluginUnderTest, *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
-    ) -> None:
-        if tier not in TIERS:
-            raise OptionsError(f"'{tier}' is not a tier. Tiers: {', '.join(TIERS)}.{did_you_mean(tier, TIERS)}")
-        self.under_test = under_test
-        self.kind: CheckedKind = "fusion" if isinstance(under_test, FusionUnderTest) else "modality"
-        self.checks = {check.name: check for check in checks_up_to(tier, kind=self.kind)}
-        self.expected = dict(expected_failures or {})
-        self._refuse_unknown()
-        self._results: dict[str, Result] = {}
-
-    def result(self, name: str) -> Result:
-        """Run one check, after those it needs; a second call returns the same result."""
-        if name not in self._results:
-            check = self.checks[name]
-            start = time.perf_counter()
-            reason = self._obstacle(check)
-            fault = None if reason is not None else _fault(check, self.under_test)
-            seconds = time.perf_counter() - start
-            self._results[name] = self._judge(check, reason, fault, seconds)
-        return self._results[name]
-
-    def report(self) -> Report:
-        """Run every check."""
-        results = tuple(self.result(name) for name in self.checks)
-        counts = Counter(check.tier for check in self.checks.values())
-        return Report(self.under_test.name, self.under_test.provider, results, dict(counts))
-
-    def _obstacle(self, check: Check) -> str | None:
-        if check.package and self.under_test.distribution is None:
-            given = "class" if self.kind == "fusion" else "spec"
-            return f"the {given} was given in this process; install its package to check this"
-        needs = [name for name in check.needs if name in self.checks]
-        stopped = [name for name in needs if self.result(name).status not in ("passed", "unexpected pass")]
-        return f"it needs {stopped[0]}, which did not pass" if stopped else None
-
-    def _judge(self, check: Check, reason: str | None, fault: str | None, seconds: float) -> Result:
-        expected = self.expected.get(check.name)
-        if reason is not None:
-            return Result(check.name, check.tier, "skipped", reason, seconds)
-        if fault is not None and expected is not None:
-            return Result(check.name, check.tier, "expected failure", f"{expected}\n{fault}", seconds)
-        if expected is not None:
-            text = f"It passes, although it was expected to fail ({expected}). Take it out of expected_failures."
-            return Result(check.name, check.tier, "unexpected pass", text, seconds)
-        return Result(check.name, check.tier, "passed" if fault is None else "failed", fault or "", seconds)
-
-    def _refuse_unknown(self) -> None:
-        unknown = self.expected.keys() - self.checks.keys()
-        every = {check.name for check in checks_up_to("gold", kind=self.kind)} if unknown else set()
-        for name, reason in self.expected.items():
-            if name not in self.checks and name not in every:
-                raise OptionsError(
-                    f"expected_failures names '{name}', which is not a check.{did_you_mean(name, every)} "
-                    "List the checks: crema plugins check --list"
-                )
-            if not reason.strip():
-                raise OptionsError(
-                    f"expected_failures gives no reason for '{name}'. An announced failure states why it is known. "
-                    f'Write: expected_failures={{"{name}": "why"}}'
-                )
 
 
 def check_modality(
@@ -158,7 +82,7 @@ def check_modality(
         >>> check_modality("video", tier="bronze").tier
         'bronze'
     """
-    return Session(find_under_test(item), tier=tier, expected_failures=expected_failures).report()
+    return Session(find_under_test(item), tier, expected_failures).report()
 
 
 def check_fusion(
@@ -181,10 +105,74 @@ def check_fusion(
         >>> check_fusion("self_gated", tier="bronze").tier
         'bronze'
     """
-    return Session(find_fusion(item), tier=tier, expected_failures=expected_failures).report()
+    return Session(find_fusion(item), tier, expected_failures).report()
 
 
-def _fault(check: Check, under_test: PluginUnderTest) -> str | None:
+class Session:
+    """The checks of one modality or fusion up to a tier; those expected to fail are given with the reason.
+
+    Raises:
+        OptionsError: for an unknown tier, an expected failure that is no check, or one without a reason.
+    """
+
+    def __init__(
+        self, under_test: PluginUnderTest[Any], tier: Tier, expected_failures: Mapping[str, str] | None
+    ) -> None:
+        if tier not in TIERS:
+            raise OptionsError(f"'{tier}' is not a tier. Tiers: {', '.join(TIERS)}.{did_you_mean(tier, TIERS)}")
+        self.under_test = under_test
+        self.kind: CheckedKind = "fusion" if isinstance(under_test, FusionUnderTest) else "modality"
+        self.checks = {check.name: check for check in checks_up_to(tier, kind=self.kind)}
+        self.expected = dict(expected_failures or {})
+        self._results: dict[str, Result] = {}
+        for name, reason in self.expected.items():
+            every = self.checks if name in self.checks else {own.name for own in checks_up_to("gold", kind=self.kind)}
+            if name not in every:
+                raise OptionsError(
+                    f"expected_failures names '{name}', which is not a check.{did_you_mean(name, every)} "
+                    "List the checks: crema plugins check --list"
+                )
+            if not reason.strip():
+                raise OptionsError(
+                    f"expected_failures gives no reason for '{name}'. An announced failure states why it is known. "
+                    f'Write: expected_failures={{"{name}": "why"}}'
+                )
+
+    def report(self) -> Report:
+        """Run every check."""
+        results = tuple(self.result(name) for name in self.checks)
+        counts = Counter(check.tier for check in self.checks.values())
+        return Report(self.under_test.name, self.under_test.provider, results, dict(counts))
+
+    def result(self, name: str) -> Result:
+        """Run one check, after those it needs; a second call returns the same result."""
+        if name not in self._results:
+            check, start, expected = self.checks[name], time.perf_counter(), self.expected.get(name)
+            obstacle = self._obstacle(check)
+            status: Status
+            fault = _fault(check, self.under_test) if obstacle is None else None
+            if obstacle is not None:
+                status, message = "skipped", obstacle
+            elif expected is None:
+                status, message = ("passed", "") if fault is None else ("failed", fault)
+            elif fault is not None:
+                status, message = "expected failure", f"{expected}\n{fault}"
+            else:
+                status = "unexpected pass"
+                message = f"It passes, although it was expected to fail ({expected}). Take it out of expected_failures."
+            self._results[name] = Result(name, check.tier, status, message, time.perf_counter() - start)
+        return self._results[name]
+
+    def _obstacle(self, check: Check) -> str | None:
+        if check.package and self.under_test.distribution is None:
+            given = "class" if self.kind == "fusion" else "spec"
+            return f"the {given} was given in this process; install its package to check this"
+        needs = [name for name in check.needs if name in self.checks]
+        stopped = [name for name in needs if self.result(name).status not in ("passed", "unexpected pass")]
+        return f"it needs {stopped[0]}, which did not pass" if stopped else None
+
+
+def _fault(check: Check, under_test: PluginUnderTest[Any]) -> str | None:
     """Run a check and return what is wrong, or None."""
     try:
         check.run(under_test)

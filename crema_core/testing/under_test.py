@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from crema_core.errors import PluginError
 from crema_core.plugins import registry
-from crema_core.plugins.registry import BY_HAND, Distribution, Provider, ResolvedPlugin
+from crema_core.plugins.groups import KINDS
+from crema_core.plugins.loading import ResolvedPlugin
+from crema_core.plugins.registry import BY_HAND, Distribution, Provider
 from crema_core.plugins.spec import NAME_PATTERN, ModalityOptions, ModalitySpec
 from crema_core.testing.check import MODULES, CheckedKind
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from crema_core.fusion.base import Fusion
 
 
+Declared = TypeVar("Declared")
 Made = TypeVar("Made")
 
 IN_PROCESS = "kit_fusion"
@@ -31,15 +34,23 @@ IN_PROCESS = "kit_fusion"
 
 
 @dataclass(eq=False, kw_only=True)
-class PluginUnderTest:
+class PluginUnderTest(Generic[Declared]):
     """What is checked, of any kind."""
 
+    declared: Declared | PluginError  # a spec or a class, or why there is none
     name: str  # how reports call it
     provider: str  # `distribution version`, or how it was given
     module: str = ""  # the module its entry point names; empty for one given in the process
     reference: str = ""  # the entry point's text
     distribution: Distribution | None = None  # its package's metadata; None for one given in the process
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def loaded(self) -> Declared:
+        """The declaration; raises `PluginError` when it could not be loaded."""
+        if isinstance(self.declared, PluginError):
+            raise self.declared
+        return self.declared
 
     @property
     def packages(self) -> tuple[Path, ...]:
@@ -58,18 +69,13 @@ class PluginUnderTest:
         return made
 
 
-@dataclass(eq=False, kw_only=True)
-class UnderTest(PluginUnderTest):
+class UnderTest(PluginUnderTest[ModalitySpec]):
     """One modality."""
-
-    declared: ModalitySpec | PluginError  # the spec, or why there is none
 
     @property
     def spec(self) -> ModalitySpec:
-        """The declaration; raises `PluginError` when it could not be loaded."""
-        if isinstance(self.declared, PluginError):
-            raise self.declared
-        return self.declared
+        """The declaration."""
+        return self.loaded
 
     @property
     def plugin(self) -> ResolvedPlugin:
@@ -85,18 +91,15 @@ class UnderTest(PluginUnderTest):
 
 
 @dataclass(eq=False, kw_only=True)
-class FusionUnderTest(PluginUnderTest):
+class FusionUnderTest(PluginUnderTest["type[Fusion]"]):
     """One fusion."""
 
-    declared: type[Fusion] | PluginError  # the class, or why there is none
     known_as: str  # `distribution:name`, or a name under which the class is registered while it is checked
 
     @property
     def strategy(self) -> type[Fusion]:
-        """The class; raises `PluginError` when it could not be loaded."""
-        if isinstance(self.declared, PluginError):
-            raise self.declared
-        return self.declared
+        """The class."""
+        return self.loaded
 
 
 def find_fusion(item: str | type[Fusion]) -> FusionUnderTest:
@@ -181,10 +184,10 @@ def unpacked(place: Path) -> Iterator[tuple[tuple[CheckedKind, str], ...]]:
                 if one.entry is not None and Path(one.entry.location) == site
             ]
             if not own:
-                groups = " and ".join(registry.KINDS[kind].group for kind in MODULES)
+                groups = " and ".join(KINDS[kind].group for kind in MODULES)
                 raise PluginError(
                     f"'{place}' provides no modality and no fusion: it has no entry point in the groups {groups}. Add "
-                    f'one to its pyproject.toml: [project.entry-points."{registry.KINDS["modality"].group}"]'
+                    f'one to its pyproject.toml: [project.entry-points."{KINDS["modality"].group}"]'
                 )
             yield tuple(own)
         finally:

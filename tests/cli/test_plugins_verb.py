@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from crema_core.cli.main import main
-from crema_core.plugins.registry import KINDS
+from crema_core.plugins.groups import KINDS
 from tests.support.dummies import Installer
 
 HEAVY = ("torch", "transformers", "peft", "numpy", "av")

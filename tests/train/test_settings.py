@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from crema_core.errors import OptionsError
 from crema_core.plugins import registry
-from crema_core.plugins.preset import preset_names
 from crema_core.train.settings import RESUMABLE, TrainSettings, train_settings
+from tests.support.presets import preset_names
 
 
 @pytest.mark.parametrize("preset", [None, *preset_names()])

@@ -61,7 +61,7 @@ def building_is_offline(under_test: UnderTest) -> None:
         with offline() as tried:
             fault: Exception | None = None
             try:
-                class_of(under_test)(options, BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE))
+                class_of(under_test)(options, context())
             except OSError as error:
                 fault = error
         require(
@@ -79,6 +79,7 @@ def building_is_offline(under_test: UnderTest) -> None:
 
 
 BUILT = ("building_is_offline",)
+PREPARED = ("prepare_gives_cpu_tensors",)
 NUM_EXAMPLES = 3
 
 
@@ -180,9 +181,6 @@ def prepare_leaves_the_source(under_test: UnderTest) -> None:
             same(given, before),
             "prepare() changes the source it was given. Sources belong to the user. Copy before writing.",
         )
-
-
-PREPARED = ("prepare_gives_cpu_tensors",)
 
 
 @check("silver", needs=PREPARED)
@@ -498,11 +496,15 @@ def class_of(under_test: UnderTest) -> type[Modality]:
     return under_test.once("class", lambda: load_modality_class(under_test.plugin))
 
 
+def context() -> BuildContext:
+    """Return what a modality is built with."""
+    return BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE)
+
+
 def build_alone(under_test: UnderTest, options: ModalityOptions) -> Modality:
     """Build the modality without a model and without network."""
     with offline():
-        context = BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE)
-        return class_of(under_test)(options, context).eval()
+        return class_of(under_test)(options, context()).eval()
 
 
 def modalities(under_test: UnderTest) -> Iterator[Modality]:

@@ -303,7 +303,7 @@ def requirements_are_met(under_test: UnderTest) -> None:
 
 
 @check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
-def core_is_bounded(under_test: PluginUnderTest) -> None:
+def core_is_bounded(under_test: PluginUnderTest[Any]) -> None:
     """The package depends on `crema-core` with a lower and an upper bound.
 
     Why: another major version of core has another contract; pip should refuse the pair instead of the user's first run.
@@ -323,7 +323,7 @@ def core_is_bounded(under_test: PluginUnderTest) -> None:
 
 
 @check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
-def torch_stack_is_not_pinned(under_test: PluginUnderTest) -> None:
+def torch_stack_is_not_pinned(under_test: PluginUnderTest[Any]) -> None:
     """The package gives no upper bound for torch, transformers, peft, numpy and their kin.
 
     Why: core owns these ranges; a pin in one package keeps users of all others from upgrading.
@@ -341,7 +341,7 @@ def torch_stack_is_not_pinned(under_test: PluginUnderTest) -> None:
 
 
 @check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
-def readme_and_licence_are_there(under_test: PluginUnderTest) -> None:
+def readme_and_licence_are_there(under_test: PluginUnderTest[Any]) -> None:
     """The package's metadata have a readme and a licence.
 
     Why: nobody may use a package without a licence, and nobody knows how without a readme.
@@ -359,7 +359,7 @@ def readme_and_licence_are_there(under_test: PluginUnderTest) -> None:
 
 
 @check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
-def types_are_shipped(under_test: PluginUnderTest) -> None:
+def types_are_shipped(under_test: PluginUnderTest[Any]) -> None:
     """The package has a `py.typed` file where it is installed.
 
     Why: without it type checkers treat everything of the package as unknown; it is also the file that is forgotten
@@ -374,7 +374,7 @@ def types_are_shipped(under_test: PluginUnderTest) -> None:
     )
 
 
-def _requirements(under_test: PluginUnderTest) -> list[Requirement]:
+def _requirements(under_test: PluginUnderTest[Any]) -> list[Requirement]:
     assert under_test.distribution is not None
     wanted = [Requirement(text) for text in under_test.distribution.requires]
     return [requirement for requirement in wanted if "extra" not in str(requirement.marker or "")]

@@ -7,8 +7,9 @@ import pytest
 from crema_core.errors import OptionsError, PluginError
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins import groups, registry
-from crema_core.plugins.preset import Preset, PresetFamily, find_preset, preset_names
+from crema_core.plugins.preset import Preset, PresetFamily, find_preset
 from crema_core.train.settings import TrainSettings, train_settings
+from tests.support.presets import preset_names
 
 RUNS = [name for name in preset_names() if find_preset(name).config]
 
