@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.measure import alternate, median, ratio, report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch
-from crema_core.model.compiled import compiled
+from crema_core.model.kernels import compiled
 from crema_core.train.steps import Minibatch
 
 

@@ -18,15 +18,10 @@ from crema_core.modality import Batch, Features
 
 
 class ModalityBatch(NamedTuple):
-    """Prepared sources of one modality.
+    """Prepared sources of one modality."""
 
-    Attributes:
-        batch: R prepared and padded sources.
-        rows: `(R,)` int64, the samples they belong to.
-    """
-
-    batch: Batch
-    rows: Tensor
+    batch: Batch  # R prepared and padded sources
+    rows: Tensor  # `(R,)` int64, the samples they belong to
 
     def to(self, device: torch.device) -> ModalityBatch:
         """Return the same on `device`."""

@@ -57,9 +57,7 @@ def prose(module: ast.Module) -> set[int]:
     return found
 
 
-TERMS = re.compile(
-    r"video language model|video_llava|video_tower|crema_core\.video\.|crema-tiny-video|video_chat_format"
-)
+TERMS = re.compile(r"video language model|video_llava|video_tower|crema_core\.video\.|crema-tiny-video")
 """A kind of model, two names of transformers, a room of core and a checkpoint of it; no modality is meant."""
 
 

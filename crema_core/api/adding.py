@@ -12,7 +12,8 @@ from crema_core.api.assembly import common_queries, make_branch, query_counts, s
 from crema_core.api.requests import ModalityRequest, check_encoders, resolve_requests
 from crema_core.common.tensors import check_state, copy_state, read_tensors
 from crema_core.errors import BuildError
-from crema_core.fusion import Fusion, fusion_class, plan_fusion
+from crema_core.fusion import fusion_class, plan_fusion
+from crema_core.fusion.base import Fusion
 from crema_core.model.network import CremaNetwork, ModalityBranch
 from crema_core.plugins.hooks import load_hooks
 from crema_core.saving.adapters import TENSORS, adapter_tensors, check_fits, read_description, wanted

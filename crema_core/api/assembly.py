@@ -14,7 +14,7 @@ import torch
 
 from crema_core.api.requests import Request, not_mixed
 from crema_core.errors import BuildError
-from crema_core.fusion import Fusion, FusionPlan, FusionSizes
+from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes
 from crema_core.fusion.connector import Connector, ConnectorFactory, ConnectorRequest
 from crema_core.modality import BuildContext, Modality, load_modality_class
 from crema_core.model.backbone import TINY, Backbone

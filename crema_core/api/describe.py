@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from crema_core.common.tables import table
 from crema_core.features.feature_cache import prepare_batch
-from crema_core.fusion import Fusion
+from crema_core.fusion.base import Fusion
 from crema_core.model.flops import measure
 from crema_core.model.network import CremaNetwork
 from crema_core.model.qformer import QFormer

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from crema_core.features.deduplicate import shared_tokens
-from crema_core.fusion import Fusion
+from crema_core.fusion.base import Fusion
 from crema_core.model.network import CremaNetwork, Outputs
 from crema_core.tokens import ModalityFeatures
 

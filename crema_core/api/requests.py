@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from crema_core.errors import BuildError, OptionsError, Problems, did_you_mean
-from crema_core.fusion import FusionPlan, fusion_class
+from crema_core.fusion import fusion_class
+from crema_core.fusion.base import FusionPlan
 from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.network import Provenance
 from crema_core.model.precision import check_precision

@@ -31,7 +31,7 @@ from crema_core.evaluation.result import EvaluationResult, mean_extras
 from crema_core.evaluation.settings import EvaluationSettings, FusionMode
 from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache, as_cache
-from crema_core.fusion import Fusion
+from crema_core.fusion.base import Fusion
 from crema_core.fusion.strategies import ConcatFusion
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.memory import NEEDS_LESS, explain_out_of_memory

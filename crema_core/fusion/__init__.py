@@ -6,21 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crema_core.errors import OptionsError
-from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, FusionWatch, ModalitySet
-from crema_core.fusion.connector import VisualLayout
+from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes
 from crema_core.plugins import registry
-
-__all__ = [
-    "Fusion",
-    "FusionPlan",
-    "FusionSizes",
-    "FusionWatch",
-    "ModalitySet",
-    "VisualLayout",
-    "build_fusion",
-    "fusion_class",
-    "plan_fusion",
-]
 
 
 def fusion_class(name: str) -> type[Fusion]:

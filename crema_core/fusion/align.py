@@ -24,15 +24,10 @@ from crema_core.tokens import ModalityTokens
 
 
 class Grid(NamedTuple):
-    """Steps every sample of a batch is fused on.
+    """Steps every sample of a batch is fused on."""
 
-    Attributes:
-        mask: `(B, T)` bool, real steps; every sample has at least one.
-        times: `(B, T, 2)` seconds, NaN where a sample has no clock.
-    """
-
-    mask: Tensor
-    times: Tensor
+    mask: Tensor  # `(B, T)` bool, real steps; every sample has at least one
+    times: Tensor  # `(B, T, 2)` seconds, NaN where a sample has no clock
 
 
 def frame_grid(tokens: Mapping[str, ModalityTokens], major: str, per_frame: frozenset[str], num_samples: int) -> Grid:

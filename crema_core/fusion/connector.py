@@ -24,9 +24,6 @@ from crema_core.tokens import ModalityFeatures, ModalityTokens
 if TYPE_CHECKING:
     from crema_core.model.backbone import Backbone
 
-BEFORE_PROJECTOR = "before_projector"
-"""Key in `ModalityTokens.extras` of the backbone's visual tokens before its projector."""
-
 
 class QFormerText(NamedTuple):
     """Questions as a Q-Former reads them.

@@ -21,8 +21,8 @@ from crema_core.fusion.connector import QFormerText, VisualSource
 from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.kernels import fuse_activations, share_position_bias
-from crema_core.model.positions import RotaryAxes
 from crema_core.model.precision import keep_full
+from crema_core.model.prompt import Axes
 from crema_core.model.qformer import QFormer
 from crema_core.model.settings import BackboneSettings
 from crema_core.model.trainable import fingerprint, freeze
@@ -61,7 +61,7 @@ class Backbone(nn.Module):
         weights: of shapes alone, the hub id of the weights; else None.
     """
 
-    axes: RotaryAxes | None = None
+    axes: Axes | None = None
     frames_per_step: int = 1
     any_image_size: bool = False
 

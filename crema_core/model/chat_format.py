@@ -14,7 +14,6 @@ tokenised behind the text they follow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import OptionsError
 
-_QUESTION, _ANSWER = "QUESTIONTEXT", "ANSWERTEXT"
+QUESTION, ANSWER = "QUESTIONTEXT", "ANSWERTEXT"
+"""Stand for the two messages where a chat template is rendered."""
 # Templates that name today's date or think aloud first would make an answer depend on the day, or never come.
 _SETTINGS: dict[str, Any] = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
@@ -79,7 +79,8 @@ class ChatFormat:
 def own_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     """Return the chat format of a backbone's own language model."""
     end, stops = _ends(model, tokenizer)
-    context, answer_prefix = _plain_answer(model, tokenizer)
+    # A decoder of its own begins a text; a decoder-only model continues after the question's last sign.
+    context, answer_prefix = ("", "") if model.config.is_encoder_decoder else _joined(tokenizer, "?", " ")
     return ChatFormat(tokenizer, end, stops, context=context, answer_prefix=answer_prefix)
 
 
@@ -95,63 +96,35 @@ def override_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
         OptionsError: for a chat template without place for a question.
     """
     if chat and tokenizer.chat_template is not None:
-        return _from_chat_template(model, tokenizer)
-    if model.config.is_encoder_decoder:
-        return own_chat_format(model, tokenizer)
-    end, stops = _ends(model, tokenizer)
-    prefix = _begin(tokenizer)
-    context, answer_prefix = _plain_answer(model, tokenizer)
-    return ChatFormat(
-        tokenizer, end, stops, prefix=prefix, context=context, answer_prefix=answer_prefix, own_specials=False
-    )
+        return chat_template_format(model, tokenizer)
+    own = own_chat_format(model, tokenizer)
+    return own if model.config.is_encoder_decoder else replace(own, prefix=_begin(tokenizer), own_specials=False)
 
 
-def video_chat_format(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, chat: bool, placeholder: str
+def chat_template_format(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, user: Any = QUESTION, assistant: Any = ANSWER
 ) -> ChatFormat:
-    """Return the chat format of a video language model: frames stand where its template writes the placeholder.
+    """Return the chat format that a tokenizer's chat template describes.
 
     Args:
-        model: the language model inside it.
-        tokenizer: its tokenizer.
-        chat: use the chat template, where there is one; else frames, a new line and the question.
-        placeholder: the text that stands for a video.
+        model: causal or encoder-decoder.
+        tokenizer: its tokenizer, with a chat template.
+        user: content of the user's message, which contains `QUESTION`.
+        assistant: content of the assistant's message, which contains `ANSWER`.
 
     Raises:
         OptionsError: for a chat template without place for a question.
     """
-    if chat and tokenizer.chat_template is not None:
-        chat_format = _from_chat_template(model, tokenizer, placeholder)
-        # A processor's template leaves the begin token to the tokenizer, as Video-LLaVA's does.
-        begin = _begin(tokenizer)
-        return (
-            chat_format
-            if chat_format.prefix[: len(begin)] == begin
-            else replace(chat_format, prefix=begin + chat_format.prefix)
-        )
-    return replace(override_chat_format(model, tokenizer, chat=False), before="\n")
-
-
-def _from_chat_template(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, placeholder: str | None = None
-) -> ChatFormat:
-    asked, answered = _rendered(tokenizer, placeholder)
-    prefix, found, suffix = asked.partition(_QUESTION)
-    before = opening = closing = ""
-    if placeholder is not None:
-        prefix, _, before = prefix.partition(placeholder)
-        bare = _bare_head(tokenizer)
-        marks = prefix.removeprefix(bare)
-        if prefix.startswith(bare) and _all_added(tokenizer, marks) and _all_added(tokenizer, before):
-            prefix, opening, before, closing = bare, marks, "", before
-    _, found_answer, close = answered.rpartition(_ANSWER)
+    asked, answered = render_chat(tokenizer, user), render_chat(tokenizer, user, assistant)
+    prefix, found, suffix = asked.partition(QUESTION)
+    _, found_answer, close = answered.rpartition(ANSWER)
     if not found or not found_answer:
         raise OptionsError(
             "The tokenizer's chat template leaves out the user's or the assistant's text, so a question has no place "
             "in it. A template must write both messages. Build with template={'chat': False}."
         )
     # Text between the assistant's header and its answer: Mistral's template writes a space there.
-    between = answered[: -len(_ANSWER + close)]
+    between = answered[: -len(ANSWER + close)]
     answer_prefix = between.removeprefix(asked) if between.startswith(asked) else ""
     context, answer_prefix = _joined(tokenizer, suffix, answer_prefix)
     end, stops = _ends(model, tokenizer)
@@ -165,45 +138,21 @@ def _from_chat_template(
         context=context,
         answer_prefix=answer_prefix,
         own_specials=False,
-        before=before,
-        opening=tuple(_ids(tokenizer, opening)),
-        closing=tuple(_ids(tokenizer, closing)),
     )
 
 
-def _bare_head(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what a chat without video has before the question."""
-    chat = [{"role": "user", "content": [{"type": "text", "text": _QUESTION}]}]
-    return _render(tokenizer, chat, add_generation_prompt=True).partition(_QUESTION)[0]
+def render_chat(tokenizer: PreTrainedTokenizerBase, user: Any, assistant: Any = None) -> str:
+    """Return a chat as text: up to where the assistant begins, or with the assistant's message.
 
-
-def _all_added(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
-    """Return whether a text is nothing but tokens added to the vocabulary, which never merge with what is beside."""
-    own = _ids(tokenizer, text)
-    return bool(own) and set(own) <= set(tokenizer.get_added_vocab().values())
-
-
-def _rendered(tokenizer: PreTrainedTokenizerBase, placeholder: str | None) -> tuple[str, str]:
-    """Return a chat up to the answer, and with it."""
-    user: Any = _QUESTION
-    assistant: Any = _ANSWER
-    if placeholder is not None:
-        user = [{"type": "video"}, {"type": "text", "text": _QUESTION}]
-        assistant = [{"type": "text", "text": _ANSWER}]
-        if placeholder not in _render(tokenizer, [{"role": "user", "content": user}], add_generation_prompt=True):
-            user, assistant = f"{placeholder}\n{_QUESTION}", _ANSWER  # a language model's own template, for text
-    chat = [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
-    asked = _render(tokenizer, chat[:1], add_generation_prompt=True)
-    return asked, _render(tokenizer, chat, add_generation_prompt=False)
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, Any]], **settings: Any) -> str:
-    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, **settings, **_SETTINGS))
-
-
-def _plain_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """A decoder of its own begins a text; a decoder-only model continues after the question's last sign."""
-    return ("", "") if model.config.is_encoder_decoder else _joined(tokenizer, "?", " ")
+    Args:
+        tokenizer: with a chat template.
+        user, assistant: contents of the two messages, texts or lists of parts as transformers takes them.
+    """
+    chat = [{"role": "user", "content": user}]
+    if assistant is not None:
+        chat.append({"role": "assistant", "content": assistant})
+    begins = assistant is None
+    return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=begins, **_SETTINGS))
 
 
 def _joined(tokenizer: PreTrainedTokenizerBase, context: str, answer_prefix: str) -> tuple[str, str]:

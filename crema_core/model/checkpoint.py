@@ -36,17 +36,11 @@ CLIP_STD: RGB = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Weights(NamedTuple):
-    """A model as it was read.
+    """A model as it was read."""
 
-    Attributes:
-        model: of the class asked for, in training mode or not as transformers left it.
-        absent: names of weights the checkpoint lacks, sorted; they are random.
-        misfit: names of weights of another shape, sorted; they are random too.
-    """
-
-    model: PreTrainedModel
-    absent: tuple[str, ...]
-    misfit: tuple[str, ...]
+    model: PreTrainedModel  # of the class asked for, in training mode or not as transformers left it
+    absent: tuple[str, ...]  # names of weights the checkpoint lacks, sorted; they are random
+    misfit: tuple[str, ...]  # names of weights of another shape, sorted; they are random too
 
 
 def read_config(
@@ -203,19 +197,6 @@ def own_template(place: str, revision: str | None) -> dict[str, Any]:
         CheckpointError: when the file is not JSON.
     """
     return read_json(place, TEMPLATE, revision=revision) or {}
-
-
-def processor_chat_template(place: str, revision: str | None) -> str | None:
-    """Return the chat template a checkpoint's processor has of its own, None where it has none.
-
-    Raises:
-        CheckpointError: when the file that should hold it is not JSON.
-    """
-    file = find_file(place, "chat_template.jinja", revision=revision)
-    if file is not None:
-        return file.read_text(encoding="utf-8")
-    settings = read_json(place, "chat_template.json", revision=revision)
-    return None if settings is None else str(settings["chat_template"])
 
 
 def image_statistics(place: str, revision: str | None) -> tuple[RGB, RGB]:

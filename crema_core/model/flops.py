@@ -33,14 +33,11 @@ class FlopMeter(TorchDispatchMode):
 
     Args:
         default: the component that gets what happens outside all named ones; may be changed on the way.
-
-    Attributes:
-        flops: operations by component.
     """
 
     def __init__(self, default: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.flops: defaultdict[str, int] = defaultdict(int)
+        self.flops: defaultdict[str, int] = defaultdict(int)  # operations by component
         self.default = default
         self._running: list[tuple[str, bool]] = []
 
@@ -49,7 +46,7 @@ class FlopMeter(TorchDispatchMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         cost = flop_registry.get(func.overloadpacket)
-        component, skip = self._running[-1] if self._running else (self.default, False)
+        component, skip = self.running
         if cost is None:
             if not skip or not args or not _is_large(args[0]):
                 return func(*args, **kwargs)
@@ -71,13 +68,9 @@ class FlopMeter(TorchDispatchMode):
         self._running.pop()
 
     @property
-    def skips(self) -> bool:
-        """Whether what is running now is only counted."""
-        return bool(self._running) and self._running[-1][1]
-
-    def add(self, flops: int) -> None:
-        """Count operations for what is running now."""
-        self.flops[self._running[-1][0] if self._running else self.default] += flops
+    def running(self) -> tuple[str, bool]:
+        """The component that is counted for now, and whether it is only counted."""
+        return self._running[-1] if self._running else (self.default, False)
 
 
 class _Attention(TorchFunctionMode):
@@ -91,12 +84,14 @@ class _Attention(TorchFunctionMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func is not torch.nn.functional.scaled_dot_product_attention or not self._meter.skips:
+        component, skip = self._meter.running
+        if func is not torch.nn.functional.scaled_dot_product_attention or not skip:
             return func(*args, **kwargs)
         given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
         query, key, value = given["query"], given["key"], given["value"]
         shape = (*query.shape[:-1], value.shape[-1])
-        self._meter.add(2 * query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1]))
+        cost = 2 * query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+        self._meter.flops[component] += cost
         return query.new_zeros(()).expand(shape)
 
 

@@ -9,17 +9,17 @@ T5 has one position bias for all layers of a stack, and each layer would put it 
 prompts differ in length a `(B, H, S, S)` tensor, which the layer keeps for its backward pass. Put together once, all
 layers keep the same one.
 
-A third is the trainer's: layers computed anew in the backward pass, which trades time for memory.
+Two more are the trainer's: layers computed anew in the backward pass, which trades time for memory, and compiled ones.
 
 Shape letters: B samples, H heads, S positions that attend, K positions attended to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,18 +31,14 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from crema_core.errors import OptionsError
+
 SHARED_BIAS = "sdpa_with_shared_bias"
 """What transformers knows the attention by."""
 
 
-class _Together(NamedTuple):
-    """A position bias and the mask it was put together with."""
-
-    mask: Tensor | None
-    bias: Tensor
-
-
 _known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""By position bias, the mask it was put together with and the two together."""
 
 
 def fuse_activations(model: nn.Module) -> int:
@@ -102,9 +98,9 @@ def _attention(
 
 def _together(bias_1HSK: Tensor, mask: Tensor | None) -> Tensor:
     """Return the bias with the mask in it, the same tensor for the same two; it lives as long as the bias."""
-    known: _Together | None = _known.get(bias_1HSK)
-    if known is not None and known.mask is mask:
-        return known.bias
+    of_mask, known = _known.get(bias_1HSK, (None, None))
+    if known is not None and of_mask is mask:
+        return cast(Tensor, known)
     if mask is None:
         bias = bias_1HSK.contiguous()
     elif mask.dtype == torch.bool:
@@ -112,7 +108,7 @@ def _together(bias_1HSK: Tensor, mask: Tensor | None) -> Tensor:
     else:
         bias = bias_1HSK + mask
     if bias is not bias_1HSK:  # a value that is its own key would never be freed
-        _known[bias_1HSK] = _Together(mask, bias)
+        _known[bias_1HSK] = (mask, bias)
     return bias
 
 
@@ -146,3 +142,42 @@ def _checkpointed(forward: Any, *arguments: Any, **named: Any) -> Any:
     if not any(isinstance(value, torch.Tensor) and value.requires_grad for value in given):
         return forward(*arguments, **named)
     return checkpoint(forward, *arguments, use_reentrant=False, **named)
+
+
+@contextmanager
+def compiled(modules: Iterable[nn.Module | None], *, enabled: bool) -> Iterator[None]:
+    """Inside the block, the transformer layers of frozen modules run through `torch.compile`.
+
+    An option: whether it pays is measured (`benchmarks/compiled.py`), not assumed. Layers are compiled one by one and
+    for any sizes, so that prompts of other lengths compile nothing anew. Values differ from uncompiled ones by
+    roundings.
+
+    Args:
+        modules: vision encoders and language models; None among them is skipped.
+        enabled: False changes nothing.
+
+    Raises:
+        OptionsError: where torch cannot compile.
+    """
+    chosen = [layer for module in modules if module is not None for layer in layers(module)] if enabled else []
+    if chosen:
+        _require_compiler(next(chosen[0].parameters()).device)
+    for layer in chosen:
+        layer.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        for layer in chosen:
+            layer._compiled_call_impl = None  # what nn.Module.compile sets; torch offers no way back
+
+
+def _require_compiler(device: torch.device) -> None:
+    """Compile one addition; raise an OptionsError with torch's reason where that fails."""
+    try:
+        torch.compile(lambda values: values + 1)(torch.zeros(1, device=device))
+    except Exception as error:  # torch raises errors of many kinds here, all with their reason
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise OptionsError(
+            f"compile_frozen=True, and torch cannot compile on this machine: {reason}. It needs a C++ compiler (g++) "
+            "for CPUs, Triton for GPUs. Install one, or leave compile_frozen out."
+        ) from error

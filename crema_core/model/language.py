@@ -26,8 +26,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from crema_core.errors import OptionsError
 from crema_core.model.chat_format import ChatFormat, own_chat_format
-from crema_core.model.positions import RotaryAxes
-from crema_core.model.prompt import Prompt, assemble, padded
+from crema_core.model.prompt import Axes, Prompt, assemble, padded
 from crema_core.tokens import Segment
 
 IGNORED = -100
@@ -42,10 +41,6 @@ class Language:
         tokenizer: its tokenizer.
         chat_format: what surrounds question and answer; by default as for a backbone's own language model.
         axes: where the model turns by time, row and column (Qwen-VL); None for all others.
-
-    Attributes:
-        in_step: the model's layers are shared out over processes, so that all of them make each pass together, forward
-            and backward, whether they have anything to compute or not.
     """
 
     def __init__(
@@ -54,7 +49,7 @@ class Language:
         tokenizer: PreTrainedTokenizerBase,
         *,
         chat_format: ChatFormat | None = None,
-        axes: RotaryAxes | None = None,
+        axes: Axes | None = None,
     ) -> None:
         self.model, self.tokenizer, self.axes = model, tokenizer, axes
         self.chat_format = own_chat_format(model, tokenizer) if chat_format is None else chat_format
@@ -67,6 +62,8 @@ class Language:
         model.generation_config = GenerationConfig(
             **ids | {"eos_token_id": list(self.chat_format.stops), "pad_token_id": self._pad}
         )
+        # the model's layers are shared out over processes, so that all of them make each pass together, forward and
+        # backward, whether they have anything to compute or not
         self.in_step = False
 
     @property

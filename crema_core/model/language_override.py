@@ -6,7 +6,7 @@ The backbone's own projection leads into another model's space, so every modalit
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers import (
@@ -23,20 +23,9 @@ from transformers.models.auto.modeling_auto import (
 
 from crema_core.errors import CheckpointError
 from crema_core.model.checkpoint import read_config, read_model, read_tokenizer
+from crema_core.model.settings import BackboneSettings
 
 TRY = "Try language_model='mistralai/Mistral-7B-v0.1' where the hub is reachable."
-
-
-class LanguageOverride(NamedTuple):
-    """A language model that replaces the checkpoint's own.
-
-    Attributes:
-        model: causal or encoder-decoder.
-        tokenizer: its tokenizer.
-    """
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
 
 
 def read_override_config(place: str, revision: str | None) -> PreTrainedConfig:
@@ -70,13 +59,12 @@ def auto_class(config: PreTrainedConfig) -> Any:
 
 
 def load_override(
-    place: str, revision: str | None, config: PreTrainedConfig, *, dtype: torch.dtype, quantized: Any = None
-) -> LanguageOverride:
-    """Load a language model and its tokenizer.
+    settings: BackboneSettings, config: PreTrainedConfig, *, dtype: torch.dtype, quantized: Any = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the language model that `settings.language_model` names, and its tokenizer.
 
     Args:
-        place: folder or hub id.
-        revision: hub revision.
+        settings: of the backbone.
         config: from `read_override_config`.
         dtype: of its weights.
         quantized: from `crema_core.model.quantization`; None: not quantised.
@@ -84,6 +72,8 @@ def load_override(
     Raises:
         CheckpointError: when weights or tokenizer cannot be read.
     """
+    assert settings.language_model is not None, "there is a configuration only where a language model was named"
+    place, revision = settings.language_model, settings.language_revision
     tokenizer = read_tokenizer(place, revision)
     model = read_model(auto_class(config), place, revision, dtype=dtype, config=config, quantized=quantized)
-    return LanguageOverride(model, tokenizer)
+    return model, tokenizer

@@ -70,10 +70,8 @@ def _language_alone(settings: BackboneSettings, place: str) -> Backbone:
     config = read_override_config(place, settings.language_revision)
     request = BackboneRequest(settings.model_copy(update={"revision": None}), ALONE, config)
     quantized = request.quantized(config)
-    override = load_override(
-        place, settings.language_revision, config, dtype=request.dtype(config), quantized=quantized
-    )
-    return Backbone(override.model, override.tokenizer, settings=request.settings)
+    model, tokenizer = load_override(settings, config, dtype=request.dtype(config), quantized=quantized)
+    return Backbone(model, tokenizer, settings=request.settings)
 
 
 def find_family(config: PreTrainedConfig, source: str) -> tuple[registry.Provider, BackboneFamily]:

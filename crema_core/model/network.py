@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crema_core.common.tensors import copy_state
 from crema_core.data.dataset import TrainBatch
 from crema_core.errors import ContractError, OptionsError, UnknownModalityError, did_you_mean
-from crema_core.fusion import Fusion, FusionWatch, ModalitySet
+from crema_core.fusion.base import Fusion, FusionWatch, ModalitySet
 from crema_core.fusion.connector import Connector, QFormerText
 from crema_core.modality import Features, Modality
 from crema_core.model.backbone import Backbone
@@ -312,9 +312,6 @@ class ModalityBranch(nn.Module):
         mmqa: the sizes of an adapter around the Q-Former, number of queries filled in.
         provenance: the package it came from.
         prefix: text before its tokens; the declared one unless the user chose another.
-
-    Attributes:
-        defaults: options left open by the user, as the modality chose them for this backbone.
     """
 
     def __init__(
@@ -324,6 +321,7 @@ class ModalityBranch(nn.Module):
         self.modality, self.adapter = modality, adapter
         self.mmqa, self.provenance = mmqa, provenance
         self.prefix = modality.spec.prefix if prefix is None else prefix
+        # options left open by the user, as the modality chose them for this backbone
         self.defaults: dict[str, Any] = {}
 
     @property

@@ -11,7 +11,7 @@ language-model width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,22 +19,16 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from crema_core.model.chat_format import ChatFormat
-from crema_core.model.positions import Places, RotaryAxes, count_positions
 from crema_core.tokens import Segment
 
 
 class Prompt(NamedTuple):
-    """Input of the language model.
+    """Input of the language model."""
 
-    Attributes:
-        embeds: `(B, S, L)`.
-        mask: `(B, S)` bool.
-        positions: `(B, S, 3)` int64 of time, row and column, where the language model wants them and a clip is in the
-            prompt; None: it counts real tokens.
-    """
-
-    embeds: Tensor
-    mask: Tensor
+    embeds: Tensor  # `(B, S, L)`
+    mask: Tensor  # `(B, S)` bool
+    # `(B, S, 3)` int64 of time, row and column, where the language model wants them and a clip is in the prompt;
+    # None: it counts real tokens
     positions: Tensor | None = None
 
     def select(self, rows: Tensor) -> Prompt:
@@ -42,12 +36,23 @@ class Prompt(NamedTuple):
         return Prompt(*(None if one is None else one[rows] for one in self))  # type: ignore[arg-type]
 
 
+class Axes(Protocol):
+    """How a language model counts positions that turns by time, row and column instead of by one count (Qwen-VL)."""
+
+    def count(self, parts: Sequence[tuple[Tensor, Segment | None]]) -> Tensor:
+        """Return the positions `(B, S, 3)` int64 of time, row and column, 0 where padded.
+
+        Args:
+            parts: mask `(B, P)` of every part of the prompt, and its segment where it is a clip with rows and columns.
+        """
+
+
 class _Part(NamedTuple):
-    """A stretch of the prompt: embeddings `(B, P, L)`, mask `(B, P)`, and the places of a clip's tokens."""
+    """A stretch of the prompt: embeddings `(B, P, L)`, mask `(B, P)`, and the segment of a clip's tokens."""
 
     embeds: Tensor
     mask: Tensor
-    places: Places | None = None
+    clip: Segment | None = None
 
 
 def assemble(
@@ -58,7 +63,7 @@ def assemble(
     embedding: nn.Module,
     side: Literal["left", "right"] = "right",
     max_question_tokens: int | None = None,
-    axes: RotaryAxes | None = None,
+    axes: Axes | None = None,
 ) -> Prompt:
     """Lay out segments and questions, without gaps.
 
@@ -72,7 +77,7 @@ def assemble(
         axes: of a language model that turns by time, row and column; None for all others.
     """
     weight: Tensor = next(embedding.parameters())
-    parts = [_with_prefix(segment, chat_format.tokenizer, embedding, weight, axes) for segment in segments]
+    parts = [_with_prefix(segment, chat_format.tokenizer, embedding, weight) for segment in segments]
     if parts and (chat_format.opening or chat_format.closing):
         shown_B1 = torch.cat([part.mask for part in parts], dim=1).any(1, keepdim=True)
         around = [
@@ -88,8 +93,8 @@ def assemble(
     embeds = torch.cat([part.embeds for part in parts], dim=1)
     mask = torch.cat([part.mask for part in parts], dim=1)
     positions = None
-    if any(part.places is not None for part in parts):
-        positions = count_positions((part.mask, part.places) for part in parts)
+    if axes is not None and any(part.clip is not None for part in parts):
+        positions = axes.count([(part.mask, part.clip) for part in parts])
     return pack(Prompt(embeds, mask, positions), side=side)
 
 
@@ -114,17 +119,14 @@ def _with_prefix(
     tokenizer: PreTrainedTokenizerBase,
     embedding: nn.Module,
     weight: Tensor,
-    axes: RotaryAxes | None,
 ) -> _Part:
     batch, steps, tokens, _ = segment.values.shape
     values = segment.values.to(weight.dtype)
     mask_BTK = segment.mask if segment.mask.dim() == 3 else segment.mask[:, :, None].expand(-1, -1, tokens)
     steps_BT = mask_BTK.any(-1)
     if segment.prefix is None:
-        places = None
-        if axes is not None and segment.grid is not None:
-            places = axes.places(mask_BTK, segment.grid, segment.times)
-        return _Part(values.flatten(1, 2), mask_BTK.flatten(1, 2), places)
+        clip = None if segment.grid is None else segment
+        return _Part(values.flatten(1, 2), mask_BTK.flatten(1, 2), clip)
     repeated = "{index}" in segment.prefix
     texts = [segment.prefix.format(index=step + 1) for step in range(steps if repeated else 1)]
     prefix = _embed([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts], embedding, weight)

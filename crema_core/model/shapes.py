@@ -15,31 +15,21 @@ from accelerate import init_empty_weights
 from torch import nn
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedTokenizerFast
 
-from crema_core.model.language_override import auto_class
-
 
 def shape_model(model_class: Any, config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
     """Build a model of the right shapes whose weights take no memory.
 
     Args:
-        model_class: of transformers.
-        config: of the whole checkpoint.
+        model_class: of transformers, or what else makes a model of a configuration.
+        config: of the whole model.
         dtype: of vision encoder and language model, which decides the megabytes that are reported.
     """
     with init_empty_weights(include_buffers=False):
         model = model_class(config)
     if hasattr(model, "language_model"):
         _tie(model.language_model)
-    elif isinstance(model, GenerationMixin):  # a video language model
+    elif isinstance(model, GenerationMixin):  # a language model, or a video language model
         _tie(model)
-    return _without_memory(model, dtype)
-
-
-def shape_override(config: PreTrainedConfig, *, dtype: torch.dtype) -> Any:
-    """Build a language model of the right shapes whose weights take no memory; arguments as of `shape_model`."""
-    with init_empty_weights(include_buffers=False):
-        model = auto_class(config).from_config(config)
-    _tie(model)
     return _without_memory(model, dtype)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import parse_flag_from_env
-from torch import Tensor, nn
+from torch import nn
 
 from crema_core.common.processes import ALONE, Processes
 from crema_core.errors import OptionsError, TrainingError
@@ -77,21 +77,18 @@ class Distributed:
         trackers: accelerate's trackers beside `metrics.jsonl`.
         folder: where trackers write.
 
-    Attributes:
-        processes: those of the launch.
-
     Raises:
         TrainingError: in an incomplete launch of several processes.
         OptionsError: for a tracker that is unknown or not installed.
     """
 
     def __init__(self, *, precision: Literal["fp32", "bf16"], trackers: tuple[str, ...] = (), folder: Path) -> None:
-        self.processes = join_processes()
+        self.processes = join_processes()  # those of the launch
         # accelerate keeps one state for the whole Python process and refuses another precision later; a notebook calls
         # fit() more than once. The process group lives elsewhere (PartialState) and stays.
         AcceleratorState._reset_state()
         try:
-            self._accelerator = Accelerator(
+            self.accelerator = Accelerator(
                 mixed_precision="no" if precision == "fp32" else precision,
                 log_with=list(trackers) or None,
                 project_dir=folder,
@@ -101,26 +98,18 @@ class Distributed:
                 f"accelerate refuses precision='{precision}' with trackers={list(trackers)}: {error}. Accepted are "
                 "what this device computes in and the trackers that are installed. Change these settings."
             ) from error
-        unknown = sorted(set(trackers) - {str(getattr(own, "value", own)) for own in self._accelerator.log_with})
+        unknown = sorted(set(trackers) - {str(getattr(own, "value", own)) for own in self.accelerator.log_with})
         if unknown:
             raise OptionsError(
                 f"The tracker '{unknown[0]}' is not installed. metrics.jsonl is always written; others need their "
                 f"package. Install it (pip install {unknown[0]}), or leave it out of trackers."
             )
-        assert self._accelerator.num_processes == self.processes.count, "accelerate counts other processes"
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is put."""
-        return torch.device(self._accelerator.device)
+        self.device = torch.device(self.accelerator.device)  # where the model is put
+        assert self.accelerator.num_processes == self.processes.count, "accelerate counts other processes"
 
     def forward_pass(self) -> AbstractContextManager[None]:
         """Compute what is inside in the chosen number format."""
-        return cast(AbstractContextManager[None], self._accelerator.autocast())
-
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of `loss` (scalar)."""
-        self._accelerator.backward(loss)
+        return cast(AbstractContextManager[None], self.accelerator.autocast())
 
     def reduce_gradients(self, parameters: Sequence[nn.Parameter], loss: float) -> float:
         """Add up gradients and loss over all processes, in one flat buffer.
@@ -153,15 +142,7 @@ class Distributed:
         for own in parameters:
             self.processes.copy_from_main(own.detach())
 
-    def start_trackers(self, settings: Mapping[str, object]) -> None:
-        """Begin the trackers' run with its settings."""
-        self._accelerator.init_trackers("crema", config=dict(settings))
-
-    def track(self, values: Mapping[str, float], *, step: int) -> None:
-        """Hand numbers to the trackers."""
-        self._accelerator.log(dict(values), step=step)
-
     def stop_trackers(self) -> None:
         """Close the trackers' run; accelerate's `end_training` would part the processes as well."""
-        for tracker in self._accelerator.trackers:
+        for tracker in self.accelerator.trackers:
             tracker.finish()

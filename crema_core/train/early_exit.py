@@ -15,21 +15,13 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Exit:
-    """Why a modality stopped.
+    """Why a modality stopped."""
 
-    Attributes:
-        modality: its name.
-        epoch: 0-based epoch at whose end it stopped.
-        value: the epoch's gradient norm.
-        mean: the mean of the earlier epochs' norms.
-        tau: the factor.
-    """
-
-    modality: str
-    epoch: int
-    value: float
-    mean: float
-    tau: float
+    modality: str  # its name
+    epoch: int  # 0-based epoch at whose end it stopped
+    value: float  # the epoch's gradient norm
+    mean: float  # the mean of the earlier epochs' norms
+    tau: float  # the factor
 
     def __str__(self) -> str:
         return (
@@ -40,25 +32,15 @@ class Exit:
 
 @dataclass
 class EarlyExit:
-    """Modalities under training and the record of their gradient norms.
+    """Modalities under training and the record of their gradient norms."""
 
-    Attributes:
-        order: modalities trained, in the order of their sub-steps.
-        tau: factor of the exit rule; None: nobody exits.
-        start_epoch: first epoch (from 0) whose end is tested; the first epoch has no past and is never tested.
-        value: an epoch's value, the mean of its updates' norms or the last one.
-        history: values of the closed epochs, by modality.
-        exits: modalities that exited, with the reason.
-        last_epoch: values of the epoch closed last, by modality.
-    """
-
-    order: tuple[str, ...]
-    tau: float | None = None
-    start_epoch: int = 1
-    value: Literal["mean", "last"] = "mean"
-    history: dict[str, list[float]] = field(default_factory=dict)
-    exits: dict[str, Exit] = field(default_factory=dict)
-    last_epoch: dict[str, float] = field(default_factory=dict)
+    order: tuple[str, ...]  # modalities trained, in the order of their sub-steps
+    tau: float | None = None  # factor of the exit rule; None: nobody exits
+    start_epoch: int = 1  # first epoch (from 0) whose end is tested; the first epoch has no past and is never tested
+    value: Literal["mean", "last"] = "mean"  # an epoch's value, the mean of its updates' norms or the last one
+    history: dict[str, list[float]] = field(default_factory=dict)  # values of the closed epochs, by modality
+    exits: dict[str, Exit] = field(default_factory=dict)  # modalities that exited, with the reason
+    last_epoch: dict[str, float] = field(default_factory=dict)  # values of the epoch closed last, by modality
     _epoch_norms: dict[str, list[float]] = field(default_factory=dict)
 
     @property

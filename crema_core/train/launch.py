@@ -20,14 +20,10 @@ HANDLED = ("SIGTERM", "SIGHUP", "SIGQUIT")
 
 
 class LaunchedProcessError(TrainingError):
-    """A process of a launch failed and the others were ended.
-
-    Attributes:
-        num_silent: failed processes that were killed by a signal, so that they could not say why.
-    """
+    """A process of a launch failed and the others were ended."""
 
     def __init__(self, message: str, *, num_silent: int) -> None:
-        self.num_silent = num_silent
+        self.num_silent = num_silent  # failed processes that were killed by a signal, so that they could not say why
         super().__init__(message)
 
 

@@ -110,7 +110,7 @@ class MetricLogger:
             values |= {f"loss/{name}": value for name, value in result.losses.items()}
             values |= {f"grad_norm/{name}": value for name, value in result.gradient_norms.items()}
             self._write("step", at, values)
-            self.distributed.track(values, step=at.step)
+            self.distributed.accelerator.log(dict(values), step=at.step)
         norms = " ".join(f"{name} {norm:.3g}" for name, norm in result.gradient_norms.items())
         left = (self.num_steps - at.step) * seconds / self._num_updates
         self.status.show(
@@ -139,7 +139,7 @@ class MetricLogger:
     def evaluation(self, at: Position, values: Mapping[str, float]) -> None:
         """Note an evaluation; `values` has "accuracy" and "accuracy/<question type>"."""
         self._write("valid", at, values)
-        self.distributed.track(values, step=at.step)
+        self.distributed.accelerator.log(dict(values), step=at.step)
         self.status.note(f"epoch {at.epoch + 1}: validation accuracy {values['accuracy']:.1%}")
 
     def state_dict(self) -> dict[str, object]:

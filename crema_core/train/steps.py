@@ -40,34 +40,23 @@ class Minibatch:
 
 @dataclass(frozen=True)
 class StepResult:
-    """Numbers of one update.
+    """Numbers of one update."""
 
-    Attributes:
-        num_samples: samples of the update, in all processes.
-        losses: by modality, before its own sub-step; in joint mode one entry, "joint".
-        gradient_norms: by modality, over the weights that early exit measures.
-    """
-
-    num_samples: int = 0
+    num_samples: int = 0  # samples of the update, in all processes
+    # by modality, before its own sub-step; in joint mode one entry, "joint"
     losses: dict[str, float] = field(default_factory=dict)
+    # by modality, over the weights that early exit measures
     gradient_norms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """What all processes together have in one update.
+    """What all processes together have in one update."""
 
-    Attributes:
-        num_samples: samples.
-        num_tokens: answer tokens, end tokens included.
-        present: the active modalities that at least one sample has, in order.
-        largest_parts: samples of each minibatch in the process that has the most of them.
-    """
-
-    num_samples: int
-    num_tokens: int
-    present: tuple[str, ...]
-    largest_parts: tuple[int, ...]
+    num_samples: int  # samples
+    num_tokens: int  # answer tokens, end tokens included
+    present: tuple[str, ...]  # the active modalities that at least one sample has, in order
+    largest_parts: tuple[int, ...]  # samples of each minibatch in the process that has the most of them
 
 
 class Stepper:
@@ -78,30 +67,27 @@ class Stepper:
         settings: of the run.
         trained: modalities to train, in the model's order.
         distributed: number format and processes.
-
-    Attributes:
-        adapters: parameters of every trained modality, by modality and name.
-        shared: trained parameters of fusion and language model, keyed as in `CremaModel.trainable_parameters`.
-        parameters: everything the optimizer may move, with keys of the same kind.
-        measured: the parameters whose gradient norm is recorded, by modality.
-        optimizer: over all parameters.
     """
 
     def __init__(
         self, model: CremaModel, settings: TrainSettings, *, trained: tuple[str, ...], distributed: Distributed
     ) -> None:
         self.model, self.settings, self.distributed = model, settings, distributed
+        # parameters of every trained modality, by modality and name
         self.adapters = {name: model.adapter_parameters(name) for name in trained}
         wanted = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
         # When only some modalities are trained, the other blocks keep their weights, and so does what all modalities
         # share: otherwise answers without the trained modalities would change.
         if trained == model.names or settings.train_shared:
             wanted |= set(model.shared_parameters())
+        # trained parameters of fusion and language model, keyed as in `CremaModel.trainable_parameters`
         self.shared = {key: value for key, value in model.trainable_parameters().items() if key in wanted}
         own = {f"modalities.{name}.{key}": value for name, part in self.adapters.items() for key, value in part.items()}
+        # everything the optimizer may move, with keys of the same kind
         self.parameters: dict[str, nn.Parameter] = own | self.shared
+        # the parameters whose gradient norm is recorded, by modality
         self.measured = {name: self._measured(name) for name in trained}
-        self.optimizer: torch.optim.Optimizer = make_optimizer(self.parameters, settings)
+        self.optimizer: torch.optim.Optimizer = make_optimizer(self.parameters, settings)  # over all parameters
 
     def _measured(self, name: str) -> list[nn.Parameter]:
         # A connector without LoRA is measured whole; where all that a modality trains is in the fusion, its block is.
@@ -170,7 +156,7 @@ class Stepper:
                 loss = self._loss(records, tokens, whole.num_tokens)
                 total += _finite(loss, records)
                 if loss.requires_grad:  # not so where no trained modality and no trained fusion block takes part
-                    self.distributed.backward(loss)
+                    loss.backward()
             # Another process has more parts: the last batch of an epoch may be smaller than the number of processes.
             for _ in range(len(micro_batches(largest, size)) - len(parts)):
                 self._keep_in_step()
@@ -186,7 +172,7 @@ class Stepper:
         if self.model.language.in_step:
             with self.distributed.forward_pass():
                 loss = self.model.loss({}, [""], [""])
-            self.distributed.backward(loss * 0.0)
+            (loss * 0.0).backward()
 
     def _questions(self, records: Sequence[Record]) -> list[str]:
         return [self.model.template.render(record.question, record.choices) for record in records]

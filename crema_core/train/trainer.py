@@ -29,8 +29,7 @@ from crema_core.features.cache.store import DiskCache
 from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.allocator import retain_freed_memory
-from crema_core.model.compiled import compiled
-from crema_core.model.kernels import activation_checkpointing
+from crema_core.model.kernels import activation_checkpointing, compiled
 from crema_core.model.memory import explain_out_of_memory
 from crema_core.model.network import CremaNetwork
 from crema_core.model.precision import DTYPES
@@ -57,10 +56,6 @@ class Trainer:
         folder: the run directory.
         hooks: told about events, in the main process.
         status: where progress is shown.
-
-    Attributes:
-        step: updates done.
-        best_score: best validation accuracy so far, or None.
 
     Raises:
         OptionsError: when there are more processes than samples in a minibatch, or none to share a language model with.
@@ -104,7 +99,7 @@ class Trainer:
         )
         self.schedule = make_schedule(settings, steps_per_epoch=steps_per_epoch)
         self.position = Position(0, 0, 0)
-        self.best_score: float | None = None
+        self.best_score: float | None = None  # best validation accuracy so far, or None
         self.cache: FeatureCache | None = None
         self._cached: frozenset[str] = frozenset()
         num_steps = steps_per_epoch * settings.epochs
@@ -132,7 +127,7 @@ class Trainer:
         before = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         backbone = self.model.backbone
         cuda = [self.distributed.device] if self.distributed.device.type == "cuda" else []
-        self.distributed.start_trackers(self.settings.model_dump(mode="json"))
+        self.distributed.accelerator.init_trackers("crema", config=self.settings.model_dump(mode="json"))
         self._fill_cache()
         try:
             # The caller's random state is not touched.
@@ -312,14 +307,10 @@ def make_cache(model: CremaNetwork, settings: TrainSettings) -> FeatureCache | N
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was interrupted and its state is saved; a command line exits with 130.
-
-    Attributes:
-        folder: the run directory to resume.
-    """
+    """Training was interrupted and its state is saved; a command line exits with 130."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder  # the run directory to resume
         super().__init__(
             f"Interrupted; everything is saved in '{folder}'. Continue with resume=True and out='{folder}'."
         )

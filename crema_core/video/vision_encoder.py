@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from crema_core.data.images import resize
 from crema_core.errors import AssetError, OptionsError, did_you_mean
@@ -134,20 +133,16 @@ class VisionEncoder(nn.Module, abc.ABC):
         """Whether frames are processed together; such an encoder gets exactly `frames_wanted` frames of a source."""
         return self.frames_per_step > 1
 
-    def prepare(self, frames_TCHW: Tensor, *, as_trained: bool = False) -> Tensor:
-        """Make pixels.
+    def prepare(self, frames_TCHW: Tensor) -> Tensor:
+        """Squash whole pictures into the square, so that nothing at their sides is lost, and normalise them.
 
         Args:
             frames_TCHW: `(T, 3, H, W)` uint8 0..255 or float 0..1, of any size.
-            as_trained: resize as the vision encoder's own preprocessor does, which may cut the longer side; False:
-                squash the whole picture into the square, so that nothing at its sides is lost.
 
         Returns:
             `(T, 3, size, size)` normalised float32.
         """
-        wanted = self.preprocessing
-        pixels = resize_as_trained(frames_TCHW, wanted) if as_trained else resize(frames_TCHW, wanted.size)
-        return (pixels - pixels.new_tensor(wanted.mean).view(3, 1, 1)) / pixels.new_tensor(wanted.std).view(3, 1, 1)
+        return self.preprocessing.normalize(resize(frames_TCHW, self.preprocessing.size))
 
     @abc.abstractmethod
     def load(self) -> None:
@@ -179,33 +174,6 @@ class Preprocessing(NamedTuple):
     shorter: int | None = None
     interpolation: Interpolation = "bicubic"
 
-    def at_size(self, size: int | None) -> Preprocessing:
-        """Return the same for pictures of another size; None: as they are."""
-        if size is None or size == self.size:
-            return self
-        shorter = None if self.shorter is None else round(self.shorter * size / self.size)
-        return self._replace(size=size, shorter=shorter)
-
-
-def resize_as_trained(frames_TCHW: Tensor, wanted: Preprocessing) -> Tensor:
-    """Resize as the vision encoder's own preprocessor, antialiased; nothing is random.
-
-    Args:
-        frames_TCHW: `(T, 3, H, W)`, uint8 0..255 or float 0..1.
-        wanted: of the vision encoder.
-
-    Returns:
-        `(T, 3, size, size)` float32 0..1.
-    """
-    values = frames_TCHW.float() / 255 if frames_TCHW.dtype == torch.uint8 else frames_TCHW.float()
-    height, width = values.shape[-2:]
-    target = (wanted.size, wanted.size)
-    if wanted.shorter is not None:
-        scale = wanted.shorter / min(height, width)
-        # The shorter side exactly, the longer one cut to whole pixels; never smaller than the square cut out of it.
-        rows, columns = (max(int(side * scale + 1e-6), wanted.size) for side in (height, width))
-        target = (rows, columns)
-    if values.shape[-2:] != target:
-        values = interpolate(values, size=target, mode=wanted.interpolation, antialias=True, align_corners=False)
-    top, left = (target[0] - wanted.size) // 2, (target[1] - wanted.size) // 2
-    return values[..., top : top + wanted.size, left : left + wanted.size].clamp(0, 1)
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Normalise `(..., 3, H, W)` float pixels in 0..1."""
+        return (pixels - pixels.new_tensor(self.mean).view(3, 1, 1)) / pixels.new_tensor(self.std).view(3, 1, 1)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import Fusion, FusionSizes, ModalitySet
-from crema_core.fusion.base import Layout, spread
+from crema_core.fusion.base import Fusion, FusionSizes, Layout, ModalitySet, spread
 from crema_core.fusion.strategies import LinearFusion
 from crema_core.tokens import ModalityTokens, Segment
 from tests.support.fusions import make_fusion

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import Fusion, FusionSizes, ModalitySet, fusion_class
+from crema_core.fusion import fusion_class
+from crema_core.fusion.base import Fusion, FusionSizes, ModalitySet
 from crema_core.fusion.strategies import SelfGatedFusion
 from crema_core.plugins import registry
 from crema_core.tokens import ModalityTokens

@@ -7,23 +7,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import OptionsError
 from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import read_tokenizer
-from crema_core.model.language_override import LanguageOverride, load_override, read_override_config
+from crema_core.model.language_override import load_override, read_override_config
+from crema_core.model.settings import BackboneSettings
 from tests.support.checkpoints import Language
 
 Folders = Callable[[Language], Path]
 
 
-def override(folder: Path) -> LanguageOverride:
-    return load_override(str(folder), None, read_override_config(str(folder), None), dtype=torch.float32)
+def override(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    settings = BackboneSettings(language_model=folder)
+    return load_override(settings, read_override_config(str(folder), None), dtype=torch.float32)
 
 
 def chat_format_of(folder: Path, *, chat: bool = True) -> ChatFormat:
-    found = override(folder)
-    return override_chat_format(found.model, found.tokenizer, chat=chat)
+    return override_chat_format(*override(folder), chat=chat)
 
 
 def pieces(chat_format: ChatFormat, ids: list[int] | tuple[int, ...]) -> list[str]:
@@ -102,11 +104,11 @@ def test_a_long_question_is_cut_and_the_turn_stays_whole(kind: Language, languag
 
 
 def test_a_template_that_leaves_the_question_out_is_refused(languages: Folders) -> None:
-    found = override(languages("llama"))
+    model, _ = override(languages("llama"))
     tokenizer = read_tokenizer(str(languages("llama")), None)
     tokenizer.chat_template = "{{ bos_token }}Hello"
     with pytest.raises(OptionsError) as caught:
-        override_chat_format(found.model, tokenizer, chat=True)
+        override_chat_format(model, tokenizer, chat=True)
     assert str(caught.value) == (
         "The tokenizer's chat template leaves out the user's or the assistant's text, so a question has no place in "
         "it. A template must write both messages. Build with template={'chat': False}."
@@ -114,11 +116,11 @@ def test_a_template_that_leaves_the_question_out_is_refused(languages: Folders) 
 
 
 def test_a_language_model_without_any_end_token_is_refused(languages: Folders) -> None:
-    found = override(languages("llama"))
-    found.tokenizer.eos_token = None
-    found.model.generation_config.eos_token_id = None
+    model, tokenizer = override(languages("llama"))
+    tokenizer.eos_token = None
+    model.generation_config.eos_token_id = None
     with pytest.raises(OptionsError) as caught:
-        own_chat_format(found.model, found.tokenizer)
+        own_chat_format(model, tokenizer)
     assert str(caught.value) == (
         "This language model has no end token, neither in its tokenizer nor in its configuration, so its answers would "
         "never end. Accepted: a tokenizer with eos_token. Set it in tokenizer_config.json."

@@ -14,7 +14,6 @@ from crema_core.errors import AssetError, CheckpointError, CremaError, first_lin
 from crema_core.model.checkpoint import (
     image_statistics,
     own_template,
-    processor_chat_template,
     read_config,
     read_json,
     read_weights,
@@ -98,7 +97,6 @@ def test_settings_are_read_where_they_are(tmp_path: Path, error: type[CremaError
 
 @pytest.mark.parametrize(("name", "read"), [
     ("crema_template.json", own_template), ("preprocessor_config.json", image_statistics),
-    ("chat_template.json", processor_chat_template),
 ])  # fmt: skip
 def test_damaged_settings_of_a_backbone_are_refused(tmp_path: Path, name: str, read: object) -> None:
     (tmp_path / name).write_text("[")

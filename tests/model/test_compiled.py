@@ -11,8 +11,7 @@ import torch
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
-from crema_core.model.compiled import compiled
-from crema_core.model.kernels import layers
+from crema_core.model.kernels import compiled, layers
 from tests.support.modalities import frames_spec, wave_spec
 from tests.support.steps import train_a_little
 

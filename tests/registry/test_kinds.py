@@ -16,7 +16,7 @@ from crema_core.errors import (
     PluginDisabledError,
     PluginLoadError,
 )
-from crema_core.fusion import Fusion
+from crema_core.fusion.base import Fusion
 from crema_core.fusion.strategies import ConcatFusion
 from crema_core.plugins import _metadata, groups, registry
 from crema_core.plugins._metadata import InstalledEntryPoint

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crema_core.fusion import Fusion, FusionSizes, build_fusion, fusion_class
+from crema_core.fusion import build_fusion, fusion_class
+from crema_core.fusion.base import Fusion, FusionSizes
 
 
 def make_fusion(

@@ -327,7 +327,7 @@ def test_closing_the_trackers_leaves_the_processes_together(
         def finish(self) -> None:
             self.closed = True
 
-    tracker, accelerator = Tracker(), distributed._accelerator
+    tracker, accelerator = Tracker(), distributed.accelerator
     monkeypatch.setattr(accelerator, "log_with", ["mine"])
     monkeypatch.setattr(accelerator, "trackers", [tracker])
     monkeypatch.setattr(type(accelerator.state), "destroy_process_group", lambda *_: pytest.fail("they were parted"))

@@ -23,7 +23,7 @@ from crema_core.api.model import CremaModel
 from crema_core.api.requests import ModalityRequest
 from crema_core.errors import BuildError
 from crema_core.features.feature_cache import prepare_batch
-from crema_core.fusion import ModalitySet
+from crema_core.fusion.base import ModalitySet
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.plugins.loading import CORE_DISTRIBUTION

@@ -17,7 +17,7 @@ from crema_analysis.observe import watched_attention
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
-from crema_core.fusion import FusionWatch
+from crema_core.fusion.base import FusionWatch
 from crema_core.modality import Batch
 from crema_core.model.mmqa import MMQA
 

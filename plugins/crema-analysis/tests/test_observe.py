@@ -9,7 +9,7 @@ from torch import Tensor
 from crema_analysis.observe import watched_attention
 from crema_core.api.model import CremaModel
 from crema_core.features.feature_cache import prepare_batch
-from crema_core.fusion import FusionSizes, FusionWatch
+from crema_core.fusion.base import FusionSizes, FusionWatch
 from crema_core.model.qformer import QFormer
 from crema_core.tokens import ModalityFeatures
 from tests.support.fusions import make_fusion

@@ -53,7 +53,7 @@ class TransformersEncoder(VisionEncoder):
         if self._preprocessing is None:
             settings = read_preprocessing(self.source, revision=self.revision)
             trained = preprocessing_of(settings, default_size=side_of(self._trained_size))
-            self._preprocessing = trained.at_size(self.image_size)
+            self._preprocessing = at_size(trained, self.image_size)
         return self._preprocessing
 
     @property
@@ -169,3 +169,11 @@ def side_of(size: Any) -> int:
     if isinstance(size, dict):
         return int(size.get("height") or size.get("shortest_edge") or next(iter(size.values())))
     return int(size[0]) if isinstance(size, list | tuple) else int(size)
+
+
+def at_size(trained: Preprocessing, size: int | None) -> Preprocessing:
+    """Return the same for pictures of another size; None: as they are."""
+    if size is None or size == trained.size:
+        return trained
+    shorter = None if trained.shorter is None else round(trained.shorter * size / trained.size)
+    return trained._replace(size=size, shorter=shorter)

@@ -16,6 +16,7 @@ from transformers.utils.hub import cached_file
 from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.trainable import freeze
 from crema_core.video.vision_encoder import Preprocessing, VisionEncoder
+from crema_encoders.base import at_size
 
 
 class TimmEncoder(VisionEncoder):
@@ -49,13 +50,14 @@ class TimmEncoder(VisionEncoder):
         mean, std = trained.get("mean", (0.5,) * 3), trained.get("std", (0.5,) * 3)
         size = int(trained["input_size"][-1])
         crops = trained.get("crop_mode", "center") == "center"
-        return Preprocessing(
+        preprocessing = Preprocessing(
             size,
             tuple(mean),
             tuple(std),
             shorter=math.floor(size / float(trained.get("crop_pct") or 1)) if crops else None,
             interpolation="bilinear" if trained.get("interpolation") == "bilinear" else "bicubic",
-        ).at_size(self.image_size)
+        )
+        return at_size(preprocessing, self.image_size)
 
     @property
     def feature_dim(self) -> int:

@@ -16,11 +16,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
+from crema_core.data.media import resize
 from crema_core.data.sampling import Pick, middle_indices, spread_indices
 from crema_core.errors import OptionsError
 from crema_core.modality import Batch, FeaturePart, Features, Sample
-from crema_core.video.vision_encoder import VisionEncoder, vision_encoder_class
+from crema_core.video.vision_encoder import Preprocessing, VisionEncoder, vision_encoder_class
 from crema_merv.layout import pack
 from crema_merv.video_options import EncoderOptions
 
@@ -123,7 +125,9 @@ class EncoderGroup(nn.Module):
             self.names, self.frames, self.encoders, self._encoders(), strict=True
         ):
             seen = frames_TCHW[self._seen(len(frames_TCHW), count)]
-            tensors[name] = vision_encoder.prepare(seen, as_trained=encoder.resize == "trained")[None]
+            as_trained, wanted = encoder.resize == "trained", vision_encoder.preprocessing
+            pixels = resize_as_trained(seen, wanted) if as_trained else resize(seen, wanted.size)
+            tensors[name] = wanted.normalize(pixels)[None]
         clock = None if times_T2 is None else torch.stack([times_T2[0, 0], times_T2[-1, 1]])[None]
         return Sample(tensors, clock)
 
@@ -196,3 +200,27 @@ def _unique(names: Sequence[str]) -> list[str]:
         seen[name] += 1
         unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     return unique
+
+
+def resize_as_trained(frames_TCHW: Tensor, wanted: Preprocessing) -> Tensor:
+    """Resize as the vision encoder's own preprocessor, antialiased; nothing is random.
+
+    Args:
+        frames_TCHW: `(T, 3, H, W)`, uint8 0..255 or float 0..1.
+        wanted: of the vision encoder.
+
+    Returns:
+        `(T, 3, size, size)` float32 0..1.
+    """
+    values = frames_TCHW.float() / 255 if frames_TCHW.dtype == torch.uint8 else frames_TCHW.float()
+    height, width = values.shape[-2:]
+    target = (wanted.size, wanted.size)
+    if wanted.shorter is not None:
+        scale = wanted.shorter / min(height, width)
+        # The shorter side exactly, the longer one cut to whole pixels; never smaller than the square cut out of it.
+        rows, columns = (max(int(side * scale + 1e-6), wanted.size) for side in (height, width))
+        target = (rows, columns)
+    if values.shape[-2:] != target:
+        values = interpolate(values, size=target, mode=wanted.interpolation, antialias=True, align_corners=False)
+    top, left = (target[0] - wanted.size) // 2, (target[1] - wanted.size) // 2
+    return values[..., top : top + wanted.size, left : left + wanted.size].clamp(0, 1)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import FusionSizes, fusion_class
+from crema_core.fusion import fusion_class
+from crema_core.fusion.base import FusionSizes
 from crema_core.fusion.strategies import CrossAttentionFusion, LinearFusion
 from crema_core.modality import FeaturePart
 from crema_merv.layout import pack, unpack

@@ -9,8 +9,11 @@ from __future__ import annotations
 from torch import nn
 
 from crema_core.errors import BuildError
-from crema_core.fusion.connector import BEFORE_PROJECTOR, Connector, ConnectorRequest, QFormerText, VisualSource
+from crema_core.fusion.connector import Connector, ConnectorRequest, QFormerText, VisualSource
 from crema_core.tokens import ModalityFeatures, ModalityTokens
+
+BEFORE_PROJECTOR = "before_projector"
+"""Key in `ModalityTokens.extras` of the backbone's visual tokens before its projector."""
 
 
 class FeatureConnector(Connector):

@@ -26,11 +26,11 @@ from torch import Tensor
 
 from crema_core.errors import OptionsError
 from crema_core.fusion.base import Fusion, FusionSizes, ModalitySet, spread
-from crema_core.fusion.connector import BEFORE_PROJECTOR, VisualLayout
+from crema_core.fusion.connector import VisualLayout
 from crema_core.tokens import ModalityTokens, Segment
 from crema_pave.alignment import Alignment
 from crema_pave.compose import add_patches, chain_patches
-from crema_pave.connectors import FeatureConnector, VisualConnector
+from crema_pave.connectors import BEFORE_PROJECTOR, FeatureConnector, VisualConnector
 from crema_pave.newlines import Newlines, add_newlines
 from crema_pave.patch import PavePatch, SideMap
 from crema_pave.rotary import Rotary

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from crema_core.api.model import CremaModel
 from crema_core.features.feature_cache import prepare_batch
-from crema_core.fusion.connector import BEFORE_PROJECTOR
 from crema_core.tokens import ModalityTokens
+from crema_pave.connectors import BEFORE_PROJECTOR
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.qwen_vl import CLASSES, built, clip, their_inputs
 from tests.support.video_language import QWEN_KINDS, VideoKind

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from crema_core.errors import OptionsError
-from crema_core.fusion import FusionSizes, ModalitySet, VisualLayout
-from crema_core.fusion.connector import BEFORE_PROJECTOR
+from crema_core.fusion.base import FusionSizes, ModalitySet
+from crema_core.fusion.connector import VisualLayout
 from crema_core.tokens import ModalityTokens
+from crema_pave.connectors import BEFORE_PROJECTOR
 from crema_pave.strategy import PaveFusion
 from tests.support.fusions import make_fusion
 

@@ -17,7 +17,9 @@ from transformers import (
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
+from crema_core.errors import CheckpointError
 from crema_core.features.feature_cache import prepare_batch
+from crema_pave.backbones.families import processor_chat_template
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.video_language import SIDE, VIDEO_KINDS, VideoKind
 
@@ -91,3 +93,9 @@ def test_generated_answers_are_those_of_transformers(
     wanted = model.language.tokenizer.batch_decode(ids, skip_special_tokens=True)[0].strip()
     ours = model.answer_many([{"question": QUESTION, "video": clip(kind)}])
     assert wanted.startswith(ours[0].text) or ours[0].text.startswith(wanted)
+
+
+def test_a_damaged_chat_template_of_a_processor_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.json").write_text("[")
+    with pytest.raises(CheckpointError, match=r"chat_template.json' is not JSON .* Download it again\.$"):
+        processor_chat_template(str(tmp_path), None)

@@ -16,10 +16,12 @@ import argparse
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
@@ -29,15 +31,15 @@ from transformers import (
     LlavaOnevisionForConditionalGeneration,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2ForCausalLM,
     SiglipVisionConfig,
 )
 
-from crema_core.model.chat_format import video_chat_format
+from crema_core.model.chat_format import override_chat_format
 from crema_core.model.checkpoint import BACKBONE, TEMPLATE
 from crema_core.model.language import IGNORED, Language
 from crema_core.model.prompt import Prompt, pack
 from crema_core.model.shipped import tiny_backbone_path
-from crema_core.model.text_decoder import causal_model
 from crema_world import prompts
 from crema_world.backbone import IMAGE_MEAN, IMAGE_STD, WIDTH
 from crema_world.errors import WorldError
@@ -95,10 +97,9 @@ def pretrain_video(
             "Choose another folder with --out. Nothing was changed."
         )
     model, tokenizer = new_video_model(seed=seed)
-    decoder: Any = causal_model(model)
-    language = Language(
-        decoder, tokenizer, chat_format=video_chat_format(decoder, tokenizer, chat=False, placeholder=VIDEO)
-    )
+    decoder = _language_model(model)
+    chat_format = replace(override_chat_format(decoder, tokenizer, chat=False), before="\n")
+    language = Language(decoder, tokenizer, chat_format=chat_format)
     generator, noise = random.Random(seed), torch.Generator().manual_seed(seed)
 
     def text_loss(step: int) -> Tensor:
@@ -174,6 +175,15 @@ def new_video_model(*, seed: int) -> tuple[LlavaOnevisionForConditionalGeneratio
     nn.init.normal_(model.get_input_embeddings().get_parameter("weight"))
     _start_encoder(model)
     return model, tokenizer
+
+
+def _language_model(model: Any) -> Qwen2ForCausalLM:
+    """Return the language model inside as one that can be asked by itself; nothing is copied."""
+    with init_empty_weights():
+        decoder: Any = Qwen2ForCausalLM(model.config.text_config)
+    decoder.model, decoder.lm_head = model.model.language_model, model.lm_head
+    decoder.generation_config = model.generation_config
+    return cast(Qwen2ForCausalLM, decoder.eval())
 
 
 @torch.no_grad()

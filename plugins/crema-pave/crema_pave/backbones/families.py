@@ -20,9 +20,10 @@ from transformers import (
 from crema_core.errors import CheckpointError
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedShape
 from crema_core.model.checkpoint import (
+    find_file,
     image_statistics,
     own_template,
-    processor_chat_template,
+    read_json,
     read_model,
     read_tokenizer,
 )
@@ -83,6 +84,19 @@ class VideoFamily(BackboneFamily):
             return {"image_size": self.side(config.vision_config, request.settings.image_size)}
         request.refuse_image_size(config.vision_config.image_size)
         return {}
+
+
+def processor_chat_template(place: str, revision: str | None) -> str | None:
+    """Return the chat template a checkpoint's processor has of its own, None where it has none.
+
+    Raises:
+        CheckpointError: when the file that should hold it is not JSON.
+    """
+    file = find_file(place, "chat_template.jinja", revision=revision)
+    if file is not None:
+        return file.read_text(encoding="utf-8")
+    settings = read_json(place, "chat_template.json", revision=revision)
+    return None if settings is None else str(settings["chat_template"])
 
 
 def _refuse_language_model(config: PreTrainedConfig, request: BackboneRequest) -> None:

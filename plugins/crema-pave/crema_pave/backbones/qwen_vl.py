@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from crema_core.errors import OptionsError
 from crema_core.fusion.connector import VisualLayout
-from crema_core.model.positions import RotaryAxes
+from crema_pave.backbones.positions import RotaryAxes
 from crema_pave.backbones.video_language import VideoBackbone
 
 TOKENS_ACROSS = 12

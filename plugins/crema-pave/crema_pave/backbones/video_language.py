@@ -18,9 +18,10 @@ from transformers import PreTrainedTokenizerBase
 
 from crema_core.fusion.connector import VisualLayout
 from crema_core.model.backbone import Backbone
-from crema_core.model.chat_format import ChatFormat, video_chat_format
-from crema_core.model.text_decoder import causal_model
+from crema_core.model.chat_format import ChatFormat
 from crema_core.model.trainable import freeze
+from crema_pave.backbones.chat_format import video_chat_format
+from crema_pave.backbones.text_decoder import causal_model
 
 
 class VideoBackbone(Backbone, abc.ABC):

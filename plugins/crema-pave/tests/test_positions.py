@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2VLConfig, Qwen2VLModel
 
-from crema_core.model.positions import Places, RotaryAxes, count_positions, step_seconds
+from crema_pave.backbones.positions import Places, RotaryAxes, count_positions, step_seconds
 
 SAMPLES = st.lists(
     st.tuples(

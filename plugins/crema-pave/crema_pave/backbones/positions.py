@@ -11,12 +11,14 @@ Shape letters: B samples, T steps, K tokens of a step, P tokens of a part of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from crema_core.tokens import Segment
 
 _ROUNDING = 1e-3
 """Time stamps are float32: what is this little below a whole position is that position."""
@@ -31,6 +33,14 @@ class RotaryAxes:
     """
 
     per_second: float | None = None
+
+    def count(self, parts: Sequence[tuple[Tensor, Segment | None]]) -> Tensor:
+        """Return the positions `(B, S, 3)` int64 of a prompt, see `crema_core.model.prompt.Axes`."""
+        return count_positions((mask_BP, clip and self._places_of(mask_BP, clip)) for mask_BP, clip in parts)
+
+    def _places_of(self, mask_BP: Tensor, clip: Segment) -> Places:
+        assert clip.grid is not None, "a clip's tokens lie in rows and columns"
+        return self.places(mask_BP.unflatten(1, clip.values.shape[1:3]), clip.grid, clip.times)
 
     def places(self, mask_BTK: Tensor, grid: tuple[int, int], times_BT2: Tensor | None) -> Places:
         """Return where the tokens of a clip lie, relative to where it starts.
