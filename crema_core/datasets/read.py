@@ -30,6 +30,13 @@ class Entry(dict[str, Any]):
             "Download the file again from the official page."
         )
 
+    def pick(self, key: str, index_key: str) -> Any:
+        """Return the element of the list `key` whose index is written under `index_key`."""
+        options, index = self[key], self[index_key]
+        if not isinstance(options, list) or not str(index).isdigit() or int(index) >= len(options):
+            raise self.wrong(index_key, f"not the index of one of its {key}")
+        return options[int(index)]
+
     def wrong(self, key: str, what: str) -> DatasetError:
         """Return the error for a value of the wrong kind."""
         return DatasetError(

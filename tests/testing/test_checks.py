@@ -46,6 +46,7 @@ def test_the_specimen_reaches_gold(check: Check) -> None:
     assert report.tier == "gold"
 
 
+@pytest.mark.slow  # the whole kit runs for every fault
 @pytest.mark.parametrize(("tier", "name"), CASES, ids=[name for _, name in CASES])
 def test_a_fault_is_found_by_its_check_and_by_no_other(check: Check, tier: Tier, name: str) -> None:
     report = check(name, FAULTS[tier][name], tier)

@@ -26,6 +26,7 @@ def test_a_good_fusion_given_as_a_class_passes_all_but_what_is_about_packages(fu
     )
 
 
+@pytest.mark.slow  # the whole kit runs for every fault
 @pytest.mark.parametrize("name", BAD)
 def test_a_fault_is_found_by_its_check_and_by_no_other(name: str) -> None:
     (tier,) = [found.tier for found in CHECKS if found.name == name]

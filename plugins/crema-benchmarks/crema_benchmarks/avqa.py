@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crema_benchmarks.media import pick, seen_and_heard
+from crema_benchmarks.media import seen_and_heard
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, sources
 
@@ -22,7 +22,7 @@ def read(place: Place) -> Iterator[Line]:
         yield {
             "id": str(entry["id"]),
             "question": entry["question_text"],
-            "answer": pick(entry, "multi_choice", "answer"),
+            "answer": entry.pick("multi_choice", "answer"),
             "choices": entry["multi_choice"],
             "type": entry["question_relation"],
             **sources(MEDIA, place.split, video=entry["video_name"]),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from crema_core.datasets.read import Entry, Place
+from crema_core.datasets.read import Place
 from crema_core.datasets.spec import Media
 from crema_core.errors import DatasetError
 
@@ -70,11 +69,3 @@ def frame_rate_hz(place: Place, path: str) -> float | None:
             "Download it again."
         ) from error
     return float(rate) if rate else None
-
-
-def pick(entry: Entry, key: str, index_key: str) -> Any:
-    """Return the element of the list `key` whose index is written under `index_key`."""
-    options, index = entry[key], entry[index_key]
-    if not isinstance(options, list) or not str(index).isdigit() or int(index) >= len(options):
-        raise entry.wrong(index_key, f"not the index of one of its {key}")
-    return options[int(index)]

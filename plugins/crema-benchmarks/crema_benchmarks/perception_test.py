@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from crema_benchmarks.media import join_span, pick, seen_and_heard
+from crema_benchmarks.media import join_span, seen_and_heard
 from crema_benchmarks.wordings import MULTIPLE_CHOICE
 from crema_core.datasets.read import Entry, Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line
@@ -32,7 +32,7 @@ def read(place: Place) -> Iterator[Line]:
             yield {
                 "id": f"{video}_{asked['id']}",
                 "question": asked["question"],
-                "answer": pick(asked, "options", "answer_id"),
+                "answer": asked.pick("options", "answer_id"),
                 "choices": asked["options"],
                 "type": asked["area"],
                 **{media.modality: join_span(media.of(place.split, video=video), None, end_s) for media in MEDIA},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crema_benchmarks.media import join_span, pick, seen_and_heard
+from crema_benchmarks.media import join_span, seen_and_heard
 from crema_benchmarks.wordings import MULTIPLE_CHOICE
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line
@@ -25,7 +25,7 @@ def read(place: Place) -> Iterator[Line]:
         yield {
             "id": str(entry["example_id"]),
             "question": QUESTION,
-            "answer": pick(entry, "events", "answer"),
+            "answer": entry.pick("events", "answer"),
             "choices": entry["events"],
             **{
                 media.modality: join_span(media.of(place.split, clip=entry["vid_name"]), float(start_s), float(end_s))

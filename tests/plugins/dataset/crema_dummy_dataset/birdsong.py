@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crema_core.datasets import AnnotationFile, DatasetSpec, Media
 from crema_core.datasets.read import Place
-from crema_core.datasets.spec import Line
+from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Line, Media
 
 LABELS = "labels-{split}.csv"
 CLIP = Media(modality="video", path="clips/<clip>.mp4")
