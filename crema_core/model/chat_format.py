@@ -85,7 +85,7 @@ def own_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def override_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> ChatFormat:
-    """Return the chat format of a language model that replaces it of the backbone's own.
+    """Return the chat format of a language model that replaces the backbone's own.
 
     Args:
         model: causal or encoder-decoder.

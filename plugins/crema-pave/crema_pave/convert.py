@@ -62,7 +62,7 @@ def _export(source: Path, name: str, file: Path) -> int:
     if not isinstance(patch, PavePatch):
         raise OptionsError(
             f"'{source}' has no PAVE patch for '{name}'. Accepted: {', '.join(model.fusion.supporting) or 'none'}. "
-            "Name a side modality of a model with fusion='pave'."
+            "Name a supporting modality of a model with fusion='pave'."
         )
     state = export_released_patch(patch)
     file.parent.mkdir(parents=True, exist_ok=True)
