@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=60, help="clips of the generated world when no data is given")
     arguments = parser.parse_args()
 
-    data, valid = arguments.data, arguments.valid
+    data, valid = arguments.data, arguments.eval_data
     if data is None:
         data = make_world(arguments.out / "train", num_clips=arguments.clips, seed=0, split="train").data_file
         valid = make_world(arguments.out / "valid", num_clips=arguments.clips // 2, seed=0, split="valid").data_file

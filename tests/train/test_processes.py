@@ -311,9 +311,9 @@ def test_a_launch_that_is_not_whole_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shares_follow_each_other_and_are_even(count: int) -> None:
+def test_shards_follow_each_other_and_are_even(count: int) -> None:
     for size in range(12):
-        parts = [Processes(rank=rank, count=count).share(range(size)) for rank in range(count)]
+        parts = [Processes(rank=rank, count=count).shard(range(size)) for rank in range(count)]
         assert [entry for part in parts for entry in part] == list(range(size))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
