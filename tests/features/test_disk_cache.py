@@ -88,6 +88,7 @@ def disk_cache(model: CremaModel, folder: Path, **options: Any) -> FeatureCache:
     return FeatureCache(model, disk=DiskCache(folder, **options))
 
 
+@pytest.mark.slow
 def test_training_with_and_without_a_cache_gives_the_same_parameters_bit_for_bit(
     new_model: MakeModel, tmp_path: Path, counted: Counted
 ) -> None:
@@ -215,6 +216,7 @@ def test_features_encoded_ahead_in_bf16_are_those_training_in_bf16_looks_for(
     assert counted.since() == (14, 14)
 
 
+@pytest.mark.slow
 def test_damage_found_while_training_is_rebuilt_with_the_same_numbers(
     new_model: MakeModel, tmp_path: Path, counted: Counted
 ) -> None:

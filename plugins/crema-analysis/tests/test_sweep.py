@@ -22,6 +22,8 @@ from crema_core.train.checkpoints import Checkpointer
 from crema_core.train.fit import fit
 from tests.train.file_modalities import file_modalities, write_records
 
+pytestmark = pytest.mark.slow  # trains a model per cell
+
 SETTINGS = {"epochs": 2, "batch_size": 4, "lr": 1e-2, "checkpoint_every": 1}
 
 

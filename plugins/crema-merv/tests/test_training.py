@@ -19,6 +19,8 @@ from crema_core.train.fit import fit
 from crema_core.train.trainer import TrainingInterrupted
 from tests.train.test_fit import interrupt_at
 
+pytestmark = pytest.mark.slow  # trains as a user does
+
 MODALITIES = [
     {"name": "video", "num_frames": 2},
     {"name": "audio", "window_s": 0.64, "num_windows": 2},

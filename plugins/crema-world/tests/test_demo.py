@@ -24,6 +24,8 @@ from crema_world.generate import WorldSummary
 from crema_world.questions import CHOICES_OF_TYPE, MODALITY_OF_TYPE
 from tests.support.world import tiny_folder
 
+pytestmark = pytest.mark.slow  # trains the whole demo, if a short one
+
 __all__ = ["tiny_folder"]
 
 MODALITIES = ("video", "audio", "depth", "flow", "normals", "pointcloud", "touch", "thermal")
