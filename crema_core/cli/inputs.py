@@ -10,16 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.evaluation.settings import EvaluationSettings
 from crema_core.plugins.spec import MMQASpec, parse_settings
 
 if TYPE_CHECKING:
     import torch
 
     from crema_core.api.model import CremaModel
+    from crema_core.evaluation.settings import EvaluationSettings
 
 CONFIG = "crema.json"
 PRESET_HELP = "a name, for example tiny or nextqa-vfdn; all of them: crema plugins list --kind preset"
@@ -52,6 +50,8 @@ def assignments(items: Iterable[str]) -> dict[str, Any]:
     >>> assignments(["epochs=3", "max_grad_norm=null", "modalities=[a, b]"])
     {'epochs': 3, 'max_grad_norm': None, 'modalities': ['a', 'b']}
     """
+    import yaml
+
     found = {}
     for item in items:
         key, sign, value = item.partition("=")
@@ -69,6 +69,8 @@ def assignments(items: Iterable[str]) -> dict[str, Any]:
 
 def yaml_value(text: str) -> Any:
     """Read one YAML value; `2e-3` is a number here, which YAML 1.1 takes for a text."""
+    import yaml
+
     value = yaml.safe_load(text)
     if isinstance(value, str):
         try:
@@ -211,6 +213,8 @@ def evaluation_settings(arguments: argparse.Namespace, **fixed: object) -> Evalu
     Raises:
         OptionsError: for a value a field cannot have.
     """
+    from crema_core.evaluation.settings import EvaluationSettings
+
     given = {key: getattr(arguments, f"evaluation_{key}", None) for key in _EVALUATION}
     values = {key: value for key, value in given.items() if value is not None}
     return parse_settings(EvaluationSettings, {**values, **fixed}, title="evaluation")
