@@ -135,7 +135,8 @@ class ModelSettings(BackboneSettings):
             image_size=origin.get("image_size"),
             language_model=language.get("source"),
             language_revision=language.get("revision"),
-            backbone_dropout=config.get("backbone_dropout", config.get("frozen_dropout", False)),  # its earlier name
+            # The second is the earlier name of the key; a configuration with neither is damaged.
+            backbone_dropout=config["backbone_dropout" if "backbone_dropout" in config else "frozen_dropout"],
             quantization=config.get("quantization"),
             tuning=config.get("tuning"),
             fusion=config["fusion"],
