@@ -39,7 +39,6 @@ VERBS = (
     Command("data", "list named data sets, write their data files, check data files", "crema_core.cli.data"),
     Command("describe", "show the parts, sizes and costs of a model", "crema_core.cli.describe"),
     Command("plan", "estimate the memory of a training step", "crema_core.cli.plan"),
-    Command("convert", "turn released CREMA checkpoints into saved models, and back", "crema_core.cli.convert"),
     Command("show", "draw what a modality makes of a file", "crema_core.cli.show"),
     Command("plugins", "list, show, check and begin modalities", "crema_core.cli.plugins"),
 )

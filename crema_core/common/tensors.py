@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, first_line
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -37,6 +38,31 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
             f"'{path}' cannot be read: {error}. It must be a complete safetensors file. Copy the folder again. "
             "Nothing was changed."
         ) from error
+
+
+def read_released(path: str | Path) -> dict[str, Tensor]:
+    """Read a checkpoint of other code: safetensors, or a torch file whose `model` entry may hold the weights.
+
+    Raises:
+        CheckpointError: when the file is absent, damaged, or holds anything but tensors.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"'{path}' cannot be read: {first_line(error)}. Accepted: a torch file of tensors (it is "
+            "read without executing code) or safetensors. Download it again."
+        ) from error
+    state = content.get("model", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"'{path}' holds no weights. Accepted: a mapping of tensors, or one under the key 'model'. Pass the "
+            "checkpoint file of the released code."
+        )
+    return dict(state)
 
 
 def checksum(path: Path) -> str:

@@ -52,7 +52,7 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str], monk
     assert main(["plugin", "list"]) == 2
     assert capsys.readouterr().err == (
         "crema: 'plugin' is not a verb. Verbs: fit, resume, encode, cache, eval, answer, data, describe, plan, "
-        "convert, show, plugins. Did you mean 'plugins'?\n"
+        "show, plugins. Did you mean 'plugins'?\n"
     )
 
 
@@ -63,7 +63,7 @@ def test_the_verb_of_a_package_that_is_not_installed_names_the_package(
     assert main(["demo"]) == 2
     assert capsys.readouterr().err == (
         "crema: 'demo' is not a verb. Verbs: fit, resume, encode, cache, eval, answer, data, describe, plan, "
-        "convert, show, plugins. It is provided by crema-world. Run: pip install crema-world\n"
+        "show, plugins. It is provided by crema-world. Run: pip install crema-world\n"
     )
 
 

@@ -7,9 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from crema_core.common.tensors import check_state, checksum, copy_state, mismatches, read_tensors, write_tensors
+from crema_core.common.tensors import (
+    check_state,
+    checksum,
+    copy_state,
+    mismatches,
+    read_released,
+    read_tensors,
+    write_tensors,
+)
 from crema_core.errors import CheckpointError
 
 
@@ -81,3 +90,36 @@ def test_everything_that_does_not_fit_is_listed_and_nothing_is_copied() -> None:
             "the settings it was saved with. Nothing was changed."
         )
     assert all(bool((value == 0).all()) for value in own.values())
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_torch_files_with_and_without_the_model_entry_are_read(tmp_path: Path, wrapped: bool) -> None:
+    state = {"query_tokens_wave": torch.randn(1, 5, 12)}
+    torch.save({"model": state, "epoch": 3} if wrapped else state, tmp_path / "released.pth")
+    assert torch.equal(read_released(tmp_path / "released.pth")["query_tokens_wave"], state["query_tokens_wave"])
+
+
+def test_safetensors_files_are_read(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "released.safetensors")
+    assert torch.equal(read_released(tmp_path / "released.safetensors")["a"], torch.ones(2))
+
+
+class _Anything:
+    """What a pickle may hold."""
+
+
+def test_a_file_that_would_execute_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": _Anything()}, tmp_path / "released.pth")
+    with pytest.raises(CheckpointError, match=r"cannot be read: Weights only load failed"):
+        read_released(tmp_path / "released.pth")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": {"a": 3}}], ids=["list", "numbers"])
+def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "released.pth")
+    with pytest.raises(CheckpointError) as caught:
+        read_released(tmp_path / "released.pth")
+    assert str(caught.value) == (
+        f"'{tmp_path / 'released.pth'}' holds no weights. Accepted: a mapping of tensors, or one under the key "
+        "'model'. Pass the checkpoint file of the released code."
+    )

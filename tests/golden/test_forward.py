@@ -1,6 +1,6 @@
 """Equal to the released code on its own tensors: tokens, prompt, loss, logits, gradients and generated answers.
 
-The weights come in under the released names and go through `crema_core.saving.convert`. Set CREMA_GOLDEN to a folder
+The weights come in under the released names and go through `crema_benchmarks.released`. Set CREMA_GOLDEN to a folder
 with more cases (the same file layout) to test those instead.
 """
 
@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from crema_core.model.trainable import names_of, set_trainable
-from crema_core.saving.convert import export_released
-from tests.support.golden import DATA, Case, load_case
+from tests.support.golden import DATA, Case, load_case, released
 from tests.support.numeric import assert_close_to_scale, double_precision, largest
 
 CASES = sorted(
@@ -69,7 +68,7 @@ def test_every_trainable_gradient(case: Case) -> None:
         for parameter in parameters.values():
             assert parameter.grad is not None
             parameter.copy_(parameter.grad)  # so that the way back to the released names carries the gradients
-    gradients = export_released(model)
+    gradients = released.export_released(model)
     expected = {key.removeprefix("grad."): value for key, value in case.tensors.items() if key.startswith("grad.")}
     unused = {f"ln_{name}.{end}" for name in case.names for end in ("weight", "bias")} - gradients.keys()
     assert expected.keys() - unused == gradients.keys()

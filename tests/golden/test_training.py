@@ -17,13 +17,12 @@ from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
 from crema_core.modality import Features
 from crema_core.model.trainable import names_of, set_trainable
-from crema_core.saving.convert import export_released
 from crema_core.tokens import ModalityFeatures
 from crema_core.train.distributed import Distributed
 from crema_core.train.optim import set_learning_rate
 from crema_core.train.settings import TrainSettings
 from crema_core.train.steps import Minibatch, Stepper
-from tests.support.golden import DATA, build_model, tokenizer
+from tests.support.golden import DATA, build_model, released, tokenizer
 from tests.support.numeric import assert_close_to_scale, double_precision
 
 FILES = sorted(path.stem for path in DATA.glob("train_sequential_*.json"))
@@ -42,7 +41,7 @@ def test_parameters_after_every_step(name: str, tmp_path: Path) -> None:
     stepper = Stepper(model, settings, trained=model.names, distributed=distributed)
     set_trainable(model, names_of(model, stepper.parameters.values()))
     taken: list[dict[str, torch.Tensor]] = []
-    stepper.optimizer.register_step_post_hook(lambda *_: taken.append(export_released(model)))
+    stepper.optimizer.register_step_post_hook(lambda *_: taken.append(released.export_released(model)))
     losses: list[float] = []
     norms: list[float] = []
     for iteration in range(len(about["steps"]) // len(modalities)):

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from transformers import Blip2Config, Blip2ForConditionalGeneration
 
 from crema_core.errors import CheckpointError
-from crema_core.saving.convert import FUSION, AdapterKeys
+
+released = pytest.importorskip("crema_benchmarks.released")
 
 _FROZEN_RULES: tuple[tuple[str, str], ...] = (
     (r"^visual_encoder\.cls_token$", "vision_model.embeddings.class_embedding"),
@@ -61,12 +63,12 @@ def backbone_from_lavis(
         CheckpointError: listing unknown and missing keys; nothing is written then. Parts a CREMA checkpoint does not
             have (the backbone's own queries, projection and vision LayerNorm) start as the configuration draws them.
     """
-    keys = [AdapterKeys(name, 0, has_projection=True, has_norm=True) for name in modalities]
+    keys = [released.AdapterKeys(name, 0, has_projection=True, has_norm=True) for name in modalities]
     frozen = {
         key: value
         for key, value in state.items()
         if not any(own.owns(key) for own in keys)
-        and not re.match(rf"^(?!visual_)\w+_encoder\.|^{re.escape(FUSION)}\.", key)
+        and not re.match(rf"^(?!visual_)\w+_encoder\.|^{re.escape(released.FUSION)}\.", key)
     }
     renamed, unknown = _in_transformers_format(frozen)
     if "language_model.shared.weight" in renamed:  # T5: both stacks read the shared embedding, stored once there

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from crema_core.common.tensors import mismatches
+from crema_core.common.tensors import mismatches, read_released
 from crema_core.errors import CheckpointError
-from crema_core.saving.convert import read_released
 from crema_pave.patch import PavePatch
 from crema_pave.released_keys import DEAD, check_strides, missing_anchors, our_name, patch_arguments, released_name
 from crema_pave.rotary import Rotary

@@ -15,10 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from crema_core.api.model import CremaModel
-from crema_core.common.tensors import copy_state
+from crema_core.common.tensors import copy_state, read_released
 from crema_core.errors import CheckpointError
 from crema_core.model.tuning import LanguageLora
-from crema_core.saving.convert import read_released
 from crema_pave.patch import PavePatch
 from crema_pave.released import ReleasedPatch, read_released_patch
 from crema_pave.rotary import Rotary

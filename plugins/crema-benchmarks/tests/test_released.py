@@ -1,4 +1,4 @@
-"""Released checkpoints: reading their files, refusing what does not fit, and the way back."""
+"""Released checkpoints: taking up what fits, refusing what does not, and the way back."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from crema_benchmarks.released import export_released, load_released
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
-from crema_core.saving.convert import export_released, load_released, read_released
 from tests.support.modalities import frames_spec, points_spec, wave_spec
 
 
@@ -71,39 +70,6 @@ def test_a_fusion_of_another_number_of_modalities_is_refused(pair: tuple[CremaMo
     state["fusion.0.weight"] = torch.zeros(24, 3 * 24)
     with pytest.raises(CheckpointError, match=r"shape: fusion\.blocks\.wave\.weight is \(24, 36\)"):
         load_released(target, state)
-
-
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_torch_files_with_and_without_the_model_entry_are_read(tmp_path: Path, wrapped: bool) -> None:
-    state = {"query_tokens_wave": torch.randn(1, 5, 12)}
-    torch.save({"model": state, "epoch": 3} if wrapped else state, tmp_path / "released.pth")
-    assert torch.equal(read_released(tmp_path / "released.pth")["query_tokens_wave"], state["query_tokens_wave"])
-
-
-def test_safetensors_files_are_read(tmp_path: Path) -> None:
-    save_file({"a": torch.ones(2)}, tmp_path / "released.safetensors")
-    assert torch.equal(read_released(tmp_path / "released.safetensors")["a"], torch.ones(2))
-
-
-class _Anything:
-    """What a pickle may hold."""
-
-
-def test_a_file_that_would_execute_code_is_refused(tmp_path: Path) -> None:
-    torch.save({"model": _Anything()}, tmp_path / "released.pth")
-    with pytest.raises(CheckpointError, match=r"cannot be read: Weights only load failed"):
-        read_released(tmp_path / "released.pth")
-
-
-@pytest.mark.parametrize("content", [[1, 2], {"model": {"a": 3}}], ids=["list", "numbers"])
-def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> None:
-    torch.save(content, tmp_path / "released.pth")
-    with pytest.raises(CheckpointError) as caught:
-        read_released(tmp_path / "released.pth")
-    assert str(caught.value) == (
-        f"'{tmp_path / 'released.pth'}' holds no weights. Accepted: a mapping of tensors, or one under the key "
-        "'model'. Pass the checkpoint file of the released code."
-    )
 
 
 def test_an_unknown_key_of_a_modality_the_model_lacks_is_not_dropped(pair: tuple[CremaModel, CremaModel]) -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from crema_benchmarks.released import export_released
 from crema_core.api.build import build
 from crema_core.api.load import load
 from crema_core.cli.main import main
-from crema_core.saving.convert import export_released
 
 
 @pytest.fixture(scope="module")

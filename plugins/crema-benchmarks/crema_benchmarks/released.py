@@ -12,51 +12,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from crema_core.common.tensors import copy_state, read_tensors
-from crema_core.errors import CheckpointError, first_line
-from crema_core.model.network import CremaNetwork
+from crema_core.api.model import CremaModel
+from crema_core.common.tensors import copy_state
+from crema_core.errors import CheckpointError
 
 FUSION = "fusion.0"
 _FROZEN_KEY = re.compile(r"^(\w+_encoder|ln_vision|Qformer|t5_model|opt_model|query_tokens)\.(?!.*\.w_[ab]_)")
 
 
-def read_released(path: str | Path) -> dict[str, Tensor]:
-    """Read a released checkpoint: safetensors, or a torch file whose `model` entry holds the weights.
-
-    Raises:
-        CheckpointError: when the file is absent, damaged, or holds anything but tensors.
-    """
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"'{path}' cannot be read: {first_line(error)}. Accepted: a torch file of tensors (it is "
-            "read without executing code) or safetensors. Download it again."
-        ) from error
-    state = content.get("model", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(
-            f"'{path}' holds no weights. Accepted: a mapping of tensors, or one under the key 'model'. Pass the "
-            "checkpoint file of the released code."
-        )
-    return dict(state)
-
-
-def load_released(model: CremaNetwork, state: Mapping[str, Tensor]) -> list[str]:
+def load_released(model: CremaModel, state: Mapping[str, Tensor]) -> list[str]:
     """Put a released checkpoint's trained weights into a model built with the same modalities and sizes.
 
     Args:
         model: built with the checkpoint's modalities in its order; each modality's package declares its released name.
-        state: from `read_released`.
+        state: from `crema_core.common.tensors.read_released`.
 
     Returns:
         Released keys that were left aside because this package has no use for them (frozen or never used weights).
@@ -95,7 +68,7 @@ def load_released(model: CremaNetwork, state: Mapping[str, Tensor]) -> list[str]
     return aside
 
 
-def export_released(model: CremaNetwork) -> dict[str, Tensor]:
+def export_released(model: CremaModel) -> dict[str, Tensor]:
     """Return a model's trained weights under the released names, the inverse of `load_released`."""
     state: dict[str, Tensor] = {}
     for name in model.names:
@@ -109,7 +82,7 @@ def export_released(model: CremaNetwork) -> dict[str, Tensor]:
     return state
 
 
-def _keys(model: CremaNetwork, name: str) -> AdapterKeys:
+def _keys(model: CremaModel, name: str) -> AdapterKeys:
     parameters = model.adapter_parameters(name)
     layers = {key.split(".")[1] for key in parameters if key.startswith("lora.")}
     return AdapterKeys(
@@ -120,7 +93,7 @@ def _keys(model: CremaNetwork, name: str) -> AdapterKeys:
     )
 
 
-def _fusion_blocks(model: CremaNetwork, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def _fusion_blocks(model: CremaModel, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     supporting = [name for name in model.fusion.supporting if name in model.fusion.blocks]
     if not supporting:
         return {}, []
