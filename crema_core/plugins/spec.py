@@ -10,6 +10,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -24,24 +25,14 @@ Settings = TypeVar("Settings", bound=BaseModel)
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9_]{1,31}$")
 FACTORY_PATTERN = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
+_NAMES: dict[str, list[str]] = json.loads(Path(__file__).with_name("names.json").read_text(encoding="utf-8"))
+
 # Attributes of torch.nn.Module and torch.nn.ModuleDict: a child module of such a name cannot be registered. Written
 # down because this module must not import torch; a test compares the list with the installed torch, on whose modules
 # transformers hangs one more (smart_apply).
-RESERVED_NAMES = frozenset(
-    "add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches eval "
-    "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys "
-    "load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters pop "
-    "register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
-    "register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook "
-    "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
-    "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory smart_apply state_dict to "
-    "to_empty train training type update values xpu zero_grad".split()
-) | frozenset(("text", "base", "default", "question", "answer", "choices", "id", "start", "end"))
+RESERVED_NAMES = frozenset(_NAMES["torch"] + _NAMES["core"])
 
-PLACEHOLDERS = frozenset(
-    "modality my_modality sense my_sense name_of_plugin plugin my_plugin example placeholder changeme template foo bar "
-    "baz todo untitled new_modality your_modality".split()
-)
+PLACEHOLDERS = frozenset(_NAMES["placeholders"])
 """Names that examples use and packages must not: two packages made from one example would both be called so."""
 
 OPTION_KEYS_OF_CORE = frozenset(("name", "mmqa", "prefix"))

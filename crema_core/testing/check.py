@@ -1,18 +1,23 @@
 """What a check is, and what it found.
 
-A check is a named function with a docstring that states what it looks at, why, and how to repair a plugin. The names
-never change their meaning, because packages announce expected failures by them; the documentation of the checks is
-generated from the docstrings.
+A check is a named function in `crema_core.testing.checks` whose docstring states what it looks at; `checks.yaml` beside
+this file has its tier, what it needs, why it is there and how to repair a plugin. The names never change their meaning,
+because packages announce expected failures by them; the documentation of the checks is generated from both.
 """
 
 from __future__ import annotations
 
-import importlib
+import functools
 import inspect
+import pkgutil
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
 
 from crema_core.errors import ConformanceError
 
@@ -25,46 +30,35 @@ TIERS: tuple[Tier, ...] = ("bronze", "silver", "gold")
 Status = Literal["passed", "failed", "expected failure", "unexpected pass", "skipped"]
 STATUSES: tuple[Status, ...] = ("passed", "failed", "expected failure", "unexpected pass", "skipped")
 
-Under = TypeVar("Under", bound="PluginUnderTest[Any]")
-
-ROOM = "crema_core.testing.checks"
 CheckedKind = Literal["modality", "fusion"]
-MODULES: dict[CheckedKind, dict[Tier, str]] = {
-    "modality": {"bronze": "declared", "silver": "alone", "gold": "in_model"},
-    "fusion": {"bronze": "declared", "silver": "fusion", "gold": "fusion"},
-}
-"""The module of `crema_core.testing.checks` with the checks of a kind and tier; the bronze one imports no torch."""
+CHECKED_KINDS: tuple[CheckedKind, ...] = ("modality", "fusion")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Check:
-    """One check."""
+    """One check, as `checks.yaml` declares it, where its fields are explained."""
 
+    module: str  # of `crema_core.testing.checks`; `declared` imports no torch, the others do
     name: str  # the function's name
-    tier: Tier  # bronze is static, silver runs the modality alone, gold runs it in a model
-    run: Callable[..., None]  # raises when what it is given does not conform
-    # checks without which this one would only repeat their failure; it is skipped after one of them failed. Those of
-    # another kind do not count.
+    tier: Tier
+    why: str
+    fix: str
+    kinds: tuple[CheckedKind, ...] = ("modality",)
     needs: tuple[str, ...] = ()
-    package: bool = False  # it looks at an installed package, so it is skipped for a spec or class given in the process
-    kinds: tuple[CheckedKind, ...] = ("modality",)  # what it checks
+    package: bool = False
+
+    @property
+    def run(self) -> Callable[[PluginUnderTest[Any]], None]:
+        """The function; it raises when what it is given does not conform."""
+        function: Callable[[PluginUnderTest[Any]], None]
+        function = pkgutil.resolve_name(f"crema_core.testing.checks.{self.module}:{self.name}")
+        return function
 
     @property
     def documentation(self) -> str:
         """What the check looks at, why, and how to repair a plugin."""
-        return inspect.getdoc(self.run) or ""
-
-
-def check(
-    tier: Tier, *, needs: tuple[str, ...] = (), package: bool = False, kinds: tuple[CheckedKind, ...] = ("modality",)
-) -> Callable[[Callable[[Under], None]], Callable[[Under], None]]:
-    """Make a function a check; it stays an ordinary function."""
-
-    def mark(function: Callable[[Under], None]) -> Callable[[Under], None]:
-        function.__dict__["check"] = Check(function.__name__, tier, function, needs, package, kinds)
-        return function
-
-    return mark
+        rest = [textwrap.fill(text, 118, break_on_hyphens=False) for text in (f"Why: {self.why}", f"Fix: {self.fix}")]
+        return "\n".join([inspect.getdoc(self.run) or "", "", *rest])
 
 
 def require(condition: bool, message: str) -> None:
@@ -74,16 +68,20 @@ def require(condition: bool, message: str) -> None:
 
 
 def checks_up_to(tier: Tier, *, kind: CheckedKind = "modality") -> tuple[Check, ...]:
-    """Return the checks of a kind up to a tier, in the order they run; those of bronze import no torch."""
+    """Return the checks of a kind up to a tier, in the order they run; nothing is imported."""
     tiers = TIERS[: TIERS.index(tier) + 1]
-    modules = [importlib.import_module(f"{ROOM}.{name}") for name in dict.fromkeys(MODULES[kind][own] for own in tiers)]
-    found: list[Check] = [
-        value.__dict__["check"]
-        for module in modules
-        for value in vars(module).values()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and "check" in value.__dict__
-    ]
-    return tuple(check for check in found if kind in check.kinds and check.tier in tiers)
+    return tuple(check for check in _every_check() if kind in check.kinds and check.tier in tiers)
+
+
+@functools.cache
+def _every_check() -> tuple[Check, ...]:
+    modules = yaml.safe_load(Path(__file__).with_name("checks.yaml").read_text(encoding="utf-8"))
+    found = []
+    for module, checks in modules.items():
+        for name, own in checks.items():
+            lists = {key: tuple(own[key]) for key in ("kinds", "needs") if key in own}
+            found.append(Check(module=module, name=name, **own | lists))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from crema_core.plugins.groups import KINDS
 from crema_core.plugins.loading import ResolvedPlugin
 from crema_core.plugins.registry import BY_HAND, Distribution, Provider
 from crema_core.plugins.spec import NAME_PATTERN, ModalityOptions, ModalitySpec
-from crema_core.testing.check import MODULES, CheckedKind
+from crema_core.testing.check import CHECKED_KINDS, CheckedKind
 
 if TYPE_CHECKING:
     from crema_core.fusion.base import Fusion
@@ -179,12 +179,12 @@ def unpacked(place: Path) -> Iterator[tuple[tuple[CheckedKind, str], ...]]:
         try:
             own = [
                 (kind, f"{one.distribution}:{one.name}")
-                for kind in MODULES
+                for kind in CHECKED_KINDS
                 for one in registry.providers(kind)
                 if one.entry is not None and Path(one.entry.location) == site
             ]
             if not own:
-                groups = " and ".join(KINDS[kind].group for kind in MODULES)
+                groups = " and ".join(KINDS[kind].group for kind in CHECKED_KINDS)
                 raise PluginError(
                     f"'{place}' provides no modality and no fusion: it has no entry point in the groups {groups}. Add "
                     f'one to its pyproject.toml: [project.entry-points."{KINDS["modality"].group}"]'

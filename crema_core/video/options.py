@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from pydantic import Field
 
 from crema_core.plugins.spec import Asset, ModalityOptions
@@ -30,14 +33,8 @@ class SeeingOptions(ModalityOptions):
 
 VISION_ENCODER_ASSETS: tuple[Asset, ...] = tuple(
     Asset(id=name, license=licence, url=f"https://huggingface.co/{name}")
-    for name, licence in (
-        ("openai/clip-vit-large-patch14", "MIT"),
-        ("facebook/dinov2-large", "Apache-2.0"),
-        ("facebook/dinov3-vitl16-pretrain-lvd1689m", "DINOv3 License"),
-        ("google/siglip2-so400m-patch14-384", "Apache-2.0"),
-        ("MCG-NJU/videomae-base", "CC-BY-NC-4.0"),
-        ("google/vivit-b-16x2-kinetics400", "MIT"),
-        ("facebook/vjepa2-vitl-fpc64-256", "MIT"),
-        ("LanguageBind/LanguageBind_Video_merge", "MIT"),
-    )
+    for name, licence in json.loads(
+        Path(__file__).with_name("encoder_weights.json").read_text(encoding="utf-8")
+    ).items()
 )
+"""The usual weights of the encoders in crema-encoders, with their licences."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ import pytest
 
 from crema_core.plugins import registry
 from crema_core.testing import Report, check_modality
-from crema_core.testing.check import TIERS, Tier, checks_up_to
+from crema_core.testing.check import CHECKED_KINDS, TIERS, Tier, checks_up_to
 from tests.testing.faults import CODE, FAULTS, PACKAGE, VALUES, Edit, write_specimen
 
 Check = Callable[[str, tuple[Edit, ...], Tier], Report]
@@ -66,6 +68,22 @@ def test_every_check_has_a_fault_and_the_number_of_checks_is_pinned() -> None:
     assert [(found.tier, found.name) for found in checks_up_to("gold")] == sorted(
         CASES, key=lambda case: [(found.tier, found.name) for found in checks_up_to("gold")].index(case)
     )
+
+
+@pytest.mark.parametrize("name", ["declared", "alone", "in_model", "fusion"])
+def test_every_function_that_looks_at_a_plugin_is_declared_as_a_check(name: str) -> None:
+    module = importlib.import_module(f"crema_core.testing.checks.{name}")
+    functions = [own for own in vars(module).values() if inspect.isfunction(own) and own.__module__ == module.__name__]
+    written = [
+        own.__name__
+        for own in functions
+        if list(inspect.signature(own).parameters) == ["under_test"]
+        and inspect.signature(own).return_annotation == "None"
+    ]
+    every = {own.name: own for kind in CHECKED_KINDS for own in checks_up_to("gold", kind=kind) if own.module == name}
+    assert sorted(written) == sorted(every)
+    known = {own.name for kind in CHECKED_KINDS for own in checks_up_to("gold", kind=kind)}
+    assert {needed for own in every.values() for needed in own.needs} <= known
 
 
 @pytest.mark.parametrize("found", checks_up_to("gold"), ids=lambda found: found.name)

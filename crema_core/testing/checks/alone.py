@@ -13,22 +13,14 @@ from torch import Tensor
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, load_modality_class
 from crema_core.plugins.spec import ModalityOptions
-from crema_core.testing.check import check, require
+from crema_core.testing.check import require
 from crema_core.testing.fixtures import IMAGE_SIZE, MAX_DIFFERENCE, VISION_DIM, offline, source, vision
 from crema_core.testing.probing import changes, fresh_generators, heavy_import, snapshot
 from crema_core.testing.under_test import UnderTest
 
-LOADED = ("entry_point_names_a_spec", "requirements_are_met")
 
-
-@check("silver", needs=LOADED)
 def class_import_changes_nothing(under_test: UnderTest) -> None:
-    """Importing the class's module leaves the process as it was: random generators, defaults, environment, logging.
-
-    Why: a model of other modalities would train differently as soon as this package is imported; a model type
-    registered with transformers clashes on the day transformers adopts the name.
-    Fix: set such things inside a function, restore them, or leave them to the user.
-    """
+    """Importing the class's module leaves the process as it was: random generators, defaults, environment, logging."""
     # Before the class is imported here: a second import in a child that inherits the changes would find none. A module
     # that cannot be imported at all is what class_keeps_the_contract reports.
     changed = ", ".join(heavy_import(under_test.spec.factory.partition(":")[0])["changes"])
@@ -39,23 +31,13 @@ def class_import_changes_nothing(under_test: UnderTest) -> None:
     )
 
 
-@check("silver", needs=LOADED)
 def class_keeps_the_contract(under_test: UnderTest) -> None:
-    """`factory` names a subclass of `Modality` with `prepare`, `encode` and `example`, arguments as in the contract.
-
-    Why: core calls these three and nothing else of your class.
-    Fix: the message states which member is missing or has other arguments.
-    """
+    """`factory` names a subclass of `Modality` with `prepare`, `encode` and `example`, arguments as in the contract."""
     class_of(under_test)
 
 
-@check("silver", needs=("class_keeps_the_contract",))
 def building_is_offline(under_test: UnderTest) -> None:
-    """`__init__` opens no connection and touches no GPU, with every set of test options.
-
-    Why: listing sizes, planning and worker processes build modalities where there is no network and no device.
-    Fix: load weights in `load_assets`; create tensors on the CPU; choose test options that need no download.
-    """
+    """`__init__` opens no connection and touches no GPU, with every set of test options."""
     device_was_used = torch.cuda.is_initialized()
     for options in under_test.cases:
         with offline() as tried:
@@ -78,19 +60,11 @@ def building_is_offline(under_test: UnderTest) -> None:
     )
 
 
-BUILT = ("building_is_offline",)
-PREPARED = ("prepare_gives_cpu_tensors",)
 NUM_EXAMPLES = 3
 
 
-@check("silver", needs=BUILT)
 def prepare_gives_cpu_tensors(under_test: UnderTest) -> None:
-    """`prepare(example)` gives a `Sample` of finite CPU tensors `(T, ...)` of one length, without gradient.
-
-    Why: samples travel from worker processes and are padded along every dimension, time first.
-    Fix: give every tensor the time dimension (1 for a source without time), on the CPU, and refuse sources that hold
-    no finite numbers with a `MediaError`.
-    """
+    """`prepare(example)` gives a `Sample` of finite CPU tensors `(T, ...)` of one length, without gradient."""
     for modality in modalities(under_test):
         sample = prepared(modality, 0)
         require(isinstance(sample, Sample), f"prepare returned a {type(sample).__name__}. Return Sample({{...}}).")
@@ -110,13 +84,8 @@ def prepare_gives_cpu_tensors(under_test: UnderTest) -> None:
             require(bool(torch.isfinite(tensor).all()), f"'{name}' has numbers that are not finite. Refuse or fill.")
 
 
-@check("silver", needs=("prepare_gives_cpu_tensors",))
 def clock_is_declared(under_test: UnderTest) -> None:
-    """`Sample.times` is given only if the spec declares `timestamps`: `(T, 2)` float32 seconds, ends after starts.
-
-    Why: fusion averages steps within the time span of each frame of the major modality, and trusts this clock.
-    Fix: add `timestamps=True` to the spec's capabilities, one row per step, or leave `times` out.
-    """
+    """`Sample.times` is given only if the spec declares `timestamps`: `(T, 2)` float32 seconds, ends after starts."""
     found = [prepared(modality, 0) for modality in modalities(under_test)]
     clocks = [sample for sample in found if sample.times is not None]
     require(
@@ -137,13 +106,8 @@ def clock_is_declared(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=("prepare_gives_cpu_tensors",))
 def examples_differ(under_test: UnderTest) -> None:
-    """`example(generator)` draws from the generator: other seeds give other samples.
-
-    Why: checks and examples that see one constant source prove nothing.
-    Fix: use the generator in `example`: `torch.rand(4, 64, generator=generator)`.
-    """
+    """`example(generator)` draws from the generator: other seeds give other samples."""
     for modality in modalities(under_test):
         samples = [prepared(modality, seed) for seed in range(NUM_EXAMPLES)]
         require(
@@ -152,13 +116,8 @@ def examples_differ(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=("prepare_gives_cpu_tensors",))
 def prepare_is_deterministic(under_test: UnderTest) -> None:
-    """The same source gives the same sample every time.
-
-    Why: features are cached and runs resumed; augmentation at random would make both wrong without a word.
-    Fix: draw nothing at random in `prepare`; where sampling is needed, seed a generator of its own with a constant.
-    """
+    """The same source gives the same sample every time."""
     for modality in modalities(under_test):
         require(
             equal(prepared(modality, 0), prepared(modality, 0)),
@@ -166,13 +125,8 @@ def prepare_is_deterministic(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=("prepare_gives_cpu_tensors",))
 def prepare_leaves_the_source(under_test: UnderTest) -> None:
-    """`prepare` does not change the array or tensor it is given.
-
-    Why: the user's own data would change under their hands, and a second reading would see other values.
-    Fix: copy before writing: `values = source.clone()`.
-    """
+    """`prepare` does not change the array or tensor it is given."""
     for modality in modalities(under_test):
         given = source(modality, 0)
         before = copy.deepcopy(given)
@@ -183,13 +137,8 @@ def prepare_leaves_the_source(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=PREPARED)
 def samples_pickle(under_test: UnderTest) -> None:
-    """A `Sample` survives pickling.
-
-    Why: it travels from the worker process that prepared it to the main process.
-    Fix: keep plain tensors in plain dicts; no functions, open files or readers.
-    """
+    """A `Sample` survives pickling."""
     for modality in modalities(under_test):
         sample = prepared(modality, 0)
         require(
@@ -198,13 +147,8 @@ def samples_pickle(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=("building_is_offline",))
 def modality_pickles(under_test: UnderTest) -> None:
-    """The modality itself survives pickling, without a copy of the backbone.
-
-    Why: each worker process receives it; on many systems workers are started fresh and get it pickled.
-    Fix: keep functions and open files out of attributes; reach the backbone through `self.context` only.
-    """
+    """The modality itself survives pickling, without a copy of the backbone."""
     for modality in modalities(under_test):
         copy = pickle.loads(pickle.dumps(modality))
         require(
@@ -213,16 +157,8 @@ def modality_pickles(under_test: UnderTest) -> None:
         )
 
 
-@check(
-    "silver", needs=("samples_pickle", "modality_pickles", "prepare_is_deterministic", "class_import_changes_nothing")
-)
 def prepare_works_in_a_fresh_process(under_test: UnderTest) -> None:
-    """A process that knows nothing but the pickled modality prepares the same sample.
-
-    Why: what a module or a registry was told in the main process is not there in a worker process that is started
-    fresh.
-    Fix: keep what `prepare` needs in attributes set by `__init__` from the options, not in globals.
-    """
+    """A process that knows nothing but the pickled modality prepares the same sample."""
     modality = next(modalities(under_test))
     job = pickle.dumps((modality, source(modality, 0)))
     outcome = heavy_import(under_test.spec.factory.partition(":")[0], job)
@@ -235,13 +171,8 @@ def prepare_works_in_a_fresh_process(under_test: UnderTest) -> None:
     )
 
 
-@check("silver", needs=PREPARED)
 def running_is_offline(under_test: UnderTest) -> None:
-    """`prepare` and `encode` open no connection.
-
-    Why: training runs on machines without network, and a look-up per sample would be slow and flaky everywhere else.
-    Fix: load weights in `load_assets`; read sources from files or arrays.
-    """
+    """`prepare` and `encode` open no connection."""
     for modality in modalities(under_test):
         with offline() as tried, torch.no_grad():
             modality.encode(modality.collate([modality.prepare(source(modality, 0))]))
@@ -252,14 +183,8 @@ def running_is_offline(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=PREPARED)
 def process_state_is_untouched(under_test: UnderTest) -> None:
-    """Building, preparing and encoding leave random generators, defaults, environment and logging as they were.
-
-    Why: other modalities and the training loop draw from the same generators; adding a modality must not change their
-        numbers.
-    Fix: use generators of your own, and restore what a library you call changes.
-    """
+    """Building, preparing and encoding leave random generators, defaults, environment and logging as they were."""
     for options in under_test.cases:
         with fresh_generators():
             before = snapshot()
@@ -277,16 +202,8 @@ def process_state_is_untouched(under_test: UnderTest) -> None:
         )
 
 
-ENCODED = ("encode_keeps_the_contract",)
-
-
-@check("silver", needs=("prepare_gives_cpu_tensors",))
 def encode_keeps_the_contract(under_test: UnderTest) -> None:
-    """`encode` gives finite floats `(B, T, N, feature_dim)` and a bool mask `(B, T)` or `(B, T, N)`, no row all masked.
-
-    Why: the adapter is made for this width, and fusion for these steps.
-    Fix: the message has both shapes; correct `encode` or `feature_dim`.
-    """
+    """`encode` gives finite floats `(B, T, N, feature_dim)`, a bool mask `(B, T)` or `(B, T, N)`, no row all masked."""
     for modality in modalities(under_test):
         features = encoded(modality, [prepared(modality, 0), prepared(modality, 1)])
         require(
@@ -315,13 +232,8 @@ def encode_keeps_the_contract(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=ENCODED)
 def encode_is_deterministic(under_test: UnderTest) -> None:
-    """The same batch gives the same features, bit for bit, where the spec declares `deterministic` (the default).
-
-    Why: encoders run once and their features are cached.
-    Fix: no dropout and no sampling in `encode`; declare `Capabilities(deterministic=False)` where a library cannot.
-    """
+    """The same batch gives the same features, bit for bit, where the spec declares `deterministic` (the default)."""
     if not under_test.spec.capabilities.deterministic:
         return
     for modality in modalities(under_test):
@@ -333,13 +245,8 @@ def encode_is_deterministic(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=(*ENCODED, "encode_is_deterministic"))
 def features_ignore_the_other_samples(under_test: UnderTest) -> None:
-    """A sample gives the same features alone, beside others, and beside longer ones.
-
-    Why: answers would depend on what else happens to be in the batch. Padding that leaks is the usual reason.
-    Fix: no statistics over the batch; use `batch.mask` and `batch.sizes` wherever values of several steps are mixed.
-    """
+    """A sample gives the same features alone, beside others, and beside longer ones."""
     for modality in modalities(under_test):
         samples = [prepared(modality, seed) for seed in range(3)]
         together = encoded(modality, [samples[0], samples[1], doubled(samples[2])])
@@ -358,13 +265,8 @@ def features_ignore_the_other_samples(under_test: UnderTest) -> None:
             )
 
 
-@check("silver", needs=("encode_keeps_the_contract", "clock_is_declared"))
 def encode_keeps_the_clock(under_test: UnderTest) -> None:
-    """`Features.times` has the times that `prepare` gave.
-
-    Why: without them fusion can only spread the steps evenly over the frames.
-    Fix: `Features(values, mask, batch.times)`.
-    """
+    """`Features.times` has the times that `prepare` gave."""
     for modality in modalities(under_test):
         sample = prepared(modality, 0)
         if sample.times is None:
@@ -377,13 +279,8 @@ def encode_keeps_the_clock(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=ENCODED)
 def padding_is_masked(under_test: UnderTest) -> None:
-    """The mask has no token behind a sample's end.
-
-    Why: fusion and the Q-Former read every token whose mask is True.
-    Fix: `Features(values, batch.mask)`, or a `(B, T, N)` mask made of `batch.mask` and `batch.sizes`.
-    """
+    """The mask has no token behind a sample's end."""
     for modality in modalities(under_test):
         sample = prepared(modality, 0)
         mask = token_mask(encoded(modality, [sample, doubled(sample)]))
@@ -394,13 +291,8 @@ def padding_is_masked(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=ENCODED)
 def small_batches_work(under_test: UnderTest) -> None:
-    """A batch of one sample of one step works, and one of no sample gives no features.
-
-    Why: the last batch of a data set is small, and one rank's share of it may be empty.
-    Fix: no `squeeze()` without a dimension you know; no division by the number of samples.
-    """
+    """A batch of one sample of one step works, and one of no sample gives no features."""
     for modality in modalities(under_test):
         sample = first_step(prepared(modality, 0))
         features = encoded(modality, [sample])
@@ -425,13 +317,8 @@ def small_batches_work(under_test: UnderTest) -> None:
         )
 
 
-@check("silver", needs=("building_is_offline",))
 def encoder_stays_in_eval_mode(under_test: UnderTest) -> None:
-    """`train()` leaves the modality and all its parts in eval mode.
-
-    Why: dropout and batch statistics of a frozen encoder would change its features while training.
-    Fix: do not override `train`.
-    """
+    """`train()` leaves the modality and all its parts in eval mode."""
     for modality in modalities(under_test):
         training = [name or "the modality" for name, part in modality.train().named_modules() if part.training]
         modality.eval()
@@ -446,13 +333,8 @@ WRONG: tuple[object, ...] = (None, 3, {"x": 1})
 ABSENT = "no/such/place/recording.0917"
 
 
-@check("silver", needs=("building_is_offline",))
 def wrong_sources_are_refused(under_test: UnderTest) -> None:
-    """None, a number and a dict are refused with `MediaError`.
-
-    Why: such mistakes are made in data files; the user must read what came, not a traceback from a library.
-    Fix: look at the type first, and raise `MediaError` with what came, what is accepted and what to do.
-    """
+    """None, a number and a dict are refused with `MediaError`."""
     for modality in modalities(under_test):
         for given in WRONG:
             error = _refusal(modality, given)
@@ -463,13 +345,8 @@ def wrong_sources_are_refused(under_test: UnderTest) -> None:
             )
 
 
-@check("silver", needs=("wrong_sources_are_refused",))
 def missing_files_are_named(under_test: UnderTest) -> None:
-    """A file that does not exist is refused with a `MediaError` that has its path.
-
-    Why: among thousands of lines of a data file the user must find the one that is wrong.
-    Fix: put the path into the message: `raise MediaError(f"{path} does not exist. ...")`.
-    """
+    """A file that does not exist is refused with a `MediaError` that has its path."""
     for modality in modalities(under_test):
         error = _refusal(modality, ABSENT)
         require(

@@ -15,30 +15,18 @@ from packaging.requirements import InvalidRequirement, Requirement
 from crema_core.errors import ConformanceError, OptionsError, PluginError
 from crema_core.plugins.loading import CORE_DISTRIBUTION, HEAVY_MODULES, unmet_requirements
 from crema_core.plugins.spec import PLACEHOLDERS
-from crema_core.testing.check import check, require
+from crema_core.testing.check import require
 from crema_core.testing.probing import light_import
 from crema_core.testing.under_test import FusionUnderTest, PluginUnderTest, UnderTest
 
 
-@check("bronze")
 def entry_point_names_a_spec(under_test: UnderTest) -> None:
-    """The entry point can be imported and names a valid `ModalitySpec` of its own name.
-
-    Why: everything else starts from the declaration; a name that differs from the entry point's could be listed but
-    never asked for.
-    Fix: in `pyproject.toml` write `radar = "crema_radar.plugin:SPEC"` with `SPEC.name == "radar"`, install the package
-    again, and correct what the message states about the spec.
-    """
+    """The entry point can be imported and names a valid `ModalitySpec` of its own name."""
     require(not isinstance(under_test.declared, PluginError), str(under_test.declared))
 
 
-@check("bronze", needs=("entry_point_names_a_spec",))
 def name_is_no_placeholder(under_test: UnderTest) -> None:
-    """The modality's name is not one that examples use.
-
-    Why: two packages made from one example would both be called so, and nobody could install them together.
-    Fix: name the modality after what it measures, in `SPEC.name` and in the entry point.
-    """
+    """The modality's name is not one that examples use."""
     name = under_test.spec.name
     require(
         name not in PLACEHOLDERS,
@@ -47,13 +35,8 @@ def name_is_no_placeholder(under_test: UnderTest) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_spec",))
 def declaration_is_json(under_test: UnderTest) -> None:
-    """The declaration can be written as JSON, options and all.
-
-    Why: `crema plugins show --json`, saved models and web indexes carry it.
-    Fix: give options types that have a JSON form: numbers, texts, booleans, literals, lists of these, None.
-    """
+    """The declaration can be written as JSON, options and all."""
     facts = under_test.spec.describe()
     require(
         json.loads(json.dumps(facts)) == json.loads(json.dumps(under_test.spec.describe())),
@@ -62,13 +45,8 @@ def declaration_is_json(under_test: UnderTest) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_spec",))
 def inputs_are_declared(under_test: UnderTest) -> None:
-    """At least one input is declared, each with a description and with file endings such as `.csv`.
-
-    Why: `crema plugins show` is where a user learns which files to bring, in which layout and units.
-    Fix: `inputs=(InputSpec(kind="array", suffixes=(".npy",), description="(sweeps, 64) magnitudes"),)`.
-    """
+    """At least one input is declared, each with a description and with file endings such as `.csv`."""
     inputs = under_test.spec.inputs
     require(bool(inputs), "No input is declared. A modality states what it reads. Give SPEC inputs=(InputSpec(...),).")
     silent = [source.kind for source in inputs if not source.description.strip()]
@@ -77,13 +55,8 @@ def inputs_are_declared(under_test: UnderTest) -> None:
     require(not wrong, f"{', '.join(wrong)} is no file ending. Endings have a dot and lower case. Write '.csv'.")
 
 
-@check("bronze", needs=("entry_point_names_a_spec",))
 def width_is_declared(under_test: UnderTest) -> None:
-    """`feature_dim` is given, unless the features come from the backbone's vision encoder.
-
-    Why: parameters and costs are counted from the declaration, before anything is built.
-    Fix: set `feature_dim` to the width of your features; with `encoder="vision"` leave it out.
-    """
+    """`feature_dim` is given, unless the features come from the backbone's vision encoder."""
     spec = under_test.spec
     if spec.encoder == "vision":
         require(
@@ -106,13 +79,8 @@ def _is_suffix(text: str) -> bool:
 NO_OPTION = "no_option_has_this_name"
 
 
-@check("bronze", needs=("entry_point_names_a_spec",))
 def options_are_described(under_test: UnderTest) -> None:
-    """Every option has a description.
-
-    Why: `crema plugins show` prints it, and it is all a user sees of the option.
-    Fix: `Field(default=8, ge=1, description="sweeps read from a recording")`.
-    """
+    """Every option has a description."""
     silent = [name for name, field in under_test.spec.options.model_fields.items() if not field.description]
     require(
         not silent,
@@ -121,13 +89,8 @@ def options_are_described(under_test: UnderTest) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_spec",))
 def options_are_strict(under_test: UnderTest) -> None:
-    """An option that does not exist is refused.
-
-    Why: a misspelt option would be ignored without a word, and an experiment would not be what its settings say.
-    Fix: subclass `ModalityOptions` and leave its `model_config` as it is.
-    """
+    """An option that does not exist is refused."""
     required = {name: None for name, field in under_test.spec.options.model_fields.items() if field.is_required()}
     try:
         under_test.spec.parse_options({**required, NO_OPTION: 1})
@@ -142,13 +105,8 @@ def options_are_strict(under_test: UnderTest) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_spec",))
 def test_options_are_given(under_test: UnderTest) -> None:
-    """`test_options` has at least one set of options: small, quick, and needing no download.
-
-    Why: the checks, core's tests and the documentation build the modality with them on any machine.
-    Fix: `test_options=(RadarOptions(num_sweeps=2),)`; add one set per encoder or mode the modality has.
-    """
+    """`test_options` has at least one set of options: small, quick, and needing no download."""
     require(
         bool(under_test.spec.test_options),
         "test_options is empty. Checks build the modality with small, quick options. Give SPEC "
@@ -156,14 +114,8 @@ def test_options_are_given(under_test: UnderTest) -> None:
     )
 
 
-@check("bronze", kinds=("fusion",))
 def entry_point_names_a_fusion(under_test: FusionUnderTest) -> None:
-    """The entry point can be imported and names a subclass of `Fusion` that defines `forward`.
-
-    Why: `build(fusion="weighted")` makes an instance of it; an abstract class has none.
-    Fix: in `pyproject.toml` write `weighted = "crema_weighted.fusion:WeightedFusion"`, and define
-    `forward(self, modalities)`.
-    """
+    """The entry point can be imported and names a subclass of `Fusion` that defines `forward`."""
     require(not isinstance(under_test.declared, PluginError), str(under_test.declared))
     missing = sorted(under_test.strategy.__abstractmethods__)
     require(
@@ -173,14 +125,8 @@ def entry_point_names_a_fusion(under_test: FusionUnderTest) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_fusion",), kinds=("fusion",))
 def options_have_defaults(under_test: FusionUnderTest) -> None:
-    """Every argument of `__init__` beside `supporting`, `width` and `num_queries` is keyword-only and has a default.
-
-    Why: `build(fusion="weighted")` gives no options; those a user gives come by name.
-    Fix: `def __init__(self, supporting, *, width, num_queries, heads=8)`; sizes that are not these three are read in
-    `for_sizes`.
-    """
+    """Every argument of `__init__` beside `supporting`, `width` and `num_queries` is keyword-only and has a default."""
     parameters = list(inspect.signature(under_test.strategy.__init__).parameters.values())[2:]
     wrong = [
         own.name
@@ -204,15 +150,8 @@ MOST_SECONDS = 0.3
 TRIES = 3
 
 
-@check("bronze", needs=("entry_point_names_a_spec",), package=True)
 def declaration_is_light(under_test: UnderTest) -> None:
-    """Importing the declaration imports neither torch nor transformers, peft or numpy.
-
-    Why: `crema plugins list`, `--help` and every lookup import it; one package that imports torch there makes each of
-    these take seconds for all users.
-    Fix: keep `plugin.py` to pydantic and core's `plugins.spec`; name the class by the text `factory`, and import heavy
-    libraries in its file.
-    """
+    """Importing the declaration imports neither torch nor transformers, peft or numpy."""
     facts = _first_import(under_test)
     heavy = [name for name in HEAVY_MODULES if name in facts["modules"]]
     require(
@@ -222,13 +161,8 @@ def declaration_is_light(under_test: UnderTest) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_spec", "declaration_is_light"), package=True)
 def declaration_is_quick(under_test: UnderTest) -> None:
-    """Importing the declaration takes less than 0.3 s beyond core's own; the best of three tries counts.
-
-    Why: it is paid at every start of the command, and by all packages together.
-    Fix: leave reading of files, downloads and computation to the class's `__init__`, `load_assets` and `prepare`.
-    """
+    """Importing the declaration takes less than 0.3 s beyond core's own; the best of three tries counts."""
     best = float(_first_import(under_test)["seconds"])
     for _ in range(TRIES - 1):
         if best > MOST_SECONDS:
@@ -240,13 +174,8 @@ def declaration_is_quick(under_test: UnderTest) -> None:
     )
 
 
-@check("bronze", needs=("entry_point_names_a_spec",), package=True)
 def package_init_imports_nothing(under_test: UnderTest) -> None:
-    """The package's `__init__.py` imports nothing but the standard library.
-
-    Why: importing `plugin.py` runs it, so what it imports is imported by every listing, today or after the next edit.
-    Fix: keep a docstring and `__version__` in `__init__.py`; users import from the modules.
-    """
+    """The package's `__init__.py` imports nothing but the standard library."""
     imported = [
         f"{name} ({place.name}/__init__.py)"
         for place in under_test.packages
@@ -276,18 +205,11 @@ def _imports(path: Path) -> Iterator[str]:
 
 STACK = ("torch", "torchvision", "torchaudio", "transformers", "peft", "accelerate", "timm", "numpy")
 """Libraries whose upper bounds core owns."""
-LOADED = ("entry_point_names_a_spec", "entry_point_names_a_fusion")
 UPPER = ("<", "<=", "==", "~=", "===")
 
 
-@check("bronze", needs=("entry_point_names_a_spec",))
 def requirements_are_met(under_test: UnderTest) -> None:
-    """Every text of `requires` is a PEP 508 requirement, and what is installed here meets it.
-
-    Why: core compares them with the installed versions before it imports the class, so that a missing library is named
-    with the command that installs it.
-    Fix: write `requires=("einops>=0.7",)`, and install what the message names before checking further.
-    """
+    """Every text of `requires` is a PEP 508 requirement, and what is installed here meets it."""
     for text in under_test.spec.requires:
         try:
             Requirement(text)
@@ -302,13 +224,8 @@ def requirements_are_met(under_test: UnderTest) -> None:
     require(not missing, f"Not met: {named}. The checks need what the modality needs. Run: pip install {command}")
 
 
-@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
 def core_is_bounded(under_test: PluginUnderTest[Any]) -> None:
-    """The package depends on `crema-core` with a lower and an upper bound.
-
-    Why: another major version of core has another contract; pip should refuse the pair instead of the user's first run.
-    Fix: `dependencies = ["crema-core>=0.1,<1"]`.
-    """
+    """The package depends on `crema-core` with a lower and an upper bound."""
     package = under_test.distribution
     assert package is not None
     if package.name == CORE_DISTRIBUTION:
@@ -322,13 +239,8 @@ def core_is_bounded(under_test: PluginUnderTest[Any]) -> None:
     )
 
 
-@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
 def torch_stack_is_not_pinned(under_test: PluginUnderTest[Any]) -> None:
-    """The package gives no upper bound for torch, transformers, peft, numpy and their kin.
-
-    Why: core owns these ranges; a pin in one package keeps users of all others from upgrading.
-    Fix: give lower bounds only, and open an issue when a new version breaks you.
-    """
+    """The package gives no upper bound for torch, transformers, peft, numpy and their kin."""
     pinned = [
         str(wanted)
         for wanted in _requirements(under_test)
@@ -340,13 +252,8 @@ def torch_stack_is_not_pinned(under_test: PluginUnderTest[Any]) -> None:
     )
 
 
-@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
 def readme_and_licence_are_there(under_test: PluginUnderTest[Any]) -> None:
-    """The package's metadata have a readme and a licence.
-
-    Why: nobody may use a package without a licence, and nobody knows how without a readme.
-    Fix: `readme = "README.md"` and `license = "Apache-2.0"` (or yours) in `pyproject.toml`.
-    """
+    """The package's metadata have a readme and a licence."""
     package = under_test.distribution
     assert package is not None
     facts = {"readme": package.readme, "license": package.license}
@@ -358,15 +265,8 @@ def readme_and_licence_are_there(under_test: PluginUnderTest[Any]) -> None:
     )
 
 
-@check("bronze", needs=LOADED, package=True, kinds=("modality", "fusion"))
 def types_are_shipped(under_test: PluginUnderTest[Any]) -> None:
-    """The package has a `py.typed` file where it is installed.
-
-    Why: without it type checkers treat everything of the package as unknown; it is also the file that is forgotten
-    first when package data are not declared.
-    Fix: an empty `py.typed` beside the package's modules, and `[tool.setuptools.package-data]` or your build tool's
-    equivalent.
-    """
+    """The package has a `py.typed` file where it is installed."""
     require(
         any((place / "py.typed").is_file() for place in under_test.packages),
         f"There is no py.typed in {under_test.packages[0].name if under_test.packages else under_test.module}. Type "

@@ -27,7 +27,7 @@ from crema_core.fusion.base import ModalitySet
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
 from crema_core.plugins.loading import CORE_DISTRIBUTION
-from crema_core.testing.check import check, require
+from crema_core.testing.check import require
 from crema_core.testing.fixtures import CLOCKED, COMPANION, MAX_DIFFERENCE, QUESTION, WIDTH, offline
 from crema_core.testing.under_test import IN_PROCESS, FusionUnderTest
 from crema_core.tokens import ModalityTokens, Segment
@@ -41,30 +41,16 @@ BACKBONES = ("crema-tiny", "crema-tiny-video")
 
 Source = Mapping[str, Any]
 
-CONTRACT = ("segments_keep_the_contract",)
 
-
-@check("silver", needs=("entry_point_names_a_fusion", "options_have_defaults"), kinds=("fusion",))
 def segments_keep_the_contract(under_test: FusionUnderTest) -> None:
-    """`forward` gives segments: finite floats `(B, T, K, L)`, a bool mask `(B, T)` or `(B, T, K)`, a prefix or None.
-
-    Why: the prompt is packed from them; a mask of another shape would move tokens to other steps.
-    Fix: the message has the shapes; `modalities.grid()` and `modalities.framed(name, grid)` give values and masks that
-        fit.
-    """
+    """`forward` gives segments: finite floats `(B, T, K, L)`, a bool mask `(B, T)` or `(B, T, K)`, a prefix or None."""
     for options, model in models(under_test):
         samples = [sample(NAMES, seed) for seed in range(2)]
         _require_segments(lay_out(model, samples), model, samples, options)
 
 
-@check("silver", needs=CONTRACT, kinds=("fusion",))
 def every_subset_of_modalities_works(under_test: FusionUnderTest) -> None:
-    """Every choice of modalities is laid out, also without the major one; each sample has at least one token.
-
-    Why: recordings lack modalities, and a batch may lack one in all of its samples; it is then absent from
-    `modalities.tokens`.
-    Fix: take names from `modalities.tokens` and `modalities.supporting`, and look whether the major one is among them.
-    """
+    """Every choice of modalities is laid out, also without the major one; each sample has at least one token."""
     for options, model in models(under_test):
         for chosen in subsets():
             samples = [sample(chosen, seed) for seed in range(2)]
@@ -75,13 +61,8 @@ def every_subset_of_modalities_works(under_test: FusionUnderTest) -> None:
             _require_segments(segments, model, samples, options)
 
 
-@check("silver", needs=("every_subset_of_modalities_works",), kinds=("fusion",))
 def absent_modalities_change_nothing(under_test: FusionUnderTest) -> None:
-    """A sample with the major modality alone is laid out as by a model that has no other.
-
-    Why: a model with more modalities must answer about a plain recording as before.
-    Fix: return `self.side_by_side(modalities, modalities.tokens)` where no supporting modality is there.
-    """
+    """A sample with the major modality alone is laid out as by a model that has no other."""
     samples = [sample((MAJOR,), seed) for seed in range(2)]
     for number, options in enumerate(cases(under_test)):
         model = list(models(under_test))[number][1]
@@ -96,14 +77,8 @@ def absent_modalities_change_nothing(under_test: FusionUnderTest) -> None:
             )
 
 
-@check("silver", needs=("every_subset_of_modalities_works",), kinds=("fusion",))
 def samples_ignore_each_other(under_test: FusionUnderTest) -> None:
-    """A sample is laid out the same alone and in a batch whose other samples are longer or have other modalities.
-
-    Why: an answer would depend on what else is in the batch. Padding and absent samples that leak are the usual reason.
-    Fix: use the masks of `modalities.framed` wherever steps or modalities are mixed, and mask what a sample does not
-        have.
-    """
+    """A sample is laid out the same alone and in a batch whose other samples are longer or have other modalities."""
     samples = [sample(chosen, seed) for seed, chosen in enumerate(subsets())]
     for options, model in models(under_test):
         together = _rows(model, samples)
@@ -117,13 +92,8 @@ def samples_ignore_each_other(under_test: FusionUnderTest) -> None:
             )
 
 
-@check("silver", needs=CONTRACT, kinds=("fusion",))
 def layout_is_deterministic(under_test: FusionUnderTest) -> None:
-    """In eval mode the same tokens give the same segments, bit for bit.
-
-    Why: answers are repeated and runs resumed.
-    Fix: draw nothing at random outside of training (`self.training`), where torch's generator is drawn from.
-    """
+    """In eval mode the same tokens give the same segments, bit for bit."""
     for options, model in models(under_test):
         samples = [sample(NAMES, 0)]
         (first,), (second,) = _rows(model, samples), _rows(model, samples)
@@ -135,13 +105,8 @@ def layout_is_deterministic(under_test: FusionUnderTest) -> None:
         )
 
 
-@check("silver", needs=CONTRACT, kinds=("fusion",))
 def tokens_are_left_alone(under_test: FusionUnderTest) -> None:
-    """`forward` changes none of the tokens it is given.
-
-    Why: training keeps the tokens of modalities that a sub-step does not update and gives them again.
-    Fix: no operations in place on `modalities.tokens[name].values`: write `values = values + ...`, not `values += ...`.
-    """
+    """`forward` changes none of the tokens it is given."""
     for _, model in models(under_test):
         samples = [sample(NAMES, seed) for seed in range(2)]
         with torch.no_grad():
@@ -210,17 +175,8 @@ def _require_segments(
         )
 
 
-READY = ("samples_ignore_each_other", "layout_is_deterministic")
-
-
-@check("gold", needs=READY, kinds=("fusion",))
 def parameters_are_declared(under_test: FusionUnderTest) -> None:
-    """Every parameter belongs to one modality (`blocks.<name>.`) or to all; none exists with one modality alone.
-
-    Why: each modality's part is trained, saved and shared with its adapter; a parameter that nothing can use would be
-    trained in vain and make two saved models differ.
-    Fix: create what belongs to a modality in `make_block` as `self.blocks[name]`, and what all share in `make_shared`.
-    """
+    """Every parameter belongs to one modality (`blocks.<name>.`) or to all; none exists with one modality alone."""
     for options in cases(under_test):
         model = build_with(under_test, options)
         fusion = model.fusion
@@ -238,13 +194,8 @@ def parameters_are_declared(under_test: FusionUnderTest) -> None:
         )
 
 
-@check("gold", needs=("parameters_are_declared",), kinds=("fusion",))
 def gradients_reach_what_is_declared(under_test: FusionUnderTest) -> None:
-    """With all modalities in a batch, gradients reach every parameter of the fusion; without one, not its block.
-
-    Why: what has no gradient never learns; a block that learns from samples without its modality learns padding.
-    Fix: no `detach()` and no `no_grad()` in `forward`; mask what a sample does not have before it is mixed.
-    """
+    """With all modalities in a batch, gradients reach every parameter of the fusion; without one, not its block."""
     for options in cases(under_test):
         model = build_with(under_test, options)
         own = dict(model.fusion.named_parameters())
@@ -265,14 +216,8 @@ def gradients_reach_what_is_declared(under_test: FusionUnderTest) -> None:
         )
 
 
-@check("gold", needs=READY, kinds=("fusion",))
 def saved_and_loaded_it_lays_out_the_same(under_test: FusionUnderTest) -> None:
-    """A saved and loaded model lays out every sample the same, bit for bit.
-
-    Why: what the fusion keeps outside of its parameters and options is not in the saved model.
-    Fix: make what differs an option (a keyword argument of `__init__`) or a parameter; no random numbers or counters
-    elsewhere.
-    """
+    """A saved and loaded model lays out every sample the same, bit for bit."""
     for options in cases(under_test):
         model = _drawn(build_with(under_test, options), 1)
         with tempfile.TemporaryDirectory() as folder, known(under_test), offline():
@@ -286,13 +231,8 @@ def saved_and_loaded_it_lays_out_the_same(under_test: FusionUnderTest) -> None:
         )
 
 
-@check("gold", needs=READY, kinds=("fusion",))
 def other_modalities_stay_bit_identical(under_test: FusionUnderTest) -> None:
-    """Adding a modality changes no parameter that was there, and no layout of a sample without it.
-
-    Why: a trained model must be extensible without measuring it again.
-    Fix: keep a modality's weights in its own block; `make_block` touches nothing that is shared.
-    """
+    """Adding a modality changes no parameter that was there, and no layout of a sample without it."""
     for options in cases(under_test):
         model = _drawn(build_with(under_test, options, (MAJOR, PLAIN)), 1)
         before = {name: own.detach().clone() for name, own in model.fusion.named_parameters()}
@@ -314,13 +254,8 @@ def other_modalities_stay_bit_identical(under_test: FusionUnderTest) -> None:
         )
 
 
-@check("gold", needs=("other_modalities_stay_bit_identical",), kinds=("fusion",))
 def an_added_modality_starts_at_zero(under_test: FusionUnderTest) -> None:
-    """Where `starts_at_zero` is declared, a modality just added changes nothing beside another supporting one.
-
-    Why: a trained model continues as it was until the new part is trained.
-    Fix: with `zero=True`, `make_block` creates weights whose output is zero; or leave `starts_at_zero` False.
-    """
+    """Where `starts_at_zero` is declared, a modality just added changes nothing beside another supporting one."""
     if not under_test.strategy.starts_at_zero:
         return
     for options in cases(under_test):

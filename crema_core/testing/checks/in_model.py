@@ -19,7 +19,7 @@ from crema_core.api.model import CremaModel
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins import registry
-from crema_core.testing.check import check, require
+from crema_core.testing.check import require
 from crema_core.testing.fixtures import COMPANION, QUESTION, offline, source
 from crema_core.testing.under_test import UnderTest
 from crema_core.tokens import ModalityBatch
@@ -31,14 +31,8 @@ TOLD_APART = math.log(2) / 4
 of an answer, nothing for the end of the text, on average over the two."""
 
 
-@check("gold", needs=("declaration_is_json", "prepare_is_deterministic", "encode_is_deterministic"))
 def building_is_reproducible(under_test: UnderTest) -> None:
-    """Two models built with one seed give the same features.
-
-    Why: a saved model holds the adapter, not your encoder; random weights that differ would make it worthless.
-    Fix: draw random weights from torch's generator in `__init__` (core seeds it) or from one with a constant seed;
-    load trained ones in `load_assets`.
-    """
+    """Two models built with one seed give the same features."""
     name = under_test.spec.name
     models = [build_own(under_test), build_own(under_test)]
     first, second = (model.encode(batches(model, name))[name].features.values for model in models)
@@ -48,13 +42,8 @@ def building_is_reproducible(under_test: UnderTest) -> None:
     )
 
 
-@check("gold", needs=("building_is_reproducible",))
 def encoder_is_frozen(under_test: UnderTest) -> None:
-    """Training the adapter changes no weight and no buffer of the modality.
-
-    Why: frozen encoders run once and are cached; one that drifts gives other features than the cache holds.
-    Fix: no running statistics, counters or in-place changes in `encode`.
-    """
+    """Training the adapter changes no weight and no buffer of the modality."""
     moved = trial(under_test).moved
     require(
         not moved,
@@ -62,13 +51,8 @@ def encoder_is_frozen(under_test: UnderTest) -> None:
     )
 
 
-@check("gold", needs=("building_is_reproducible",))
 def gradients_stay_in_the_adapter(under_test: UnderTest) -> None:
-    """Gradients reach every parameter of the modality's adapter and nothing else.
-
-    Why: the modality's encoder and the backbone are frozen; memory and time are planned on that.
-    Fix: do not enable gradients inside `encode`, and do not touch `requires_grad`.
-    """
+    """Gradients reach every parameter of the modality's adapter and nothing else."""
     found = trial(under_test)
     outside, without = sorted(found.with_gradient - found.adapter), sorted(found.adapter - found.with_gradient)
     require(
@@ -81,14 +65,8 @@ def gradients_stay_in_the_adapter(under_test: UnderTest) -> None:
     )
 
 
-@check("gold", needs=("building_is_reproducible", "gradients_stay_in_the_adapter", "examples_differ"))
 def loss_falls(under_test: UnderTest) -> None:
-    """The adapter learns to tell two examples apart on the tiny backbone.
-
-    Why: a modality whose features do not depend on the source trains without an error and learns nothing. One question
-    with two answers cannot be learnt without looking at the source.
-    Fix: look at the features of two examples; scale them to about 1, and check that `encode` uses what `prepare` read.
-    """
+    """The adapter learns to tell two examples apart on the tiny backbone."""
     losses = trial(under_test).losses
     require(
         losses[-1] < TOLD_APART,
@@ -97,14 +75,8 @@ def loss_falls(under_test: UnderTest) -> None:
     )
 
 
-@check("gold", needs=("building_is_reproducible", "gradients_stay_in_the_adapter"))
 def bf16_autocast_works(under_test: UnderTest) -> None:
-    """Encoding, loss and gradients are finite under `torch.autocast` with bf16.
-
-    Why: it is the usual way to train on a GPU.
-    Fix: let results take the dtype of what they are computed from: `torch.zeros_like(values)`, not a fixed float32
-    that a bf16 result is written into.
-    """
+    """Encoding, loss and gradients are finite under `torch.autocast` with bf16."""
     model, name = build_own(under_test), under_test.spec.name
     parameters = list(model.adapter_parameters(name).values())
     set_trainable(model, names_of(model, parameters))
@@ -119,16 +91,8 @@ def bf16_autocast_works(under_test: UnderTest) -> None:
     )
 
 
-REPRODUCIBLE = ("building_is_reproducible",)
-
-
-@check("gold", needs=REPRODUCIBLE)
 def saved_and_loaded_it_answers_the_same(under_test: UnderTest) -> None:
-    """A saved and loaded model gives the same scores, bit for bit.
-
-    Why: what the package keeps outside its options is not in the saved model.
-    Fix: make everything that changes features an option that is written to JSON, and give options no `exclude`.
-    """
+    """A saved and loaded model gives the same scores, bit for bit."""
     model, name = build_own(under_test), under_test.spec.name
     before = scores(model, name)
     with tempfile.TemporaryDirectory() as folder, _known(under_test):
@@ -140,13 +104,8 @@ def saved_and_loaded_it_answers_the_same(under_test: UnderTest) -> None:
     )
 
 
-@check("gold", needs=REPRODUCIBLE)
 def other_modalities_stay_bit_identical(under_test: UnderTest) -> None:
-    """With the modality or without it, added later or built together, another modality's answers are the same bits.
-
-    Why: a trained model must be extensible without measuring it again.
-    Fix: change nothing that is shared: not the backbone reached through `context`, no global of torch.
-    """
+    """With the modality or without it, added later or built together, another modality's answers are the same bits."""
     companion = {"name": COMPANION, "mmqa": {"num_queries": under_test.spec.mmqa.num_queries}}
     own = COMPANION.name
     model = build_model([companion])
