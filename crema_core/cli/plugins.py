@@ -190,7 +190,7 @@ def _list_checks(kind: CheckedKind, tier: Tier, *, as_json: bool) -> int:
 
     checks = checks_up_to(tier, kind=kind)
     facts = [{"check": own.name, "tier": own.tier, "documentation": own.documentation} for own in checks]
-    lines = [f"{check.tier:<6}  {check.name}: {check.documentation.splitlines()[0]}" for check in checks]
+    lines = [f"{check.tier:<6}  {check.name}: {check.summary}" for check in checks]
     print_result(facts, "\n".join(lines), as_json=as_json)
     return DONE
 

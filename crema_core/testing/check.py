@@ -55,6 +55,11 @@ class Check:
         return function
 
     @property
+    def summary(self) -> str:
+        """What the check looks at, in a sentence."""
+        return " ".join((inspect.getdoc(self.run) or "").split())
+
+    @property
     def documentation(self) -> str:
         """What the check looks at, why, and how to repair a plugin."""
         rest = [textwrap.fill(text, 118, break_on_hyphens=False) for text in (f"Why: {self.why}", f"Fix: {self.fix}")]
@@ -62,7 +67,12 @@ class Check:
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise `ConformanceError` with `message` unless `condition` holds."""
+    """Raise `ConformanceError` unless `condition` holds; what is expected and how to repair it follow in the report.
+
+    Args:
+        condition: what must be.
+        message: what was found instead.
+    """
     if not condition:
         raise ConformanceError(message)
 

@@ -177,7 +177,7 @@ def _fault(check: Check, under_test: PluginUnderTest[Any]) -> str | None:
     try:
         check.run(under_test)
     except ConformanceError as error:
-        return str(error)
+        return f"{error}\nExpected: {check.summary}\nFix: {check.fix}"
     except Exception as error:  # noqa: BLE001 - whatever foreign code raises is a finding, not an end
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = "" if isinstance(error, CremaError) else f" ({Path(last.filename).name}, line {last.lineno})"

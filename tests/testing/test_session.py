@@ -32,7 +32,11 @@ def test_an_announced_failure_is_no_finding_and_reaches_no_tier(install: Install
     report = check_modality("good", tier="bronze", expected_failures=PACKAGE_FAULTS)
     assert report.findings == ()
     assert report.of("types_are_shipped").status == "expected failure"
-    assert report.of("types_are_shipped").message.startswith("untyped\nThere is no py.typed in crema_dummy_good.")
+    assert report.of("types_are_shipped").message == (
+        "untyped\nThere is no py.typed in crema_dummy_good.\nExpected: The package has a `py.typed` file where it is "
+        "installed.\nFix: an empty `py.typed` beside the package's modules, and `[tool.setuptools.package-data]` or your "
+        "build tool's equivalent."
+    )
     assert report.tier is None
 
 

@@ -24,11 +24,7 @@ def class_import_changes_nothing(under_test: UnderTest) -> None:
     # Before the class is imported here: a second import in a child that inherits the changes would find none. A module
     # that cannot be imported at all is what class_keeps_the_contract reports.
     changed = ", ".join(heavy_import(under_test.spec.factory.partition(":")[0])["changes"])
-    require(
-        not changed,
-        f"Importing {under_test.spec.factory.partition(':')[0]} changes {changed}. An import leaves the process as it "
-        "was. Move it into a function that restores what it changes.",
-    )
+    require(not changed, f"Importing {under_test.spec.factory.partition(':')[0]} changes {changed}.")
 
 
 def class_keeps_the_contract(under_test: UnderTest) -> None:
@@ -46,18 +42,10 @@ def building_is_offline(under_test: UnderTest) -> None:
                 class_of(under_test)(options, context())
             except OSError as error:
                 fault = error
-        require(
-            not tried,
-            f"__init__ needs the network for {', '.join(tried)} with {options!r}. Building is offline. Load weights in "
-            "load_assets().",
-        )
+        require(not tried, f"__init__ needs the network for {', '.join(tried)} with {options!r}.")
         if fault is not None:
             raise fault
-    require(
-        torch.cuda.is_initialized() == device_was_used,
-        "__init__ touches the GPU. Building happens on the CPU; core moves the model later. Create tensors without "
-        "device.",
-    )
+    require(torch.cuda.is_initialized() == device_was_used, "__init__ touches the GPU.")
 
 
 NUM_EXAMPLES = 3
@@ -67,21 +55,19 @@ def prepare_gives_cpu_tensors(under_test: UnderTest) -> None:
     """`prepare(example)` gives a `Sample` of finite CPU tensors `(T, ...)` of one length, without gradient."""
     for modality in modalities(under_test):
         sample = prepared(modality, 0)
-        require(isinstance(sample, Sample), f"prepare returned a {type(sample).__name__}. Return Sample({{...}}).")
-        require(bool(sample.tensors), "prepare returned no tensor. A sample has at least one. Return Sample({...}).")
+        require(isinstance(sample, Sample), f"prepare returned a {type(sample).__name__}.")
+        require(bool(sample.tensors), "prepare returned no tensor.")
         lengths = {name: tuple(tensor.shape[:1]) for name, tensor in sample.tensors.items()}
         require(
             len(set(lengths.values())) == 1 and () not in lengths.values() and (0,) not in lengths.values(),
-            f"prepare returned tensors of {lengths} steps. All have one length T of at least 1, first. "
-            "Give each the time dimension.",
+            f"prepare returned tensors of {lengths} steps.",
         )
         for name, tensor in sample.tensors.items():
             require(
                 tensor.device.type == "cpu" and not tensor.requires_grad,
-                f"'{name}' is on {tensor.device}, requires_grad={tensor.requires_grad}. Samples are plain CPU tensors. "
-                "Leave devices and gradients to core.",
+                f"'{name}' is on {tensor.device}, requires_grad={tensor.requires_grad}.",
             )
-            require(bool(torch.isfinite(tensor).all()), f"'{name}' has numbers that are not finite. Refuse or fill.")
+            require(bool(torch.isfinite(tensor).all()), f"'{name}' has numbers that are not finite.")
 
 
 def clock_is_declared(under_test: UnderTest) -> None:
@@ -90,20 +76,16 @@ def clock_is_declared(under_test: UnderTest) -> None:
     clocks = [sample for sample in found if sample.times is not None]
     require(
         under_test.spec.capabilities.timestamps or not clocks,
-        "prepare returns times, and the spec does not declare them. Both must agree. Write "
-        "Capabilities(timestamps=True), or leave times out.",
+        "prepare returns times, and the spec does not declare them.",
     )
     for sample in clocks:
         assert sample.times is not None
         require(
             sample.times.dtype == torch.float32 and sample.times.shape == (num_steps(sample), 2),
-            f"times are {sample.times.dtype} {tuple(sample.times.shape)}. They are float32 ({num_steps(sample)}, 2): "
-            "start and end of every step. Return one row per step.",
+            f"times are {sample.times.dtype} {tuple(sample.times.shape)}. They are float32 ({num_steps(sample)}"
+            ", 2): start and end of every step.",
         )
-        require(
-            bool((sample.times[:, 1] > sample.times[:, 0]).all()),
-            "A step ends before it starts. Times are (start, end) in seconds. Order them so.",
-        )
+        require(bool((sample.times[:, 1] > sample.times[:, 0]).all()), "A step ends before it starts.")
 
 
 def examples_differ(under_test: UnderTest) -> None:
@@ -112,7 +94,7 @@ def examples_differ(under_test: UnderTest) -> None:
         samples = [prepared(modality, seed) for seed in range(NUM_EXAMPLES)]
         require(
             not any(equal(samples[0], other) for other in samples[1:]),
-            "example() gives the same sample for other seeds. Sources must differ. Draw from the generator.",
+            "example() gives the same sample for other seeds.",
         )
 
 
@@ -120,8 +102,7 @@ def prepare_is_deterministic(under_test: UnderTest) -> None:
     """The same source gives the same sample every time."""
     for modality in modalities(under_test):
         require(
-            equal(prepared(modality, 0), prepared(modality, 0)),
-            "prepare() gives another sample for the same source. It must be constant. Seed a generator of its own.",
+            equal(prepared(modality, 0), prepared(modality, 0)), "prepare() gives another sample for the same source."
         )
 
 
@@ -131,30 +112,21 @@ def prepare_leaves_the_source(under_test: UnderTest) -> None:
         given = source(modality, 0)
         before = copy.deepcopy(given)
         modality.prepare(given)
-        require(
-            same(given, before),
-            "prepare() changes the source it was given. Sources belong to the user. Copy before writing.",
-        )
+        require(same(given, before), "prepare() changes the source it was given.")
 
 
 def samples_pickle(under_test: UnderTest) -> None:
     """A `Sample` survives pickling."""
     for modality in modalities(under_test):
         sample = prepared(modality, 0)
-        require(
-            equal(sample, pickle.loads(pickle.dumps(sample))),
-            "A sample is another one after pickling. Return plain tensors.",
-        )
+        require(equal(sample, pickle.loads(pickle.dumps(sample))), "A sample is another one after pickling.")
 
 
 def modality_pickles(under_test: UnderTest) -> None:
     """The modality itself survives pickling, without a copy of the backbone."""
     for modality in modalities(under_test):
         copy = pickle.loads(pickle.dumps(modality))
-        require(
-            copy.context.vision is None,
-            "The pickled modality carries the backbone. Workers must not receive it. Leave BuildContext as it is.",
-        )
+        require(copy.context.vision is None, "The pickled modality carries the backbone.")
 
 
 def prepare_works_in_a_fresh_process(under_test: UnderTest) -> None:
@@ -164,11 +136,7 @@ def prepare_works_in_a_fresh_process(under_test: UnderTest) -> None:
     outcome = heavy_import(under_test.spec.factory.partition(":")[0], job)
     require(outcome["fault"] is None, f"prepare() fails in a worker process:\n{outcome['fault']}")
     sample: Sample = pickle.loads(outcome["sample"])
-    require(
-        equal(sample, prepared(modality, 0)),
-        "prepare() gives another sample in a worker process. It depends on what the main process was told. Keep what "
-        "it needs in attributes.",
-    )
+    require(equal(sample, prepared(modality, 0)), "prepare() gives another sample in a worker process.")
 
 
 def running_is_offline(under_test: UnderTest) -> None:
@@ -176,11 +144,7 @@ def running_is_offline(under_test: UnderTest) -> None:
     for modality in modalities(under_test):
         with offline() as tried, torch.no_grad():
             modality.encode(modality.collate([modality.prepare(source(modality, 0))]))
-        require(
-            not tried,
-            f"prepare() or encode() needs the network for {', '.join(tried)}. Running is offline. Load what is needed "
-            "in load_assets().",
-        )
+        require(not tried, f"prepare() or encode() needs the network for {', '.join(tried)}.")
 
 
 def process_state_is_untouched(under_test: UnderTest) -> None:
@@ -195,11 +159,7 @@ def process_state_is_untouched(under_test: UnderTest) -> None:
             with torch.no_grad():
                 modality.encode(modality.collate([modality.prepare(source(modality, 0))]))
             changed |= set(changes(before, snapshot()))
-        require(
-            not changed,
-            f"The modality changes {', '.join(sorted(changed))}. It must leave the process as it was. Use generators "
-            "of its own, and restore what it changes.",
-        )
+        require(not changed, f"The modality changes {', '.join(sorted(changed))}.")
 
 
 def encode_keeps_the_contract(under_test: UnderTest) -> None:
@@ -240,8 +200,7 @@ def encode_is_deterministic(under_test: UnderTest) -> None:
         sample = prepared(modality, 0)
         require(
             torch.equal(encoded(modality, [sample]).values, encoded(modality, [sample]).values),
-            "encode() gives other features for the same batch. deterministic=True is declared. Draw nothing at random, "
-            "or declare it False.",
+            "encode() gives other features for the same batch. deterministic=True is declared.",
         )
 
 
@@ -260,8 +219,7 @@ def features_ignore_the_other_samples(under_test: UnderTest) -> None:
             limit = MAX_DIFFERENCE * max(1.0, wanted.abs().max().item())
             require(
                 difference <= limit,
-                f"Features of a sample differ by {difference:.2g} beside others. Accepted is "
-                f"{limit:.2g}. Keep padding out with batch.mask and batch.sizes.",
+                f"Features of a sample differ by {difference:.2g} beside others. Accepted is {limit:.2g}.",
             )
 
 
@@ -274,8 +232,7 @@ def encode_keeps_the_clock(under_test: UnderTest) -> None:
         times = encoded(modality, [sample]).times
         require(
             times is not None and times[0].shape == sample.times.shape and torch.allclose(times[0], sample.times),
-            "encode() drops or changes the times of the steps. Features carry them on. Return Features(values, mask, "
-            "batch.times).",
+            "encode() drops or changes the times of the steps.",
         )
 
 
@@ -286,8 +243,7 @@ def padding_is_masked(under_test: UnderTest) -> None:
         mask = token_mask(encoded(modality, [sample, doubled(sample)]))
         require(
             not bool(mask[0, num_steps(sample) :].any()),
-            f"Steps behind a sample's end ({num_steps(sample)}) count as real. Padding is False in the mask. Return "
-            "batch.mask.",
+            f"Steps behind a sample's end ({num_steps(sample)}) count as real.",
         )
 
 
@@ -300,7 +256,7 @@ def small_batches_work(under_test: UnderTest) -> None:
         require(
             len(shape) == 4 and shape[0] == 1 and bool(torch.isfinite(features.values).all()),
             f"One sample of one step gives {shape}. The contract is (1, steps, tokens, {modality.feature_dim}), "
-            "finite. Look for squeeze() and for spreads over one step.",
+            "finite.",
         )
         batch = modality.collate([sample])
         nothing = Batch(
@@ -312,8 +268,7 @@ def small_batches_work(under_test: UnderTest) -> None:
         empty = tuple(encoded_batch(modality, nothing).values.shape)
         require(
             len(empty) == 4 and empty[0] == 0,
-            f"No sample gives features {empty}. The contract is (0, steps, tokens, {modality.feature_dim}). Keep the "
-            "first dimension.",
+            f"No sample gives features {empty}. The contract is (0, steps, tokens, {modality.feature_dim}).",
         )
 
 
@@ -322,11 +277,7 @@ def encoder_stays_in_eval_mode(under_test: UnderTest) -> None:
     for modality in modalities(under_test):
         training = [name or "the modality" for name, part in modality.train().named_modules() if part.training]
         modality.eval()
-        require(
-            not training,
-            f"After train(), {', '.join(training)} are in train mode. Encoders are frozen. Leave train() as Modality "
-            "has it.",
-        )
+        require(not training, f"After train(), {', '.join(training)} are in train mode.")
 
 
 WRONG: tuple[object, ...] = (None, 3, {"x": 1})
@@ -338,22 +289,14 @@ def wrong_sources_are_refused(under_test: UnderTest) -> None:
     for modality in modalities(under_test):
         for given in WRONG:
             error = _refusal(modality, given)
-            require(
-                isinstance(error, MediaError),
-                f"prepare({given!r}) gives {_named(error)}. Sources that cannot be read are refused with MediaError. "
-                "Raise it with what came and what is accepted.",
-            )
+            require(isinstance(error, MediaError), f"prepare({given!r}) gives {_named(error)}.")
 
 
 def missing_files_are_named(under_test: UnderTest) -> None:
     """A file that does not exist is refused with a `MediaError` that has its path."""
     for modality in modalities(under_test):
         error = _refusal(modality, ABSENT)
-        require(
-            isinstance(error, MediaError) and ABSENT in str(error),
-            f"prepare('{ABSENT}') gives {_named(error)}. An absent file is refused with MediaError and its path. Put "
-            "the path into the message.",
-        )
+        require(isinstance(error, MediaError) and ABSENT in str(error), f"prepare('{ABSENT}') gives {_named(error)}.")
 
 
 def _refusal(modality: Modality, given: object) -> Exception | None:
