@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crema_core.errors import ConformanceError, CremaError, OptionsError, did_you_mean
 from crema_core.plugins.spec import ModalitySpec
 from crema_core.testing.check import TIERS, Check, CheckedKind, Report, Result, Status, Tier, checks_up_to
-from crema_core.testing.under_test import FusionUnderTest, PluginUnderTest, find_fusion, find_under_test
+from crema_core.testing.under_test import FusionUnderTest, PluginUnderTest, find_under_test
 
 if TYPE_CHECKING:
     from crema_core.fusion.base import Fusion
@@ -44,9 +44,7 @@ def conformance(
 
     @functools.cache
     def session() -> Session:
-        if isinstance(item, type) or (own == "fusion" and isinstance(item, str)):
-            return Session(find_fusion(item), tier, expected_failures)
-        return Session(find_under_test(item), tier, expected_failures)
+        return Session(find_under_test(item, kind=own), tier, expected_failures)
 
     @pytest.mark.parametrize("check", [check.name for check in checks_up_to(tier, kind=own)])
     def test_conformance(check: str) -> None:
@@ -105,7 +103,7 @@ def check_fusion(
         >>> check_fusion("self_gated", tier="bronze").tier
         'bronze'
     """
-    return Session(find_fusion(item), tier, expected_failures).report()
+    return Session(find_under_test(item, kind="fusion"), tier, expected_failures).report()
 
 
 class Session:
@@ -174,12 +172,17 @@ class Session:
 
 def _fault(check: Check, under_test: PluginUnderTest[Any]) -> str | None:
     """Run a check and return what is wrong, or None."""
+    under_test.options = {}
     try:
         check.run(under_test)
     except ConformanceError as error:
-        return f"{error}\nExpected: {check.summary}\nFix: {check.fix}"
+        return f"{error}{_options(under_test)}\nExpected: {check.summary}\nFix: {check.fix}"
     except Exception as error:  # noqa: BLE001 - whatever foreign code raises is a finding, not an end
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = "" if isinstance(error, CremaError) else f" ({Path(last.filename).name}, line {last.lineno})"
-        return f"{type(error).__name__}: {error}{where}"
+        return f"{type(error).__name__}: {error}{where}{_options(under_test)}"
     return None
+
+
+def _options(under_test: PluginUnderTest[Any]) -> str:
+    return f"\nOptions: {dict(under_test.options)}" if under_test.options else ""

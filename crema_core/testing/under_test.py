@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,7 @@ class PluginUnderTest(Generic[Declared]):
     module: str = ""  # the module its entry point names; empty for one given in the process
     reference: str = ""  # the entry point's text
     distribution: Distribution | None = None  # its package's metadata; None for one given in the process
+    options: Mapping[str, Any] = field(default_factory=dict)  # those that are tried at this moment, for messages
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -102,32 +103,23 @@ class FusionUnderTest(PluginUnderTest["type[Fusion]"]):
         return self.loaded
 
 
-def find_fusion(item: str | type[Fusion]) -> FusionUnderTest:
-    """Find a fusion by its name, `distribution:name`, or class.
+def find_under_test(
+    item: str | ModalitySpec | type[Fusion], *, kind: CheckedKind = "modality"
+) -> UnderTest | FusionUnderTest:
+    """Find a modality or a fusion by its name or `distribution:name` of that kind, its spec, or its class.
 
     Raises:
-        OptionsError: when nothing provides the name.
-        DuplicatePluginError: when several packages do.
-        PluginDisabledError: when an environment variable switches it off.
-    """
-    if isinstance(item, type):
-        return FusionUnderTest(name=item.__name__, provider=BY_HAND, declared=item, known_as=IN_PROCESS)
-    found = registry.find("fusion", item)
-    known_as = f"{found.distribution}:{found.name}" if found.entry else found.name
-    return FusionUnderTest(**_facts(found), known_as=known_as)
-
-
-def find_under_test(item: str | ModalitySpec) -> UnderTest:
-    """Find a modality by its name, `distribution:name`, or spec.
-
-    Raises:
-        UnknownModalityError: when nothing provides the name.
-        DuplicateModalityError: when several packages do.
-        PluginDisabledError: when an environment variable switches it off.
+        CremaError: as `registry.find`.
     """
     if isinstance(item, ModalitySpec):
         return UnderTest(name=item.name, provider=BY_HAND, declared=item)
-    return UnderTest(**_facts(registry.find("modality", item)))
+    if isinstance(item, type):
+        return FusionUnderTest(name=item.__name__, provider=BY_HAND, declared=item, known_as=IN_PROCESS)
+    found = registry.find(kind, item)
+    if kind == "modality":
+        return UnderTest(**_facts(found))
+    known_as = f"{found.distribution}:{found.name}" if found.entry else found.name
+    return FusionUnderTest(**_facts(found), known_as=known_as)
 
 
 def _facts(found: Provider) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -67,4 +68,25 @@ def test_the_command_lists_the_checks_of_fusions(capsys: pytest.CaptureFixture[s
     assert main(["plugins", "check", "--list", "--kind", "fusion"]) == 0
     assert [line.split()[1].rstrip(":") for line in capsys.readouterr().out.splitlines()] == [
         own.name for own in CHECKS
+    ]
+
+
+class DrawsWithOptions(BAD["layout_is_deterministic"]):  # type: ignore[misc]
+    """It adds noise whatever its option says."""
+
+    test_options = ({"loud": True},)
+
+    def __init__(self, supporting: Sequence[str], *, width: int, num_queries: int, loud: bool = False) -> None:
+        super().__init__(supporting, width=width, num_queries=num_queries)
+        self.loud = loud
+
+
+def test_a_finding_names_the_options_and_what_is_expected() -> None:
+    message = check_fusion(DrawsWithOptions, tier="silver").of("layout_is_deterministic").message
+    found, *rest = message.splitlines()
+    assert found.startswith("The same tokens are laid out otherwise a second time: tokens by ")
+    assert rest == [
+        "Options: {'loud': True}",
+        "Expected: In eval mode the same tokens give the same segments, bit for bit.",
+        "Fix: draw nothing at random outside of training (`self.training`), where torch's generator is drawn from.",
     ]

@@ -34,8 +34,8 @@ def test_an_announced_failure_is_no_finding_and_reaches_no_tier(install: Install
     assert report.of("types_are_shipped").status == "expected failure"
     assert report.of("types_are_shipped").message == (
         "untyped\nThere is no py.typed in crema_dummy_good.\nExpected: The package has a `py.typed` file where it is "
-        "installed.\nFix: an empty `py.typed` beside the package's modules, and `[tool.setuptools.package-data]` or your "
-        "build tool's equivalent."
+        "installed.\nFix: an empty `py.typed` beside the package's modules, and `[tool.setuptools.package-data]` or "
+        "your build tool's equivalent."
     )
     assert report.tier is None
 

@@ -330,6 +330,7 @@ def build_alone(under_test: UnderTest, options: ModalityOptions) -> Modality:
 def modalities(under_test: UnderTest) -> Iterator[Modality]:
     """Yield the modality built with every set of test options."""
     for number, options in enumerate(under_test.cases):
+        under_test.options = options.model_dump(exclude_unset=True)
         yield under_test.once(f"modality {number}", lambda options=options: build_alone(under_test, options))  # type: ignore[misc]
 
 

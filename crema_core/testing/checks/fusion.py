@@ -44,57 +44,55 @@ Source = Mapping[str, Any]
 
 def segments_keep_the_contract(under_test: FusionUnderTest) -> None:
     """`forward` gives segments: finite floats `(B, T, K, L)`, a bool mask `(B, T)` or `(B, T, K)`, a prefix or None."""
-    for options, model in models(under_test):
+    for _, model in models(under_test):
         samples = [sample(NAMES, seed) for seed in range(2)]
-        _require_segments(lay_out(model, samples), model, samples, options)
+        _require_segments(lay_out(model, samples), model, samples)
 
 
 def every_subset_of_modalities_works(under_test: FusionUnderTest) -> None:
     """Every choice of modalities is laid out, also without the major one; each sample has at least one token."""
-    for options, model in models(under_test):
+    for _, model in models(under_test):
         for chosen in subsets():
             samples = [sample(chosen, seed) for seed in range(2)]
             try:
                 segments = lay_out(model, samples)
             except KeyError as error:
                 require(False, f"With {', '.join(chosen)} alone it looks for {error}.")
-            _require_segments(segments, model, samples, options)
+            _require_segments(segments, model, samples)
 
 
 def absent_modalities_change_nothing(under_test: FusionUnderTest) -> None:
     """A sample with the major modality alone is laid out as by a model that has no other."""
     samples = [sample((MAJOR,), seed) for seed in range(2)]
-    for number, options in enumerate(cases(under_test)):
-        model = list(models(under_test))[number][1]
+    for options, model in models(under_test):
         alone = build_with(under_test, options, (MAJOR,))
         alone.load_adapter_state_dict(_own_of(model, alone))
         for row, (one, other) in enumerate(zip(_rows(model, samples), _rows(alone, samples), strict=True)):
             found = difference(one, other)
             require(
                 found is None,
-                f"Sample {row} with '{MAJOR}' alone is laid out otherwise than without other modalities"
-                f"{_with(options)}: {found}.",
+                f"Sample {row} with '{MAJOR}' alone is laid out otherwise than without other modalities: {found}.",
             )
 
 
 def samples_ignore_each_other(under_test: FusionUnderTest) -> None:
     """A sample is laid out the same alone and in a batch whose other samples are longer or have other modalities."""
     samples = [sample(chosen, seed) for seed, chosen in enumerate(subsets())]
-    for options, model in models(under_test):
+    for _, model in models(under_test):
         together = _rows(model, samples)
         for row, own in enumerate(samples):
             (alone,) = _rows(model, [own])
             found = difference(together[row], alone)
-            require(found is None, f"A sample with {', '.join(own)} differs in a batch{_with(options)}: {found}.")
+            require(found is None, f"A sample with {', '.join(own)} differs in a batch: {found}.")
 
 
 def layout_is_deterministic(under_test: FusionUnderTest) -> None:
     """In eval mode the same tokens give the same segments, bit for bit."""
-    for options, model in models(under_test):
+    for _, model in models(under_test):
         samples = [sample(NAMES, 0)]
         (first,), (second,) = _rows(model, samples), _rows(model, samples)
         found = difference(first, second, exactly=True)
-        require(found is None, f"The same tokens are laid out otherwise a second time{_with(options)}: {found}.")
+        require(found is None, f"The same tokens are laid out otherwise a second time: {found}.")
 
 
 def tokens_are_left_alone(under_test: FusionUnderTest) -> None:
@@ -120,10 +118,8 @@ def _own_of(model: CremaModel, alone: CremaModel) -> dict[str, torch.Tensor]:
     return {key: state.get(key, value) for key, value in alone.adapter_state_dict().items()}
 
 
-def _require_segments(
-    segments: object, model: CremaModel, samples: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
-) -> None:
-    case = f"with {', '.join(samples[0])}{_with(options)}"
+def _require_segments(segments: object, model: CremaModel, samples: Sequence[Mapping[str, Any]]) -> None:
+    case = f"with {', '.join(samples[0])}"
     require(
         isinstance(segments, list) and bool(segments) and all(isinstance(own, Segment) for own in segments),
         f"forward() returns {type(segments).__name__} {case}. It returns a list of at least one Segment. Return "
@@ -170,9 +166,9 @@ def parameters_are_declared(under_test: FusionUnderTest) -> None:
         model = build_with(under_test, options)
         fusion = model.fusion
         strangers = sorted(name for name in fusion.blocks if name not in (PLAIN, TIMED))
-        require(not strangers, f"There are blocks of {', '.join(strangers)}{_with(options)}.")
+        require(not strangers, f"There are blocks of {', '.join(strangers)}.")
         left = sorted(name for name, _ in build_with(under_test, options, (MAJOR,)).fusion.named_parameters())
-        require(not left, f"With one modality alone it has the parameters {', '.join(left[:3])}{_with(options)}.")
+        require(not left, f"With one modality alone it has the parameters {', '.join(left[:3])}.")
 
 
 def gradients_reach_what_is_declared(under_test: FusionUnderTest) -> None:
@@ -184,9 +180,9 @@ def gradients_reach_what_is_declared(under_test: FusionUnderTest) -> None:
             continue
         reached = _reached(model, NAMES)
         missing = sorted(own.keys() - reached)
-        require(not missing, f"No gradient reaches {', '.join(missing[:3])} of the fusion{_with(options)}.")
+        require(not missing, f"No gradient reaches {', '.join(missing[:3])} of the fusion.")
         foreign = sorted(name for name in _reached(model, (MAJOR, PLAIN)) if name.startswith(f"blocks.{TIMED}."))
-        require(not foreign, f"Gradients reach {', '.join(foreign[:3])} where no sample has '{TIMED}'{_with(options)}.")
+        require(not foreign, f"Gradients reach {', '.join(foreign[:3])} where no sample has '{TIMED}'.")
 
 
 def saved_and_loaded_it_lays_out_the_same(under_test: FusionUnderTest) -> None:
@@ -197,9 +193,7 @@ def saved_and_loaded_it_lays_out_the_same(under_test: FusionUnderTest) -> None:
             model.save_pretrained(Path(folder) / "model")
             loaded = load(Path(folder) / "model")
         found = difference(*(_layout(one, NAMES) for one in (loaded, model)), exactly=True)
-        require(
-            found is None, f"A loaded model lays a sample out otherwise than the saved one{_with(options)}: {found}."
-        )
+        require(found is None, f"A loaded model lays a sample out otherwise than the saved one: {found}.")
 
 
 def other_modalities_stay_bit_identical(under_test: FusionUnderTest) -> None:
@@ -211,13 +205,12 @@ def other_modalities_stay_bit_identical(under_test: FusionUnderTest) -> None:
         _add(under_test, model)
         own = dict(model.fusion.named_parameters())
         changed = [name for name, value in before.items() if name not in own or not torch.equal(own[name], value)]
-        require(not changed, f"Adding a modality changes {', '.join(changed[:3])}{_with(options)}.")
+        require(not changed, f"Adding a modality changes {', '.join(changed[:3])}.")
         after = [_layout(model, chosen) for chosen in ((MAJOR,), (PLAIN,), (MAJOR, PLAIN))]
         found = [difference(one, other, exactly=True) for one, other in zip(after, layouts, strict=True)]
         require(
             found == [None] * len(found),
-            f"After adding a modality, samples without it are laid out otherwise{_with(options)}: "
-            f"{next(filter(None, found), '')}.",
+            f"After adding a modality, samples without it are laid out otherwise: {next(filter(None, found), '')}.",
         )
 
 
@@ -231,12 +224,8 @@ def an_added_modality_starts_at_zero(under_test: FusionUnderTest) -> None:
         found = difference(_layout(model, NAMES), _layout(model, (MAJOR, PLAIN)), exactly=True)
         require(
             found is None,
-            f"A modality just added changes the layout{_with(options)}: {found}. starts_at_zero is declared.",
+            f"A modality just added changes the layout: {found}. starts_at_zero is declared.",
         )
-
-
-def _with(options: Mapping[str, Any]) -> str:
-    return f" (options {dict(options)})" if options else ""
 
 
 def _drawn(model: CremaModel, seed: int) -> CremaModel:
@@ -289,9 +278,11 @@ def known(under_test: FusionUnderTest) -> Iterator[None]:
         yield
 
 
-def cases(under_test: FusionUnderTest) -> tuple[Mapping[str, Any], ...]:
-    """Return the option sets the fusion is tried with."""
-    return under_test.strategy.test_options or ({},)
+def cases(under_test: FusionUnderTest) -> Iterator[Mapping[str, Any]]:
+    """Yield the option sets the fusion is tried with."""
+    for options in under_test.strategy.test_options or ({},):
+        under_test.options = options
+        yield options
 
 
 def build_with(under_test: FusionUnderTest, options: Mapping[str, Any], names: Sequence[str] = NAMES) -> CremaModel:
