@@ -7,12 +7,9 @@ shards of its own; nobody waits for anybody. What one process finished stays whe
 from __future__ import annotations
 
 import multiprocessing
-import queue
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -79,8 +76,8 @@ def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
         )
 
 
-def encode_in_processes(job: EncodeJob, num_processes: int, *, status: StatusLine) -> Filled:
-    """Encode in several processes of this machine.
+def encode_in_processes(job: EncodeJob, num_processes: int) -> Filled:
+    """Encode in several processes of this machine; the first one shows its progress.
 
     Raises:
         CremaError: what the first process that failed raised; what was encoded is kept.
@@ -95,15 +92,10 @@ def encode_in_processes(job: EncodeJob, num_processes: int, *, status: StatusLin
         for rank in range(num_processes)
     ]
     context = multiprocessing.get_context("spawn")
-    lines: multiprocessing.Queue[str] = context.Queue()
     threads = max(1, torch.get_num_threads() // num_processes)
-    with ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(lines, threads)) as pool:
-        running = [pool.submit(_encode_here, own) for own in jobs]
-        while not all(task.done() for task in running):
-            with suppress(queue.Empty):
-                status.show(lines.get(timeout=0.2))
+    with ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(threads,)) as pool:
         try:
-            results = [task.result() for task in running]
+            results = list(pool.map(_encode_here, jobs, range(num_processes)))
         except BrokenProcessPool as error:
             raise CacheError(
                 f"One of {num_processes} encoding processes was ended from outside, most often for lack of memory. "
@@ -116,37 +108,20 @@ def encode_in_processes(job: EncodeJob, num_processes: int, *, status: StatusLin
     return Filled.together([result for result in results if isinstance(result, Filled)])
 
 
-_lines: Callable[[str], None] | None = None
-"""In an encoding process: where its progress goes."""
-
-
-def _start(lines: multiprocessing.Queue[str], threads: int) -> None:
-    global _lines
-    _lines = lines.put
+def _start(threads: int) -> None:
     torch.set_num_threads(threads)
     warnings.formatwarning = lambda message, *_, **__: f"crema: warning: {message}\n"
 
 
-def _encode_here(job: EncodeJob) -> Filled | str:
+def _encode_here(job: EncodeJob, rank: int) -> Filled | str:
     """Return what was done, or the text of our own error: not all of them survive pickling."""
+    status = StatusLine(enabled=rank == 0)
     try:
-        return encode(job, status=_RemoteStatus(job.shard))
+        return encode(job, status=status)
     except CremaError as error:
         return str(error)
-
-
-class _RemoteStatus(StatusLine):
-    """A status line that another process writes."""
-
-    def __init__(self, shard: Shard) -> None:
-        super().__init__(interval_s=2.0)
-        self._shard = shard
-
-    def show(self, text: str) -> None:
-        """Send `text` on."""
-        if _lines is not None and self.clock() >= self._due:
-            self._due = self.clock() + self._interval_s
-            _lines(f"[{self._shard.index + 1}/{self._shard.count}] {text}")
+    finally:
+        status.done()
 
 
 def default_device() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from crema_core.cli.inputs import add_shared, assignments, help_text, model_folder, print_result, with_options
+from crema_core.cli.inputs import add_shared, assignments, given, help_text, model_folder, print_result, with_options
 from crema_core.errors import OptionsError
 
 USAGE = 2
@@ -46,13 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         from crema_core.api.build import build
 
         requests = with_options(arguments.modalities, assignments(arguments.set))
-        model = build(
-            requests,
-            backbone=arguments.backbone,
-            language_model=arguments.language_model,
-            image_size=arguments.image_size,
-            fusion=arguments.fusion,
-        )
+        model = build(requests, **given(arguments, "backbone", "language_model", "image_size", "fusion"))
     from crema_core.api.describe import describe_model
 
     description = describe_model(model)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crema_core.cli.fit_config import complete, read_config
-from crema_core.cli.inputs import add_shared, assignments, help_text, num_bytes, print_result, with_options
+from crema_core.cli.inputs import add_shared, assignments, given, help_text, num_bytes, print_result, with_options
 from crema_core.errors import OptionsError
 from crema_core.train.settings import NOT_A_FOLDER, train_settings
 
@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="encoders compute in; as in training")
     parser.add_argument("--cache-precision", choices=("fp32", "bf16"), help="number format of what is kept")
     parser.add_argument("--batch-size", type=int, metavar="N", help="sources per encoder pass")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that read media, per encoding process")
+    parser.add_argument(
+        "--workers", type=int, dest="num_workers", metavar="N", help="processes that read media, per encoding process"
+    )
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes that encode")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="encode only the I-th of N parts")
     parser.add_argument("--device", help="for example cuda")
@@ -43,16 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.processes < 1:
         raise OptionsError(f"--processes is {arguments.processes}. At least 1 is needed. Write --processes 2.")
     index, count = _part(arguments.part)
-    changes = {
-        "cache": arguments.cache,
-        "cache_precision": arguments.cache_precision,
-        "precision": arguments.precision,
-        "batch_size": arguments.batch_size,
-        "num_workers": arguments.workers,
-    }
-    given = {key: value for key, value in changes.items() if value is not None}
-    model = {key: getattr(arguments, key) for key in ("modalities", "backbone", "image_size")}
-    config = read_config(arguments.source, model, given)
+    model = given(arguments, "modalities", "backbone", "image_size")
+    changes = given(arguments, "cache", "cache_precision", "precision", "batch_size", "num_workers")
+    config = read_config(arguments.source, model, changes)
     settings = train_settings(config.preset, config.settings)  # misspelt ones are refused before anything is read
     if settings.cache in NOT_A_FOLDER:
         raise OptionsError(
@@ -81,11 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         shard=Shard(index, count),
     )
     status, start = StatusLine(), time.monotonic()
-    filled = (
-        encode(job, status=status)
-        if arguments.processes == 1
-        else encode_in_processes(job, arguments.processes, status=status)
-    )
+    several = arguments.processes > 1
+    filled = encode_in_processes(job, arguments.processes) if several else encode(job, status=status)
     status.done()
     _tell(filled, Path(job.folder), duration_s=time.monotonic() - start, as_json=arguments.json)
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crema_core.cli.fit_config import FitConfig, complete, read_config, show
-from crema_core.cli.inputs import add_shared, assignments, help_text, model_folder, print_result, with_options
+from crema_core.cli.inputs import add_shared, assignments, given, help_text, model_folder, print_result, with_options
 from crema_core.cli.launch import add_processes, fail, launch, wants_launch
 from crema_core.errors import TrainingError
 from crema_core.train.settings import NOT_A_FOLDER, TrainSettings, train_settings
@@ -24,6 +24,8 @@ USAGE = 2
 HELP = help_text("fit", settings=", ".join(TrainSettings.model_fields))
 CONFIG, MODEL = "fit.json", "model"
 NUM_EXAMPLES = 64
+CHANGES = "modalities backbone language_model image_size eval_data out fusion major preset init_from".split()
+"""Options that replace fields of the configuration."""
 INTERRUPTED = 130
 
 
@@ -45,15 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything that needs no torch, then train."""
-    given = assignments(arguments.set)
-    settings = {key: value for key, value in given.items() if "." not in key}
-    changes = {
-        key: getattr(arguments, key)
-        for key in (
-            *("modalities", "backbone", "language_model", "image_size"),
-            *("eval_data", "out", "fusion", "major", "preset", "init_from"),
-        )
-    }
+    values = assignments(arguments.set)
+    settings = {key: value for key, value in values.items() if "." not in key}
+    changes = given(arguments, *CHANGES)
     if arguments.show:
         print(show(arguments.preset, changes, settings))
         return 0
@@ -65,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
     config = complete(config)
-    requests = with_options(config.modalities or (), {key: value for key, value in given.items() if "." in key})
+    requests = with_options(config.modalities or (), {key: value for key, value in values.items() if "." in key})
     config = config.model_copy(update={"modalities": tuple(requests)})
     folder = Path(config.out) if config.out else None
     return train(config, folder, resume=False, settings=config.settings, as_json=arguments.json)

@@ -161,6 +161,11 @@ def add_shared(parser: argparse.ArgumentParser, *options: str, **changes: Any) -
         parser.add_argument(f"--{name}", **{**fixed, **_SHARED[name], **changes})
 
 
+def given(arguments: argparse.Namespace, *options: str) -> dict[str, Any]:
+    """Return the values of those options that were given, by name."""
+    return {name: value for name in options if (value := getattr(arguments, name)) is not None}
+
+
 def print_result(facts: object, text: object, *, as_json: bool) -> None:
     """Print what a verb found: as JSON, or for people."""
     print(json.dumps(facts, indent=2) if as_json else text)
@@ -215,8 +220,8 @@ def evaluation_settings(arguments: argparse.Namespace, **fixed: object) -> Evalu
     """
     from crema_core.evaluation.settings import EvaluationSettings
 
-    given = {key: getattr(arguments, f"evaluation_{key}", None) for key in _EVALUATION}
-    values = {key: value for key, value in given.items() if value is not None}
+    every = {key: getattr(arguments, f"evaluation_{key}", None) for key in _EVALUATION}
+    values = {key: value for key, value in every.items() if value is not None}
     return parse_settings(EvaluationSettings, {**values, **fixed}, title="evaluation")
 
 

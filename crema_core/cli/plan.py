@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from crema_core.cli.inputs import add_shared, assignments, help_text, print_result, with_options
+from crema_core.cli.inputs import add_shared, assignments, given, help_text, print_result, with_options
 from crema_core.train.settings import train_settings
 
 HELP = help_text("plan")
@@ -25,19 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, estimate, print."""
-    given = assignments(arguments.set)
-    settings = train_settings(arguments.preset, {key: value for key, value in given.items() if "." not in key})
-    requests = with_options(arguments.modalities, {key: value for key, value in given.items() if "." in key})
+    values = assignments(arguments.set)
+    settings = train_settings(arguments.preset, {key: value for key, value in values.items() if "." not in key})
+    requests = with_options(arguments.modalities, {key: value for key, value in values.items() if "." in key})
     from crema_core.api.build import build
     from crema_core.report.plan import plan
 
-    model = build(
-        requests,
-        backbone=arguments.backbone,
-        fusion=arguments.fusion,
-        precision=arguments.precision,
-        image_size=arguments.image_size,
-    )
+    model = build(requests, **given(arguments, "backbone", "fusion", "precision", "image_size"))
     found = plan(
         model,
         batch_size=-(-settings.batch_size // max(1, arguments.processes)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 
 from crema_core.api.encode_job import EncodeJob, encode_in_processes
-from crema_core.common.progress import StatusLine
 from crema_core.errors import CacheError
 from crema_core.modality import Sample
 from crema_core.model.settings import ModelSettings
@@ -41,7 +39,7 @@ def test_a_killed_process_is_told_with_what_to_do_and_its_work_is_not_lost(t5_fo
         batch_size=1,
     )
     with pytest.raises(CacheError) as caught:
-        encode_in_processes(job, 2, status=StatusLine(io.StringIO()))
+        encode_in_processes(job, 2)
     assert str(caught.value) == (
         "One of 2 encoding processes was ended from outside, most often for lack of memory. What was written before is "
         "kept. Run the same command again, with fewer --processes or a smaller --batch-size."
