@@ -114,25 +114,12 @@ def load_hooks(plugins: Sequence[object] = (), *, strict: bool | None = None) ->
         if found.refusal is not None:
             continue
         try:
-            hooks.add(_load(found), name=f"{found.provider} ({found.name})")
-        except HookError as error:
+            hooks.add(found.load(), name=f"{found.provider} ({found.name})")
+        except PluginError as error:  # it cannot be imported, or its hooks do not fit
             hooks.report(str(error), cause=error)
     for plugin in plugins:
         hooks.add(plugin, name=getattr(plugin, "__name__", type(plugin).__name__))
     return hooks
-
-
-def _load(found: registry.Provider) -> object:
-    plugin: object
-    try:
-        plugin = found.load()
-    except PluginError as error:
-        cause = error.__cause__
-        raise HookError(
-            f"The hooks of {found.provider} ({found.name}) could not be imported from {found.reference}: "
-            f"{type(cause).__name__}: {cause}. Switch the plugin off: CREMA_PLUGINS_DISABLE={found.distribution}"
-        ) from cause
-    return plugin
 
 
 def _check_implementation(implementation: Any, event: str, name: str) -> None:
