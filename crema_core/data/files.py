@@ -83,13 +83,6 @@ def describe_source(source: object) -> str:
     return f"{name} of shape {tuple(shape)} and type {dtype}"
 
 
-def name_of(source: object) -> str:
-    """Return what messages call a source: its path, or what it is."""
-    if isinstance(source, str | os.PathLike):
-        return f"'{source}'"
-    return "The list of files" if isinstance(source, list | tuple) else "The array"
-
-
 def list_files(folder: Path, *, what: str, suffixes: Iterable[str]) -> list[Path]:
     """Return the files of a folder with an accepted ending, in natural order (`frame2` before `frame10`).
 

@@ -9,7 +9,7 @@ Every reader raises `MediaError` for sources that are absent, empty, damaged or 
 """
 
 from crema_core.data.clips import CLIP_SUFFIXES, SOUND_SUFFIXES, Clip, read_clip
-from crema_core.data.files import accepts, check_file, damaged, list_files, name_of, require_numbers, wrong_source
+from crema_core.data.files import accepts, check_file, damaged, list_files, require_numbers, wrong_source
 from crema_core.data.images import (
     ARRAY_SUFFIXES,
     FRAME_SUFFIXES,
@@ -25,7 +25,7 @@ from crema_core.data.images import (
     read_stack,
     resize,
 )
-from crema_core.data.sampling import Pick, file_of, middle_indices, rate_indices, segment_spans, spread_indices
+from crema_core.data.sampling import Pick, file_of, middle_indices, rate_indices, segment_spans
 
 __all__ = [
     "ARRAY_SUFFIXES",
@@ -44,7 +44,6 @@ __all__ = [
     "file_of",
     "list_files",
     "middle_indices",
-    "name_of",
     "rate_indices",
     "read_array",
     "read_arrays",
@@ -56,6 +55,5 @@ __all__ = [
     "require_numbers",
     "resize",
     "segment_spans",
-    "spread_indices",
     "wrong_source",
 ]

@@ -6,7 +6,7 @@ exchanging sources) tells parts apart too.
 
 Of the frames, the middle one of equal segments is taken: the rule of the released CREMA code in evaluation
 (`(a + b) // 2` between integer bounds). Modalities that follow the frames of another one use the same function, so
-their frames show the same instants. `spread_indices` is another rule.
+their frames show the same instants.
 """
 
 from __future__ import annotations
@@ -83,17 +83,6 @@ def middle_indices(num_available: int, num_wanted: int) -> list[int]:
     """
     bounds = segment_bounds(num_available, num_wanted)
     return [(low + high) // 2 for low, high in pairwise(bounds)]
-
-
-def spread_indices(num_available: int, num_wanted: int) -> list[int]:
-    """Return equally spaced indices from the first frame to the last, as some released code takes them.
-
-    >>> spread_indices(16, 4)
-    [0, 5, 10, 15]
-    >>> spread_indices(16, 1)
-    [0]
-    """
-    return [(num_available - 1) * index // max(num_wanted - 1, 1) for index in range(num_wanted)]
 
 
 def segment_spans(starts_s: Sequence[float], end_s: float, num_wanted: int) -> list[tuple[float, float]]:

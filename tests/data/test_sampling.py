@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crema_core.data.sampling import middle_indices, segment_bounds, segment_spans, spread_indices
+from crema_core.data.sampling import middle_indices, segment_bounds, segment_spans
 
 
 @pytest.mark.parametrize(
@@ -45,11 +44,3 @@ def test_spans_are_never_empty_and_hold_their_frame(available: int, wanted: int)
 
 def test_spans_of_enough_frames_cover_the_clip() -> None:
     assert segment_spans([0.0, 0.5, 1.0, 1.5], 2.0, 2) == [(0.0, 1.0), (1.0, 2.0)]
-
-
-@given(st.integers(1, 500), st.integers(1, 64))
-def test_spread_frames_go_from_the_first_to_the_last(available: int, wanted: int) -> None:
-    indices = spread_indices(available, wanted)
-    exact = np.linspace(0, available - 1, wanted)
-    # As the released MERV code truncates them; where its float falls short of a whole number, ours does not.
-    assert indices == [int(value + 1e-9) for value in exact]

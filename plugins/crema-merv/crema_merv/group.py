@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from crema_core.data.media import resize
-from crema_core.data.sampling import Pick, middle_indices, spread_indices
+from crema_core.data.sampling import Pick, middle_indices
 from crema_core.errors import OptionsError
 from crema_core.modality import Batch, FeaturePart, Features, Sample
 from crema_core.video.vision_encoder import Preprocessing, VisionEncoder, vision_encoder_class
@@ -224,3 +224,14 @@ def resize_as_trained(frames_TCHW: Tensor, wanted: Preprocessing) -> Tensor:
         values = interpolate(values, size=target, mode=wanted.interpolation, antialias=True, align_corners=False)
     top, left = (target[0] - wanted.size) // 2, (target[1] - wanted.size) // 2
     return values[..., top : top + wanted.size, left : left + wanted.size].clamp(0, 1)
+
+
+def spread_indices(num_available: int, num_wanted: int) -> list[int]:
+    """Return equally spaced indices from the first frame to the last, as the released code takes them.
+
+    >>> spread_indices(16, 4)
+    [0, 5, 10, 15]
+    >>> spread_indices(16, 1)
+    [0]
+    """
+    return [(num_available - 1) * index // max(num_wanted - 1, 1) for index in range(num_wanted)]

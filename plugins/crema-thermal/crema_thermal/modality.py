@@ -18,7 +18,6 @@ from crema_core.data.media import (
     IMAGE_SUFFIXES,
     Reader,
     file_of,
-    name_of,
     read_array,
     read_clip,
     read_raw_image,
@@ -96,7 +95,7 @@ class ThermalModality(SeeingModality):
             if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
                 wanted = self.encoder.frames_wanted(self.options.num_frames)
                 return _Read(read_clip(str(source), num_frames=wanted).frames, None)
-        return self._understand(self._read_maps(source), name=name_of(source))
+        return self._understand(self._read_maps(source), name=_name_of(source))
 
     def _read_maps(self, source: object) -> NDArray[np.generic]:
         readers: dict[str, Reader] = {
@@ -129,3 +128,10 @@ class ThermalModality(SeeingModality):
             )
         celsius = to_celsius(maps, self.options.counts_per_kelvin, unit=self.options.unit, name=name)
         return _Read(torch.empty(0), celsius)
+
+
+def _name_of(source: object) -> str:
+    """Return what messages call a source: its path, or what it is."""
+    if isinstance(source, str | os.PathLike):
+        return f"'{source}'"
+    return "The list of files" if isinstance(source, list | tuple) else "The array"
