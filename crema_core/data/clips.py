@@ -177,7 +177,7 @@ def _index(container: InputContainer, stream: av.VideoStream, path: Path) -> _In
         if packet.is_key and packet.stamp is not None
     ]
     gaps = sorted(after - before for before, after in pairwise(stamps))
-    step = gaps[len(gaps) // 2] if gaps else max(packets[0].duration, 1)
+    step = gaps[len(gaps) // 2] if gaps else packets[0].duration
     return _Index(stamps, sorted(keys) or [_Key(stamps[0], stamps[0])], step)
 
 

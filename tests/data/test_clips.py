@@ -108,11 +108,27 @@ def test_a_part_shorter_than_a_frame_shows_the_frame_on_screen(tmp_path: Path) -
 
 
 def test_frames_at_uneven_times_are_chosen_by_number_and_keep_their_times(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mkv", num_frames=4, stamps=(0, 1, 2, 8))
-    clip = read_clip(path, num_frames=4)
-    assert levels(clip.frames) == [0, 1, 2, 3]
+    path = write_clip(tmp_path / "a.mkv", num_frames=5, stamps=(0, 1, 3, 5, 14))
+    clip = read_clip(path, num_frames=5)
+    assert levels(clip.frames) == [0, 1, 2, 3, 4]
     assert clip.times is not None
-    assert clip.times[:, 0].tolist() == pytest.approx([0, 0.125, 0.25, 1.0], abs=1e-3)
+    assert clip.times[:, 0].tolist() == pytest.approx([0, 0.125, 0.375, 0.625, 1.75], abs=1e-3)
+    # Nothing follows the last frame: it is on screen for the median time between two.
+    assert float(clip.times[-1, 1]) == pytest.approx(2.0, abs=1e-3)
+
+
+def test_a_clip_of_one_frame_lasts_as_long_as_the_file_states(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", num_frames=1, codec="rawvideo")
+    stated = read_clip(path, num_frames=1)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"\x23\xe3\x83\x84")  # Matroska's DefaultDuration: its name, 4 for its length, its value
+    raw[at : at + 8] = b"\xec\x86" + bytes(6)  # a Void element of the same size
+    path.write_bytes(raw)
+    unknown = read_clip(path, num_frames=1)
+    assert stated.times is not None
+    assert unknown.times is not None
+    assert stated.times.tolist() == [[0.0, 0.125]]
+    assert unknown.times.tolist() == [[0.0, pytest.approx(0.001)]]  # one tick of the file's clock
 
 
 def test_a_part_beyond_the_end_is_refused(tmp_path: Path) -> None:
