@@ -103,6 +103,6 @@ def _what_it_needs(place: Path, entries: Sequence[Mapping[str, Any]]) -> str:
 
 def _request(entry: dict[str, Any]) -> dict[str, Any]:
     # Where several installed packages provide the name, the one that wrote the model is meant.
-    rivals = [record for record in list_modalities() if record.status == "duplicate"]
+    rivals = [record for record in list_modalities() if record.name == entry["name"] and record.status == "duplicate"]
     reference = f"{entry['distribution']}:{entry['name']}" if rivals else entry["name"]
     return {"name": reference, "mmqa": entry["mmqa"], "prefix": entry["prefix"], **entry["options"]}
