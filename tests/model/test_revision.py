@@ -1,0 +1,82 @@
+"""A pinned revision of the hub is the one that everything is read from: weights, tokenizer, settings, encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+from transformers import AutoImageProcessor, SiglipVisionModel
+
+from crema_core.errors import AssetError, CheckpointError
+from crema_core.model.backbone import ALONE
+from crema_core.model.load_backbone import load_backbone
+from crema_core.model.pretrained import load_frozen, read_processor
+from tests.support import vision_encoders
+from tests.support.checkpoints import save_language, save_published
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the hub, as it is after a download of one revision: there is no latest one."""
+    place = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(place))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return place
+
+
+def downloaded(hub: Path, name: str, folder: Path, *, revision: str) -> None:
+    """Put a folder into the cache as revision `revision` of the repository `name`."""
+    repository = hub / f"models--{name.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / revision).write_text(COMMIT)
+    (repository / "snapshots").mkdir()
+    folder.rename(repository / "snapshots" / COMMIT)
+    # The cache keeps in mind which files the repository was found not to have.
+    absent = repository / ".no_exist" / COMMIT / "qformer_tokenizer" / "config.json"
+    absent.parent.mkdir(parents=True)
+    absent.touch()
+
+
+def test_a_backbone_is_read_from_its_revision(hub: Path, tmp_path: Path) -> None:
+    folder = save_published(tmp_path / "folder", "instructblip-flan-t5")
+    statistics = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1.0, 2.0, 3.0]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(statistics))
+    (folder / "crema_template.json").write_text(json.dumps({"choice_scoring": "released"}))
+    downloaded(hub, "some/backbone", folder, revision="v2")
+    backbone = load_backbone("some/backbone", revision="v2")
+    assert (backbone.image_mean, backbone.image_std) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    assert backbone.template == {"choice_scoring": "released"}
+    for other in (None, "v3"):
+        with pytest.raises(CheckpointError, match=r"^No backbone was found at 'some/backbone': "):
+            load_backbone("some/backbone", revision=other)
+
+
+def test_a_language_model_is_read_from_its_own_revision(hub: Path, tmp_path: Path) -> None:
+    downloaded(hub, "some/backbone", save_published(tmp_path / "folder", "blip2-opt"), revision="v2")
+    downloaded(hub, "some/language", save_language(tmp_path / "language", "llama"), revision="v7")
+    backbone = load_backbone("some/backbone", revision="v2", language_model="some/language", language_revision="v7")
+    assert backbone.language_model.config.model_type == "llama"
+    for alone in ("some/backbone", ALONE):
+        with pytest.raises(CheckpointError, match=r"^No language model was found at 'some/language': "):
+            load_backbone(alone, revision="v7", language_model="some/language", language_revision="v2")
+    alone = load_backbone(ALONE, language_model="some/language", language_revision="v7")
+    assert alone.language_model.config.model_type == "llama"
+
+
+def test_an_encoder_and_its_preprocessing_are_read_from_their_revision(hub: Path, tmp_path: Path) -> None:
+    folder = vision_encoders.save_siglip(tmp_path / "siglip")
+    expected = load_frozen(SiglipVisionModel, folder).state_dict()
+    downloaded(hub, "some/siglip", folder, revision="v2")
+    found = load_frozen(SiglipVisionModel, "some/siglip", revision="v2").state_dict()
+    assert all(torch.equal(own, expected[key]) for key, own in found.items())
+    processor = read_processor(AutoImageProcessor, "some/siglip", revision="v2", needed="It is needed.")
+    assert processor.size["height"] == 16
+    with pytest.raises(AssetError, match=r"^No encoder was found at 'some/siglip': "):
+        load_frozen(SiglipVisionModel, "some/siglip")
+    with pytest.raises(AssetError, match=r"^'some/siglip' has weights but no preprocessor_config.json\. It is needed"):
+        read_processor(AutoImageProcessor, "some/siglip", needed="It is needed.")
