@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Blip2ForConditionalGeneration
+from transformers import Blip2ForConditionalGeneration, GenerationConfig
 
 from crema_core.errors import DataFileError, OptionsError
 from crema_core.model.language import Language, by_length
@@ -47,6 +47,27 @@ def test_likelihood_scores_are_the_mean_log_probability_of_each_choice(language:
         for index, choice in enumerate(choices):
             alone = Prompt(prompt.embeds[row : row + 1], prompt.mask[row : row + 1])
             assert scores[row][index] == pytest.approx(-language.loss(alone, [choice]).item(), abs=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["t5", "opt"])
+def test_of_the_settings_of_generation_only_the_token_ids_of_a_checkpoint_are_kept(
+    t5_folder: Path, opt_folder: Path, kind: str
+) -> None:
+    backbone = load_backbone(t5_folder if kind == "t5" else opt_folder)
+    model = backbone.language_model
+    model.generation_config = GenerationConfig(
+        bos_token_id=7, forced_eos_token_id=8, decoder_start_token_id=9, pad_token_id=10, repetition_penalty=3.0,
+        temperature=0.3, do_sample=True, num_beams=4, max_new_tokens=2,
+    )  # fmt: skip
+    language = Language(model, backbone.tokenizer)
+    found, plain = language.model.generation_config, GenerationConfig()
+    assert (found.bos_token_id, found.forced_eos_token_id) == (7, 8)
+    assert found.eos_token_id == list(language.chat_format.stops)
+    assert found.pad_token_id == backbone.tokenizer.pad_token_id
+    # A decoder of its own begins as in the pass that the loss is computed in.
+    assert found.decoder_start_token_id == (model.config.decoder_start_token_id if kind == "t5" else 9)
+    for key in ("repetition_penalty", "temperature", "do_sample", "num_beams", "max_new_tokens"):
+        assert getattr(found, key) == getattr(plain, key), key
 
 
 def test_letter_scores_are_normalised_over_the_letters(language: Language) -> None:
