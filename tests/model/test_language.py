@@ -148,3 +148,28 @@ def test_short_and_long_answers_have_the_loss_of_one_padded_pass(t5_folder: Path
     )
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, embeds)[0])
+
+
+def test_in_step_every_pass_has_a_backward_pass_and_the_same_values(language: Language) -> None:
+    prompt, answers = prompt_of(language, QUESTIONS), torch.tensor([[5], [6]])
+    alone = language.logits(prompt, answers)
+    assert not alone.requires_grad
+    language.in_step = True
+    together = language.logits(prompt, answers)
+    assert together.requires_grad
+    assert torch.equal(together, alone)
+    with torch.no_grad():
+        assert torch.equal(language.logits(prompt, answers), alone)
+
+
+def test_in_step_answers_of_all_lengths_make_one_pass(t5_folder: Path) -> None:
+    backbone = load_backbone(t5_folder)
+    language, passes = Language(backbone.language_model, backbone.tokenizer), []
+    language.model.register_forward_hook(lambda *_: passes.append(1))
+    questions = ["what ?"] * 4
+    answers = ["red", "left right left right one two three four five six", "blue", "a dog"]
+    apart = language.loss(prompt_of(language, questions), answers)
+    assert len(passes) == 2
+    language.in_step = True
+    torch.testing.assert_close(language.loss(prompt_of(language, questions), answers), apart)
+    assert len(passes) == 3

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from crema_core.api.build import build
 from crema_core.cli.fit_config import FitConfig
@@ -14,6 +15,7 @@ from crema_core.errors import BuildError, OptionsError
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.settings import BackboneSettings, ModelSettings
 from crema_core.model.template import PromptTemplate
+from crema_core.model.tuning import LanguageLora
 from crema_core.plugins.spec import parse_settings, with_changes
 from tests.support.modalities import wave_spec
 
@@ -128,3 +130,16 @@ def test_changes_keep_the_kind_of_settings_and_what_was_chosen() -> None:
 def test_settings_need_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("settings", "name", "accepted", "refused"), [
+    (BackboneSettings, "image_size", 1, 0), (PromptTemplate, "max_question_tokens", 2, 1),
+    (LanguageLora, "rank", 1, 0), (LanguageLora, "alpha", 1, 0),
+    (LanguageLora, "dropout", 0.0, -1e-9), (LanguageLora, "dropout", 0.999, 1.0),
+])  # fmt: skip
+def test_numbers_are_taken_up_to_their_bounds_and_refused_beyond(
+    settings: type[BaseModel], name: str, accepted: float, refused: float
+) -> None:
+    assert getattr(parse_settings(settings, {name: accepted}, title="own"), name) == accepted
+    with pytest.raises(OptionsError, match=rf"^own\.{name}: "):
+        parse_settings(settings, {name: refused}, title="own")

@@ -52,6 +52,33 @@ def test_a_rate_that_ends_above_its_start_is_refused() -> None:
         train_settings(None, {"min_lr": 0.1})
 
 
+FROM_ONE = (
+    "epochs batch_size gradient_accumulation_steps early_exit_start_epoch eval_every eval_batch_size max_new_tokens "
+    "log_every checkpoint_every"
+).split()
+FROM_ZERO = "seed warmup_steps retained_graphs num_workers".split()
+RATES_FROM_ZERO = "min_lr warmup_ratio warmup_start_lr weight_decay modality_dropout".split()
+ABOVE_ZERO = "lr max_grad_norm early_exit cache_limit_gb cache_disk_limit_gb".split()
+
+
+@pytest.mark.parametrize(("name", "accepted", "refused"), [
+    *((name, 1, 0) for name in FROM_ONE),
+    *((name, 0, -1) for name in FROM_ZERO),
+    *((name, 0.0, -1e-9) for name in RATES_FROM_ZERO),
+    *((name, 1e-9, 0.0) for name in ABOVE_ZERO),
+    ("warmup_ratio", 0.999, 1.0), ("modality_dropout", 1.0, 1.001), ("cache", "a", ""),
+])  # fmt: skip
+def test_numbers_are_taken_up_to_their_bounds_and_refused_beyond(name: str, accepted: object, refused: object) -> None:
+    assert getattr(train_settings(None, {name: accepted}), name) == accepted
+    with pytest.raises(OptionsError, match=rf"^fit\.{name}: "):
+        train_settings(None, {name: refused})
+
+
+def test_every_number_has_its_bounds_tried() -> None:
+    numbers = {name for name, own in TrainSettings.model_fields.items() if own.metadata}
+    assert numbers == {*FROM_ONE, *FROM_ZERO, *RATES_FROM_ZERO, *ABOVE_ZERO, "cache"}
+
+
 @pytest.mark.parametrize("size", [0, [], [2, 0], [None], True, 2.0, "2"])
 def test_sizes_of_parts_are_whole_numbers_from_one(size: object) -> None:
     with pytest.raises(OptionsError) as error:
