@@ -288,6 +288,21 @@ def test_nothing_exits_prints_a_bare_except_or_evaluates_text() -> None:
     assert hits == []
 
 
+# Filled in while something runs; all other dataclasses are values, which may be shared, compared and used as keys.
+FILLED_IN = {"BuildContext", "EarlyExit", "FusionWatch", "PluginUnderTest", "FusionUnderTest", "Prompt"}
+
+
+def test_dataclasses_are_frozen_unless_they_are_filled_in_while_something_runs() -> None:
+    changeable = set()
+    for path in [*files(), *sorted(ROOT.glob("plugins/crema-*/crema_*/**/*.py"))]:
+        for node in ast.walk(tree(path)):
+            for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+                text = ast.unparse(decorator)
+                if text.split("(")[0].split(".")[-1] == "dataclass" and "frozen=True" not in text:
+                    changeable.add(node.name)
+    assert changeable == FILLED_IN
+
+
 def test_every_public_function_and_class_is_documented() -> None:
     hits = [
         f"{place(path, node)}: {node.name}"
