@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crema_core.errors import CheckpointError, TrainingError
-from crema_core.train.run import refuse_changes, refuse_differences
+from crema_core.train.run import new_run_folder, read_config, refuse_changes, refuse_differences
 from crema_core.train.settings import RESUMABLE
 
 
@@ -95,4 +98,27 @@ def test_processes_must_agree_on_versions_too() -> None:
         "  model.modalities.audio.version: 0.1.0 -> 0.2.0\n"
         "All processes need the same data, settings, packages and weights. Give all machines the same files. Nothing "
         "was written."
+    )
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda _: "20260102-030405")
+    found = []
+    for _ in range(3):
+        found.append(new_run_folder())
+        found[-1].mkdir(parents=True)
+    assert found == [Path("runs") / f"20260102-030405{ending}" for ending in ("", "-2", "-3")]
+
+
+@pytest.mark.parametrize("content", ['{"format": 2}', '{"settings": {}}', "[1]"])
+def test_a_run_of_another_format_is_not_continued(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config()))
+    assert read_config(tmp_path) == config()
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError) as error:
+        read_config(tmp_path)
+    assert str(error.value) == (
+        f"The run in '{tmp_path}' has another format than 1. Only runs of this format can be continued. Start a new "
+        "run with another out=. Nothing was changed."
     )
