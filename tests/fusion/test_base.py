@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crema_core.errors import OptionsError
-from crema_core.fusion.base import Fusion, FusionSizes, Layout, ModalitySet, spread
+from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, Layout, ModalitySet, spread
 from crema_core.fusion.strategies import LinearFusion
 from crema_core.tokens import ModalityTokens, Segment
 from tests.support.fusions import make_fusion
@@ -351,3 +351,41 @@ def test_a_modality_remembers_the_width_of_its_tokens() -> None:
     fusion.add_supporting("one", total=1)
     fusion.add_supporting("two", total=2, token_width=3)
     assert fusion.token_widths == {"one": 8, "two": 3}
+
+
+def test_a_plan_holds_what_its_strategy_declares() -> None:
+    def of_major(_: object) -> Any:
+        raise AssertionError("nothing is built here")
+
+    def of_supporting(_: object) -> Any:
+        raise AssertionError("nothing is built here")
+
+    class Declared(LinearFusion):
+        major_connector = staticmethod(of_major)
+        supporting_connector = staticmethod(of_supporting)
+        major_prefix = "Seen: "
+        mixes_parts = True
+
+    assert Declared.plan({"append": False}) == FusionPlan(
+        Declared,
+        {"append": False},
+        major_connector=of_major,
+        supporting_connector=of_supporting,
+        major_prefix="Seen: ",
+        mixes_parts=True,
+    )
+    assert LinearFusion.plan({}) == FusionPlan(LinearFusion, {}, None, None, None, False)
+
+
+@pytest.mark.parametrize(("major", "supporting", "num_modalities", "needed"), [
+    (False, False, 1, True), (False, True, 1, True), (True, False, 1, False), (True, False, 2, True),
+    (True, True, 2, False),
+])  # fmt: skip
+def test_the_qformer_is_needed_where_a_connector_is_not_a_strategys_own(
+    major: bool, supporting: bool, num_modalities: int, needed: bool
+) -> None:
+    def own(_: object) -> Any:
+        raise AssertionError("nothing is built here")
+
+    plan = FusionPlan(LinearFusion, {}, own if major else None, own if supporting else None)
+    assert plan.needs_qformer(num_modalities) == needed

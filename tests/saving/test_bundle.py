@@ -14,6 +14,7 @@ from crema_core.api.model import CremaModel
 from crema_core.common.atomic import MARKER, new_folder, write_text
 from crema_core.errors import BuildError, CheckpointError
 from crema_core.plugins import registry
+from crema_core.saving.bundle import read_model_config, read_state
 from tests.support.backbones import save_random_blip2
 from tests.support.modalities import four_modalities, frames_spec, points_spec, touch_specs, wave_spec
 
@@ -104,6 +105,23 @@ def test_an_unfinished_folder_is_refused(trained: CremaModel, tmp_path: Path) ->
         f"'{tmp_path / 'saved'}' is not a completely written saved model (its 'complete' file is missing). Writing was "
         "interrupted, or the folder is something else. Use an earlier save. Nothing was changed."
     )
+
+
+def test_every_file_of_weights_is_compared_with_its_description(t5_folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "saved"
+    build([frames_spec("main"), wave_spec()], backbone=t5_folder, tuning={"rank": 2}).save_pretrained(place)
+    config = read_model_config(place)
+    files = sorted(place.rglob("*.safetensors"))
+    names = ["fusion.safetensors", "language.safetensors", "main/adapter.safetensors", "wave/adapter.safetensors"]
+    assert [str(file.relative_to(place)) for file in files] == names
+    assert read_state(place, config)
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # still a file of the same tensors
+        with pytest.raises(CheckpointError) as caught:
+            read_state(place, config)
+        assert str(caught.value).startswith(f"'{file}' is not the file its config describes (another sha256). ")
+        file.write_bytes(content)
 
 
 def test_a_place_without_folder_is_refused(tmp_path: Path) -> None:

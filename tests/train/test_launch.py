@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
@@ -19,6 +19,25 @@ from crema_core.train import launch
 from crema_core.train.launch import HANDLED, LaunchedProcessError, run_processes
 
 Launched = list[tuple[argparse.Namespace, dict[str, str], int]]
+
+
+def first(number: int, frame: FrameType | None) -> None:
+    """A handler of the caller's."""
+
+
+def second(number: int, frame: FrameType | None) -> None:
+    """Another."""
+
+
+@pytest.fixture(autouse=True)
+def own_handlers() -> Iterator[None]:
+    """Handlers of the caller's, which must be back afterwards."""
+    before = handlers()
+    for name, own in zip(HANDLED, (first, second, signal.SIG_DFL), strict=True):
+        signal.signal(getattr(signal, name), own)
+    yield
+    for name, handler in zip(HANDLED, before, strict=True):
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture
@@ -72,7 +91,7 @@ def test_the_cores_are_divided_where_no_number_of_threads_is_given(
 
 
 def test_environment_logs_and_signals_are_as_before(launched: Launched) -> None:
-    before, level = handlers(), logging.root.manager.disable
+    before, level = [first, second, signal.SIG_DFL], logging.root.manager.disable
     run_processes("a.program", [], 2, environment={"OF_THE_RUN": "yes"})
     assert len(launched) == 1
     assert handlers() == before
