@@ -105,6 +105,32 @@ def test_a_run_that_dies_goes_on_from_its_last_checkpoint(new_model: MakeModel, 
     assert same(whole, continued)
 
 
+def test_a_run_that_dies_before_its_first_checkpoint_starts_from_its_beginning(
+    new_model: MakeModel, tmp_path: Path
+) -> None:
+    class DiedError(BaseException):
+        """Like a killed process."""
+
+    def crema_step_finished(step: int) -> None:
+        if step == 2:
+            raise DiedError
+
+    short: dict[str, Any] = {"epochs": 1, "eval_data": None}
+    whole, continued = new_model(dropout=0.1), new_model(dropout=0.1)
+    expected = train(whole, tmp_path, "whole", **short)
+    with pytest.raises(DiedError):
+        train(
+            new_model(dropout=0.1), tmp_path, "died", **short, hooks=hooks_of(crema_step_finished=crema_step_finished)
+        )
+    assert not (tmp_path / "died" / "last").exists()
+    assert (tmp_path / "died" / "metrics.jsonl").read_text()
+    stream = io.StringIO()
+    run = train(continued, tmp_path, "died", resume=True, **short, status=StatusLine(stream))
+    assert "This run stopped before its first checkpoint; it starts from its beginning." in stream.getvalue()
+    assert numbers(run) == numbers(expected)
+    assert same(whole, continued)
+
+
 def test_ctrl_c_is_a_keyboard_interrupt_that_says_how_to_go_on(new_model: MakeModel, tmp_path: Path) -> None:
     stream, before = io.StringIO(), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as error:

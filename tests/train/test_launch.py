@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import pytest
@@ -98,9 +99,8 @@ def test_environment_logs_and_signals_are_as_before(launched: Launched) -> None:
     assert logging.root.manager.disable == level
     assert not {"OF_THE_RUN", "ACCELERATE_USE_CPU"} & os.environ.keys()
     # Only the main thread may set handlers; from another one they are left alone.
-    thread = threading.Thread(target=run_processes, args=("a.program", [], 2), kwargs={"environment": {}})
-    thread.start()
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run_processes, "a.program", [], 2, environment={}).result()
     assert len(launched) == 2
     assert handlers() == before
 
