@@ -170,6 +170,20 @@ def test_frozen_parts_and_what_was_trainable_are_as_before(new_model: MakeModel,
     assert not model.training
 
 
+def test_gradients_flow_into_what_is_trained_and_into_nothing_else(new_model: MakeModel, tmp_path: Path) -> None:
+    model = new_model()
+    trained, found = model.names[-1], []
+
+    def crema_step_finished(step: int) -> None:
+        found.append({key for key, one in model.trainable_parameters().items() if one.requires_grad})
+
+    hooks = hooks_of(crema_step_finished=crema_step_finished)
+    train(model, tmp_path, "run", epochs=1, eval_data=None, modalities=[trained], hooks=hooks)
+    expected = {f"modalities.{trained}.{key}" for key in model.adapter_parameters(trained)}
+    assert found
+    assert all(names - {f"fusion.{key}" for key in model.fusion_parameters([trained])} == expected for names in found)
+
+
 def test_training_lowers_the_loss(new_model: MakeModel, tmp_path: Path) -> None:
     # A frozen random language model leaves adapters little room; that training works is shown on the generated world.
     data = write_data(tmp_path / "few", 4, modalities="mo")
