@@ -18,7 +18,7 @@ import torch
 def alternate(tasks: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, list[float]]:
     """Return CPU seconds of each task, `repeats` times, the tasks taking turns after one unmeasured round.
 
-    ChatFormat mean that whatever slows the machine for a while slows all tasks.
+    Turns mean that whatever slows the machine for a while slows all tasks.
     """
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for turn in range(repeats + 1):

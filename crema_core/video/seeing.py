@@ -53,7 +53,7 @@ class SeeingModality(Modality):
 
 
 class SeeingEncoder(nn.Module):
-    """ChatFormat RGB frames into a prepared sample, and prepared batches into features.
+    """Turn RGB frames into a prepared sample, and prepared batches into features.
 
     Args:
         options: which encoder.

@@ -30,7 +30,7 @@ FrameRule = Literal["middle", "released"]
 
 
 class EncoderGroup(nn.Module):
-    """ChatFormat RGB frames into a prepared sample, and prepared batches into the features of all encoders.
+    """Turn RGB frames into a prepared sample, and prepared batches into the features of all encoders.
 
     Args:
         encoders: which, in the order of mixing.
