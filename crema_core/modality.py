@@ -120,6 +120,12 @@ class BuildContext:
         seed: seed for anything random a modality builds.
         dtype: number format of frozen encoders.
         frames_per_step: frames `vision` processes together, 2 for Qwen-VL.
+        whole_clips: whether `vision` processes all frames of a clip together, however many: `(M, T, 3, H, W)` ->
+            `(M, N, vision_dim)`, N growing with T. A clip is one step then.
+        usual_frames: frames of a clip the backbone was made for; None: it does not say.
+        pictures: RGB frames `(T, 3, H, W)`, uint8 or float 0..1, to normalised squares as the backbone was trained on
+            them; pickles. None: whole pictures are squashed into the square and normalised by `image_mean` and
+            `image_std`.
         pretrained: whether the backbone learned from real pictures and texts; False for the shipped tiny ones. A
             modality may choose the default of an option by it, see `Modality.options`.
     """
@@ -133,6 +139,9 @@ class BuildContext:
     dtype: torch.dtype = torch.float32
     frames_per_step: int = 1
     pretrained: bool = False
+    whole_clips: bool = False
+    usual_frames: int | None = None
+    pictures: Callable[[Tensor], Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # prepare() runs in worker processes that must not receive a copy of the backbone.

@@ -53,6 +53,9 @@ def make_branch(
         seed=seed,
         dtype=backbone.dtype,
         frames_per_step=backbone.frames_per_step,
+        whole_clips=backbone.whole_clips,
+        usual_frames=backbone.usual_frames,
+        pictures=backbone.pictures,
         pretrained=is_pretrained(checkpoint_place(backbone.source)),
     )
     sizes = request.mmqa

@@ -9,7 +9,7 @@ Shape letters: M images, N tokens per image, E vision width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -54,6 +54,7 @@ class Backbone(nn.Module):
     Attributes:
         axes: how the language model counts time, where it turns by time, row and column; else None.
         frames_per_step: frames the vision encoder processes together.
+        whole_clips, usual_frames, pictures: see `crema_core.modality.BuildContext`.
         source: folder, hub id or name it was loaded by.
         any_image_size: whether the side of the pictures was chosen, and is recorded in checkpoints.
         provenance: name, package and version of the family that loaded it, recorded in checkpoints; None where no
@@ -63,6 +64,9 @@ class Backbone(nn.Module):
 
     axes: Axes | None = None
     frames_per_step: int = 1
+    whole_clips: bool = False
+    usual_frames: int | None = None
+    pictures: Callable[[Tensor], Tensor] | None = None
     any_image_size: bool = False
 
     def __init__(

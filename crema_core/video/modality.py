@@ -10,9 +10,10 @@ from crema_core.data.media import Clip, middle_indices, read_frames
 from crema_core.data.sampling import Pick
 from crema_core.data.sheet import sheet, times_as_captions
 from crema_core.errors import OptionsError
-from crema_core.modality import Sample
+from crema_core.modality import BuildContext, Sample
+from crema_core.video.options import BACKBONE
 from crema_core.video.plugin import SPEC, VideoOptions
-from crema_core.video.seeing import SeeingModality
+from crema_core.video.seeing import SeeingModality, with_usual_frames
 
 
 class VideoModality(SeeingModality):
@@ -20,6 +21,10 @@ class VideoModality(SeeingModality):
 
     spec = SPEC
     options: VideoOptions
+
+    def __init__(self, options: VideoOptions, context: BuildContext) -> None:
+        sees_by_backbone = options.encoder == BACKBONE
+        super().__init__(with_usual_frames(options, context) if sees_by_backbone else options, context)
 
     def load_assets(self, folder: Path | None) -> None:
         """Load a vision encoder's weights.

@@ -20,7 +20,7 @@ class VideoOptions(SeeingOptions):
         default=4,
         ge=1,
         description="frames per clip, the middle ones of equal segments; with fps the most; encoders of clips take "
-        "as many as they were trained with",
+        "as many as they were trained with; left out, backbones made for clips choose (VideoChat2: 16)",
     )
     fps: float | None = Field(
         default=None, gt=0, description="frames per second instead, for clip files; None: num_frames of every clip"

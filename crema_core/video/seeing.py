@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from crema_core.data.images import resize
 from crema_core.data.sampling import middle_indices
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.plugins.spec import ModalityOptions
 from crema_core.video.options import BACKBONE, SeeingOptions
 from crema_core.video.vision_encoder import VisionEncoder, vision_encoder_class
 
@@ -104,8 +106,7 @@ class SeeingEncoder(nn.Module):
             together; times of every step.
         """
         if self.vision_encoder is None:
-            frames = self.context.normalize(resize(frames_TCHW, self.context.image_size))
-            return _in_steps(frames, times_T2, self.context.frames_per_step)
+            return prepare_for_backbone(frames_TCHW, times_T2, context=self.context)
         if not self.vision_encoder.sees_clips:
             return Sample({"frames": self.vision_encoder.prepare(frames_TCHW)}, times_T2)
         wanted, joined = self.vision_encoder.frames_wanted(num_frames), self.vision_encoder.frames_per_step
@@ -118,10 +119,72 @@ class SeeingEncoder(nn.Module):
         """Encode `frames` of a batch -> `(B, S, N, D)`."""
         frames = batch["frames"]
         if self.vision_encoder is None:
-            return Features(self.context.encode_frames(frames), batch.mask, batch.times)
+            return encode_by_backbone(batch, context=self.context)
         if not self.vision_encoder.sees_clips:
             return Features(self.vision_encoder(frames), batch.mask, batch.times)
         return Features(self.vision_encoder(frames.flatten(1, 2)), batch.mask, batch.times)
+
+
+Options = TypeVar("Options", bound=ModalityOptions)
+
+
+def with_usual_frames(options: Options, context: BuildContext) -> Options:
+    """Return options whose `num_frames`, where nobody chose it, is what the backbone was made for.
+
+    Args:
+        options: with a field `num_frames`.
+        context: the backbone's side.
+    """
+    if context.usual_frames is None or "num_frames" in options.model_fields_set:
+        return options
+    return options.model_copy(update={"num_frames": context.usual_frames})
+
+
+def prepare_for_backbone(frames_TCHW: Tensor, times_T2: Tensor | None = None, *, context: BuildContext) -> Sample:
+    """Turn RGB frames into a prepared sample for the backbone's vision encoder.
+
+    Args:
+        frames_TCHW: `(T, 3, H, W)` uint8 0..255 or float 0..1.
+        times_T2: when each frame is on screen.
+        context: the backbone's side.
+
+    Returns:
+        `frames` `(T, 3, S, S)`; `(steps, frames of a step, 3, S, S)` where it sees several frames together, one step
+        where it sees whole clips.
+    """
+    if context.pictures is None:
+        frames = context.normalize(resize(frames_TCHW, context.image_size))
+    else:
+        frames = context.pictures(frames_TCHW)
+    if context.whole_clips:
+        span = None if times_T2 is None else torch.stack([times_T2[0, 0], times_T2[-1, 1]])[None]
+        return Sample({"frames": frames[None]}, span)
+    return _in_steps(frames, times_T2, context.frames_per_step)
+
+
+def encode_by_backbone(batch: Batch, *, context: BuildContext) -> Features:
+    """Encode `frames` of a batch by the backbone's vision encoder -> `(B, S, N, D)`; see `prepare_for_backbone`.
+
+    Whole clips of different lengths have different numbers of tokens: shorter ones are padded and masked.
+    """
+    frames = batch["frames"]
+    if not context.whole_clips:
+        return Features(context.encode_frames(frames), batch.mask, batch.times)
+    sizes = batch.sizes.get("frames")
+    lengths = torch.full((len(frames),), frames.shape[2]) if sizes is None else sizes[:, 1].cpu()
+    different: list[int] = lengths.unique().tolist()
+    if len(different) == 1:
+        return Features(context.encode_frames(frames[:, :, : different[0]]), batch.mask, batch.times)
+    by_length = {length: (lengths == length).nonzero()[:, 0].to(frames.device) for length in different}
+    tokens = {length: context.encode_frames(frames[rows, :, :length]) for length, rows in by_length.items()}
+    longest = max(own.shape[2] for own in tokens.values())
+    any_tokens = tokens[different[0]]
+    values = any_tokens.new_zeros(len(frames), any_tokens.shape[1], longest, any_tokens.shape[3])
+    mask_BSN = torch.zeros(values.shape[:3], dtype=torch.bool, device=values.device)
+    for length, rows in by_length.items():
+        values[rows, :, : tokens[length].shape[2]] = tokens[length]
+        mask_BSN[rows, :, : tokens[length].shape[2]] = True
+    return Features(values, mask_BSN & batch.mask[:, :, None], batch.times)
 
 
 def _in_steps(frames_TCHW: Tensor, times_T2: Tensor | None, joined: int) -> Sample:

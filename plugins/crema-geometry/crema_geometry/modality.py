@@ -16,11 +16,11 @@ from crema_core.data.media import (
     read_array,
     read_image,
     read_stack,
-    resize,
 )
 from crema_core.data.sheet import line, scale_bar, sheet, stack, times_as_captions
 from crema_core.errors import MediaError
-from crema_core.modality import Batch, Features, Modality, Sample
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.video.seeing import encode_by_backbone, prepare_for_backbone, with_usual_frames
 from crema_geometry.exr import read_exr_depth, read_exr_normals
 from crema_geometry.files import read_depth_image, read_flo, read_kitti_flow
 from crema_geometry.plugin import DEPTH, FLOW, NORMALS, DepthOptions, FlowOptions, NormalsOptions
@@ -40,6 +40,9 @@ class DepthModality(Modality):
 
     spec = DEPTH
     options: DepthOptions
+
+    def __init__(self, options: DepthOptions, context: BuildContext) -> None:
+        super().__init__(with_usual_frames(options, context), context)
 
     def prepare(self, source: object) -> Sample:
         """Read distances and colour them.
@@ -86,7 +89,7 @@ class DepthModality(Modality):
 
     def encode(self, batch: Batch) -> Features:
         """Encode every map: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
-        return Features(self.context.encode_frames(batch["frames"]), batch.mask)
+        return encode_by_backbone(batch, context=self.context)
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a wall 4 m away with a box somewhere before it, `(3, 24, 32)` float metres."""
@@ -101,6 +104,9 @@ class FlowModality(Modality):
 
     spec = FLOW
     options: FlowOptions
+
+    def __init__(self, options: FlowOptions, context: BuildContext) -> None:
+        super().__init__(with_usual_frames(options, context), context)
 
     def prepare(self, source: object) -> Sample:
         """Read motion and colour it; arguments and errors as in `DepthModality.prepare`, arrays `(T, H, W, 2)`."""
@@ -125,7 +131,7 @@ class FlowModality(Modality):
 
     def encode(self, batch: Batch) -> Features:
         """Encode every field: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
-        return Features(self.context.encode_frames(batch["frames"]), batch.mask)
+        return encode_by_backbone(batch, context=self.context)
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return smooth motion `(3, 24, 32, 2)` float pixels per frame."""
@@ -138,6 +144,9 @@ class NormalsModality(Modality):
 
     spec = NORMALS
     options: NormalsOptions
+
+    def __init__(self, options: NormalsOptions, context: BuildContext) -> None:
+        super().__init__(with_usual_frames(options, context), context)
 
     def prepare(self, source: object) -> Sample:
         """Read directions and colour them; arguments and errors as in `DepthModality.prepare`, arrays `(T, H, W, 3)`.
@@ -170,7 +179,7 @@ class NormalsModality(Modality):
 
     def encode(self, batch: Batch) -> Features:
         """Encode every map: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
-        return Features(self.context.encode_frames(batch["frames"]), batch.mask)
+        return encode_by_backbone(batch, context=self.context)
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return random directions towards the viewer, `(3, 24, 32, 3)`."""
@@ -183,5 +192,4 @@ def _directions(maps: NDArray[np.generic]) -> Tensor:
 
 
 def _sample(modality: Modality, frames: Tensor) -> Sample:
-    context = modality.context
-    return Sample({"frames": context.normalize(resize(frames, context.image_size))})
+    return prepare_for_backbone(frames, context=modality.context)
