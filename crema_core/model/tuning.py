@@ -63,10 +63,14 @@ def tune_language(model: PreTrainedModel, settings: LanguageLora) -> None:
         OptionsError: when no linear layer has one of the names.
     """
     # The layers inside the blocks; embeddings and output layer are outside of them.
+    # A layer the checkpoint has a LoRA on counts as one: the layers inside it are not its blocks' own.
+    wrapped = lora_layers(model)
+    inside = tuple(f"{path}." for path in wrapped)
     blocks = [
         path
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear) and any(part.isdigit() for part in path.split("."))
+        if (path in wrapped or (isinstance(module, nn.Linear) and not path.startswith(inside)))
+        and any(part.isdigit() for part in path.split("."))
     ]
     names = [name for name in blocks if settings.targets is None or name.endswith(settings.targets)]
     if not names:
@@ -76,6 +80,8 @@ def tune_language(model: PreTrainedModel, settings: LanguageLora) -> None:
             f"{', '.join(ends)}. Leave targets out for all of them."
         )
     add_lora(model, ADAPTER, targets=names, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+    for layer in lora_layers(model).values():
+        layer._active_adapter = list(layer.lora_A)  # the checkpoint's own goes on taking part; peft switches it off
 
 
 def add_lora(
