@@ -90,10 +90,15 @@ def _around_qformer(request: ConnectorRequest, backbone: Backbone) -> Connector:
             ]
         )
     adapter = MMQA(
-        name, request.sizes, backbone.qformer, feature_dim=modality.feature_dim, output_dim=backbone.language_dim
+        name,
+        request.sizes,
+        backbone.qformer,
+        feature_dim=modality.feature_dim,
+        output_dim=backbone.language_dim,
+        norm_eps=backbone.norm_eps,
     )
     adapter.start_from(
-        queries=backbone.query_tokens,
+        queries=backbone.first_queries(adapter.queries.shape[1]),
         output=backbone.language_projection,
         norm=getattr(vision, "post_layernorm", None) if modality.spec.encoder == "vision" else None,
     )

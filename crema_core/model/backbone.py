@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, OptionsError
 from crema_core.fusion.connector import QFormerText, VisualSource
 from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
@@ -25,6 +25,7 @@ from crema_core.model.precision import keep_full
 from crema_core.model.prompt import Axes
 from crema_core.model.qformer import QFormer
 from crema_core.model.settings import BackboneSettings
+from crema_core.model.template import PromptTemplate
 from crema_core.model.trainable import fingerprint, freeze
 from crema_core.model.tuning import FULL, LanguageLora, lora_layers, lora_parameters, train_dropout, tune_language
 
@@ -55,6 +56,7 @@ class Backbone(nn.Module):
         axes: how the language model counts time, where it turns by time, row and column; else None.
         frames_per_step: frames the vision encoder processes together.
         whole_clips, usual_frames, pictures: see `crema_core.modality.BuildContext`.
+        norm_eps: of every modality's LayerNorm before the Q-Former; CREMA's own by default.
         source: folder, hub id or name it was loaded by.
         any_image_size: whether the side of the pictures was chosen, and is recorded in checkpoints.
         provenance: name, package and version of the family that loaded it, recorded in checkpoints; None where no
@@ -68,6 +70,7 @@ class Backbone(nn.Module):
     usual_frames: int | None = None
     pictures: Callable[[Tensor], Tensor] | None = None
     any_image_size: bool = False
+    norm_eps: float = 1e-5
 
     def __init__(
         self,
@@ -154,6 +157,20 @@ class Backbone(nn.Module):
             return own_chat_format(self.language_model, self.tokenizer)
         return override_chat_format(self.language_model, self.tokenizer, chat=chat)
 
+    def prompt_format(self, template: PromptTemplate) -> ChatFormat:
+        """Return the chat format under the wording of a model.
+
+        Raises:
+            OptionsError: for an instruction this backbone's prompt has no place for.
+        """
+        if template.instruction:
+            raise OptionsError(
+                f"template.instruction={template.instruction!r} was given, and the prompt of '{self.source}' has no "
+                "place before the modalities. Accepted: an instruction for backbones trained with one (VideoChat2). "
+                "Leave it out, or write it into template.open_ended."
+            )
+        return self.chat_format(chat=template.chat)
+
     @torch.no_grad()
     def encode_images(self, pixels_MCHW: Tensor) -> Tensor:
         """Encode images.
@@ -182,6 +199,16 @@ class Backbone(nn.Module):
         """Tokenise questions for a Q-Former that reads text, see `QFormer.read`."""
         assert self.qformer is not None, "only a Q-Former reads text"
         return self.qformer.read(questions)
+
+    def first_queries(self, count: int) -> Tensor:
+        """Return the queries `(1, Q, H)` that a modality with `count` of them starts from; it copies equally many.
+
+        Args:
+            count: of the modality's own queries. By default all of the backbone's are returned, so that a modality with
+                fewer starts from random ones.
+        """
+        assert self.query_tokens is not None, "only a Q-Former has queries"
+        return self.query_tokens
 
     def train_lora(self, mode: bool) -> None:
         """Switch the dropouts of LoRA inside the frozen parts on or off."""

@@ -65,18 +65,28 @@ class MMQA(Connector):
         qformer: shared and frozen, not a part of this module; it gets the LoRA.
         feature_dim: D, width of the modality's features.
         output_dim: L, width of the language model.
+        norm_eps: of the LayerNorm on the features.
     """
 
     passes_qformer = True
 
-    def __init__(self, name: str, spec: MMQASpec, qformer: QFormer, *, feature_dim: int, output_dim: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        spec: MMQASpec,
+        qformer: QFormer,
+        *,
+        feature_dim: int,
+        output_dim: int,
+        norm_eps: float = 1e-5,
+    ) -> None:
         super().__init__()
         assert spec.num_queries is not None, "build() fills in the backbone's number of queries"
         width, hidden = qformer.encoder_width, qformer.hidden_size
         self.name, self.width, self.num_tokens = name, output_dim, spec.num_queries
         self.reads_text = qformer.tokenizer is not None
         self.projection = input_projection(feature_dim, width, spec.projection)
-        self.norm = nn.LayerNorm(width) if spec.norm else nn.Identity()
+        self.norm = nn.LayerNorm(width, eps=norm_eps) if spec.norm else nn.Identity()
         self.queries = nn.Parameter(torch.empty(1, spec.num_queries, hidden).normal_(std=0.02))
         self.output = nn.Linear(hidden, output_dim)
         self._shared = (qformer,)  # in a tuple: torch would make an attribute a child

@@ -58,7 +58,7 @@ class CremaNetwork(nn.Module):
         self.modalities = nn.ModuleDict(branches)
         self.fusion = fusion
         self.major, self.template, self.config = major, template, config
-        chat_format = backbone.chat_format(chat=template.chat)
+        chat_format = backbone.prompt_format(template)
         self.language = Language(
             backbone.language_model, backbone.tokenizer, chat_format=chat_format, axes=backbone.axes
         )
@@ -101,8 +101,11 @@ class CremaNetwork(nn.Module):
     @property
     def reads_questions(self) -> bool:
         """Whether a modality's tokens depend on the question (InstructBLIP's Q-Former)."""
-        reading = any(self.branch(name).adapter.reads_text for name in self.names)
-        return reading and self.template.qformer_input == "question"
+        return self._reads_text and self.template.qformer_input == "question"
+
+    @property
+    def _reads_text(self) -> bool:
+        return any(self.branch(name).adapter.reads_text for name in self.names)
 
     def modality_tokens(
         self, name: str, features: ModalityFeatures, questions: Sequence[str] | None = None
@@ -117,6 +120,9 @@ class CremaNetwork(nn.Module):
         Raises:
             OptionsError: when the questions are needed and missing.
         """
+        if self._reads_text and self.template.qformer_input == "instruction":
+            num_samples = int(features.rows.max()) + 1  # one text for all samples
+            return self.branch(name).tokens(features, self.backbone.read([self.template.instruction] * num_samples))
         if not self.reads_questions:
             return self.branch(name).tokens(features)
         if questions is None:

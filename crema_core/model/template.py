@@ -39,10 +39,16 @@ class PromptTemplate(BaseModel):
         description="letters: 'Option A' is scored where its letter stands; likelihood: each choice's own text is "
         "scored; released: letters at the second greedily generated token, as the released code does",
     )
-    qformer_input: Literal["question", "queries"] = Field(
+    qformer_input: Literal["question", "instruction", "queries"] = Field(
         default="question",
         description="question: a Q-Former that reads text (InstructBLIP's) reads the question, as it was trained; "
-        "queries: it reads features alone, as BLIP-2's always does",
+        "instruction: it reads the setting `instruction`, as VideoChat2's does; queries: it reads features alone, as "
+        "BLIP-2's always does",
+    )
+    instruction: str = Field(
+        default="",
+        description="text before the modalities, the same for all questions, for backbones whose prompt has a place "
+        "for one (VideoChat2)",
     )
     chat: bool = Field(
         default=True, description="ask another language model in its chat template, where its tokenizer has one"
