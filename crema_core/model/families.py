@@ -38,7 +38,7 @@ QFORMER_TOKENIZER = "qformer_tokenizer"
 """Folder of the Q-Former's tokenizer inside an InstructBLIP checkpoint."""
 
 
-class _Trunk:
+class Trunk:
     """Vision encoder, Q-Former and queries of a format; the first base of a model class without language model."""
 
     _keys_to_ignore_on_load_unexpected: set[str] | list[str] | None = [r"^language_model\.", r"^language_projection\."]  # noqa: RUF012
@@ -54,13 +54,13 @@ class _Trunk:
         cast(Any, self).post_init()
 
 
-class Blip2Trunk(_Trunk, Blip2PreTrainedModel):
+class Blip2Trunk(Trunk, Blip2PreTrainedModel):
     """BLIP-2 without its language model."""
 
     parts = (Blip2VisionModel, Blip2QFormerModel)
 
 
-class InstructBlipTrunk(_Trunk, InstructBlipPreTrainedModel):
+class InstructBlipTrunk(Trunk, InstructBlipPreTrainedModel):
     """InstructBLIP without its language model."""
 
     parts = (InstructBlipVisionModel, InstructBlipQFormerModel)

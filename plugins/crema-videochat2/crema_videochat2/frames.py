@@ -121,3 +121,23 @@ def _fitted(picture: Image.Image, side: int, *, crop: bool) -> Image.Image:
     resized = picture.resize(size, Image.Resampling.BICUBIC)
     left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
     return resized.crop((left, top, left + side, top + side))
+
+
+def prepare_pixels(
+    frames_TCHW: Tensor, *, side: int = 224, statistics: Literal["clip", "imagenet"] = "clip"
+) -> Tensor:
+    """Return normalised pixels of a clip, or of one picture, as `prepare_frames` makes them.
+
+    Args:
+        frames_TCHW: `(T, 3, H, W)`, uint8 or float 0..1, which is rounded to 8 bits first.
+        side: of the square pictures.
+        statistics: see `STATISTICS`.
+
+    Returns:
+        `(T, 3, side, side)` float32.
+    """
+    frames = frames_TCHW
+    if frames.dtype != torch.uint8:
+        frames = (frames.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    kind: Literal["video", "image"] = "image" if len(frames) == 1 else "video"
+    return prepare_frames(frames.permute(0, 2, 3, 1), side=side, kind=kind, statistics=statistics)
