@@ -82,7 +82,7 @@ def build(
     for request in requests:
         is_major = request.spec.name == major
         if is_major and request.prefix is None:
-            request.prefix = plan.major_prefix
+            request.prefix = loaded.major_prefix if plan.major_prefix is None else plan.major_prefix
         branch = make_branch(
             request,
             loaded,

@@ -56,6 +56,8 @@ class Backbone(nn.Module):
         axes: how the language model counts time, where it turns by time, row and column; else None.
         frames_per_step: frames the vision encoder processes together.
         whole_clips, usual_frames, pictures: see `crema_core.modality.BuildContext`.
+        major_prefix: text before the major modality's tokens where neither user nor strategy chose one; None: the
+            declared one.
         norm_eps: of every modality's LayerNorm before the Q-Former; CREMA's own by default.
         source: folder, hub id or name it was loaded by.
         any_image_size: whether the side of the pictures was chosen, and is recorded in checkpoints.
@@ -71,6 +73,7 @@ class Backbone(nn.Module):
     pictures: Callable[[Tensor], Tensor] | None = None
     any_image_size: bool = False
     norm_eps: float = 1e-5
+    major_prefix: str | None = None
 
     def __init__(
         self,

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    InstructBlipForConditionalGeneration,
+    InstructBlipVideoConfig,
+    InstructBlipVideoForConditionalGeneration,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from crema_videochat2.checkpoint import Sizes, write_checkpoint
 from crema_videochat2.model import VideoChat2
 from crema_videochat2.released import convert_state, read_file
+from tests.support.checkpoints import save_published
 
 DATA = Path(__file__).parents[2] / "plugins" / "crema-videochat2" / "tests" / "golden"
 SIZES = Sizes(
@@ -139,3 +150,44 @@ def assert_gradient(found: Tensor | None, wanted: Tensor) -> None:
     assert found is not None, "no gradient"
     error = float((found.detach() - wanted).abs().max())
     assert error <= 1e-4 * float(wanted.abs().max()), f"differs by {error:g} of {float(wanted.abs().max()):g}"
+
+
+CHOICES = ["ball", "cat"]
+
+
+def write_questions(folder: Path) -> Path:
+    """Write six questions about pictures that say nothing; which answer is right only the wave tells."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(0)
+    names = []
+    for number in range(3):
+        pixels = torch.randint(0, 256, (SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+        names.append(f"{number}.png")
+    lines = []
+    for row in range(6):
+        np.save(folder / f"wave{row}.npy", np.full((5, 3, 10), 1.0 - 2 * (row % 2), dtype=np.float32))
+        line = {"id": str(row), "question": "what moves ?", "choices": CHOICES, "answer": CHOICES[row % 2]}
+        lines.append(line | {"video": names, "wave": f"wave{row}.npy"})
+    (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "data.jsonl"
+
+
+def save_instructblip_video(place: Path) -> Path:
+    """Write a small random InstructBlipVideo in the format of the published ones, Vicuna as its language model."""
+    image = save_published(place.with_name(f"{place.name}-image"), "instructblip-vicuna")
+    shutil.copytree(image, place, ignore=shutil.ignore_patterns("*.safetensors*"))
+    config = json.loads((image / "config.json").read_text())
+    config["model_type"], config["architectures"] = "instructblipvideo", ["InstructBlipVideoForConditionalGeneration"]
+    config["video_token_index"] = config.pop("image_token_index", 0)
+    for part, kind in (
+        ("vision_config", "instructblipvideo_vision_model"),
+        ("qformer_config", "instructblipvideo_qformer"),
+    ):
+        config[part]["model_type"] = kind
+    (place / "config.json").write_text(json.dumps(config))
+    model = InstructBlipVideoForConditionalGeneration(InstructBlipVideoConfig.from_pretrained(place))
+    model.load_state_dict(InstructBlipForConditionalGeneration.from_pretrained(image).state_dict())
+    model.save_pretrained(place)
+    (place / "config.json").write_text(json.dumps(config))
+    return place

@@ -1,8 +1,8 @@
 """VideoChat2 as a backbone of CREMA: whole clips through its vision encoder, an adapter per modality on its Q-Former.
 
 Unlike BLIP-2's, its Q-Former reads a clip once, however many frames it has, and an instruction beside the queries; the
-tokens stand between `<Video>` and `</Video>` of Mistral's prompt. An adapter that was not trained gives VideoChat2's own
-tokens exactly.
+tokens stand between `<Video>` and `</Video>` of Mistral's prompt. An adapter that was not trained gives VideoChat2's
+own tokens exactly.
 
 Shape letters: M clips, T frames, N tokens of a clip, E width of the vision encoder.
 """
@@ -45,6 +45,7 @@ class VideoChat2Backbone(Backbone):
 
     whole_clips = True
     any_image_size = True
+    major_prefix = ""  # its tokens follow the start tag directly
 
     def __init__(self, parts: Parts, config: VideoChat2Config, **settings: Any) -> None:
         trunk, sizes = parts.trunk, cast(Any, config)
@@ -160,5 +161,7 @@ class VideoChat2Backbone(Backbone):
         for name, tensor in sorted(self.language_model.state_dict().items()):
             if f".{LORA_NAME}." in name:
                 digest.update(name.encode())
-                digest.update(tensor.detach().cpu().to(dtype).contiguous().flatten().view(torch.uint8).numpy().tobytes())
+                digest.update(
+                    tensor.detach().cpu().to(dtype).contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                )
         return digest.hexdigest()

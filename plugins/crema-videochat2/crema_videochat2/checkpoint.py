@@ -142,8 +142,8 @@ def trunk_of(weights: ReleasedWeights, config: VideoChat2Config) -> VideoChat2Tr
         raise CheckpointError(
             f"The released file does not fit VideoChat2 of these sizes, {len(lines)} tensors differ (our names):\n  "
             + "\n  ".join(lines[:20])
-            + "\nAccepted: a complete file of the Mistral version. Check that it is of one stage and the language model "
-            "the one it was trained with. Nothing was written."
+            + "\nAccepted: a complete file of the Mistral version. Check that it is of one stage and the language "
+            "model the one it was trained with. Nothing was written."
         )
     copy_state(parameters, weights.trunk)
     return trunk.eval()

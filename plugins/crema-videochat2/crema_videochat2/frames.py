@@ -100,7 +100,7 @@ def prepare_frames(
     """
     pictures = [Image.fromarray(np.asarray(frame)) for frame in frames_THWC]
     small = [_fitted(picture, side, crop=kind == "video") for picture in pictures]
-    pixels_TCHW = torch.from_numpy(np.stack([np.asarray(one) for one in small])).permute(0, 3, 1, 2).float() / 255
+    pixels_TCHW = torch.from_numpy(np.stack([np.asarray(one) for one in small])).permute(0, 3, 1, 2).contiguous() / 255
     return normalize(pixels_TCHW, STATISTICS[statistics])
 
 
@@ -123,9 +123,7 @@ def _fitted(picture: Image.Image, side: int, *, crop: bool) -> Image.Image:
     return resized.crop((left, top, left + side, top + side))
 
 
-def prepare_pixels(
-    frames_TCHW: Tensor, *, side: int = 224, statistics: Literal["clip", "imagenet"] = "clip"
-) -> Tensor:
+def prepare_pixels(frames_TCHW: Tensor, *, side: int = 224, statistics: Literal["clip", "imagenet"] = "clip") -> Tensor:
     """Return normalised pixels of a clip, or of one picture, as `prepare_frames` makes them.
 
     Args:

@@ -114,7 +114,8 @@ class VideoChat2(nn.Module):
 
     Example:
         >>> model = VideoChat2.from_pretrained("videochat2")    # doctest: +SKIP
-        >>> visual = model.visual_tokens(pixels_BTCHW, *model.read_instructions([VIDEO_INSTRUCTION]))    # doctest: +SKIP
+        >>> ids, mask = model.read_instructions([VIDEO_INSTRUCTION])    # doctest: +SKIP
+        >>> visual = model.visual_tokens(pixels_BTCHW, ids, mask)    # doctest: +SKIP
         >>> model.answer(visual, *question_text("what moves?"))    # doctest: +SKIP
     """
 

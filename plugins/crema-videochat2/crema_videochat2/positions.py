@@ -1,8 +1,8 @@
 """Position tables of the UMT vision encoder, for any number of frames and any grid.
 
-The encoder was trained on clips of 4 frames of 14 x 14 patches: one fixed sinusoid over the flat index of a patch. Other
-numbers of frames interpolate that table linearly over time, other grids bicubically over space. A picture (one frame)
-has a table of its own, the first frame of the sinusoid.
+The encoder was trained on clips of 4 frames of 14 x 14 patches: one fixed sinusoid over the flat index of a patch.
+Other numbers of frames interpolate that table linearly over time, other grids bicubically over space. A picture (one
+frame) has a table of its own, the first frame of the sinusoid.
 
 Shape letters: T frames, N patches of the clip, E width.
 """

@@ -1,9 +1,9 @@
 """Released VideoChat2 files: what is in them, and under which of our names.
 
-Three kinds of files were released: stage 1 (vision encoder and Q-Former with its text parts), stage 2 (extra queries and
-projection added, text parts removed) and stage 3 (everything that was trained, the language model's LoRA included). A
-stage-3 file is enough; a stage-2 file takes its text parts from stage 1 and has no LoRA. The frozen language model is in
-none of them.
+Three kinds of files were released: stage 1 (vision encoder and Q-Former with its text parts), stage 2 (extra queries
+and projection added, text parts removed) and stage 3 (everything that was trained, the language model's LoRA included).
+A stage-3 file is enough; a stage-2 file takes its text parts from stage 1 and has no LoRA. The frozen language model is
+in none of them.
 
 Nothing is dropped unseen: keys that no stage after the first uses are known by name and reported, every other key that
 has no place is refused.
@@ -90,8 +90,8 @@ def convert_state(
     text_keys = [key for key in state if _TEXT_PARTS.match(key)]
     if not text_keys and stage_1 is None:
         raise CheckpointError(
-            "This file has no text parts of the Q-Former, as stage 2 leaves them out: they would stay random. Accepted: "
-            "a stage-3 file, or a stage-2 file beside that of stage 1. Add --stage-1 umt_l16_qformer.pth."
+            "This file has no text parts of the Q-Former, as stage 2 leaves them out: they would stay random. "
+            "Accepted: a stage-3 file, or a stage-2 file beside that of stage 1. Add --stage-1 umt_l16_qformer.pth."
         )
     if text_keys and stage_1 is not None:
         raise CheckpointError(
@@ -159,7 +159,7 @@ def our_name(key: str) -> str | None:
         own = key.removeprefix(VISION)
         own = re.sub(r"^blocks\.", "encoder.layers.", re.sub(r"^patch_embed\.proj\.", "embeddings.projection.", own))
         return f"vision_model.{own}"
-    if key.startswith(QFORMER):
+    if key.startswith(QFORMER) and key != _POSITION_IDS:
         own = key.removeprefix(QFORMER).replace("embeddings.LayerNorm.", "embeddings.layernorm.")
         return "qformer." + own.replace("attention.self.", "attention.attention.")
     return None
