@@ -201,7 +201,7 @@ def test_files_are_read_without_executing_code(tmp_path: Path) -> None:
     torch.save({"model": 3}, tmp_path / "no.pth")
     with pytest.raises(CheckpointError, match="holds no weights"):
         read_file(tmp_path / "no.pth")
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"model": _Bomb()}))
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"model": _Bomb()}, protocol=2))
     with pytest.raises(CheckpointError):
         read_file(tmp_path / "evil.pth")
 
