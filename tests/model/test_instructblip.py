@@ -127,3 +127,25 @@ def test_a_checkpoint_without_the_qformer_s_tokenizer_is_refused(published: Fold
     assert text.endswith(
         " Accepted: tokenizer.json and tokenizer_config.json as the hub has them. Download or copy the files again."
     )
+
+
+def test_an_instruction_is_read_in_place_of_every_question(published: Folders) -> None:
+    place, wave = published("instructblip-vicuna"), torch.randn(2, 3, 10)
+    asked = read(build([wave_spec()], backbone=place), [LONG, LONG], wave=wave)["wave"]
+    model = build([wave_spec()], backbone=place, template={"qformer_input": "instruction"})
+    assert not model.reads_questions
+    nothing = read(model, [SHORT, LONG], wave=wave)["wave"]
+    assert torch.equal(nothing[0], nothing[1])
+    assert not torch.allclose(nothing, asked, atol=1e-3)
+    model.template = model.template.model_copy(update={"instruction": LONG})
+    assert_close_to_scale(read(model, [SHORT, SHORT], wave=wave)["wave"], asked, ulps=MODEL_ULPS)
+
+
+def test_an_instruction_is_refused_where_the_prompt_has_no_place(published: Folders) -> None:
+    with pytest.raises(OptionsError) as caught:
+        build([wave_spec()], backbone=published("blip2-opt"), template={"instruction": "Look."})
+    assert str(caught.value) == (
+        f"template.instruction='Look.' was given, and the prompt of '{published('blip2-opt')}' has no place before the "
+        "modalities. Accepted: an instruction for backbones trained with one (VideoChat2). Leave it out, or write it "
+        "into template.open_ended."
+    )

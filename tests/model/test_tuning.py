@@ -13,7 +13,8 @@ from crema_core.api.build import build
 from crema_core.api.describe import describe_model
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
-from crema_core.model.tuning import LanguageLora, parse_tuning
+from crema_core.model.load_backbone import load_backbone
+from crema_core.model.tuning import LanguageLora, add_lora, parse_tuning
 from crema_core.plugins import registry
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import TrainSettings
@@ -155,3 +156,24 @@ def test_targets_that_are_not_there_are_refused(t5_folder: Path) -> None:
         "tuning.targets=['q_proj'] names no linear layer of this language model. Accepted: k, o, q, v, wi_0, wi_1, wo. "
         "Leave targets out for all of them."
     )
+
+
+def test_a_lora_goes_beside_one_the_language_model_came_with(opt_folder: Path) -> None:
+    plain = load_backbone(opt_folder)
+    layers = [f"model.decoder.layers.0.{name}" for name in ("self_attn.q_proj", "fc1")]
+    add_lora(plain.language_model, "own", targets=layers, rank=2, alpha=4, dropout=0.0)
+    with torch.no_grad():
+        for name, parameter in plain.language_model.named_parameters():
+            if ".own." in name:
+                parameter.fill_(0.1)
+    ids = torch.tensor([[5, 7, 9]])
+    before = plain.language_model(ids).logits
+    plain.tune(LanguageLora(rank=4, alpha=8, dropout=0.0))
+    assert torch.equal(plain.language_model(ids).logits, before), "its own goes on taking part"
+    parameters = plain.tuned_parameters()
+    assert len(parameters) == 2 * 6 * plain.language_model.config.num_hidden_layers
+    assert not any("lora_" in key or "base_layer" in key for key in parameters)
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.fill_(0.1)
+    assert not torch.equal(plain.language_model(ids).logits, before)

@@ -127,3 +127,47 @@ def test_options_of_models_saved_before_several_encoders_were_a_strategys_are_re
     assert SPEC.parse_options(before) == SPEC.parse_options({"num_frames": 8})
     with pytest.raises(OptionsError, match="video: unknown option 'encoder_frames'"):
         SPEC.parse_options({**before, "encoder_frames": "released"})
+
+
+def clip_modality(**options: float | str) -> Modality:
+    """Return the modality on a backbone that sees whole clips of usually 6 frames and squashes nothing."""
+    context = BuildContext(
+        vision=lambda pixels: pixels.transpose(1, 2).flatten(2).transpose(1, 2),
+        vision_dim=3,
+        whole_clips=True,
+        usual_frames=6,
+        pictures=lambda frames: frames[:, :, :4, :4].float(),
+    )
+    return VideoModality(SPEC.parse_options(dict(options)), context)
+
+
+def test_a_backbone_of_whole_clips_gets_one_step_and_its_usual_number_of_frames(clip: Path) -> None:
+    sample = clip_modality().prepare(clip)
+    assert sample.tensors["frames"].shape == (1, 6, 3, 4, 4), "prepared by the backbone's own rule"
+    assert sample.times is not None
+    assert sample.times.tolist() == [[0.0, 2.0]]
+    assert clip_modality(num_frames=2).prepare(clip).tensors["frames"].shape == (1, 2, 3, 4, 4)
+    assert VideoModality(SPEC.parse_options({"num_frames": 4}), clip_modality().context).options.num_frames == 4
+
+
+def test_the_usual_number_of_frames_is_recorded_and_is_not_for_other_encoders() -> None:
+    modality = clip_modality()
+    assert modality.options.model_dump()["num_frames"] == 6
+    assert "num_frames" in modality.options.model_fields_set
+    assert build().options.model_dump()["num_frames"] == 4
+    assert clip_modality(encoder="clip").options.model_dump()["num_frames"] == 4
+
+
+def test_whole_clips_of_several_lengths_are_encoded_as_each_alone() -> None:
+    modality = clip_modality()
+    generator = torch.Generator().manual_seed(0)
+    clips = [torch.rand(length, 3, 8, 8, generator=generator) for length in (9, 1, 9)]
+    samples = [modality.prepare(one) for one in clips]
+    together = modality.encode(modality.collate(samples))
+    assert together.values.shape == (3, 1, 6 * 16, 3)
+    assert together.mask.sum(-1).tolist() == [[6 * 16], [16], [6 * 16]]
+    for row, sample in enumerate(samples):
+        alone = modality.encode(modality.collate([sample]))
+        assert alone.mask.shape == (1, 1)
+        assert torch.equal(together.values[row, :, : alone.values.shape[2]], alone.values[0])
+        assert not together.values[row, :, alone.values.shape[2] :].any()
