@@ -146,7 +146,8 @@ def trunk_of(weights: ReleasedWeights, config: VideoChat2Config) -> VideoChat2Tr
             "model the one it was trained with. Nothing was written."
         )
     copy_state(parameters, weights.trunk)
-    return trunk.eval()
+    trunk.train(False)
+    return trunk
 
 
 def attach_lora(model: PreTrainedModel, lora: Mapping[str, Tensor], *, alpha: float | None = None) -> None:
@@ -314,7 +315,7 @@ def read_parts(
         CheckpointError: when files are absent, damaged or do not fit each other.
     """
     if config is None:
-        config = VideoChat2Config.from_pretrained(place, revision=revision)
+        config = VideoChat2Config.from_pretrained(place, revision=revision or "main")
     trunk = cast(VideoChat2Trunk, read_model(VideoChat2Trunk, place, revision, dtype=torch.float32, config=config))
     inside = find_file(place, f"{LANGUAGE_FOLDER}/config.json", revision=revision)
     own = config.language_model == LANGUAGE_FOLDER and inside is not None
@@ -326,7 +327,9 @@ def read_parts(
         lora, alpha = _read_lora(place, revision)
         attach_lora(model, lora, alpha=alpha)
     reader = read_tokenizer(place, revision, subfolder=TOKENIZER_FOLDER)
-    return Parts(trunk.eval(), model.eval(), tokenizer, reader)
+    trunk.train(False)
+    model.train(False)
+    return Parts(trunk, model, tokenizer, reader)
 
 
 def _read_lora(place: str, revision: str | None) -> tuple[dict[str, Tensor], float]:

@@ -5,7 +5,7 @@ The defaults are those of the released model, so `VideoChat2Config()` without a 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoConfig, InstructBlipQFormerConfig, PreTrainedConfig
 
@@ -62,18 +62,19 @@ class VideoChat2Config(PreTrainedConfig):
     language_model: str = "mistralai/Mistral-7B-Instruct-v0.2"
     language_revision: str | None = None
     has_lora: bool = True
-    training_begin: str = "constant"
-    image_statistics: str = "clip"
+    training_begin: Literal["constant", "embedding"] = "constant"
+    image_statistics: Literal["clip", "imagenet"] = "clip"
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Turn plain mappings into configurations and fill in the published sizes."""
-        self.vision_config = _as(UmtVisionConfig, self.vision_config)
-        self.qformer_config = _as(InstructBlipQFormerConfig, self.qformer_config, vocab_size=30523)
-        self.qformer_config.encoder_hidden_size = self.vision_config.hidden_size
+        vision = _as(UmtVisionConfig, self.vision_config)
+        qformer = _as(InstructBlipQFormerConfig, self.qformer_config, vocab_size=30523)
+        qformer.encoder_hidden_size = vision.hidden_size
+        self.vision_config, self.qformer_config = vision, qformer
         if self.text_config is None or isinstance(self.text_config, dict):
             given = dict(self.text_config or {})
             self.text_config = AutoConfig.for_model(given.pop("model_type", "mistral"), **given)
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
 
 def _as(kind: type[PreTrainedConfig], given: Any, **defaults: Any) -> Any:

@@ -78,7 +78,7 @@ class UmtMlp(nn.Module):
         return result
 
 
-class UmtBlock(GradientCheckpointingLayer):  # type: ignore[misc]
+class UmtBlock(GradientCheckpointingLayer):
     """One layer."""
 
     def __init__(self, config: UmtVisionConfig) -> None:
