@@ -168,7 +168,8 @@ def write_questions(folder: Path) -> Path:
     for row in range(6):
         np.save(folder / f"wave{row}.npy", np.full((5, 3, 10), 1.0 - 2 * (row % 2), dtype=np.float32))
         line = {"id": str(row), "question": "what moves ?", "choices": CHOICES, "answer": CHOICES[row % 2]}
-        lines.append(line | {"video": names, "wave": f"wave{row}.npy"})
+        clip = names if row else names[:1]  # one of them is a single picture
+        lines.append(line | {"video": clip, "wave": f"wave{row}.npy"})
     (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder / "data.jsonl"
 

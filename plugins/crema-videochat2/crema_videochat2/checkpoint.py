@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.common.atomic import fresh_folder
-from crema_core.common.tensors import copy_state, mismatches
+from crema_core.common.tensors import copy_state, mismatches, read_tensors
 from crema_core.errors import CheckpointError, OptionsError
 from crema_core.model.checkpoint import find_file, read_json, read_model, read_tokenizer
 from crema_core.model.tuning import add_lora
@@ -333,8 +333,6 @@ def read_parts(
 
 
 def _read_lora(place: str, revision: str | None) -> tuple[dict[str, Tensor], float]:
-    from crema_core.common.tensors import read_tensors
-
     settings = read_json(place, f"{LORA_FOLDER}/adapter_config.json", revision=revision)
     file = find_file(place, f"{LORA_FOLDER}/adapter_model.safetensors", revision=revision)
     if settings is None or file is None:

@@ -173,13 +173,15 @@ def test_clips_of_any_length_are_answered_alike_alone_and_together(model: CremaM
     assert_close_to_scale(*scores, ulps=MODEL_ULPS)
 
 
-def trained(folder: Path, tmp_path: Path, *, epochs: int) -> tuple[CremaModel, list[dict[str, Any]], list[str]]:
+def trained(
+    folder: Path, tmp_path: Path, *, epochs: int, **settings: Any
+) -> tuple[CremaModel, list[dict[str, Any]], list[str]]:
     """Return a model trained on clips and waves, its questions, and their answers."""
     data = write_questions(tmp_path / "data")
     model = built(folder, {"name": "video", "num_frames": 3}, "wave", mmqa={"lora_rank": 2, "lora_dropout": 0.0})
     before, frozen = model.adapter_state_dict(), model.frozen_fingerprint()
     quiet = StatusLine(io.StringIO(), enabled=False)
-    fit(model, data, out=tmp_path / "run", status=quiet, mode="joint", epochs=epochs, batch_size=6, lr=0.01)
+    fit(model, data, out=tmp_path / "run", status=quiet, epochs=epochs, batch_size=6, lr=0.01, **settings)
     after = model.adapter_state_dict()
     moved = {key for key in after if not torch.equal(after[key], before[key])}
     assert {key for key in after if key.startswith(("modalities.wave.mmqa.", "fusion."))} <= moved
@@ -194,7 +196,7 @@ def trained(folder: Path, tmp_path: Path, *, epochs: int) -> tuple[CremaModel, l
 
 
 def test_training_moves_the_adapters_alone_and_is_saved(folder: Path, tmp_path: Path) -> None:
-    model, items, _ = trained(folder, tmp_path, epochs=1)
+    model, items, _ = trained(folder, tmp_path, epochs=1, mode="joint")
     model.save_pretrained(tmp_path / "saved")
     loaded = crema_core.load(tmp_path / "saved")
     assert loaded.branch("video").modality.options == model.branch("video").modality.options
@@ -204,8 +206,9 @@ def test_training_moves_the_adapters_alone_and_is_saved(folder: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_modality_is_learned(folder: Path, tmp_path: Path) -> None:
-    model, items, answers = trained(folder, tmp_path, epochs=25)
+@pytest.mark.parametrize("mode", ["joint", "sequential"])
+def test_a_modality_is_learned(folder: Path, tmp_path: Path, mode: str) -> None:
+    model, items, answers = trained(folder, tmp_path, epochs=25, mode=mode)
     assert [answer.text for answer in model.answer_many(items)] == answers
 
 
