@@ -11,7 +11,6 @@ from crema_core.data.sampling import Pick
 from crema_core.data.sheet import sheet, times_as_captions
 from crema_core.errors import OptionsError
 from crema_core.modality import BuildContext, Sample
-from crema_core.video.options import BACKBONE
 from crema_core.video.plugin import SPEC, VideoOptions
 from crema_core.video.seeing import SeeingModality, with_usual_frames
 
@@ -23,8 +22,7 @@ class VideoModality(SeeingModality):
     options: VideoOptions
 
     def __init__(self, options: VideoOptions, context: BuildContext) -> None:
-        sees_by_backbone = options.encoder == BACKBONE
-        super().__init__(with_usual_frames(options, context) if sees_by_backbone else options, context)
+        super().__init__(with_usual_frames(options, context), context)
 
     def load_assets(self, folder: Path | None) -> None:
         """Load a vision encoder's weights.

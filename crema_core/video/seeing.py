@@ -131,11 +131,14 @@ Options = TypeVar("Options", bound=ModalityOptions)
 def with_usual_frames(options: Options, context: BuildContext) -> Options:
     """Return options whose `num_frames`, where nobody chose it, is what the backbone was made for.
 
+    Options that name another vision encoder than the backbone's are returned as they are.
+
     Args:
         options: with a field `num_frames`.
         context: the backbone's side.
     """
-    if context.usual_frames is None or "num_frames" in options.model_fields_set:
+    elsewhere = isinstance(options, SeeingOptions) and options.encoder != BACKBONE
+    if context.usual_frames is None or elsewhere or "num_frames" in options.model_fields_set:
         return options
     return options.model_copy(update={"num_frames": context.usual_frames})
 

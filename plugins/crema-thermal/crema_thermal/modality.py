@@ -25,8 +25,8 @@ from crema_core.data.media import (
 )
 from crema_core.data.sheet import line, scale_bar, sheet, stack, times_as_captions
 from crema_core.errors import MediaError
-from crema_core.modality import Sample
-from crema_core.video.seeing import SeeingModality
+from crema_core.modality import BuildContext, Sample
+from crema_core.video.seeing import SeeingModality, with_usual_frames
 from crema_thermal.flir import is_flir, read_flir
 from crema_thermal.plugin import SPEC, ThermalOptions
 from crema_thermal.render import ZERO_CELSIUS_K, heatmap, to_celsius, window_of
@@ -44,6 +44,9 @@ class ThermalModality(SeeingModality):
 
     spec = SPEC
     options: ThermalOptions
+
+    def __init__(self, options: ThermalOptions, context: BuildContext) -> None:
+        super().__init__(with_usual_frames(options, context), context)
 
     def prepare(self, source: object) -> Sample:
         """Read temperatures.

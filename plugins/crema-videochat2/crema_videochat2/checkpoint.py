@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -47,7 +48,7 @@ class Parts(NamedTuple):
     trunk: VideoChat2Trunk  # float32
     language_model: PreTrainedModel  # with the LoRA in place
     tokenizer: PreTrainedTokenizerBase  # of the language model
-    instruction_tokenizer: PreTrainedTokenizerBase  # of the Q-Former
+    instruction_tokenizer: PreTrainedTokenizerBase | None  # of the Q-Former; None where instructions come as ids
 
 
 class Sizes(NamedTuple):
@@ -144,6 +145,13 @@ def trunk_of(weights: ReleasedWeights, config: VideoChat2Config) -> VideoChat2Tr
             + "\n  ".join(lines[:20])
             + "\nAccepted: a complete file of the Mistral version. Check that it is of one stage and the language "
             "model the one it was trained with. Nothing was written."
+        )
+    if not bool(weights.trunk["extra_query_tokens"].any()):
+        warnings.warn(
+            "The extra queries of this file are all zero, so it is from before the second stage: the first LayerNorm "
+            "multiplies their gradients by a million, and rules on the size of gradients (early exit) mean nothing. "
+            "Use a trained file.",
+            stacklevel=2,
         )
     copy_state(parameters, weights.trunk)
     trunk.train(False)
@@ -292,6 +300,40 @@ def _write_lora(folder: Path, lora: Mapping[str, Tensor], *, language_model: str
     (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     state = {_PEFT_PREFIX + key: value.contiguous() for key, value in lora.items()}
     save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def parts_of(
+    weights: ReleasedWeights,
+    language_model: str,
+    *,
+    sizes: Sizes = Sizes(),  # noqa: B008 (immutable)
+    qformer_tokenizer: str | None = None,
+    merged: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Parts:
+    """Put released weights and their language model together, without a folder; see `write_checkpoint`.
+
+    Args:
+        weights: from `crema_videochat2.released.convert_state`.
+        language_model: hub id or folder.
+        sizes: what the weights do not say.
+        qformer_tokenizer: hub id or folder; None: instructions come as ids.
+        merged: add the LoRA to the language model's weights.
+        dtype: of the language model.
+
+    Raises:
+        CheckpointError: when parts are absent or do not fit each other.
+    """
+    language = AutoConfig.from_pretrained(language_model)
+    trunk = trunk_of(weights, config_of(weights, language, sizes))
+    model, tokenizer = _language_model(language_model, None, language, dtype)
+    if weights.lora:
+        attach_lora(model, weights.lora, alpha=sizes.lora_alpha)
+        if merged:
+            merge_lora(model)
+    model.train(False)
+    reader = None if qformer_tokenizer is None else instruction_tokenizer(qformer_tokenizer)
+    return Parts(trunk, model, tokenizer, reader)
 
 
 def read_parts(

@@ -12,9 +12,9 @@ length, L width of the language model, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from crema_core.model.trainable import set_trainable
 from crema_videochat2.configuration import VideoChat2Config
 from crema_videochat2.prompts import IGNORED, Conversation, read_instructions
 from crema_videochat2.vision import UmtVisionModel
+
+if TYPE_CHECKING:
+    from crema_videochat2.checkpoint import Sizes
 
 
 class VideoChat2Trunk(PreTrainedModel):
@@ -151,6 +154,51 @@ class VideoChat2(nn.Module):
         from crema_videochat2.checkpoint import read_parts
 
         parts = read_parts(str(place), revision, dtype=dtype)
+        return cls(parts.trunk, parts.language_model, parts.tokenizer, parts.instruction_tokenizer)
+
+    @classmethod
+    def from_released(
+        cls,
+        state: Mapping[str, Tensor],
+        language_model: str | Path,
+        *,
+        stage_1: Mapping[str, Tensor] | None = None,
+        qformer_tokenizer: str | Path | None = None,
+        sizes: Sizes | None = None,
+        unwrap_lora: bool = False,
+        merge_lora: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> VideoChat2:
+        """Put a model together from released weights, without writing a folder.
+
+        Args:
+            state: of stage 3, or of stage 2, see `crema_videochat2.released.read_file`.
+            language_model: hub id or folder of the Mistral it was trained with.
+            stage_1: beside a state of stage 2.
+            qformer_tokenizer: hub id or folder of bert-base-uncased; None: instructions come as ids.
+            sizes: what the weights do not say, see `crema_videochat2.checkpoint.Sizes`; None: the released ones.
+            unwrap_lora: see `crema_videochat2.released.convert_state`.
+            merge_lora: add the LoRA to the language model's weights.
+            dtype: of the language model.
+
+        Raises:
+            CheckpointError: when files are absent or damaged, a key has no place, or parts do not fit each other.
+
+        Example:
+            >>> state = read_file("videochat2_mistral_7b_stage3.pth")    # doctest: +SKIP
+            >>> VideoChat2.from_released(state, "mistralai/Mistral-7B-Instruct-v0.2")    # doctest: +SKIP
+        """
+        from crema_videochat2.checkpoint import Sizes, parts_of
+        from crema_videochat2.released import convert_state
+
+        parts = parts_of(
+            convert_state(state, stage_1=stage_1, unwrap_lora=unwrap_lora),
+            str(language_model),
+            sizes=Sizes() if sizes is None else sizes,
+            qformer_tokenizer=None if qformer_tokenizer is None else str(qformer_tokenizer),
+            merged=merge_lora,
+            dtype=dtype,
+        )
         return cls(parts.trunk, parts.language_model, parts.tokenizer, parts.instruction_tokenizer)
 
     def read_instructions(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -240,3 +240,20 @@ def test_a_folder_without_its_lora_is_refused(places: tuple[str, str], tmp_path:
     (tmp_path / "out" / "language_lora" / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"lacks the LoRA.*Convert it again"):
         load_videochat2(tmp_path / "out")
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_released_weights_become_a_model_without_a_folder(places: tuple[str, str], merged: bool) -> None:
+    model = VideoChat2.from_released(
+        released_state(), places[0], qformer_tokenizer=places[1], sizes=SIZES, merge_lora=merged
+    )
+    assert any(".lora_" in name for name, _ in model.named_parameters()) != merged
+    assert list(answer(model)) == golden("generate").tensors["output_ids"].tolist()
+    texts = golden("qformer").about["instruction_texts"]
+    assert torch.equal(model.read_instructions(texts)[0], golden("qformer").tensors["input_ids"])
+
+
+def test_untrained_extra_queries_are_said() -> None:
+    weights = convert_state(released_state() | {"extra_query_tokens": torch.zeros(1, 7, 48)})
+    with pytest.warns(UserWarning, match="extra queries of this file are all zero"):
+        trunk_of(weights, config_of(weights, language_config(), SIZES))
