@@ -130,6 +130,11 @@ def _model_types() -> list[str]:
 
 
 def _config(request: BackboneRequest) -> PreTrainedConfig:
+    if Path(request.place).is_file():
+        raise CheckpointError(
+            f"'{request.place}' is a file. Accepted: a folder or hub id with config.json beside its weights. Name the "
+            "folder; released files of other code are converted first, by a verb that crema --help lists."
+        )
     # A family may bring configuration classes that transformers does not have: it is imported first.
     plain = read_json(request.place, "config.json", revision=request.settings.revision) or {}
     if plain.get("model_type") in registry.usable_names("backbone"):

@@ -18,6 +18,7 @@ from crema_core.model.checkpoint import (
     read_json,
     read_weights,
 )
+from crema_core.model.load_backbone import load_backbone
 from tests.support import vision_encoders
 
 CLASSES: tuple[type[CremaError], ...] = (AssetError, CheckpointError)
@@ -111,3 +112,14 @@ def test_damaged_settings_of_a_backbone_are_refused(tmp_path: Path, name: str, r
 ])  # fmt: skip
 def test_what_a_library_said_becomes_a_part_of_a_sentence(error: Exception, expected: str) -> None:
     assert first_line(error) == expected
+
+
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "stage3.pth"
+    file.write_bytes(b"weights")
+    with pytest.raises(CheckpointError) as caught:
+        load_backbone(file)
+    assert str(caught.value) == (
+        f"'{file}' is a file. Accepted: a folder or hub id with config.json beside its weights. Name the folder; "
+        "released files of other code are converted first, by a verb that crema --help lists."
+    )
