@@ -133,7 +133,7 @@ def test_a_modality_may_have_the_first_queries_alone(folder: Path, whole: VideoC
     assert tokens(model, clip(2)).shape == (1, 1, 5, 40)
 
 
-def test_every_modality_has_its_parts_of_facts(model: CremaModel, whole: VideoChat2) -> None:
+def test_every_modality_starts_from_parts_of_videochat2(model: CremaModel, whole: VideoChat2) -> None:
     trunk = whole.trunk
     for name in ("video", "depth"):
         adapter = model.branch(name).adapter
