@@ -164,9 +164,11 @@ class Backbone(nn.Module):
         """Return the chat format under the wording of a model.
 
         Raises:
-            OptionsError: for an instruction this backbone's prompt has no place for.
+            OptionsError: for an instruction that nothing would read: this prompt has no place for one, and the
+                Q-Former does not read it.
         """
-        if template.instruction:
+        reads_text = self.qformer is not None and self.qformer.tokenizer is not None
+        if template.instruction and not (reads_text and template.qformer_input == "instruction"):
             raise OptionsError(
                 f"template.instruction={template.instruction!r} was given, and the prompt of '{self.source}' has no "
                 "place before the modalities. Accepted: an instruction for backbones trained with one (VideoChat2). "

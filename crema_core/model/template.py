@@ -48,7 +48,7 @@ class PromptTemplate(BaseModel):
     instruction: str = Field(
         default="",
         description="text before the modalities, the same for all questions, for backbones whose prompt has a place "
-        "for one (VideoChat2)",
+        "for one (VideoChat2); with qformer_input=instruction a Q-Former that reads text reads it",
     )
     chat: bool = Field(
         default=True, description="ask another language model in its chat template, where its tokenizer has one"

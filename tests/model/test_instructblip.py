@@ -137,11 +137,13 @@ def test_an_instruction_is_read_in_place_of_every_question(published: Folders) -
     nothing = read(model, [SHORT, LONG], wave=wave)["wave"]
     assert torch.equal(nothing[0], nothing[1])
     assert not torch.allclose(nothing, asked, atol=1e-3)
-    model.template = model.template.model_copy(update={"instruction": LONG})
+    model = build([wave_spec()], backbone=place, template={"qformer_input": "instruction", "instruction": LONG})
     assert_close_to_scale(read(model, [SHORT, SHORT], wave=wave)["wave"], asked, ulps=MODEL_ULPS)
 
 
 def test_an_instruction_is_refused_where_the_prompt_has_no_place(published: Folders) -> None:
+    with pytest.raises(OptionsError, match=r"has no place before the modalities\."):
+        build([wave_spec()], backbone=published("instructblip-vicuna"), template={"instruction": "Look."})
     with pytest.raises(OptionsError) as caught:
         build([wave_spec()], backbone=published("blip2-opt"), template={"instruction": "Look."})
     assert str(caught.value) == (
