@@ -1,0 +1,102 @@
+"""Vision-language models as the hub has them, with few narrow layers and random weights.
+
+`save_vlm(folder, kind)` writes a checkpoint in the format its family is published in: `config.json`,
+`generation_config.json`, `model.safetensors`, `processor_config.json` of the family's own processor class, the
+tokenizer and `chat_template.jinja`. Vocabularies are the bytes and the family's special tokens, weights are drawn wide,
+so that a wrong position, mask or token shows in the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, PreTrainedModel
+from transformers.video_utils import VideoMetadata
+
+from tests.support.vlm import gemma, idefics, llava, qwen
+from tests.support.vlm.kinds import Ids, Kind, byte_tokenizer
+
+VLMS: Mapping[str, Kind] = MappingProxyType(
+    {kind.name: kind for module in (qwen, llava, gemma, idefics) for kind in module.FAMILY}
+)
+KINDS: tuple[str, ...] = tuple(sorted(VLMS))
+STD = 0.25
+"""Of matrices of the language models; wider ones get less, so that activations keep their scale."""
+
+
+def save_vlm(folder: Path, kind: str, *, seed: int = 0) -> Path:
+    """Write a random checkpoint of a kind of vision-language model; returns the folder.
+
+    Args:
+        folder: Made where it does not exist.
+        kind: A model type of `KINDS`.
+        seed: Of the weights: the same seed gives the same files.
+    """
+    vlm = VLMS[kind]
+    ids = Ids(byte_tokenizer(vlm.words))
+    config, processor = vlm.build(ids)
+    processor.chat_template = vlm.chat
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = auto_class(kind).from_config(config, dtype=torch.float32)
+    draw(model, seed=seed)
+    model.generation_config.update(**ids.ends)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def auto_class(kind: str) -> Any:
+    """Return the class of transformers that loads a kind."""
+    return AutoModelForImageTextToText if VLMS[kind].image_text_to_text else AutoModelForMultimodalLM
+
+
+def draw(model: PreTrainedModel, *, seed: int) -> None:
+    """Draw every weight anew: matrices with a spread of 0.25, norms and biases 0.2 around what they are."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() > 1:
+                fan_in = parameter[0].numel()
+                parameter.copy_(noise * min(STD, 1.5 / fan_in**0.5))
+            elif "gate" in name and parameter.numel() == 1:  # closed at first: nothing would pass
+                parameter.copy_(0.5 + 0.2 * noise)
+            else:
+                parameter.add_(0.2 * noise)
+
+
+def picture(height: int = 40, width: int = 56, *, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a random picture [height, width, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def clip(
+    num_frames: int = 4, height: int = 40, width: int = 56, *, seed: int = 0
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a random clip [frames, height, width, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+
+
+def clip_metadata(num_frames: int = 4, height: int = 40, width: int = 56, *, fps: float = 2.0) -> VideoMetadata:
+    """Return what a processor must know of a clip whose frames are all there."""
+    return VideoMetadata(
+        total_num_frames=num_frames,
+        fps=fps,
+        width=width,
+        height=height,
+        duration=num_frames / fps,
+        frames_indices=list(range(num_frames)),
+    )
+
+
+def sound(duration_s: float = 2.0, *, sample_rate_hz: int = 16000, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Return a random waveform [samples], float32."""
+    drawn = np.random.default_rng(seed).standard_normal(round(duration_s * sample_rate_hz))
+    return (0.1 * drawn).astype(np.float32)

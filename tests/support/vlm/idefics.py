@@ -1,0 +1,76 @@
+"""Families of Idefics: pictures cut in tiles, names of rows and columns in the prompt, shuffled or resampled patches."""
+
+from __future__ import annotations
+
+from transformers import (
+    AutoConfig,
+    PreTrainedConfig,
+    ProcessorMixin,
+    SmolVLMImageProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
+)
+
+from tests.support.vlm.kinds import Ids, Kind, Words
+
+CHAT = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{ line['text'] }}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}"
+    "{% elif line['type'] == 'video' %}{{ '<video>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+GRID = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+
+
+def _smolvlm(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    sizes = {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 32}}
+    processor = SmolVLMProcessor(
+        image_processor=SmolVLMImageProcessor(**sizes),
+        tokenizer=ids.tokenizer,
+        video_processor=SmolVLMVideoProcessor(
+            size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, num_frames=4, fps=2
+        ),
+        image_seq_len=4,
+    )
+    config = AutoConfig.for_model(
+        "smolvlm",
+        text_config=ids.text("llama"),
+        vision_config={"model_type": "smolvlm_vision", **VISION},
+        image_token_id=ids["<image>"],
+        scale_factor=2,
+        **ids.ends,
+    )
+    return config, processor
+
+
+FAMILY = (
+    Kind(
+        "smolvlm",
+        words=Words(
+            special=("<|im_start|>", "<global-img>", *GRID, "<video>"),
+            named={
+                "fake_image_token": "<fake_token_around_image>",
+                "image_token": "<image>",
+                "end_of_utterance_token": "<end_of_utterance>",
+                "global_image_token": "<global-img>",
+            },
+            pad="<|im_end|>",
+            bos="<|im_start|>",
+            eos="<end_of_utterance>",
+            unk="<|endoftext|>",
+        ),
+        chat="<|im_start|>" + CHAT,
+        build=_smolvlm,
+        takes_video=True,
+    ),
+)
