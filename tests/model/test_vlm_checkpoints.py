@@ -12,6 +12,8 @@ from transformers import AutoConfig, AutoProcessor
 
 from tests.support.vlm import KINDS, VLMS, auto_class, clip, clip_metadata, picture, save_vlm, sound
 
+# GLM's and ERNIE's processors turn tensors to arrays in a way numpy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 QUICK = ("gemma3", "qwen3_vl")
 ALL = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
 QUESTION = "What is it, é?"
@@ -53,7 +55,8 @@ def test_loads_by_the_auto_classes_and_reads_what_it_is_shown(kind: str, tmp_pat
     assert AutoConfig.from_pretrained(tmp_path).model_type == kind
     processor = AutoProcessor.from_pretrained(tmp_path)
     model, report = auto_class(kind).from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
     for medium in _media(kind):
         inputs = _inputs(processor, kind, medium)
         tokens = inputs["input_ids"].shape[1]
@@ -61,10 +64,12 @@ def test_loads_by_the_auto_classes_and_reads_what_it_is_shown(kind: str, tmp_pat
             logits = model(**inputs).logits
             others = model(**_inputs(processor, kind, medium, seed=1)).logits
             answer = model.generate(**inputs, max_new_tokens=4, do_sample=False)
-        assert torch.isfinite(logits).all() and logits.std() > 0.5
+        assert torch.isfinite(logits).all()
+        assert logits.std() > 0.5
         if others.shape == logits.shape:  # two clips may keep different numbers of tokens
             assert (others[:, -1] - logits[:, -1]).abs().max() > 0.05, f"{medium} does not reach the answer"
-        assert tokens < 320 and answer.shape[1] in range(tokens + 1, tokens + 5)
+        assert tokens < 400
+        assert tokens < answer.shape[1] <= tokens + 4
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -74,7 +79,8 @@ def test_tokenizer_and_template_come_back(kind: str, tmp_path: Path) -> None:
     ids = tokenizer(QUESTION)["input_ids"]
     assert tokenizer.decode(ids, skip_special_tokens=True) == QUESTION
     assert (ids[0] == tokenizer.bos_token_id) == vlm.words.opens
-    assert tokenizer.padding_side == "left" and tokenizer.pad_token == vlm.words.pad
+    assert tokenizer.padding_side == "left"
+    assert tokenizer.pad_token == vlm.words.pad
     assert (tmp_path / "chat_template.jinja").exists() == (vlm.chat is not None)
     for medium in _media(kind):
         mark = {"image": vlm.image, "video": vlm.video, "audio": vlm.audio}[medium]

@@ -18,11 +18,11 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, PreTrainedModel
 from transformers.video_utils import VideoMetadata
 
-from tests.support.vlm import gemma, idefics, llava, qwen
+from tests.support.vlm import gemma, grids, idefics, llava, qwen, tiles
 from tests.support.vlm.kinds import Ids, Kind, byte_tokenizer
 
 VLMS: Mapping[str, Kind] = MappingProxyType(
-    {kind.name: kind for module in (qwen, llava, gemma, idefics) for kind in module.FAMILY}
+    {kind.name: kind for module in (qwen, grids, llava, tiles, gemma, idefics) for kind in module.FAMILY}
 )
 KINDS: tuple[str, ...] = tuple(sorted(VLMS))
 STD = 0.25
@@ -73,15 +73,17 @@ def draw(model: PreTrainedModel, *, seed: int) -> None:
 
 
 def picture(height: int = 40, width: int = 56, *, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return a random picture [height, width, 3]."""
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    """Return a random picture [height, width, 3] of coloured squares, which no pooling makes grey."""
+    return clip(1, height, width, seed=seed)[0]
 
 
 def clip(
     num_frames: int = 4, height: int = 40, width: int = 56, *, seed: int = 0
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return a random clip [frames, height, width, 3]."""
-    return np.random.default_rng(seed).integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+    """Return a random clip [frames, height, width, 3] of coloured squares of 8 pixels."""
+    rows, columns = -(-height // 8), -(-width // 8)
+    colours = np.random.default_rng(seed).integers(0, 256, (num_frames, rows, columns, 3), dtype=np.uint8)
+    return colours.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
 
 
 def clip_metadata(num_frames: int = 4, height: int = 40, width: int = 56, *, fps: float = 2.0) -> VideoMetadata:

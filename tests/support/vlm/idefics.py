@@ -1,4 +1,4 @@
-"""Families of Idefics: pictures cut in tiles, names of rows and columns in the prompt, shuffled or resampled patches."""
+"""Families of Idefics: pictures cut in tiles, which the prompt names by row and column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one kind of vision-language model is: the traits tests query, its tokens, its chat template, its two builders."""
+"""What one kind of vision-language model is: what tests must know of it, its tokens, its template, its builder."""
 
 from __future__ import annotations
 
@@ -56,7 +56,6 @@ class Kind:
         image_text_to_text: Whether `AutoModelForImageTextToText` knows it; else only `AutoModelForMultimodalLM` does.
         square: Whether every picture becomes a square of tokens, whatever its sides.
         large: Whether it cannot be made small.
-        extra_inputs: Further inputs of the processor and the model, from the text's processor (Q-Former kinds).
     """
 
     name: str

@@ -6,17 +6,24 @@ from typing import Any
 
 from transformers import (
     AutoConfig,
+    CLIPImageProcessor,
     GotOcr2ImageProcessor,
     InternVLProcessor,
     InternVLVideoProcessor,
+    LlavaImageProcessor,
     LlavaNextImageProcessor,
+    LlavaNextProcessor,
     LlavaNextVideoProcessor,
     LlavaNextVideoVideoProcessor,
     LlavaOnevisionImageProcessor,
     LlavaOnevisionProcessor,
     LlavaOnevisionVideoProcessor,
+    LlavaProcessor,
     PreTrainedConfig,
     ProcessorMixin,
+    VideoLlavaImageProcessor,
+    VideoLlavaProcessor,
+    VideoLlavaVideoProcessor,
 )
 
 from tests.support.vlm.chats import chat_template, chatml
@@ -24,6 +31,7 @@ from tests.support.vlm.kinds import Ids, Kind, Words
 
 SIDE = 32
 """Of a picture, in pixels: 4 x 4 patches of 8 x 8."""
+SQUARE = {"height": SIDE, "width": SIDE}
 PINPOINTS = [[32, 32], [32, 64], [64, 32], [64, 64]]
 LLAMA = Words(named={"image_token": "<image>", "video_token": "<video>"}, bos="<s>", unk="<unk>", opens=True)
 CHATML = Words(
@@ -112,7 +120,144 @@ def _llava_next_video(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
     return config, processor
 
 
+def _llava(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    processor = LlavaProcessor(
+        image_processor=LlavaImageProcessor(size={"shortest_edge": SIDE}, crop_size=SQUARE),
+        tokenizer=ids.tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    config = AutoConfig.for_model(
+        "llava",
+        text_config=ids.text("llama"),
+        vision_config=clip_tower(),
+        image_token_index=ids["<image>"],
+        image_seq_length=16,
+    )
+    return config, processor
+
+
+def _vipllava(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=SQUARE),
+        tokenizer=ids.tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    config = AutoConfig.for_model(
+        "vipllava",
+        text_config=ids.text("llama"),
+        vision_config=clip_tower(),
+        vision_feature_layer=[-2, -3, 1],
+        image_token_index=ids["<image>"],
+        image_seq_length=16,
+    )
+    return config, processor
+
+
+def _llava_next(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    processor = LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessor(
+            size={"shortest_edge": SIDE}, crop_size=SQUARE, image_grid_pinpoints=PINPOINTS
+        ),
+        tokenizer=ids.tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    config = AutoConfig.for_model(
+        "llava_next",
+        text_config=ids.text("mistral", head_dim=8),
+        vision_config=clip_tower(),
+        image_grid_pinpoints=PINPOINTS,
+        image_token_index=ids["<image>"],
+    )
+    return config, processor
+
+
+def _video_llava(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    size = {"size": {"shortest_edge": SIDE}, "crop_size": SQUARE}
+    processor = VideoLlavaProcessor(
+        image_processor=VideoLlavaImageProcessor(**size),
+        tokenizer=ids.tokenizer,
+        video_processor=VideoLlavaVideoProcessor(**size),
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    config = AutoConfig.for_model(
+        "video_llava",
+        text_config=ids.text("llama"),
+        vision_config=clip_tower(),
+        image_token_index=ids["<image>"],
+        video_token_index=ids["<video>"],
+        image_seq_length=16,
+        video_seq_length=8 * 17,
+    )
+    return config, processor
+
+
+def _fast_vlm(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": 128},
+            crop_size={"height": 128, "width": 128},
+            image_mean=[0.0, 0.0, 0.0],
+            image_std=[1.0, 1.0, 1.0],
+        ),
+        tokenizer=ids.tokenizer,
+        patch_size=64,
+        vision_feature_select_strategy="full",
+        num_additional_image_tokens=0,
+    )
+    sizes = {"inference_mode": True, "layers": [1] * 5, "embed_dims": [8, 16, 16, 32, 32]}
+    config = AutoConfig.for_model(
+        "fast_vlm",
+        text_config=ids.text("qwen2"),
+        vision_config={
+            "model_type": "timm_wrapper",
+            "architecture": "fastvit_mci3",
+            "do_pooling": True,
+            "global_pool": "avg",
+            "hidden_size": 64,
+            "image_size": [128, 128],
+            "model_args": sizes,
+        },
+        image_token_index=ids["<image>"],
+        image_seq_length=4,
+    )
+    return config, processor
+
+
 FAMILY = (
+    Kind("llava", words=LLAMA, chat=VICUNA, build=_llava, square=True),
+    Kind(
+        "vipllava",
+        words=LLAMA,
+        chat=chat_template(
+            {"system": ("", ""), "user": ("###Human: ", ""), "assistant": ("###Assistant: ", "")},
+            answer="###Assistant:",
+            image="<image>\n",
+            media_first=True,
+        ),
+        build=_vipllava,
+        square=True,
+    ),
+    Kind(
+        "llava_next",
+        words=LLAMA,
+        chat=chat_template(
+            {"system": ("<<SYS>>\n", "\n<</SYS>>\n\n"), "user": ("[INST] ", " [/INST]"), "assistant": (" ", "</s> ")},
+            answer="",
+            image="<image>\n",
+            media_first=True,
+        ),
+        build=_llava_next,
+    ),
+    Kind("video_llava", words=LLAMA, chat=VICUNA, build=_video_llava, takes_video=True, square=True),
+    Kind("fast_vlm", words=CHATML, chat=chatml(image="<image>\n"), build=_fast_vlm, square=True),
     Kind(
         "internvl",
         words=Words(

@@ -50,7 +50,8 @@ def rope(*section: int, **options: Any) -> dict[str, Any]:
     return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(section), **options}
 
 
-def _shared_budget(cls: type[ProcessorMixin], ids: Ids) -> ProcessorMixin:
+def shared_budget(cls: type[ProcessorMixin], ids: Ids) -> ProcessorMixin:
+    """Return a processor whose frames share the pixels of a clip."""
     return cls(
         image_processor=Qwen2VLImageProcessor(**PATCHES, size=PICTURE_SIZE),
         tokenizer=ids.tokenizer,
@@ -58,7 +59,8 @@ def _shared_budget(cls: type[ProcessorMixin], ids: Ids) -> ProcessorMixin:
     )
 
 
-def _budget_per_frame(cls: type[ProcessorMixin], ids: Ids) -> ProcessorMixin:
+def budget_per_frame(cls: type[ProcessorMixin], ids: Ids) -> ProcessorMixin:
+    """Return a processor whose frames are as large as pictures."""
     return cls(
         image_processor=Qwen2VLImageProcessor(**PATCHES, size=PICTURE_SIZE),
         tokenizer=ids.tokenizer,
@@ -67,14 +69,14 @@ def _budget_per_frame(cls: type[ProcessorMixin], ids: Ids) -> ProcessorMixin:
 
 
 def _qwen2_vl(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
-    processor = _budget_per_frame(Qwen2VLProcessor, ids)
+    processor = budget_per_frame(Qwen2VLProcessor, ids)
     vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 4}
     text = ids.text("qwen2_vl_text", rope_parameters=rope(1, 1, 2))
     return AutoConfig.for_model("qwen2_vl", text_config=text, vision_config=vision, **vision_ids(ids)), processor
 
 
 def _qwen2_5_vl(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
-    processor = _budget_per_frame(Qwen2_5_VLProcessor, ids)
+    processor = budget_per_frame(Qwen2_5_VLProcessor, ids)
     text = ids.text("qwen2_5_vl_text", rope_parameters=rope(1, 1, 2))
     config = AutoConfig.for_model("qwen2_5_vl", text_config=text, vision_config=WINDOWS, **vision_ids(ids))
     return config, processor
@@ -115,14 +117,14 @@ THREE = rope(1, 1, 2, mrope_interleaved=True)
 
 
 def _qwen3_vl(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
-    processor = _shared_budget(Qwen3VLProcessor, ids)
+    processor = shared_budget(Qwen3VLProcessor, ids)
     text = ids.text("qwen3_vl_text", head_dim=8, rope_parameters=THREE)
     config = AutoConfig.for_model("qwen3_vl", text_config=text, vision_config=DEEPSTACK, **vision_ids(ids))
     return config, processor
 
 
 def _qwen3_vl_moe(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
-    processor = _shared_budget(Qwen3VLProcessor, ids)
+    processor = shared_budget(Qwen3VLProcessor, ids)
     text = ids.text("qwen3_vl_moe_text", head_dim=8, rope_parameters=THREE, **EXPERTS)
     config = AutoConfig.for_model("qwen3_vl_moe", text_config=text, vision_config=DEEPSTACK, **vision_ids(ids))
     return config, processor
@@ -132,13 +134,13 @@ PLAIN = {name: value for name, value in DEEPSTACK.items() if name != "deepstack_
 
 
 def _qwen3_5(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
-    processor = _shared_budget(Qwen3VLProcessor, ids)
+    processor = shared_budget(Qwen3VLProcessor, ids)
     text = ids.text("qwen3_5_text", rope_parameters=THREE, **LINEAR)
     return AutoConfig.for_model("qwen3_5", text_config=text, vision_config=PLAIN, **vision_ids(ids)), processor
 
 
 def _qwen3_5_moe(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
-    processor = _shared_budget(Qwen3VLProcessor, ids)
+    processor = shared_budget(Qwen3VLProcessor, ids)
     experts = {**EXPERTS, "shared_expert_intermediate_size": 16}
     text = ids.text("qwen3_5_moe_text", rope_parameters=THREE, **LINEAR, **experts)
     return AutoConfig.for_model("qwen3_5_moe", text_config=text, vision_config=PLAIN, **vision_ids(ids)), processor
