@@ -28,6 +28,9 @@ KINDS: tuple[str, ...] = tuple(sorted(VLMS))
 STD = 0.25
 """Of matrices of the language models; wider ones get less, so that activations keep their scale."""
 
+CLOSED = ("attn_gate", "mlp_gate", "gate_attn", "gate_ffn", "gamma", "layer_scale")
+"""In names of weights that new models start with at zero or near it: gates and scales of layers."""
+
 
 def save_vlm(folder: Path, kind: str, *, seed: int = 0) -> Path:
     """Write a random checkpoint of a kind of vision-language model; returns the folder.
@@ -63,13 +66,15 @@ def draw(model: PreTrainedModel, *, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() > 1:
-                fan_in = parameter[0].numel()
-                parameter.copy_(noise * min(STD, 1.5 / fan_in**0.5))
-            elif "gate" in name and parameter.numel() == 1:  # closed at first: nothing would pass
+            vector = parameter.numel() == max(parameter.shape, default=1)
+            if vector and any(word in name for word in CLOSED):  # nothing would pass
                 parameter.copy_(0.5 + 0.2 * noise)
-            else:
+            elif vector:
                 parameter.add_(0.2 * noise)
+            else:
+                fan_in = parameter[0].numel()
+                convolution = parameter.dim() >= 4
+                parameter.copy_(noise * (2 / fan_in**0.5 if convolution else min(STD, 1.5 / fan_in**0.5)))
 
 
 def picture(height: int = 40, width: int = 56, *, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from transformers import (
     AutoConfig,
+    Idefics2ImageProcessor,
+    Idefics2Processor,
+    Idefics3ImageProcessor,
+    Idefics3Processor,
     PreTrainedConfig,
     ProcessorMixin,
     SmolVLMImageProcessor,
@@ -53,7 +57,73 @@ def _smolvlm(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
     return config, processor
 
 
+def _idefics3(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    processor = Idefics3Processor(
+        image_processor=Idefics3ImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
+        tokenizer=ids.tokenizer,
+        image_seq_len=4,
+    )
+    config = AutoConfig.for_model(
+        "idefics3",
+        text_config=ids.text("llama"),
+        vision_config={"model_type": "idefics3_vision", **VISION},
+        image_token_id=ids["<image>"],
+        scale_factor=2,
+        **ids.ends,
+    )
+    return config, processor
+
+
+def _idefics2(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    processor = Idefics2Processor(
+        image_processor=Idefics2ImageProcessor(size={"shortest_edge": 16, "longest_edge": 48}, do_image_splitting=False),
+        tokenizer=ids.tokenizer,
+        image_seq_len=4,
+    )
+    config = AutoConfig.for_model(
+        "idefics2",
+        text_config=ids.text("mistral", head_dim=8),
+        vision_config={**VISION, "image_size": 48},
+        perceiver_config={
+            "hidden_size": 32,
+            "resampler_n_latents": 4,
+            "resampler_depth": 2,
+            "resampler_n_heads": 4,
+            "resampler_head_dim": 8,
+            "num_key_value_heads": 2,
+        },
+        image_token_id=ids["<image>"],
+        **ids.ends,
+    )
+    return config, processor
+
+
 FAMILY = (
+    Kind(
+        "idefics2",
+        words=Words(
+            special=("<end_of_utterance>",),
+            named={"image_token": "<image>", "image_boundary_token": "<fake_token_around_image>"},
+            pad="<unk>",
+            bos="<s>",
+            unk="<unk>",
+            opens=True,
+        ),
+        chat=CHAT,
+        build=_idefics2,
+    ),
+    Kind(
+        "idefics3",
+        words=Words(
+            special=("<global-img>", *GRID, "<fake_token_around_image>", "<image>"),
+            pad="<|finetune_right_pad_id|>",
+            bos="<|begin_of_text|>",
+            eos="<end_of_utterance>",
+            opens=True,
+        ),
+        chat="<|begin_of_text|>" + CHAT,
+        build=_idefics3,
+    ),
     Kind(
         "smolvlm",
         words=Words(

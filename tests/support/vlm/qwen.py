@@ -9,11 +9,14 @@ from transformers import (
     PreTrainedConfig,
     ProcessorMixin,
     Qwen2_5_VLProcessor,
+    Qwen2_5OmniProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3OmniMoeProcessor,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
+    WhisperFeatureExtractor,
 )
 
 from tests.support.vlm.chats import QWEN_SYSTEM, chatml
@@ -146,6 +149,84 @@ def _qwen3_5_moe(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
     return AutoConfig.for_model("qwen3_5_moe", text_config=text, vision_config=PLAIN, **vision_ids(ids)), processor
 
 
+def _omni_processor(cls: type[ProcessorMixin], ids: Ids) -> ProcessorMixin:
+    return cls(
+        image_processor=Qwen2VLImageProcessor(**PATCHES, size=PICTURE_SIZE),
+        video_processor=Qwen2VLVideoProcessor(**PATCHES, size=PICTURE_SIZE, cap_pixels_per_frame=True),
+        feature_extractor=WhisperFeatureExtractor(feature_size=16),
+        tokenizer=ids.tokenizer,
+    )
+
+
+AUDIO: dict[str, Any] = {
+    "num_mel_bins": 16,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "d_model": 32,
+    "output_dim": 32,
+}
+
+
+def _qwen2_5_omni(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    processor = _omni_processor(Qwen2_5OmniProcessor, ids)
+    vision = {name: value for name, value in WINDOWS.items() if name != "tokens_per_second"}
+    config = AutoConfig.for_model(
+        "qwen2_5_omni_thinker",
+        text_config=ids.text("qwen2_5_omni_text", rope_parameters=rope(1, 1, 2)),
+        vision_config=vision,
+        audio_config=AUDIO,
+        audio_token_index=ids["<|AUDIO|>"],
+        image_token_index=ids["<|IMAGE|>"],
+        video_token_index=ids["<|VIDEO|>"],
+        audio_start_token_id=ids["<|audio_bos|>"],
+        audio_end_token_id=ids["<|audio_eos|>"],
+        vision_start_token_id=ids["<|vision_bos|>"],
+        vision_end_token_id=ids["<|vision_eos|>"],
+    )
+    return config, processor
+
+
+def _qwen3_omni(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    processor = _omni_processor(Qwen3OmniMoeProcessor, ids)
+    config = AutoConfig.for_model(
+        "qwen3_omni_moe_thinker",
+        text_config=ids.text("qwen3_omni_moe_text", head_dim=8, rope_parameters=THREE, **EXPERTS),
+        vision_config=DEEPSTACK,
+        audio_config={**AUDIO, "downsample_hidden_size": 16},
+        audio_token_id=ids["<|audio_pad|>"],
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        audio_start_token_id=ids["<|audio_start|>"],
+        audio_end_token_id=ids["<|audio_end|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    return config, processor
+
+
+def _qwen4_exp(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    processor = shared_budget(Qwen3VLProcessor, ids)
+    text = ids.text(
+        "qwen4_exp_text",
+        rope_parameters=rope(3, 3, 2, mrope_interleaved=True),
+        **{**LINEAR, "head_dim": 16},
+        **EXPERTS,
+        shared_expert_intermediate_size=16,
+        hc_count=2,
+        hc_lowrank=8,
+        indexer_n_heads=2,
+        indexer_kv_heads=1,
+        indexer_head_dim=16,
+        indexer_budget=64,
+        indexer_compress_ratio=2,
+        ple_layer_ids=[1, 3],
+        ngram_vocab_size_base=200,
+        heads_per_ngram=2,
+    )
+    return AutoConfig.for_model("qwen4_exp", text_config=text, vision_config=PLAIN, **vision_ids(ids)), processor
+
+
 _QWEN: dict[str, Any] = {"words": WORDS, "takes_video": True, "image": IMAGE, "video": VIDEO}
 _OLD = chatml(image=IMAGE, video=VIDEO, system=QWEN_SYSTEM)
 _NEW = chatml(image=IMAGE, video=VIDEO)
@@ -157,4 +238,58 @@ FAMILY = (
     Kind("qwen3_vl_moe", chat=_NEW, build=_qwen3_vl_moe, **_QWEN),
     Kind("qwen3_5", chat=_NEW, build=_qwen3_5, **_QWEN),
     Kind("qwen3_5_moe", chat=_NEW, build=_qwen3_5_moe, **_QWEN),
+    Kind("qwen4_exp", chat=_NEW, build=_qwen4_exp, **_QWEN),
+    Kind(
+        "qwen2_5_omni_thinker",
+        words=Words(
+            special=("<|im_start|>",),
+            named={
+                "image_token": "<|IMAGE|>",
+                "audio_token": "<|AUDIO|>",
+                "video_token": "<|VIDEO|>",
+                "vision_bos_token": "<|vision_bos|>",
+                "vision_eos_token": "<|vision_eos|>",
+                "audio_bos_token": "<|audio_bos|>",
+                "audio_eos_token": "<|audio_eos|>",
+            },
+            pad="<|endoftext|>",
+            eos="<|im_end|>",
+        ),
+        chat=chatml(
+            image="<|vision_bos|><|IMAGE|><|vision_eos|>",
+            video="<|vision_bos|><|VIDEO|><|vision_eos|>",
+            audio="<|audio_bos|><|AUDIO|><|audio_eos|>",
+            system=QWEN_SYSTEM,
+        ),
+        build=_qwen2_5_omni,
+        takes_video=True,
+        takes_audio=True,
+        image="<|vision_bos|><|IMAGE|><|vision_eos|>",
+        video="<|vision_bos|><|VIDEO|><|vision_eos|>",
+        audio="<|audio_bos|><|AUDIO|><|audio_eos|>",
+    ),
+    Kind(
+        "qwen3_omni_moe_thinker",
+        words=Words(
+            special=("<|im_start|>",),
+            named={
+                "image_token": "<|image_pad|>",
+                "audio_token": "<|audio_pad|>",
+                "video_token": "<|video_pad|>",
+                "vision_bos_token": "<|vision_start|>",
+                "vision_eos_token": "<|vision_end|>",
+                "audio_bos_token": "<|audio_start|>",
+                "audio_eos_token": "<|audio_end|>",
+            },
+            pad="<|endoftext|>",
+            eos="<|im_end|>",
+        ),
+        chat=chatml(image=IMAGE, video=VIDEO, audio="<|audio_start|><|audio_pad|><|audio_end|>"),
+        build=_qwen3_omni,
+        takes_video=True,
+        takes_audio=True,
+        image=IMAGE,
+        video=VIDEO,
+        audio="<|audio_start|><|audio_pad|><|audio_end|>",
+    ),
 )
