@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, PreTrainedModel
 from transformers.video_utils import VideoMetadata
 
-from tests.support.vlm import gemma, grids, idefics, llava, qwen, tiles
+from tests.support.vlm import gemma, grids, idefics, llama, llava, qformer, qwen, tiles
 from tests.support.vlm.kinds import Ids, Kind, byte_tokenizer
 
-VLMS: Mapping[str, Kind] = MappingProxyType(
-    {kind.name: kind for module in (qwen, grids, llava, tiles, gemma, idefics) for kind in module.FAMILY}
-)
+_FAMILIES = (qwen, grids, llava, tiles, gemma, idefics, llama, qformer)
+VLMS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for family in _FAMILIES for kind in family.FAMILY})
 KINDS: tuple[str, ...] = tuple(sorted(VLMS))
 STD = 0.25
 """Of matrices of the language models; wider ones get less, so that activations keep their scale."""
@@ -104,6 +104,63 @@ def clip_metadata(num_frames: int = 4, height: int = 40, width: int = 56, *, fps
 
 
 def sound(duration_s: float = 2.0, *, sample_rate_hz: int = 16000, seed: int = 0) -> np.ndarray[Any, Any]:
-    """Return a random waveform [samples], float32."""
-    drawn = np.random.default_rng(seed).standard_normal(round(duration_s * sample_rate_hz))
-    return (0.1 * drawn).astype(np.float32)
+    """Return a random waveform [samples] of three tones and some noise, float32."""
+    drawn = np.random.default_rng(seed)
+    times_s = np.arange(round(duration_s * sample_rate_hz)) / sample_rate_hz
+    tones = sum(np.sin(2 * np.pi * frequency * times_s) for frequency in drawn.uniform(100, 7000, 3))
+    return (0.2 * tones + 0.01 * drawn.standard_normal(len(times_s))).astype(np.float32)
+
+
+def prompt(processor: Any, kind: str, medium: str | None, *, question: str = "What is it?") -> str:
+    """Return what a user of a kind asks about a medium ("image", "video", "audio" or None), by its chat template."""
+    vlm = VLMS[kind]
+    if vlm.chat is None:
+        return {"image": vlm.image, "video": vlm.video, "audio": vlm.audio, None: ""}[medium] + question
+    content = [{"type": "text", "text": question}]
+    if medium is not None:
+        content.insert(0, {"type": medium})
+    turn = {"role": "user", "content": content}
+    speaker = processor.tokenizer if vlm.tokenizer_has_chat else processor
+    return str(speaker.apply_chat_template([turn], add_generation_prompt=True, tokenize=False))
+
+
+def inputs(
+    processor: Any,
+    kind: str,
+    medium: str | None,
+    *,
+    question: str = "What is it?",
+    seed: int = 0,
+    num_frames: int = 4,
+    height: int = 40,
+    width: int = 56,
+) -> dict[str, Any]:
+    """Return the model's inputs for a question about a random picture, clip, waveform or nothing, a batch of one.
+
+    Floats come in float32 as the weights, whatever the processor makes (Llama 4's bfloat16).
+    """
+    given: dict[str, Any] = {"text": [prompt(processor, kind, medium, question=question)]}
+    frames = clip(num_frames, height, width, seed=seed)
+    if medium == "image":
+        given["images"] = [Image.fromarray(picture(height, width, seed=seed))]
+    elif medium == "video" and VLMS[kind].clips_as_images:
+        given["images"] = [frames]
+    elif medium == "video":
+        metadata = [clip_metadata(num_frames, height, width)]
+        given |= {"videos": [frames], "video_metadata": metadata, "do_sample_frames": False}
+        given |= VLMS[kind].video_options
+    elif medium == "audio":
+        given["audio"] = [sound(seed=seed)]
+    made = processor(**given, return_tensors="pt", padding=True)
+    return {
+        name: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
+        for name, value in made.items()
+        if name != "labels"
+    }
+
+
+def media(kind: str) -> tuple[str, ...]:
+    """Return what the processor of a kind takes, of "image", "video" and "audio"."""
+    vlm = VLMS[kind]
+    taken = {"image": vlm.pictures, "video": vlm.takes_video, "audio": vlm.takes_audio}
+    return tuple(medium for medium, takes in taken.items() if takes)

@@ -22,7 +22,7 @@ from transformers import (
 
 from tests.support.vlm.chats import chat_template
 from tests.support.vlm.kinds import Ids, Kind, Words
-from tests.support.vlm.llava import SIDE, SQUARE, siglip_tower
+from tests.support.vlm.llava import SQUARE, siglip_tower
 
 IMAGE_MARKS = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
 GEMMA = Words(
@@ -155,7 +155,7 @@ def _gemma3n(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
         text_config=text,
         vision_config={
             "architecture": "mobilenetv5_300m_enc",
-            "model_args": {"channel_multiplier": 0.02},
+            "model_args": {"channel_multiplier": 0.02, "msfa_output_resolution": 4},
             "hidden_size": 2048,
             "vocab_size": 8,
             "vocab_offset": rows,
@@ -187,6 +187,7 @@ FAMILY = (
         words=Words(special=("<image>",), eos="<eos>", bos="<bos>", unk="<unk>"),
         chat=None,
         build=_paligemma,
+        text_alone=False,
         square=True,
     ),
     Kind(

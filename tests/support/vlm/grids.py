@@ -20,6 +20,7 @@ from transformers import (
     MiniCPMV4_6ImageProcessor,
     MiniCPMV4_6Processor,
     MiniCPMV4_6VideoProcessor,
+    MiniCPMV4_7Processor,
     PreTrainedConfig,
     ProcessorMixin,
     VideoLlama3ImageProcessor,
@@ -28,7 +29,7 @@ from transformers import (
 )
 
 from tests.support.vlm import qwen
-from tests.support.vlm.chats import chat_template, chatml
+from tests.support.vlm.chats import QWEN_SYSTEM, chat_template, chatml
 from tests.support.vlm.kinds import Ids, Kind, Words
 from tests.support.vlm.qwen import CLIP_SIZE, LINEAR, PATCHES, PICTURE_SIZE, THREE, WINDOWS, rope
 
@@ -203,6 +204,14 @@ MINICPM = Words(
     pad="<|endoftext|>",
     eos="<|im_end|>",
 )
+MINICPM_VISION: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 48,
+    "patch_size": 4,
+}
 
 
 def _minicpm(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
@@ -215,18 +224,34 @@ def _minicpm(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
     config = AutoConfig.for_model(
         "minicpmv4_6",
         text_config=ids.text("qwen3_5_text", rope_parameters=THREE, **LINEAR),
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 2,
-            "image_size": 48,
-            "patch_size": 4,
-        },
+        vision_config=MINICPM_VISION,
         insert_layer_id=1,
         image_size=48,
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
+    )
+    return config, processor
+
+
+def _minicpmv4_7(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
+    sizes = {"patch_size": 4, "scale_resolution": 48, "max_slice_nums": 2}
+    processor = MiniCPMV4_7Processor(
+        image_processor=MiniCPMV4_6ImageProcessor(**sizes),
+        tokenizer=ids.tokenizer,
+        video_processor=MiniCPMV4_6VideoProcessor(**{**sizes, "max_slice_nums": 1}),
+    )
+    config = AutoConfig.for_model(
+        "minicpmv4_7",
+        text_config=ids.text("qwen3_5_text", rope_parameters=THREE, **LINEAR),
+        vision_config=MINICPM_VISION,
+        insert_layer_id=1,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        image_start_id=ids["<image>"],
+        image_end_id=ids["</image>"],
+        slice_start_id=ids["<slice>"],
+        slice_end_id=ids["</slice>"],
+        newline_id=ids["Ċ"],
     )
     return config, processor
 
@@ -298,7 +323,7 @@ FAMILY = (
             pad="<|endoftext|>",
             eos="<|im_end|>",
         ),
-        chat=chatml(image="<image>\n", video="<video>\n", system=qwen.QWEN_SYSTEM),
+        chat=chatml(image="<image>\n", video="<video>\n", system=QWEN_SYSTEM),
         build=_video_llama_3,
         takes_video=True,
     ),
@@ -318,6 +343,15 @@ FAMILY = (
         words=MINICPM,
         chat=chatml(image="<|image_pad|>\n", video="<|video_pad|>\n"),
         build=_minicpm,
+        takes_video=True,
+        image="<|image_pad|>",
+        video="<|video_pad|>",
+    ),
+    Kind(
+        "minicpmv4_7",
+        words=MINICPM,
+        chat=chatml(image="<|image_pad|>\n", video="<|video_pad|>\n"),
+        build=_minicpmv4_7,
         takes_video=True,
         image="<|image_pad|>",
         video="<|video_pad|>",

@@ -76,7 +76,9 @@ def _idefics3(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
 
 def _idefics2(ids: Ids) -> tuple[PreTrainedConfig, ProcessorMixin]:
     processor = Idefics2Processor(
-        image_processor=Idefics2ImageProcessor(size={"shortest_edge": 16, "longest_edge": 48}, do_image_splitting=False),
+        image_processor=Idefics2ImageProcessor(
+            size={"shortest_edge": 16, "longest_edge": 48}, do_image_splitting=False
+        ),
         tokenizer=ids.tokenizer,
         image_seq_len=4,
     )

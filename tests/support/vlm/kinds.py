@@ -25,6 +25,7 @@ class Words:
         bos: Opens a text, None where the family has none.
         unk: Stands for the unknown, None where the family has none.
         opens: Whether the tokenizer itself writes `bos` before each text.
+        last: Special tokens that follow the bytes.
     """
 
     special: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class Words:
     bos: str | None = None
     unk: str | None = None
     opens: bool = False
+    last: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,12 @@ class Kind:
         image: What stands for a picture in a prompt written by hand.
         video: What stands for a clip in a prompt written by hand.
         audio: What stands for a waveform in a prompt written by hand.
-        audio_keyword: Name of the processor's argument for waveforms.
-        audio_rate_hz: Of those waveforms.
+        text_alone: Whether it takes a prompt without picture, clip and waveform.
+        video_options: Further arguments its processor needs beside a clip.
+        clips_as_images: Whether its processor takes a clip of four frames as `images` and knows no metadata.
+        tokenizer_has_chat: Whether the loaded processor drops the template, so that its tokenizer alone has it.
         image_text_to_text: Whether `AutoModelForImageTextToText` knows it; else only `AutoModelForMultimodalLM` does.
-        square: Whether every picture becomes a square of tokens, whatever its sides.
-        large: Whether it cannot be made small.
+        square: Whether a wide and a tall picture differ in nothing but pixels, so that no grid is to be kept.
     """
 
     name: str
@@ -68,11 +71,12 @@ class Kind:
     image: str = "<image>"
     video: str = "<video>"
     audio: str = "<audio>"
-    audio_keyword: str = "audio"
-    audio_rate_hz: int = 16000
+    text_alone: bool = True
+    video_options: Mapping[str, Any] = field(default_factory=dict)
+    clips_as_images: bool = False
+    tokenizer_has_chat: bool = False
     image_text_to_text: bool = True
     square: bool = False
-    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,11 +124,13 @@ def byte_tokenizer(words: Words) -> PreTrainedTokenizerFast:
     """Return a tokenizer of all bytes and a family's special tokens, which come first; pads on the left."""
     ends = [token for token in (words.pad, words.bos, words.eos, words.unk) if token is not None]
     special = list(dict.fromkeys([*ends, *words.named.values(), *words.special]))
-    pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *words.last]
     tokenizer = Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(pieces)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in [*special, *words.last]]
+    )
     if words.opens:
         assert words.bos is not None
         tokenizer.post_processor = processors.TemplateProcessing(

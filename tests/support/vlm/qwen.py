@@ -158,6 +158,8 @@ def _omni_processor(cls: type[ProcessorMixin], ids: Ids) -> ProcessorMixin:
     )
 
 
+OMNI_VIDEO: dict[str, Any] = {"videos_kwargs": {"size": PICTURE_SIZE, "fps": 2.0}}
+"""Its processors replace the saved size at every call and know a clip's speed by this argument alone."""
 AUDIO: dict[str, Any] = {
     "num_mel_bins": 16,
     "encoder_layers": 2,
@@ -267,6 +269,7 @@ FAMILY = (
         image="<|vision_bos|><|IMAGE|><|vision_eos|>",
         video="<|vision_bos|><|VIDEO|><|vision_eos|>",
         audio="<|audio_bos|><|AUDIO|><|audio_eos|>",
+        video_options=OMNI_VIDEO,
     ),
     Kind(
         "qwen3_omni_moe_thinker",
@@ -291,5 +294,6 @@ FAMILY = (
         image=IMAGE,
         video=VIDEO,
         audio="<|audio_start|><|audio_pad|><|audio_end|>",
+        video_options=OMNI_VIDEO,
     ),
 )

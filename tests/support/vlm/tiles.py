@@ -26,7 +26,7 @@ from transformers import (
     ProcessorMixin,
 )
 
-from tests.support.vlm.chats import chat_template, chatml
+from tests.support.vlm.chats import QWEN_SYSTEM, chat_template, chatml
 from tests.support.vlm.kinds import Ids, Kind, Words
 from tests.support.vlm.llava import SIDE, SQUARE, siglip_tower
 
@@ -234,6 +234,7 @@ FAMILY = (
             image="<image>",
         ),
         build=_aya_vision,
+        square=True,
     ),
     Kind(
         "cohere2_vision",
@@ -257,6 +258,7 @@ FAMILY = (
             image="<|IMG_PATCH|>",
         ),
         build=_cohere2_vision,
+        square=True,
         image="<|IMG_PATCH|>",
     ),
     Kind(
@@ -285,7 +287,7 @@ FAMILY = (
         words=Words(
             special=("<|im_start|>", "<image>", "<IMG_ATOM>", *OVIS_MARKS), pad="<|endoftext|>", eos="<|im_end|>"
         ),
-        chat=chatml(image="<image>\n", system="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"),
+        chat=chatml(image="<image>\n", system=QWEN_SYSTEM),
         build=_ovis2,
     ),
     Kind(
@@ -335,6 +337,7 @@ FAMILY = (
             LLAMA3_TURNS, answer=LLAMA3_ANSWER, start="{{ bos_token }}", image="<|image|>", video="<|video|>"
         ),
         build=_perception_lm,
+        square=True,
         takes_video=True,
         image="<|image|>",
         video="<|video|>",
