@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import abc
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -73,11 +73,14 @@ class Features(NamedTuple):
         values: `(B, T, N, D)` float, D equals `Modality.feature_dim`.
         mask: `(B, T)` bool for real steps, or `(B, T, N)` where tokens inside a step are padded too.
         times: `(B, T, 2)` seconds, or None.
+        extras: small tensors `(B, ...)` that belong to them, by name, whole numbers padded with -1 and others with
+            NaN; kept with them in caches and handed on with the tokens (`ModalityTokens.extras`).
     """
 
     values: Tensor
     mask: Tensor
     times: Tensor | None = None
+    extras: Mapping[str, Tensor] = {}
 
 
 class FeaturePart(NamedTuple):
@@ -107,6 +110,16 @@ class FeaturePart(NamedTuple):
         return self.steps * self.rows * self.columns * self.width
 
 
+class FrameReader(Protocol):
+    """What prepares frames for a vision-language model, see `crema_core.model.vlm.reader`."""
+
+    def prepare(self, frames_TCHW: Tensor, times_T2: Tensor | None = None) -> Sample:
+        """Return a picture or clip as the model's processor makes it."""
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Stack samples."""
+
+
 @dataclass
 class BuildContext:
     """What core hands to a modality when it is built: the only way to reach the backbone.
@@ -128,6 +141,10 @@ class BuildContext:
             `image_std`.
         pretrained: whether the backbone learned from real pictures and texts; False for the shipped tiny ones. A
             modality may choose the default of an option by it, see `Modality.options`.
+        reader: of the major modality on a vision-language model, what prepares frames as the model was trained to see
+            them; None for all others.
+        encode_own: returns the model's own visual tokens of what `reader` prepared, `(B, V, N, own_dim)`; not pickled.
+        own_dim: width of these.
     """
 
     vision: Callable[[Tensor], Tensor] | None = None
@@ -142,10 +159,13 @@ class BuildContext:
     whole_clips: bool = False
     usual_frames: int | None = None
     pictures: Callable[[Tensor], Tensor] | None = None
+    reader: FrameReader | None = None
+    encode_own: Callable[[Batch], Features] | None = None
+    own_dim: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
         # prepare() runs in worker processes that must not receive a copy of the backbone.
-        return {**self.__dict__, "vision": None}
+        return {**self.__dict__, "vision": None, "encode_own": None}
 
     def normalize(self, frames: Tensor) -> Tensor:
         """Normalise RGB frames for `vision`.

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from crema_core.modality import Batch, Features
 
+OWN_IDS = "ids"
+"""Name among the extras of a vision-language model's own visual tokens: ids of the text around and between them."""
+
 
 class ModalityBatch(NamedTuple):
     """Prepared sources of one modality."""
@@ -47,8 +50,13 @@ class ModalityFeatures(NamedTuple):
 
     def select(self, index: Tensor, rows: Tensor) -> ModalityFeatures:
         """Return the samples at the positions `index` `(S,)`, in that order, as those of `rows` `(S,)`."""
-        values, mask, times = self.features
-        own = Features(values[index], mask[index], None if times is None else times[index])
+        values, mask, times, extras = self.features
+        own = Features(
+            values[index],
+            mask[index],
+            None if times is None else times[index],
+            {name: extra[index] for name, extra in extras.items()},
+        )
         return ModalityFeatures(own, rows)
 
 
@@ -95,6 +103,8 @@ class Segment(NamedTuple):
         grid: rows and columns of the K tokens, row by row, where they are a video language model's own; only without a
             prefix. Language models that turn by time, row and column read it, the others do not.
         times: `(B, T, 2)` seconds of the steps of such tokens, NaN where a sample has no clock; None: no sample has.
+        own: `(B, ...)` by name, what a vision-language model's own visual tokens come with (see
+            `crema_core.model.vlm`); None for all others. Such a segment has no prefix: the model's text is around it.
     """
 
     values: Tensor
@@ -103,3 +113,4 @@ class Segment(NamedTuple):
     prefixes_first: bool = False
     grid: tuple[int, int] | None = None
     times: Tensor | None = None
+    own: Mapping[str, Tensor] | None = None

@@ -14,20 +14,32 @@ import torch
 
 from crema_core.api.requests import Request, not_mixed
 from crema_core.errors import BuildError
-from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes
+from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, ModalitySet
 from crema_core.fusion.connector import Connector, ConnectorFactory, ConnectorRequest
-from crema_core.modality import BuildContext, Modality, load_modality_class
+from crema_core.modality import BuildContext, Features, Modality, load_modality_class
 from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.load_backbone import checkpoint_place
 from crema_core.model.mmqa import MMQA
-from crema_core.model.network import ModalityBranch
+from crema_core.model.network import CremaNetwork, ModalityBranch
+from crema_core.model.own_tokens import OwnTokens
 from crema_core.model.shapes import shapes_alone
 from crema_core.plugins.spec import ModalityOptions
+from crema_core.tokens import ModalityFeatures
+
+PROBED_TOKENS = 8
+"""Of a random sample, for `starting_gain`."""
 
 
 def make_branch(
-    request: Request, backbone: Backbone, seed: int, *, connector: ConnectorFactory | None, fusion: str, mixed: bool
+    request: Request,
+    backbone: Backbone,
+    seed: int,
+    *,
+    connector: ConnectorFactory | None,
+    fusion: str,
+    mixed: bool,
+    major: bool = False,
 ) -> ModalityBranch:
     """Build one modality with its connector and load its weights.
 
@@ -38,6 +50,7 @@ def make_branch(
         connector: of the strategy; None: the adapter around the backbone's Q-Former.
         fusion: name of the strategy, for messages.
         mixed: whether the strategy takes features of several parts of this modality.
+        major: whether the others are fused on its frames; on a vision-language model these are the model's own.
 
     Raises:
         BuildError: when this backbone, modality and strategy do not go together.
@@ -45,7 +58,7 @@ def make_branch(
     spec = request.spec
     factory = load_modality_class(request.resolved)
     context = BuildContext(
-        vision=None if backbone.vision_model is None else backbone.encode_images,
+        vision=backbone.encode_images if backbone.vision_dim else None,
         vision_dim=backbone.vision_dim,
         image_size=backbone.image_size,
         image_mean=backbone.image_mean,
@@ -57,6 +70,7 @@ def make_branch(
         usual_frames=backbone.usual_frames,
         pictures=backbone.pictures,
         pretrained=is_pretrained(checkpoint_place(backbone.source)),
+        **(backbone.own_sight() if major else {}),
     )
     sizes = request.mmqa
     if sizes.num_queries is None and backbone.query_tokens is not None:
@@ -72,6 +86,8 @@ def make_branch(
         if parts and not mixed:
             raise BuildError([not_mixed(spec.name, parts, fusion=fusion)])
         asked = ConnectorRequest(modality, sizes, backbone)
+        if context.reader is not None and modality.feature_dim == context.own_dim and connector is None:
+            connector = OwnTokens.of
         made = _around_qformer(asked, backbone) if connector is None else connector(asked)
     branch = ModalityBranch(modality, made, sizes, request.provenance, request.prefix)
     branch.defaults = _filled_in(request.options, modality.options)
@@ -152,6 +168,29 @@ def common_queries(counts: Mapping[str, int], fusion: str, strategy: type[Fusion
             ]
         )
     return next(iter(counts.values()))
+
+
+@torch.no_grad()
+def starting_gain(model: CremaNetwork) -> float:
+    """Return the number that brings the fused tokens of a new model to a root mean square of one.
+
+    A vision-language model reads them at the scale of its input embeddings; what a fusion makes of its inputs at the
+    start differs from strategy to strategy. It is measured once on random features and kept with the model.
+    """
+    names = [name for name in model.names if name != model.major]
+    draws = torch.Generator().manual_seed(0)
+    tokens = {}
+    for name in names:
+        branch = model.branch(name)
+        values = torch.randn(1, 1, PROBED_TOKENS, branch.modality.feature_dim, generator=draws)
+        features = Features(values, torch.ones(1, 1, dtype=torch.bool))
+        tokens[name] = branch.tokens(ModalityFeatures(features, torch.zeros(1, dtype=torch.int64)))
+    sets = ModalitySet(
+        tokens, major=model.major, num_samples=1, prefixes=dict.fromkeys(model.names, ""), per_frame=frozenset()
+    )
+    squares = [own.values.float().square().mean() for own in model.fusion(sets)]
+    size = float(torch.stack(squares).mean().sqrt()) if squares else 0.0
+    return 1 / size if size else 1.0
 
 
 @contextmanager

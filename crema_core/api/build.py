@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from crema_core.api.assembly import fusion_sizes, make_branch, seeded
+from crema_core.api.assembly import fusion_sizes, make_branch, seeded, starting_gain
 from crema_core.api.model import CremaModel
 from crema_core.api.requests import ModalityRequest, check
 from crema_core.fusion import build_fusion
@@ -74,7 +74,7 @@ def build(
         },
     )
     if loaded is None:
-        loaded = read_backbone(settings)
+        loaded = read_backbone(settings, family=plan.backbone_family)
     with seeded(settings.seed, "language"):
         loaded.tune(tuned)
     wording = parse_settings(PromptTemplate, {**loaded.template, **settings.template}, title="template")
@@ -90,6 +90,7 @@ def build(
             connector=plan.major_connector if is_major else plan.supporting_connector,
             fusion=name,
             mixed=is_major and plan.mixes_parts,
+            major=is_major,
         )
         branches[request.spec.name] = branch
         hooks.call("crema_modality_built", modality=branch.modality, spec=branch.spec)
@@ -110,6 +111,8 @@ def build(
         "modalities": [request.record() for request in requests],
     }
     model = CremaModel(loaded, branches, fused, major=major, template=wording, config=config)
+    if loaded.own_sight() and supporting and not loaded.shape_only:
+        model.config["gain"] = model.language.gain = starting_gain(model)
     if device is not None:
         model.to(device)
     hooks.call("crema_model_built", model=model)

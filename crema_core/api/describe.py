@@ -202,9 +202,9 @@ def _modules(model: CremaNetwork, fusion: Fusion) -> dict[str, list[nn.Module]]:
 def _qformer_parameters(model: CremaNetwork, qformer: QFormer) -> list[nn.Parameter]:
     """Return the frozen Q-Former with the backbone's queries and projection, which adapters start from."""
     lora = {id(parameter) for name in model.names for parameter in model.lora_parameters(name).values()}
-    own = list(qformer.parameters())
+    own = list(qformer.parameters()) if qformer.owner is None else []
     if model.backbone.query_tokens is not None:
-        own.append(model.backbone.query_tokens)
+        own.append(model.backbone.query_tokens)  # of a new one too: modalities start from them
     if model.backbone.language_projection is not None:
         own += model.backbone.language_projection.parameters()
     return [parameter for parameter in own if id(parameter) not in lora]

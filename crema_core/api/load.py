@@ -74,6 +74,8 @@ def load(
             "language_model='...' with the original weights. Nothing was changed."
         )
     model.load_adapter_state_dict(read_state(place, config))
+    if "gain" in config:
+        model.config["gain"] = model.language.gain = config["gain"]
     return model.to(device) if device is not None else model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +109,38 @@ def check_state(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -
             + "\nKeys and shapes must agree exactly. Build the model with the settings it was saved with. "
             "Nothing was changed."
         )
+
+
+def padded(tensors: Sequence[Tensor]) -> Tensor:
+    """Stack tensors of one number of dimensions, each filled up at its ends: whole numbers with -1, others with NaN.
+
+    Example:
+        >>> padded([torch.tensor([1, 2]), torch.tensor([3])]).tolist()
+        [[1, 2], [3, -1]]
+    """
+    sizes = [max(own) for own in zip(*(tensor.shape for tensor in tensors), strict=True)]
+    fill = torch.nan if tensors[0].is_floating_point() else -1
+    out = torch.full((len(tensors), *sizes), fill, dtype=tensors[0].dtype, device=tensors[0].device)
+    for row, tensor in zip(out, tensors, strict=True):
+        row[tuple(slice(0, size) for size in tensor.shape)] = tensor
+    return out
+
+
+def padded_by_name(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return `padded` tensors of every name that one of the rows has; a row without it has nothing but filling."""
+    found = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        some = next(row[name] for row in rows if name in row)
+        found[name] = padded([row[name] if name in row else some.new_empty([0] * some.dim()) for row in rows])
+    return found
+
+
+def unpadded(tensor: Tensor) -> Tensor:
+    """Return a copy of one row of what `padded` returned, without what filled it up."""
+    real = ~tensor.isnan() if tensor.is_floating_point() else tensor != -1
+    sizes = []
+    for dim in range(tensor.dim()):
+        others = [axis for axis in range(tensor.dim()) if axis != dim]
+        there = real.any(others) if others else real
+        sizes.append(int(there.nonzero().max()) + 1 if bool(there.any()) else 0)
+    return tensor[tuple(slice(0, size) for size in sizes)].clone()

@@ -24,7 +24,7 @@ from crema_core.errors import OptionsError, did_you_mean
 from crema_core.fusion.align import Grid, align, frame_grid
 from crema_core.fusion.connector import ConnectorFactory, VisualLayout
 from crema_core.plugins.spec import ModalitySpec
-from crema_core.tokens import ModalityTokens, Segment
+from crema_core.tokens import OWN_IDS, ModalityTokens, Segment
 
 Layout = Literal["paper", "released"]
 
@@ -109,11 +109,12 @@ class ModalitySet:
     def segment(self, name: str) -> Segment:
         """Return one modality's tokens as a segment of their own, with that modality's prefix."""
         tokens = self.tokens[name]
-        return Segment(
-            spread(tokens.values, tokens.rows, self.num_samples),
-            spread(tokens.mask, tokens.rows, self.num_samples),
-            self.prefixes[name],
-        )
+        values = spread(tokens.values, tokens.rows, self.num_samples)
+        if OWN_IDS not in tokens.extras:
+            return Segment(values, spread(tokens.mask, tokens.rows, self.num_samples), self.prefixes[name])
+        mask = tokens.mask if tokens.token_mask is None else tokens.token_mask
+        own = {key: spread(extra, tokens.rows, self.num_samples) for key, extra in tokens.extras.items()}
+        return Segment(values, spread(mask, tokens.rows, self.num_samples), None, own=own)
 
 
 def spread(values: Tensor, rows: Tensor, num_samples: int) -> Tensor:
@@ -130,7 +131,7 @@ class FusionPlan:
     Attributes:
         fusion: the class that fuses.
         options: of that class.
-        major_connector, supporting_connector, major_prefix, mixes_parts: see `Fusion`.
+        major_connector, supporting_connector, major_prefix, mixes_parts, backbone_family: see `Fusion`.
     """
 
     fusion: type[Fusion]
@@ -139,6 +140,7 @@ class FusionPlan:
     supporting_connector: ConnectorFactory | None = None
     major_prefix: str | None = None
     mixes_parts: bool = False
+    backbone_family: str = ""
 
     def needs_qformer(self, num_modalities: int) -> bool:
         """Return whether a connector of a model with so many modalities passes the backbone's Q-Former."""
@@ -165,6 +167,8 @@ class Fusion(nn.Module, abc.ABC):
         test_options: sets of options the conformance kit tries the strategy with.
         mixes_parts: whether the major modality's connector takes features of several parts, see
             `Modality.feature_parts`.
+        backbone_family: start of the names of backbone families that come with the strategy and are asked before
+            others, such as "pave-" for an entry point `pave-qwen2_vl`; empty: none.
     """
 
     major_connector: ClassVar[ConnectorFactory | None] = None
@@ -174,6 +178,7 @@ class Fusion(nn.Module, abc.ABC):
     starts_at_zero: ClassVar[bool] = False
     test_options: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     mixes_parts: ClassVar[bool] = False
+    backbone_family: ClassVar[str] = ""
 
     @classmethod
     def plan(cls, options: Mapping[str, Any]) -> FusionPlan:
@@ -193,6 +198,7 @@ class Fusion(nn.Module, abc.ABC):
             supporting_connector=cls.supporting_connector,
             major_prefix=cls.major_prefix,
             mixes_parts=cls.mixes_parts,
+            backbone_family=cls.backbone_family,
         )
 
     @classmethod
@@ -250,7 +256,13 @@ class Fusion(nn.Module, abc.ABC):
         """
         self.token_widths[name] = self.width if token_width is None else token_width
         self._add(name, total=total, zero=zero)
+        first = not self._has_shared
         self.complete()
+        if zero and first:
+            self.zero_shared()
+
+    def zero_shared(self) -> None:
+        """Let what all modalities share add nothing until it is trained; nothing to do for most strategies."""
 
     def complete(self) -> None:
         """Create what all modalities share as soon as there is something to fuse.

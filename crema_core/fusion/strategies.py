@@ -92,6 +92,10 @@ class LinearFusion(Fusion):
         bound = 1 / math.sqrt(self.width * len(self.supporting))
         self.bias = nn.Parameter(torch.empty(self.width).uniform_(-bound, bound))
 
+    def zero_shared(self) -> None:
+        """Start the bias at zero."""
+        nn.init.zeros_(self.bias)
+
     def gate(self, fused: Tensor) -> Tensor | None:
         """Return how far the gate opens, of the same shape; None: plain linear fusion has no gate."""
         return None
@@ -233,6 +237,8 @@ class CrossAttentionFusion(Fusion):
         queries_BTQL = self.queries.expand(batch, steps, -1, -1)
         if modalities.major in modalities.tokens:
             major = modalities.segment(modalities.major).values
+            if major.shape[2] != self.num_queries:  # a vision-language model's own tokens: the mean of a step
+                major = major[..., : self.width].mean(2, keepdim=True).to(queries_BTQL.dtype)
             queries_BTQL = queries_BTQL + nn.functional.pad(major, (0, 0, 0, 0, 0, steps - major.shape[1]))
         keys_BTKL, mask_BK = torch.cat(keys, dim=2), torch.cat(masks, dim=1)
         fused = self._attend(queries_BTQL, keys_BTKL, mask_BK)

@@ -21,6 +21,7 @@ from crema_core.fusion.connector import QFormerText, VisualSource
 from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.kernels import fuse_activations, share_position_bias
+from crema_core.model.language import Language
 from crema_core.model.precision import keep_full
 from crema_core.model.prompt import Axes
 from crema_core.model.qformer import QFormer
@@ -200,6 +201,15 @@ class Backbone(nn.Module):
         parts: Any = self.vision_parts()
         return tuple(parts[-1].layers) if parts else ()
 
+    def own_sight(self) -> dict[str, Any]:
+        """Return what a modality needs that sees as a vision-language model does, see `BuildContext`; nothing here."""
+        return {}
+
+    def speaking(self, template: PromptTemplate) -> Language:
+        """Return the language model as the rest sees it, see `crema_core.model.language`."""
+        chat_format = self.prompt_format(template)
+        return Language(self.language_model, self.tokenizer, chat_format=chat_format, axes=self.axes)
+
     def read(self, questions: Sequence[str]) -> QFormerText:
         """Tokenise questions for a Q-Former that reads text, see `QFormer.read`."""
         assert self.qformer is not None, "only a Q-Former reads text"
@@ -244,7 +254,11 @@ class Backbone(nn.Module):
 
     def fingerprint(self) -> str:
         """Return a sha256 over names, shapes and exact values of all frozen weights."""
-        return fingerprint(self)
+        return fingerprint(self, skip=self._trained_parts())
+
+    def _trained_parts(self) -> tuple[str, ...]:
+        """Return starts of the names of what is trained with a modality, and saved with it: a new Q-Former."""
+        return ("qformer.", "query_tokens") if self.qformer is not None and self.qformer.fresh else ()
 
     def require_weights(self) -> None:
         """Raise unless the weights are really there.
@@ -265,8 +279,8 @@ class Backbone(nn.Module):
         """
         self.require_weights()
         if self._identity is None:
-            skip = None if self.settings.language_model is None else LANGUAGE_PREFIX
-            self._identity = fingerprint(self, dtype=torch.bfloat16, skip=skip)
+            skip = () if self.settings.language_model is None else (LANGUAGE_PREFIX,)
+            self._identity = fingerprint(self, dtype=torch.bfloat16, skip=(*skip, *self._trained_parts()))
         return self._identity
 
     def language_identity(self) -> str | None:

@@ -65,6 +65,8 @@ class Language:
         # the model's layers are shared out over processes, so that all of them make each pass together, forward and
         # backward, whether they have anything to compute or not
         self.in_step = False
+        # what tokens of modalities are multiplied with in the prompt of a vision-language model, see `build`
+        self.gain = 1.0
 
     @property
     def is_encoder_decoder(self) -> bool:

@@ -103,7 +103,7 @@ class MMQA(Connector):
         Only real steps pass the Q-Former; padded ones are zero. With `text`, the questions of all samples, each step
         is read with its own sample's question.
         """
-        values, mask, times = features.features
+        values, mask, times, _ = features.features
         steps_RT = features.steps
         token_mask = None if mask.dim() == 2 else mask[steps_RT]
         if token_mask is not None and bool(token_mask.all()):
@@ -120,9 +120,12 @@ class MMQA(Connector):
         return ModalityTokens(tokens_RTQL, steps_RT, features.rows, times)
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """Return queries, maps and norm as `mmqa.*`, the LoRA as `lora.*`."""
+        """Return queries, maps and norm as `mmqa.*`, the LoRA as `lora.*`, a new Q-Former's weights as `qformer.*`."""
         own = {f"mmqa.{key}": parameter for key, parameter in self.named_parameters()}
-        return own | {f"lora.{key}": parameter for key, parameter in self.lora().items()}
+        own |= {f"lora.{key}": parameter for key, parameter in self.lora().items()}
+        if self.qformer.owner == self.name:
+            own |= {f"qformer.{key}": parameter for key, parameter in self.qformer.own_parameters().items()}
+        return own
 
     def lora(self) -> dict[str, nn.Parameter]:
         """Return this modality's matrices inside the Q-Former, keyed `<layer>.<query|value>.<A|B>`."""

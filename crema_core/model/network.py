@@ -21,7 +21,7 @@ from crema_core.fusion.base import Fusion, FusionWatch, ModalitySet
 from crema_core.fusion.connector import Connector, QFormerText
 from crema_core.modality import Features, Modality
 from crema_core.model.backbone import Backbone
-from crema_core.model.language import Language
+from crema_core.model.own_tokens import OwnTokens
 from crema_core.model.prompt import Prompt
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
@@ -58,10 +58,7 @@ class CremaNetwork(nn.Module):
         self.modalities = nn.ModuleDict(branches)
         self.fusion = fusion
         self.major, self.template, self.config = major, template, config
-        chat_format = backbone.prompt_format(template)
-        self.language = Language(
-            backbone.language_model, backbone.tokenizer, chat_format=chat_format, axes=backbone.axes
-        )
+        self.language = backbone.speaking(template)
         self.train(False)
 
     @property
@@ -161,12 +158,20 @@ class CremaNetwork(nn.Module):
                 ordered,
                 major=self.major,
                 num_samples=len(questions),
-                prefixes={name: self.branch(name).prefix for name in self.names},
+                prefixes=self._prefixes(),
                 per_frame=frozenset(name for name, spec in specs.items() if spec.per_frame),
                 watch=watch,
             )
             segments = (self.fusion if fusion is None else fusion)(modalities)
         return self.language.prompt(segments, questions, max_question_tokens=self.template.max_question_tokens)
+
+    def _prefixes(self) -> dict[str, str]:
+        """Return the prefix of every modality; fused tokens have that of the major one."""
+        found = {name: self.branch(name).prefix for name in self.names}
+        if isinstance(self.branch(self.major).adapter, OwnTokens):  # whose text is around its tokens already
+            titles = [found[name].replace(" {index}", "").rstrip(": ") for name in self.names if name != self.major]
+            found[self.major] = ", ".join(titles) + ": "
+        return found
 
     def forward(self, batch: TrainBatch, *, features: Mapping[str, ModalityFeatures] | None = None) -> Tensor:
         """Return the loss of a training batch (scalar), differentiable in everything that is trainable.

@@ -11,7 +11,7 @@ language-model width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from transformers import PreTrainedTokenizerBase
 
 from crema_core.model.chat_format import ChatFormat
 from crema_core.tokens import Segment
+
+if TYPE_CHECKING:
+    from crema_core.model.vlm.language import PromptIds
 
 
 class Prompt(NamedTuple):
@@ -30,10 +33,17 @@ class Prompt(NamedTuple):
     # `(B, S, 3)` int64 of time, row and column, where the language model wants them and a clip is in the prompt;
     # None: it counts real tokens
     positions: Tensor | None = None
+    ids: PromptIds | None = None  # of a vision-language model, which reads ids and `embeds` at some places alone
 
     def select(self, rows: Tensor) -> Prompt:
         """Return the samples at the positions `rows`, in that order."""
-        return Prompt(*(None if one is None else one[rows] for one in self))  # type: ignore[arg-type]
+        positions, ids = self.positions, self.ids
+        return Prompt(
+            self.embeds[rows],
+            self.mask[rows],
+            None if positions is None else positions[rows],
+            None if ids is None else ids.select(rows),
+        )
 
 
 class Axes(Protocol):

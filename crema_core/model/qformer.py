@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -22,6 +23,7 @@ from transformers import Blip2QFormerModel, InstructBlipQFormerModel, PreTrained
 
 from crema_core.fusion.connector import QFormerText
 from crema_core.model.prompt import padded
+from crema_core.model.trainable import fingerprint, held
 from crema_core.model.tuning import add_lora, lora_layers, lora_parameters, train_dropout
 from crema_core.plugins.spec import MMQASpec
 
@@ -40,13 +42,22 @@ class QFormer(nn.Module):
     Args:
         model: a BLIP-2 or InstructBLIP Q-Former from transformers.
         tokenizer: of a Q-Former that reads text (InstructBLIP's); None for BLIP-2's.
+        fresh: whether it is new; its weights are then trained as part of the first modality that passes it.
+
+    Attributes:
+        owner: that modality; None: it is frozen, or nothing passes it yet.
     """
 
     def __init__(
-        self, model: Blip2QFormerModel | InstructBlipQFormerModel, tokenizer: PreTrainedTokenizerBase | None = None
+        self,
+        model: Blip2QFormerModel | InstructBlipQFormerModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         super().__init__()
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.fresh = model, tokenizer, fresh
+        self.owner: str | None = None
         self._layers: dict[str, LoraLayer] = {}
 
     @property
@@ -65,6 +76,18 @@ class QFormer(nn.Module):
         name, rank, dropout = adapter_name(modality), spec.lora_rank, spec.lora_dropout
         add_lora(self.model, name, targets=TARGET, rank=rank, alpha=alpha, dropout=dropout)
         self._layers = {}
+        if self.fresh and self.owner is None:
+            self.owner = modality
+
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """Return its weights without any LoRA, by name."""
+        return {
+            name.replace(".base_layer", ""): own for name, own in self.model.named_parameters() if ".lora_" not in name
+        }
+
+    def identity(self) -> str | None:
+        """Return a sha256 of a new Q-Former's weights as they are now; None of a frozen one, the backbone's own."""
+        return fingerprint(self.model) if self.fresh else None
 
     def lora_parameters(self, modality: str) -> dict[str, nn.Parameter]:
         """Return the LoRA matrices of one modality by `<layer>.<query|value>.<A|B>`; A is (rank, H), B (H, rank)."""
@@ -118,14 +141,20 @@ class QFormer(nn.Module):
         # another modality; only the list of active names is needed.
         for layer in self._lora_layers().values():
             layer._active_adapter = [adapter_name(modality)]
-        output = self.model(
+        # A new Q-Former is trained with its owner alone.
+        others = self.own_parameters().values() if self.fresh and modality != self.owner else ()
+        with held(others):
+            output = self._run(queries_1QH, keys_MNE, mask_MN, text)
+        hidden_MQH: Tensor = output.last_hidden_state[:, : queries_1QH.shape[1]]
+        return hidden_MQH
+
+    def _run(self, queries_1QH: Tensor, keys_MNE: Tensor, mask_MN: Tensor | None, text: QFormerText | None) -> Any:
+        return self.model(
             query_embeds=queries_1QH.expand(keys_MNE.shape[0], -1, -1),
             encoder_hidden_states=keys_MNE,
             encoder_attention_mask=None if mask_MN is None else mask_MN.to(torch.int64),
             **self._text_inputs(text, num_queries=queries_1QH.shape[1]),
         )
-        hidden_MQH: Tensor = output.last_hidden_state[:, : queries_1QH.shape[1]]
-        return hidden_MQH
 
     def _text_inputs(self, text: QFormerText | None, *, num_queries: int) -> dict[str, Tensor | None]:
         if self.tokenizer is None:

@@ -33,6 +33,12 @@ class BackboneSettings(BaseModel):
         "projection into it. With a backbone of shapes alone its configuration is enough",
     )
     language_revision: str | None = Field(default=None, description="hub revision of that language model")
+    qformer: str | dict[str, Any] | None = Field(
+        default=None,
+        description="of a vision-language model, what its further modalities pass: folder or hub id of a BLIP-2 "
+        "checkpoint, whose Q-Former is frozen, or sizes of a new one, such as {layers: 2, width: 512}, which is "
+        "trained with the first of them; default: a new one of these sizes",
+    )
     precision: str = Field(
         default="fp32",
         description="of the frozen parts, whatever dtype the checkpoint names: fp32, bf16 or, to answer only, fp16 "
@@ -75,6 +81,7 @@ class BackboneSettings(BaseModel):
             "language_model": None if self.language_model is None else language,
             "backbone_dropout": self.backbone_dropout,
             **({} if self.quantization is None else {"quantization": self.quantization}),
+            **({} if self.qformer is None else {"qformer": self.qformer}),
         }
 
 
@@ -138,6 +145,7 @@ class ModelSettings(BackboneSettings):
             # The second is the earlier name of the key; a configuration with neither is damaged.
             backbone_dropout=config["backbone_dropout" if "backbone_dropout" in config else "frozen_dropout"],
             quantization=config.get("quantization"),
+            qformer=config.get("qformer"),
             tuning=config.get("tuning"),
             fusion=config["fusion"],
             major=config["major"],

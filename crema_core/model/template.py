@@ -53,6 +53,11 @@ class PromptTemplate(BaseModel):
     chat: bool = Field(
         default=True, description="ask another language model in its chat template, where its tokenizer has one"
     )
+    placement: Literal["frames", "block"] = Field(
+        default="frames",
+        description="of tokens of further modalities in the prompt of a vision-language model: frames: behind each "
+        "frame, where its own text keeps frames apart and they come frame by frame; block: behind all pictures",
+    )
     max_question_tokens: int | None = Field(
         default=None, ge=2, description="cut longer questions at their end (77 in the released code); None: never"
     )

@@ -7,8 +7,9 @@ version; here the whole set is written every time, so nothing depends on that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,19 @@ def freeze(module: nn.Module) -> None:
     set_trainable(module, frozenset())
 
 
+@contextmanager
+def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Inside the block, what is computed sends no gradient to these parameters; graphs built before still do."""
+    moving = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in moving:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_(True)
+
+
 def collecting(values: Tensor) -> Tensor:
     """Return the same numbers without the graph behind them, as a tensor that collects its gradient."""
     return values.detach().requires_grad_()
@@ -43,7 +57,7 @@ def names_of(model: nn.Module, parameters: Iterable[nn.Parameter]) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in wanted}
 
 
-def fingerprint(module: nn.Module, *, dtype: torch.dtype | None = None, skip: str | None = None) -> str:
+def fingerprint(module: nn.Module, *, dtype: torch.dtype | None = None, skip: tuple[str, ...] = ()) -> str:
     """Return a sha256 over a module's state without LoRA, independent of the device.
 
     It proves that training left frozen weights alone, and checkpoints know them again by it.
@@ -51,11 +65,11 @@ def fingerprint(module: nn.Module, *, dtype: torch.dtype | None = None, skip: st
     Args:
         module: whose state is hashed; meta tensors count by shape alone.
         dtype: floating-point values are rounded to it first; None for exact values.
-        skip: start of names to leave out.
+        skip: starts of names to leave out.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        if ".lora_" in name or (skip is not None and name.startswith(skip)):
+        if ".lora_" in name or name.startswith(skip):
             continue
         if dtype is not None and tensor.is_floating_point():
             tensor = tensor.to(dtype)

@@ -56,8 +56,13 @@ def parse_tuning(tuning: Any) -> LanguageLora | Literal["full"] | None:
     return parse_settings(LanguageLora, dict(tuning), title="tuning")
 
 
-def tune_language(model: PreTrainedModel, settings: LanguageLora) -> None:
+def tune_language(model: PreTrainedModel, settings: LanguageLora, *, within: str = "") -> None:
     """Add a LoRA to a language model, which stays frozen, see `add_lora`.
+
+    Args:
+        model: the language model, or a model it is a part of.
+        settings: of the LoRA.
+        within: start of the names of its layers, where it is a part.
 
     Raises:
         OptionsError: when no linear layer has one of the names.
@@ -71,6 +76,7 @@ def tune_language(model: PreTrainedModel, settings: LanguageLora) -> None:
         for path, module in model.named_modules()
         if (path in wrapped or (isinstance(module, nn.Linear) and not path.startswith(inside)))
         and any(part.isdigit() for part in path.split("."))
+        and path.startswith(within)
     ]
     names = [name for name in blocks if settings.targets is None or name.endswith(settings.targets)]
     if not names:

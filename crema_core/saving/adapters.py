@@ -52,6 +52,7 @@ def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
         "language_dim": model.backbone.language_dim,
         "backbone": {**model.config["backbone"], "identity": model.backbone.identity()},
         "language_model": _language(model),
+        **_new_qformer(model, name),
         "sha256": checksum(place / TENSORS),
     }
     (place / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
@@ -107,6 +108,9 @@ def check_fits(model: CremaNetwork, description: Mapping[str, Any]) -> None:
             "was changed."
         )
 
+    if "qformer" in description:
+        _check_qformer(model, name, description["qformer"])
+
 
 def wanted(own: dict[str, nn.Parameter], state: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
     """Leave the fusion block aside where the file's own does not come along."""
@@ -119,6 +123,32 @@ def adapter_tensors(model: CremaNetwork, name: str) -> dict[str, nn.Parameter]:
     """Return what an adapter file of a modality holds, its fusion block included, keyed as there."""
     own = dict(model.adapter_parameters(name))
     return own | {f"fusion.{key}": parameter for key, parameter in model.fusion_parameters([name]).items()}
+
+
+def _check_qformer(model: CremaNetwork, name: str, described: Mapping[str, Any]) -> None:
+    """Raise unless an adapter that was trained with a new Q-Former finds it here, or brings it to a model without."""
+    qformer, first = model.backbone.qformer, described["owner"]
+    identity, owner = (None, None) if qformer is None else (qformer.identity(), qformer.owner)
+    if described["brought"] and identity is not None and owner not in (None, name):
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it brings the new Q-Former it was trained with, and this model's "
+            f"belongs to '{owner}'. A model has one. Load '{name}' into a model without '{owner}'. Nothing was changed."
+        )
+    if not described["brought"] and identity != described["identity"]:
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained with a new Q-Former that came with '{first}', and "
+            f"this model has another. An adapter fits the Q-Former it was trained with. Load the adapter of '{first}' "
+            "first. Nothing was changed."
+        )
+
+
+def _new_qformer(model: CremaNetwork, name: str) -> dict[str, Any]:
+    """Return which new Q-Former an adapter was trained with, and whether it brings it; nothing of a frozen one."""
+    qformer = model.backbone.qformer
+    if qformer is None or not qformer.fresh or not model.branch(name).adapter.passes_qformer:
+        return {}
+    brought = qformer.owner == name
+    return {"qformer": {"identity": qformer.identity(), "owner": qformer.owner, "brought": brought}}
 
 
 def _language(model: CremaNetwork) -> dict[str, Any] | None:

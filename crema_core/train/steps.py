@@ -102,6 +102,10 @@ class Stepper:
         limit = self.settings.retained_graphs
         # With several minibatches to one update all would hold theirs.
         kept = waiting[:limit] if len(group) == 1 or limit is not None else ()
+        # A new Q-Former is updated with its modality, and what the others make of theirs with it.
+        owner = self._qformer_owner()
+        if owner in whole.present:
+            kept = ()
         caches = [self._cache(one, kept=kept, later=first) for one in group]
         result = StepResult(whole.num_samples)
         for sub_step, name in enumerate(whole.present):
@@ -109,9 +113,20 @@ class Stepper:
             result.losses[name] = self._step([name], loss, result)
             if name != whole.present[-1]:
                 for cache in caches:
-                    if name in cache.features:
-                        cache.refresh(name)
+                    for other in self._changed(name):
+                        if other in cache.features:
+                            cache.refresh(other)
         return result
+
+    def _qformer_owner(self) -> str | None:
+        qformer = self.model.backbone.qformer
+        return None if qformer is None else qformer.owner
+
+    def _changed(self, name: str) -> list[str]:
+        """Return the modalities whose tokens are others after an update of one of them."""
+        if name != self._qformer_owner():
+            return [name]
+        return [own for own in self.model.names if self.model.branch(own).adapter.passes_qformer]
 
     def joint(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update all active modalities in one step."""

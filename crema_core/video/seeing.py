@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,6 +41,11 @@ class SeeingModality(Modality):
         """Width of the chosen encoder's features."""
         return self.encoder.feature_dim
 
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Pad samples, or stack what a vision-language model's processor made."""
+        reader = self.encoder.reader
+        return super().collate(samples) if reader is None else reader.collate(samples)
+
     def load_assets(self, folder: Path | None) -> None:
         """Load a vision encoder's weights.
 
@@ -69,6 +75,7 @@ class SeeingEncoder(nn.Module):
         super().__init__()
         self.context = context
         self.vision_encoder: VisionEncoder | None = None
+        self.reader = context.reader if options.encoder == BACKBONE else None
         if options.encoder != BACKBONE:
             self.vision_encoder = vision_encoder_class(options.encoder)(
                 options.weights, revision=options.revision, layer=options.encoder_layer, dtype=context.dtype
@@ -77,6 +84,8 @@ class SeeingEncoder(nn.Module):
     @property
     def feature_dim(self) -> int:
         """Width of the features."""
+        if self.reader is not None:
+            return self.context.own_dim
         return self.context.vision_dim if self.vision_encoder is None else self.vision_encoder.feature_dim
 
     @property
@@ -105,6 +114,8 @@ class SeeingEncoder(nn.Module):
             `frames` `(T, 3, S, S)`, or `(steps, frames of a step, 3, S, S)` for an encoder that sees several frames
             together; times of every step.
         """
+        if self.reader is not None:
+            return self.reader.prepare(frames_TCHW, times_T2)
         if self.vision_encoder is None:
             return prepare_for_backbone(frames_TCHW, times_T2, context=self.context)
         if not self.vision_encoder.sees_clips:
@@ -117,6 +128,9 @@ class SeeingEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Features:
         """Encode `frames` of a batch -> `(B, S, N, D)`."""
+        if self.reader is not None:
+            assert self.context.encode_own is not None, "the main process encodes"
+            return self.context.encode_own(batch)
         frames = batch["frames"]
         if self.vision_encoder is None:
             return encode_by_backbone(batch, context=self.context)

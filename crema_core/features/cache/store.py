@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crema_core.common.atomic import new_file, set_aside, write_text
+from crema_core.common.tensors import padded_by_name, unpadded
 from crema_core.errors import CacheError, CacheWarning
 from crema_core.features.cache.folder import (
     DAMAGED,
@@ -48,7 +49,16 @@ from crema_core.modality import Features
 SHARD_BYTES = 64 * 2**20
 MAX_UNWRITTEN_S = 60.0
 MAX_MAPPED = 256  # each mapped file takes a file descriptor; systems allow about a thousand
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool}
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "BOOL": torch.bool,
+    "I64": torch.int64,
+}
+EXTRA = "extra-"
+"""Start of the names of `Features.extras` in a shard."""
 _SPELLED = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -244,8 +254,7 @@ def write_shard(path: Path, entries: Mapping[str, StoredFeatures]) -> None:
     tensors: dict[str, Tensor] = {}
     metadata = {}
     for digest, entry in entries.items():
-        parts = {"values": entry.values, "mask": entry.mask} | ({} if entry.times is None else {"times": entry.times})
-        parts = {name: tensor.contiguous() for name, tensor in parts.items()}
+        parts = {name: tensor.contiguous() for name, tensor in entry.parts().items()}
         tensors |= {f"{digest}.{name}": tensor for name, tensor in parts.items()}
         encoded, value = str(entry.encoded).removeprefix("torch."), 0
         for name, tensor in sorted(parts.items()):
@@ -294,6 +303,7 @@ class MappedShard:
             self._tensor(entry, "mask"),
             self._tensor(entry, "times") if "times" in entry.parts else None,
             getattr(torch, entry.encoded),
+            {name.removeprefix(EXTRA): self._tensor(entry, name) for name in entry.parts if name.startswith(EXTRA)},
         )
 
     def will_need(self, digest: str) -> None:
@@ -314,11 +324,17 @@ class StoredFeatures(NamedTuple):
     mask: Tensor  # `(T,)` or `(T, N)` bool
     times: Tensor | None  # `(T, 2)` seconds, or None
     encoded: torch.dtype  # number format the encoder returned, in which batches are handed out
+    extras: Mapping[str, Tensor] = {}  # see `Features.extras`; int64 or float64
+
+    def parts(self) -> dict[str, Tensor]:
+        """Return the tensors by their names in a shard."""
+        found = {"values": self.values, "mask": self.mask} | ({} if self.times is None else {"times": self.times})
+        return found | {f"{EXTRA}{name}": extra for name, extra in self.extras.items()}
 
     @property
     def num_bytes(self) -> int:
         """Bytes the tensors take."""
-        return self.values.nbytes + self.mask.nbytes + (0 if self.times is None else self.times.nbytes)
+        return sum(tensor.nbytes for tensor in self.parts().values())
 
 
 def split(features: Features, *, dtype: torch.dtype | None) -> list[StoredFeatures]:
@@ -332,8 +348,11 @@ def split(features: Features, *, dtype: torch.dtype | None) -> list[StoredFeatur
     values_RTND = features.values.to(dtype or encoded).cpu()
     mask = features.mask.cpu()
     times = None if features.times is None else features.times.cpu()
+    extras = {name: extra.cpu() for name, extra in features.extras.items()}
     return [
-        _cut(values_RTND[row], mask[row], None if times is None else times[row], encoded)
+        _cut(values_RTND[row], mask[row], None if times is None else times[row], encoded)._replace(
+            extras={name: own for name, extra in extras.items() if (own := unpadded(extra[row])).numel()}
+        )
         for row in range(len(values_RTND))
     ]
 
@@ -361,7 +380,10 @@ def pad(entries: Sequence[StoredFeatures], *, device: torch.device) -> Features:
             mask[row, :t] = entry.mask
         if times_RT2 is not None:
             times_RT2[row, :t] = torch.nan if entry.times is None else entry.times
-    return Features(values_RTND.to(device), mask.to(device), None if times_RT2 is None else times_RT2.to(device))
+    extras = {name: extra.to(device) for name, extra in padded_by_name([entry.extras for entry in entries]).items()}
+    return Features(
+        values_RTND.to(device), mask.to(device), None if times_RT2 is None else times_RT2.to(device), extras
+    )
 
 
 def _cut(values_TND: Tensor, mask: Tensor, times_T2: Tensor | None, encoded: torch.dtype) -> StoredFeatures:

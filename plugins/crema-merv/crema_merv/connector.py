@@ -68,7 +68,7 @@ class EncodersConnector(Connector):
         The steps are equal parts of the clip, and each gets the time it covers, so that other modalities find theirs.
         Concatenated encoders follow one another, each with the steps of the whole clip.
         """
-        values, _, times = features.features
+        values, _, times, _ = features.features
         mixed = self.merv(unpack(values, self.layout))
         clock = None
         if times is not None:

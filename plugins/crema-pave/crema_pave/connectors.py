@@ -34,7 +34,7 @@ class FeatureConnector(Connector):
 
     def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         """Return the features as tokens `(R, T, N, D)`."""
-        values, mask, times = features.features
+        values, mask, times, _ = features.features
         steps = mask if mask.dim() == 2 else mask.any(-1)
         return ModalityTokens(values, steps, features.rows, times, token_mask=mask if mask.dim() == 3 else None)
 
@@ -65,9 +65,10 @@ class VisualConnector(Connector):
         if backbone.visual is None:
             raise BuildError(
                 [
-                    f"The tokens of '{name}' are to be a video language model's own, and the backbone "
-                    f"'{backbone.source}' is none. Accepted: a video language model of transformers. Use "
-                    "backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
+                    f"The tokens of '{name}' are to be a video language model's own before and behind its projector, "
+                    f"and PAVE does not read those of the backbone '{backbone.source}'. Accepted: LLaVA-OneVision, "
+                    "Video-LLaVA, Qwen2-VL and Qwen2.5-VL, loaded by their names or by load_backbone(..., "
+                    "family='pave-'). Use backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
                 ]
             )
         if modality.spec.encoder != "vision" or modality.feature_dim != backbone.vision_dim:
@@ -83,7 +84,7 @@ class VisualConnector(Connector):
 
     def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         """Return `(R, T, S, L)`, with the tokens before the projector `(R, T, S, E)` among the extras."""
-        values, mask, times = features.features
+        values, mask, times, _ = features.features
         steps = mask if mask.dim() == 2 else mask.any(-1)
         tokens, inner = self._shared[0].visual_tokens(values.flatten(0, 1))
         shape = values.shape[:2]

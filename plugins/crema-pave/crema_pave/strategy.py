@@ -64,6 +64,7 @@ class PaveFusion(Fusion):
     major_connector = VisualConnector.of
     supporting_connector = FeatureConnector.of
     one_query_count: ClassVar[bool] = False
+    backbone_family: ClassVar[str] = "pave-"
 
     @classmethod
     def for_sizes(cls, supporting: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:

@@ -1,0 +1,317 @@
+"""A vision-language model of transformers as backbone: frozen as a whole, with a Q-Former for further modalities.
+
+Shape letters: M pictures, B samples, V steps of a sample, N visual tokens of a step, E width of a picture's tokens, L
+width of the language model, K layers with more features.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from crema_core.common.tensors import padded_by_name
+from crema_core.errors import OptionsError
+from crema_core.modality import Batch, Features
+from crema_core.model.backbone import Backbone
+from crema_core.model.language import Language
+from crema_core.model.qformer import QFormer
+from crema_core.model.settings import BackboneSettings
+from crema_core.model.template import PromptTemplate
+from crema_core.model.trainable import freeze
+from crema_core.model.tuning import FULL, LanguageLora, tune_language
+from crema_core.model.vlm.chat import VisualChat, visual_chat
+from crema_core.model.vlm.hooks import Visual, captured
+from crema_core.model.vlm.language import VisualLanguage
+from crema_core.model.vlm.reader import LAYOUT, VisualReader
+from crema_core.model.vlm.traits import Traits
+from crema_core.tokens import OWN_IDS
+
+SIDE = 336
+"""Side in pixels of the square pictures of further modalities, where the processor takes any size."""
+PROBED = 256
+"""Rows of the input embedding whose length gives the scale of ours."""
+
+
+class VisualBackbone(Backbone):
+    """A frozen vision-language model.
+
+    Args:
+        model: whole, as transformers loads it.
+        processor: of transformers.
+        tokenizer: of its language model, with the processor's chat template.
+        traits: of the family.
+        settings: what it was loaded by.
+        qformer: for modalities that pass one.
+        query_tokens: its queries.
+        **more: see `Backbone`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        traits: Traits,
+        settings: BackboneSettings,
+        qformer: QFormer | None = None,
+        query_tokens: nn.Parameter | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(
+            model,
+            tokenizer,
+            settings=settings,
+            qformer=qformer,
+            query_tokens=query_tokens,
+            image_mean=(0.0, 0.0, 0.0),  # the processor normalises pictures itself
+            image_std=(1.0, 1.0, 1.0),
+            **more,
+        )
+        self.processor, self.traits = processor, traits
+        for module in model.modules():
+            if type(module).__name__ in traits.two_way:
+                cast(Any, module).is_causal = False
+        self.placeholders = placeholder_ids(model, traits)
+        picture = self.visual_chat(chat=True).picture if traits.pictures_always else None
+        self.kinds = kinds_of(processor, model, picture=picture)
+        self.any_image_size = settings.image_size is not None
+        freeze(self)
+        self.eval()
+
+    @property
+    def soft_token(self) -> int:
+        """Id that stands where our tokens are: the padding's, else that of the end of a text."""
+        pad = self.tokenizer.pad_token_id
+        found = pad if pad is not None else self.tokenizer.eos_token_id
+        assert isinstance(found, int), "a tokenizer pads or ends texts"
+        return found
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square pictures of further modalities."""
+        return self.settings.image_size or picture_side(self.processor)
+
+    @property
+    def vision_dim(self) -> int:
+        """Width E of a picture's tokens: the language model's."""
+        return self.language_dim
+
+    @property
+    def own_dim(self) -> int:
+        """Width of the model's own visual tokens, with what its first layers add: `(1 + K) * L`."""
+        return self.language_dim * (1 + self._num_deep)
+
+    @property
+    def _num_deep(self) -> int:
+        vision: Any = getattr(self.language_model.config, "vision_config", None)
+        return len(getattr(vision, "deepstack_visual_indexes", None) or ())
+
+    def visual_chat(self, *, chat: bool) -> VisualChat:
+        """Return the text of a turn."""
+        marks = [str(self.tokenizer.convert_ids_to_tokens(one)) for one in self.placeholders]
+        takes_clips = self.traits.clips
+        if takes_clips is None:
+            takes_clips = getattr(self.processor, "video_processor", None) is not None
+        picture = str(getattr(self.processor, "image_token", None) or marks[0])
+        clip = str(getattr(self.processor, "video_token", None) or marks[-1])
+        return visual_chat(
+            self.language_model,
+            self.tokenizer,
+            marks=(picture, clip if takes_clips else None),
+            plain=self.traits.plain,
+            chat=chat,
+        )
+
+    def reader(self, *, chat: bool) -> VisualReader:
+        """Return what makes samples of frames; it can be sent to other processes."""
+        arguments = forward_arguments(self.language_model)
+        return VisualReader(
+            self.processor,
+            self.visual_chat(chat=chat),
+            self.traits,
+            self.placeholders,
+            arguments,
+            begin=self.tokenizer.bos_token_id,
+        )
+
+    def own_sight(self) -> dict[str, Any]:
+        """Return what a modality needs that sees as the model was trained to, see `BuildContext`."""
+        return {"reader": self.reader(chat=True), "encode_own": self.encode_own, "own_dim": self.own_dim}
+
+    def speaking(self, template: PromptTemplate) -> Language:
+        """Return the language model as the rest sees it."""
+        return VisualLanguage(
+            self.language_model,
+            self.tokenizer,
+            chat=self.visual_chat(chat=template.chat),
+            traits=self.traits,
+            placeholders=self.placeholders,
+            kinds=self.kinds,
+            soft_token=self.soft_token,
+            scale=self.embedding_scale(),
+            placement=template.placement,
+        )
+
+    @torch.no_grad()
+    def embedding_scale(self) -> float:
+        """Return the root of the mean square of the input embeddings, as the model reads them."""
+        embedding: Any = self.language_model.get_input_embeddings()
+        rows = torch.linspace(0, embedding.num_embeddings - 1, PROBED, device=self.device).long().unique()
+        return float(embedding(rows[None]).float().square().mean().sqrt())
+
+    @torch.no_grad()
+    def encode_own(self, batch: Batch) -> Features:
+        """Return the model's own visual tokens of prepared pictures and clips.
+
+        Args:
+            batch: from `VisualReader.collate`.
+
+        Returns:
+            Values `(B, V, N, (1 + K) * L)`; ids and what else the prompt needs among the extras.
+        """
+        rows, extras = [], []
+        for row in range(len(batch.mask)):
+            own = {
+                name: tensor[row][tuple(slice(0, int(size)) for size in batch.sizes[name][row])]
+                for name, tensor in batch.tensors.items()
+                if name == LAYOUT or int(batch.sizes[name][row].prod())
+            }
+            steps, size = own.pop(LAYOUT).tolist()
+            ids = own.pop(OWN_IDS)
+            kinds = {name: own[name] for name in self.kinds if name in own}
+            inputs = {name: self._cast(value) for name, value in own.items() if name not in kinds}
+            given = {"input_ids": ids[None], "attention_mask": torch.ones_like(ids)[None]}
+            given |= {name: kind[None] for name, kind in kinds.items()} | inputs
+            is_own = torch.isin(ids, torch.tensor(self.placeholders, device=ids.device))
+            found = self._captured(given, is_own[None])
+            values = torch.cat([found.embeds, *found.deep], dim=1)
+            rows.append(values.unflatten(0, (steps, size)))
+            kept = {name: value.long() for name, value in kinds.items()}
+            kept |= {name: _exact(value) for name, value in own.items() if name in self.traits.kept}
+            extras.append({OWN_IDS: ids} | kept)
+        shape = [max(own.shape[dim] for own in rows) for dim in (0, 1)]
+        values = rows[0].new_zeros(len(rows), *shape, rows[0].shape[2])
+        mask = torch.zeros(values.shape[:3], dtype=torch.bool, device=values.device)
+        for index, own in enumerate(rows):
+            values[index, : own.shape[0], : own.shape[1]] = own
+            mask[index, : own.shape[0], : own.shape[1]] = True
+        return Features(values, mask, batch.times, padded_by_name(extras))
+
+    @torch.no_grad()
+    def encode_images(self, pixels_MCHW: Tensor) -> Tensor:
+        """Encode pictures by the model's own vision encoder and projector.
+
+        Args:
+            pixels_MCHW: `(M, 3, S, S)` in 0..1.
+
+        Returns:
+            `(M, N, E)` the tokens its language model would be given of each.
+        """
+        bytes_MCHW = (pixels_MCHW.float() * 255).round().clamp(0, 255).byte()
+        inputs = {
+            name: self._cast(value.to(self.device)) if isinstance(value, Tensor) else value
+            for name, value in self.reader(chat=True).picture_inputs(bytes_MCHW).items()
+        }
+        is_own = torch.isin(inputs["input_ids"], torch.tensor(self.placeholders, device=self.device))
+        rows: Tensor = self._captured(inputs, is_own).embeds
+        tokens: Tensor = rows.unflatten(0, (len(pixels_MCHW), -1))
+        return tokens
+
+    def _captured(self, inputs: Mapping[str, Any], own_BS: Tensor) -> Visual:
+        return captured(self.language_model, inputs, own_BS, first_layer=self.traits.first_layer)
+
+    def _cast(self, value: Tensor) -> Tensor:
+        return value.to(self.dtype) if value.is_floating_point() and value.dim() > 1 else value
+
+    def vision_parts(self) -> tuple[nn.Module, ...]:
+        """Return the vision encoder of the model."""
+        found: Any = self.language_model.get_encoder(modality="image")
+        return () if found is self.language_model else (found,)
+
+    def vision_layers(self) -> tuple[nn.Module, ...]:
+        """Return nothing: what a vision encoder's layers are is the family's own affair."""
+        return ()
+
+    def tune(self, tuning: LanguageLora | Literal["full"] | None) -> None:
+        """Let the language model be trained, see `Backbone.tune`; its vision encoder never is."""
+        self.tuning = tuning
+        if isinstance(tuning, LanguageLora):
+            tune_language(self.language_model, tuning, within=self._decoder_names())
+        elif tuning == FULL and not self.shape_only:
+            self.identity(), self.language_identity()
+
+    def tuned_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what is trained of the language model; nothing where it is frozen."""
+        if self.tuning != FULL:
+            return super().tuned_parameters()
+        within = self._decoder_names()
+        return {name: own for name, own in self.language_model.named_parameters() if name.startswith(within)}
+
+    def _decoder_names(self) -> str:
+        decoder = self.language_model.get_decoder()
+        return next(f"{name}." for name, module in self.language_model.named_modules() if module is decoder)
+
+    def train_lora(self, mode: bool) -> None:
+        """Switch the dropouts of LoRA inside the frozen parts on or off."""
+        super().train_lora(mode)
+
+
+def placeholder_ids(model: PreTrainedModel, traits: Traits) -> tuple[int, ...]:
+    """Return the ids that visual tokens take the place of.
+
+    Raises:
+        OptionsError: when the configuration names none.
+    """
+    found = []
+    for path in traits.placeholders:
+        value: Any = model.config
+        for part in path.split("."):
+            value = getattr(value, part, None)
+        found += [value] if isinstance(value, int) else list(value or ())
+    if not found:
+        raise OptionsError(
+            f"The configuration of this '{model.config.model_type}' model names no token for pictures "
+            f"({', '.join(traits.placeholders)}). Accepted: vision-language models whose prompts have such tokens. Use "
+            "a model of another family, see docs/backbones.md."
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def kinds_of(processor: Any, model: PreTrainedModel, *, picture: str | None) -> tuple[str, ...]:
+    """Return the names of the arguments a family gives per token beside the ids.
+
+    Args:
+        processor: is asked for a prompt.
+        model: whose forward pass takes them.
+        picture: text of a picture, where the processor refuses text alone.
+    """
+    if picture is None:
+        found = processor(text=["a"], return_tensors="pt")
+    else:
+        found = processor(text=[picture], images=[Image.new("RGB", (SIDE, SIDE))], return_tensors="pt")
+    shape, arguments = found["input_ids"].shape, forward_arguments(model)
+    names = [name for name, value in found.items() if getattr(value, "shape", None) == shape and name in arguments]
+    return tuple(name for name in names if name not in ("input_ids", "attention_mask"))
+
+
+def forward_arguments(model: PreTrainedModel) -> frozenset[str]:
+    """Return the names of the arguments of a model's forward pass."""
+    return frozenset(inspect.signature(model.forward).parameters) - {"labels"}
+
+
+def picture_side(processor: Any) -> int:
+    """Return the side of the square pictures a processor takes; `SIDE` where it takes any."""
+    size = getattr(processor.image_processor, "size", None) or {}
+    given: Sequence[int] = [int(size[name]) for name in ("height", "width") if size.get(name)]
+    return given[0] if len(given) == 2 and given[0] == given[1] else SIDE
+
+
+def _exact(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value.long()

@@ -1,0 +1,121 @@
+"""Hooks into a vision-language model: what its language model is given is read here, and our tokens are put there.
+
+A family merges its visual features into the embeddings of the prompt and hands the result to its decoder. Reading it
+there (`captured`) needs nothing of how the family names, orders or shapes its features. Putting it back (`placed`)
+happens at the input embedding: the prompt's ids still have the family's placeholders, from which it counts positions
+and masks, and no pixels, so it computes no features of its own. Some families hand more to the decoder, layer by layer
+(Qwen3-VL's deepstack features); that goes the same way as named arguments.
+
+Hooks are installed for one call of a model; one call runs at a time.
+
+Shape letters: B samples, S prompt length, P own visual tokens of a sample, L width, K layers with more features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+DEEP, DEEP_MASK = "deepstack_visual_embeds", "visual_pos_masks"
+"""Arguments by which a decoder is given features of its first layers, and where they are added."""
+
+
+class Visual(NamedTuple):
+    """What a decoder is given of pictures.
+
+    Attributes:
+        embeds: `(P, L)` in the order of the prompt.
+        deep: `(K, P, L)` features added in the first K layers; K is 0 for most families.
+    """
+
+    embeds: Tensor
+    deep: Tensor
+
+
+class _Seen(BaseException):
+    """The decoder was reached; no error: it ends a forward pass whose rest nobody needs."""
+
+
+@torch.no_grad()
+def captured(model: PreTrainedModel, inputs: Mapping[str, Any], own_BS: Tensor, *, first_layer: bool = False) -> Visual:
+    """Run a model as far as its decoder and return what its visual tokens are there.
+
+    Args:
+        model: whole.
+        inputs: of its forward pass: ids, pixels and what its processor gives beside them.
+        own_BS: `(B, S)` bool, the placeholders of visual tokens.
+        first_layer: look at the decoder's first layer instead.
+    """
+    found: list[Visual] = []
+
+    def look(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        embeds_BSL = named["inputs_embeds"] if named.get("inputs_embeds") is not None else arguments[0]
+        deep = named.get(DEEP)
+        rows_PL = embeds_BSL[own_BS]
+        found.append(Visual(rows_PL, rows_PL.new_zeros(0, *rows_PL.shape) if deep is None else torch.stack(list(deep))))
+        raise _Seen
+
+    decoder: Any = model.get_decoder()
+    handle = (decoder.layers[0] if first_layer else decoder).register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        model(**inputs, use_cache=False)
+    except _Seen:
+        return found[0]
+    finally:
+        handle.remove()
+    raise AssertionError("the forward pass of a vision-language model runs its decoder")
+
+
+@contextmanager
+def placed(
+    model: PreTrainedModel, embeds_BSL: Tensor, mask_BS: Tensor, *, own_BS: Tensor, deep_BKSL: Tensor | None
+) -> Iterator[None]:
+    """Inside the block, the model reads given vectors at given places of a prompt, instead of its own embeddings.
+
+    Later calls of the embedding, for generated tokens, are left alone. A batch that generation has repeated for its
+    beams is recognised by its size.
+
+    Args:
+        model: whole.
+        embeds_BSL: `(B, S, L)`, of any number format; looked at where `mask_BS`.
+        mask_BS: `(B, S)` bool.
+        own_BS: `(B, S)` bool, those of them that are the model's own visual tokens.
+        deep_BKSL: `(B, K, S, L)` what its first layers add at these; None: nothing.
+    """
+    batch, length = mask_BS.shape
+    done = False
+
+    def of_prompt(size: int, seen: int) -> bool:
+        return seen == length and size % batch == 0
+
+    def embed(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        nonlocal done
+        if done or output.dim() != 3 or not of_prompt(*output.shape[:2]):
+            return None
+        done = True
+        times = len(output) // batch
+        mask, embeds = (one.repeat_interleave(times, 0) if times > 1 else one for one in (mask_BS, embeds_BSL))
+        return torch.where(mask[..., None], embeds.to(output.dtype), output)
+
+    def add(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        embeds = named.get("inputs_embeds")
+        if deep_BKSL is None or embeds is None or not of_prompt(*embeds.shape[:2]):
+            return None
+        times = len(embeds) // batch
+        mask, deep = own_BS.repeat_interleave(times, 0), deep_BKSL.repeat_interleave(times, 0)
+        rows = [deep[:, layer][mask].to(embeds.dtype) for layer in range(deep.shape[1])]
+        return arguments, {**named, DEEP: rows, DEEP_MASK: mask}
+
+    embedding: nn.Module = model.get_input_embeddings()
+    decoder: nn.Module = model.get_decoder()
+    handles = [embedding.register_forward_hook(embed), decoder.register_forward_pre_hook(add, with_kwargs=True)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,371 @@
+"""A vision-language model as the rest sees it: prompts of ids with our vectors at some places.
+
+The prompt is the text the family's own chat template writes, with the model's visual tokens where its template has
+them. Tokens of further modalities follow: after each frame, where the template writes frames apart and a fusion gives
+as many steps, else in one block behind the pictures, each step after its prefix. At their places the ids are those of
+one ordinary token, and the model reads our vectors instead (`crema_core.model.vlm.hooks`).
+
+Shape letters: B samples, S prompt length, A answer length, T steps, K tokens of a step, L width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from crema_core.common.tensors import unpadded
+from crema_core.model.language import IGNORED, Language
+from crema_core.model.prompt import Prompt
+from crema_core.model.vlm.chat import VisualChat
+from crema_core.model.vlm.hooks import placed
+from crema_core.model.vlm.reader import runs_of
+from crema_core.model.vlm.traits import Traits
+from crema_core.tokens import OWN_IDS, Segment
+
+Placement = Literal["frames", "block"]
+
+
+class PromptIds(NamedTuple):
+    """What a vision-language model reads of a prompt beside our vectors.
+
+    Attributes:
+        ids: `(B, S)` int64.
+        placed: `(B, S)` bool, places where the model reads `Prompt.embeds`.
+        own: `(B, S)` bool, those of them with the model's own visual tokens.
+        kinds: by argument, `(B, S)` int64 given per token.
+        inputs: by argument, one tensor for each sample, None for a sample without pictures.
+        deep: `(B, S, K * L)` what its first layers add, see `hooks.Visual`; None for most families.
+    """
+
+    ids: Tensor
+    placed: Tensor
+    own: Tensor
+    kinds: Mapping[str, Tensor]
+    inputs: Mapping[str, Sequence[Tensor | None]]
+    deep: Tensor | None
+
+    def select(self, rows: Tensor) -> PromptIds:
+        """Return the samples at the positions `rows`, in that order."""
+        return PromptIds(
+            self.ids[rows],
+            self.placed[rows],
+            self.own[rows],
+            {name: kind[rows] for name, kind in self.kinds.items()},
+            {name: [own[row] for row in rows.tolist()] for name, own in self.inputs.items()},
+            None if self.deep is None else self.deep[rows],
+        )
+
+
+class _Row:
+    """One sample's prompt as it is written: ids, and where our vectors and the model's own come from."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.source: list[int] = []  # row of the pool of vectors, -1 for text
+        self.own: list[bool] = []
+        self.kinds: dict[str, list[int]] = {}
+
+    def text(self, ids: Sequence[int]) -> None:
+        self.ids += ids
+        self.source += [-1] * len(ids)
+        self.own += [False] * len(ids)
+
+    def fill(self) -> None:
+        """Bring what is given per token to the length of the ids, with 0 for what no processor spoke about."""
+        for kind in self.kinds.values():
+            kind += [0] * (len(self.ids) - len(kind))
+
+    def soft(self, token: int, sources: Sequence[int]) -> None:
+        self.ids += [token] * len(sources)
+        self.source += sources
+        self.own += [False] * len(sources)
+
+
+class VisualLanguage(Language):
+    """Functions around a frozen vision-language model.
+
+    Args:
+        model: whole, as transformers loads it.
+        tokenizer: of its language model.
+        chat: text of a turn.
+        traits: of the family.
+        placeholders: ids that visual tokens take the place of.
+        kinds: names of arguments given per token.
+        soft_token: id that stands where our tokens are.
+        scale: length per channel (root of the mean square) of the model's input embeddings; tokens of about one are
+            brought to it.
+        placement: "frames" or "block", see above.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        chat: VisualChat,
+        traits: Traits,
+        placeholders: Sequence[int],
+        kinds: Sequence[str],
+        soft_token: int,
+        scale: float,
+        placement: Placement,
+    ) -> None:
+        super().__init__(model, tokenizer, chat_format=chat.answer)
+        self.chat, self.traits, self.placeholders, self.kinds = chat, traits, tuple(placeholders), tuple(kinds)
+        self.soft_token, self.scale, self.placement = soft_token, scale, placement
+        self._mark = str(tokenizer.convert_ids_to_tokens(self.placeholders[0]))
+        self._marks = [str(tokenizer.convert_ids_to_tokens(one)) for one in self.placeholders]
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        begun = list(tokenizer("a")["input_ids"])
+        opens = begun[:1] == [tokenizer.bos_token_id] or traits.begins
+        self._begin = [int(tokenizer.bos_token_id)] if opens else []
+
+    @property
+    def side(self) -> Literal["left", "right"]:
+        """Side on which prompts are padded."""
+        return "left"
+
+    def prompt(
+        self, segments: Sequence[Segment], questions: Sequence[str], *, max_question_tokens: int | None = None
+    ) -> Prompt:
+        """Lay out segments and questions.
+
+        Args:
+            segments: what the fusion returned, in order; at most one of them the model's own visual tokens.
+            questions: B texts.
+            max_question_tokens: longest question; longer ones lose their end.
+        """
+        embedding = self.embedding
+        weight: Tensor = next(embedding.parameters())
+        width = int(cast(Any, embedding).embedding_dim)
+        own = next((segment for segment in segments if segment.own is not None), None)
+        soft = [segment for segment in segments if segment.own is None]
+        firsts: list[int] = []
+        pool: list[Tensor] = []
+        for segment in segments:
+            firsts.append(sum(len(values) for values in pool))
+            values = segment.values if segment.own is not None else segment.values * (self.scale * self.gain)
+            pool.append(values[..., :width].flatten(0, 2).float())
+        starts = dict(zip(map(id, segments), firsts, strict=True))
+        rows = [
+            self._row(row, own, [(one, starts[id(one)]) for one in soft], starts, question, max_question_tokens)
+            for row, question in enumerate(questions)
+        ]
+        device = weight.device
+        ids = _left([row.ids for row in rows], self._pad).to(device)
+        mask = _left([[1] * len(row.ids) for row in rows], 0).bool().to(device)
+        source = _left([row.source for row in rows], -1).to(device)
+        where_own = _left([row.own for row in rows], 0).bool().to(device)
+        where = source >= 0
+        vectors = torch.cat([*pool, torch.zeros(1, width, device=device)])
+        embeds = vectors[source]  # the last row, of zeros, where there is text
+        deep = None
+        if own is not None and own.values.shape[-1] > width:
+            more = own.values[..., width:].flatten(0, 2)
+            index = (source - starts[id(own)]).masked_fill(~where_own, 0)
+            deep = more[index] * where_own[..., None]
+        kinds = {
+            name: _left([row.kinds.get(name, [0] * len(row.ids)) for row in rows], 0).to(device) for name in self.kinds
+        }
+        given = {} if own is None or own.own is None else own.own
+        there = [False] * len(rows) if own is None else own.mask.flatten(1).any(1).tolist()
+        inputs = {
+            name: [unpadded(extra[row]) if there[row] else None for row in range(len(rows))]
+            for name, extra in given.items()
+            if name in self.traits.kept
+        }
+        return Prompt(embeds, mask, None, PromptIds(ids, where, where_own, kinds, inputs, deep))
+
+    def _row(
+        self,
+        row: int,
+        own: Segment | None,
+        soft: Sequence[tuple[Segment, int]],
+        starts: Mapping[int, int],
+        question: str,
+        limit: int | None,
+    ) -> _Row:
+        """Write one sample's prompt."""
+        out = _Row()
+        steps = [(segment, self._steps(segment, row, first)) for segment, first in soft]
+        steps = [(segment, found) for segment, found in steps if found]
+        seen = own is not None and bool(own.mask[row].any())
+        head, tail = self._around(self._shortened(question, limit), seen=seen, more=bool(steps))
+        out.text([*self._begin, *head] if self._begin and head[:1] != self._begin else head)
+        block = steps
+        if seen:
+            assert own is not None
+            block = self._write_own(out, own, row, starts[id(own)], steps)
+        for segment, found in block:
+            for index, sources in enumerate(found):
+                if segment.prefix and ("{index}" in segment.prefix or not index):
+                    out.text(self._plain(segment.prefix.format(index=index + 1)))
+                out.soft(self.soft_token, sources)
+        out.text(tail)
+        out.fill()
+        return out
+
+    def _around(self, question: str, *, seen: bool, more: bool) -> tuple[list[int], list[int]]:
+        """Return the ids before and behind pictures and further modalities, tokenised as one text."""
+        chat = self.chat
+        if not seen and not more:
+            return self._plain(chat.before + question + chat.after), []
+        before, gap = (chat.seen, chat.gap or self.traits.gap) if seen else (chat.before, "")
+        if more and not gap.strip(" "):
+            gap = "\n"
+        ids = self._plain(f"{before}{self._mark}{gap}{question}{chat.after}")
+        place = ids.index(self.placeholders[0])
+        return ids[:place], ids[place + 1 :]
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _shortened(self, question: str, limit: int | None) -> str:
+        for mark in self._marks:  # a question about such a token is about its letters
+            question = question.replace(mark, f"{mark[:1]} {mark[1:]}")
+        if limit is not None and len(own := self._plain(question)) > limit:
+            return str(self.tokenizer.decode(own[:limit]))
+        return question
+
+    def _steps(self, segment: Segment, row: int, first: int) -> list[list[int]]:
+        """Return, for every step a sample has, the rows of the pool its tokens are."""
+        _, steps, tokens, _ = segment.values.shape
+        mask = segment.mask[row]
+        mask_TK = mask if mask.dim() == 2 else mask[:, None].expand(-1, tokens)
+        if not torch.is_grad_enabled():  # what was never trained says nothing, and is not there
+            mask_TK = mask_TK & (segment.values[row] != 0).any(-1)
+        start = first + row * steps * tokens
+        return [
+            [start + step * tokens + token for token, real in enumerate(there) if real]
+            for step, there in enumerate(mask_TK.tolist())
+            if any(there)
+        ]
+
+    def _write_own(
+        self, out: _Row, own: Segment, row: int, first: int, steps: Sequence[tuple[Segment, list[list[int]]]]
+    ) -> list[tuple[Segment, list[list[int]]]]:
+        """Write the model's own visual tokens, with those modalities inside whose steps are its frames.
+
+        Returns:
+            The modalities that come behind.
+        """
+        assert own.own is not None
+        _, num_steps, tokens, _ = own.values.shape
+        mask = own.mask[row]
+        mask_TK = mask if mask.dim() == 2 else mask[:, None].expand(-1, tokens)
+        start = first + row * num_steps * tokens
+        sources = iter((start + mask_TK.flatten().nonzero()[:, 0]).tolist())
+        ids = unpadded(own.own[OWN_IDS][row])
+        is_own = torch.isin(ids, torch.tensor(self.placeholders, device=ids.device))
+        kinds = {name: unpadded(own.own[name][row]).tolist() for name in self.kinds if name in own.own}
+        written, runs = ids.tolist(), runs_of(is_own)
+        inside: list[tuple[Segment, list[list[int]]]] = []
+        ends: list[int] = []
+        if self.placement == "frames" and len(runs) > 1:
+            inside = [one for one in steps if len(one[1]) == len(runs)]
+            closing = written[runs[-1][1] :]
+            ends = [stop + len(closing) * (written[stop : stop + len(closing)] == closing) for _, stop in runs]
+        for name in self.kinds:
+            out.kinds[name] = [0] * len(out.ids)
+        for place, (token, real) in enumerate(zip(written, is_own.tolist(), strict=True)):
+            out.ids.append(token)
+            out.source.append(next(sources) if real else -1)
+            out.own.append(real)
+            for name in self.kinds:
+                out.kinds[name].append(kinds[name][place] if name in kinds else 0)
+            if place + 1 in ends:
+                for segment, found in inside:
+                    index = ends.index(place + 1)
+                    if segment.prefix:
+                        out.text(self._plain(segment.prefix.format(index=index + 1)))
+                    out.soft(self.soft_token, found[index])
+                out.fill()
+        chosen = {id(segment) for segment, _ in inside}
+        return [one for one in steps if id(one[0]) not in chosen]
+
+    def logits(self, prompt: Prompt, answers_BA: Tensor) -> Tensor:
+        """Return the logits `(B, A, V)` that predict each answer token, see `Language.logits`."""
+        given = _ids_of(prompt)
+        ids_BA = answers_BA.masked_fill(answers_BA == IGNORED, self._pad)
+        embeds, more = prompt.embeds, answers_BA.shape[1]
+        if self.in_step and torch.is_grad_enabled():
+            embeds = embeds + torch.zeros((), device=embeds.device, requires_grad=True)
+        kinds = {
+            name: torch.cat([kind, torch.full_like(ids_BA, self.traits.answer_kinds.get(name, 0))], 1)
+            for name, kind in given.kinds.items()
+        }
+        longer = given._replace(ids=torch.cat([given.ids, ids_BA], 1), kinds=kinds)
+        mask = torch.cat([prompt.mask, answers_BA != IGNORED], 1)
+        with self._placed(embeds, longer, more=more):
+            output = cast(Any, self.model)(
+                **self._inputs(longer, mask),
+                use_cache=False,
+                **({"logits_to_keep": more + 1} if self._keeps_logits else {}),
+            )
+        return cast(Tensor, output.logits[:, -more - 1 : -1])
+
+    def _placed(self, embeds_BSL: Tensor, given: PromptIds, *, more: int = 0) -> Any:
+        pad = torch.nn.functional.pad
+        deep = None
+        if given.deep is not None:
+            cut = pad(given.deep, (0, 0, 0, more)).unflatten(2, (-1, embeds_BSL.shape[2]))
+            deep = cut.permute(0, 2, 1, 3)
+        return placed(
+            self.model,
+            pad(embeds_BSL, (0, 0, 0, more)),
+            pad(given.placed, (0, more)),
+            own_BS=pad(given.own, (0, more)),
+            deep_BKSL=deep,
+        )
+
+    def _inputs(self, given: PromptIds, mask_BS: Tensor) -> dict[str, Any]:
+        inputs = {}
+        for name, rows in given.inputs.items():
+            there = [row for row in rows if row is not None and row.numel()]
+            if there:
+                inputs[name] = torch.cat(there).to(given.ids.device)
+        return {"input_ids": given.ids, "attention_mask": mask_BS.to(torch.int64), **given.kinds, **inputs}
+
+    def _generate(self, prompt: Prompt, **settings: Any) -> Any:
+        given = _ids_of(prompt)
+        with self._placed(prompt.embeds, given):
+            return cast(Any, self.model).generate(
+                **self._inputs(given, prompt.mask), do_sample=False, synced_gpus=self.in_step, **settings
+            )
+
+    def generate(
+        self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0
+    ) -> list[str]:
+        """Return the greedy (or beam-searched) answers as text without special tokens."""
+        more = {"length_penalty": length_penalty} if num_beams > 1 else {}
+        sequences = self._generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams, **more)
+        new = sequences[:, _ids_of(prompt).ids.shape[1] :]
+        texts: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def released_letter_scores(self, prompt: Prompt, num_choices: int) -> Tensor:
+        """Return the letters' log-probabilities at the second greedily generated token, see `Language`."""
+        _, letters = self.letter_ids(num_choices)
+        output = self._generate(prompt, max_new_tokens=2, output_logits=True, return_dict_in_generate=True)
+        return cast(Tensor, output.logits[-1][:, letters].float().log_softmax(-1))
+
+
+def _ids_of(prompt: Prompt) -> PromptIds:
+    assert prompt.ids is not None, "a vision-language model's prompts have ids"
+    return prompt.ids
+
+
+def _left(rows: Sequence[Sequence[int] | Sequence[bool]], fill: int) -> Tensor:
+    """Return rows as one tensor, padded on the left."""
+    return pad_sequence(
+        [torch.tensor(row, dtype=torch.int64) for row in rows],
+        batch_first=True,
+        padding_value=fill,
+        padding_side="left",
+    )
