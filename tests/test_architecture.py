@@ -57,8 +57,11 @@ def prose(module: ast.Module) -> set[int]:
     return found
 
 
-TERMS = re.compile(r"video language model|video_llava|video_tower|crema_core\.video\.|crema-tiny-video")
-"""A kind of model, two names of transformers, a room of core and a checkpoint of it; no modality is meant."""
+TERMS = re.compile(
+    r"video language model|video_(llava|tower|processor|token|token_id|metadata|grid_thw|second_per_grid)"
+    r"|crema_core\.video\.|crema-tiny-video"
+)
+"""A kind of model, names of transformers, a room of core and a checkpoint of it; no modality is meant."""
 
 
 def library_names(module: ast.Module) -> set[int]:

@@ -106,5 +106,6 @@ def test_a_wrong_template_is_refused_before_anything_is_loaded(tmp_path: Path) -
         build([wave_spec()], backbone=tmp_path / "nothing here", template={"choice_scorin": "letters"})
     assert str(caught.value) == (
         "template: unknown option 'choice_scorin'. Accepted: chat, choice_scoring, instruction, "
-        "max_question_tokens, multiple_choice, open_ended, qformer_input, question_text. Did you mean 'choice_scoring'?"
+        "max_question_tokens, multiple_choice, open_ended, placement, qformer_input, question_text. Did you mean "
+        "'choice_scoring'?"
     )

@@ -136,7 +136,7 @@ def test_an_unknown_key_of_the_configuration_names_the_nearest(tmp_path: Path) -
     assert str(caught.value) == (
         "config.yaml: unknown option 'modalites'. Accepted: backbone, backbone_dropout, data, encoders, eval_data, "
         "fusion, image_size, init_from, language_model, language_revision, major, mmqa, modalities, out, precision, "
-        "preset, quantization, revision, seed, settings, template, tuning. Did you mean 'modalities'?"
+        "preset, qformer, quantization, revision, seed, settings, template, tuning. Did you mean 'modalities'?"
     )
 
 

@@ -86,7 +86,7 @@ class NoQFormer(Connector):
     width = 24
 
     def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
-        values, mask, times = features.features
+        values, mask, times, _ = features.features
         return ModalityTokens(values, mask, features.rows, times)
 
 

@@ -11,12 +11,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import PreTrainedConfig, Qwen3VLConfig
 
 from crema_core.api.build import build
 from crema_core.api.load import load
 from crema_core.api.model import CremaModel
-from crema_core.errors import BuildError, CheckpointError, CremaError, OptionsError
+from crema_core.errors import BuildError, CremaError, OptionsError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.trainable import names_of, set_trainable
@@ -28,6 +27,7 @@ from tests.support.official_datasets import write_clip
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.qwen_vl import FUSION, built, clip
 from tests.support.video_language import QWEN_KINDS, QWEN_SIDE, VideoKind
+from tests.support.vlm import save_vlm
 
 Folders = Callable[[VideoKind], Path]
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
@@ -178,13 +178,13 @@ def test_an_image_size_is_refused_beside_a_backbone_object(video_models: Folders
     )
 
 
-def test_another_qwen_is_refused(tmp_path: Path) -> None:
-    config: PreTrainedConfig = Qwen3VLConfig()
-    config.save_pretrained(tmp_path)
-    assert refusal(CheckpointError, backbone=tmp_path) == (
-        f"'{tmp_path}' is a 'qwen3_vl' model, and no installed backbone family loads it. Installed: "
-        "blip-2, instructblip, llava_onevision, qwen2_5_vl, qwen2_vl, video_llava. Try "
-        "backbone='Salesforce/blip2-flan-t5-xl', or 'crema-tiny' to see everything work."
+def test_a_model_whose_visual_tokens_pave_does_not_know_is_refused(tmp_path: Path) -> None:
+    folder = save_vlm(tmp_path, "qwen3_vl")
+    assert refusal(BuildError, backbone=folder) == (
+        f"The tokens of 'video' are to be a video language model's own before and behind its projector, and PAVE does "
+        f"not read those of the backbone '{folder}'. Accepted: LLaVA-OneVision, Video-LLaVA, Qwen2-VL and Qwen2.5-VL, "
+        "loaded by their names or by load_backbone(..., family='pave-'). Use "
+        "backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ TEMPLATE = {"choice_scoring": "likelihood"}
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def registered() -> None:
-    registry.register(file_modalities()[2])
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    with registry.temporary_registrations():
+        registry.register(file_modalities()[2])
+        yield
 
 
 def built(folder: Path, *modalities: Any, **settings: Any) -> CremaModel:
@@ -42,8 +45,7 @@ def built(folder: Path, *modalities: Any, **settings: Any) -> CremaModel:
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> CremaModel:
-    registry.register(file_modalities()[2])
+def model(folder: Path, registered: None) -> CremaModel:
     return built(folder, "video", "wave", "depth", mmqa={"lora_rank": 2})
 
 

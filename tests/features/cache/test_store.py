@@ -85,7 +85,7 @@ def test_cutting_and_padding_give_the_encoders_batch_back() -> None:
     times = torch.rand(3, 3, 2) * mask[:, :, None]
     whole = Features(values, mask, times)
     again = pad(split(whole, dtype=None), device=torch.device("cpu"))
-    assert all(torch.equal(first, second) for first, second in zip(whole, again, strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(whole[:3], again[:3], strict=True))
 
 
 def test_a_source_without_a_clock_has_none_beside_others_either() -> None:

@@ -134,6 +134,7 @@ def inputs(
     num_frames: int = 4,
     height: int = 40,
     width: int = 56,
+    fps: float = 2.0,
 ) -> dict[str, Any]:
     """Return the model's inputs for a question about a random picture, clip, waveform or nothing, a batch of one.
 
@@ -146,9 +147,11 @@ def inputs(
     elif medium == "video" and VLMS[kind].clips_as_images:
         given["images"] = [frames]
     elif medium == "video":
-        metadata = [clip_metadata(num_frames, height, width)]
+        metadata = [clip_metadata(num_frames, height, width, fps=fps)]
         given |= {"videos": [frames], "video_metadata": metadata, "do_sample_frames": False}
         given |= VLMS[kind].video_options
+        if "videos_kwargs" in given:  # of processors that do not look at the metadata
+            given["videos_kwargs"] = {**given["videos_kwargs"], "fps": fps}
     elif medium == "audio":
         given["audio"] = [sound(seed=seed)]
     made = processor(**given, return_tensors="pt", padding=True)

@@ -1,0 +1,153 @@
+"""A modality is trained on vision-language models of several kinds: it is heard, kept, shared and taken along."""
+
+from __future__ import annotations
+
+import json
+import math
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from crema_core.api.build import build
+from crema_core.data.data_file import Record
+from crema_core.data.dataset import TrainBatch
+from crema_core.errors import CheckpointError
+from crema_core.evaluation.run import evaluate
+from crema_core.features.feature_cache import prepare_batch
+from crema_core.model.trainable import names_of, set_trainable
+from crema_core.train.distributed import Distributed
+from crema_core.train.fit import fit
+from crema_core.train.settings import train_settings
+from crema_core.train.steps import Minibatch, Stepper, StepResult
+from tests.support.vlm import save_vlm
+
+SOUND = {"name": "audio", "encoder": "patches"}
+SMALL = {"layers": 1, "width": 64, "num_queries": 4}
+RATE_HZ = 16000
+QUESTION, CHOICES = "What sound?", ("low", "high")
+
+
+def write_samples(folder: Path, name: str, count: int, *, seed: int) -> Path:
+    """Write pictures of noise with low and high tones, which the picture says nothing about."""
+    draws = np.random.default_rng(seed)
+    records = []
+    for index in range(count):
+        picture = draws.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / f"{name}{index}.png")
+        low, high = ((150, 400), (2500, 4000))[index % 2]
+        turns = 2 * math.pi * draws.uniform(low, high) * np.arange(RATE_HZ) / RATE_HZ
+        with wave.open(str(folder / f"{name}{index}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(RATE_HZ)
+            file.writeframes((16000 * np.sin(turns)).astype("<i2").tobytes())
+        sources = {"video": f"{name}{index}.png", "audio": f"{name}{index}.wav"}
+        answer = {"question": QUESTION, "answer": CHOICES[index % 2], "choices": CHOICES}
+        records.append({"id": f"{name}{index}", **answer, **sources})
+    path = folder / f"{name}.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)) + "\n")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gemma3", "llava_onevision", "qwen3_vl"])
+def test_sixty_steps_lower_the_loss_and_the_sound_is_heard(kind: str, tmp_path: Path) -> None:
+    model = build(
+        ["video", SOUND],
+        backbone=save_vlm(tmp_path / "backbone", kind),
+        qformer=SMALL,
+        template={"choice_scoring": "likelihood"},
+    )
+    frozen = model.frozen_fingerprint()
+    data = write_samples(tmp_path, "train", 24, seed=0)
+    run = fit(model, data, out=tmp_path / "run", epochs=20, batch_size=8, lr=3e-3, warmup_steps=0)
+    losses = [float(str(row["loss"])) for row in run.metrics if row["kind"] == "epoch"]
+    assert run.num_steps == 60
+    assert losses[-1] < 0.95 * losses[0]
+    assert model.frozen_fingerprint() == frozen
+    heard = evaluate(model, write_samples(tmp_path, "test", 32, seed=1)).accuracy
+    assert heard >= 22 / 32, "more right than one guess in forty"
+
+
+def test_a_new_qformer_comes_with_its_first_modality_and_fits_no_other(tmp_path: Path) -> None:
+    folder = save_vlm(tmp_path / "backbone", "qwen3_vl")
+    second = {**SOUND, "name": "audio"}
+    model = build(["video", second, {"name": "thermal"}], backbone=folder, qformer=SMALL)
+    own = [name for name in model.trainable_parameters() if ".qformer." in name]
+    assert own
+    assert all(name.startswith("modalities.audio.") for name in own)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(0.1)
+    for name in ("audio", "thermal"):
+        model.save_adapter(name, tmp_path / name)
+    other = build(["video"], backbone=folder, qformer=SMALL)
+    with pytest.raises(
+        CheckpointError, match=r"new Q-Former that came with 'audio'.* Load the adapter of 'audio' first"
+    ):
+        other.load_adapter(tmp_path / "thermal")
+    assert other.names == ("video",)
+    other.load_adapter(tmp_path / "audio")
+    other.load_adapter(tmp_path / "thermal")
+    sound = torch.randn(RATE_HZ, generator=torch.Generator().manual_seed(0))
+    features = model.encode(prepare_batch(model, [{"audio": sound}]))
+    first, again = (one.modality_tokens("audio", features["audio"]).values for one in (model, other))
+    assert torch.equal(first, again)
+    taken = build(["video", {"name": "thermal"}], backbone=folder, qformer=SMALL)
+    with pytest.raises(CheckpointError, match="belongs to 'thermal'"):
+        taken.load_adapter(tmp_path / "audio")
+
+
+def test_an_update_of_the_owner_of_a_new_qformer_reaches_the_others_in_the_same_minibatch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept tokens and graphs of another modality would be those of the Q-Former as it was."""
+    folder = save_vlm(tmp_path, "qwen3_vl")
+    model = build(["video", SOUND, "thermal", "touch"], backbone=folder, qformer=SMALL)
+    chosen = train_settings(None, {"lr": 1e-2, "max_grad_norm": None})
+    stepper = Stepper(
+        model, chosen, trained=model.names, distributed=Distributed(precision="fp32", folder=tmp_path / "run")
+    )
+    set_trainable(model, names_of(model, stepper.parameters.values()))
+    draws = torch.Generator().manual_seed(0)
+    names = ("audio", "thermal", "touch")
+    sources = {name: model.branch(name).modality.example(draws) for name in names}
+    features = model.encode(prepare_batch(model, [sources]))
+    records = (Record("a", QUESTION, "low", {}),)
+    batch = TrainBatch(records, {name: own.rows for name, own in features.items()}, {})
+    found: list[tuple[float, float]] = []
+    step = stepper._step
+
+    def watched(names: Any, loss: float, result: StepResult) -> float:
+        if list(names) == ["thermal"]:
+            with torch.no_grad():
+                fresh = model.loss(model.tokens(features, [QUESTION]), [QUESTION], ["low"])
+            found.append((loss, float(fresh)))
+        return step(names, loss, result)
+
+    monkeypatch.setattr(stepper, "_step", watched)
+    with torch.no_grad():
+        before = float(model.loss(model.tokens(features, [QUESTION]), [QUESTION], ["low"]))
+    stepper.sequential([Minibatch(batch, features)], model.names)
+    ((recorded, fresh),) = found
+    assert abs(recorded - fresh) < 1e-4 * abs(fresh)
+    assert abs(recorded - before) > 1e-2, "the first modality's update changed nothing"
+
+
+def test_a_frozen_qformer_of_a_blip2_checkpoint_is_taken(tmp_path: Path, t5_folder: Path) -> None:
+    folder = save_vlm(tmp_path, "qwen3_vl")
+    model = build(["video", SOUND], backbone=folder, qformer=str(t5_folder))
+    theirs: Any = build(["video"], backbone=t5_folder).backbone
+    ours: Any = model.backbone
+    assert torch.equal(ours.query_tokens, theirs.query_tokens)
+    ours_own, theirs_own = ours.qformer.own_parameters(), theirs.qformer.own_parameters()
+    assert ours_own.keys() == theirs_own.keys()
+    assert all(torch.equal(own, theirs_own[name]) for name, own in ours_own.items())
+    assert not [name for name in model.trainable_parameters() if ".qformer." in name]
+    with pytest.raises(CheckpointError, match=r"is a 'qwen3_vl' model\. Accepted: a folder or hub id in BLIP-2 format"):
+        build(["video"], backbone=folder, qformer=str(folder))
