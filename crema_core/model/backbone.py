@@ -252,6 +252,10 @@ class Backbone(nn.Module):
             self.vision_model.eval()
         return self
 
+    def sight(self) -> str | None:
+        """Return a sha256 over all that the features it makes of pictures depend on; None where it sees nothing."""
+        return None if self.vision_model is None else fingerprint(self.vision_model)
+
     def fingerprint(self) -> str:
         """Return a sha256 over names, shapes and exact values of all frozen weights."""
         return fingerprint(self, skip=self._trained_parts())

@@ -142,7 +142,6 @@ def encoder_identity(model: CremaNetwork, name: str, *, kept: torch.dtype | None
     """
     branch = model.branch(name)
     backbone = model.backbone
-    vision = backbone.vision_model if branch.spec.encoder == "vision" else None
     return {
         "format": FORMAT,
         "modality": name,
@@ -154,7 +153,7 @@ def encoder_identity(model: CremaNetwork, name: str, *, kept: torch.dtype | None
         "images": [backbone.image_size, *backbone.image_mean, *backbone.image_std],
         "code": code_digest(type(branch.modality)),
         "weights": _weights(branch.modality),
-        "vision": None if vision is None else fingerprint(vision),
+        "vision": backbone.sight() if branch.spec.encoder == "vision" else None,
         "computed_in": computed_in(model.device),
         "kept_in": "as encoded" if kept is None else str(kept).removeprefix("torch."),
     }

@@ -6,11 +6,14 @@ width of the language model, K layers with more features.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +26,7 @@ from crema_core.model.language import Language
 from crema_core.model.qformer import QFormer
 from crema_core.model.settings import BackboneSettings
 from crema_core.model.template import PromptTemplate
-from crema_core.model.trainable import freeze
+from crema_core.model.trainable import fingerprint, freeze
 from crema_core.model.tuning import FULL, LanguageLora, tune_language
 from crema_core.model.vlm.chat import VisualChat, visual_chat
 from crema_core.model.vlm.hooks import Visual, captured
@@ -223,6 +226,12 @@ class VisualBackbone(Backbone):
         rows: Tensor = self._captured(inputs, is_own).embeds
         tokens: Tensor = rows.unflatten(0, (len(pixels_MCHW), -1))
         return tokens
+
+    def sight(self) -> str | None:
+        """Return a sha256 over weights, settings of the processor and the version of transformers that runs it."""
+        self.require_weights()
+        text = json.dumps([self.processor.to_dict(), self.traits.model_dump(), transformers.__version__], default=str)
+        return hashlib.sha256((fingerprint(self.language_model) + text).encode()).hexdigest()
 
     def _captured(self, inputs: Mapping[str, Any], own_BS: Tensor) -> Visual:
         return captured(self.language_model, inputs, own_BS, first_layer=self.traits.first_layer)

@@ -19,6 +19,7 @@ from transformers import AutoProcessor
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
+from crema_core.features.cache.keys import encoder_identity
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.prompt import Prompt
 from tests.support.numeric import assert_close_to_scale
@@ -194,6 +195,15 @@ def test_kept_features_give_the_same_logits_and_a_saved_model_too(tmp_path: Path
         assert torch.equal(
             again.language.logits(ours(again, sample), ANSWER), model.language.logits(ours(model, sample), ANSWER)
         )
+
+
+def test_kept_features_belong_to_weights_and_settings_of_the_processor(tmp_path: Path) -> None:
+    first, other = (build(["video"], backbone=save_vlm(tmp_path / str(seed), "qwen3_vl", seed=seed)) for seed in (0, 1))
+    assert encoder_identity(first, "video", kept=None) == encoder_identity(first, "video", kept=None)
+    assert encoder_identity(first, "video", kept=None) != encoder_identity(other, "video", kept=None)
+    before = encoder_identity(first, "video", kept=None)
+    first.backbone.processor.image_processor.do_rescale = False  # type: ignore[union-attr, operator]
+    assert encoder_identity(first, "video", kept=None) != before
 
 
 def test_a_kind_nobody_tried_is_compared_when_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
