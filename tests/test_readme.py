@@ -14,6 +14,7 @@ import pytest
 
 from crema_core.data.data_file import read_data_file
 from crema_core.plugins.spec import ModalitySpec
+from tests.support.packages import needs_names
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -44,6 +45,7 @@ def test_the_console_commands_are_targets_of_the_makefile() -> None:
         assert "crema demo" in shown or "pytest" in shown
 
 
+@needs_names("modality", "audio")
 def test_the_data_line_is_a_data_file(tmp_path: Path) -> None:
     (line,) = blocks("json")
     for name in ("clips/1.mp4", "clips/1.wav"):

@@ -10,35 +10,40 @@ import yaml
 
 from crema_core.cli.fit_config import FitConfig, read_config
 from crema_core.cli.main import main
+from tests.support.birds import register_songbirds
+from tests.support.packages import needs
 
 
 def test_a_preset_is_shown_as_a_configuration_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["fit", "--preset", "nextqa-vfdn", "--show", "--set", "lr=0.001", "--backbone", "crema-tiny"]) == 0
+    register_songbirds()
+    assert main(["fit", "--preset", "songbirds-vw", "--show", "--set", "lr=0.001", "--backbone", "crema-tiny"]) == 0
     text = capsys.readouterr().out
     lines = text.splitlines()
     assert lines[:3] == [
-        "# preset nextqa-vfdn",
-        "# crema data prepare nextqa --root DIR --split train --out nextqa-train.jsonl",
-        "data: nextqa-train.jsonl",
+        "# preset songbirds-vw",
+        "# crema data prepare songbirds --root DIR --split train --out songbirds-train.jsonl",
+        "data: songbirds-train.jsonl",
     ]
     assert "  lr: 0.001" in lines  # replaced, so no source stands beside it
-    assert "  weight_decay: 0.05  # released code" in lines
+    assert "  weight_decay: 0.07  # a field guide" in lines
     config = FitConfig(**yaml.safe_load(text))
-    assert (config.backbone, config.modalities) == ("crema-tiny", ("video", "flow", "depth", "normals"))
+    assert (config.backbone, config.modalities) == ("crema-tiny", ("video", "wave"))
     (tmp_path / "config.yaml").write_text(text)
     assert read_config(str(tmp_path / "config.yaml"), {}, {}) == config
 
 
 def test_options_and_files_replace_what_a_preset_says(tmp_path: Path) -> None:
+    register_songbirds()
     file = tmp_path / "config.yaml"
-    file.write_text("data: train.jsonl\npreset: nextqa-vfdn\nfusion: concat\n")
+    file.write_text("data: train.jsonl\npreset: songbirds-vw\nfusion: concat\n")
     config = read_config(str(file), {"backbone": "crema-tiny"}, {"epochs": 2})
     assert (config.backbone, config.fusion, config.settings) == ("crema-tiny", "concat", {"epochs": 2})
-    assert config.modalities == ("video", "flow", "depth", "normals")
-    assert "select the correct answer" in config.template["multiple_choice"]
+    assert config.modalities == ("video", "wave")
+    assert "Choose a bird" in config.template["multiple_choice"]
 
 
 @pytest.mark.slow
+@needs("crema-benchmarks", "crema-geometry", "crema-world")
 def test_a_run_of_the_paper_trains(
     clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

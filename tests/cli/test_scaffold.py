@@ -29,6 +29,7 @@ from crema_core.plugins import registry
 from crema_core.testing import check_modality
 from crema_core.testing.check import checks_up_to
 from tests.support.environment import ROOT, User, new_user
+from tests.support.modalities import wave_spec
 
 NAMES = {encoder: f"sonar_{encoder}" for encoder in ENCODERS}
 KINDS: dict[ScaffoldKind, str] = {kind: f"echo_{kind}" for kind in SCAFFOLDS if kind != "modality"}
@@ -267,10 +268,10 @@ def test_a_new_modality_conforms(installed: Install) -> None:
 
 def test_a_new_fusion_fuses(installed: Install) -> None:
     installed("fusion")
-    model = crema_core.build(["video", "depth"], fusion="echo_fusion", backbone="crema-tiny")
+    model = crema_core.build(["video", wave_spec()], fusion="echo_fusion", backbone="crema-tiny")
     assert model.config["parts"]["fusion"]["distribution"] == "crema-echo-fusion"
     assert ask(model) in ("red", "blue")
-    assert [name for name, _ in model.fusion.named_parameters()] == ["blocks.depth.weight"]
+    assert [name for name, _ in model.fusion.named_parameters()] == ["blocks.wave.weight"]
 
 
 def test_a_new_backbone_family_loads_its_checkpoints(installed: Install, tmp_path: Path) -> None:

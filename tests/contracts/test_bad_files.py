@@ -18,6 +18,7 @@ from crema_core.cli.main import main
 from crema_core.data.clips import CLIP_SUFFIXES
 from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from crema_core.data.media import SOUND_SUFFIXES
+from tests.support.packages import needs_names
 
 MEASURED = (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)
 READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -193,7 +194,10 @@ def refusal(modality: str, path: Path, capsys: pytest.CaptureFixture[str]) -> st
     return said.removeprefix("crema: ").removesuffix("\n")
 
 
-@pytest.mark.parametrize(("modality", "name", "make", "text"), CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES])
+@pytest.mark.parametrize(
+    ("modality", "name", "make", "text"),
+    [pytest.param(*case, id=f"{case[0]}-{case[1]}", marks=needs_names("modality", case[0])) for case in CASES],
+)
 def test_a_bad_file_is_refused_in_whole_words(
     modality: str, name: str, make: Callable[[], bytes], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,7 +206,7 @@ def test_a_bad_file_is_refused_in_whole_words(
     assert refusal(modality, path, capsys) == f"'{path}' {text}"
 
 
-@pytest.mark.parametrize("modality", READ_BY)
+@pytest.mark.parametrize("modality", [pytest.param(own, marks=needs_names("modality", own)) for own in READ_BY])
 def test_empty_absent_and_other_files_are_refused(
     modality: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from crema_core.data import sheet as sheets
 from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Modality
 from crema_core.plugins import registry
+from tests.support.packages import needs_names
 
 DRAWN_BY = {
     "audio": "crema_audio.drawing",
@@ -67,7 +68,8 @@ def modality_of(name: str, options: dict[str, Any]) -> Modality:
 
 
 @pytest.mark.parametrize(
-    ("name", "source", "options", "told"), CASES, ids=[f"{case[0]}-{case[3][0]}" for case in CASES]
+    ("name", "source", "options", "told"),
+    [pytest.param(*case, id=f"{case[0]}-{case[3][0]}", marks=needs_names("modality", case[0])) for case in CASES],
 )
 def test_a_picture_says_what_it_shows(
     name: str, source: Any, options: dict[str, Any], told: list[str], monkeypatch: pytest.MonkeyPatch
@@ -83,6 +85,7 @@ def test_a_picture_says_what_it_shows(
     assert said == told
 
 
+@needs_names("modality", "touch")
 def test_touch_is_drawn_at_the_proportions_of_the_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[torch.Size] = []
 
@@ -95,6 +98,7 @@ def test_touch_is_drawn_at_the_proportions_of_the_sensor(monkeypatch: pytest.Mon
     assert drawn == [(1, 3, 16, 32)]
 
 
+@needs_names("modality", "pointcloud")
 def test_views_without_any_depth_have_no_picture() -> None:
     blank = {**SCAN, "depth": torch.zeros(1, 1, 3)}
     with pytest.raises(MediaError) as caught:

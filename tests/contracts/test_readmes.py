@@ -5,21 +5,36 @@ from __future__ import annotations
 import json
 import runpy
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import Field
 
+from crema_core.plugins import registry
+from crema_core.plugins.spec import ModalityOptions
 from crema_core.video.options import BACKBONE
-from crema_core.video.vision_encoder import vision_encoder_names
+from tests.support.modalities import wave_spec
+from tests.support.packages import needs_names
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = runpy.run_path(str(ROOT / "docs" / "options.py"))
 SEEING = ("thermal", "touch", "video")
 PAGES: tuple[Path, ...] = OPTIONS["PAGES"]
-OF_MODALITIES = tuple(page for page in PAGES if OPTIONS["modalities"](page.read_text(encoding="utf-8")))
-"""Pages of packages that add modalities; those of strategies list options of their own."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def listed(page: Path) -> list[str]:
+    """Return the modalities whose options a page lists."""
+    names: list[str] = OPTIONS["modalities"](page.read_text(encoding="utf-8"))
+    return names
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=needs_names("modality", *(listed(page) or ["video"])), id=str(page.relative_to(ROOT)))
+        for page in PAGES
+    ],
+)
 def test_a_page_lists_the_options_as_they_are(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text == OPTIONS["written"](text), "run: python docs/options.py"
@@ -27,19 +42,24 @@ def test_a_page_lists_the_options_as_they_are(page: Path) -> None:
 
 def test_every_first_party_modality_has_its_options_listed_once() -> None:
     directory = json.loads((ROOT / "crema_core" / "plugins" / "directory.json").read_text(encoding="utf-8"))
-    listed = [name for page in PAGES for name in OPTIONS["modalities"](page.read_text(encoding="utf-8"))]
-    assert sorted(listed) == sorted(directory["modality"])
+    assert sorted(name for page in PAGES for name in listed(page)) == sorted(directory["modality"])
+
+
+class SonarOptions(ModalityOptions):
+    window_s: float = Field(default=5.12, ge=0.16, description="length of a window in seconds")
+    placement: Literal["spread", "first"] = Field(default="spread", description="where windows lie")
+    start_s: float | None = Field(default=None, ge=0, description="begin | of the part")
 
 
 def test_a_row_says_name_type_default_and_meaning() -> None:
-    rows = OPTIONS["table"]("audio").splitlines()
-    assert rows[:2] == ["| option | type | default | meaning |", "|---|---|---|---|"]
-    assert (
-        rows[6]
-        == "| `window_s` | `float >= 0.16` | `5.12` | length of a window in seconds, a multiple of 0.16 s is used |"
-    )
-    assert "| `placement` | `'spread'` or `'first'` | `'spread'` | " in rows[9]
-    assert "| `start_s` | `float >= 0` or `None` | `None` | " in rows[10]
+    registry.register(wave_spec("sonar", options=SonarOptions))
+    assert OPTIONS["table"]("sonar").splitlines() == [
+        "| option | type | default | meaning |",
+        "|---|---|---|---|",
+        "| `window_s` | `float >= 0.16` | `5.12` | length of a window in seconds |",
+        "| `placement` | `'spread'` or `'first'` | `'spread'` | where windows lie |",
+        "| `start_s` | `float >= 0` or `None` | `None` | begin &#124; of the part |",
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -47,6 +67,10 @@ def test_a_page_begins_with_an_example_of_three_lines(page: Path) -> None:
     example = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     compile(example, str(page), "exec")
     assert len([line for line in example.splitlines() if line]) == 3
+
+
+OF_MODALITIES = tuple(page for page in PAGES if listed(page))
+"""Pages of packages that add modalities; those of strategies list options of their own."""
 
 
 def tables_of_encoders(page: Path) -> list[list[str]]:
@@ -73,4 +97,4 @@ def test_pages_of_modalities_that_see_have_one_table_of_encoders() -> None:
     first, *others = (tables_of_encoders(page)[0] for page in pages)
     assert all(other == first for other in others)
     named = {line.split("`")[1] for line in first[2:]}
-    assert named == {BACKBONE, *vision_encoder_names()}
+    assert named == {BACKBONE, *registry.known_packages("encoder")}

@@ -6,8 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from crema_core.data.check import Finding, Shared, check_sources
+from crema_core.plugins import registry
+from tests.support.modalities import sound_spec
 from tests.support.official_datasets import write_clip
+
+
+@pytest.fixture(autouse=True)
+def _sound_is_a_modality() -> None:
+    registry.register(sound_spec())
 
 
 def write(path: Path, *lines: dict[str, str]) -> str:
@@ -20,7 +29,7 @@ def test_fine_sources_have_no_findings_and_are_read_once(tmp_path: Path) -> None
     write_clip(tmp_path / "a.mp4", sound_s=2.0)
     said: list[str] = []
     found = check_sources(
-        [write(tmp_path / "d.jsonl", {"video": "a.mp4", "audio": "a.mp4"}, {"video": "a.mp4"})], say=said.append
+        [write(tmp_path / "d.jsonl", {"video": "a.mp4", "sound": "a.mp4"}, {"video": "a.mp4"})], say=said.append
     )
     assert (list(found.findings.values()), found.shared) == ([[]], ())
     assert said == ["reading sources: 1", "reading sources: 2"]
@@ -35,7 +44,7 @@ def test_damaged_files_parts_beyond_the_end_and_unequal_lengths_are_found(tmp_pa
         {"video": "a.mp4"},
         {"video": "cut.mp4"},
         {"video": "a.mp4#t=0,9"},
-        {"video": "a.mp4", "audio": "long.mp4"},
+        {"video": "a.mp4", "sound": "long.mp4"},
         {"video": "cut.mp4"},
     )
     (findings,) = check_sources([data_file]).findings.values()
@@ -52,11 +61,11 @@ def test_lengths_may_differ_by_a_second_or_a_tenth(tmp_path: Path) -> None:
     spans = ("0,2", "0,3.5", "0,20", "0,22")
     data_file = write(
         tmp_path / "d.jsonl",
-        *({"video": f"long.mp4#t={span}", "audio": "long.mp4#t=0,3"} for span in spans[:2]),
-        *({"video": f"long.mp4#t={span}", "audio": "long.mp4#t=0,20"} for span in spans[2:]),
-        {"video": "long.mp4#t=0,4.5", "audio": "long.mp4#t=0,3"},
-        {"video": "long.mp4#t=0,23", "audio": "long.mp4#t=0,20"},
-        {"video": "long.mp4#t=10,12", "audio": "long.mp4#t=0,2"},
+        *({"video": f"long.mp4#t={span}", "sound": "long.mp4#t=0,3"} for span in spans[:2]),
+        *({"video": f"long.mp4#t={span}", "sound": "long.mp4#t=0,20"} for span in spans[2:]),
+        {"video": "long.mp4#t=0,4.5", "sound": "long.mp4#t=0,3"},
+        {"video": "long.mp4#t=0,23", "sound": "long.mp4#t=0,20"},
+        {"video": "long.mp4#t=10,12", "sound": "long.mp4#t=0,2"},
     )
     (findings,) = check_sources([data_file]).findings.values()
     assert [(own.kind, own.lines) for own in findings] == [("length", (5, 6))]

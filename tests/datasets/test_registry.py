@@ -11,6 +11,7 @@ import pytest
 from crema_core.datasets.prepare import find_dataset, list_datasets, prepare
 from crema_core.datasets.spec import AnnotationFile, DatasetSpec, Media
 from crema_core.errors import ContractError, PluginDisabledError, PluginLoadError
+from tests.support.birds import register_songbirds
 from tests.support.dummies import Installer
 
 
@@ -29,9 +30,10 @@ def test_a_data_set_of_another_package_is_prepared_like_ours(install: Installer,
 
 def test_broken_entries_are_listed_with_their_reason_and_hide_no_other(install: Installer) -> None:
     install("dataset")
+    register_songbirds()
     records = {record.name: record for record in list_datasets()}
     assert records["birdsong"].spec is not None
-    assert records["nextqa"].spec is not None
+    assert records["songbirds"].spec is not None
     assert records["misnamed"].error == (
         "'misnamed' (crema-dummy-dataset 0.2.0): the entry point is called 'misnamed', its spec 'birdsong'. The two "
         'names must be equal. Write: birdsong = "crema_dummy_dataset.birdsong:SPEC"'

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.packages import needs
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [
@@ -37,12 +39,24 @@ def resolve(dotted: str) -> object:
     raise ModuleNotFoundError(dotted)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_every_dotted_name_of_a_page_can_be_imported(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for dotted in sorted(set(re.findall(r"\bcrema_[a-z0-9]+(?:\.\w+)+", text))):
-        if dotted.partition(".")[0] in OURS:
-            assert resolve(dotted) is not None
+def dotted_names(page: Path) -> dict[str, list[str]]:
+    """Return package of ours -> the dotted names of it that a page has."""
+    found = sorted(set(re.findall(r"\bcrema_[a-z0-9]+(?:\.\w+)+", page.read_text(encoding="utf-8"))))
+    named = {package: [name for name in found if name.partition(".")[0] == package] for package in OURS}
+    return {package: names for package, names in named.items() if names}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(names, id=f"{page.relative_to(ROOT).as_posix()}-{package}", marks=needs(package.replace("_", "-")))
+        for page in PAGES
+        for package, names in dotted_names(page).items()
+    ],
+)
+def test_every_dotted_name_of_a_page_can_be_imported(names: list[str]) -> None:
+    for dotted in names:
+        assert resolve(dotted) is not None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -12,6 +12,7 @@ import yaml
 
 from crema_core.plugins import hookspecs, registry
 from crema_core.plugins.groups import KINDS
+from tests.support.packages import needs_names
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = runpy.run_path(str(DOCS / "reference.py"))
@@ -78,7 +79,13 @@ def test_every_group_of_extensions_has_a_page() -> None:
     assert groups - pages == set()
 
 
-@pytest.mark.parametrize("name", [*REFERENCE["SEAMS"], "hooks"])
+WITH_EXAMPLES = [
+    pytest.param(name, marks=needs_names("modality", "touch") if name == "fusions" else ())
+    for name in [*REFERENCE["SEAMS"], "hooks"]
+]
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_the_complete_example_prints_what_the_page_says(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

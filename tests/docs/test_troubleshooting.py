@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from crema_core import errors
+from tests.support.packages import needs_names
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n((?:^> [^\n]*\n)+))?", flags=re.M | re.S)
@@ -25,6 +26,8 @@ def test_every_error_class_has_a_heading() -> None:
     assert set(re.findall(r"^### (\w+)$", PAGE, flags=re.M)) == classes
 
 
+@needs_names("modality")
+@needs_names("fusion")
 def test_every_block_raises_the_message_below_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "")  # a block sets it; this puts it back afterwards

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crema_core.data.data_file import FIELDS
-from crema_core.plugins.registry import installed_names
+from crema_core.plugins.registry import known_names
 
 ROOT = Path(__file__).parents[2]
 CREMA = f'crema() {{ "{sys.executable}" -m crema_core.cli.main "$@"; }}\nset -euo pipefail\n'
@@ -60,4 +60,4 @@ def test_own_data_names_every_key_of_a_line_and_no_other() -> None:
     named = set(re.findall(r'"(\w+)": ', lines)) | set(
         re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8"), flags=re.M)
     )
-    assert named - set(installed_names()) == set(FIELDS)
+    assert named - set(known_names("modality")) == set(FIELDS)

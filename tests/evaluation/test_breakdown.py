@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from crema_core.datasets.prepare import find_dataset
+from crema_core.datasets.spec import Column
 from crema_core.evaluation.breakdown import MEAN_OF_TYPES, breakdown
 from crema_core.evaluation.predictions import Prediction
+
+COLUMNS = (
+    Column(name="Causal", types=("CW", "CH")),
+    Column(name="Temporal", types=("TN", "TC")),
+    Column(name="Descriptive", types=("DC", "DL", "DO")),
+)
 
 
 def answered(kind: str, right: list[bool]) -> list[Prediction]:
@@ -18,7 +24,7 @@ def test_groups_pool_questions_as_the_papers_do() -> None:
         *answered("TN", [True, False]),
         *answered("DO", [True]),
     ]
-    rows = breakdown(some, columns=find_dataset("nextqa").columns)
+    rows = breakdown(some, columns=COLUMNS)
     assert [(row.name, row.accuracy, row.number) for row in rows] == [
         ("CH", 0.0, 1),
         ("CW", 1.0, 3),
@@ -33,8 +39,8 @@ def test_groups_pool_questions_as_the_papers_do() -> None:
 
 
 def test_groups_without_questions_are_left_out() -> None:
-    rows = breakdown(answered("Audio/Counting", [True]), columns=find_dataset("music-avqa").columns)
-    assert [row.name for row in rows] == ["Audio/Counting", "Audio", "all"]
+    rows = breakdown(answered("TC", [True]), columns=COLUMNS)
+    assert [row.name for row in rows] == ["TC", "Temporal", "all"]
 
 
 def test_some_benchmarks_average_their_types() -> None:

@@ -10,6 +10,7 @@ import torch
 from crema_core.errors import DataFileError, OptionsError, UnknownModalityError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.feature_cache import FeatureCache
+from tests.support.birds import register_songbirds
 from tests.train.conftest import MakeModel
 from tests.train.file_modalities import ANSWERS, write_data, write_records
 
@@ -157,8 +158,9 @@ def test_a_batch_is_fused_once(new_model: MakeModel, tmp_path: Path, with_choice
 def test_the_data_sets_wording_is_used_when_asked_for(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    register_songbirds()
     model = new_model()
-    records = [replace(record, dataset="music-avqa") for record in write_records(tmp_path / "data", 1)]
+    records = [replace(record, dataset="songbirds") for record in write_records(tmp_path / "data", 1)]
     asked: list[str] = []
 
     own = model.prompt
@@ -172,15 +174,15 @@ def test_the_data_sets_wording_is_used_when_asked_for(
     evaluate(model, records, prompts="dataset")
     assert asked == [
         "what is the color ?",
-        "Question: what is the color ? Based on the frames and audio information, answer the question using a single "
-        "word or phrase.",
+        "Listen. what is the color ? Name one bird.",
     ]
 
 
 def test_measures_of_the_data_set_are_reported_and_reach_hooks(new_model: MakeModel, tmp_path: Path) -> None:
-    records = [replace(record, dataset="vggsound") for record in write_records(tmp_path / "data", 3)]
+    register_songbirds()
+    records = [replace(record, dataset="songbirds") for record in write_records(tmp_path / "data", 3)]
     result = evaluate(new_model(), records)
-    assert set(result.measures) == {"in_vocabulary", "accuracy_in_vocabulary"}
-    assert result.metrics.keys() >= {"accuracy", "in_vocabulary"}
-    assert result.scorers == ("exact",)
+    assert set(result.measures) == {"words", "most_words"}
+    assert result.metrics.keys() >= {"accuracy", "words"}
+    assert result.scorers == ("last_word",)
     assert evaluate(new_model(), records, measures=()).measures == {}

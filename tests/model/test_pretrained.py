@@ -11,7 +11,9 @@ from crema_core.errors import AssetError, OptionsError
 from crema_core.modality import BuildContext
 from crema_core.model.pretrained import require_digest
 from crema_core.plugins import registry
+from tests.support.packages import needs_names
 
+AUDIO, POINTCLOUD = (needs_names("modality", name) for name in ("audio", "pointcloud"))
 CONTENT = b"weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
@@ -48,7 +50,10 @@ def test_an_absent_file_is_refused(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("modality", "encoder"), [("audio", "beats"), ("pointcloud", "pointbert")])
+@pytest.mark.parametrize(
+    ("modality", "encoder"),
+    [pytest.param("audio", "beats", marks=AUDIO), pytest.param("pointcloud", "pointbert", marks=POINTCLOUD)],
+)
 def test_a_modality_compares_the_file_it_loads(modality: str, encoder: str, file: Path) -> None:
     spec = registry.resolve(modality).spec
     options = spec.parse_options({"encoder": encoder, "weights": str(file), "sha256": 64 * "0"})
@@ -57,7 +62,11 @@ def test_a_modality_compares_the_file_it_loads(modality: str, encoder: str, file
 
 
 @pytest.mark.parametrize(
-    ("modality", "encoder", "other"), [("audio", "beats", "whisper"), ("pointcloud", "pointbert", "fourier")]
+    ("modality", "encoder", "other"),
+    [
+        pytest.param("audio", "beats", "whisper", marks=AUDIO),
+        pytest.param("pointcloud", "pointbert", "fourier", marks=POINTCLOUD),
+    ],
 )
 def test_a_digest_is_not_ignored_where_it_has_no_meaning(modality: str, encoder: str, other: str) -> None:
     with pytest.raises(OptionsError) as caught:

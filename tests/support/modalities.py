@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import av
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from crema_core.data.sampling import split_span
 from crema_core.modality import Batch, Features, Modality, Sample
 from crema_core.plugins import registry
 from crema_core.plugins.spec import Capabilities, MMQASpec, ModalityOptions, ModalitySpec
@@ -61,6 +63,14 @@ class TouchModality(WaveModality):
 
 class TouchLeftModality(WaveModality):
     """The same for that other modality."""
+
+
+class SoundModality(WaveModality):
+    """The sound track of a file, a step for every packet that is decoded."""
+
+    def prepare(self, source: Any) -> Sample:
+        with av.open(split_span(source)[0]) as container:
+            return super().prepare(torch.zeros(sum(1 for _ in container.decode(audio=0)), 3, 10))
 
 
 class PointsModality(Modality):
@@ -115,6 +125,11 @@ def touch_specs() -> tuple[ModalitySpec, ModalitySpec]:
         touch.model_copy(update={"factory": "tests.support.modalities:TouchModality"}),
         left.model_copy(update={"factory": "tests.support.modalities:TouchLeftModality"}),
     )
+
+
+def sound_spec() -> ModalitySpec:
+    """Sound tracks of files."""
+    return wave_spec("sound").model_copy(update={"factory": "tests.support.modalities:SoundModality"})
 
 
 def points_spec(name: str = "points", **changes: Any) -> ModalitySpec:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from crema_core.errors import OptionsError
 from crema_core.plugins import registry
 from crema_core.train.settings import RESUMABLE, TrainSettings, train_settings
+from tests.support.birds import register_songbirds
 from tests.support.presets import preset_names
 
 
@@ -35,9 +36,10 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
     )
 
 
-def test_a_run_of_the_paper_is_a_preset_too() -> None:
-    settings = train_settings("nextqa-vfdn", {"batch_size": 4})
-    assert (settings.lr, settings.batch_size, settings.warmup_steps) == (1e-4, 4, 1000)
+def test_a_variant_of_a_family_is_a_preset_too() -> None:
+    register_songbirds()
+    settings = train_settings("songbirds-vw", {"batch_size": 4})
+    assert (settings.lr, settings.batch_size, settings.warmup_steps) == (3e-4, 4, 30)
 
 
 def test_an_unknown_setting_is_answered_with_the_nearest() -> None:
