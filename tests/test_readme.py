@@ -14,7 +14,7 @@ import pytest
 
 from crema_core.data.data_file import read_data_file
 from crema_core.plugins.spec import ModalitySpec
-from tests.support.packages import needs_names
+from tests.support.packages import needs, needs_names
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -57,11 +57,13 @@ def test_the_data_line_is_a_data_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@needs("crema-world", "crema-audio")
 def test_the_shell_block_leaves_a_trained_model(folder: Path) -> None:
     assert (folder / "runs" / "mine" / "model" / "crema.json").is_file()
 
 
 @pytest.mark.slow
+@needs("crema-world", "crema-audio", "crema-geometry", "crema-thermal")
 def test_the_script_runs(folder: Path) -> None:
     script = blocks("python")[0]
     done = subprocess.run(

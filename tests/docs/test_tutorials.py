@@ -12,6 +12,7 @@ import pytest
 
 from crema_core.data.data_file import FIELDS
 from crema_core.plugins.registry import known_names
+from tests.support.packages import needs
 
 ROOT = Path(__file__).parents[2]
 CREMA = f'crema() {{ "{sys.executable}" -m crema_core.cli.main "$@"; }}\nset -euo pipefail\n'
@@ -44,6 +45,7 @@ def test_first_modality_writes_a_package_without_findings(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@needs("crema-world", "crema-audio", "crema-thermal", "crema-analysis")
 def test_own_data_runs_from_a_folder_of_clips_to_a_shared_modality(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(blocks("own_data.md", "yaml"), encoding="utf-8")
     run("bash", "-c", CREMA + blocks("own_data.md", "bash"), folder=tmp_path)
