@@ -145,6 +145,9 @@ class BuildContext:
             them; None for all others.
         encode_own: returns the model's own visual tokens of what `reader` prepared, `(B, V, N, own_dim)`; not pickled.
         own_dim: width of these.
+        hear: of a backbone that hears, sound `(S,)` at 16 kHz to the tokens `(N, hear_dim)` its language model would be
+            given; not pickled. None for all others.
+        hear_dim: width of these; 0 where it hears nothing.
     """
 
     vision: Callable[[Tensor], Tensor] | None = None
@@ -162,10 +165,12 @@ class BuildContext:
     reader: FrameReader | None = None
     encode_own: Callable[[Batch], Features] | None = None
     own_dim: int = 0
+    hear: Callable[[Tensor], Tensor] | None = None
+    hear_dim: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
         # prepare() runs in worker processes that must not receive a copy of the backbone.
-        return {**self.__dict__, "vision": None, "encode_own": None}
+        return {**self.__dict__, "vision": None, "encode_own": None, "hear": None}
 
     def normalize(self, frames: Tensor) -> Tensor:
         """Normalise RGB frames for `vision`.
@@ -242,6 +247,11 @@ class Modality(nn.Module, abc.ABC):
         another, P of all together. Only a strategy that mixes parts can take them (`Fusion.mixes_parts`).
         """
         return ()
+
+    @property
+    def uses_backbone(self) -> bool:
+        """Whether its features are made by the backbone, so that kept ones depend on the backbone's weights."""
+        return self.spec.encoder == "vision"
 
     @abc.abstractmethod
     def prepare(self, source: Any) -> Sample:

@@ -59,7 +59,7 @@ def prose(module: ast.Module) -> set[int]:
 
 TERMS = re.compile(
     r"video language model|video_(llava|tower|processor|token|token_id|metadata|grid_thw|second_per_grid)"
-    r"|crema_core\.video\.|crema-tiny-video"
+    r"|crema_core\.video\.|crema-tiny-video|audio_token(_id)?"
 )
 """A kind of model, names of transformers, a room of core and a checkpoint of it; no modality is meant."""
 
@@ -67,13 +67,18 @@ TERMS = re.compile(
 def library_names(module: ast.Module) -> set[int]:
     """Return the ids of nodes whose name a library chose.
 
-    PyAV's are `container.streams.<kind>` and `decode(<kind>=0)`, chat templates' `{"type": <kind>}`.
+    PyAV's are `container.streams.<kind>` and `decode(<kind>=0)`, chat templates' `{"type": <kind>}`, processors'
+    `processor(<kind>=...)`.
     """
     found = set()
     for node in ast.walk(module):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "streams":
             found.add(id(node))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "decode":
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("decode", "processor")
+        ):
             found |= {id(keyword) for keyword in node.keywords}
         if isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)

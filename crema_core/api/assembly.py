@@ -71,6 +71,7 @@ def make_branch(
         pictures=backbone.pictures,
         pretrained=is_pretrained(checkpoint_place(backbone.source)),
         **(backbone.own_sight() if major else {}),
+        **backbone.own_hearing(),
     )
     sizes = request.mmqa
     if sizes.num_queries is None and backbone.query_tokens is not None:

@@ -205,6 +205,10 @@ class Backbone(nn.Module):
         """Return what a modality needs that sees as a vision-language model does, see `BuildContext`; nothing here."""
         return {}
 
+    def own_hearing(self) -> dict[str, Any]:
+        """Return what a modality needs that hears through the backbone, see `BuildContext`; nothing here."""
+        return {}
+
     def speaking(self, template: PromptTemplate) -> Language:
         """Return the language model as the rest sees it, see `crema_core.model.language`."""
         chat_format = self.prompt_format(template)

@@ -153,7 +153,7 @@ def encoder_identity(model: CremaNetwork, name: str, *, kept: torch.dtype | None
         "images": [backbone.image_size, *backbone.image_mean, *backbone.image_std],
         "code": code_digest(type(branch.modality)),
         "weights": _weights(branch.modality),
-        "vision": backbone.sight() if branch.spec.encoder == "vision" else None,
+        "vision": backbone.sight() if branch.modality.uses_backbone else None,
         "computed_in": computed_in(model.device),
         "kept_in": "as encoded" if kept is None else str(kept).removeprefix("torch."),
     }

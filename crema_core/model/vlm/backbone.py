@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -148,6 +149,39 @@ class VisualBackbone(Backbone):
         """Return what a modality needs that sees as the model was trained to, see `BuildContext`."""
         return {"reader": self.reader(chat=True), "encode_own": self.encode_own, "own_dim": self.own_dim}
 
+    def own_hearing(self) -> dict[str, Any]:
+        """Return what a modality needs that hears as the model was trained to, see `BuildContext`."""
+        if not self._sound_ids():
+            return {}
+        return {"hear": self.encode_sound, "hear_dim": self.language_dim}
+
+    def _sound_ids(self) -> list[int]:
+        return named_ids(self.language_model, self.traits.sound)
+
+    @torch.no_grad()
+    def encode_sound(self, samples_S: Tensor) -> Tensor:
+        """Encode a sound by the model's own feature extractor, audio encoder and projector.
+
+        Args:
+            samples_S: `(S,)` at 16 kHz, in -1..1.
+
+        Returns:
+            `(N, L)` the tokens its language model would be given.
+        """
+        ids = self._sound_ids()
+        mark = str(getattr(self.processor, "audio_token", None) or self.tokenizer.convert_ids_to_tokens(ids[0]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of settings that a checkpoint brings along
+            found = self.processor(text=[mark], audio=[samples_S.float().cpu().numpy()], return_tensors="pt")
+        known = forward_arguments(self.language_model)
+        inputs = {
+            name: self._cast(value.to(self.device)) if isinstance(value, Tensor) else value
+            for name, value in found.items()
+            if name in known
+        }
+        is_own = torch.isin(inputs["input_ids"], torch.tensor(ids, device=self.device))
+        return self._captured(inputs, is_own).embeds
+
     def speaking(self, template: PromptTemplate) -> Language:
         """Return the language model as the rest sees it."""
         return VisualLanguage(
@@ -278,19 +312,25 @@ def placeholder_ids(model: PreTrainedModel, traits: Traits) -> tuple[int, ...]:
     Raises:
         OptionsError: when the configuration names none.
     """
-    found = []
-    for path in traits.placeholders:
-        value: Any = model.config
-        for part in path.split("."):
-            value = getattr(value, part, None)
-        found += [value] if isinstance(value, int) else list(value or ())
+    found = named_ids(model, traits.placeholders)
     if not found:
         raise OptionsError(
             f"The configuration of this '{model.config.model_type}' model names no token for pictures "
             f"({', '.join(traits.placeholders)}). Accepted: vision-language models whose prompts have such tokens. Use "
             "a model of another family, see docs/backbones.md."
         )
-    return tuple(dict.fromkeys(found))
+    return tuple(found)
+
+
+def named_ids(model: PreTrainedModel, paths: Sequence[str]) -> list[int]:
+    """Return the ids that a configuration has under some attributes, dotted; an attribute may be absent or a list."""
+    found: list[int] = []
+    for path in paths:
+        value: Any = model.config
+        for part in path.split("."):
+            value = getattr(value, part, None)
+        found += [value] if isinstance(value, int) else list(value or ())
+    return list(dict.fromkeys(found))
 
 
 def kinds_of(processor: Any, model: PreTrainedModel, *, picture: str | None) -> tuple[str, ...]:

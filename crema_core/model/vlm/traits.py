@@ -26,6 +26,9 @@ class Traits(BaseModel):
         default=("image_token_id", "video_token_id"),
         description="attributes of the configuration, dotted, with the ids that visual tokens take the place of",
     )
+    sound: tuple[str, ...] = Field(
+        default=("audio_token_id",), description="attributes with the ids that tokens of sound take the place of"
+    )
     clips: bool | None = Field(
         default=None,
         description="whether the processor takes clips; None: where it has a processor of videos. Else a clip is "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crema_audio.drawing import draw_sound
-from crema_audio.encoders import make_encoder
+from crema_audio.encoders import BACKBONE, make_encoder
 from crema_audio.fbank import SAMPLE_RATE_HZ
 from crema_audio.plugin import SPEC, AudioOptions, chosen_options
 from crema_audio.sound import open_sound
@@ -24,12 +24,17 @@ class AudioModality(Modality):
 
     def __init__(self, options: AudioOptions, context: BuildContext) -> None:
         super().__init__(chosen_options(options, pretrained=context.pretrained), context)
-        self.encoder = make_encoder(self.options)
+        self.encoder = make_encoder(self.options, context)
 
     @property
     def feature_dim(self) -> int:
         """Width of the chosen encoder's tokens."""
         return self.encoder.feature_dim
+
+    @property
+    def uses_backbone(self) -> bool:
+        """Whether the backbone itself hears."""
+        return self.options.encoder == BACKBONE
 
     def load_assets(self, folder: Path | None) -> None:
         """Load the weights of an encoder that has some."""

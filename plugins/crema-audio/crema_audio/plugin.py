@@ -18,10 +18,11 @@ PATCH_DIM = PATCH * PATCH + TIME_DIM + BAND_DIM
 class AudioOptions(ModalityOptions):
     """How sounds are cut and encoded."""
 
-    encoder: Literal["patches", "beats", "ast", "clap", "whisper", "pe"] | None = Field(
+    encoder: Literal["patches", "beats", "ast", "clap", "whisper", "pe", "backbone"] | None = Field(
         default=None,
         description="patches: spectrogram patches as they are, no parameters, no weights; beats: the paper's frozen "
-        "encoder; ast, clap, whisper, pe: frozen encoders of transformers; None: beats on a pretrained backbone, "
+        "encoder; ast, clap, whisper, pe: frozen encoders of transformers; backbone: the hearing of a vision-language "
+        "model that has one; None: beats on a pretrained backbone, "
         "patches on a tiny one",
     )
     weights: str | None = Field(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 
+from crema_audio.encoders.backbone import BackboneEncoder
 from crema_audio.encoders.base import AudioEncoder
 from crema_audio.plugin import AudioOptions
+from crema_core.modality import BuildContext
 
 # Imported only when chosen: each brings its own model of transformers.
 ENCODERS: dict[str, str] = {
@@ -16,13 +18,21 @@ ENCODERS: dict[str, str] = {
     "whisper": "crema_audio.encoders.whisper:WhisperEncoder",
     "pe": "crema_audio.encoders.pe:PeEncoder",
 }
+BACKBONE = "backbone"
+"""The backbone's own hearing, see `crema_audio.encoders.backbone`."""
 
 __all__ = ["ENCODERS", "AudioEncoder", "make_encoder"]
 
 
-def make_encoder(options: AudioOptions) -> AudioEncoder:
-    """Return the encoder the options choose, without weights; the encoder is not left open any more."""
+def make_encoder(options: AudioOptions, context: BuildContext) -> AudioEncoder:
+    """Return the encoder the options choose, without weights; the encoder is not left open any more.
+
+    Raises:
+        OptionsError: for the backbone's own hearing where it has none.
+    """
     assert options.encoder is not None, "chosen_options fills it in"
+    if options.encoder == BACKBONE:
+        return BackboneEncoder(options, context)
     module, _, name = ENCODERS[options.encoder].partition(":")
     encoder: AudioEncoder = getattr(importlib.import_module(module), name)(options)
     return encoder
