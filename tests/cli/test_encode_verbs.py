@@ -58,6 +58,7 @@ def test_encoding_twice_finds_everything_the_second_time(
     assert found["num_bytes"] == sum(path.stat().st_size for path in filled.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_fit_and_eval_from_the_folder_run_no_encoder_and_give_the_run_without_it(
     clips: Path,
     tiny_folder: Path,

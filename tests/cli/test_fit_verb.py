@@ -48,6 +48,7 @@ def test_fit_from_a_configuration_file_is_the_same_run(
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_validation_data_give_a_score_and_examples_in_the_report(
     clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

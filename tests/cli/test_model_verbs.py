@@ -57,6 +57,7 @@ def test_eval_goes_on_where_it_was_interrupted(
     )
 
 
+@pytest.mark.slow
 def test_eval_without_the_fusion_gives_the_language_model_more_tokens(
     trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from crema_core.cli.main import main
 
 
+@pytest.mark.slow
 def test_ablate_prints_a_table_and_writes_a_report(
     trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

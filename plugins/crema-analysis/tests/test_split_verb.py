@@ -10,6 +10,7 @@ import pytest
 from crema_core.cli.main import main
 
 
+@pytest.mark.slow
 def test_split_writes_parts_that_can_be_evaluated(
     trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ def words(clips: Path, tiny: Path, out: Path, *more: str) -> list[str]:
     return ["sweep", str(clips), "--test", str(clips), *common, *QUICK, "--set", "epochs=1", *more]
 
 
+@pytest.mark.slow
 def test_sweep_prints_a_table_writes_a_page_and_goes_on_at_once_when_all_is_there(
     clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

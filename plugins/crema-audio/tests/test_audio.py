@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from crema_audio.encoders import ENCODERS
+from crema_audio.encoders import BACKBONE, ENCODERS
 from crema_audio.encoders.patches import PatchEncoder, sinusoids
 from crema_audio.modality import AudioModality
 from crema_audio.plugin import BAND_DIM, PATCH_DIM, SPEC, TIME_DIM, AudioOptions
@@ -162,7 +162,7 @@ def test_tokens_behind_the_end_are_masked() -> None:
 
 def test_every_encoder_option_has_an_encoder() -> None:
     named, left_open = AudioOptions.model_json_schema()["properties"]["encoder"]["anyOf"]
-    assert set(named["enum"]) == set(ENCODERS)
+    assert set(named["enum"]) == {*ENCODERS, BACKBONE}
     assert left_open == {"type": "null"}
 
 
