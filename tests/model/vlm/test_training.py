@@ -151,3 +151,35 @@ def test_a_frozen_qformer_of_a_blip2_checkpoint_is_taken(tmp_path: Path, t5_fold
     assert not [name for name in model.trainable_parameters() if ".qformer." in name]
     with pytest.raises(CheckpointError, match=r"is a 'qwen3_vl' model\. Accepted: a folder or hub id in BLIP-2 format"):
         build(["video"], backbone=folder, qformer=str(folder))
+
+
+@pytest.mark.parametrize("fusion", ["self_gated", "concat"])
+def test_new_fused_tokens_are_as_long_as_the_models_own_embeddings(tmp_path: Path, fusion: str) -> None:
+    model = build(["video", SOUND], backbone=save_vlm(tmp_path, "gemma3"), qformer=SMALL, fusion=fusion)
+    sound = torch.randn(RATE_HZ, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = model.encode(prepare_batch(model, [{"audio": sound}]))
+        prompt = model.prompt(model.tokens(features, [QUESTION]), [QUESTION])
+    assert prompt.ids is not None
+    backbone: Any = model.backbone
+    length = float(prompt.embeds[prompt.ids.placed].square().mean().sqrt())
+    assert 0.5 < length / backbone.embedding_scale() < 2
+
+
+def test_tokens_of_frames_stand_behind_their_frames_or_in_one_block(tmp_path: Path) -> None:
+    folder = save_vlm(tmp_path, "qwen3_vl")
+    shapes = {}
+    for placement in ("frames", "block"):
+        model = build(["video", SOUND], backbone=folder, qformer=SMALL, template={"placement": placement})
+        frames = torch.randint(0, 256, (4, 3, 40, 56), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        sound = torch.randn(RATE_HZ, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            features = model.encode(prepare_batch(model, [{"video": frames, "audio": sound}]))
+            prompt = model.prompt(model.tokens(features, [QUESTION]), [QUESTION])
+        assert prompt.ids is not None
+        kinds = [
+            2 if own else 1 if placed else 0
+            for own, placed in zip(prompt.ids.own[0], prompt.ids.placed[0], strict=True)
+        ]
+        shapes[placement] = [kind for kind, before in zip(kinds, [0, *kinds], strict=False) if kind and kind != before]
+    assert shapes == {"frames": [2, 1, 2, 1], "block": [2, 2, 1]}, "two pairs of frames (2), their fused tokens (1)"
