@@ -177,6 +177,9 @@ def starting_gain(model: CremaNetwork) -> float:
 
     A vision-language model reads them at the scale of its input embeddings; what a fusion makes of its inputs at the
     start differs from strategy to strategy. It is measured once on random features and kept with the model.
+
+    Args:
+        model: with at least one supporting modality, on any device.
     """
     names = [name for name in model.names if name != model.major]
     draws = torch.Generator().manual_seed(0)
@@ -184,8 +187,9 @@ def starting_gain(model: CremaNetwork) -> float:
     for name in names:
         branch = model.branch(name)
         values = torch.randn(1, 1, PROBED_TOKENS, branch.modality.feature_dim, generator=draws)
-        features = Features(values, torch.ones(1, 1, dtype=torch.bool))
-        tokens[name] = branch.tokens(ModalityFeatures(features, torch.zeros(1, dtype=torch.int64)))
+        features = Features(values.to(model.device), torch.ones(1, 1, dtype=torch.bool, device=model.device))
+        rows = torch.zeros(1, dtype=torch.int64, device=model.device)
+        tokens[name] = branch.tokens(ModalityFeatures(features, rows))
     sets = ModalitySet(
         tokens, major=model.major, num_samples=1, prefixes=dict.fromkeys(model.names, ""), per_frame=frozenset()
     )

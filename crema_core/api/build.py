@@ -111,9 +111,10 @@ def build(
         "modalities": [request.record() for request in requests],
     }
     model = CremaModel(loaded, branches, fused, major=major, template=wording, config=config)
-    if loaded.own_sight() and supporting and not loaded.shape_only:
-        model.config["gain"] = model.language.gain = starting_gain(model)
     if device is not None:
         model.to(device)
+    if loaded.own_sight() and supporting and not loaded.shape_only:
+        model.to(model.device)  # a backbone object may be elsewhere than the new adapters
+        model.config["gain"] = model.language.gain = starting_gain(model)
     hooks.call("crema_model_built", model=model)
     return model

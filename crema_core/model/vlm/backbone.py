@@ -301,10 +301,6 @@ class VisualBackbone(Backbone):
         decoder = self.language_model.get_decoder()
         return next(f"{name}." for name, module in self.language_model.named_modules() if module is decoder)
 
-    def train_lora(self, mode: bool) -> None:
-        """Switch the dropouts of LoRA inside the frozen parts on or off."""
-        super().train_lora(mode)
-
 
 def placeholder_ids(model: PreTrainedModel, traits: Traits) -> tuple[int, ...]:
     """Return the ids that visual tokens take the place of.
