@@ -21,7 +21,7 @@ def table() -> str:
         cells = [
             f"`{kind}`",
             "a clip" if VLMS[kind].takes_video else "pictures with their times",
-            "no" if kind in BEAMLESS else "yes",
+            "not compared, its own raise" if kind in BEAMLESS else "yes",
             "yes" if kind in PAVE else "",
             ", ".join(f"`{name}`" for name in differs),
         ]
