@@ -25,6 +25,7 @@ from crema_core.model.kernels import layers
 from crema_core.model.tuning import FULL
 from crema_core.tokens import ModalityFeatures, ModalityTokens
 from crema_core.train.distributed import Distributed
+from crema_core.train.early_exit import training_order
 from crema_core.train.optim import gradient_norm, make_optimizer
 from crema_core.train.settings import TrainSettings
 from crema_core.train.token_cache import TokenCache, micro_batches, size_in
@@ -78,7 +79,7 @@ class Stepper:
         wanted = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
         # When only some modalities are trained, the other blocks keep their weights, and so does what all modalities
         # share: otherwise answers without the trained modalities would change.
-        if trained == model.names or settings.train_shared:
+        if training_order(model.names, settings.modalities) == model.names or settings.train_shared:
             wanted |= set(model.shared_parameters())
         # trained parameters of fusion and language model, keyed as in `CremaModel.trainable_parameters`
         self.shared = {key: value for key, value in model.trainable_parameters().items() if key in wanted}
@@ -219,6 +220,19 @@ class Stepper:
             if parameter.grad is not None and id(parameter) not in known
         ]
         assert not strays, f"gradients outside the active modalities and what they share: {strays[:3]}"
+
+
+def modalities_to_train(model: CremaModel, settings: TrainSettings) -> tuple[str, ...]:
+    """Return the modalities that have sub-steps, in the model's order.
+
+    One without weights of its own, as the pictures a vision-language model sees with its own encoder, takes part in the
+    others' sub-steps; a sub-step of its own would move nothing. It has one where a language model is tuned, which every
+    sub-step trains, and where nothing but weights shared by all is trained.
+    """
+    names = training_order(model.names, settings.modalities)
+    if model.language_parameters():
+        return names
+    return tuple(name for name in names if model.adapter_parameters(name) or model.fusion_parameters([name])) or names
 
 
 def _finite(loss: Tensor, records: Sequence[Record]) -> float:

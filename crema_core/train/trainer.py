@@ -37,12 +37,12 @@ from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
 from crema_core.train.checkpoints import Checkpointer, pointed, read_checkpoint
 from crema_core.train.distributed import Distributed
-from crema_core.train.early_exit import EarlyExit, training_order
+from crema_core.train.early_exit import EarlyExit
 from crema_core.train.metrics import MetricLogger
 from crema_core.train.optim import Position, make_schedule, set_learning_rate
 from crema_core.train.run import BEST
 from crema_core.train.settings import TrainSettings, less_memory
-from crema_core.train.steps import Minibatch, Stepper, share_language_model
+from crema_core.train.steps import Minibatch, Stepper, modalities_to_train, share_language_model
 
 
 class Trainer:
@@ -86,7 +86,7 @@ class Trainer:
             share_language_model(model, self.distributed)
         model.to(self.distributed.device)
         self.early_exit = EarlyExit(
-            training_order(model.names, settings.modalities),
+            modalities_to_train(model, settings),
             tau=settings.early_exit,
             start_epoch=settings.early_exit_start_epoch,
             value=settings.early_exit_value,

@@ -23,7 +23,7 @@ from crema_core.model.trainable import names_of, set_trainable
 from crema_core.train.distributed import Distributed
 from crema_core.train.fit import fit
 from crema_core.train.settings import train_settings
-from crema_core.train.steps import Minibatch, Stepper, StepResult
+from crema_core.train.steps import Minibatch, Stepper, StepResult, modalities_to_train
 from tests.support.vlm import save_vlm
 
 SOUND = {"name": "audio", "encoder": "patches"}
@@ -72,6 +72,19 @@ def test_sixty_steps_lower_the_loss_and_the_sound_is_heard(kind: str, tmp_path: 
     assert model.frozen_fingerprint() == frozen
     heard = evaluate(model, write_samples(tmp_path, "test", 32, seed=1)).accuracy
     assert heard >= 22 / 32, "more right than one guess in forty"
+
+
+def test_a_modality_with_nothing_to_train_has_no_sub_step_of_its_own(tmp_path: Path) -> None:
+    folder = save_vlm(tmp_path / "backbone", "qwen3_vl")
+    model = build(["video", SOUND], backbone=folder, qformer=SMALL)
+    settings = {"epochs": 3, "batch_size": 4, "early_exit": 0.01, "early_exit_start_epoch": 1}
+    run = fit(model, write_samples(tmp_path, "train", 4, seed=0), out=tmp_path / "run", **settings)
+    losses = [{key for key in row if key.startswith("loss/")} for row in run.metrics if row["kind"] == "epoch"]
+    assert losses == [{"loss/audio"}] * 2, "audio exits after its second epoch, and nothing is left"
+    tuned = build(["video", SOUND], backbone=folder, qformer=SMALL, tuning={"rank": 2, "alpha": 2})
+    assert modalities_to_train(tuned, train_settings(None, {})) == tuned.names, (
+        "every sub-step trains the language model"
+    )
 
 
 def test_a_new_qformer_comes_with_its_first_modality_and_fits_no_other(tmp_path: Path) -> None:
