@@ -24,7 +24,7 @@ USAGE = 2
 HELP = help_text("fit", settings=", ".join(TrainSettings.model_fields))
 CONFIG, MODEL = "fit.json", "model"
 NUM_EXAMPLES = 64
-CHANGES = "modalities backbone language_model image_size eval_data out fusion major preset init_from".split()
+CHANGES = "modalities backbone qformer language_model image_size eval_data out fusion major preset init_from".split()
 """Options that replace fields of the configuration."""
 INTERRUPTED = 130
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="?", metavar="CONFIG.yaml|DATA.jsonl", help="a configuration, or the training data"
     )
-    add_shared(parser, "modalities", "backbone", "language-model", "image-size")
+    add_shared(parser, "modalities", "backbone", "qformer", "language-model", "image-size")
     parser.add_argument("--eval-data", metavar="DATA.jsonl", help="validation data; with it the best weights are kept")
     parser.add_argument("--out", metavar="RUN", help="the run directory; default: a new one below runs/")
     add_shared(parser, "fusion", "preset")

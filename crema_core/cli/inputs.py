@@ -67,6 +67,26 @@ def assignments(items: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def qformer(text: str) -> str | dict[str, Any]:
+    """Read which Q-Former is meant: a place, or sizes; used as the type of an option.
+
+    Raises:
+        OptionsError: for what is neither.
+
+    >>> qformer("layers=2, width=128")
+    {'layers': 2, 'width': 128}
+    """
+    if "=" not in text:
+        return text
+    parts = [part.strip() for part in text.split(",")]
+    if not all("=" in part for part in parts):
+        raise OptionsError(
+            f"--qformer {text} is neither a place nor sizes. Accepted: folder or hub id of a BLIP-2 checkpoint, or "
+            "sizes as name=number with commas between. Write --qformer layers=2,width=512, for example."
+        )
+    return assignments(parts)
+
+
 def yaml_value(text: str) -> Any:
     """Read one YAML value; `2e-3` is a number here, which YAML 1.1 takes for a text."""
     import yaml
@@ -144,9 +164,15 @@ def _amount(text: str, units: Mapping[str, float], *, what: str, example: str) -
 
 _SHARED: Mapping[str, Mapping[str, Any]] = {
     "modalities": {"type": names, "metavar": "A,B", "help": "modalities in order; default: those in the data"},
-    "backbone": {"metavar": "PLACE", "help": "BLIP-2 or InstructBLIP folder or hub id; default: crema-tiny"},
+    "backbone": {"metavar": "PLACE", "help": "vision-language model, folder or hub id; default: crema-tiny"},
+    "qformer": {
+        "type": qformer,
+        "metavar": "PLACE|SIZES",
+        "help": "Q-Former on a vision-language model: folder or hub id of a BLIP-2, or sizes of a new one; default: "
+        "layers=2,width=512",
+    },
     "language-model": {"metavar": "PLACE", "help": "another language model, folder or hub id"},
-    "image-size": {"type": int, "metavar": "PIXELS", "help": "side of square pictures, for Qwen-VL"},
+    "image-size": {"type": int, "metavar": "PIXELS", "help": "side of square pictures, where a backbone takes any"},
     "fusion": {"metavar": "NAME", "help": "fusion strategy; default: self_gated"},
     "preset": {"metavar": "NAME", "help": PRESET_HELP},
     "set": {"metavar": "MODALITY.OPTION=VALUE", "help": "option of a modality; may be repeated"},

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model to build and the settings."""
     add_shared(parser, "modalities", required=True, help="modalities of the model")
     add_shared(parser, "backbone", default="crema-tiny", help="folder, hub id or shapes; default: crema-tiny")
-    add_shared(parser, "image-size")
+    add_shared(parser, "qformer", "image-size")
     add_shared(parser, "fusion", default="self_gated")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="of the frozen parts: fp32 or bf16")
     add_shared(parser, "preset")
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_core.api.build import build
     from crema_core.report.plan import plan
 
-    model = build(requests, **given(arguments, "backbone", "fusion", "precision", "image_size"))
+    model = build(requests, **given(arguments, "backbone", "qformer", "fusion", "precision", "image_size"))
     found = plan(
         model,
         batch_size=-(-settings.batch_size // max(1, arguments.processes)),

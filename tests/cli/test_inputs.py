@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crema_core.cli.inputs import assignments, model_folder, names, with_options
+from crema_core.cli.inputs import assignments, model_folder, names, qformer, with_options
 from crema_core.errors import OptionsError
 
 
@@ -44,6 +44,17 @@ def test_a_value_that_is_not_yaml_is_explained() -> None:
     assert str(caught.value) == (
         "The value of 'betas=[0.9' cannot be read. Values are written as in YAML: 3, 0.001, true, null, [a, b]. "
         "Put the item in quotes if it has brackets or spaces."
+    )
+
+
+def test_a_qformer_is_a_place_or_sizes() -> None:
+    assert qformer("Salesforce/blip2-flan-t5-xl") == "Salesforce/blip2-flan-t5-xl"
+    assert qformer("layers=2, width=128") == {"layers": 2, "width": 128}
+    with pytest.raises(OptionsError) as caught:
+        qformer("layers=2,width")
+    assert str(caught.value) == (
+        "--qformer layers=2,width is neither a place nor sizes. Accepted: folder or hub id of a BLIP-2 checkpoint, or "
+        "sizes as name=number with commas between. Write --qformer layers=2,width=512, for example."
     )
 
 

@@ -135,6 +135,16 @@ def test_describe_of_a_saved_model_and_of_one_to_build_agree(
     assert capsys.readouterr().out.startswith("component ")
 
 
+@pytest.mark.parametrize("words", [["--qformer", "layers=1,width=64"], ["--image-size", "64"]])
+def test_describe_refuses_what_a_saved_model_was_built_with(
+    words: list[str], trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["describe", str(trained), *words]) == 1
+    message = capsys.readouterr().err
+    assert "came with a saved model" in message
+    assert f"Leave {words[0]} out." in message
+
+
 @pytest.mark.parametrize("words", [[], ["model", "--modalities", "video"]])
 def test_describe_needs_one_of_two_things(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", *words]) == 2

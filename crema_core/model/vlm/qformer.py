@@ -17,6 +17,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from crema_core.errors import CheckpointError
 from crema_core.model.checkpoint import read_config, read_weights
 from crema_core.model.families import Blip2Trunk
+from crema_core.model.load_backbone import checkpoint_place
 from crema_core.model.qformer import QFormer
 from crema_core.plugins.spec import parse_settings
 
@@ -57,9 +58,13 @@ def new_qformer(sizes: NewQFormer) -> tuple[QFormer, nn.Parameter]:
 def read_qformer(place: str) -> tuple[QFormer, nn.Parameter]:
     """Return the Q-Former of a BLIP-2 checkpoint and its queries; nothing else of it is read.
 
+    Args:
+        place: folder, hub id, or name of a checkpoint that a package ships.
+
     Raises:
         CheckpointError: when there is none, or its weights are incomplete.
     """
+    source, place = place, str(checkpoint_place(place))
     config = read_config(
         place,
         None,
@@ -69,7 +74,7 @@ def read_qformer(place: str) -> tuple[QFormer, nn.Parameter]:
     )
     if config.model_type != "blip-2":
         raise CheckpointError(
-            f"qformer='{place}' is a '{config.model_type}' model. Accepted: a folder or hub id in BLIP-2 format, or "
+            f"qformer='{source}' is a '{config.model_type}' model. Accepted: a folder or hub id in BLIP-2 format, or "
             "sizes of a new one. Use qformer='Salesforce/blip2-flan-t5-xl', or qformer={'layers': 2, 'width': 512}."
         )
     read = read_weights(Blip2QFormerTrunk, place, revision=None, dtype=torch.float32, config=config)
