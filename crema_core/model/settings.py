@@ -20,10 +20,10 @@ class BackboneSettings(BaseModel):
 
     backbone: str | None = Field(
         default=None,
-        description="folder or hub id in BLIP-2 or InstructBLIP format, or of a video language model, the name of a "
-        "checkpoint that a package ships (crema-tiny, crema-tiny-video), or a name of crema_core.model.shapes, for "
-        "counting without weights; default: crema-tiny, or none where the fusion needs nothing before the language "
-        "model",
+        description="folder or hub id of a vision-language model of transformers, the name of a checkpoint that a "
+        "package ships (crema-tiny, crema-tiny-video, crema-tiny-vlm), or a name of crema_core.model.shapes, for "
+        "counting without weights; default: crema-tiny, or none where the fusion needs nothing before the "
+        "language model",
     )
     revision: str | None = Field(default=None, description="hub revision (commit, tag or branch) of the backbone")
     language_model: str | None = Field(

@@ -16,7 +16,7 @@ def tiny_backbone_path(name: str = "crema-tiny") -> Path:
     """Return the folder of a checkpoint in the ordinary transformers format.
 
     Args:
-        name: "crema-tiny", shaped as BLIP-2, or "crema-tiny-video", shaped as LLaVA-OneVision.
+        name: "crema-tiny", shaped as BLIP-2, "crema-tiny-video", as LLaVA-OneVision, or "crema-tiny-vlm", as Qwen3-VL.
 
     Raises:
         CheckpointError: when the installed package does not have the weights.
@@ -32,6 +32,7 @@ def tiny_backbone_path(name: str = "crema-tiny") -> Path:
 
 CREMA_TINY = NamedCheckpoint("crema-tiny", partial(tiny_backbone_path, "crema-tiny"))
 CREMA_TINY_VIDEO = NamedCheckpoint("crema-tiny-video", partial(tiny_backbone_path, "crema-tiny-video"))
+CREMA_TINY_VLM = NamedCheckpoint("crema-tiny-vlm", partial(tiny_backbone_path, "crema-tiny-vlm"))
 
 
 def _salesforce(name: str) -> NamedShape:

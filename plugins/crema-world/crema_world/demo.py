@@ -40,6 +40,10 @@ from crema_world.demo_folder import take_over
 from crema_world.demo_results import DemoResult, Row, missed, reference_rows
 from crema_world.generate import WorldSummary, make_world
 from crema_world.questions import MODALITY_OF_TYPE
+from crema_world.scene import IMAGE_SIZE
+
+OPTIONS: dict[str, dict[str, Any]] = {"crema-tiny-vlm": {"qformer": "crema-tiny", "image_size": IMAGE_SIZE}}
+"""Settings of `crema_core.build` for a backbone of this package."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class DemoSettings:
     """Every number of the demo.
 
     Attributes:
-        backbone: "crema-tiny" or another BLIP-2 folder.
+        backbone: "crema-tiny", "crema-tiny-vlm" or another folder.
+        options: further settings of `crema_core.build`.
         modalities: modalities with options, in the order of training and of the growing sets; the first is the major
             one.
         mmqa: adapter sizes.
@@ -65,6 +70,7 @@ class DemoSettings:
     """
 
     backbone: str = "crema-tiny"
+    options: dict[str, Any] = field(default_factory=dict)
     modalities: tuple[dict[str, Any], ...] = (
         {"name": "video", "num_frames": 2},
         {"name": "audio", "window_s": 0.64, "num_windows": 4},
@@ -127,7 +133,13 @@ def run_demo(
     status = StatusLine() if processes.is_main else StatusLine(enabled=False)
     clock = _Clock(say if processes.is_main else lambda text: None, status)
     with clock.phase("build"):
-        model = build(settings.modalities, backbone=settings.backbone, mmqa=settings.mmqa, seed=settings.seed)
+        model = build(
+            settings.modalities,
+            backbone=settings.backbone,
+            mmqa=settings.mmqa,
+            seed=settings.seed,
+            **{**OPTIONS.get(settings.backbone, {}), **settings.options},
+        )
     with clock.phase("world"):
         worlds = processes.from_main(lambda: _worlds(out / "world", settings, processes=processes.count))
     with clock.phase("train"):

@@ -43,10 +43,11 @@ from crema_core.model.shipped import tiny_backbone_path
 from crema_world import prompts
 from crema_world.backbone import IMAGE_MEAN, IMAGE_STD, WIDTH
 from crema_world.errors import WorldError
-from crema_world.language_stage import embed_prompts, rate_factor
+from crema_world.language_stage import embed_prompts
 from crema_world.pictures import Pictures, draw_pictures
 from crema_world.scene import IMAGE_SIZE
 from crema_world.seen_things import thing_words, token_loss
+from crema_world.stage import train_stage
 from crema_world.text import (
     TextScene,
     draw_lookup_sample,
@@ -57,7 +58,6 @@ from crema_world.text import (
 from crema_world.vision_stage import normalize
 from crema_world.vocabulary import make_tokenizer
 
-PEAK_RATE = 1e-3
 PICTURE_RATE = 3e-4
 """With the rate of the other stages the decoder forgets on pictures how a colour is looked up by its shape."""
 VIDEO = "<video>"
@@ -129,8 +129,8 @@ def pretrain_video(
         frames = frame.repeat(1, num_frames, 1)  # a still clip: every frame has the same tokens
         return _loss(language, drawn, noise, visual=torch.cat([frames, newline], 1))
 
-    _train(decoder, text_loss, language_steps, "language", report)
-    _train(decoder, lookup_loss, lookup_steps, "lookup", report)
+    train_stage(decoder, text_loss, language_steps, "language", report)
+    train_stage(decoder, lookup_loss, lookup_steps, "lookup", report)
     seeing = nn.ModuleList([model.model.vision_tower, model.model.multi_modal_projector])
     words, seen = thing_words(pictures, decoder.get_input_embeddings())
 
@@ -140,12 +140,12 @@ def pretrain_video(
         tokens = model.model.get_video_features(pixels, return_dict=True).pooler_output[:, :-1]  # without newline
         return token_loss(tokens, words[rows], seen[rows])
 
-    _train(seeing, align_loss, align_steps, "align", report)
+    train_stage(seeing, align_loss, align_steps, "align", report)
 
     def mixed_loss(step: int) -> Tensor:
         return lookup_loss(step // 4) if step % 4 == 0 else picture_loss(step)
 
-    _train(model, mixed_loss, picture_steps, "pictures", report, rate=PICTURE_RATE)
+    train_stage(model, mixed_loss, picture_steps, "pictures", report, rate=PICTURE_RATE)
     _save(model.eval(), tokenizer, out)
 
 
@@ -225,35 +225,6 @@ def _loss(
     ids = language.answer_ids([answer for _, answer in drawn])
     logits = language.logits(pack(Prompt(embeds, mask.bool()), side="left"), ids)
     return F.cross_entropy(logits.flatten(0, 1), ids.flatten(), ignore_index=IGNORED)
-
-
-def _train(
-    model: Any,
-    loss_of: Callable[[int], Tensor],
-    num_steps: int,
-    stage: str,
-    report: Callable[[str], None],
-    *,
-    rate: float = PEAK_RATE,
-) -> None:
-    if num_steps == 0:
-        return
-    weights = list(model.parameters())
-    optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, num_steps))
-    model.train()
-    losses = []
-    for step in range(1, num_steps + 1):
-        loss = loss_of(step)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if step % 250 == 0 or step == num_steps:
-            report(f"{stage} {step}/{num_steps}  loss {sum(losses) / len(losses):.3f}")
-            losses.clear()
 
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:

@@ -61,8 +61,12 @@ def readings() -> list[str]:
     return [reading(kind, answer) for kind in FACT_OF_TYPE for answer in CHOICES_OF_TYPE[kind]]
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Make the tokenizer: lower case, punctuation and digits split off, `</s>` appended with special tokens."""
+def make_tokenizer(*, ends: bool = True) -> PreTrainedTokenizerFast:
+    """Make the tokenizer: lower case, punctuation and digits split off.
+
+    Args:
+        ends: append `</s>` to a text with its special tokens, as T5's does.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
     core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words())}, unk_token="<unk>"))
@@ -73,9 +77,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
             pre_tokenizers.Split(Regex(r"[^\w\s]|\d"), behavior="isolated"),
         ]
     )
-    core.post_processor = processors.TemplateProcessing(
-        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
-    )
+    if ends:
+        core.post_processor = processors.TemplateProcessing(
+            single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>",
