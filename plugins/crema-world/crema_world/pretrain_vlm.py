@@ -53,6 +53,7 @@ START, END = "<|im_start|>", "</s>"
 SEEN, PAST, IMAGE, CLIP = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 SPECIAL = (START, SEEN, PAST, IMAGE, CLIP)
 TIME = ("<", ">", "seconds")
+MAX_TOKENS = 32_768
 FRAMES_PER_SECOND = 8
 MAX_FRAMES = 64
 """Of a clip before its frames are made smaller."""
@@ -141,7 +142,7 @@ def new_vlm(*, seed: int) -> tuple[Qwen3VLForConditionalGeneration, PreTrainedTo
     tokenizer = make_tokenizer(ends=False)
     tokenizer.add_tokens(list(TIME))
     tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
-    tokenizer.chat_template = CHAT
+    tokenizer.chat_template, tokenizer.model_max_length = CHAT, MAX_TOKENS
     ids = tokenizer.get_vocab()
     config = Qwen3VLConfig(
         vision_config={
@@ -152,7 +153,7 @@ def new_vlm(*, seed: int) -> tuple[Qwen3VLForConditionalGeneration, PreTrainedTo
         text_config={
             "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 256, "num_hidden_layers": 4,
             "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": WIDTH // 4, "attention_bias": True,
-            "max_position_embeddings": 512, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1,
+            "max_position_embeddings": MAX_TOKENS, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1,
             "initializer_range": WIDTH**-0.5, "tie_word_embeddings": False,
             "rope_parameters": {
                 "rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 4, 4], "mrope_interleaved": True,
