@@ -3,9 +3,10 @@
 Qwen3-VL's shape and format (frames in pairs with their times, positions in time, height and width, features added in
 the decoder's first layer, chat turns), for trying what CREMA does on the models of today. Decoder and vision encoder
 start as those of crema-tiny-video, which know the language of the world and its pictures. First the decoder learns its
-new attention and the turns of a chat from text; then the vision encoder is pulled to words for what each visual token
-sees; then everything together learns to answer about pictures, and every fourth batch is text. The package ships the
-result: `crema-tiny-vlm`.
+new attention and the turns of a chat from text; then the vision encoder learns that each visual token says words for
+the thing it sees and keeps how its place looks, of pictures without things too; then the decoder, and what is added in
+its first layer, learn to answer about pictures, and every fourth batch is text. The package ships the result:
+`crema-tiny-vlm`.
 
 Shape letters: N pictures, B samples, T pairs of frames, S prompt length, A answer length, L width.
 """
@@ -49,6 +50,11 @@ from crema_world.vision_stage import normalize
 from crema_world.vocabulary import make_tokenizer
 
 PICTURE_RATE = 3e-4
+COARSE = 4
+"""Side in cells of what a visual token is to rebuild."""
+REBUILD = 3.0
+QUIET = 0.01
+"""Weight of tokens that see no thing; small, for these too keep how their place looks: maps have no things."""
 START, END = "<|im_start|>", "</s>"
 SEEN, PAST, IMAGE, CLIP = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 SPECIAL = (START, SEEN, PAST, IMAGE, CLIP)
@@ -71,7 +77,7 @@ def pretrain_vlm(
     out: Path,
     *,
     language_steps: int = 600,
-    align_steps: int = 600,
+    align_steps: int = 1000,
     picture_steps: int = 400,
     num_pictures: int = 12_000,
     batch_size: int = 48,
@@ -116,11 +122,15 @@ def pretrain_vlm(
     shown = [row for row, things in enumerate(pictures.things) if things]
     words, seen = thing_words(pictures, model.get_input_embeddings())
 
+    rebuild = nn.Linear(WIDTH, 3 * COARSE**2)  # thrown away afterwards
+
     def align_loss(step: int) -> Tensor:
-        rows = generator.sample(shown, batch_size)
-        patches, grid = cut(normalize(pictures.images[rows]), num_steps=1)
-        tokens = model.model.visual(patches, grid_thw=grid).pooler_output
-        return token_loss(tokens.unflatten(0, (batch_size, -1)), words[rows], seen[rows])
+        rows = generator.sample(shown if step % 2 else range(num_pictures), batch_size)
+        pixels = normalize(pictures.images[rows])
+        patches, grid = cut(pixels, num_steps=1)
+        tokens = model.model.visual(patches, grid_thw=grid).pooler_output.unflatten(0, (batch_size, -1))
+        loss = REBUILD * F.mse_loss(rebuild(tokens), coarse_cells(pixels))
+        return loss + token_loss(tokens, words[rows], seen[rows], quiet=QUIET) if step % 2 else loss
 
     def picture_loss(step: int) -> Tensor:
         rows, num_steps = generator.sample(shown, batch_size), generator.choice((0, 1, 1, 2))
@@ -130,10 +140,13 @@ def pretrain_vlm(
     def mixed_loss(step: int) -> Tensor:
         return text_loss(step // 4) if step % 4 == 0 else picture_loss(step)
 
-    decoder = nn.ModuleList([model.model.language_model, model.lm_head])
+    visual, decoder = model.model.visual, nn.ModuleList([model.model.language_model, model.lm_head])
     train_stage(decoder, text_loss, language_steps, "language", report)
-    train_stage(model.model.visual, align_loss, align_steps, "align", report)
-    train_stage(model, mixed_loss, picture_steps, "pictures", report, rate=PICTURE_RATE)
+    train_stage(nn.ModuleList([visual, rebuild]), align_loss, align_steps, "align", report)
+    visual.requires_grad_(False)
+    deep = visual.deepstack_merger_list.requires_grad_(True)
+    train_stage(nn.ModuleList([decoder, deep]), mixed_loss, picture_steps, "pictures", report, rate=PICTURE_RATE)
+    visual.requires_grad_(True)
     save_vlm(model.eval(), tokenizer, out)
 
 
@@ -221,6 +234,12 @@ def cut(pixels_BCHW: Tensor, *, num_steps: int) -> tuple[Tensor, Tensor]:
     pairs = cells[:, :, :, None].expand(-1, -1, -1, 2, -1, -1).flatten(2)
     grid = torch.tensor([[num_steps, 2 * side, 2 * side]]).expand(len(pixels_BCHW), -1)
     return pairs.repeat(1, num_steps, 1).flatten(0, 1), grid
+
+
+def coarse_cells(pixels_BCHW: Tensor) -> Tensor:
+    """Return what every visual token covers as 4 x 4 mean colours, `(B, 16, 48)`."""
+    small = F.avg_pool2d(pixels_BCHW, IMAGE_SIZE // (SIDE * COARSE))
+    return F.unfold(small, COARSE, stride=COARSE).transpose(1, 2)
 
 
 def _as_turn(tokenizer: PreTrainedTokenizerFast, said: Prompt, *, more: Sequence[int] = ()) -> Prompt:
@@ -341,7 +360,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m crema_world.pretrain_vlm", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="new or empty folder for the backbone")
     defaults = {
-        "seed": 0, "language-steps": 600, "align-steps": 600, "picture-steps": 400, "num-pictures": 12_000,
+        "seed": 0, "language-steps": 600, "align-steps": 1000, "picture-steps": 400, "num-pictures": 12_000,
     }  # fmt: skip
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)

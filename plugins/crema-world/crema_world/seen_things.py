@@ -60,7 +60,14 @@ def _seen_thing(pictures: Pictures, row: int, cell: tuple[int, int]) -> Label | 
     return min(alike, key=lambda thing: abs(SLOTS.index(thing[0]) + 0.5 - middle), default=None)
 
 
-def token_loss(tokens_BSL: Tensor, words_BSL: Tensor, seen_BS: Tensor) -> Tensor:
-    """Return how far tokens are from the words of what they see, in units of the words' spread; others be quiet."""
+def token_loss(tokens_BSL: Tensor, words_BSL: Tensor, seen_BS: Tensor, *, quiet: float = QUIET) -> Tensor:
+    """Return how far tokens are from the words of what they see, in units of the words' spread; others be quiet.
+
+    Args:
+        tokens_BSL: visual tokens.
+        words_BSL: what each should say.
+        seen_BS: which see a thing.
+        quiet: weight of the others.
+    """
     error_BS = (tokens_BSL - words_BSL).square().mean(-1)
-    return (error_BS[seen_BS].mean() + QUIET * error_BS[~seen_BS].mean()) / words_BSL[seen_BS].var() * 3
+    return (error_BS[seen_BS].mean() + quiet * error_BS[~seen_BS].mean()) / words_BSL[seen_BS].var() * 3
