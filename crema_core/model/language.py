@@ -180,24 +180,23 @@ class Language:
         self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0
     ) -> list[str]:
         """Return the greedy (or beam-searched) answers as text without special tokens."""
-        mask = prompt.mask.to(torch.int64)
-        inputs = {"inputs_embeds": prompt.embeds, "attention_mask": mask, **self._clip_positions(prompt)}
-        if self.is_encoder_decoder and num_beams > 1:
-            inputs = beam_inputs(self.model, prompt.embeds, mask, num_beams)
-        sequences = cast(Any, self.model).generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            do_sample=False,
-            synced_gpus=self.in_step,
-            **({"length_penalty": length_penalty} if num_beams > 1 else {}),
-        )
-        texts: list[str] = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        more = {"length_penalty": length_penalty} if num_beams > 1 else {}
+        sequences = self._generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams, **more)
+        given = 0 if prompt.ids is None else prompt.ids.ids.shape[1]  # ids go before what is new, vectors do not
+        texts: list[str] = self.tokenizer.batch_decode(sequences[:, given:], skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def _clip_positions(self, prompt: Prompt) -> dict[str, Tensor]:
-        """Return positions where generation cannot count them itself; it continues from the last."""
-        return {} if prompt.positions is None else self._position_ids(prompt)
+    def _generate(self, prompt: Prompt, *, num_beams: int = 1, **settings: Any) -> Any:
+        """Return what transformers' generation does."""
+        mask = prompt.mask.to(torch.int64)
+        # Generation cannot count positions by time, row and column itself; it continues from the last.
+        positions = {} if prompt.positions is None else self._position_ids(prompt)
+        inputs = {"inputs_embeds": prompt.embeds, "attention_mask": mask, **positions}
+        if self.is_encoder_decoder and num_beams > 1:
+            inputs = beam_inputs(self.model, prompt.embeds, mask, num_beams)
+        return cast(Any, self.model).generate(
+            **inputs, num_beams=num_beams, do_sample=False, synced_gpus=self.in_step, **settings
+        )
 
     def letter_scores(self, prompt: Prompt, num_choices: int) -> Tensor:
         """Return the log-probabilities `(B, num_choices)` of the answer letters, normalised over them.
@@ -215,16 +214,7 @@ class Language:
         This is what the released code does; the first generated token need not be "Option" there.
         """
         _, letters = self.letter_ids(num_choices)
-        output = cast(Any, self.model).generate(
-            inputs_embeds=prompt.embeds,
-            attention_mask=prompt.mask.to(torch.int64),
-            **self._clip_positions(prompt),
-            max_new_tokens=2,
-            do_sample=False,
-            synced_gpus=self.in_step,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
+        output = self._generate(prompt, max_new_tokens=2, output_logits=True, return_dict_in_generate=True)
         return cast(Tensor, output.logits[-1][:, letters].float().log_softmax(-1))
 
     def letter_ids(self, num_choices: int) -> tuple[list[int], list[int]]:

@@ -10,8 +10,8 @@ language-model width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,39 @@ from transformers import PreTrainedTokenizerBase
 from crema_core.model.chat_format import ChatFormat
 from crema_core.tokens import Segment
 
-if TYPE_CHECKING:
-    from crema_core.model.vlm.language import PromptIds
+SOFT = -1
+"""Stands for the id of our tokens while a prompt is laid out."""
+
+
+class PromptIds(NamedTuple):
+    """What a language model reads of a prompt that is given ids, see `crema_core.model.id_language`.
+
+    Attributes:
+        ids: `(B, S)` int64.
+        placed: `(B, S)` bool, places where the model reads `Prompt.embeds`.
+        own: `(B, S)` bool, those of them with the model's own visual tokens.
+        kinds: by argument, `(B, S)` int64 given per token.
+        inputs: by argument, one tensor for each sample, None for a sample without pictures.
+        deep: `(B, S, K * L)` what its first layers add, see `hooks.Visual`; None for most families.
+    """
+
+    ids: Tensor
+    placed: Tensor
+    own: Tensor
+    kinds: Mapping[str, Tensor]
+    inputs: Mapping[str, Sequence[Tensor | None]]
+    deep: Tensor | None
+
+    def select(self, rows: Tensor) -> PromptIds:
+        """Return the samples at the positions `rows`, in that order."""
+        return PromptIds(
+            self.ids[rows],
+            self.placed[rows],
+            self.own[rows],
+            {name: kind[rows] for name, kind in self.kinds.items()},
+            {name: [own[row] for row in rows.tolist()] for name, own in self.inputs.items()},
+            None if self.deep is None else self.deep[rows],
+        )
 
 
 class Prompt(NamedTuple):
@@ -33,7 +64,7 @@ class Prompt(NamedTuple):
     # `(B, S, 3)` int64 of time, row and column, where the language model wants them and a clip is in the prompt;
     # None: it counts real tokens
     positions: Tensor | None = None
-    ids: PromptIds | None = None  # of a vision-language model, which reads ids and `embeds` at some places alone
+    ids: PromptIds | None = None  # where it reads ids, and `embeds` at some places alone
 
     def select(self, rows: Tensor) -> Prompt:
         """Return the samples at the positions `rows`, in that order."""
@@ -58,10 +89,11 @@ class Axes(Protocol):
 
 
 class _Part(NamedTuple):
-    """A stretch of the prompt: embeddings `(B, P, L)`, mask `(B, P)`, and the segment of a clip's tokens."""
+    """A stretch of the prompt: embeddings `(B, P, L)`, mask and ids `(B, P)`, and the segment of a clip's tokens."""
 
     embeds: Tensor
     mask: Tensor
+    ids: Tensor  # `SOFT` where our tokens are
     clip: Segment | None = None
 
 
@@ -74,6 +106,7 @@ def assemble(
     side: Literal["left", "right"] = "right",
     max_question_tokens: int | None = None,
     axes: Axes | None = None,
+    soft_token: int | None = None,
 ) -> Prompt:
     """Lay out segments and questions, without gaps.
 
@@ -85,6 +118,7 @@ def assemble(
         side: where padding goes; "left" for decoder-only generation.
         max_question_tokens: longest question, special tokens included; longer ones lose their end.
         axes: of a language model that turns by time, row and column; None for all others.
+        soft_token: id at the places of segments, for a language model that reads ids; None for all others.
     """
     weight: Tensor = next(embedding.parameters())
     parts = [_with_prefix(segment, chat_format.tokenizer, embedding, weight) for segment in segments]
@@ -105,7 +139,12 @@ def assemble(
     positions = None
     if axes is not None and any(part.clip is not None for part in parts):
         positions = axes.count([(part.mask, part.clip) for part in parts])
-    return pack(Prompt(embeds, mask, positions), side=side)
+    given = None
+    if soft_token is not None:
+        ids = torch.cat([part.ids for part in parts], dim=1)
+        ours = ids == SOFT
+        given = PromptIds(ids.masked_fill(ours, soft_token), ours & mask, torch.zeros_like(mask), {}, {}, None)
+    return pack(Prompt(embeds, mask, positions, given), side=side)
 
 
 def pack(prompt: Prompt, *, side: Literal["left", "right"] = "right") -> Prompt:
@@ -121,7 +160,11 @@ def pack(prompt: Prompt, *, side: Literal["left", "right"] = "right") -> Prompt:
     positions = prompt.positions
     if positions is not None:
         positions = positions.gather(1, order_BS[:, :, None].expand(-1, -1, 3))
-    return Prompt(embeds * mask[:, :, None], mask, positions)
+    given = prompt.ids
+    if given is not None:
+        ids, ours, own = (one.gather(1, order_BS) for one in (given.ids, given.placed, given.own))
+        given = given._replace(ids=ids, placed=ours, own=own)
+    return Prompt(embeds * mask[:, :, None], mask, positions, given)
 
 
 def _with_prefix(
@@ -133,20 +176,24 @@ def _with_prefix(
     batch, steps, tokens, _ = segment.values.shape
     values = segment.values.to(weight.dtype)
     mask_BTK = segment.mask if segment.mask.dim() == 3 else segment.mask[:, :, None].expand(-1, -1, tokens)
+    soft_BTK = torch.full_like(mask_BTK, SOFT, dtype=torch.int64)
     steps_BT = mask_BTK.any(-1)
     if segment.prefix is None:
         clip = None if segment.grid is None else segment
-        return _Part(values.flatten(1, 2), mask_BTK.flatten(1, 2), clip)
+        return _Part(values.flatten(1, 2), mask_BTK.flatten(1, 2), soft_BTK.flatten(1, 2), clip)
     repeated = "{index}" in segment.prefix
     texts = [segment.prefix.format(index=step + 1) for step in range(steps if repeated else 1)]
     prefix = _embed([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts], embedding, weight)
     prefix_BTPL = prefix.embeds.expand(batch, -1, -1, -1)
     prefix_BTP = prefix.mask[None] & steps_BT[:, : len(texts), None]
+    ids_BTP = prefix.ids.expand(batch, -1, -1)
     if repeated and not segment.prefixes_first:
         embeds, mask = torch.cat([prefix_BTPL, values], dim=2), torch.cat([prefix_BTP, mask_BTK], dim=2)
-        return _Part(embeds.flatten(1, 2), mask.flatten(1, 2))
+        ids = torch.cat([ids_BTP, soft_BTK], dim=2)
+        return _Part(embeds.flatten(1, 2), mask.flatten(1, 2), ids.flatten(1, 2))
     embeds = torch.cat([prefix_BTPL.flatten(1, 2), values.flatten(1, 2)], dim=1)
-    return _Part(embeds, torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1))
+    mask = torch.cat([prefix_BTP.flatten(1), mask_BTK.flatten(1)], dim=1)
+    return _Part(embeds, mask, torch.cat([ids_BTP.flatten(1), soft_BTK.flatten(1)], dim=1))
 
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -157,4 +204,5 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 def _embed(rows: Sequence[Sequence[int]], embedding: nn.Module, weight: Tensor) -> _Part:
     ids, mask = padded(rows)
-    return _Part(embedding(ids.to(weight.device)), mask.to(weight.device))
+    ids = ids.to(weight.device)
+    return _Part(embedding(ids), mask.to(weight.device), ids)

@@ -10,9 +10,8 @@ Shape letters: B samples, S prompt length, A answer length, T steps, K tokens of
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -20,46 +19,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.common.tensors import unpadded
-from crema_core.model.language import IGNORED, Language
-from crema_core.model.prompt import Prompt
+from crema_core.model.id_language import IdLanguage
+from crema_core.model.prompt import Prompt, PromptIds
 from crema_core.model.vlm.chat import VisualChat
-from crema_core.model.vlm.hooks import placed
 from crema_core.model.vlm.reader import runs_of
 from crema_core.model.vlm.traits import Traits
 from crema_core.tokens import OWN_IDS, Segment
 
 Placement = Literal["frames", "block"]
-
-
-class PromptIds(NamedTuple):
-    """What a vision-language model reads of a prompt beside our vectors.
-
-    Attributes:
-        ids: `(B, S)` int64.
-        placed: `(B, S)` bool, places where the model reads `Prompt.embeds`.
-        own: `(B, S)` bool, those of them with the model's own visual tokens.
-        kinds: by argument, `(B, S)` int64 given per token.
-        inputs: by argument, one tensor for each sample, None for a sample without pictures.
-        deep: `(B, S, K * L)` what its first layers add, see `hooks.Visual`; None for most families.
-    """
-
-    ids: Tensor
-    placed: Tensor
-    own: Tensor
-    kinds: Mapping[str, Tensor]
-    inputs: Mapping[str, Sequence[Tensor | None]]
-    deep: Tensor | None
-
-    def select(self, rows: Tensor) -> PromptIds:
-        """Return the samples at the positions `rows`, in that order."""
-        return PromptIds(
-            self.ids[rows],
-            self.placed[rows],
-            self.own[rows],
-            {name: kind[rows] for name, kind in self.kinds.items()},
-            {name: [own[row] for row in rows.tolist()] for name, own in self.inputs.items()},
-            None if self.deep is None else self.deep[rows],
-        )
 
 
 class _Row:
@@ -87,7 +54,7 @@ class _Row:
         self.own += [False] * len(sources)
 
 
-class VisualLanguage(Language):
+class VisualLanguage(IdLanguage):
     """Functions around a frozen vision-language model.
 
     Args:
@@ -117,14 +84,19 @@ class VisualLanguage(Language):
         placement: Placement,
     ) -> None:
         super().__init__(model, tokenizer, chat_format=chat.answer)
+        self.answer_kinds, self._positions = traits.answer_kinds, False  # it counts positions itself, from ids
         self.chat, self.traits, self.placeholders, self.kinds = chat, traits, tuple(placeholders), tuple(kinds)
-        self.soft_token, self.scale, self.placement = soft_token, scale, placement
+        self.scale, self.placement, self._soft_token = scale, placement, soft_token
         self._mark = str(tokenizer.convert_ids_to_tokens(self.placeholders[0]))
         self._marks = [str(tokenizer.convert_ids_to_tokens(one)) for one in self.placeholders]
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         begun = list(tokenizer("a")["input_ids"])
         opens = begun[:1] == [tokenizer.bos_token_id] or traits.begins
         self._begin = [int(tokenizer.bos_token_id)] if opens else []
+
+    @property
+    def soft_token(self) -> int:
+        """Id that stands where our tokens are."""
+        return self._soft_token
 
     @property
     def side(self) -> Literal["left", "right"]:
@@ -158,7 +130,7 @@ class VisualLanguage(Language):
             for row, question in enumerate(questions)
         ]
         device = weight.device
-        ids = _left([row.ids for row in rows], self._pad).to(device)
+        ids = _left([row.ids for row in rows], self._fill).to(device)
         mask = _left([[1] * len(row.ids) for row in rows], 0).bool().to(device)
         source = _left([row.source for row in rows], -1).to(device)
         where_own = _left([row.own for row in rows], 0).bool().to(device)
@@ -288,77 +260,6 @@ class VisualLanguage(Language):
                 out.fill()
         chosen = {id(segment) for segment, _ in inside}
         return [one for one in steps if id(one[0]) not in chosen]
-
-    def logits(self, prompt: Prompt, answers_BA: Tensor) -> Tensor:
-        """Return the logits `(B, A, V)` that predict each answer token, see `Language.logits`."""
-        given = _ids_of(prompt)
-        ids_BA = answers_BA.masked_fill(answers_BA == IGNORED, self._pad)
-        embeds, more = prompt.embeds, answers_BA.shape[1]
-        if self.in_step and torch.is_grad_enabled():
-            embeds = embeds + torch.zeros((), device=embeds.device, requires_grad=True)
-        kinds = {
-            name: torch.cat([kind, torch.full_like(ids_BA, self.traits.answer_kinds.get(name, 0))], 1)
-            for name, kind in given.kinds.items()
-        }
-        longer = given._replace(ids=torch.cat([given.ids, ids_BA], 1), kinds=kinds)
-        mask = torch.cat([prompt.mask, answers_BA != IGNORED], 1)
-        with self._placed(embeds, longer, more=more):
-            output = cast(Any, self.model)(
-                **self._inputs(longer, mask),
-                use_cache=False,
-                **({"logits_to_keep": more + 1} if self._keeps_logits else {}),
-            )
-        return cast(Tensor, output.logits[:, -more - 1 : -1])
-
-    def _placed(self, embeds_BSL: Tensor, given: PromptIds, *, more: int = 0) -> Any:
-        pad = torch.nn.functional.pad
-        deep = None
-        if given.deep is not None:
-            cut = pad(given.deep, (0, 0, 0, more)).unflatten(2, (-1, embeds_BSL.shape[2]))
-            deep = cut.permute(0, 2, 1, 3)
-        return placed(
-            self.model,
-            pad(embeds_BSL, (0, 0, 0, more)),
-            pad(given.placed, (0, more)),
-            own_BS=pad(given.own, (0, more)),
-            deep_BKSL=deep,
-        )
-
-    def _inputs(self, given: PromptIds, mask_BS: Tensor) -> dict[str, Any]:
-        inputs = {}
-        for name, rows in given.inputs.items():
-            there = [row for row in rows if row is not None and row.numel()]
-            if there:
-                inputs[name] = torch.cat(there).to(given.ids.device)
-        return {"input_ids": given.ids, "attention_mask": mask_BS.to(torch.int64), **given.kinds, **inputs}
-
-    def _generate(self, prompt: Prompt, **settings: Any) -> Any:
-        given = _ids_of(prompt)
-        with self._placed(prompt.embeds, given):
-            return cast(Any, self.model).generate(
-                **self._inputs(given, prompt.mask), do_sample=False, synced_gpus=self.in_step, **settings
-            )
-
-    def generate(
-        self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0
-    ) -> list[str]:
-        """Return the greedy (or beam-searched) answers as text without special tokens."""
-        more = {"length_penalty": length_penalty} if num_beams > 1 else {}
-        sequences = self._generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams, **more)
-        new = sequences[:, _ids_of(prompt).ids.shape[1] :]
-        texts: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
-        return [text.strip() for text in texts]
-
-    def released_letter_scores(self, prompt: Prompt, num_choices: int) -> Tensor:
-        """Return the letters' log-probabilities at the second greedily generated token, see `Language`."""
-        _, letters = self.letter_ids(num_choices)
-        output = self._generate(prompt, max_new_tokens=2, output_logits=True, return_dict_in_generate=True)
-        return cast(Tensor, output.logits[-1][:, letters].float().log_softmax(-1))
-
-
-def _ids_of(prompt: Prompt) -> PromptIds:
-    assert prompt.ids is not None, "a vision-language model's prompts have ids"
-    return prompt.ids
 
 
 def _left(rows: Sequence[Sequence[int] | Sequence[bool]], fill: int) -> Tensor:
