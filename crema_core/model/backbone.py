@@ -20,7 +20,7 @@ from crema_core.errors import CheckpointError, OptionsError
 from crema_core.fusion.connector import QFormerText, VisualSource
 from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
-from crema_core.model.id_language import IdLanguage, needs_ids
+from crema_core.model.id_language import language_of
 from crema_core.model.kernels import fuse_activations, share_position_bias
 from crema_core.model.language import Language
 from crema_core.model.precision import keep_full
@@ -213,9 +213,7 @@ class Backbone(nn.Module):
     def speaking(self, template: PromptTemplate) -> Language:
         """Return the language model as the rest sees it, see `crema_core.model.language`."""
         chat_format = self.prompt_format(template)
-        if needs_ids(self.language_model):
-            return IdLanguage(self.language_model, self.tokenizer, chat_format=chat_format)
-        return Language(self.language_model, self.tokenizer, chat_format=chat_format, axes=self.axes)
+        return language_of(self.language_model, self.tokenizer, chat_format=chat_format, axes=self.axes)
 
     def read(self, questions: Sequence[str]) -> QFormerText:
         """Tokenise questions for a Q-Former that reads text, see `QFormer.read`."""

@@ -6,9 +6,12 @@ The backbone's own projection leads into another model's space, so every modalit
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+import yaml
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -21,10 +24,16 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, OptionsError, first_line
 from crema_core.model.checkpoint import read_config, read_model, read_tokenizer
+from crema_core.model.id_language import language_of
 from crema_core.model.settings import BackboneSettings
 
+FILE = Path(__file__).with_name("languages.yaml")
+PROBES = ("What is it?", "Is the thing in the picture left of the other one, or is it right of it?")
+PROBED_TOKENS = 3
+TOLERANCE = 1e-3
+"""Of the largest logit, in float32; a wrong position or mask moves logits by tenths and more."""
 TRY = "Try language_model='mistralai/Mistral-7B-v0.1' where the hub is reachable."
 
 
@@ -76,4 +85,48 @@ def load_override(
     place, revision = settings.language_model, settings.language_revision
     tokenizer = read_tokenizer(place, revision)
     model = read_model(auto_class(config), place, revision, dtype=dtype, config=config, quantized=quantized)
+    if config.model_type not in compared():
+        verify(model, tokenizer)
     return model, tokenizer
+
+
+@cache
+def compared() -> tuple[str, ...]:
+    """Return the model types that were compared with transformers' own forward pass and generation."""
+    return tuple(yaml.safe_load(FILE.read_text(encoding="utf-8")))
+
+
+@torch.no_grad()
+def verify(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Compare generation from vectors, beside a longer question, with transformers' own from the ids of one question.
+
+    Raises:
+        CheckpointError: naming the difference.
+    """
+    kind = str(model.config.model_type)
+    try:
+        language = language_of(model.eval(), tokenizer)
+        settings: dict[str, Any] = {
+            "max_new_tokens": PROBED_TOKENS, "min_new_tokens": PROBED_TOKENS, "output_logits": True,
+            "return_dict_in_generate": True,
+        }  # fmt: skip
+        ids = torch.tensor([language.chat_format.question_ids(PROBES[0])], device=model.device)
+        alone = cast(Any, model).generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, **settings)
+        beside = language._generate(language.prompt([], PROBES), **settings)
+        wanted, got = (torch.stack(one.logits)[:, 0].float() for one in (alone, beside))
+    except (OSError, ValueError, TypeError, RuntimeError, AttributeError, LookupError, OptionsError) as error:
+        raise CheckpointError(_refusal(kind, f"{type(error).__name__}: {first_line(error)}")) from error
+    same = alone.sequences[0, -PROBED_TOKENS:] == beside.sequences[0, -PROBED_TOKENS:]
+    steps = int(same.cumprod(0).sum()) + 1  # behind another token the texts are no longer the same
+    worst, largest = float((wanted - got)[:steps].abs().max()), float(wanted.abs().max())
+    bound = TOLERANCE * max(1.0, largest) * (1.0 if next(model.parameters()).dtype == torch.float32 else 100.0)
+    if not worst <= bound:
+        raise CheckpointError(_refusal(kind, f"logits of up to {largest:.3g} differ by {worst:.3g}"))
+
+
+def _refusal(kind: str, what: str) -> str:
+    return (
+        f"The language model type '{kind}' was tried on a question, and given its vectors beside a longer question it "
+        f"does not generate what it does from its ids alone: {what}. Accepted: the kinds of docs/backbones.md, and "
+        f"others that pass this test. {TRY}"
+    )

@@ -77,8 +77,8 @@ def placed(
 ) -> Iterator[None]:
     """Inside the block, the model reads given vectors at given places of a prompt, instead of its own embeddings.
 
-    Later calls of the embedding, for generated tokens, are left alone. A batch that generation has repeated for its
-    beams is recognised by its size.
+    Later calls of the embedding, for generated tokens only, are left alone. A batch that generation has repeated for
+    its beams is recognised by its size.
 
     Args:
         model: whole.
@@ -95,12 +95,16 @@ def placed(
 
     def embed(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
         nonlocal done
-        if done or output.dim() != 3 or not of_prompt(*output.shape[:2]):
+        if output.dim() != 3 or len(output) % batch:
+            return None
+        new = output.shape[1] - length  # above 0 where generation keeps nothing, and reads all of it for each token
+        if new < 0 or (done and not new):
             return None
         done = True
         times = len(output) // batch
         mask, embeds = (one.repeat_interleave(times, 0) if times > 1 else one for one in (mask_BS, embeds_BSL))
-        return torch.where(mask[..., None], embeds.to(output.dtype), output)
+        start = torch.where(mask[..., None], embeds.to(output.dtype), output[:, :length])
+        return start if not new else torch.cat([start, output[:, length:]], 1)
 
     def add(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         embeds = named.get("inputs_embeds")
