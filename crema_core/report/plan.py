@@ -25,9 +25,9 @@ from crema_core.api.model import CremaModel
 from crema_core.common.tables import table
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.flops import measure
+from crema_core.model.id_language import language_of
 from crema_core.model.kernels import activation_checkpointing, fuse_activations, layers, share_position_bias
-from crema_core.model.language import Language
-from crema_core.model.prompt import Prompt
+from crema_core.model.prompt import Prompt, PromptIds
 from crema_core.model.trainable import freeze, names_of, set_trainable
 from crema_core.tokens import ModalityTokens
 from crema_core.train.settings import MicroBatchSize
@@ -182,9 +182,11 @@ def _language(model: CremaModel, shape: tuple[int, int, int], *, gradient_checkp
         fuse_activations(fake)  # as the backbone does
         share_position_bias(fake)
         freeze(fake)
-        language = Language(fake, model.backbone.tokenizer)
+        language = language_of(fake, model.backbone.tokenizer)
         embeds_BSL = torch.empty(batch, length, weight.shape[1], dtype=weight.dtype, requires_grad=True)
-        prompt = Prompt(embeds_BSL, torch.ones(batch, length, dtype=torch.bool))
+        mask_BS = torch.ones(batch, length, dtype=torch.bool)
+        ids = PromptIds(mask_BS.long(), mask_BS, ~mask_BS, {}, {}, None)  # where it reads ids
+        prompt = Prompt(embeds_BSL, mask_BS, ids=ids)
         answers_BA = torch.zeros(batch, num_answer, dtype=torch.int64)
         with activation_checkpointing(fake, enabled=gradient_checkpointing):
             scores = lambda: language.logits(prompt, answers_BA).float().log_softmax(-1)  # noqa: E731

@@ -22,6 +22,7 @@ from crema_core.train.distributed import Distributed
 from crema_core.train.settings import train_settings
 from crema_core.train.steps import Minibatch, Stepper
 from tests.support.backbones import save_random_blip2
+from tests.support.languages import save_language_model
 from tests.support.modalities import four_modalities
 
 TOLERANCE = 0.25
@@ -69,6 +70,13 @@ def test_the_estimate_is_near_the_measured_peak(checkpointing: bool, wide: Path,
     expected = estimate.peak - sum(estimate.rows[name] for name in resting)
     found = measured(model, tmp_path, batch_size=8, checkpointing=checkpointing)
     assert found == pytest.approx(expected, rel=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_language_model_that_reads_ids_has_an_estimate_too(wide: Path, tmp_path: Path) -> None:
+    model = build(four_modalities(), backbone=wide, language_model=save_language_model(tmp_path, "gemma4_text"))
+    one, two = (plan(model, batch_size=size).rows["activations: language model"] for size in (1, 2))
+    assert 0 < 1.8 * one < two
 
 
 @pytest.mark.slow
