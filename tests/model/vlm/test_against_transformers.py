@@ -224,3 +224,21 @@ def test_every_kind_here_is_written_down_as_tried() -> None:
 
     assert {kind for kind in KINDS if kind not in (*OTHERS, *REFUSED)} == set(tried())
     assert set(VLMS) == set(KINDS)
+
+
+@pytest.mark.slow
+def test_padding_has_a_gradient_where_its_own_embedding_is_zero(tmp_path: Path) -> None:
+    # Gemma 3n divides by the length of each vector: the gradient at a vector of zeros is NaN.
+    model = build([SOUND], backbone=save_vlm(tmp_path, "gemma3n"), qformer=SMALL)
+    embedding: Any = model.backbone.language_model.get_input_embeddings()
+    with torch.no_grad():
+        embedding.weight[model.backbone.tokenizer.pad_token_id] = 0
+    trained = model.trainable_parameters()
+    for parameter in trained.values():
+        parameter.requires_grad_()
+    sound = torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    features = model.encode(prepare_batch(model, [{"audio": sound}, {"audio": sound[:8000]}]))
+    questions = [QUESTION, "Is it red or blue?"]
+    model.loss(model.tokens(features, questions), questions, ["red", "it is blue"]).backward()
+    assert all(bool(own.grad.isfinite().all()) for own in trained.values() if own.grad is not None)
+    assert any(own.grad is not None for own in trained.values())
