@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -108,16 +108,16 @@ def placed(
 
     def add(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         embeds = named.get("inputs_embeds")
-        if embeds is None or not of_prompt(*embeds.shape[:2]):
+        if deep_BKSL is None or embeds is None or not of_prompt(*embeds.shape[:2]):
             return None
         times = len(embeds) // batch
         mask, deep = own_BS.repeat_interleave(times, 0), deep_BKSL.repeat_interleave(times, 0)
         rows = [deep[:, layer][mask].to(embeds.dtype) for layer in range(deep.shape[1])]
         return arguments, {**named, DEEP: rows, DEEP_MASK: mask}
 
-    handles = [cast(nn.Module, model.get_input_embeddings()).register_forward_hook(embed)]
-    if deep_BKSL is not None:
-        handles.append(cast(nn.Module, model.get_decoder()).register_forward_pre_hook(add, with_kwargs=True))
+    embedding: nn.Module = model.get_input_embeddings()
+    decoder: nn.Module = model.get_decoder()
+    handles = [embedding.register_forward_hook(embed), decoder.register_forward_pre_hook(add, with_kwargs=True)]
     try:
         yield
     finally:
