@@ -6,9 +6,10 @@ The backbone's own projection leads into another model's space, so every modalit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import yaml
@@ -41,7 +42,7 @@ def read_override_config(place: str, revision: str | None) -> PreTrainedConfig:
     """Read the configuration of a language model.
 
     Raises:
-        CheckpointError: when there is none at `place`, or it is another kind of model.
+        CheckpointError: when there is none at `place`, or it is another kind of model, or one that is refused.
     """
     config = read_config(
         place,
@@ -54,6 +55,11 @@ def read_override_config(place: str, revision: str | None) -> PreTrainedConfig:
         raise CheckpointError(
             f"'{place}' is a '{config.model_type}' model, which transformers does not list as a language model. "
             f"Accepted: causal (Mistral, Llama, Qwen and others) and encoder-decoder (T5 and others) ones. {TRY}"
+        )
+    if config.model_type in known().refused:
+        raise CheckpointError(
+            f"'{place}' is a '{config.model_type}' language model: {known().refused[config.model_type]}. Accepted: the "
+            f"kinds of docs/backbones.md, and others whose answers do not depend on a batch. {TRY}"
         )
     return config
 
@@ -85,15 +91,28 @@ def load_override(
     place, revision = settings.language_model, settings.language_revision
     tokenizer = read_tokenizer(place, revision)
     model = read_model(auto_class(config), place, revision, dtype=dtype, config=config, quantized=quantized)
-    if config.model_type not in compared():
+    if config.model_type not in known().compared:
         verify(model, tokenizer)
     return model, tokenizer
 
 
+class Known(NamedTuple):
+    """What is known of model types before one is loaded.
+
+    Attributes:
+        compared: with transformers' own forward pass and generation.
+        refused: and why.
+    """
+
+    compared: tuple[str, ...]
+    refused: Mapping[str, str]
+
+
 @cache
-def compared() -> tuple[str, ...]:
-    """Return the model types that were compared with transformers' own forward pass and generation."""
-    return tuple(yaml.safe_load(FILE.read_text(encoding="utf-8")))
+def known() -> Known:
+    """Return what `languages.yaml` has."""
+    found = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return Known(tuple(found["compared"]), found["refused"])
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.id_language import IdLanguage
-from crema_core.model.language_override import compared
+from crema_core.model.language_override import Known, known
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.prompt import Prompt
 from tests.support.languages import LANGUAGE_KINDS, save_language_model
@@ -30,17 +30,9 @@ from tests.support.steps import SOURCES, train_a_little
 QUICK = ("gemma3n_text", "rwkv")
 READ_IDS = ("bamba falcon_h1 gemma3n_text gemma4_text nemotron_h openai-gpt qwen4_exp_text zamba2").split()
 """Given ids, see `crema_core.model.id_language`; all others are given vectors alone."""
-PADDING = "transformers' own generation of a padded batch is not that of its samples"
-REFUSED = {
-    "minimax": f"{PADDING}, behind the first token",
-    "recurrent_gemma": PADDING,
-    "rwkv": PADDING,
-}
-COMPARED = [
-    pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow)
-    for kind in LANGUAGE_KINDS
-    if kind not in REFUSED
-]
+REFUSED = known().refused
+KINDS = {kind: pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in LANGUAGE_KINDS}
+COMPARED = [own for kind, own in KINDS.items() if kind not in REFUSED]
 QUESTION = "What is it?"
 ANSWER = torch.tensor([[70, 71, 72]])
 ITEMS: list[dict[str, Any]] = [
@@ -177,14 +169,30 @@ def test_training_lowers_the_loss_by_the_adapters_alone(model: CremaModel) -> No
                 own.requires_grad_(False)
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=() if kind == "rwkv" else pytest.mark.slow) for kind in REFUSED]
-)
-def test_a_kind_whose_answers_depend_on_the_batch_is_refused_with_what_differs(
+def test_a_kind_known_to_fail_is_refused_before_its_weights_are_read(t5_folder: Path, tmp_path: Path) -> None:
+    save_language_model(tmp_path, "rwkv")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        build([wave_spec()], backbone=t5_folder, language_model=tmp_path)
+    assert str(caught.value) == (
+        f"'{tmp_path}' is a 'rwkv' language model: its own logits of a padded batch are not those of its samples. "
+        "Accepted: the kinds of docs/backbones.md, and others whose answers do not depend on a batch. Try "
+        "language_model='mistralai/Mistral-7B-v0.1' where the hub is reachable."
+    )
+
+
+@pytest.fixture
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crema_core.model.language_override.known", lambda: Known((), {}))
+
+
+@pytest.mark.usefixtures("nothing_known")
+@pytest.mark.parametrize("kind", [KINDS[kind] for kind in REFUSED])
+def test_an_unknown_kind_whose_answers_depend_on_the_batch_is_refused_with_what_differs(
     kind: str, t5_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError) as caught:
-        build([wave_spec()], backbone=t5_folder, language_model=save_language_model(tmp_path, kind))
+        load_backbone(t5_folder, language_model=save_language_model(tmp_path, kind))
     text = str(caught.value)
     assert text.startswith(
         f"The language model type '{kind}' was tried on a question, and given its vectors beside a longer question it "
@@ -196,16 +204,22 @@ def test_a_kind_whose_answers_depend_on_the_batch_is_refused_with_what_differs(
     )
 
 
-def test_a_kind_nobody_compared_is_tried_when_it_is_loaded(
+@pytest.mark.usefixtures("nothing_known")
+@pytest.mark.parametrize("kind", ["llama", KINDS["gemma4_text"], KINDS["t5"]])
+def test_an_unknown_kind_is_taken_where_it_passes(kind: str, t5_folder: Path, tmp_path: Path) -> None:
+    folder = save_language_model(tmp_path, kind)
+    assert load_backbone(t5_folder, language_model=folder).language_model.config.model_type == kind
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_known")
+def test_an_unknown_kind_that_is_given_vectors_and_needs_ids_is_refused(
     t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crema_core.model.language_override.compared", tuple)
-    folder = save_language_model(tmp_path / "llama", "llama")
-    assert load_backbone(t5_folder, language_model=folder).language_model.config.model_type == "llama"
     monkeypatch.setattr("crema_core.model.id_language.BY_ID", ())
     with pytest.raises(CheckpointError, match=r"'gemma3n_text' was tried on a question, .* logits of .* differ by"):
-        load_backbone(t5_folder, language_model=save_language_model(tmp_path / "gemma3n_text", "gemma3n_text"))
+        load_backbone(t5_folder, language_model=save_language_model(tmp_path, "gemma3n_text"))
 
 
 def test_every_kind_here_is_written_down_as_compared() -> None:
-    assert [kind for kind in LANGUAGE_KINDS if kind not in REFUSED] == list(compared())
+    assert [kind for kind in LANGUAGE_KINDS if kind not in REFUSED] == list(known().compared)
