@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from transformers import PreTrainedModel
 
 from crema_core.errors import OptionsError
@@ -22,6 +23,8 @@ from crema_core.plugins.spec import parse_settings
 
 ADAPTER = "language"
 FULL: Literal["full"] = "full"
+EXPERT_DIMENSIONS = 3
+"""Of a weight with a matrix for each expert."""
 Tuning = Literal["full"] | Mapping[str, Any] | None
 
 
@@ -32,9 +35,16 @@ class LanguageLora(BaseModel):
 
     rank: int = Field(default=64, ge=1, description="of the low-rank matrices")
     alpha: int = Field(default=16, ge=1, description="scale; what LoRA adds is multiplied by alpha / rank")
-    dropout: float = Field(default=0.05, ge=0, lt=1, description="on the input of the low-rank matrices, in training")
+    dropout: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="on the input of the low-rank matrices, in training; those of a mixture's experts have none",
+    )
     targets: tuple[str, ...] | None = Field(
-        default=None, description="ends of names of linear layers; None: every linear layer of every block"
+        default=None,
+        description="ends of names of linear layers, and of the weights of experts; None: every linear layer and "
+        "expert of every block",
     )
 
 
@@ -56,13 +66,14 @@ def parse_tuning(tuning: Any) -> LanguageLora | Literal["full"] | None:
     return parse_settings(LanguageLora, dict(tuning), title="tuning")
 
 
-def tune_language(model: PreTrainedModel, settings: LanguageLora, *, within: str = "") -> None:
+def tune_language(model: PreTrainedModel, settings: LanguageLora, *, within: str = "", outside: tuple[str, ...] = ()) -> None:
     """Add a LoRA to a language model, which stays frozen, see `add_lora`.
 
     Args:
         model: the language model, or a model it is a part of.
         settings: of the LoRA.
         within: start of the names of its layers, where it is a part.
+        outside: starts of the names of what lies inside it and gets none.
 
     Raises:
         OptionsError: when no linear layer has one of the names.
@@ -71,27 +82,73 @@ def tune_language(model: PreTrainedModel, settings: LanguageLora, *, within: str
     # A layer the checkpoint has a LoRA on counts as one: the layers inside it are not its blocks' own.
     wrapped = lora_layers(model)
     inside = tuple(f"{path}." for path in wrapped)
-    blocks = [
-        path
+    modules = {
+        path: module
         for path, module in model.named_modules()
-        if (path in wrapped or (isinstance(module, nn.Linear) and not path.startswith(inside)))
+        if path.startswith(within)
+        and not path.startswith((*inside, *outside))
         and any(part.isdigit() for part in path.split("."))
-        and path.startswith(within)
-    ]
-    names = [name for name in blocks if settings.targets is None or name.endswith(settings.targets)]
-    if not names:
-        ends = sorted({name.rpartition(".")[2] for name in blocks})
+    }
+    linear = [path for path, module in modules.items() if path in wrapped or _is_linear(module)]
+    experts = [f"{path}.{own}" for path, module in modules.items() if path not in wrapped for own in _experts(module)]
+
+    def wanted(names: list[str]) -> list[str]:
+        return [name for name in names if settings.targets is None or name.endswith(settings.targets)]
+
+    if not wanted(linear) and not wanted(experts):
+        ends = sorted({name.rpartition(".")[2] for name in (*linear, *experts)})
         raise OptionsError(
             f"tuning.targets={list(settings.targets or ())} names no linear layer of this language model. Accepted: "
             f"{', '.join(ends)}. Leave targets out for all of them."
         )
-    add_lora(model, ADAPTER, targets=names, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+    bare, sizes = _WithoutConfig(model), {"rank": settings.rank, "alpha": settings.alpha}
+    for names, key, dropout in ((wanted(linear), "targets", settings.dropout), (wanted(experts), "experts", 0.0)):
+        if names:
+            places = [f"{_WithoutConfig.NAME}.{name}" for name in names]
+            add_lora(bare, ADAPTER, **{"targets": [], key: places}, dropout=dropout, **sizes)
     for layer in lora_layers(model).values():
         layer._active_adapter = list(layer.lora_A)  # the checkpoint's own goes on taking part; peft switches it off
 
 
+class _WithoutConfig(nn.Module):
+    """A model without the configuration by which peft takes names of layers for those of an earlier transformers.
+
+    Where the layers of a mixture of experts had other names there, it would put LoRAs elsewhere than on what is named.
+    """
+
+    NAME = "whole"
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.whole = model
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("config", self.NAME):
+            return super().__getattr__(name)
+        return getattr(super().__getattr__(self.NAME), name)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a module maps one tensor to one; a family's own kind of layer may return more (Llama 4's router)."""
+    return isinstance(module, nn.Linear) and not type(module).__module__.startswith("transformers.models.")
+
+
+def _experts(module: nn.Module) -> list[str]:
+    """Return the names of a module's weights that have one matrix for each expert."""
+    if isinstance(module, _ConvNd):
+        return []
+    return [name for name, own in module.named_parameters(recurse=False) if own.dim() == EXPERT_DIMENSIONS]
+
+
 def add_lora(
-    model: PreTrainedModel, name: str, *, targets: str | list[str], rank: int, alpha: float, dropout: float
+    model: nn.Module,
+    name: str,
+    *,
+    targets: str | list[str],
+    rank: int,
+    alpha: float,
+    dropout: float,
+    experts: list[str] | None = None,
 ) -> None:
     """Add a LoRA (A Kaiming-uniform, B zero: no change until trained) and freeze all of `model`.
 
@@ -103,12 +160,14 @@ def add_lora(
         targets: names of linear layers, or a pattern they match as a whole.
         rank, alpha: what it adds is multiplied by alpha / rank.
         dropout: on its input, in train mode.
+        experts: names of weights `(experts, rows, columns)`; a matrix of each gets its own low-rank ones.
     """
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # the scale may be fractional
         lora_dropout=dropout,
         target_modules=targets,
+        target_parameters=experts,
         bias="none",
     )
     with warnings.catch_warnings():
@@ -124,9 +183,15 @@ def lora_layers(model: nn.Module) -> dict[str, LoraLayer]:
 
 
 def lora_parameters(layers: Mapping[str, LoraLayer], name: str = ADAPTER) -> dict[str, nn.Parameter]:
-    """Return the matrices of one LoRA, keyed `<layer>.<A|B>`; A is (rank, in), B (out, rank)."""
+    """Return the matrices of one LoRA, keyed `<layer>.<A|B>`; A is (rank, in), B (out, rank).
+
+    Those of experts have the name of their weight, `<layer>.<weight>.<A|B>`, and as many ranks for each expert.
+    """
     found = {}
-    for path, layer in layers.items():
+    for place, layer in layers.items():
+        path = place
+        if isinstance(layer, ParamWrapper):  # one around the other, where a layer has several such weights
+            path = f"{place.replace('.base_layer', '')}.{layer.parameter_name}"
         if name in layer.lora_A:
             found[f"{path}.A"] = layer.lora_A[name].get_parameter("weight")
             found[f"{path}.B"] = layer.lora_B[name].get_parameter("weight")

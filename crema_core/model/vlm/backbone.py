@@ -286,7 +286,7 @@ class VisualBackbone(Backbone):
         """Let the language model be trained, see `Backbone.tune`; its vision encoder never is."""
         self.tuning = tuning
         if isinstance(tuning, LanguageLora):
-            tune_language(self.language_model, tuning, within=self._decoder_names())
+            tune_language(self.language_model, tuning, within=self._decoder_names(), outside=self._encoder_names())
         elif tuning == FULL and not self.shape_only:
             self.identity(), self.language_identity()
 
@@ -294,12 +294,28 @@ class VisualBackbone(Backbone):
         """Return what is trained of the language model; nothing where it is frozen."""
         if self.tuning != FULL:
             return super().tuned_parameters()
-        within = self._decoder_names()
-        return {name: own for name, own in self.language_model.named_parameters() if name.startswith(within)}
+        within, outside = self._decoder_names(), self._encoder_names()
+        return {
+            name: own
+            for name, own in self.language_model.named_parameters()
+            if name.startswith(within) and not name.startswith(outside)
+        }
 
     def _decoder_names(self) -> str:
         decoder = self.language_model.get_decoder()
         return next(f"{name}." for name, module in self.language_model.named_modules() if module is decoder)
+
+    def _encoder_names(self) -> tuple[str, ...]:
+        """Return starts of the names of what a decoder has of encoders inside (Phi-4)."""
+        within, decoder = self._decoder_names(), self.language_model.get_decoder()
+        return tuple(
+            f"{within}{name}."
+            for name, part in decoder.named_children()
+            if any(
+                isinstance(module, PreTrainedModel) and module.config.model_type != decoder.config.model_type
+                for module in part.modules()
+            )
+        )
 
 
 def placeholder_ids(model: PreTrainedModel, traits: Traits) -> tuple[int, ...]:
