@@ -26,6 +26,8 @@ from torch.utils.flop_counter import flop_registry
 _aten = torch.ops.aten
 _NUMBER_BY_NUMBER = frozenset({_aten.native_layer_norm, _aten._softmax, _aten.clone, _aten._to_copy, _aten.mean})
 """Operations without cost that read and write every number, beside those torch calls pointwise."""
+_GROUPED = ("aten._grouped_mm", "transformers.grouped_mm_fallback")
+"""Products of a mixture's experts, torch's and what transformers has where torch's does not run."""
 
 
 class FlopMeter(TorchDispatchMode):
@@ -45,19 +47,40 @@ class FlopMeter(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        cost = flop_registry.get(func.overloadpacket)
         component, skip = self.running
+        if str(func.overloadpacket) in _GROUPED:
+            return self._grouped(func, args, kwargs)
+        cost = flop_registry.get(func.overloadpacket)
         if cost is None:
-            if not skip or not args or not _is_large(args[0]):
+            if not skip:
                 return func(*args, **kwargs)
             if func._schema.is_mutable:  # what was left out cannot be written to, and need not be
-                return args[0] if 0 in args[0].stride() else func(*args, **kwargs)
-            if torch.Tag.pointwise in func.tags or func.overloadpacket in _NUMBER_BY_NUMBER:
+                return args[0] if _is_repeated(args[0]) else func(*args, **kwargs)
+            if func.overloadpacket is _aten.view_as_complex and _is_repeated(args[0]):
+                return _zeros_like_result(func, args, kwargs)
+            by_number = torch.Tag.pointwise in func.tags or func.overloadpacket in _NUMBER_BY_NUMBER
+            # What was computed may decide what runs next (which pictures have padding), and is computed on.
+            if by_number and any(_is_large(own) and _is_repeated(own) for own in args):
                 return _zeros_like_result(func, args, kwargs)
             return func(*args, **kwargs)
         out = _zeros_like_result(func, args, kwargs) if skip else func(*args, **kwargs)
         self.flops[component] += int(cost(*args, **kwargs, out_val=out))
         return out
+
+    def _grouped(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Count the product of a mixture's experts, each row with the matrix of one, which torch's counter leaves out.
+
+        Args:
+            func: of the product.
+            args: `(S, K)` rows and `(experts, K, N)` matrices first.
+            kwargs: of the product.
+        """
+        component, skip = self.running
+        rows, weights = args[:2]
+        self.flops[component] += 2 * rows.shape[0] * rows.shape[1] * weights.shape[2]
+        if skip:
+            return rows.new_zeros(()).expand(rows.shape[0], weights.shape[2])
+        return func(*args, **kwargs)
 
     def enter(self, component: str, skip: bool, *_: object) -> None:
         """Count for `component` from now on; the hook before a module."""
@@ -126,7 +149,7 @@ def _zeros_like_result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
     def to_meta(tensor: torch.Tensor) -> torch.Tensor:
         found.append(tensor.device)
-        return tensor.to("meta")
+        return torch.empty_like(tensor, device="meta", memory_format=torch.contiguous_format)
 
     meta_args, meta_kwargs = tree_map_only(torch.Tensor, to_meta, (args, kwargs))
     place = found[0]
@@ -136,6 +159,11 @@ def _zeros_like_result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     return tree_map_only(
         torch.Tensor, lambda tensor: torch.zeros((), dtype=tensor.dtype, device=place).expand(tensor.shape), out
     )
+
+
+def _is_repeated(tensor: Any) -> bool:
+    """Whether one number is seen at many places of a tensor, as in what is left out."""
+    return isinstance(tensor, torch.Tensor) and tensor.numel() > 1 and 0 in tensor.stride()
 
 
 def _is_large(tensor: Any) -> bool:
