@@ -118,6 +118,10 @@ class CacheWarning(UserWarning):
     """Kept features are damaged, or no more can be kept; work continues."""
 
 
+class ProcessingWarning(UserWarning):
+    """A saved model or adapter was trained with another processor, other settings of it, or another transformers."""
+
+
 class PluginVersionWarning(UserWarning):
     """A plugin was written for a newer minor version of the contract."""
 

@@ -249,6 +249,11 @@ class Modality(nn.Module, abc.ABC):
         return ()
 
     @property
+    def own_tokens(self) -> bool:
+        """Whether its features are the backbone's own visual tokens, which the prompt takes as they are."""
+        return False
+
+    @property
     def uses_backbone(self) -> bool:
         """Whether its features are made by the backbone, so that kept ones depend on the backbone's weights."""
         return self.spec.encoder == "vision"

@@ -16,7 +16,14 @@ from crema_core.fusion import fusion_class, plan_fusion
 from crema_core.fusion.base import Fusion
 from crema_core.model.network import CremaNetwork, ModalityBranch
 from crema_core.plugins.hooks import load_hooks
-from crema_core.saving.adapters import TENSORS, adapter_tensors, check_fits, read_description, wanted
+from crema_core.saving.adapters import (
+    TENSORS,
+    adapter_tensors,
+    check_fits,
+    read_description,
+    wanted,
+    warn_of_processing,
+)
 
 
 def add_modality(
@@ -83,6 +90,7 @@ def load_adapter(model: CremaNetwork, folder: str | Path) -> None:
         asked = {**kept, **description["options"]}
         add_modality(model, asked, check=lambda own: check_state(wanted(own, state), state))
     copy_state(wanted(adapter_tensors(model, name), state), state)
+    warn_of_processing(model, place, description)
 
 
 def _add_supporting(fusion: Fusion, name: str, branch: ModalityBranch, seed: int) -> None:

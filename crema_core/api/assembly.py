@@ -87,7 +87,7 @@ def make_branch(
         if parts and not mixed:
             raise BuildError([not_mixed(spec.name, parts, fusion=fusion)])
         asked = ConnectorRequest(modality, sizes, backbone)
-        if context.reader is not None and modality.feature_dim == context.own_dim and connector is None:
+        if modality.own_tokens and connector is None:
             connector = OwnTokens.of
         made = _around_qformer(asked, backbone) if connector is None else connector(asked)
     branch = ModalityBranch(modality, made, sizes, request.provenance, request.prefix)
@@ -179,9 +179,9 @@ def starting_gain(model: CremaNetwork) -> float:
     start differs from strategy to strategy. It is measured once on random features and kept with the model.
 
     Args:
-        model: with at least one supporting modality, on any device.
+        model: with at least one modality whose tokens are not the backbone's own, on any device.
     """
-    names = [name for name in model.names if name != model.major]
+    names = [name for name in model.names if not model.branch(name).modality.own_tokens]
     draws = torch.Generator().manual_seed(0)
     tokens = {}
     for name in names:

@@ -15,6 +15,7 @@ from crema_core.errors import BuildError, CheckpointError, OptionsError
 from crema_core.model.settings import ModelSettings
 from crema_core.plugins.registry import list_modalities
 from crema_core.plugins.spec import with_changes
+from crema_core.saving.adapters import warn_of_processing
 from crema_core.saving.bundle import fusion_of, missing_parts, read_model_config, read_state
 
 
@@ -74,6 +75,7 @@ def load(
             "language_model='...' with the original weights. Nothing was changed."
         )
     model.load_adapter_state_dict(read_state(place, config))
+    warn_of_processing(model, place, config)
     if "gain" in config:
         model.config["gain"] = model.language.gain = config["gain"]
     return model.to(device) if device is not None else model

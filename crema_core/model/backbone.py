@@ -257,6 +257,13 @@ class Backbone(nn.Module):
             self.vision_model.eval()
         return self
 
+    def processing(self) -> dict[str, str]:
+        """Return what turns media and questions into its inputs beside its weights, recorded in saved models.
+
+        Nothing here: CREMA's own code does, which has a version of its own.
+        """
+        return {}
+
     def sight(self) -> str | None:
         """Return a sha256 over all that the features it makes of pictures depend on; None where it sees nothing."""
         return None if self.vision_model is None else fingerprint(self.vision_model)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,18 @@ class BackboneRequest:
         own: PreTrainedConfig = getattr(config, "text_config", config)
         return frozen_dtype(self.settings.precision, self.language_config or own)
 
-    def quantized(self, config: PreTrainedConfig) -> Any:
+    def quantized(self, config: PreTrainedConfig, *, whole: Sequence[str] = ()) -> Any:
         """Return the settings of transformers for a quantised language model, None where it is not.
+
+        Args:
+            config: of the whole checkpoint.
+            whole: paths of modules beside the language model, whose weights stay as they are.
 
         Raises:
             MissingRequirementError: when the library it needs is absent.
         """
         kind = self.settings.quantization
-        return None if kind is None else quantization_config(kind, dtype=self.dtype(config))
+        return None if kind is None else quantization_config(kind, dtype=self.dtype(config), whole=whole)
 
     def refuse_image_size(self, own: int) -> None:
         """Raise `OptionsError` where another size was asked for than the one the family's pictures have.

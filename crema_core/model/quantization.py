@@ -5,6 +5,7 @@ Gradients go through the quantised layers to their inputs, as through any frozen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
@@ -19,19 +20,21 @@ _WHOLE = [
 ]
 
 
-def quantization_config(kind: str, *, dtype: torch.dtype) -> Any:
+def quantization_config(kind: str, *, dtype: torch.dtype, whole: Sequence[str] = ()) -> Any:
     """Return transformers' configuration of a quantised language model.
 
     Args:
         kind: "8bit" or "4bit".
         dtype: number format the products are computed in.
+        whole: paths of more modules whose weights stay as they are.
 
     Raises:
         OptionsError: for another kind.
         MissingRequirementError: where neither bitsandbytes nor torchao is installed.
     """
     check_quantization(kind)
-    return _bitsandbytes(kind, dtype) if find_spec("bitsandbytes") is not None else _torchao(kind)
+    kept = [*_WHOLE, *whole]
+    return _bitsandbytes(kind, dtype, kept) if find_spec("bitsandbytes") is not None else _torchao(kind, kept)
 
 
 def check_quantization(kind: str | None) -> None:
@@ -58,23 +61,23 @@ def check_quantization(kind: str | None) -> None:
         )
 
 
-def _bitsandbytes(kind: str, dtype: torch.dtype) -> Any:
+def _bitsandbytes(kind: str, dtype: torch.dtype, kept: Sequence[str]) -> Any:
     from transformers import BitsAndBytesConfig
 
     if kind == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_WHOLE)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(kept))
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=_WHOLE,
+        llm_int8_skip_modules=list(kept),
     )
 
 
-def _torchao(kind: str) -> Any:
+def _torchao(kind: str, kept: Sequence[str]) -> Any:
     from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 
     own = Int8WeightOnlyConfig() if kind == "8bit" else Int4WeightOnlyConfig()
-    return TorchAoConfig(own, modules_to_not_convert=_WHOLE)
+    return TorchAoConfig(own, modules_to_not_convert=list(kept))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 def set_trainable(model: nn.Module, names: AbstractSet[str]) -> None:
@@ -71,9 +72,18 @@ def fingerprint(module: nn.Module, *, dtype: torch.dtype | None = None, skip: tu
     for name, tensor in sorted(module.state_dict().items()):
         if ".lora_" in name or name.startswith(skip):
             continue
-        if dtype is not None and tensor.is_floating_point():
-            tensor = tensor.to(dtype)
-        digest.update(f"{name.replace('.base_layer', '')}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
-        if tensor.device.type != "meta":
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        for part in _plain(tensor):
+            if dtype is not None and part.is_floating_point() and part is tensor:
+                part = part.to(dtype)
+            digest.update(f"{name.replace('.base_layer', '')}:{tuple(part.shape)}:{part.dtype}".encode())
+            if part.device.type != "meta":
+                digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _plain(tensor: Tensor) -> list[Tensor]:
+    """Return a tensor, or those that a quantised one is made of."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [part for name in names for part in _plain(getattr(tensor, name))]

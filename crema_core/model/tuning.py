@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from transformers import PreTrainedModel
 
 from crema_core.errors import OptionsError
+from crema_core.model.precision import keep_full
 from crema_core.model.trainable import freeze
 from crema_core.plugins.spec import parse_settings
 
@@ -66,7 +67,9 @@ def parse_tuning(tuning: Any) -> LanguageLora | Literal["full"] | None:
     return parse_settings(LanguageLora, dict(tuning), title="tuning")
 
 
-def tune_language(model: PreTrainedModel, settings: LanguageLora, *, within: str = "", outside: tuple[str, ...] = ()) -> None:
+def tune_language(
+    model: PreTrainedModel, settings: LanguageLora, *, within: str = "", outside: tuple[str, ...] = ()
+) -> None:
     """Add a LoRA to a language model, which stays frozen, see `add_lora`.
 
     Args:
@@ -174,6 +177,8 @@ def add_lora(
         # Several adapters in one model are what is wanted here.
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
         inject_adapter_in_model(config, model, adapter_name=name)
+    for layer in lora_layers(model).values():  # peft makes them of the number format of the frozen layer
+        keep_full(*(own[name] for own in (layer.lora_A, layer.lora_B) if name in own))
     freeze(model)
 
 

@@ -11,6 +11,7 @@ my-adapter/
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,14 @@ from torch import Tensor, nn
 
 from crema_core.common.atomic import new_folder, require_complete
 from crema_core.common.tensors import checksum, write_tensors
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, ProcessingWarning
 
 if TYPE_CHECKING:
     from crema_core.model.network import CremaNetwork
 
 FORMAT = 1
 DESCRIPTION, TENSORS = "adapter.json", "adapter.safetensors"
+PROCESSING = "processing"
 
 
 def save_adapter(model: CremaNetwork, name: str, folder: str | Path) -> None:
@@ -53,6 +55,7 @@ def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
         "backbone": {**model.config["backbone"], "identity": model.backbone.identity()},
         "language_model": _language(model),
         **_new_qformer(model, name),
+        **processing_of(model),
         "sha256": checksum(place / TENSORS),
     }
     (place / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
@@ -110,6 +113,38 @@ def check_fits(model: CremaNetwork, description: Mapping[str, Any]) -> None:
 
     if "qformer" in description:
         _check_qformer(model, name, description["qformer"])
+
+
+def processing_of(model: CremaNetwork) -> dict[str, Any]:
+    """Return what a saved folder says about the processor of its backbone, under `PROCESSING`; nothing without one."""
+    own = model.backbone.processing()
+    return {PROCESSING: own} if own else {}
+
+
+def warn_of_processing(model: CremaNetwork, place: Path, saved: Mapping[str, Any]) -> None:
+    """Say once what a folder was trained with that makes other inputs of the same media here, or may.
+
+    Args:
+        model: that the folder is loaded into.
+        place: the folder.
+        saved: its configuration; folders written before this was recorded say nothing.
+    """
+    was, now = saved.get(PROCESSING), model.backbone.processing()
+    if was is None or was == now:
+        return
+    differs = []
+    if was["class"] != now["class"]:
+        differs.append(f"with the processor {was['class']}, and the backbone's is {now['class']}")
+    elif was["settings"] != now["settings"]:
+        differs.append(f"with other settings of the {was['class']} than the backbone's folder has now")
+    if was["transformers"] != now["transformers"]:
+        differs.append(f"with transformers {was['transformers']}, and {now['transformers']} is installed")
+    warnings.warn(
+        f"'{place}' was trained {'; and '.join(differs)}. Visual tokens and prompts may be others than those it was "
+        "trained on. Evaluate it again, or go back to what it was trained with.",
+        ProcessingWarning,
+        stacklevel=3,
+    )
 
 
 def wanted(own: dict[str, nn.Parameter], state: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:

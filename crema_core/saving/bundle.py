@@ -4,7 +4,7 @@
 my-model/
   crema.json           how to build it again: backbone, language model and their identities, fusion, major modality,
                        modalities with their packages; under "parts" the packages of fusion, backbone family and
-                       encoders
+                       encoders; under "processing" the processor of a vision-language model and what ran it
   fusion.safetensors   the fusion's shared weights
   language.safetensors what was trained of the language model; only where it was
   <modality>/             one adapter folder per modality, see `crema_core.saving.adapters`
@@ -26,7 +26,14 @@ from crema_core.common.tensors import checksum, mismatches, read_tensors, write_
 from crema_core.errors import CheckpointError
 from crema_core.plugins import registry
 from crema_core.plugins.groups import KINDS, KindName
-from crema_core.saving.adapters import TENSORS, parts_of, read_described, read_description, write_adapter
+from crema_core.saving.adapters import (
+    TENSORS,
+    parts_of,
+    processing_of,
+    read_described,
+    read_description,
+    write_adapter,
+)
 
 if TYPE_CHECKING:
     from crema_core.model.network import CremaNetwork
@@ -57,6 +64,7 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
         config = {
             "format": FORMAT,
             **with_parts(model),
+            **processing_of(model),
             "identity": model.backbone.identity(),
             "language_identity": model.backbone.language_identity(),
             "fusion_sha256": checksum(place / FUSION),

@@ -26,6 +26,11 @@ class SeeingOptions(ModalityOptions):
     revision: str | None = Field(
         default=None, description="commit, tag or branch of the hub id; a commit pins the weights; None: the latest"
     )
+    own_tokens: bool = Field(
+        default=True,
+        description="as major modality on a vision-language model: its own visual tokens, as its processor makes them; "
+        "false: squares of its image_size through the Q-Former, as in BLIP-2",
+    )
     encoder_layer: int = Field(
         default=-1, le=-1, description="layer of a vision encoder whose output is taken, -1 the last, -2 the one before"
     )

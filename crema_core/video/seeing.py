@@ -41,6 +41,11 @@ class SeeingModality(Modality):
         """Width of the chosen encoder's features."""
         return self.encoder.feature_dim
 
+    @property
+    def own_tokens(self) -> bool:
+        """Whether it sees as a vision-language model was trained to."""
+        return self.encoder.reader is not None
+
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Pad samples, or stack what a vision-language model's processor made."""
         reader = self.encoder.reader
@@ -75,7 +80,7 @@ class SeeingEncoder(nn.Module):
         super().__init__()
         self.context = context
         self.vision_encoder: VisionEncoder | None = None
-        self.reader = context.reader if options.encoder == BACKBONE else None
+        self.reader = context.reader if options.encoder == BACKBONE and options.own_tokens else None
         if options.encoder != BACKBONE:
             self.vision_encoder = vision_encoder_class(options.encoder)(
                 options.weights, revision=options.revision, layer=options.encoder_layer, dtype=context.dtype

@@ -177,3 +177,11 @@ def test_a_lora_goes_beside_one_the_language_model_came_with(opt_folder: Path) -
         for parameter in parameters.values():
             parameter.fill_(0.1)
     assert not torch.equal(plain.language_model(ids).logits, before)
+
+
+def test_lora_is_trained_in_float32_on_a_language_model_in_bf16(opt_folder: Path) -> None:
+    model = build([frames_spec("main"), wave_spec()], backbone=opt_folder, tuning=LORA, precision="bf16")
+    assert {parameter.dtype for parameter in model.language_parameters().values()} == {torch.float32}
+    assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {torch.float32}
+    losses = train_a_little(model)
+    assert losses[-1] < losses[0]

@@ -261,6 +261,16 @@ class VisualBackbone(Backbone):
         tokens: Tensor = rows.unflatten(0, (len(pixels_MCHW), -1))
         return tokens
 
+    def processing(self) -> dict[str, str]:
+        """Return class and settings of the processor, and the version of transformers that runs it."""
+        settings = [self.processor.to_dict(), self.tokenizer.chat_template, self.placeholders, self.soft_token]
+        text = json.dumps(settings, default=str, sort_keys=True)
+        return {
+            "class": type(self.processor).__name__,
+            "settings": hashlib.sha256(text.encode()).hexdigest(),
+            "transformers": transformers.__version__,
+        }
+
     def sight(self) -> str | None:
         """Return a sha256 over weights, settings of the processor and the version of transformers that runs it."""
         self.require_weights()
@@ -286,7 +296,8 @@ class VisualBackbone(Backbone):
         """Let the language model be trained, see `Backbone.tune`; its vision encoder never is."""
         self.tuning = tuning
         if isinstance(tuning, LanguageLora):
-            tune_language(self.language_model, tuning, within=self._decoder_names(), outside=self._encoder_names())
+            own = self.language_model
+            tune_language(own, tuning, within=decoder_names(own), outside=encoder_names(own))
         elif tuning == FULL and not self.shape_only:
             self.identity(), self.language_identity()
 
@@ -294,28 +305,46 @@ class VisualBackbone(Backbone):
         """Return what is trained of the language model; nothing where it is frozen."""
         if self.tuning != FULL:
             return super().tuned_parameters()
-        within, outside = self._decoder_names(), self._encoder_names()
+        within, outside = decoder_names(self.language_model), encoder_names(self.language_model)
         return {
             name: own
             for name, own in self.language_model.named_parameters()
             if name.startswith(within) and not name.startswith(outside)
         }
 
-    def _decoder_names(self) -> str:
-        decoder = self.language_model.get_decoder()
-        return next(f"{name}." for name, module in self.language_model.named_modules() if module is decoder)
 
-    def _encoder_names(self) -> tuple[str, ...]:
-        """Return starts of the names of what a decoder has of encoders inside (Phi-4)."""
-        within, decoder = self._decoder_names(), self.language_model.get_decoder()
-        return tuple(
-            f"{within}{name}."
-            for name, part in decoder.named_children()
-            if any(
-                isinstance(module, PreTrainedModel) and module.config.model_type != decoder.config.model_type
-                for module in part.modules()
-            )
+def decoder_names(model: PreTrainedModel) -> str:
+    """Return the start of the names of everything in a model's decoder, such as "model.language_model."."""
+    decoder = model.get_decoder()
+    return next(f"{name}." for name, module in model.named_modules() if module is decoder)
+
+
+def encoder_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return starts of the names of what a decoder has of encoders inside (Phi-4)."""
+    decoder: Any = model.get_decoder()
+    return tuple(
+        f"{decoder_names(model)}{name}."
+        for name, part in decoder.named_children()
+        if any(
+            isinstance(module, PreTrainedModel) and module.config.model_type != decoder.config.model_type
+            for module in part.modules()
         )
+    )
+
+
+def beside_decoder(model: PreTrainedModel) -> list[str]:
+    """Return the paths of what is no part of the decoder and holds none of it: encoders, projectors, the output layer.
+
+    Args:
+        model: whole; one of shapes alone will do.
+    """
+    decoder, inside = decoder_names(model), encoder_names(model)
+    modules = [f"{name}." for name, _ in model.named_modules() if name]
+    beside = [name for name in modules if not decoder.startswith(name) and not name.startswith(decoder)]
+    top = [name for name in beside if not any(name != own and name.startswith(own) for own in beside)]
+    head = model.get_output_embeddings()  # Llama 4's is inside its decoder
+    top += [f"{name}." for name, module in model.named_modules() if module is head]
+    return [name.removesuffix(".") for name in dict.fromkeys((*top, *inside))]
 
 
 def placeholder_ids(model: PreTrainedModel, traits: Traits) -> tuple[int, ...]:

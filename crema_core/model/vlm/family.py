@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import (
     AutoModelForImageTextToText,
@@ -25,7 +26,7 @@ from transformers.models.auto.modeling_auto import (
 from crema_core.errors import CheckpointError, OptionsError, first_line
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest
 from crema_core.model.checkpoint import own_template, read_model, read_tokenizer
-from crema_core.model.vlm.backbone import VisualBackbone
+from crema_core.model.vlm.backbone import VisualBackbone, beside_decoder
 from crema_core.model.vlm.hooks import captured, placed
 from crema_core.model.vlm.qformer import qformer_of
 from crema_core.model.vlm.traits import Traits, tried
@@ -68,7 +69,9 @@ class VisualFamily(BackboneFamily):
             revision,
             dtype=request.dtype(config),
             config=config,
-            quantized=request.quantized(config),
+            quantized=None
+            if settings.quantization is None
+            else request.quantized(config, whole=beside_decoder_of(config)),
         )
         processor = read_processor(place, revision)
         tokenizer = getattr(processor, "tokenizer", None) or read_tokenizer(place, revision)
@@ -100,6 +103,12 @@ def auto_class(config: PreTrainedConfig) -> Any:
         return AutoModelForImageTextToText
     seen = getattr(config, "vision_config", None) is not None
     return AutoModelForMultimodalLM if seen and config.model_type in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES else None
+
+
+def beside_decoder_of(config: PreTrainedConfig) -> list[str]:
+    """Return `beside_decoder` of the model of a configuration; no weight is read."""
+    with init_empty_weights():
+        return beside_decoder(auto_class(config).from_config(config))
 
 
 def read_processor(place: str, revision: str | None) -> Any:
