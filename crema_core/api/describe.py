@@ -107,10 +107,14 @@ def describe_model(model: CremaNetwork) -> Description:
     cost = cost_of(model, model.names)
     backbone = model.backbone
     tuned = {id(parameter) for parameter in model.language_parameters().values()}
-    language = list(backbone.language_model.parameters())
+    # a vision-language model has its vision encoder inside
+    seeing = backbone.vision_parts() if backbone.vision_model is None else (backbone.vision_model,)
+    vision = list(dict.fromkeys(parameter for part in seeing for parameter in part.parameters()))
+    inside = {id(parameter) for parameter in vision}
+    language = [parameter for parameter in backbone.language_model.parameters() if id(parameter) not in inside]
     groups: dict[str, tuple[list[nn.Parameter], list[nn.Parameter]]] = {}
-    if backbone.vision_model is not None:
-        groups[VISION] = (list(backbone.vision_model.parameters()), [])
+    if vision:
+        groups[VISION] = (vision, [])
     if backbone.qformer is not None:
         groups[QFORMER] = (_qformer_parameters(model, backbone.qformer), [])
     groups[LANGUAGE] = (

@@ -6,7 +6,7 @@ of parameters takes no memory and still runs its real control flow; whatever dep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ def shape_model(model_class: Any, config: PreTrainedConfig, *, dtype: torch.dtyp
     """
     with init_empty_weights(include_buffers=False):
         model = model_class(config)
-    if hasattr(model, "language_model"):
+    if isinstance(getattr(model, "language_model", None), GenerationMixin):  # what comes before it shares nothing
         _tie(model.language_model)
     elif isinstance(model, GenerationMixin):  # a language model, or a video language model
         _tie(model)
@@ -73,14 +73,19 @@ def _tie(language_model: Any) -> None:
             language_model.get_submodule(stack).get_submodule("embed_tokens").weight = shared.weight
 
 
-def shape_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a stand-in tokenizer, one token per word, digit and punctuation mark, to count prompt lengths."""
+def shape_tokenizer(special: Mapping[str, int] | None = None) -> PreTrainedTokenizerFast:
+    """Return a stand-in tokenizer, one token per word, digit and punctuation mark, to count prompt lengths.
+
+    Args:
+        special: ids of special tokens, which texts may contain.
+    """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
-    words = {"<pad>": 0, "</s>": 1, "<unk>": 2}
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2, **(special or {})}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"[^\w\s]|\d"), behavior="isolated")]
     )
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.add_special_tokens(list(special or ()))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")

@@ -10,6 +10,7 @@ from crema_core.model.backbone_family import NamedCheckpoint, NamedShape
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SHAPES = Path(__file__).parent / "shapes"
+VISUAL_SHAPES = Path(__file__).parent / "vlm" / "shapes"
 
 
 def tiny_backbone_path(name: str = "crema-tiny") -> Path:
@@ -47,3 +48,20 @@ INSTRUCTBLIP_FLAN_T5_XL = _salesforce("instructblip-flan-t5-xl")
 INSTRUCTBLIP_FLAN_T5_XXL = _salesforce("instructblip-flan-t5-xxl")
 INSTRUCTBLIP_VICUNA_13B = _salesforce("instructblip-vicuna-13b")
 INSTRUCTBLIP_VICUNA_7B = _salesforce("instructblip-vicuna-7b")
+
+
+def _visual(name: str, weights: str) -> NamedShape:
+    return NamedShape(name, VISUAL_SHAPES / f"{name}.json", weights)
+
+
+# Sizes are those of the published config.json of these hub ids.
+QWEN3_VL_4B = _visual("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct")
+QWEN3_VL_8B = _visual("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct")
+QWEN2_5_VL_7B = _visual("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct")
+QWEN2_5_OMNI_7B = _visual("qwen2.5-omni-7b", "Qwen/Qwen2.5-Omni-7B")
+QWEN3_5_9B = _visual("qwen3.5-9b", "Qwen/Qwen3.5-9B")
+INTERNVL3_8B = _visual("internvl3-8b", "OpenGVLab/InternVL3-8B-hf")
+GEMMA_3_4B = _visual("gemma-3-4b", "google/gemma-3-4b-it")
+GEMMA_3_12B = _visual("gemma-3-12b", "google/gemma-3-12b-it")
+SMOLVLM2_2_2B = _visual("smolvlm2-2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct")
+GLM_4_1V_9B = _visual("glm-4.1v-9b", "zai-org/GLM-4.1V-9B-Thinking")

@@ -26,9 +26,11 @@ from transformers.models.auto.modeling_auto import (
 from crema_core.errors import CheckpointError, OptionsError, first_line
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest
 from crema_core.model.checkpoint import own_template, read_model, read_tokenizer
+from crema_core.model.shapes import shape_model
 from crema_core.model.vlm.backbone import VisualBackbone, beside_decoder
 from crema_core.model.vlm.hooks import captured, placed
-from crema_core.model.vlm.qformer import qformer_of
+from crema_core.model.vlm.qformer import qformer_of, shape_qformer_of
+from crema_core.model.vlm.stand_in import stand_ins
 from crema_core.model.vlm.traits import Traits, tried
 
 PROBE_SHAPE = (1, 3, 64, 96)
@@ -92,6 +94,34 @@ class VisualFamily(BackboneFamily):
         if self.traits is None and known is None:
             verify(backbone)
         return backbone
+
+
+    def shape(self, config: PreTrainedConfig, request: BackboneRequest) -> VisualBackbone:
+        """Return the backbone without weights; its processor is built from `stand_ins.yaml`.
+
+        Raises:
+            CheckpointError: for a model type whose processor is not written there.
+        """
+        settings, known = request.settings, stand_ins().get(config.model_type)
+        if known is None:
+            raise CheckpointError(
+                f"'{settings.source}' is a '{config.model_type}' model, whose visual tokens cannot be counted without "
+                f"the files of its processor. Accepted: shapes of {', '.join(stand_ins())}. Name a folder or hub id "
+                "with weights."
+            )
+        processor = known.build(config)
+        qformer, queries = shape_qformer_of(settings.qformer)
+        processor.tokenizer.chat_template = processor.chat_template
+        return VisualBackbone(
+            shape_model(auto_class(config).from_config, config, dtype=request.dtype(config)),
+            processor,
+            processor.tokenizer,
+            traits=self.traits or tried().get(config.model_type) or Traits(),
+            settings=settings,
+            qformer=qformer,
+            query_tokens=queries,
+            shape_only=True,
+        )
 
 
 FAMILY = VisualFamily()

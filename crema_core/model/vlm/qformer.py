@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
-from transformers import Blip2QFormerConfig, Blip2QFormerModel
+from transformers import Blip2QFormerConfig, Blip2QFormerModel, PreTrainedConfig
 
 from crema_core.errors import CheckpointError
+from crema_core.model.backbone_family import NamedShape
 from crema_core.model.checkpoint import read_config, read_weights
 from crema_core.model.families import Blip2Trunk
 from crema_core.model.load_backbone import checkpoint_place
 from crema_core.model.qformer import QFormer
+from crema_core.model.shapes import shape_model
+from crema_core.plugins import registry
 from crema_core.plugins.spec import parse_settings
 
 HEAD_WIDTH = 64
@@ -64,19 +67,8 @@ def read_qformer(place: str) -> tuple[QFormer, nn.Parameter]:
     Raises:
         CheckpointError: when there is none, or its weights are incomplete.
     """
-    source, place = place, str(checkpoint_place(place))
-    config = read_config(
-        place,
-        None,
-        what="Q-Former",
-        accepted="a folder or hub id in BLIP-2 format, or sizes of a new one",
-        try_next="Use qformer='Salesforce/blip2-flan-t5-xl', or qformer={'layers': 2, 'width': 512}.",
-    )
-    if config.model_type != "blip-2":
-        raise CheckpointError(
-            f"qformer='{source}' is a '{config.model_type}' model. Accepted: a folder or hub id in BLIP-2 format, or "
-            "sizes of a new one. Use qformer='Salesforce/blip2-flan-t5-xl', or qformer={'layers': 2, 'width': 512}."
-        )
+    config = _config_of(place)
+    _require_blip2(config, place)
     read = read_weights(Blip2QFormerTrunk, place, revision=None, dtype=torch.float32, config=config)
     if read.absent:
         raise CheckpointError(
@@ -84,6 +76,26 @@ def read_qformer(place: str) -> tuple[QFormer, nn.Parameter]:
             f"{', '.join(read.absent[:3])}. Accepted: a complete checkpoint in BLIP-2 format. Download it again."
         )
     model: Any = read.model
+    return QFormer(model.qformer), model.query_tokens
+
+
+def shape_qformer_of(asked: str | Mapping[str, Any] | None) -> tuple[QFormer, nn.Parameter]:
+    """Return the same without weights, where a checkpoint's was asked for.
+
+    Args:
+        asked: as of `qformer_of`; also the name of a shape, such as "blip2-flan-t5-xl", or its hub id.
+
+    Raises:
+        CheckpointError: when nothing of that name has a Q-Former of BLIP-2.
+        OptionsError: for unknown sizes.
+    """
+    if not isinstance(asked, str):
+        return qformer_of(asked)
+    name = asked.rpartition("/")[2]
+    shape = registry.load("backbone", name) if name in registry.usable_names("backbone") else None
+    config = shape.config() if isinstance(shape, NamedShape) and asked in (name, shape.weights) else _config_of(asked)
+    _require_blip2(config, asked)
+    model: Any = shape_model(Blip2QFormerTrunk, config, dtype=torch.float32)
     return QFormer(model.qformer), model.query_tokens
 
 
@@ -99,6 +111,24 @@ class Blip2QFormerTrunk(Blip2Trunk):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         del self.vision_model
+
+
+def _config_of(place: str) -> PreTrainedConfig:
+    return read_config(
+        place,
+        None,
+        what="Q-Former",
+        accepted="a folder or hub id in BLIP-2 format, or sizes of a new one",
+        try_next="Use qformer='Salesforce/blip2-flan-t5-xl', or qformer={'layers': 2, 'width': 512}.",
+    )
+
+
+def _require_blip2(config: PreTrainedConfig, place: str) -> None:
+    if config.model_type != "blip-2":
+        raise CheckpointError(
+            f"qformer='{place}' is a '{config.model_type}' model. Accepted: a folder or hub id in BLIP-2 format, or "
+            "sizes of a new one. Use qformer='Salesforce/blip2-flan-t5-xl', or qformer={'layers': 2, 'width': 512}."
+        )
 
 
 def qformer_of(asked: str | Mapping[str, Any] | None) -> tuple[QFormer, nn.Parameter]:
