@@ -8,15 +8,13 @@ machine. `docs/backbones.md` holds the table.
 from __future__ import annotations
 
 import argparse
-import logging
+from collections.abc import Sequence
 
 import torch
 
 from crema_core.api.build import build
-from crema_core.api.describe import LANGUAGE, VISION, cost_of, describe_model
-from crema_core.common.tables import table
-from crema_core.errors import CremaError
-from crema_core.plugins import registry
+from crema_core.api.describe import LANGUAGE, VISION, cost_of
+from crema_core.tokens import OWN_IDS
 
 BACKBONES = (
     *("qwen3-vl-4b", "qwen3-vl-8b", "qwen3.5-9b", "qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen2.5-omni-7b"),
@@ -25,7 +23,10 @@ BACKBONES = (
 MODALITIES = ("video", {"name": "audio", "encoder": "beats"}, "flow", "depth")
 QFORMER = "blip2-flan-t5-xl"
 NUM_FRAMES, SIDE = 4, 448
-HEAD = ("backbone", "parameters", "trained", "adapters", "fusion", "tokens of video", "tokens", "GFLOPs", "vision", "language")
+HEAD = (
+    *("backbone", "parameters", "trained", "adapters", "fusion", "tokens of the clip", "tokens", "GFLOPs"),
+    *("vision encoder", "language model"),
+)
 
 
 def row(name: str) -> list[str]:
@@ -38,8 +39,8 @@ def row(name: str) -> list[str]:
     draws = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (NUM_FRAMES, 3, SIDE, SIDE), generator=draws, dtype=torch.uint8)
     sources = {own: model.branch(own).modality.example(draws) for own in model.names} | {"video": frames}
-    whole, video = cost_of(model, model.names, sources=sources), cost_of(model, ["video"], sources={"video": frames})
-    question = cost_of(model, [])
+    cost = cost_of(model, model.names, sources=sources)
+    clip = model.branch("video").modality.prepare(frames).tensors[OWN_IDS]
     weights = sum(own.numel() for own in model.backbone.language_model.parameters())
     adapters = sum(own.numel() for part in model.names for own in model.adapter_parameters(part).values())
     fusion = sum(own.numel() for own in model.fusion_parameters().values())
@@ -49,9 +50,28 @@ def row(name: str) -> list[str]:
         f"{(adapters + fusion) / 1e6:.1f}M",
         f"{adapters / 1e6:.1f}M",
         f"{fusion / 1e6:.1f}M",
-        f"{video.num_tokens - question.num_tokens:,}",
-        f"{whole.num_tokens:,}",
-        f"{whole.total_gflops:,.0f}",
-        f"{whole.gflops[VISION]:,.0f}",
-        f"{whole.gflops[LANGUAGE]:,.0f}",
+        f"{len(clip):,}",
+        f"{cost.num_tokens:,}",
+        f"{cost.total_gflops:,.0f}",
+        f"{cost.gflops[VISION]:,.0f}",
+        f"{cost.gflops[LANGUAGE]:,.0f}",
     ]
+
+
+def line(cells: Sequence[str]) -> str:
+    """Return one line of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Count and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbones", nargs="+", default=BACKBONES, help="names of shapes; default: all")
+    options = parser.parse_args()
+    print(line(HEAD), line(["---"] * len(HEAD)), sep="\n")
+    for name in options.backbones:
+        print(line([f"`{name}`", *row(name)[1:]]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import torch
@@ -81,11 +82,13 @@ def shape_tokenizer(special: Mapping[str, int] | None = None) -> PreTrainedToken
     """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
-    words = {"<pad>": 0, "</s>": 1, "<unk>": 2, **(special or {})}
+    given = dict(special or {})
+    free = (number for number in count() if number not in given.values())
+    words = {**{text: next(free) for text in ("<pad>", "</s>", "<unk>")}, **given}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"[^\w\s]|\d"), behavior="isolated")]
     )
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    tokenizer.add_special_tokens(list(special or ()))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", words["</s>"])])
+    tokenizer.add_special_tokens(list(given))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")

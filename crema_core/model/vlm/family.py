@@ -95,7 +95,6 @@ class VisualFamily(BackboneFamily):
             verify(backbone)
         return backbone
 
-
     def shape(self, config: PreTrainedConfig, request: BackboneRequest) -> VisualBackbone:
         """Return the backbone without weights; its processor is built from `stand_ins.yaml`.
 
