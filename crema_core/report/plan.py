@@ -18,17 +18,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
+from torch._subclasses import DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from crema_core.api.describe import NUM_ANSWER_TOKENS, QUESTION
 from crema_core.api.model import CremaModel
 from crema_core.common.tables import table
+from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.flops import measure
 from crema_core.model.id_language import language_of
 from crema_core.model.kernels import activation_checkpointing, fuse_activations, layers, share_position_bias
 from crema_core.model.prompt import Prompt, PromptIds
 from crema_core.model.trainable import freeze, names_of, set_trainable
+from crema_core.model.tuning import EXPERT_DIMENSIONS
+from crema_core.model.vlm.backbone import VisualBackbone, forward_arguments
 from crema_core.tokens import ModalityTokens
 from crema_core.train.settings import MicroBatchSize
 from crema_core.train.token_cache import size_in
@@ -105,7 +109,9 @@ def plan(
     tuned = _bytes(model.language_parameters().values())
     trained = sum(adapters.values()) + shared + tuned
     held = [sum(modalities) * batch_size] if joint else _held(modalities, batch_size, sizes, retained_graphs)
-    num_layers = max(1, len(layers(model.backbone.language_model)))
+    seeing = isinstance(model.backbone, VisualBackbone)
+    frozen: Any = model.backbone.language_model
+    num_layers = max(1, len(layers(frozen.get_decoder() if seeing else frozen)))
     sub_steps = [
         {
             "activations: modalities": own,
@@ -176,6 +182,8 @@ def _language(model: CremaModel, shape: tuple[int, int, int], *, gradient_checkp
     """Return the bytes the language model keeps for the backward pass to its inputs."""
     batch, length, num_answer = shape
     original = model.backbone.language_model
+    if isinstance(model.backbone, VisualBackbone):
+        return _decoder(model.backbone, shape, gradient_checkpointing=gradient_checkpointing)
     weight = model.language.embedding.get_parameter("weight")
     with FakeTensorMode():
         fake = type(original)._from_config(original.config, dtype=weight.dtype).eval()
@@ -191,6 +199,47 @@ def _language(model: CremaModel, shape: tuple[int, int, int], *, gradient_checkp
         with activation_checkpointing(fake, enabled=gradient_checkpointing):
             scores = lambda: language.logits(prompt, answers_BA).float().log_softmax(-1)  # noqa: E731
             return _kept(scores, parameters=_storages(fake))[0]
+
+
+def _decoder(backbone: VisualBackbone, shape: tuple[int, int, int], *, gradient_checkpointing: bool) -> int:
+    """Return the same of a vision-language model, whose decoder alone keeps anything: what it sees comes as features.
+
+    It reads ids, from which some make more inputs of their layers, and vectors take the place of their embeddings.
+    """
+    batch, length, num_answer = shape
+    original = backbone.language_model
+    dtype = original.get_input_embeddings().get_parameter("weight").dtype
+    # Products of a mixture's experts have a form without contents in bf16 alone; what is kept is twice as large in fp32.
+    mixed = any(own.dim() == EXPERT_DIMENSIONS and "experts" in name for name, own in original.named_parameters())
+    counted = torch.bfloat16 if mixed else dtype
+    every = "logits_to_keep" not in forward_arguments(original)
+    with FakeTensorMode():
+        fake = type(original.get_decoder())._from_config(original.get_decoder().config, dtype=counted).eval()
+        freeze(fake)
+        wide = fake.get_input_embeddings()
+        head = nn.Linear(wide.embedding_dim, wide.num_embeddings, bias=False, dtype=counted).requires_grad_(False)
+        handle = wide.register_forward_hook(lambda *arguments: arguments[-1].detach().requires_grad_())
+        ids = torch.zeros(batch, length + num_answer, dtype=torch.int64)
+
+        def scores() -> Tensor:
+            hidden: Tensor = fake(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0]
+            if hidden.shape[-1] == wide.num_embeddings:  # a decoder with its own output layer
+                return hidden[:, -num_answer - 1 :].float().log_softmax(-1)
+            read = hidden if every else hidden[:, -num_answer - 1 :]
+            return head(read)[:, -num_answer - 1 :].float().log_softmax(-1)
+
+        try:
+            with activation_checkpointing(fake, enabled=gradient_checkpointing):
+                size = _kept(scores, parameters=_storages(fake) | _storages(head))[0]
+        except (DynamicOutputShapeException, DataDependentOutputException) as error:
+            raise OptionsError(
+                f"The memory of a '{original.config.model_type}' model cannot be planned: what its decoder does depends "
+                "on the values in its tensors. Accepted: other model types of docs/backbones.md. Start with a small "
+                "micro_batch_size, and look at what fit reports."
+            ) from error
+        finally:
+            handle.remove()
+    return size * dtype.itemsize // counted.itemsize
 
 
 def _kept(run: Callable[[], Any], *, parameters: set[int]) -> tuple[int, Any]:

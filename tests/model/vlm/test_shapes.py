@@ -12,15 +12,16 @@ from transformers import AutoConfig, AutoProcessor
 
 from benchmarks.visual_counts import BACKBONES, row
 from crema_core.api.build import build
-from crema_core.api.describe import VISION, cost_of, describe_model
-from crema_core.errors import CheckpointError
+from crema_core.api.describe import NUM_ANSWER_TOKENS, QUESTION, VISION, cost_of, describe_model
+from crema_core.errors import CheckpointError, OptionsError
+from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.backbone_family import BackboneRequest
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.settings import BackboneSettings
 from crema_core.model.shipped import VISUAL_SHAPES
 from crema_core.model.vlm import family
 from crema_core.model.vlm.stand_in import COMPONENTS, StandIn, stand_ins
-from crema_core.report.plan import plan
+from crema_core.report.plan import _kept, _storages, plan
 from crema_core.tokens import OWN_IDS
 from tests.model.vlm.test_against_transformers import SMALL, SOUND, source
 from tests.support.vlm import save_vlm
@@ -100,6 +101,45 @@ def test_every_shape_is_one_whose_processor_can_be_built() -> None:
 def test_the_page_states_what_the_command_counts(name: str) -> None:
     (line,) = re.findall(rf"^\| `{re.escape(name)}` \|.*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert [cell.strip() for cell in line.strip("|").split("|")][1:] == row(name)[1:]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if kind == "qwen3_vl" else pytest.mark.slow)
+        for kind in ("qwen3_vl", "gemma3", "gemma4", "llava_onevision", "internvl", "qwen3_vl_moe", "llama4")
+    ],
+)
+def test_what_a_step_keeps_is_planned_as_it_is(kind: str, tmp_path: Path) -> None:
+    model = build(["video", SOUND], backbone=save_vlm(tmp_path, kind), qformer=SMALL)
+    planned = plan(model, batch_size=2)
+    draws = torch.Generator().manual_seed(0)
+    sources = {name: model.branch(name).modality.example(draws) for name in model.names}
+    features = model.encode(prepare_batch(model, [sources]))
+    with torch.no_grad():
+        prompt = model.prompt(model.tokens(features, [QUESTION]), [QUESTION]).select(torch.tensor([0, 0]))
+    model.requires_grad_(False)
+    prompt.mask[1, 0] = False  # prompts of different lengths, as in a minibatch
+    embeds = prompt.embeds.requires_grad_()
+    answers = torch.zeros(2, NUM_ANSWER_TOKENS, dtype=torch.int64)
+
+    def scores() -> torch.Tensor:
+        return model.language.logits(prompt._replace(embeds=embeds), answers).float().log_softmax(-1)
+
+    kept, _ = _kept(scores, parameters=_storages(model))
+    assert prompt.embeds.shape[1] == planned.num_tokens
+    # experts are counted in half precision, twice; what Gemma 4's layers share is counted for each of them
+    most = 1.8 if kind in ("gemma4", "qwen3_vl_moe") else 1.15
+    assert 0.85 * kept < planned.rows["activations: language model"] < most * kept
+
+
+@pytest.mark.slow
+def test_a_decoder_that_looks_at_its_values_cannot_be_planned(tmp_path: Path) -> None:
+    model = build(["video"], backbone=save_vlm(tmp_path, "qwen4_exp"))
+    with pytest.raises(
+        OptionsError, match=r"memory of a 'qwen4_exp' model cannot be planned: .* Start with a small mic"
+    ):
+        plan(model, batch_size=1)
 
 
 @pytest.mark.slow
