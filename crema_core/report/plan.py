@@ -29,8 +29,9 @@ from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.flops import measure
 from crema_core.model.id_language import language_of
 from crema_core.model.kernels import activation_checkpointing, fuse_activations, layers, share_position_bias
-from crema_core.model.prompt import Prompt, PromptIds
-from crema_core.model.trainable import freeze, names_of, set_trainable
+from crema_core.model.language import Language
+from crema_core.model.prompt import Prompt
+from crema_core.model.trainable import collecting, freeze, names_of, set_trainable
 from crema_core.model.tuning import EXPERT_DIMENSIONS
 from crema_core.model.vlm.backbone import VisualBackbone, forward_arguments
 from crema_core.tokens import ModalityTokens
@@ -209,7 +210,7 @@ def _decoder(backbone: VisualBackbone, shape: tuple[int, int, int], *, gradient_
     batch, length, num_answer = shape
     original = backbone.language_model
     dtype = original.get_input_embeddings().get_parameter("weight").dtype
-    # Products of a mixture's experts have a form without contents in bf16 alone; what is kept is twice as large in fp32.
+    # Products of a mixture's experts have a form without contents in bf16 alone; in fp32 twice as much is kept.
     mixed = any(own.dim() == EXPERT_DIMENSIONS and "experts" in name for name, own in original.named_parameters())
     counted = torch.bfloat16 if mixed else dtype
     every = "logits_to_keep" not in forward_arguments(original)
@@ -217,8 +218,9 @@ def _decoder(backbone: VisualBackbone, shape: tuple[int, int, int], *, gradient_
         fake = type(original.get_decoder())._from_config(original.get_decoder().config, dtype=counted).eval()
         freeze(fake)
         wide = fake.get_input_embeddings()
-        head = nn.Linear(wide.embedding_dim, wide.num_embeddings, bias=False, dtype=counted).requires_grad_(False)
-        handle = wide.register_forward_hook(lambda *arguments: arguments[-1].detach().requires_grad_())
+        head = nn.Linear(wide.embedding_dim, wide.num_embeddings, bias=False, dtype=counted)
+        freeze(head)
+        handle = wide.register_forward_hook(lambda *arguments: collecting(arguments[-1]))
         ids = torch.zeros(batch, length + num_answer, dtype=torch.int64)
 
         def scores() -> Tensor:
@@ -233,8 +235,8 @@ def _decoder(backbone: VisualBackbone, shape: tuple[int, int, int], *, gradient_
                 size = _kept(scores, parameters=_storages(fake) | _storages(head))[0]
         except (DynamicOutputShapeException, DataDependentOutputException) as error:
             raise OptionsError(
-                f"The memory of a '{original.config.model_type}' model cannot be planned: what its decoder does depends "
-                "on the values in its tensors. Accepted: other model types of docs/backbones.md. Start with a small "
+                f"The memory of a '{original.config.model_type}' model cannot be planned: what its decoder does "
+                "depends on the values in its tensors. Accepted: other model types of docs/backbones.md. Start with a small "
                 "micro_batch_size, and look at what fit reports."
             ) from error
         finally:

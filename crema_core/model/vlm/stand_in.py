@@ -68,7 +68,7 @@ class StandIn(BaseModel):
         """Return a chat template in Jinja of turns and marks."""
         marks = "{% if part.type == 'image' %}" + self.picture
         if self.clip is not None:
-            marks += "{% elif part.type == 'video' %}" + self.clip
+            marks += "{% elif part.type != 'text' %}" + self.clip
         parts = f"{{% for part in turn.content %}}{marks}{{% else %}}{{{{ part.text }}}}{{% endif %}}{{% endfor %}}"
         roles = "".join(
             f"{{% if turn.role == '{role}' %}}{opens}{parts}{closes}{{% endif %}}"

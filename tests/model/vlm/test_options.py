@@ -1,4 +1,4 @@
-"""What can be chosen about a vision-language model: its language model trained, quantised, checkpointed; how it answers.
+"""What can be chosen about a vision-language model: language model trained, quantised, checkpointed; ways to answer.
 
 Each kind with the family's own processor and random weights, as in `test_against_transformers`.
 """
@@ -216,7 +216,7 @@ def test_what_a_call_is_given_is_as_before_afterwards(tuned: CremaModel) -> None
 
 def test_its_arithmetic_is_that_of_torchs_own_counter(tuned: CremaModel) -> None:
     grouped = {
-        getattr(torch.ops.aten, "_grouped_mm"): products_of_experts,
+        torch.ops.aten._grouped_mm: products_of_experts,
         torch.ops.transformers.grouped_mm_fallback: products_of_experts,
     }
     sources = {name: tuned.branch(name).modality.example(torch.Generator().manual_seed(0)) for name in tuned.names}

@@ -1,4 +1,4 @@
-"""Vision-language models without weights are counted as with them, and the published table is what the command prints."""
+"""Vision-language models without weights are counted as with them; the page's table is what the command prints."""
 
 from __future__ import annotations
 
