@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +84,8 @@ def fingerprint(module: nn.Module, *, dtype: torch.dtype | None = None, skip: tu
 
 def _plain(tensor: Tensor) -> list[Tensor]:
     """Return a tensor, or those that a quantised one is made of."""
-    if not is_traceable_wrapper_subclass(tensor):
+    if not bool(is_traceable_wrapper_subclass(tensor)):
         return [tensor]
-    names, _ = tensor.__tensor_flatten__()
+    quantised: Any = tensor
+    names, _ = quantised.__tensor_flatten__()
     return [part for name in names for part in _plain(getattr(tensor, name))]

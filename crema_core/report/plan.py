@@ -27,8 +27,7 @@ from crema_core.common.tables import table
 from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.flops import measure
-from crema_core.model.id_language import language_of
-from crema_core.model.kernels import activation_checkpointing, fuse_activations, layers, share_position_bias
+from crema_core.model.kernels import activation_checkpointing, fuse_activations, share_position_bias
 from crema_core.model.language import Language
 from crema_core.model.prompt import Prompt
 from crema_core.model.trainable import collecting, freeze, names_of, set_trainable
@@ -110,9 +109,7 @@ def plan(
     tuned = _bytes(model.language_parameters().values())
     trained = sum(adapters.values()) + shared + tuned
     held = [sum(modalities) * batch_size] if joint else _held(modalities, batch_size, sizes, retained_graphs)
-    seeing = isinstance(model.backbone, VisualBackbone)
-    frozen: Any = model.backbone.language_model
-    num_layers = max(1, len(layers(frozen.get_decoder() if seeing else frozen)))
+    num_layers = max(1, len(model.backbone.language_layers()))
     sub_steps = [
         {
             "activations: modalities": own,
@@ -236,8 +233,8 @@ def _decoder(backbone: VisualBackbone, shape: tuple[int, int, int], *, gradient_
         except (DynamicOutputShapeException, DataDependentOutputException) as error:
             raise OptionsError(
                 f"The memory of a '{original.config.model_type}' model cannot be planned: what its decoder does "
-                "depends on the values in its tensors. Accepted: other model types of docs/backbones.md. Start with a small "
-                "micro_batch_size, and look at what fit reports."
+                "depends on the values in its tensors. Accepted: other model types of docs/backbones.md. Start with a "
+                "small micro_batch_size, and look at what fit reports."
             ) from error
         finally:
             handle.remove()

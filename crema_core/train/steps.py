@@ -21,7 +21,6 @@ from crema_core.api.model import CremaModel
 from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
 from crema_core.errors import OptionsError, TrainingError
-from crema_core.model.kernels import layers
 from crema_core.model.tuning import FULL
 from crema_core.tokens import ModalityFeatures, ModalityTokens
 from crema_core.train.distributed import Distributed
@@ -269,6 +268,6 @@ def share_language_model(model: CremaModel, distributed: Distributed) -> None:
         mesh = init_device_mesh(distributed.device.type, (distributed.processes.count,))
         # A layer is gathered while it computes. What is outside the layers stays whole: prompts are laid out with the
         # input embedding before the language model runs, and generation calls the encoder by itself.
-        for layer in layers(model.backbone.language_model):
+        for layer in model.backbone.language_layers():
             fully_shard(layer, mesh=mesh, ignored_params=trained)
         model.language.in_step = True

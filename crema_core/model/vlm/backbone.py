@@ -23,6 +23,7 @@ from crema_core.common.tensors import padded_by_name
 from crema_core.errors import OptionsError
 from crema_core.modality import Batch, Features
 from crema_core.model.backbone import Backbone
+from crema_core.model.kernels import layers
 from crema_core.model.language import Language
 from crema_core.model.qformer import QFormer
 from crema_core.model.settings import BackboneSettings
@@ -287,6 +288,17 @@ class VisualBackbone(Backbone):
         """Return the vision encoder of the model."""
         found: Any = self.language_model.get_encoder(modality="image")
         return () if found is self.language_model else (found,)
+
+    def language_layers(self) -> list[nn.Module]:
+        """Return the layers of the decoder; its encoders run for the samples that have something to encode."""
+        inside = encoder_names(self.language_model)
+        within = decoder_names(self.language_model)
+        found = {id(layer) for layer in layers(self.language_model)}
+        return [
+            module
+            for name, module in self.language_model.named_modules()
+            if id(module) in found and name.startswith(within) and not name.startswith(inside)
+        ]
 
     def vision_layers(self) -> tuple[nn.Module, ...]:
         """Return nothing: what a vision encoder's layers are is the family's own affair."""

@@ -31,7 +31,10 @@ from crema_core.model.kernels import activation_checkpointing
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.vlm.backbone import decoder_names, encoder_names
 from crema_core.model.vlm.family import auto_class, beside_decoder_of
+from crema_core.train.distributed import Distributed, leave_processes
+from crema_core.train.steps import share_language_model
 from tests.model.vlm.test_against_transformers import BEAMLESS, OTHERS, REFUSED, SMALL, SOUND, kind_of, source
+from tests.support.launch import together
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 from tests.support.vlm import KINDS, save_vlm
 
@@ -342,6 +345,46 @@ def gradients_of_sound(model: CremaModel) -> tuple[list[Tensor], float]:
     loss = model.loss(model.tokens(features, QUESTIONS[:1]), QUESTIONS[:1], ANSWERS[:1])
     loss.backward()
     return [own.grad for own in trained.values() if own.grad is not None], float(loss)
+
+
+def scores_and_part(folder: Path, place: Path) -> tuple[list[float], list[float], float]:
+    """Answer and train in one of two processes: the first is given a picture, the second sound alone."""
+    model = build(["video", SOUND], backbone=folder, qformer=SMALL, tuning=LORA)
+    move(model)
+    whole = sum(own.numel() for own in model.backbone.language_model.parameters())
+    distributed = Distributed(precision="fp32", folder=place)
+    share_language_model(model, distributed)
+    here = sum(getattr(own, "_local_tensor", own).numel() for own in model.backbone.language_model.parameters())
+    scores, gradient = of_sample(model, distributed.processes.rank)
+    leave_processes()
+    return scores, gradient, here / whole
+
+
+def of_sample(model: CremaModel, number: int) -> tuple[list[float], list[float]]:
+    """Return logits of a sample, and the gradient of sound's adapter from it."""
+    own, asked = samples(model)[number * 2], QUESTIONS[:1]  # the first has a picture, the third sound alone
+    features = model.encode(prepare_batch(model, [own]))
+    weight = model.trainable_parameters()["modalities.audio.mmqa.output.weight"].requires_grad_()
+    prompt = model.prompt(model.tokens(features, asked), asked)
+    logits = model.language.logits(prompt, torch.tensor([[70, 71]]))
+    logits.log_softmax(-1)[..., 70].sum().backward()
+    assert weight.grad is not None
+    return logits.detach().flatten().tolist(), weight.grad.flatten().tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["qwen3_vl", "gemma3"])
+def test_a_shared_out_language_model_gives_the_numbers_of_a_whole_one(kind: str, tmp_path: Path) -> None:
+    """Vision layers are not shared out: a process whose samples have no picture does not run them."""
+    folder = save_vlm(tmp_path / "backbone", kind)
+    model = build(["video", SOUND], backbone=folder, qformer=SMALL, tuning=LORA)
+    move(model)
+    for number, (scores, gradient, share) in enumerate(together(scores_and_part, folder, tmp_path)):
+        model.zero_grad()
+        wanted, slope = of_sample(model, number)
+        assert_close_to_scale(torch.tensor(scores), torch.tensor(wanted), ulps=MODEL_ULPS)
+        assert_close_to_scale(torch.tensor(gradient), torch.tensor(slope), ulps=MODEL_ULPS)
+        assert share < 1
 
 
 @pytest.mark.slow
