@@ -104,11 +104,18 @@ def tune_language(
             f"tuning.targets={list(settings.targets or ())} names no linear layer of this language model. Accepted: "
             f"{', '.join(ends)}. Leave targets out for all of them."
         )
-    bare, sizes = _WithoutConfig(model), {"rank": settings.rank, "alpha": settings.alpha}
-    for names, key, dropout in ((wanted(linear), "targets", settings.dropout), (wanted(experts), "experts", 0.0)):
-        if names:
-            places = [f"{_WithoutConfig.NAME}.{name}" for name in names]
-            add_lora(bare, ADAPTER, **{"targets": [], key: places}, dropout=dropout, **sizes)
+    bare, start = _WithoutConfig(model), f"{_WithoutConfig.NAME}."
+    for names, weights, dropout in ((wanted(linear), [], settings.dropout), ([], wanted(experts), 0.0)):
+        if names or weights:
+            add_lora(
+                bare,
+                ADAPTER,
+                targets=[start + name for name in names],
+                experts=[start + name for name in weights] or None,
+                rank=settings.rank,
+                alpha=settings.alpha,
+                dropout=dropout,
+            )
     for layer in lora_layers(model).values():
         layer._active_adapter = list(layer.lora_A)  # the checkpoint's own goes on taking part; peft switches it off
 

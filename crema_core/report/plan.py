@@ -225,7 +225,8 @@ def _decoder(backbone: VisualBackbone, shape: tuple[int, int, int], *, gradient_
             if hidden.shape[-1] == wide.num_embeddings:  # a decoder with its own output layer
                 return hidden[:, -num_answer - 1 :].float().log_softmax(-1)
             read = hidden if every else hidden[:, -num_answer - 1 :]
-            return head(read)[:, -num_answer - 1 :].float().log_softmax(-1)
+            logits: Tensor = head(read)
+            return logits[:, -num_answer - 1 :].float().log_softmax(-1)
 
         try:
             with activation_checkpointing(fake, enabled=gradient_checkpointing):
