@@ -18,6 +18,9 @@ from crema_core.modality import Batch, Features
 
 OWN_IDS = "ids"
 """Name among the extras of a vision-language model's own visual tokens: ids of the text around and between them."""
+OWN_LAYOUT = "layout"
+"""Name among these of `(R, V, 2)`: rows and columns of every step's tokens, one row where they make no grid. A step
+may have tokens behind its grid that belong to no frame."""
 
 
 class ModalityBatch(NamedTuple):

@@ -40,6 +40,7 @@ def make_branch(
     fusion: str,
     mixed: bool,
     major: bool = False,
+    inner: bool = False,
 ) -> ModalityBranch:
     """Build one modality with its connector and load its weights.
 
@@ -51,6 +52,7 @@ def make_branch(
         fusion: name of the strategy, for messages.
         mixed: whether the strategy takes features of several parts of this modality.
         major: whether the others are fused on its frames; on a vision-language model these are the model's own.
+        inner: whether the strategy reads these before the projector too.
 
     Raises:
         BuildError: when this backbone, modality and strategy do not go together.
@@ -70,7 +72,7 @@ def make_branch(
         usual_frames=backbone.usual_frames,
         pictures=backbone.pictures,
         pretrained=is_pretrained(checkpoint_place(backbone.source)),
-        **(backbone.own_sight() if major else {}),
+        **(backbone.own_sight(inner=inner) if major else {}),
         **backbone.own_hearing(),
     )
     sizes = request.mmqa
@@ -142,7 +144,7 @@ def fusion_sizes(
         num_queries=common_queries(query_counts(branches, major), name, plan.fusion),
         major_queries=count,
         token_widths={own: branch.adapter.width for own, branch in branches.items()},
-        visual=None if backbone.visual is None else backbone.visual.layout,
+        visual=backbone.visual_layout,
     )
 
 

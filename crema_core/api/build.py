@@ -91,6 +91,7 @@ def build(
             fusion=name,
             mixed=is_major and plan.mixes_parts,
             major=is_major,
+            inner=is_major and plan.reads_inner,
         )
         branches[request.spec.name] = branch
         hooks.call("crema_modality_built", modality=branch.modality, spec=branch.spec)
@@ -113,8 +114,7 @@ def build(
     model = CremaModel(loaded, branches, fused, major=major, template=wording, config=config)
     if device is not None:
         model.to(device)
-    fused_tokens = [own for own in names if not branches[own].modality.own_tokens]
-    if loaded.own_sight() and fused_tokens and not loaded.shape_only:
+    if loaded.own_sight() and plan.supporting_connector is None and supporting and not loaded.shape_only:
         model.to(model.device)  # a backbone object may be elsewhere than the new adapters
         model.config["gain"] = model.language.gain = starting_gain(model)
     hooks.call("crema_model_built", model=model)

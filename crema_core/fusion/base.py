@@ -131,7 +131,7 @@ class FusionPlan:
     Attributes:
         fusion: the class that fuses.
         options: of that class.
-        major_connector, supporting_connector, major_prefix, mixes_parts, backbone_family: see `Fusion`.
+        major_connector, supporting_connector, major_prefix, mixes_parts, backbone_family, reads_inner: see `Fusion`.
     """
 
     fusion: type[Fusion]
@@ -141,6 +141,7 @@ class FusionPlan:
     major_prefix: str | None = None
     mixes_parts: bool = False
     backbone_family: str = ""
+    reads_inner: bool = False
 
     def needs_qformer(self, num_modalities: int) -> bool:
         """Return whether a connector of a model with so many modalities passes the backbone's Q-Former."""
@@ -168,7 +169,8 @@ class Fusion(nn.Module, abc.ABC):
         mixes_parts: whether the major modality's connector takes features of several parts, see
             `Modality.feature_parts`.
         backbone_family: start of the names of backbone families that come with the strategy and are asked before
-            others, such as "pave-" for an entry point `pave-qwen2_vl`; empty: none.
+            others, such as "pave-" for an entry point `pave-llava_onevision`; empty: none.
+        reads_inner: whether a vision-language model is to give its visual tokens before its projector too.
     """
 
     major_connector: ClassVar[ConnectorFactory | None] = None
@@ -179,6 +181,7 @@ class Fusion(nn.Module, abc.ABC):
     test_options: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     mixes_parts: ClassVar[bool] = False
     backbone_family: ClassVar[str] = ""
+    reads_inner: ClassVar[bool] = False
 
     @classmethod
     def plan(cls, options: Mapping[str, Any]) -> FusionPlan:
@@ -199,6 +202,7 @@ class Fusion(nn.Module, abc.ABC):
             major_prefix=cls.major_prefix,
             mixes_parts=cls.mixes_parts,
             backbone_family=cls.backbone_family,
+            reads_inner=cls.reads_inner,
         )
 
     @classmethod

@@ -43,18 +43,20 @@ class QFormerText(NamedTuple):
 
 @dataclass(frozen=True)
 class VisualLayout:
-    """How the tokens of a video language model's own projector lie.
+    """How a model's own visual tokens lie.
 
     Attributes:
-        rows, columns: of one frame's tokens, rows first.
-        inner_width: width E of the same tokens before the projector.
+        rows, columns: of one frame's tokens, rows first; 0 where the processor decides picture by picture.
+        inner_width: width E of the same tokens before the projector; 0 where they cannot be told.
         newline: `(L,)` the model's learned end of a row, or None where it has none.
+        width: of a token with what the language model's first layers add; 0: L.
     """
 
     rows: int
     columns: int
     inner_width: int
     newline: nn.Parameter | None = None
+    width: int = 0
 
 
 class VisualSource(Protocol):

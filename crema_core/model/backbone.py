@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import CheckpointError, OptionsError
-from crema_core.fusion.connector import QFormerText, VisualSource
+from crema_core.fusion.connector import QFormerText, VisualLayout, VisualSource
 from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.kernels import fuse_activations, layers, share_position_bias
@@ -155,6 +155,11 @@ class Backbone(nn.Module):
         """Its own visual tokens, which a language model made for video comes with; None here."""
         return None
 
+    @property
+    def visual_layout(self) -> VisualLayout | None:
+        """How its own visual tokens lie; None where it has none."""
+        return None if self.visual is None else self.visual.layout
+
     def chat_format(self, *, chat: bool) -> ChatFormat:
         """Return what surrounds modalities, question and answer, see `crema_core.model.chat_format`."""
         if self.settings.language_model is None:
@@ -201,12 +206,12 @@ class Backbone(nn.Module):
         parts: Any = self.vision_parts()
         return tuple(parts[-1].layers) if parts else ()
 
-    def language_layers(self) -> list[nn.Module]:
-        """Return the layers that every prompt passes, which may be shared out over processes."""
-        return layers(self.language_model)
+    def own_sight(self, *, inner: bool = False) -> dict[str, Any]:
+        """Return what a modality needs that sees as a vision-language model does, see `BuildContext`; nothing here.
 
-    def own_sight(self) -> dict[str, Any]:
-        """Return what a modality needs that sees as a vision-language model does, see `BuildContext`; nothing here."""
+        Args:
+            inner: with the visual tokens before the projector, where they can be told.
+        """
         return {}
 
     def own_hearing(self) -> dict[str, Any]:

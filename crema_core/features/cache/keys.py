@@ -150,6 +150,7 @@ def encoder_identity(model: CremaNetwork, name: str, *, kept: torch.dtype | None
         "version": branch.provenance.version,
         "api_version": branch.provenance.api_version,
         "options": branch.modality.options.model_dump(mode="json"),
+        "width": branch.modality.feature_dim,
         "images": [backbone.image_size, *backbone.image_mean, *backbone.image_std],
         "code": code_digest(type(branch.modality)),
         "weights": _weights(branch.modality),

@@ -1,7 +1,7 @@
 """A vision-language model of transformers as backbone: frozen as a whole, with a Q-Former for further modalities.
 
 Shape letters: M pictures, B samples, V steps of a sample, N visual tokens of a step, E width of a picture's tokens, L
-width of the language model, K layers with more features.
+width of the language model, K layers with more features, I width before the projector.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.common.tensors import padded_by_name
 from crema_core.errors import OptionsError
+from crema_core.fusion.connector import VisualLayout
 from crema_core.modality import Batch, Features
 from crema_core.model.backbone import Backbone
 from crema_core.model.kernels import layers
@@ -31,11 +33,11 @@ from crema_core.model.template import PromptTemplate
 from crema_core.model.trainable import fingerprint, freeze
 from crema_core.model.tuning import FULL, LanguageLora, tune_language
 from crema_core.model.vlm.chat import VisualChat, visual_chat
-from crema_core.model.vlm.hooks import Visual, captured
+from crema_core.model.vlm.hooks import Visual, before_projector, captured
 from crema_core.model.vlm.language import VisualLanguage
-from crema_core.model.vlm.reader import LAYOUT, VisualReader
+from crema_core.model.vlm.reader import VisualReader
 from crema_core.model.vlm.traits import Traits
-from crema_core.tokens import OWN_IDS
+from crema_core.tokens import OWN_IDS, OWN_LAYOUT
 
 SIDE = 336
 """Side in pixels of the square pictures of further modalities, where the processor takes any size."""
@@ -114,6 +116,20 @@ class VisualBackbone(Backbone):
         return self.language_dim * (1 + self._num_deep)
 
     @property
+    def inner_dim(self) -> int:
+        """Width I of these before the projector; 0 where the family's traits name none."""
+        projector = self._projector()
+        return 0 if projector is None else int(next(projector.parameters()).shape[-1])
+
+    def _projector(self) -> nn.Module | None:
+        return self.language_model.get_submodule(self.traits.projector) if self.traits.projector else None
+
+    @property
+    def visual_layout(self) -> VisualLayout:
+        """How its visual tokens lie: as many as its processor makes of a picture."""
+        return VisualLayout(0, 0, inner_width=self.inner_dim, width=self.own_dim)
+
+    @property
     def _num_deep(self) -> int:
         vision: Any = getattr(self.language_model.config, "vision_config", None)
         return len(getattr(vision, "deepstack_visual_indexes", None) or ())
@@ -146,9 +162,14 @@ class VisualBackbone(Backbone):
             begin=self.tokenizer.bos_token_id,
         )
 
-    def own_sight(self) -> dict[str, Any]:
+    def own_sight(self, *, inner: bool = False) -> dict[str, Any]:
         """Return what a modality needs that sees as the model was trained to, see `BuildContext`."""
-        return {"reader": self.reader(chat=True), "encode_own": self.encode_own, "own_dim": self.own_dim}
+        inner = inner and self.inner_dim > 0
+        return {
+            "reader": self.reader(chat=True),
+            "encode_own": partial(self.encode_own, inner=inner),
+            "own_dim": self.own_dim + inner * self.inner_dim,
+        }
 
     def own_hearing(self) -> dict[str, Any]:
         """Return what a modality needs that hears as the model was trained to, see `BuildContext`."""
@@ -205,23 +226,28 @@ class VisualBackbone(Backbone):
         return float(embedding(rows[None]).float().square().mean().sqrt())
 
     @torch.no_grad()
-    def encode_own(self, batch: Batch) -> Features:
+    def encode_own(self, batch: Batch, *, inner: bool = False) -> Features:
         """Return the model's own visual tokens of prepared pictures and clips.
 
         Args:
             batch: from `VisualReader.collate`.
+            inner: with the tokens before the projector behind them; the vision encoder runs once more for each L of
+                its width.
 
         Returns:
-            Values `(B, V, N, (1 + K) * L)`; ids and what else the prompt needs among the extras.
+            Values `(B, V, N, (1 + K) * L)`, or `(B, V, N, (1 + K) * L + I)`; ids and what else the prompt needs among
+            the extras.
         """
-        rows, extras = [], []
+        rows: list[Tensor] = []
+        masks: list[Tensor] = []
+        extras = []
         for row in range(len(batch.mask)):
             own = {
                 name: tensor[row][tuple(slice(0, int(size)) for size in batch.sizes[name][row])]
                 for name, tensor in batch.tensors.items()
-                if name == LAYOUT or int(batch.sizes[name][row].prod())
+                if int(batch.sizes[name][row].prod())
             }
-            steps, size = own.pop(LAYOUT).tolist()
+            layout_V2 = own.pop(OWN_LAYOUT)
             ids = own.pop(OWN_IDS)
             kinds = {name: own[name] for name in self.kinds if name in own}
             inputs = {name: self._cast(value) for name, value in own.items() if name not in kinds}
@@ -230,16 +256,22 @@ class VisualBackbone(Backbone):
             is_own = torch.isin(ids, torch.tensor(self.placeholders, device=ids.device))
             found = self._captured(given, is_own[None])
             values = torch.cat([found.embeds, *found.deep], dim=1)
-            rows.append(values.unflatten(0, (steps, size)))
+            if inner:
+                values = torch.cat([values, self._before_projector(given, is_own[None])], dim=1)
+            sizes_V = layout_V2.prod(1)
+            sizes_V[-1] += len(values) - sizes_V.sum()  # behind a clip's frames
+            masks.append(torch.arange(int(sizes_V.max()), device=ids.device) < sizes_V[:, None])
+            rows.append(values.new_zeros(*masks[-1].shape, values.shape[1]))
+            rows[-1][masks[-1]] = values
             kept = {name: value.long() for name, value in kinds.items()}
             kept |= {name: _exact(value) for name, value in own.items() if name in self.traits.kept}
-            extras.append({OWN_IDS: ids} | kept)
+            extras.append({OWN_IDS: ids, OWN_LAYOUT: layout_V2} | kept)
         shape = [max(own.shape[dim] for own in rows) for dim in (0, 1)]
         values = rows[0].new_zeros(len(rows), *shape, rows[0].shape[2])
         mask = torch.zeros(values.shape[:3], dtype=torch.bool, device=values.device)
         for index, own in enumerate(rows):
             values[index, : own.shape[0], : own.shape[1]] = own
-            mask[index, : own.shape[0], : own.shape[1]] = True
+            mask[index, : own.shape[0], : own.shape[1]] = masks[index]
         return Features(values, mask, batch.times, padded_by_name(extras))
 
     @torch.no_grad()
@@ -280,6 +312,11 @@ class VisualBackbone(Backbone):
 
     def _captured(self, inputs: Mapping[str, Any], own_BS: Tensor) -> Visual:
         return captured(self.language_model, inputs, own_BS, first_layer=self.traits.first_layer)
+
+    def _before_projector(self, inputs: Mapping[str, Any], own_BS: Tensor) -> Tensor:
+        projector = self._projector()
+        assert projector is not None
+        return before_projector(self.language_model, inputs, own_BS, projector=projector, width=self.inner_dim)
 
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self.dtype) if value.is_floating_point() and value.dim() > 1 else value

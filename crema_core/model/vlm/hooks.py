@@ -8,7 +8,8 @@ and masks, and no pixels, so it computes no features of its own. Some families h
 
 Hooks are installed for one call of a model; one call runs at a time.
 
-Shape letters: B samples, S prompt length, P own visual tokens of a sample, L width, K layers with more features.
+Shape letters: B samples, S prompt length, P own visual tokens of a sample, L width, K layers with more features, E
+width before the projector.
 """
 
 from __future__ import annotations
@@ -69,6 +70,43 @@ def captured(model: PreTrainedModel, inputs: Mapping[str, Any], own_BS: Tensor, 
     finally:
         handle.remove()
     raise AssertionError("the forward pass of a vision-language model runs its decoder")
+
+
+@torch.no_grad()
+def before_projector(
+    model: PreTrainedModel, inputs: Mapping[str, Any], own_BS: Tensor, *, projector: nn.Module, width: int
+) -> Tensor:
+    """Return what visual tokens are before a projector, in the order and pooled as the family does with them behind it.
+
+    The projector's inputs are let through in its place, as many channels at a time as it has outputs. Where it makes
+    one token of several inputs that follow each other, their mean is.
+
+    Args:
+        model: whole.
+        inputs, own_BS: as of `captured`.
+        projector: part of the model.
+        width: E.
+
+    Returns:
+        `(P, E)`; at a token that never passed the projector, what the family puts there.
+    """
+    parts: list[Tensor] = []
+    first = 0
+
+    def let_through(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+        inner = arguments[0].reshape(output[..., 0].numel(), -1, width).mean(1)[:, first : first + output.shape[-1]]
+        filled = torch.nn.functional.pad(inner, (0, output.shape[-1] - inner.shape[1]))
+        return filled.reshape(output.shape).to(output.dtype)
+
+    handle = projector.register_forward_hook(let_through)
+    try:
+        while first < width:
+            part = captured(model, inputs, own_BS).embeds
+            parts.append(part[:, : width - first])
+            first += part.shape[1]
+    finally:
+        handle.remove()
+    return torch.cat(parts, dim=1)
 
 
 @contextmanager

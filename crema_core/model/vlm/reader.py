@@ -2,12 +2,12 @@
 
 Runs where media are read, also in worker processes, so it holds the processor and nothing of the model.
 
-Shape letters: T frames, S ids, V steps of a sample (what the model sees of one picture or one moment), N visual tokens
-of a step.
+Shape letters: T frames, S ids, V steps of a sample (what the model sees of one picture or one moment).
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ from crema_core.errors import MediaError
 from crema_core.modality import Batch, Sample
 from crema_core.model.vlm.chat import VisualChat
 from crema_core.model.vlm.traits import Traits
-from crema_core.tokens import OWN_IDS
+from crema_core.tokens import OWN_IDS, OWN_LAYOUT
 
-LAYOUT = "layout"
-"""Name of a sample's tensor `(2,)`: V and N."""
+GRIDS = ("video_grid_thw", "image_grid_thw")
+"""Names of what processors give that count patches in time, rows and columns."""
 CLOCK_HZ = 1000
 """Frames are numbered by milliseconds: processors count seconds from the numbers of frames."""
 SECONDS_PER_FRAME = 1.0
@@ -87,9 +87,9 @@ class VisualReader:
             tensors.pop(name, None)
         # given per token: without the batch dimension, as the ids
         tensors = {name: value[0] if value.shape[:2] == ids.shape else value for name, value in tensors.items()}
-        steps, size = self._layout(ids[0], tensors, num_frames=1 if still else len(frames))
-        tensors |= {OWN_IDS: ids[0], LAYOUT: torch.tensor([steps, size])}
-        return Sample(tensors, None if times_T2 is None else _joined(times_T2, steps))
+        layout = self._layout(ids[0], tensors, num_frames=None if still else len(frames))
+        tensors |= {OWN_IDS: ids[0], OWN_LAYOUT: torch.tensor(layout)}
+        return Sample(tensors, None if times_T2 is None else _joined(times_T2, len(layout)))
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stack samples; each is taken out again as it was."""
@@ -104,7 +104,7 @@ class VisualReader:
             )
             for name, own in tensors.items()
         }
-        steps = [int(sample.tensors[LAYOUT][0]) for sample in samples]
+        steps = [len(sample.tensors[OWN_LAYOUT]) for sample in samples]
         mask = torch.arange(max(steps)) < torch.tensor(steps)[:, None]
         times = None
         if any(sample.times is not None for sample in samples):
@@ -168,15 +168,52 @@ class VisualReader:
             name: value[:, keep] if getattr(value, "shape", ())[:2] == shape else value for name, value in found.items()
         }
 
-    def _layout(self, ids_S: Tensor, tensors: Mapping[str, Tensor], *, num_frames: int) -> tuple[int, int]:
-        """Return steps and tokens of a step: one run of placeholders each, or the steps in time a processor counts."""
+    def _layout(self, ids_S: Tensor, tensors: Mapping[str, Tensor], *, num_frames: int | None) -> list[tuple[int, int]]:
+        """Return rows and columns of every step: of grids that the processor counts, of runs of placeholders, or of
+        equal shares.
+
+        Args:
+            ids_S: with the placeholders.
+            tensors: what else the processor gave.
+            num_frames: of a clip; None: a picture.
+        """
         own_S = torch.isin(ids_S, torch.tensor(self.placeholders))
         count, runs = int(own_S.sum()), runs_of(own_S)
-        if len(runs) > 1 and num_frames > 1 and len({stop - start for start, stop in runs}) == 1:
-            return len(runs), runs[0][1] - runs[0][0]
-        grid = tensors.get("video_grid_thw")
-        steps = num_frames if grid is None else int(grid[:, 0].sum())
-        return (steps, count // steps) if count % steps == 0 else (1, count)
+        for name in GRIDS:
+            if name in tensors and (found := _joined_grids(tensors[name].tolist(), count)):
+                return found
+        sizes = {stop - start for start, stop in runs}
+        if len(runs) > 1 and (num_frames or 1) > 1 and len(sizes) == 1:
+            return [_square(sizes.pop())] * len(runs)
+        steps = num_frames or 1
+        inside = count if num_frames is None else count - self.traits.closing
+        if inside % steps:
+            return [(1, count)]
+        size = inside // steps
+        return [_square(size) if len(runs) in (1, steps) else (1, size)] * steps
+
+
+def _joined_grids(grids: Sequence[Sequence[int]], count: int) -> list[tuple[int, int]]:
+    """Return rows and columns of every step of grids (steps, rows, columns) whose cells are joined to `count` tokens.
+
+    Nothing where no number of cells across and of steps fits.
+
+    Example:
+        >>> _joined_grids([[2, 4, 6]], count=12)
+        [(2, 3), (2, 3)]
+    """
+    joined, left = divmod(sum(math.prod(grid) for grid in grids), max(count, 1))
+    for across in range(math.isqrt(joined), 0, -1):
+        deep, rest = divmod(joined, across**2)
+        fits = all(t % deep == 0 and h % across == 0 and w % across == 0 for t, h, w in grids) if deep else False
+        if not left and not rest and fits:
+            return [(h // across, w // across) for t, h, w in grids for _ in range(t // deep)]
+    return []
+
+
+def _square(count: int) -> tuple[int, int]:
+    side = math.isqrt(count)
+    return (side, side) if side * side == count else (1, count)
 
 
 def runs_of(own_S: Tensor) -> list[tuple[int, int]]:
@@ -211,7 +248,9 @@ def _array(frames_TCHW: Tensor) -> Any:
 
 
 def _joined(times_T2: Tensor, steps: int) -> Tensor:
-    """Return the times of steps that are made of equally many frames each, the last one perhaps of fewer."""
+    """Return the times of steps: of equally many frames each, the last one perhaps of fewer, or several of a frame."""
+    if steps > len(times_T2) and steps % len(times_T2) == 0:  # tiles
+        return times_T2.repeat_interleave(steps // len(times_T2), 0)
     joined = -(-len(times_T2) // steps)
     last = [min(start + joined, len(times_T2)) - 1 for start in range(0, joined * steps, joined)]
     first = [min(start, len(times_T2) - 1) for start in range(0, joined * steps, joined)]

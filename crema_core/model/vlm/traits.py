@@ -61,6 +61,12 @@ class Traits(BaseModel):
         description="classes of attention that would look back alone where they must look both ways: their is_causal "
         "is switched off",
     )
+    projector: str = Field(
+        default="",
+        description="dotted name of the module between vision encoder and language model whose inputs, or the means of "
+        "as many of them as become one, are the tokens before it",
+    )
+    closing: int = Field(default=0, description="tokens at the end of a clip that belong to none of its frames")
     gap: str = Field(
         default="",
         description="what the processor writes between a picture and a word, where the template has no blank",

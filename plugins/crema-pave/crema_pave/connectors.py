@@ -1,4 +1,4 @@
-"""What is between features and the patch: the backbone's own projector, and nothing at all.
+"""What is between features and the patch: the backbone's own projector, or nothing at all.
 
 Shape letters: R samples that have the modality, T steps, N tokens of a step, D feature width, E vision width, S visual
 tokens of a step, L language-model width.
@@ -6,11 +6,12 @@ tokens of a step, L language-model width.
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from crema_core.errors import BuildError
 from crema_core.fusion.connector import Connector, ConnectorRequest, QFormerText, VisualSource
-from crema_core.tokens import ModalityFeatures, ModalityTokens
+from crema_core.tokens import OWN_LAYOUT, ModalityFeatures, ModalityTokens
 
 BEFORE_PROJECTOR = "before_projector"
 """Key in `ModalityTokens.extras` of the backbone's visual tokens before its projector."""
@@ -39,6 +40,65 @@ class FeatureConnector(Connector):
         return ModalityTokens(values, steps, features.rows, times, token_mask=mask if mask.dim() == 3 else None)
 
 
+def visual_connector(request: ConnectorRequest) -> Connector:
+    """Return the connector of the modality whose tokens are updated.
+
+    Raises:
+        BuildError: when the backbone has no visual tokens, or the modality brings features of another encoder.
+    """
+    modality, backbone = request.modality, request.backbone
+    name, layout = modality.spec.name, backbone.visual_layout
+    if layout is None:
+        raise BuildError(
+            [
+                f"The tokens of '{name}' are to be a vision-language model's own, and the backbone "
+                f"'{backbone.source}' has none. Accepted: vision-language models of transformers, see "
+                "docs/backbones.md. Use backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
+            ]
+        )
+    reader = modality.context.reader
+    own = modality.spec.encoder == "vision" and modality.feature_dim == (
+        backbone.vision_dim if reader is None else modality.context.own_dim
+    )
+    if not own:
+        raise BuildError(
+            [
+                f"The tokens of '{name}' are to be the vision-language model's own, and this modality brings features "
+                f"of another encoder ({modality.feature_dim} wide). Accepted: a major modality that sees through the "
+                "backbone. Leave its encoder option out, or make another modality major."
+            ]
+        )
+    if reader is not None:
+        side, frames = modality.context.image_size, getattr(modality.options, "num_frames", 1)
+        steps = reader.prepare(torch.zeros(frames, 3, side, side, dtype=torch.uint8)).tensors[OWN_LAYOUT]
+        return OwnTokensConnector(modality.feature_dim, width=layout.width, num_tokens=int(steps[0].prod()))
+    assert backbone.visual is not None
+    return VisualConnector(backbone.visual, width=backbone.language_dim)
+
+
+class OwnTokensConnector(Connector):
+    """A vision-language model's own visual tokens, as its language model is given them.
+
+    Args:
+        feature_width: of the features: the tokens, and behind them what they are before the projector where asked for.
+        width: of the tokens.
+        num_tokens: of a step of a square clip.
+    """
+
+    def __init__(self, feature_width: int, *, width: int, num_tokens: int) -> None:
+        super().__init__()
+        self.width, self.num_tokens, self._reads_inner = width, num_tokens, feature_width > width
+
+    def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
+        """Return `(R, T, S, W)`, with the tokens before the projector `(R, T, S, E)` among the extras."""
+        values, mask, times, extras = features.features
+        if self._reads_inner:
+            extras = {**extras, BEFORE_PROJECTOR: values[..., self.width :].float()}
+        token_mask = mask if mask.dim() == 3 else None
+        own = values[..., : self.width].float()
+        return ModalityTokens(own, features.steps, features.rows, times, token_mask, extras)
+
+
 class VisualConnector(Connector):
     """A video language model's own projector; nothing in it is trained.
 
@@ -52,35 +112,6 @@ class VisualConnector(Connector):
         layout = source.layout
         self.width, self.num_tokens = width, layout.rows * layout.columns
         self._shared = (source,)  # in a tuple: torch would make an attribute a child
-
-    @classmethod
-    def of(cls, request: ConnectorRequest) -> VisualConnector:
-        """Return the connector of a modality that sees through the backbone.
-
-        Raises:
-            BuildError: when the backbone has no visual tokens, or the modality brings features of another encoder.
-        """
-        modality, backbone = request.modality, request.backbone
-        name = modality.spec.name
-        if backbone.visual is None:
-            raise BuildError(
-                [
-                    f"The tokens of '{name}' are to be a video language model's own before and behind its projector, "
-                    f"and PAVE does not read those of the backbone '{backbone.source}'. Accepted: LLaVA-OneVision, "
-                    "Video-LLaVA, Qwen2-VL and Qwen2.5-VL, loaded by their names or by load_backbone(..., "
-                    "family='pave-'). Use backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
-                ]
-            )
-        if modality.spec.encoder != "vision" or modality.feature_dim != backbone.vision_dim:
-            raise BuildError(
-                [
-                    f"The tokens of '{name}' are to be the video language model's own, and this modality brings "
-                    f"features of another encoder ({modality.feature_dim} wide, the backbone's are "
-                    f"{backbone.vision_dim}). Accepted: a major modality that sees through the backbone. Leave its "
-                    "encoder option out, or make another modality major."
-                ]
-            )
-        return cls(backbone.visual, width=backbone.language_dim)
 
     def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         """Return `(R, T, S, L)`, with the tokens before the projector `(R, T, S, E)` among the extras."""

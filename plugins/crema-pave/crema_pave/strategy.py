@@ -1,7 +1,7 @@
 """PAVE as a strategy: patches of the supporting modalities update a video language model's own visual tokens (arXiv
 2503.19794).
 
-The major modality comes through the model's own vision encoder and projector, the supporting modalities as features.
+The major modality's tokens are a vision-language model's own, the supporting modalities come as features.
 One patch per supporting modality adds to the visual tokens what that modality contributes, so the language model reads
 as many tokens as without any; a patch that was not trained adds exactly nothing. Samples without a supporting modality
 keep the plain visual tokens. A sample without
@@ -18,19 +18,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from crema_core.errors import OptionsError
-from crema_core.fusion.base import Fusion, FusionSizes, ModalitySet, spread
+from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, ModalitySet, spread
 from crema_core.fusion.connector import VisualLayout
-from crema_core.tokens import ModalityTokens, Segment
+from crema_core.tokens import OWN_LAYOUT, ModalityTokens, Segment
 from crema_pave.alignment import Alignment
 from crema_pave.compose import add_patches, chain_patches
-from crema_pave.connectors import BEFORE_PROJECTOR, FeatureConnector, VisualConnector
+from crema_pave.connectors import BEFORE_PROJECTOR, FeatureConnector, visual_connector
 from crema_pave.newlines import Newlines, add_newlines
 from crema_pave.patch import PavePatch, SideMap
 from crema_pave.rotary import Rotary
@@ -50,7 +52,8 @@ class PaveFusion(Fusion):
         num_layers, embed_dim, num_heads, rotary, alignment, shared_value, side_map, conv_stages: of every patch, see
             `PavePatch`.
         queries: the queries of the side tokens: "inner" visual tokens before the projector (released), "projected" the
-            tokens that are updated, or "learnable" vectors (the paper's Table 4).
+            tokens that are updated (the paper's text), or "learnable" vectors (its Table 4). None: "inner" where the
+            backbone can tell them, else "projected".
         num_frames: most frames learnable queries can serve.
         newlines: where the model's learned newline is placed, see `add_newlines`: "grid" as PAVE, "one_token" as
             LLaVA-OneVision in transformers. None: "grid" where the model has a newline, else "none".
@@ -61,10 +64,15 @@ class PaveFusion(Fusion):
         OptionsError: for settings that are unknown or do not fit each other or the backbone.
     """
 
-    major_connector = VisualConnector.of
+    major_connector = staticmethod(visual_connector)
     supporting_connector = FeatureConnector.of
     one_query_count: ClassVar[bool] = False
     backbone_family: ClassVar[str] = "pave-"
+
+    @classmethod
+    def plan(cls, options: Mapping[str, Any]) -> FusionPlan:
+        """Return the plan, which has visual tokens read before the projector where they are the queries."""
+        return replace(super().plan(options), reads_inner=options.get("queries") in (None, "inner"))
 
     @classmethod
     def for_sizes(cls, supporting: Sequence[str], sizes: FusionSizes, **options: Any) -> Fusion:
@@ -75,10 +83,14 @@ class PaveFusion(Fusion):
         """
         if sizes.visual is None:
             raise OptionsError(
-                "fusion='pave' updates a video language model's own visual tokens, and the major modality's tokens are "
-                "none. Accepted: a backbone of that kind. Use backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
+                "fusion='pave' updates a vision-language model's own visual tokens, and the major modality's tokens "
+                "are none. Accepted: a backbone of that kind. Use "
+                "backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
             )
-        return cls(supporting, width=sizes.width, visual=sizes.visual, token_widths=sizes.token_widths, **options)
+        visual = sizes.visual
+        if not visual.rows:  # decided picture by picture: as many as in a square one
+            visual = replace(visual, rows=1, columns=sizes.major_queries or 1)
+        return cls(supporting, width=sizes.width, visual=visual, token_widths=sizes.token_widths, **options)
 
     def __init__(
         self,
@@ -95,15 +107,22 @@ class PaveFusion(Fusion):
         shared_value: bool = False,
         side_map: SideMap = "linear",
         conv_stages: Sequence[Sequence[int]] = (),
-        queries: Queries = "inner",
+        queries: Queries | None = None,
         num_frames: int = 32,
         newlines: Newlines | None = None,
         order: Order = "parallel",
     ) -> None:
-        super().__init__((), width=width, num_queries=visual.rows * visual.columns)
+        tokens_per_frame = visual.rows * visual.columns
+        super().__init__((), width=width, num_queries=tokens_per_frame)
+        queries = queries or ("inner" if visual.inner_width else "projected")
         _check("queries", queries, get_args(Queries))
         _check("order", order, get_args(Order))
         _check("newlines", newlines or "grid", get_args(Newlines))
+        if queries == "inner" and not visual.inner_width:
+            raise OptionsError(
+                "queries='inner' came, and the visual tokens of this backbone are not known before its projector. "
+                "Accepted: 'projected' and 'learnable'. Leave queries out for 'projected'."
+            )
         if order == "chained" and queries != "projected":
             raise OptionsError(
                 f"order='chained' with queries={queries!r}: no patch would see what another wrote. Chained patches ask "
@@ -133,7 +152,7 @@ class PaveFusion(Fusion):
             "conv_stages": conv_stages,
             "queries": "learnable" if queries == "learnable" else "visual",
             "num_frames": num_frames,
-            "tokens_per_frame": visual.rows * visual.columns,
+            "tokens_per_frame": tokens_per_frame,
         }
         with torch.device("meta"):  # refuses bad settings also where there is no supporting modality yet
             self._patch(width)
@@ -150,7 +169,14 @@ class PaveFusion(Fusion):
         if modalities.major not in modalities.tokens:
             return []
         major = modalities.tokens[modalities.major]
-        tokens_BFSL = spread(self._updated(modalities), major.rows, modalities.num_samples)
+        if OWN_LAYOUT in major.extras:  # the model's own text is around them
+            updated_RFSW = self._updated_own(modalities)
+            return [
+                modalities.segment(modalities.major)._replace(
+                    values=spread(updated_RFSW, major.rows, modalities.num_samples)
+                )
+            ]
+        tokens_BFSL = spread(self._updated(modalities, major.values), major.rows, modalities.num_samples)
         mask_BF = spread(major.mask, major.rows, modalities.num_samples)
         newline = self._newline[0]
         laid = add_newlines(
@@ -166,39 +192,65 @@ class PaveFusion(Fusion):
             Segment(laid.values, laid.mask, None, grid=self.grid, times=_spread_times(major, modalities.num_samples))
         ]
 
-    def _updated(self, modalities: ModalitySet) -> Tensor:
+    def _updated_own(self, modalities: ModalitySet) -> Tensor:
+        """Return a vision-language model's own tokens `(R, F, S, W)`, updated where they are of a frame."""
         major = modalities.tokens[modalities.major]
+        of_frame_RF1 = major.extras[OWN_LAYOUT].prod(-1, keepdim=True)
+        own_RFSL, deep = major.values[..., : self.width], major.values[..., self.width :]
+        updated_RFSL = self._updated(modalities, own_RFSL)
+        is_own_RFS = torch.arange(own_RFSL.shape[2], device=own_RFSL.device) < of_frame_RF1
+        return torch.cat([torch.where(is_own_RFS[..., None], updated_RFSL, own_RFSL), deep], dim=-1)
+
+    def _updated(self, modalities: ModalitySet, tokens_RFSL: Tensor) -> Tensor:
         names = [name for name in self.supporting if name in modalities.tokens]
         patches = [partial(self._update, name, modalities) for name in names]
         if self.order == "chained":
-            return chain_patches(major.values, patches)
-        inner = major.extras[BEFORE_PROJECTOR] if self.queries == "inner" else None
-        return add_patches(major.values, patches, queries=inner)
+            return chain_patches(tokens_RFSL, patches)
+        extras = modalities.tokens[modalities.major].extras
+        return add_patches(tokens_RFSL, patches, queries=extras[BEFORE_PROJECTOR] if self.queries == "inner" else None)
 
     def _update(self, name: str, modalities: ModalitySet, asked: Tensor) -> Tensor:
         """Return one patch's update `(R, F, S, L)` of the R samples with visual tokens, 0 without the modality."""
         major, side = modalities.tokens[modalities.major], modalities.tokens[name]
-        both, num_rows = None, len(major.rows)
-        if not num_rows == len(side.rows) == modalities.num_samples:
-            place = torch.full((modalities.num_samples,), -1, device=side.rows.device)
-            place = place.index_copy(0, side.rows, torch.arange(len(side.rows), device=side.rows.device))[major.rows]
-            both = (place >= 0).nonzero().squeeze(1)  # positions of the samples that have both
-            if not len(both):
-                return torch.zeros_like(major.values)
-            side, major = side.select(place[both], major.rows[both]), major.select(both, major.rows[both])
-            asked = asked[both]
-        update: Tensor = self.blocks[name](
-            asked,
-            side=side.values,
-            frame_mask=major.mask,
-            side_mask=side.mask if side.token_mask is None else side.token_mask,
-            frame_times=major.times,
-            side_times=side.times,
-            query_grid=self.grid,
-        )
-        if both is None:
-            return update
-        return update.new_zeros(num_rows, *update.shape[1:]).index_copy(0, both, update)
+        place = torch.full((modalities.num_samples,), -1, device=side.rows.device)
+        place = place.index_copy(0, side.rows, torch.arange(len(side.rows), device=side.rows.device))[major.rows]
+        update = asked.new_zeros(*asked.shape[:3], self.width)
+        for grid, rows in self._by_grid(major, place >= 0):
+            if len(rows) == len(major.rows) == len(side.rows) == modalities.num_samples:
+                mine, own = side, major
+            else:
+                mine, own = side.select(place[rows], major.rows[rows]), major.select(rows, major.rows[rows])
+            count = grid[0] * grid[1] if grid is not None else asked.shape[2]
+            added: Tensor = self.blocks[name](
+                asked[rows, :, :count],
+                side=mine.values,
+                frame_mask=own.mask,
+                side_mask=mine.mask if mine.token_mask is None else mine.token_mask,
+                frame_times=own.times,
+                side_times=mine.times,
+                query_grid=grid,
+            )
+            update = update.index_copy(0, rows, F.pad(added, (0, 0, 0, asked.shape[2] - count)).to(update.dtype))
+        return update
+
+    def _by_grid(self, major: ModalityTokens, both_R: Tensor) -> list[tuple[tuple[int, int] | None, Tensor]]:
+        """Return the positions of samples that have both modalities, by the grid of a frame where it matters."""
+        rows = both_R.nonzero().squeeze(1)
+        layout_RF2 = major.extras.get(OWN_LAYOUT)
+        if not len(rows) or layout_RF2 is None:
+            return [(self.grid, rows)] if len(rows) else []
+        if not self._needs_grid:
+            most = int(layout_RF2.prod(-1).max())
+            return [((1, most), rows)]
+        grids_M2, group_M = layout_RF2[rows, 0].unique(dim=0, return_inverse=True)
+        return [
+            ((int(grid[0]), int(grid[1])), rows[group_M == number]) for number, grid in enumerate(grids_M2.tolist())
+        ]
+
+    @property
+    def _needs_grid(self) -> bool:
+        """Whether an update depends on rows and columns, or on how many tokens a frame has."""
+        return self.queries == "learnable" or self._settings["rotary"] in ("space_time", "released_3d")
 
     def _patch(self, side_dim: int) -> PavePatch:
         return PavePatch(side_dim, **self._settings)

@@ -27,7 +27,6 @@ from tests.support.official_datasets import write_clip
 from tests.support.pave_models import CHOICES, randomized, scores_of, side_example
 from tests.support.qwen_vl import FUSION, built, clip
 from tests.support.video_language import QWEN_KINDS, QWEN_SIDE, VideoKind
-from tests.support.vlm import save_vlm
 
 Folders = Callable[[VideoKind], Path]
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
@@ -175,16 +174,6 @@ def test_an_image_size_is_refused_beside_a_backbone_object(video_models: Folders
     assert refusal(BuildError, backbone=backbone, image_size=24) == (
         "image_size=24 needs a backbone that is loaded here and sees pictures. Accepted with it: a folder or hub id of "
         "a Qwen-VL model as backbone. Pass load_backbone(..., image_size=...), or leave it out."
-    )
-
-
-def test_a_model_whose_visual_tokens_pave_does_not_know_is_refused(tmp_path: Path) -> None:
-    folder = save_vlm(tmp_path, "qwen3_vl")
-    assert refusal(BuildError, backbone=folder) == (
-        f"The tokens of 'video' are to be a video language model's own before and behind its projector, and PAVE does "
-        f"not read those of the backbone '{folder}'. Accepted: LLaVA-OneVision, Video-LLaVA, Qwen2-VL and Qwen2.5-VL, "
-        "loaded by their names or by load_backbone(..., family='pave-'). Use "
-        "backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
     )
 
 

@@ -213,6 +213,6 @@ def test_tokens_that_are_no_video_language_models_are_refused() -> None:
     with pytest.raises(OptionsError) as caught:
         make_fusion("pave", ["one"], FusionSizes(WIDTH, 6))
     assert str(caught.value) == (
-        "fusion='pave' updates a video language model's own visual tokens, and the major modality's tokens are none. "
+        "fusion='pave' updates a vision-language model's own visual tokens, and the major modality's tokens are none. "
         "Accepted: a backbone of that kind. Use backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
     )

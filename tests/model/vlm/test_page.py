@@ -10,7 +10,6 @@ from tests.support.vlm import VLMS
 
 PAGE = Path(__file__).parents[3] / "docs" / "backbones.md"
 BEGIN, END = "<!-- kinds -->\n", "<!-- end of kinds -->\n"
-PAVE = ("llava_onevision", "video_llava", "qwen2_vl", "qwen2_5_vl")
 
 
 def table() -> str:
@@ -22,7 +21,7 @@ def table() -> str:
             f"`{kind}`",
             "a clip" if VLMS[kind].takes_video else "pictures with their times",
             "not compared, its own raise" if kind in BEAMLESS else "yes",
-            "yes" if kind in PAVE else "",
+            "queries before the projector" if traits.projector else "yes",
             ", ".join(f"`{name}`" for name in differs),
         ]
         rows.append("| " + " | ".join(cells) + " |")
