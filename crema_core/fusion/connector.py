@@ -49,6 +49,7 @@ class VisualLayout:
         rows, columns: of one frame's tokens, rows first; 0 where the processor decides picture by picture.
         inner_width: width E of the same tokens before the projector; 0 where they cannot be told.
         newline: `(L,)` the model's learned end of a row, or None where it has none.
+        closing: tokens at the end of a clip that belong to no frame: LLaVA-OneVision's newline.
         width: of a token with what the language model's first layers add; 0: L.
     """
 
@@ -56,6 +57,7 @@ class VisualLayout:
     columns: int
     inner_width: int
     newline: nn.Parameter | None = None
+    closing: int = 0
     width: int = 0
 
 

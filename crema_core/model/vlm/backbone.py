@@ -127,7 +127,7 @@ class VisualBackbone(Backbone):
     @property
     def visual_layout(self) -> VisualLayout:
         """How its visual tokens lie: as many as its processor makes of a picture."""
-        return VisualLayout(0, 0, inner_width=self.inner_dim, width=self.own_dim)
+        return VisualLayout(0, 0, inner_width=self.inner_dim, closing=self.traits.closing, width=self.own_dim)
 
     @property
     def _num_deep(self) -> int:

@@ -235,8 +235,13 @@ class VisualLanguage(IdLanguage):
         sources = iter((start + mask_TK.flatten().nonzero()[:, 0]).tolist())
         ids = unpadded(own.own[OWN_IDS][row])
         is_own = torch.isin(ids, torch.tensor(self.placeholders, device=ids.device))
-        kinds = {name: unpadded(own.own[name][row]).tolist() for name in self.kinds if name in own.own}
-        written, runs = ids.tolist(), runs_of(is_own)
+        kinds = {name: unpadded(own.own[name][row]) for name in self.kinds if name in own.own}
+        runs = runs_of(is_own)
+        if len(runs) == 1 and int(mask_TK.sum()) != runs[0][1] - runs[0][0]:  # a fusion adds newlines, or drops one
+            place = _stretched(len(ids), runs[0], int(mask_TK.sum())).to(ids.device)
+            ids, is_own, kinds = ids[place], is_own[place], {name: kind[place] for name, kind in kinds.items()}
+            runs = runs_of(is_own)
+        written, own_kinds = ids.tolist(), {name: kind.tolist() for name, kind in kinds.items()}
         inside: list[tuple[Segment, list[list[int]]]] = []
         ends: list[int] = []
         if self.placement == "frames" and len(runs) > 1:
@@ -250,7 +255,7 @@ class VisualLanguage(IdLanguage):
             out.source.append(next(sources) if real else -1)
             out.own.append(real)
             for name in self.kinds:
-                out.kinds[name].append(kinds[name][place] if name in kinds else 0)
+                out.kinds[name].append(own_kinds[name][place] if name in own_kinds else 0)
             if place + 1 in ends:
                 for segment, found in inside:
                     index = ends.index(place + 1)
@@ -260,6 +265,17 @@ class VisualLanguage(IdLanguage):
                 out.fill()
         chosen = {id(segment) for segment, _ in inside}
         return [one for one in steps if id(one[0]) not in chosen]
+
+
+def _stretched(length: int, run: tuple[int, int], count: int) -> Tensor:
+    """Return positions of a sequence whose run, all of one value, is to be `count` long.
+
+    Example:
+        >>> _stretched(5, (1, 3), 4).tolist()
+        [0, 1, 1, 1, 1, 3, 4]
+    """
+    start, stop = run
+    return torch.cat([torch.arange(start), torch.full((count,), start), torch.arange(stop, length)])
 
 
 def _left(rows: Sequence[Sequence[int] | Sequence[bool]], fill: int) -> Tensor:

@@ -55,8 +55,8 @@ class PaveFusion(Fusion):
             tokens that are updated (the paper's text), or "learnable" vectors (its Table 4). None: "inner" where the
             backbone can tell them, else "projected".
         num_frames: most frames learnable queries can serve.
-        newlines: where the model's learned newline is placed, see `add_newlines`: "grid" as PAVE, "one_token" as
-            LLaVA-OneVision in transformers. None: "grid" where the model has a newline, else "none".
+        newlines: where the model's learned newline is placed in a clip, see `add_newlines`: "grid" as PAVE, "one_token"
+            as LLaVA-OneVision in transformers. None: "grid" where the model has a newline, else "none".
         order: "parallel" adds every patch's update of the original tokens; "chained" lets a patch ask with the tokens
             the patches before it, in the order they were added, have updated.
 
@@ -128,12 +128,13 @@ class PaveFusion(Fusion):
                 f"order='chained' with queries={queries!r}: no patch would see what another wrote. Chained patches ask "
                 "with the tokens they update. Use queries='projected', or order='parallel'."
             )
-        if newlines not in (None, "none") and visual.newline is None:
+        has_newline = visual.newline is not None or visual.closing == 1
+        if newlines not in (None, "none") and not has_newline:
             raise OptionsError(
                 f"newlines={newlines!r} came, and this backbone has no newline token. Accepted: 'none'. Leave newlines "
                 "out."
             )
-        self.newlines: Newlines = newlines or ("none" if visual.newline is None else "grid")
+        self.newlines: Newlines = newlines or ("grid" if has_newline else "none")
         self.queries, self.order = queries, order
         self.grid = (visual.rows, visual.columns)
         self._newline = (visual.newline,)  # in a tuple: it is the backbone's, not trained here
@@ -170,12 +171,10 @@ class PaveFusion(Fusion):
             return []
         major = modalities.tokens[modalities.major]
         if OWN_LAYOUT in major.extras:  # the model's own text is around them
-            updated_RFSW = self._updated_own(modalities)
-            return [
-                modalities.segment(modalities.major)._replace(
-                    values=spread(updated_RFSW, major.rows, modalities.num_samples)
-                )
-            ]
+            own, mask_RFS = self._laid(major, self._updated_own(modalities))
+            values_BFSW = spread(own, major.rows, modalities.num_samples)
+            mask_BFS = spread(mask_RFS, major.rows, modalities.num_samples)
+            return [modalities.segment(modalities.major)._replace(values=values_BFSW, mask=mask_BFS)]
         tokens_BFSL = spread(self._updated(modalities, major.values), major.rows, modalities.num_samples)
         mask_BF = spread(major.mask, major.rows, modalities.num_samples)
         newline = self._newline[0]
@@ -200,6 +199,39 @@ class PaveFusion(Fusion):
         updated_RFSL = self._updated(modalities, own_RFSL)
         is_own_RFS = torch.arange(own_RFSL.shape[2], device=own_RFSL.device) < of_frame_RF1
         return torch.cat([torch.where(is_own_RFS[..., None], updated_RFSL, own_RFSL), deep], dim=-1)
+
+    def _laid(self, major: ModalityTokens, updated_RFSW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a vision-language model's own tokens with the newlines of clips, and which are real `(R, F, K)`.
+
+        The model gives a clip's newline as its last token, which is where transformers has it; a picture keeps those
+        that its processor gave it.
+        """
+        mask_RFS = major.mask[:, :, None].expand(updated_RFSW.shape[:3])
+        mask_RFS = mask_RFS if major.token_mask is None else major.token_mask
+        layout_RF2 = major.extras[OWN_LAYOUT]
+        of_frames_R = (layout_RF2.prod(-1) * major.mask).sum(1)
+        ends_R = mask_RFS.sum((1, 2)) > of_frames_R
+        if self.newlines == "one_token" or not bool(ends_R.any()):
+            return updated_RFSW, mask_RFS
+        laid = []
+        for row, (own_FSW, mask_FS) in enumerate(zip(updated_RFSW, mask_RFS, strict=True)):
+            rows, columns = layout_RF2[row, 0].tolist()
+            if not bool(ends_R[row]):
+                laid.append((own_FSW, mask_FS))
+                continue
+            real_F = major.mask[row]
+            newline_W = own_FSW[real_F][-1, rows * columns]
+            added = add_newlines(
+                own_FSW[None, :, : rows * columns],
+                newline_W,
+                layout=self.newlines,
+                frame_mask=real_F[None],
+                grid=(rows, columns),
+            )
+            laid.append((added.values[0], added.mask[0]))
+        most = max(len(mask_FS[0]) for _, mask_FS in laid)
+        values = [F.pad(own_FSW, (0, 0, 0, most - own_FSW.shape[1])) for own_FSW, _ in laid]
+        return torch.stack(values), torch.stack([F.pad(mask_FS, (0, most - mask_FS.shape[1])) for _, mask_FS in laid])
 
     def _updated(self, modalities: ModalitySet, tokens_RFSL: Tensor) -> Tensor:
         names = [name for name in self.supporting if name in modalities.tokens]
