@@ -169,7 +169,7 @@ class Fusion(nn.Module, abc.ABC):
         mixes_parts: whether the major modality's connector takes features of several parts, see
             `Modality.feature_parts`.
         backbone_family: start of the names of backbone families that come with the strategy and are asked before
-            others, such as "pave-" for an entry point `pave-llava_onevision`; empty: none.
+            others, such as "counted-" for an entry point `counted-llava_onevision`; empty: none.
         reads_inner: whether a vision-language model is to give its visual tokens before its projector too.
     """
 

@@ -175,7 +175,17 @@ def missing_parts(place: Path, config: Mapping[str, Any]) -> list[str]:
         if part["name"] in registry.installed_names(kind):
             continue
         noun = KINDS[kind].noun
-        if part["distribution"]:
+        if (
+            part["distribution"]
+            and _is_installed(part["distribution"])
+            and _package_of(kind, part) == part["distribution"]
+        ):
+            problems.append(
+                f"'{place}' needs the {noun} '{part['name']}' of {part['distribution']} {part['version']}, and the "
+                f"{part['distribution']} that is installed has none of this name: what it computed, nothing here does. "
+                f"Install {part['distribution']} as it was then to use this model, or build and train it anew."
+            )
+        elif part["distribution"]:
             problems.append(
                 f"'{place}' needs the {noun} '{part['name']}' of {part['distribution']} {part['version']}, which is "
                 f"not installed. Run: pip install {_package_of(kind, part)}"
@@ -186,6 +196,15 @@ def missing_parts(place: Path, config: Mapping[str, Any]) -> list[str]:
                 f"crema_core.registry.register(..., kind='{kind}', name='{part['name']}')"
             )
     return problems
+
+
+def _is_installed(distribution: str) -> bool:
+    """Return whether anything of a package is installed."""
+    return any(
+        registry.same_distribution(found.distribution, distribution)
+        for kind in KINDS
+        for found in registry.providers(kind)
+    )
 
 
 def _package_of(kind: KindName, part: Mapping[str, str]) -> str:

@@ -13,7 +13,6 @@ from crema_core.api.model import CremaModel
 from tests.support.backbones import save_random_blip2
 from tests.support.checkpoints import Language, Published, save_language, save_published
 from tests.support.modalities import four_modalities
-from tests.support.video_language import VideoKind, save_video_model
 from tests.support.vision_encoders import save_three
 
 
@@ -39,13 +38,6 @@ def languages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Language], 
     """Language models in place of the backbone's own, written when first asked for; Mistral's and Qwen's chat."""
     place = tmp_path_factory.mktemp("languages")
     return cache(lambda kind: save_language(place / kind, kind, chat=kind == "mistral"))
-
-
-@pytest.fixture(scope="session")
-def video_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[VideoKind], Path]:
-    """Video language models in the format of published ones, written when first asked for."""
-    place = tmp_path_factory.mktemp("video_language")
-    return cache(lambda kind: save_video_model(place / kind, kind))
 
 
 @pytest.fixture(scope="session")

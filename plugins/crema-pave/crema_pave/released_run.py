@@ -74,7 +74,9 @@ def load_released_run(
             "'count'} and tuning={'rank': ..., 'alpha': ...}. Nothing was changed."
         )
     parameters = {f"patch.{key}": value for key, value in patch.named_parameters()}
-    parameters |= {f"language.{key}": value for key, value in model.language_parameters().items() if lora}
+    # A vision-language model holds its language model one level deeper than the released code's.
+    inner = {key.replace("model.language_model.", "model."): own for key, own in model.language_parameters().items()}
+    parameters |= {f"language.{key}": value for key, value in inner.items() if lora}
     state = {f"patch.{key}": value for key, value in released.state.items()}
     copy_state(parameters, state | {f"language.{key}": value for key, value in lora.items()})
     return released.left_aside

@@ -9,7 +9,7 @@ import pytest
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import CheckpointError
-from crema_pave.backbones.families import SHAPES
+from crema_pave.counting import FOLDER
 from tests.support.modalities import wave_spec
 from tests.support.pave_flops import patch_multiply_adds
 
@@ -63,30 +63,11 @@ def test_a_patch_costs_what_the_released_one_does() -> None:
     assert cost.gflops["fusion"] == pytest.approx(2 * own / 1e9, rel=2e-3)
 
 
-def test_qwen_has_the_published_number_of_weights() -> None:
-    model = build(
-        [{"name": "video", "num_frames": 8}], backbone="qwen2.5-vl-3b", fusion="pave", tuning={"rank": 64, "alpha": 16}
-    )
-    described = model.describe()
-    assert described.total.frozen == 3_754_622_976
-    lora = 36 * 64 * (4 * 2048 + 2 * (2048 + 256) + 3 * (2048 + 11008))
-    assert described.total.trainable == lora == 119_734_272
-    assert described.cost.num_tokens == 4 * 144 + 4  # a step is two frames; the question
-
-
-def test_an_image_size_of_qwen_changes_its_tokens_and_no_weight() -> None:
-    video = {"name": "video", "num_frames": 8}
-    model = build([video], backbone="qwen2.5-vl-3b", fusion="pave", image_size=224)
-    assert model.describe().cost.num_tokens == 4 * 64 + 4
-    assert model.describe().total.frozen == 3_754_622_976
-
-
-@pytest.mark.parametrize("name", sorted(file.stem for file in SHAPES.glob("*.json")))
+@pytest.mark.parametrize("name", sorted(file.stem for file in FOLDER.glob("*.json")))
 def test_shapes_of_video_language_models_name_where_their_weights_are(name: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         build(["video"], backbone=name, fusion="pave").backbone.require_weights()
-    hub = {"l": f"llava-hf/{name}-ov-hf", "q": "Qwen/Qwen2.5-VL-3B-Instruct"}[name[0]]
     assert str(caught.value) == (
         f"'{name}' is a backbone of shapes alone, for counting. Answers, training and saving need weights. "
-        f"Use backbone='{hub}' where the hub is reachable, or 'crema-tiny'."
+        f"Use backbone='llava-hf/{name}-ov-hf' where the hub is reachable, or 'crema-tiny'."
     )

@@ -20,7 +20,7 @@ from crema_pave.patch import PavePatch
 from crema_pave.released import export_released_patch
 from crema_pave.released_run import load_released_run
 from tests.support.modalities import wave_spec
-from tests.support.video_language import save_video_model
+from tests.support.vlm import save_vlm
 
 PAVE = {"name": "pave", "embed_dim": 16, "num_heads": 2, "shared_value": True, "alignment": "count"}
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
@@ -28,7 +28,7 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_video_model(tmp_path_factory.mktemp("video") / "model", "llava-onevision")
+    return save_vlm(tmp_path_factory.mktemp("video") / "model", "llava_onevision")
 
 
 def built(folder: Path, *, tuning: Any = LORA, **options: Any) -> CremaModel:
@@ -47,7 +47,7 @@ def run(folder: Path, tmp_path: Path) -> tuple[Path, CremaModel]:
     assert isinstance(patch, PavePatch)
     torch.save(export_released_patch(patch), tmp_path / "non_lora_trainables.bin")
     lora = {
-        f"base_model.model.{key[:-2]}.lora_{key[-1]}.weight": value.detach()
+        f"base_model.model.{key[:-2]}.lora_{key[-1]}.weight".replace("model.language_model.", "model."): value.detach()
         for key, value in model.language_parameters().items()
     }
     torch.save(lora, tmp_path / "adapter_model.bin")

@@ -17,7 +17,7 @@ from crema_core.train.distributed import leave_processes
 from crema_core.train.fit import fit
 from tests.support.launch import together
 from tests.support.numeric import assert_same_steps
-from tests.support.video_language import SIDE, VideoKind, save_video_model
+from tests.support.vlm import save_vlm
 from tests.train.file_modalities import file_modalities
 from tests.train.wave_questions import write_wave_questions
 
@@ -37,10 +37,10 @@ def train_video(backbone: Path, data: Path, out: Path, **settings: Any) -> dict[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["llava-onevision", "qwen2.5-vl"])
-def test_training_below_a_video_language_models_lora(family: VideoKind, tmp_path: Path) -> None:
-    folder = save_video_model(tmp_path / "backbone", family)
-    data = write_wave_questions(tmp_path / "data", side=SIDE)
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_5_vl"])
+def test_training_below_a_video_language_models_lora(family: str, tmp_path: Path) -> None:
+    folder = save_vlm(tmp_path / "backbone", family)
+    data = write_wave_questions(tmp_path / "data", side=40)
     alone = train_video(folder, data, tmp_path / "one")
     first, second = together(train_video, folder, data, tmp_path / "two", shard_language_model=True)
     weights = [{key: torch.from_numpy(value) for key, value in run.items()} for run in (alone, first)]

@@ -20,7 +20,7 @@ from crema_core.plugins.hooks import Hooks, hookimpl
 from crema_core.plugins.spec import ModalitySpec
 from crema_core.train.fit import fit
 from crema_core.train.trainer import TrainingInterrupted
-from tests.support.video_language import SIDE, save_video_model
+from tests.support.vlm import save_vlm
 from tests.train.file_modalities import file_modalities
 from tests.train.wave_questions import CHOICES, write_wave_questions
 
@@ -30,13 +30,13 @@ LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_video_model(tmp_path_factory.mktemp("video") / "model", "llava-onevision")
+    return save_vlm(tmp_path_factory.mktemp("video") / "model", "llava_onevision")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Questions whose answer only the wave tells; four of six samples have points too."""
-    return write_wave_questions(tmp_path_factory.mktemp("data"), side=SIDE, points=(1, 2, 4, 5))
+    return write_wave_questions(tmp_path_factory.mktemp("data"), side=40, points=(1, 2, 4, 5))
 
 
 def sides() -> tuple[ModalitySpec, ModalitySpec]:

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from crema_core.api.build import build
-from tests.support.video_language import save_video_model
+from tests.support.vlm import save_vlm
 
 pytest.importorskip("crema_pave")
 
 CHOICES = ["red", "blue"]
 
 
-@pytest.fixture(scope="module", params=["llava-onevision", "qwen2.5-vl"])
+@pytest.fixture(scope="module", params=["llava_onevision", "qwen2_5_vl"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_video_model(tmp_path_factory.mktemp("video") / "model", request.param)
+    return save_vlm(tmp_path_factory.mktemp("video") / "model", request.param)
 
 
 @pytest.mark.parametrize("name", ["dense_video", "exo_views"])

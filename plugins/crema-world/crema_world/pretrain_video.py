@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
     Blip2ForConditionalGeneration,
-    BlipImageProcessor,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -61,6 +63,13 @@ from crema_world.vocabulary import make_tokenizer
 PICTURE_RATE = 3e-4
 """With the rate of the other stages the decoder forgets on pictures how a colour is looked up by its shape."""
 VIDEO = "<video>"
+PATCH = 8
+CHAT = (
+    "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>"
+    "{% elif part['type'] == 'video' %}<video>{% elif message['role'] == 'user' %}{{ '\n' + part['text'] }}"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
+)
+"""What stands around questions in training: pictures, a new line and the question."""
 
 
 def pretrain_video(
@@ -156,7 +165,7 @@ def new_video_model(*, seed: int) -> tuple[LlavaOnevisionForConditionalGeneratio
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
             hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=3, num_attention_heads=4,
-            image_size=IMAGE_SIZE, patch_size=8, hidden_act="gelu", vision_use_head=False,
+            image_size=IMAGE_SIZE, patch_size=PATCH, hidden_act="gelu", vision_use_head=False,
         ),
         text_config=Qwen2Config(
             vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=256, num_hidden_layers=4,
@@ -166,6 +175,7 @@ def new_video_model(*, seed: int) -> tuple[LlavaOnevisionForConditionalGeneratio
         image_token_index=int(tokenizer.vocab["<image>"]),
         video_token_index=int(tokenizer.vocab[VIDEO]),
         vision_feature_layer=-1,
+        image_grid_pinpoints=[[IMAGE_SIZE, IMAGE_SIZE]],
         tie_word_embeddings=False,
     )  # fmt: skip
     torch.manual_seed(seed)
@@ -229,11 +239,24 @@ def _loss(
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    BlipImageProcessor(size=side, image_mean=list(IMAGE_MEAN), image_std=list(IMAGE_STD)).save_pretrained(out)
+    write_processor(tokenizer, out)
     (out / TEMPLATE).write_text('{\n  "choice_scoring": "likelihood"\n}\n')
     (out / BACKBONE).write_text('{\n  "pretrained": false\n}\n')
+
+
+def write_processor(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write what makes inputs of clips and questions, with the tokenizer."""
+    side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    look: dict[str, Any] = {"size": side, "image_mean": list(IMAGE_MEAN), "image_std": list(IMAGE_STD)}
+    processor = LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(**look, image_grid_pinpoints=[[IMAGE_SIZE, IMAGE_SIZE]]),
+        tokenizer=tokenizer,
+        video_processor=LlavaOnevisionVideoProcessor(**look),
+        num_image_tokens=(IMAGE_SIZE // PATCH) ** 2,
+        vision_feature_select_strategy="full",
+        chat_template=CHAT,
+    )
+    processor.save_pretrained(out)
 
 
 def main() -> None:
