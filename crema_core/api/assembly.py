@@ -188,7 +188,8 @@ def starting_gain(model: CremaNetwork) -> float:
     tokens = {}
     for name in names:
         branch = model.branch(name)
-        values = torch.randn(1, 1, PROBED_TOKENS, branch.modality.feature_dim, generator=draws)
+        count = 1 if branch.modality.feature_parts else PROBED_TOKENS
+        values = torch.randn(1, 1, count, branch.modality.feature_dim, generator=draws)
         features = Features(values.to(model.device), torch.ones(1, 1, dtype=torch.bool, device=model.device))
         rows = torch.zeros(1, dtype=torch.int64, device=model.device)
         tokens[name] = branch.tokens(ModalityFeatures(features, rows))

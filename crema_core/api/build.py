@@ -74,7 +74,7 @@ def build(
         },
     )
     if loaded is None:
-        loaded = read_backbone(settings, family=plan.backbone_family)
+        loaded = read_backbone(settings)
     with seeded(settings.seed, "language"):
         loaded.tune(tuned)
     wording = parse_settings(PromptTemplate, {**loaded.template, **settings.template}, title="template")

@@ -38,7 +38,7 @@ class FusionSizes:
         num_queries: Q of every fused modality.
         major_queries: tokens of the major modality per step; None: Q.
         token_widths: by supporting modality, width of the tokens its connector gives; L unless it hands features on.
-        visual: how the backbone's own visual tokens lie; None where it has none.
+        visual: what the backbone's own visual tokens are; None where it has none.
     """
 
     width: int
@@ -131,7 +131,7 @@ class FusionPlan:
     Attributes:
         fusion: the class that fuses.
         options: of that class.
-        major_connector, supporting_connector, major_prefix, mixes_parts, backbone_family, reads_inner: see `Fusion`.
+        major_connector, supporting_connector, major_prefix, mixes_parts, reads_inner: see `Fusion`.
     """
 
     fusion: type[Fusion]
@@ -140,7 +140,6 @@ class FusionPlan:
     supporting_connector: ConnectorFactory | None = None
     major_prefix: str | None = None
     mixes_parts: bool = False
-    backbone_family: str = ""
     reads_inner: bool = False
 
     def needs_qformer(self, num_modalities: int) -> bool:
@@ -168,8 +167,6 @@ class Fusion(nn.Module, abc.ABC):
         test_options: sets of options the conformance kit tries the strategy with.
         mixes_parts: whether the major modality's connector takes features of several parts, see
             `Modality.feature_parts`.
-        backbone_family: start of the names of backbone families that come with the strategy and are asked before
-            others, such as "counted-" for an entry point `counted-llava_onevision`; empty: none.
         reads_inner: whether a vision-language model is to give its visual tokens before its projector too.
     """
 
@@ -180,7 +177,6 @@ class Fusion(nn.Module, abc.ABC):
     starts_at_zero: ClassVar[bool] = False
     test_options: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     mixes_parts: ClassVar[bool] = False
-    backbone_family: ClassVar[str] = ""
     reads_inner: ClassVar[bool] = False
 
     @classmethod
@@ -201,7 +197,6 @@ class Fusion(nn.Module, abc.ABC):
             supporting_connector=cls.supporting_connector,
             major_prefix=cls.major_prefix,
             mixes_parts=cls.mixes_parts,
-            backbone_family=cls.backbone_family,
             reads_inner=cls.reads_inner,
         )
 

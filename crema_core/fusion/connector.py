@@ -43,36 +43,17 @@ class QFormerText(NamedTuple):
 
 @dataclass(frozen=True)
 class VisualLayout:
-    """How a model's own visual tokens lie.
+    """What a vision-language model's own visual tokens are.
 
     Attributes:
-        rows, columns: of one frame's tokens, rows first; 0 where the processor decides picture by picture.
-        inner_width: width E of the same tokens before the projector; 0 where they cannot be told.
-        newline: `(L,)` the model's learned end of a row, or None where it has none.
+        width: of a token with what the language model's first layers add.
+        inner_width: width of the same tokens before the projector; 0 where they cannot be told.
         closing: tokens at the end of a clip that belong to no frame: LLaVA-OneVision's newline.
-        width: of a token with what the language model's first layers add; 0: L.
     """
 
-    rows: int
-    columns: int
-    inner_width: int
-    newline: nn.Parameter | None = None
+    width: int
+    inner_width: int = 0
     closing: int = 0
-    width: int = 0
-
-
-class VisualSource(Protocol):
-    """What a backbone with visual tokens of its own offers."""
-
-    projector: nn.Module
-    """What is between its vision encoder and its language model; frozen."""
-
-    @property
-    def layout(self) -> VisualLayout:
-        """How the visual tokens of a step lie."""
-
-    def visual_tokens(self, features_MNE: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens the language model sees `(M, S, L)`, and the same before the projector `(M, S, E)`."""
 
 
 @dataclass(frozen=True)

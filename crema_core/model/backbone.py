@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import CheckpointError, OptionsError
-from crema_core.fusion.connector import QFormerText, VisualLayout, VisualSource
+from crema_core.fusion.connector import QFormerText, VisualLayout
 from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.kernels import fuse_activations, layers, share_position_bias
@@ -151,14 +151,9 @@ class Backbone(nn.Module):
         return int(embedding.embedding_dim)
 
     @property
-    def visual(self) -> VisualSource | None:
-        """Its own visual tokens, which a language model made for video comes with; None here."""
-        return None
-
-    @property
     def visual_layout(self) -> VisualLayout | None:
-        """How its own visual tokens lie; None where it has none."""
-        return None if self.visual is None else self.visual.layout
+        """What its own visual tokens are; None where it has none."""
+        return None
 
     def chat_format(self, *, chat: bool) -> ChatFormat:
         """Return what surrounds modalities, question and answer, see `crema_core.model.chat_format`."""

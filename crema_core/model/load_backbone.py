@@ -19,13 +19,11 @@ FALLBACK = "any"
 """Entries of the group `crema.backbones` whose names begin so are asked about model types without an entry."""
 
 
-def load_backbone(backbone: str | Path, *, family: str = "", **settings: object) -> Backbone:
+def load_backbone(backbone: str | Path, **settings: object) -> Backbone:
     """Load a backbone that several models are built on, one after the other.
 
     Args:
         backbone: as the field of `BackboneSettings`.
-        family: start of the names of families to ask first, see `Fusion.backbone_family`: "pave-" for a model that
-            PAVE is to be trained on.
         **settings: its other fields: revision, language_model, precision and so on.
 
     Raises:
@@ -37,15 +35,14 @@ def load_backbone(backbone: str | Path, *, family: str = "", **settings: object)
         torch.bfloat16
     """
     parsed = parse_settings(BackboneSettings, {"backbone": backbone, **settings}, title="load_backbone")
-    return read_backbone(parsed, family=family)
+    return read_backbone(parsed)
 
 
-def read_backbone(settings: BackboneSettings, *, family: str = "") -> Backbone:
+def read_backbone(settings: BackboneSettings) -> Backbone:
     """Load a checkpoint of any installed backbone family, or a language model alone.
 
     Args:
         settings: what is loaded, and how.
-        family: as of `load_backbone`.
 
     Raises:
         CheckpointError: when nothing loads from the place, or no installed family loads it.
@@ -65,7 +62,7 @@ def read_backbone(settings: BackboneSettings, *, family: str = "") -> Backbone:
     )
     shape = named if isinstance(named, NamedShape) else None
     config = _config(request) if shape is None else shape.config()
-    found, loader = find_family(config, place, first=family)
+    found, loader = find_family(config, place)
     backbone = loader.load(config, request) if shape is None else loader.shape(config, request)
     backbone.weights = None if shape is None else shape.weights
     backbone.provenance = found.provenance()
@@ -81,26 +78,24 @@ def _language_alone(settings: BackboneSettings, place: str) -> Backbone:
     return Backbone(model, tokenizer, settings=request.settings)
 
 
-def find_family(config: PreTrainedConfig, source: str, *, first: str = "") -> tuple[registry.Provider, BackboneFamily]:
+def find_family(config: PreTrainedConfig, source: str) -> tuple[registry.Provider, BackboneFamily]:
     """Return what loads a checkpoint: the family of its model type, else the first `any-...` that recognises it.
 
     Args:
         config: of the whole checkpoint.
         source: how the checkpoint was named, for the message.
-        first: start of the names of families that go before these.
 
     Raises:
         CheckpointError: when no installed family loads it; it states which package does, where that is known.
         PluginError: when the family's package is switched off, broken, or not the only one.
     """
     names = registry.usable_names("backbone")
-    own = (f"{first}{config.model_type}", config.model_type)
-    for name in dict.fromkeys((*own, *(name for name in names if name.startswith(FALLBACK)))):
+    for name in dict.fromkeys((config.model_type, *(name for name in names if name.startswith(FALLBACK)))):
         if name not in registry.installed_names("backbone"):
             continue
         found = registry.find("backbone", name)
         family = found.load()
-        if isinstance(family, BackboneFamily) and (name in own or family.recognises(config)):
+        if isinstance(family, BackboneFamily) and (name == config.model_type or family.recognises(config)):
             return found, family
     loaded = ", ".join(_model_types())
     packages = registry.known_packages("backbone")

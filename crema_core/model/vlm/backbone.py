@@ -126,8 +126,8 @@ class VisualBackbone(Backbone):
 
     @property
     def visual_layout(self) -> VisualLayout:
-        """How its visual tokens lie: as many as its processor makes of a picture."""
-        return VisualLayout(0, 0, inner_width=self.inner_dim, closing=self.traits.closing, width=self.own_dim)
+        """What its visual tokens are."""
+        return VisualLayout(self.own_dim, inner_width=self.inner_dim, closing=self.traits.closing)
 
     @property
     def _num_deep(self) -> int:

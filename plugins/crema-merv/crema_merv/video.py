@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,8 @@ class EncodersVideo(VideoModality):
     options: EncodersVideoOptions
 
     def __init__(self, options: EncodersVideoOptions, context: BuildContext) -> None:
-        super().__init__(options, context)
+        # Several encoders see in place of the backbone, also where that is a vision-language model.
+        super().__init__(options, context if options.encoders is None else replace(context, reader=None))
         self.group: EncoderGroup | None = None
         if options.encoders is not None:
             self.group = EncoderGroup(

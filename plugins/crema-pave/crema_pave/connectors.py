@@ -1,4 +1,4 @@
-"""What is between features and the patch: the backbone's own projector, or nothing at all.
+"""What is between features and the patch: nothing, on either side.
 
 Shape letters: R samples that have the modality, T steps, N tokens of a step, D feature width, E vision width, S visual
 tokens of a step, L language-model width.
@@ -7,10 +7,9 @@ tokens of a step, L language-model width.
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from crema_core.errors import BuildError
-from crema_core.fusion.connector import Connector, ConnectorRequest, QFormerText, VisualSource
+from crema_core.fusion.connector import Connector, ConnectorRequest, QFormerText
 from crema_core.tokens import OWN_LAYOUT, ModalityFeatures, ModalityTokens
 
 BEFORE_PROJECTOR = "before_projector"
@@ -56,11 +55,7 @@ def visual_connector(request: ConnectorRequest) -> Connector:
                 "docs/backbones.md. Use backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
             ]
         )
-    reader = modality.context.reader
-    own = modality.spec.encoder == "vision" and modality.feature_dim == (
-        backbone.vision_dim if reader is None else modality.context.own_dim
-    )
-    if not own:
+    if not modality.own_tokens:
         raise BuildError(
             [
                 f"The tokens of '{name}' are to be the vision-language model's own, and this modality brings features "
@@ -68,12 +63,11 @@ def visual_connector(request: ConnectorRequest) -> Connector:
                 "backbone. Leave its encoder option out, or make another modality major."
             ]
         )
-    if reader is not None:
-        side, frames = modality.context.image_size, getattr(modality.options, "num_frames", 1)
-        steps = reader.prepare(torch.zeros(frames, 3, side, side, dtype=torch.uint8)).tensors[OWN_LAYOUT]
-        return OwnTokensConnector(modality.feature_dim, width=layout.width, num_tokens=int(steps[0].prod()))
-    assert backbone.visual is not None
-    return VisualConnector(backbone.visual, width=backbone.language_dim)
+    reader, side = modality.context.reader, modality.context.image_size
+    assert reader is not None
+    frames = getattr(modality.options, "num_frames", 1)
+    steps = reader.prepare(torch.zeros(frames, 3, side, side, dtype=torch.uint8)).tensors[OWN_LAYOUT]
+    return OwnTokensConnector(modality.feature_dim, width=layout.width, num_tokens=int(steps[0].prod()))
 
 
 class OwnTokensConnector(Connector):
@@ -97,35 +91,3 @@ class OwnTokensConnector(Connector):
         token_mask = mask if mask.dim() == 3 else None
         own = values[..., : self.width].float()
         return ModalityTokens(own, features.steps, features.rows, times, token_mask, extras)
-
-
-class VisualConnector(Connector):
-    """A video language model's own projector; nothing in it is trained.
-
-    Args:
-        source: whose tokens these are; not a part of this module.
-        width: L.
-    """
-
-    def __init__(self, source: VisualSource, *, width: int) -> None:
-        super().__init__()
-        layout = source.layout
-        self.width, self.num_tokens = width, layout.rows * layout.columns
-        self._shared = (source,)  # in a tuple: torch would make an attribute a child
-
-    def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
-        """Return `(R, T, S, L)`, with the tokens before the projector `(R, T, S, E)` among the extras."""
-        values, mask, times, _ = features.features
-        steps = mask if mask.dim() == 2 else mask.any(-1)
-        tokens, inner = self._shared[0].visual_tokens(values.flatten(0, 1))
-        shape = values.shape[:2]
-        extras = {BEFORE_PROJECTOR: inner.unflatten(0, shape).float()}
-        return ModalityTokens(tokens.unflatten(0, shape).float(), steps, features.rows, times, extras=extras)
-
-    def counted(self) -> list[nn.Module]:
-        """Return the projector."""
-        return [self._shared[0].projector]
-
-    def frozen(self) -> list[nn.Parameter]:
-        """Return the projector's weights."""
-        return list(self._shared[0].projector.parameters())

@@ -1,4 +1,4 @@
-"""PAVE as a strategy: patches of the supporting modalities update a video language model's own visual tokens (arXiv
+"""PAVE as a strategy: patches of the supporting modalities update a vision-language model's own visual tokens (arXiv
 2503.19794).
 
 The major modality's tokens are a vision-language model's own, the supporting modalities come as features.
@@ -47,7 +47,8 @@ class PaveFusion(Fusion):
     Args:
         supporting: names of the supporting modalities.
         width: L.
-        visual: how the visual tokens lie.
+        visual: what the visual tokens are.
+        num_tokens: S of a square clip, which learnable queries are made for.
         token_widths: by supporting modality, width of its features; L where not named.
         num_layers, embed_dim, num_heads, rotary, alignment, shared_value, side_map, conv_stages: of every patch, see
             `PavePatch`.
@@ -87,10 +88,12 @@ class PaveFusion(Fusion):
                 "are none. Accepted: a backbone of that kind. Use "
                 "backbone='llava-hf/llava-onevision-qwen2-0.5b-ov-hf'."
             )
-        visual = sizes.visual
-        if not visual.rows:  # decided picture by picture: as many as in a square one
-            visual = replace(visual, rows=1, columns=sizes.major_queries or 1)
-        return cls(supporting, width=sizes.width, visual=visual, token_widths=sizes.token_widths, **options)
+        options = {
+            "token_widths": sizes.token_widths,
+            "num_tokens": sizes.major_queries or sizes.num_queries,
+            **options,
+        }
+        return cls(supporting, width=sizes.width, visual=sizes.visual, **options)
 
     def __init__(
         self,
@@ -98,6 +101,7 @@ class PaveFusion(Fusion):
         *,
         width: int,
         visual: VisualLayout,
+        num_tokens: int,
         token_widths: Mapping[str, int] | None = None,
         num_layers: int = 2,
         embed_dim: int = 512,
@@ -112,8 +116,7 @@ class PaveFusion(Fusion):
         newlines: Newlines | None = None,
         order: Order = "parallel",
     ) -> None:
-        tokens_per_frame = visual.rows * visual.columns
-        super().__init__((), width=width, num_queries=tokens_per_frame)
+        super().__init__((), width=width, num_queries=num_tokens)
         queries = queries or ("inner" if visual.inner_width else "projected")
         _check("queries", queries, get_args(Queries))
         _check("order", order, get_args(Order))
@@ -128,7 +131,7 @@ class PaveFusion(Fusion):
                 f"order='chained' with queries={queries!r}: no patch would see what another wrote. Chained patches ask "
                 "with the tokens they update. Use queries='projected', or order='parallel'."
             )
-        has_newline = visual.newline is not None or visual.closing == 1
+        has_newline = visual.closing == 1
         if newlines not in (None, "none") and not has_newline:
             raise OptionsError(
                 f"newlines={newlines!r} came, and this backbone has no newline token. Accepted: 'none'. Leave newlines "
@@ -136,8 +139,6 @@ class PaveFusion(Fusion):
             )
         self.newlines: Newlines = newlines or ("grid" if has_newline else "none")
         self.queries, self.order = queries, order
-        self.grid = (visual.rows, visual.columns)
-        self._newline = (visual.newline,)  # in a tuple: it is the backbone's, not trained here
         self._warned = False
         query_widths = {"inner": visual.inner_width, "projected": width, "learnable": None}
         self._settings: dict[str, Any] = {
@@ -153,7 +154,7 @@ class PaveFusion(Fusion):
             "conv_stages": conv_stages,
             "queries": "learnable" if queries == "learnable" else "visual",
             "num_frames": num_frames,
-            "tokens_per_frame": tokens_per_frame,
+            "tokens_per_frame": num_tokens,
         }
         with torch.device("meta"):  # refuses bad settings also where there is no supporting modality yet
             self._patch(width)
@@ -170,29 +171,16 @@ class PaveFusion(Fusion):
         if modalities.major not in modalities.tokens:
             return []
         major = modalities.tokens[modalities.major]
-        if OWN_LAYOUT in major.extras:  # the model's own text is around them
-            own, mask_RFS = self._laid(major, self._updated_own(modalities))
-            values_BFSW = spread(own, major.rows, modalities.num_samples)
-            mask_BFS = spread(mask_RFS, major.rows, modalities.num_samples)
-            return [modalities.segment(modalities.major)._replace(values=values_BFSW, mask=mask_BFS)]
-        tokens_BFSL = spread(self._updated(modalities, major.values), major.rows, modalities.num_samples)
-        mask_BF = spread(major.mask, major.rows, modalities.num_samples)
-        newline = self._newline[0]
-        laid = add_newlines(
-            tokens_BFSL,
-            tokens_BFSL.new_zeros(self.width) if newline is None else newline,
-            layout=self.newlines,
-            frame_mask=mask_BF,
-            grid=self.grid,
-        )
-        if self.newlines != "none":  # tokens with newlines among them make no grid
-            return [Segment(laid.values, laid.mask, None)]
+        values_RFKW, mask_RFK = self._laid(major, self._updated_own(modalities))
         return [
-            Segment(laid.values, laid.mask, None, grid=self.grid, times=_spread_times(major, modalities.num_samples))
+            modalities.segment(modalities.major)._replace(
+                values=spread(values_RFKW, major.rows, modalities.num_samples),
+                mask=spread(mask_RFK, major.rows, modalities.num_samples),
+            )
         ]
 
     def _updated_own(self, modalities: ModalitySet) -> Tensor:
-        """Return a vision-language model's own tokens `(R, F, S, W)`, updated where they are of a frame."""
+        """Return the visual tokens `(R, F, S, W)`, updated where they are of a frame."""
         major = modalities.tokens[modalities.major]
         of_frame_RF1 = major.extras[OWN_LAYOUT].prod(-1, keepdim=True)
         own_RFSL, deep = major.values[..., : self.width], major.values[..., self.width :]
@@ -201,7 +189,7 @@ class PaveFusion(Fusion):
         return torch.cat([torch.where(is_own_RFS[..., None], updated_RFSL, own_RFSL), deep], dim=-1)
 
     def _laid(self, major: ModalityTokens, updated_RFSW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a vision-language model's own tokens with the newlines of clips, and which are real `(R, F, K)`.
+        """Return the visual tokens with the newlines of clips `(R, F, K, W)`, and which are real `(R, F, K)`.
 
         The model gives a clip's newline as its last token, which is where transformers has it; a picture keeps those
         that its processor gave it.
@@ -252,7 +240,7 @@ class PaveFusion(Fusion):
                 mine, own = side, major
             else:
                 mine, own = side.select(place[rows], major.rows[rows]), major.select(rows, major.rows[rows])
-            count = grid[0] * grid[1] if grid is not None else asked.shape[2]
+            count = grid[0] * grid[1]
             added: Tensor = self.blocks[name](
                 asked[rows, :, :count],
                 side=mine.values,
@@ -265,15 +253,14 @@ class PaveFusion(Fusion):
             update = update.index_copy(0, rows, F.pad(added, (0, 0, 0, asked.shape[2] - count)).to(update.dtype))
         return update
 
-    def _by_grid(self, major: ModalityTokens, both_R: Tensor) -> list[tuple[tuple[int, int] | None, Tensor]]:
+    def _by_grid(self, major: ModalityTokens, both_R: Tensor) -> list[tuple[tuple[int, int], Tensor]]:
         """Return the positions of samples that have both modalities, by the grid of a frame where it matters."""
         rows = both_R.nonzero().squeeze(1)
-        layout_RF2 = major.extras.get(OWN_LAYOUT)
-        if not len(rows) or layout_RF2 is None:
-            return [(self.grid, rows)] if len(rows) else []
+        layout_RF2 = major.extras[OWN_LAYOUT]
+        if not len(rows):
+            return []
         if not self._needs_grid:
-            most = int(layout_RF2.prod(-1).max())
-            return [((1, most), rows)]
+            return [((1, int(layout_RF2.prod(-1).max())), rows)]
         grids_M2, group_M = layout_RF2[rows, 0].unique(dim=0, return_inverse=True)
         return [
             ((int(grid[0]), int(grid[1])), rows[group_M == number]) for number, grid in enumerate(grids_M2.tolist())
@@ -303,14 +290,6 @@ class PaveFusion(Fusion):
                 f"'{modalities.major}' too. Said once.",
                 stacklevel=2,
             )
-
-
-def _spread_times(tokens: ModalityTokens, num_samples: int) -> Tensor | None:
-    """Place `(R, F, 2)` seconds at their samples' rows, NaN elsewhere."""
-    if tokens.times is None:
-        return None
-    times = torch.full((num_samples, *tokens.times.shape[1:]), torch.nan, device=tokens.times.device)
-    return times.index_copy(0, tokens.rows, tokens.times.to(times.dtype))
 
 
 def _check(name: str, value: str, accepted: Sequence[str]) -> None:

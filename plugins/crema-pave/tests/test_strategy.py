@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from crema_core.errors import OptionsError
 from crema_core.fusion.base import FusionSizes, ModalitySet
 from crema_core.fusion.connector import VisualLayout
-from crema_core.tokens import ModalityTokens
+from crema_core.tokens import OWN_IDS, OWN_LAYOUT, ModalityTokens
 from crema_pave.connectors import BEFORE_PROJECTOR
 from crema_pave.strategy import PaveFusion
 from tests.support.fusions import make_fusion
@@ -23,8 +24,7 @@ SMALL = {"embed_dim": 16, "num_heads": 2}
 
 
 def layout(*, newline: bool = True) -> VisualLayout:
-    vector = nn.Parameter(torch.full((WIDTH,), 9.0), requires_grad=False)
-    return VisualLayout(ROWS, COLUMNS, inner_width=INNER, newline=vector if newline else None)
+    return VisualLayout(WIDTH, inner_width=INNER, closing=int(newline))
 
 
 def fusion_of(*supporting: str, newline: bool = True, trained: bool = True, **options: Any) -> PaveFusion:
@@ -38,8 +38,10 @@ def fusion_of(*supporting: str, newline: bool = True, trained: bool = True, **op
     return fusion
 
 
-def modalities(rows: dict[str, list[int]], num_samples: int, *, times: bool = False) -> ModalitySet:
-    """A batch whose every sample has the same numbers whatever the batch has else."""
+def modalities(
+    rows: dict[str, list[int]], num_samples: int, *, times: bool = False, newline: bool = True
+) -> ModalitySet:
+    """A batch whose every sample has the same numbers whatever the batch has else; a clip ends with a newline."""
     tokens = {}
     for name, own in rows.items():
         seeds = [torch.Generator().manual_seed(row) for row in own]
@@ -49,13 +51,18 @@ def modalities(rows: dict[str, list[int]], num_samples: int, *, times: bool = Fa
         inner = [torch.randn(*shape[:2], INNER, generator=seed) for seed in seeds]
         edges = torch.linspace(0, 10, shape[0] + 1)
         spans = torch.stack([edges[:-1], edges[1:]], 1).expand(len(own), -1, -1)
-        tokens[name] = ModalityTokens(
-            torch.stack(values),
-            torch.ones(len(own), shape[0], dtype=torch.bool),
-            torch.tensor(own),
-            spans if times else None,
-            extras={BEFORE_PROJECTOR: torch.stack(inner)} if main else {},
-        )
+        steps = torch.ones(len(own), shape[0], dtype=torch.bool)
+        tokens[name] = ModalityTokens(torch.stack(values), steps, torch.tensor(own), spans if times else None)
+        if main:
+            extras = {
+                BEFORE_PROJECTOR: F.pad(torch.stack(inner), (0, 0, 0, int(newline))),
+                OWN_IDS: torch.zeros(len(own), 1, dtype=torch.int64),
+                OWN_LAYOUT: torch.tensor([[ROWS, COLUMNS]] * FRAMES).expand(len(own), -1, -1),
+            }
+            mask = torch.ones(*tokens[name].values.shape[:3], dtype=torch.bool)
+            ended, mask = F.pad(tokens[name].values, (0, 0, 0, int(newline)), value=9.0), F.pad(mask, (0, int(newline)))
+            mask[:, -1] = True
+            tokens[name] = tokens[name]._replace(values=ended, token_mask=mask, extras=extras)
     return ModalitySet(tokens, "main", num_samples, PREFIXES, frozenset({"main"}))
 
 
@@ -63,7 +70,7 @@ def test_the_segment_is_the_visual_tokens_with_newlines_and_no_prefix() -> None:
     batch = modalities({"main": [0, 1]}, 2)
     (only,) = fusion_of("one")(batch)
     lines = only.values.unflatten(2, (ROWS, COLUMNS + 1))
-    assert torch.equal(lines[:, :, :, :-1].flatten(2, 3), batch.tokens["main"].values)
+    assert torch.equal(lines[:, :, :, :-1].flatten(2, 3), batch.tokens["main"].values[:, :, :-1])
     assert bool((lines[:, :, :, -1] == 9).all())
     assert bool(only.mask.all())
     assert only.prefix is None
@@ -72,8 +79,16 @@ def test_the_segment_is_the_visual_tokens_with_newlines_and_no_prefix() -> None:
 def test_a_patch_adds_its_update_asked_by_the_tokens_before_the_projector() -> None:
     batch, fusion = modalities({"main": [0, 1], "one": [0, 1]}, 2), fusion_of("one", newlines="none")
     main, one = batch.tokens["main"], batch.tokens["one"]
-    wanted = main.values + fusion.blocks["one"](main.extras[BEFORE_PROJECTOR], side=one.values)
+    wanted = main.values[:, :, :-1] + fusion.blocks["one"](main.extras[BEFORE_PROJECTOR][:, :, :-1], side=one.values)
     assert torch.equal(fusion(batch)[0].values, wanted)
+
+
+def test_a_newline_at_the_end_of_a_clip_is_not_updated() -> None:
+    batch = modalities({"main": [0], "one": [0]}, 1)
+    (only,) = fusion_of("one", newlines="one_token")(batch)
+    assert bool((only.values[0, -1, -1] == 9).all())
+    assert torch.equal(only.mask, batch.tokens["main"].token_mask)
+    assert not torch.isclose(only.values[:, :, :-1], batch.tokens["main"].values[:, :, :-1]).all(-1).any()
 
 
 def test_time_stamps_decide_what_a_frame_reads_unless_counting_is_asked_for() -> None:
@@ -89,6 +104,7 @@ def test_patches_combine_as_asked(order: str) -> None:
     fusion = fusion_of("one", "two", newlines="none", queries="projected", order=order)
     batch = modalities({"main": [0], "one": [0], "two": [0]}, 1)
     main, one, two = (batch.tokens[name].values for name in ("main", "one", "two"))
+    main = main[:, :, :-1]
     first = main + fusion.blocks["one"](main, side=one)
     asked = first if order == "chained" else main
     torch.testing.assert_close(fusion(batch)[0].values, first + fusion.blocks["two"](asked, side=two))
@@ -131,16 +147,6 @@ def test_modalities_that_no_sample_has_together_change_nothing() -> None:
     assert torch.equal(beside.mask, plain.mask)
 
 
-def test_tokens_without_newlines_say_their_grid_and_the_seconds_of_their_steps() -> None:
-    (plain,) = fusion_of("one", newline=False)(modalities({"main": [1]}, 2, times=True))
-    assert plain.grid == (ROWS, COLUMNS)
-    assert plain.times is not None
-    assert bool(plain.times[0].isnan().all())
-    torch.testing.assert_close(plain.times[1, :, 0], torch.linspace(0, 10, FRAMES + 1)[:-1])
-    (lines,) = fusion_of("one")(modalities({"main": [1]}, 2, times=True))
-    assert (lines.grid, lines.times) == (None, None)
-
-
 def test_side_modalities_without_visual_tokens_have_nothing_to_update_and_it_is_said_once(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
@@ -161,7 +167,7 @@ def test_every_parameter_belongs_to_one_modality() -> None:
 
 def test_a_model_without_newlines_gets_none() -> None:
     assert fusion_of("one", newline=False).newlines == "none"
-    (only,) = fusion_of("one", newline=False)(modalities({"main": [0]}, 1))
+    (only,) = fusion_of("one", newline=False)(modalities({"main": [0]}, 1, newline=False))
     assert only.values.shape[2] == ROWS * COLUMNS
 
 
