@@ -33,7 +33,7 @@ from crema_core.model.template import PromptTemplate
 from crema_core.model.trainable import fingerprint, freeze
 from crema_core.model.tuning import FULL, LanguageLora, tune_language
 from crema_core.model.vlm.chat import VisualChat, visual_chat
-from crema_core.model.vlm.hooks import Visual, before_projector, captured
+from crema_core.model.vlm.hooks import Visual, captured, captured_twice
 from crema_core.model.vlm.language import VisualLanguage
 from crema_core.model.vlm.reader import VisualReader
 from crema_core.model.vlm.traits import Traits
@@ -231,8 +231,7 @@ class VisualBackbone(Backbone):
 
         Args:
             batch: from `VisualReader.collate`.
-            inner: with the tokens before the projector behind them; the vision encoder runs once more for each L of
-                its width.
+            inner: with the tokens before the projector behind them.
 
         Returns:
             Values `(B, V, N, (1 + K) * L)`, or `(B, V, N, (1 + K) * L + I)`; ids and what else the prompt needs among
@@ -254,10 +253,15 @@ class VisualBackbone(Backbone):
             given = {"input_ids": ids[None], "attention_mask": torch.ones_like(ids)[None]}
             given |= {name: kind[None] for name, kind in kinds.items()} | inputs
             is_own = torch.isin(ids, torch.tensor(self.placeholders, device=ids.device))
-            found = self._captured(given, is_own[None])
-            values = torch.cat([found.embeds, *found.deep], dim=1)
-            if inner:
-                values = torch.cat([values, self._before_projector(given, is_own[None])], dim=1)
+            projector = self._projector() if inner else None
+            if projector is None:
+                found = self._captured(given, is_own[None])
+                values = torch.cat([found.embeds, *found.deep], dim=1)
+            else:
+                found, before = captured_twice(
+                    self.language_model, given, is_own[None], projector=projector, width=self.inner_dim
+                )
+                values = torch.cat([found.embeds, *found.deep, before], dim=1)
             sizes_V = layout_V2.prod(1)
             sizes_V[-1] += len(values) - sizes_V.sum()  # behind a clip's frames
             masks.append(torch.arange(int(sizes_V.max()), device=ids.device) < sizes_V[:, None])
@@ -312,11 +316,6 @@ class VisualBackbone(Backbone):
 
     def _captured(self, inputs: Mapping[str, Any], own_BS: Tensor) -> Visual:
         return captured(self.language_model, inputs, own_BS, first_layer=self.traits.first_layer)
-
-    def _before_projector(self, inputs: Mapping[str, Any], own_BS: Tensor) -> Tensor:
-        projector = self._projector()
-        assert projector is not None
-        return before_projector(self.language_model, inputs, own_BS, projector=projector, width=self.inner_dim)
 
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self.dtype) if value.is_floating_point() and value.dim() > 1 else value

@@ -73,13 +73,14 @@ def captured(model: PreTrainedModel, inputs: Mapping[str, Any], own_BS: Tensor, 
 
 
 @torch.no_grad()
-def before_projector(
+def captured_twice(
     model: PreTrainedModel, inputs: Mapping[str, Any], own_BS: Tensor, *, projector: nn.Module, width: int
-) -> Tensor:
-    """Return what visual tokens are before a projector, in the order and pooled as the family does with them behind it.
+) -> tuple[Visual, Tensor]:
+    """Return what visual tokens are at the decoder, and what they are before a projector.
 
-    The projector's inputs are let through in its place, as many channels at a time as it has outputs. Where it makes
-    one token of several inputs that follow each other, their mean is.
+    The latter in the order of the former and pooled as the family does behind the projector: its inputs are let through
+    in its place, as many channels at a time as it has outputs, while the layers of the vision encoder rest. Where it
+    makes one token of several inputs that follow each other, their mean is let through.
 
     Args:
         model: whole.
@@ -88,25 +89,52 @@ def before_projector(
         width: E.
 
     Returns:
-        `(P, E)`; at a token that never passed the projector, what the family puts there.
+        The tokens, and `(P, E)`; at a token that never passed the projector, what the family puts there.
     """
-    parts: list[Tensor] = []
-    first = 0
-
-    def let_through(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-        inner = arguments[0].reshape(output[..., 0].numel(), -1, width).mean(1)[:, first : first + output.shape[-1]]
-        filled = torch.nn.functional.pad(inner, (0, output.shape[-1] - inner.shape[1]))
-        return filled.reshape(output.shape).to(output.dtype)
-
-    handle = projector.register_forward_hook(let_through)
+    given: list[Tensor] = []
+    handle: Any = projector.register_forward_pre_hook(lambda module, arguments: given.append(arguments[0]))
     try:
-        while first < width:
-            part = captured(model, inputs, own_BS).embeds
-            parts.append(part[:, : width - first])
-            first += part.shape[1]
+        found = captured(model, inputs, own_BS)
     finally:
         handle.remove()
-    return torch.cat(parts, dim=1)
+    parts: list[Tensor] = []
+    for first in range(0, width, found.embeds.shape[1]):
+        calls = iter(given)
+
+        def let_through(
+            module: nn.Module, arguments: Any, output: Tensor, start: int = first, calls: Any = calls
+        ) -> Tensor:
+            size = output.shape[-1]
+            inner = next(calls).reshape(output[..., 0].numel(), -1, width).mean(1)[:, start : start + size]
+            filled = torch.nn.functional.pad(inner, (0, size - inner.shape[1]))
+            return filled.reshape(output.shape).to(output.dtype)
+
+        handle = projector.register_forward_hook(let_through)
+        try:
+            with _resting_layers(model):
+                parts.append(captured(model, inputs, own_BS).embeds[:, : width - first])
+        finally:
+            handle.remove()
+    return found, torch.cat(parts, dim=1)
+
+
+@contextmanager
+def _resting_layers(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the block, repeated layers beside the decoder hand their input on."""
+    inside = set(model.get_decoder().modules())
+    stacks = [own for own in model.modules() if isinstance(own, nn.ModuleList) and own not in inside]
+    layers = [layer for stack in stacks for layer in stack]
+    kept = [layer.__dict__.get("forward") for layer in layers]
+    for layer in layers:
+        layer.__dict__["forward"] = lambda hidden, *arguments, **named: hidden
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, kept, strict=True):
+            if forward is None:
+                del layer.__dict__["forward"]
+            else:
+                layer.__dict__["forward"] = forward
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def test_a_patch_costs_what_the_released_one_does() -> None:
         [{"name": "video", "num_frames": 8}, wave_spec()], backbone="llava-onevision-qwen2-0.5b", fusion="pave"
     )
     cost = model.describe().cost
-    assert cost.num_tokens == 8 * 14 * 15 + 4  # newlines after every row of 14; the question
+    assert cost.num_tokens == 8 * 14 * 15 + 21  # newlines after every row of 14; the chat's words and the question
     own = patch_multiply_adds(
         num_frames=8,
         tokens_per_frame=196,
