@@ -126,13 +126,11 @@ class BuildContext:
 
     Attributes:
         vision: the shared frozen vision encoder, `(M, 3, H, W)` normalised pixels -> `(M, N, vision_dim)`; not pickled.
-            One that processes several frames together takes `(M, frames_per_step, 3, H, W)` too.
         vision_dim: width of the vision features.
         image_size: side in pixels of the square images `vision` takes.
         image_mean, image_std: normalisation per channel of RGB values in 0..1.
         seed: seed for anything random a modality builds.
         dtype: number format of frozen encoders.
-        frames_per_step: frames `vision` processes together, 2 for Qwen-VL.
         whole_clips: whether `vision` processes all frames of a clip together, however many: `(M, T, 3, H, W)` ->
             `(M, N, vision_dim)`, N growing with T. A clip is one step then.
         usual_frames: frames of a clip the backbone was made for; None: it does not say.
@@ -157,7 +155,6 @@ class BuildContext:
     image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     seed: int = 0
     dtype: torch.dtype = torch.float32
-    frames_per_step: int = 1
     pretrained: bool = False
     whole_clips: bool = False
     usual_frames: int | None = None
@@ -186,8 +183,7 @@ class BuildContext:
         """Run the shared frozen vision encoder on every frame.
 
         Args:
-            frames_BTCHW: `(B, T, 3, H, W)` from `normalize`, each a picture of its own, or steps of several frames
-                `(B, T, frames_per_step, 3, H, W)`.
+            frames_BTCHW: `(B, T, 3, H, W)` from `normalize`, each a picture of its own.
 
         Returns:
             `(B, T, N, vision_dim)`.

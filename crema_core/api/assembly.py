@@ -67,7 +67,6 @@ def make_branch(
         image_std=backbone.image_std,
         seed=seed,
         dtype=backbone.dtype,
-        frames_per_step=backbone.frames_per_step,
         whole_clips=backbone.whole_clips,
         usual_frames=backbone.usual_frames,
         pictures=backbone.pictures,

@@ -55,7 +55,6 @@ class Backbone(nn.Module):
 
     Attributes:
         axes: how the language model counts time, where it turns by time, row and column; else None.
-        frames_per_step: frames the vision encoder processes together.
         whole_clips, usual_frames, pictures: see `crema_core.modality.BuildContext`.
         major_prefix: text before the major modality's tokens where neither user nor strategy chose one; None: the
             declared one.
@@ -68,7 +67,6 @@ class Backbone(nn.Module):
     """
 
     axes: Axes | None = None
-    frames_per_step: int = 1
     whole_clips: bool = False
     usual_frames: int | None = None
     pictures: Callable[[Tensor], Tensor] | None = None

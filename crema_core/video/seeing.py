@@ -171,8 +171,7 @@ def prepare_for_backbone(frames_TCHW: Tensor, times_T2: Tensor | None = None, *,
         context: the backbone's side.
 
     Returns:
-        `frames` `(T, 3, S, S)`; `(steps, frames of a step, 3, S, S)` where it sees several frames together, one step
-        where it sees whole clips.
+        `frames` `(T, 3, S, S)`; `(1, T, 3, S, S)`, one step, where it sees whole clips.
     """
     if context.pictures is None:
         frames = context.normalize(resize(frames_TCHW, context.image_size))
@@ -181,7 +180,7 @@ def prepare_for_backbone(frames_TCHW: Tensor, times_T2: Tensor | None = None, *,
     if context.whole_clips:
         span = None if times_T2 is None else torch.stack([times_T2[0, 0], times_T2[-1, 1]])[None]
         return Sample({"frames": frames[None]}, span)
-    return _in_steps(frames, times_T2, context.frames_per_step)
+    return Sample({"frames": frames}, times_T2)
 
 
 def encode_by_backbone(batch: Batch, *, context: BuildContext) -> Features:

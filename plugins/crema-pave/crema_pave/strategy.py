@@ -68,7 +68,6 @@ class PaveFusion(Fusion):
     major_connector = staticmethod(visual_connector)
     supporting_connector = FeatureConnector.of
     one_query_count: ClassVar[bool] = False
-    backbone_family: ClassVar[str] = "counted-"
 
     @classmethod
     def plan(cls, options: Mapping[str, Any]) -> FusionPlan:
