@@ -200,11 +200,7 @@ def missing_parts(place: Path, config: Mapping[str, Any]) -> list[str]:
 
 def _is_installed(distribution: str) -> bool:
     """Return whether anything of a package is installed."""
-    return any(
-        registry.same_distribution(found.distribution, distribution)
-        for kind in KINDS
-        for found in registry.providers(kind)
-    )
+    return any(found.distribution == distribution for kind in KINDS for found in registry.providers(kind))
 
 
 def _package_of(kind: KindName, part: Mapping[str, str]) -> str:

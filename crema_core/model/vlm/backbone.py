@@ -273,9 +273,9 @@ class VisualBackbone(Backbone):
         shape = [max(own.shape[dim] for own in rows) for dim in (0, 1)]
         values = rows[0].new_zeros(len(rows), *shape, rows[0].shape[2])
         mask = torch.zeros(values.shape[:3], dtype=torch.bool, device=values.device)
-        for index, own in enumerate(rows):
-            values[index, : own.shape[0], : own.shape[1]] = own
-            mask[index, : own.shape[0], : own.shape[1]] = masks[index]
+        for index, (tokens, real) in enumerate(zip(rows, masks, strict=True)):
+            values[index, : tokens.shape[0], : tokens.shape[1]] = tokens
+            mask[index, : tokens.shape[0], : tokens.shape[1]] = real
         return Features(values, mask, batch.times, padded_by_name(extras))
 
     @torch.no_grad()

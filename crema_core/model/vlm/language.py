@@ -238,8 +238,8 @@ class VisualLanguage(IdLanguage):
         kinds = {name: unpadded(own.own[name][row]) for name in self.kinds if name in own.own}
         runs = runs_of(is_own)
         if len(runs) == 1 and int(mask_TK.sum()) != runs[0][1] - runs[0][0]:  # a fusion adds newlines, or drops one
-            place = _stretched(len(ids), runs[0], int(mask_TK.sum())).to(ids.device)
-            ids, is_own, kinds = ids[place], is_own[place], {name: kind[place] for name, kind in kinds.items()}
+            taken = _stretched(len(ids), runs[0], int(mask_TK.sum())).to(ids.device)
+            ids, is_own, kinds = ids[taken], is_own[taken], {name: kind[taken] for name, kind in kinds.items()}
             runs = runs_of(is_own)
         written, own_kinds = ids.tolist(), {name: kind.tolist() for name, kind in kinds.items()}
         inside: list[tuple[Segment, list[list[int]]]] = []
