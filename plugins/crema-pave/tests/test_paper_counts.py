@@ -60,6 +60,9 @@ def test_a_patch_costs_what_the_released_one_does() -> None:
         output_dim=896,
     )
     assert cost.gflops["fusion"] == pytest.approx(2 * own / 1e9, rel=2e-3)
+    plain = build([{"name": "video", "num_frames": 8}], backbone="llava-onevision-qwen2-0.5b", fusion="concat")
+    seen = plain.describe().cost.gflops["vision encoder"]
+    assert cost.gflops["vision encoder"] == pytest.approx(seen, rel=0.02), "queries cost no second pass of its layers"
 
 
 @pytest.mark.parametrize("name", ["llava-onevision-qwen2-0.5b", "llava-onevision-qwen2-7b"])
