@@ -114,7 +114,8 @@ def build(
     model = CremaModel(loaded, branches, fused, major=major, template=wording, config=config)
     if device is not None:
         model.to(device)
-    if loaded.own_sight() and plan.supporting_connector is None and supporting and not loaded.shape_only:
+    fused_tokens = [own for own in names if not branches[own].modality.own_tokens]
+    if loaded.own_sight() and plan.supporting_connector is None and fused_tokens and not loaded.shape_only:
         model.to(model.device)  # a backbone object may be elsewhere than the new adapters
         model.config["gain"] = model.language.gain = starting_gain(model)
     hooks.call("crema_model_built", model=model)

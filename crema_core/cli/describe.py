@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a saved model, or what to build."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="saved model, or run directory of crema fit")
     add_shared(parser, "modalities", help="modalities of a model to build")
-    add_shared(parser, "backbone", "language-model", "qformer", "image-size")
+    add_shared(parser, "backbone", "qformer", "language-model", "image-size")
     add_shared(parser, "fusion", default="self_gated")
     add_shared(parser, "set", "json")
 
@@ -31,16 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return USAGE
-    if arguments.model is not None and arguments.image_size is not None:
-        raise OptionsError(
-            f"--image-size {arguments.image_size} came with a saved model, whose pictures are as large as in its "
-            "training. Accepted beside it: --modalities. Leave --image-size out."
-        )
-    if arguments.model is not None and arguments.qformer is not None:
-        raise OptionsError(
-            f"--qformer {arguments.qformer} came with a saved model, whose Q-Former is that of its training. Accepted "
-            "beside it: --modalities. Leave --qformer out."
-        )
+    for option in ("image-size", "qformer"):
+        value = getattr(arguments, option.replace("-", "_"))
+        if arguments.model is not None and value is not None:
+            raise OptionsError(
+                f"--{option} {value} came with a saved model, in which it is as it was trained. Accepted beside it: "
+                f"--modalities. Leave --{option} out."
+            )
     if arguments.model is not None:
         from crema_core.api.load import load
 
@@ -51,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         from crema_core.api.build import build
 
         requests = with_options(arguments.modalities, assignments(arguments.set))
-        model = build(requests, **given(arguments, "backbone", "language_model", "qformer", "image_size", "fusion"))
+        model = build(requests, **given(arguments, "backbone", "qformer", "language_model", "image_size", "fusion"))
     from crema_core.api.describe import describe_model
 
     description = describe_model(model)

@@ -172,12 +172,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "layers=2,width=512",
     },
     "language-model": {"metavar": "PLACE", "help": "another language model, folder or hub id"},
-    "image-size": {"type": int, "metavar": "PIXELS", "help": "side of square pictures, for Qwen-VL"},
-    "qformer": {
-        "metavar": "PLACE",
-        "help": "BLIP-2 folder, hub id or name of shapes whose Q-Former a vision-language model takes; default: a new "
-        "small one",
-    },
+    "image-size": {"type": int, "metavar": "PIXELS", "help": "side of square pictures, where a backbone takes any"},
     "fusion": {"metavar": "NAME", "help": "fusion strategy; default: self_gated"},
     "preset": {"metavar": "NAME", "help": PRESET_HELP},
     "set": {"metavar": "MODALITY.OPTION=VALUE", "help": "option of a modality; may be repeated"},

@@ -20,6 +20,7 @@ from crema_core.errors import CheckpointError, OptionsError
 from crema_core.fusion.connector import QFormerText, VisualLayout
 from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
+from crema_core.model.id_language import language_of
 from crema_core.model.kernels import fuse_activations, layers, share_position_bias
 from crema_core.model.language import Language
 from crema_core.model.precision import keep_full
@@ -198,6 +199,10 @@ class Backbone(nn.Module):
         """Return its repeated layers; each gives back as many numbers as it takes."""
         parts: Any = self.vision_parts()
         return tuple(parts[-1].layers) if parts else ()
+
+    def language_layers(self) -> list[nn.Module]:
+        """Return the layers that every prompt passes, which may be shared out over processes."""
+        return layers(self.language_model)
 
     def own_sight(self, *, inner: bool = False) -> dict[str, Any]:
         """Return what a modality needs that sees as a vision-language model does, see `BuildContext`; nothing here.

@@ -57,6 +57,7 @@ def _visual(name: str, weights: str) -> NamedShape:
 # Sizes are those of the published config.json of these hub ids.
 QWEN3_VL_4B = _visual("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct")
 QWEN3_VL_8B = _visual("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct")
+QWEN2_5_VL_3B = _visual("qwen2.5-vl-3b", "Qwen/Qwen2.5-VL-3B-Instruct")
 QWEN2_5_VL_7B = _visual("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct")
 QWEN2_5_OMNI_7B = _visual("qwen2.5-omni-7b", "Qwen/Qwen2.5-Omni-7B")
 QWEN3_5_9B = _visual("qwen3.5-9b", "Qwen/Qwen3.5-9B")

@@ -27,9 +27,9 @@ from crema_core.common.tables import table
 from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.flops import measure
+from crema_core.model.id_language import language_of
 from crema_core.model.kernels import activation_checkpointing, fuse_activations, share_position_bias
-from crema_core.model.language import Language
-from crema_core.model.prompt import Prompt
+from crema_core.model.prompt import Prompt, PromptIds
 from crema_core.model.trainable import collecting, freeze, names_of, set_trainable
 from crema_core.model.tuning import EXPERT_DIMENSIONS
 from crema_core.model.vlm.backbone import VisualBackbone, forward_arguments

@@ -67,8 +67,9 @@ def read_qformer(place: str) -> tuple[QFormer, nn.Parameter]:
     Raises:
         CheckpointError: when there is none, or its weights are incomplete.
     """
+    source, place = place, str(checkpoint_place(place))
     config = _config_of(place)
-    _require_blip2(config, place)
+    _require_blip2(config, source)
     read = read_weights(Blip2QFormerTrunk, place, revision=None, dtype=torch.float32, config=config)
     if read.absent:
         raise CheckpointError(

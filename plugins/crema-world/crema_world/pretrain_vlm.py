@@ -245,12 +245,16 @@ def coarse_cells(pixels_BCHW: Tensor) -> Tensor:
 def _as_turn(tokenizer: PreTrainedTokenizerFast, said: Prompt, *, more: Sequence[int] = ()) -> Prompt:
     """Return a prompt as a user's turn, `more` at its start, and the beginning of the answer."""
     prompt = Prompt()
-    _put(prompt, [*tokenizer.convert_tokens_to_ids([START]), *token_ids("user"), *more])
+    _put(prompt, [_id(tokenizer, START), *token_ids("user"), *more])
     prompt.words += said.words
     prompt.weights += said.weights
     prompt.soft += said.soft
-    _put(prompt, [*tokenizer.convert_tokens_to_ids([START]), *token_ids("assistant")])
+    _put(prompt, [_id(tokenizer, START), *token_ids("assistant")])
     return prompt
+
+
+def _id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    return int(tokenizer.get_vocab()[token])
 
 
 def _put(prompt: Prompt, ids: Sequence[int]) -> None:
