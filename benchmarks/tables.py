@@ -34,7 +34,7 @@ from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Record, read_data_file
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.settings import EvaluationSettings
-from crema_world.demo import training_records
+from crema_world.demo import OPTIONS, training_records
 from crema_world.generate import make_world
 from crema_world.questions import FACT_OF_TYPE, MODALITY_OF_TYPE
 
@@ -70,7 +70,8 @@ def make_cell(out: Path, scale: Scale, job: Job, seed: int) -> Measured:
     def new() -> CremaModel:
         make = build_individual if job.individual else build
         mmqa = {**DEMO.mmqa, **job.mmqa}
-        return make(MODALITIES[: job.count], backbone=scale.backbone, mmqa=mmqa, seed=seed, **job.build)
+        options = {**OPTIONS.get(scale.backbone, {}), **job.build}
+        return make(MODALITIES[: job.count], backbone=scale.backbone, mmqa=mmqa, seed=seed, **options)
 
     store = CellStore(out, scale.identity())
     train, test = worlds(out, scale)

@@ -161,6 +161,14 @@ def _check_modalities(model: CremaModel, settings: TrainSettings) -> None:
             f"modalities is empty, so there is nothing to train. This model has: {', '.join(model.names)}. "
             "Name at least one, or leave modalities out to train all."
         )
+    chosen = settings.modalities or model.names
+    shared = model.shared_parameters()
+    if not shared and not any(model.adapter_parameters(name) or model.fusion_parameters([name]) for name in chosen):
+        raise TrainingError(
+            f"Nothing of {', '.join(chosen)} is trained: the backbone takes that as it is. A training needs a modality "
+            'that passes an adapter, or a language model that is tuned. Add one, with model.add_modality("audio") for '
+            'example, or build with tuning={"rank": 64}.'
+        )
 
 
 def _defaults(model: CremaModel) -> Iterator[str]:

@@ -267,7 +267,8 @@ def train_cell(
     """Train a model and evaluate it on held-out questions.
 
     A training that was interrupted in this folder continues from its last checkpoint. Of a finished one the run's
-    metrics stay; its checkpoints are deleted, because nothing continues it.
+    metrics stay; its checkpoints are deleted, because nothing continues it. A model of which nothing is trained, such
+    as a vision-language model with what it sees alone, is evaluated as it is.
 
     Args:
         build_model: returns the model to train, the same one at every call.
@@ -281,7 +282,10 @@ def train_cell(
     model = build_model()
     again = (folder / CONFIG).is_file()
     started = time.monotonic()
-    run = fit(model, train, out=folder, resume=again, status=status, **({} if again else settings))
+    num_steps = 0
+    if model.trainable_parameters():
+        run = fit(model, train, out=folder, resume=again, status=status, **({} if again else settings))
+        num_steps = run.num_steps
     duration_s = None if again else time.monotonic() - started
     cache = train_settings(None, dict(settings)).cache
     result = evaluate(
@@ -297,13 +301,14 @@ def train_cell(
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     for pointer in (LAST, BEST):
         (folder / pointer).unlink(missing_ok=True)
-    exits = [line for line in read_metrics(folder / METRICS) if line["kind"] == "exit"]
+    metrics = folder / METRICS
+    exits = [line for line in read_metrics(metrics) if line["kind"] == "exit"] if metrics.is_file() else []
     return Measured(
         accuracy=result.accuracy,
         by_type=result.by_type,
         trainable=sum(parameter.numel() for parameter in model.trainable_parameters().values()),
         tokens_per_answer=result.tokens_per_answer,
-        num_steps=run.num_steps,
+        num_steps=num_steps,
         duration_s=duration_s,
         exited={str(line["modality"]): int(line["epoch"]) for line in exits},
     )

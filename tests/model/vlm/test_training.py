@@ -16,7 +16,7 @@ from PIL import Image
 from crema_core.api.build import build
 from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, TrainingError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
@@ -85,6 +85,18 @@ def test_a_modality_with_nothing_to_train_has_no_sub_step_of_its_own(tmp_path: P
     assert modalities_to_train(tuned, train_settings(None, {})) == tuned.names, (
         "every sub-step trains the language model"
     )
+
+
+def test_a_model_of_which_nothing_is_trained_is_refused_with_what_to_add(tmp_path: Path) -> None:
+    model = build(["video"], backbone=save_vlm(tmp_path / "backbone", "qwen3_vl"), qformer=SMALL)
+    with pytest.raises(TrainingError) as caught:
+        fit(model, write_samples(tmp_path, "train", 2, seed=0), out=tmp_path / "run")
+    assert str(caught.value) == (
+        "Nothing of video is trained: the backbone takes that as it is. A training needs a modality that passes an "
+        'adapter, or a language model that is tuned. Add one, with model.add_modality("audio") for example, or build '
+        'with tuning={"rank": 64}.'
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_new_qformer_comes_with_its_first_modality_and_fits_no_other(tmp_path: Path) -> None:
