@@ -7,7 +7,7 @@ loaded, and refused where our way of putting visual tokens in gives other number
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import init_empty_weights
@@ -49,8 +49,8 @@ class VisualFamily(BackboneFamily):
     traits: Traits | None = None
 
     def recognises(self, config: PreTrainedConfig) -> bool:
-        """Whether transformers has a class for the model type that reads pictures and writes text."""
-        return auto_class(config) is not None
+        """Whether transformers has a class for the model type, or a part of it, that reads pictures and writes text."""
+        return auto_class(visual_config(config)) is not None
 
     def load(self, config: PreTrainedConfig, request: BackboneRequest) -> VisualBackbone:
         """Load a checkpoint with its processor.
@@ -58,7 +58,8 @@ class VisualFamily(BackboneFamily):
         Raises:
             CheckpointError: also where the recipe does not fit a model type that was not tried.
         """
-        settings, place, revision = request.settings, request.place, request.settings.revision
+        config, settings = visual_config(config), request.settings
+        place, revision = request.place, settings.revision
         if settings.language_model is not None:
             raise CheckpointError(
                 f"'{settings.source}' is a vision-language model ('{config.model_type}'), whose language model reads "
@@ -101,7 +102,8 @@ class VisualFamily(BackboneFamily):
         Raises:
             CheckpointError: for a model type whose processor is not written there.
         """
-        settings, known = request.settings, stand_ins().get(config.model_type)
+        config, settings = visual_config(config), request.settings
+        known = stand_ins().get(config.model_type)
         if known is None:
             raise CheckpointError(
                 f"'{settings.source}' is a '{config.model_type}' model, whose visual tokens cannot be counted without "
@@ -124,6 +126,20 @@ class VisualFamily(BackboneFamily):
 
 
 FAMILY = VisualFamily()
+
+
+def visual_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return the configuration of the vision-language model in a checkpoint: of the whole, or of its part that is one.
+
+    Published Qwen-Omni checkpoints hold a thinker, which reads and writes, and what speaks (talker, token2wav); the
+    thinker alone is loaded from their files.
+    """
+    if auto_class(config) is None:
+        for name in config.sub_configs:
+            part = getattr(config, name, None)
+            if part is not None and auto_class(part) is not None:
+                return cast(PreTrainedConfig, part)
+    return config
 
 
 def auto_class(config: PreTrainedConfig) -> Any:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, PreTrainedModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoModelForMultimodalLM, PreTrainedModel
 from transformers.video_utils import VideoMetadata
 
 from tests.support.vlm import gemma, grids, idefics, llama, llava, qformer, qwen, tiles
@@ -52,6 +53,31 @@ def save_vlm(folder: Path, kind: str, *, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+def save_whole_omni(folder: Path, thinker: str, *, seed: int = 0) -> Path:
+    """Write a Qwen-Omni checkpoint as published, configuration and weights of all its parts; returns the folder.
+
+    The thinker is that of `save_vlm`, with the prefix of the published files. Of what speaks there are a few tensors,
+    some with names that the thinker has too.
+
+    Args:
+        folder: Made where it does not exist.
+        thinker: Model type of the part that reads and writes, such as "qwen2_5_omni_thinker".
+        seed: Of the thinker's weights.
+    """
+    save_vlm(folder, thinker, seed=seed)
+    config = AutoConfig.from_pretrained(folder)
+    AutoConfig.for_model(thinker.removesuffix("_thinker"), thinker_config=config.to_dict()).save_pretrained(folder)
+    weights = {f"thinker.{name}": own for name, own in load_file(folder / "model.safetensors").items()}
+    like = next(name for name in weights if name.endswith("layers.1.self_attn.q_proj.weight"))
+    experts = [name for name in weights if ".experts." in name]
+    for part in ("talker", "token2wav", "code2wav"):
+        for name in (like, *experts):
+            weights[name.replace("thinker", part, 1)] = torch.full_like(weights[name], 7.0)
+        weights[f"{part}.codec_head.weight"] = torch.ones(4, 4)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
