@@ -26,6 +26,8 @@ ADAPTER = "language"
 FULL: Literal["full"] = "full"
 EXPERT_DIMENSIONS = 3
 """Of a weight with a matrix for each expert."""
+MAMBA_CALLED = "in_proj"
+"""The layer of a Mamba mixer that is called whatever the kernels."""
 Tuning = Literal["full"] | Mapping[str, Any] | None
 
 
@@ -72,6 +74,9 @@ def tune_language(
 ) -> None:
     """Add a LoRA to a language model, which stays frozen, see `add_lora`.
 
+    Of a Mamba mixer only the layer it calls as one (`in_proj`) gets a LoRA: its kernels are given the weights of the
+    others, past any LoRA.
+
     Args:
         model: the language model, or a model it is a part of.
         settings: of the LoRA.
@@ -92,7 +97,14 @@ def tune_language(
         and not path.startswith((*inside, *outside))
         and any(part.isdigit() for part in path.split("."))
     }
-    linear = [path for path, module in modules.items() if path in wrapped or _is_linear(module)]
+    bare = tuple(
+        f"{path}.{name}"
+        for path, module in modules.items()
+        if _is_mamba_mixer(module)
+        for name, _ in module.named_children()
+        if name != MAMBA_CALLED
+    )
+    linear = [path for path, own in modules.items() if (path in wrapped or _is_linear(own)) and path not in bare]
     experts = [f"{path}.{own}" for path, module in modules.items() if path not in wrapped for own in _experts(module)]
 
     def wanted(names: list[str]) -> list[str]:
@@ -101,14 +113,14 @@ def tune_language(
     if not wanted(linear) and not wanted(experts):
         ends = sorted({name.rpartition(".")[2] for name in (*linear, *experts)})
         raise OptionsError(
-            f"tuning.targets={list(settings.targets or ())} names no linear layer of this language model. Accepted: "
-            f"{', '.join(ends)}. Leave targets out for all of them."
+            f"tuning.targets={list(settings.targets or ())} names no linear layer of this language model that takes a "
+            f"LoRA. Accepted: {', '.join(ends)}. Leave targets out for all of them."
         )
-    bare, start = _WithoutConfig(model), f"{_WithoutConfig.NAME}."
+    whole, start = _WithoutConfig(model), f"{_WithoutConfig.NAME}."
     for names, weights, dropout in ((wanted(linear), [], settings.dropout), ([], wanted(experts), 0.0)):
         if names or weights:
             add_lora(
-                bare,
+                whole,
                 ADAPTER,
                 targets=[start + name for name in names],
                 experts=[start + name for name in weights] or None,
@@ -141,6 +153,14 @@ class _WithoutConfig(nn.Module):
 def _is_linear(module: nn.Module) -> bool:
     """Whether a module maps one tensor to one; a family's own kind of layer may return more (Llama 4's router)."""
     return isinstance(module, nn.Linear) and not type(module).__module__.startswith("transformers.models.")
+
+
+def _is_mamba_mixer(module: nn.Module) -> bool:
+    """Whether a module is a selective state space: its decay `A_log` and skip `D` are parameters of its own.
+
+    peft knows such models by a list of model types; gated delta networks, which call all their layers, have no `D`.
+    """
+    return {"A_log", "D"} <= {name for name, _ in module.named_parameters(recurse=False)}
 
 
 def _experts(module: nn.Module) -> list[str]:

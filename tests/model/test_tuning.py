@@ -19,6 +19,7 @@ from crema_core.plugins import registry
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import TrainSettings
 from crema_core.train.steps import Stepper
+from tests.support.languages import save_language_model
 from tests.support.modalities import frames_spec, wave_spec
 from tests.support.steps import train_a_little
 
@@ -153,8 +154,50 @@ def test_targets_that_are_not_there_are_refused(t5_folder: Path) -> None:
     with pytest.raises(OptionsError) as caught:
         tuned(t5_folder, {"targets": ("q_proj",)})
     assert str(caught.value) == (
-        "tuning.targets=['q_proj'] names no linear layer of this language model. Accepted: k, o, q, v, wi_0, wi_1, wo. "
-        "Leave targets out for all of them."
+        "tuning.targets=['q_proj'] names no linear layer of this language model that takes a LoRA. Accepted: k, o, q, "
+        "v, wi_0, wi_1, wo. Leave targets out for all of them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "others"),
+    [
+        pytest.param(kind, others, marks=() if kind == "mamba" else pytest.mark.slow)
+        for kind, others in {
+            "mamba": set[str](),
+            "mamba2": set[str](),
+            "falcon_mamba": set[str](),
+            "falcon_h1": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+            "nemotron_h": {"q_proj", "k_proj", "v_proj", "o_proj"},
+            "bamba": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+        }.items()
+    ],
+)
+def test_a_mamba_mixer_has_a_lora_where_it_calls_a_layer_and_none_where_it_takes_its_weight(
+    kind: str, others: set[str], t5_folder: Path, tmp_path: Path
+) -> None:
+    language = save_language_model(tmp_path, kind)
+    model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, language_model=language, tuning=LORA)
+    ends = {key.rpartition(".")[0].rpartition(".")[2] for key in model.language_parameters()}
+    assert ends == {"in_proj"} | others
+    start = {key: own.clone() for key, own in model.language_parameters().items()}
+    frozen = language_state(model)
+    losses = train_a_little(model)
+    assert all(loss == loss and loss < 1e3 for loss in losses)
+    assert min(losses[1:]) < losses[0]
+    still = [key for key, own in model.language_parameters().items() if torch.equal(own, start[key])]
+    assert not still, "the gradient reaches every matrix"
+    after = language_state(model)
+    assert all(torch.equal(after[key], own) for key, own in frozen.items() if "lora_" not in key)
+
+
+def test_a_layer_whose_weight_a_mamba_mixer_takes_is_refused_as_target(t5_folder: Path, tmp_path: Path) -> None:
+    language = save_language_model(tmp_path, "mamba")
+    with pytest.raises(OptionsError) as caught:
+        build([wave_spec()], backbone=t5_folder, language_model=language, tuning={"targets": ("out_proj",)})
+    assert str(caught.value) == (
+        "tuning.targets=['out_proj'] names no linear layer of this language model that takes a LoRA. Accepted: "
+        "in_proj. Leave targets out for all of them."
     )
 
 
