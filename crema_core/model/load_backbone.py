@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from transformers import PreTrainedConfig
@@ -122,15 +123,24 @@ def _named(source: str) -> NamedCheckpoint | NamedShape | None:
 
 def _model_types() -> list[str]:
     """Return the names of families; those of checkpoints and of broken packages are left out."""
-    found = []
+    return [name for name, found in _entries() if isinstance(found, BackboneFamily)]
+
+
+def _entries() -> Iterator[tuple[str, object]]:
+    """Yield what the installed packages offer as backbones, by name; broken packages are left out."""
     for name in registry.usable_names("backbone"):
         try:
-            family = registry.load("backbone", name)
+            yield name, registry.load("backbone", name)
         except PluginError:
             continue
-        if isinstance(family, BackboneFamily):
-            found.append(name)
-    return found
+
+
+def _nearest(place: str) -> str:
+    """Return the advice for a place where nothing was found: the shape of these weights, else the nearest name."""
+    for name, found in _entries():
+        if isinstance(found, NamedShape) and found.weights.lower() == place.lower():
+            return f" To count without weights (crema describe, crema plan): backbone='{name}'."
+    return did_you_mean(place, registry.known_names("backbone"))
 
 
 def _config(request: BackboneRequest) -> PreTrainedConfig:
@@ -148,6 +158,5 @@ def _config(request: BackboneRequest) -> PreTrainedConfig:
         request.settings.revision,
         what="backbone",
         accepted=f"a folder or hub id in BLIP-2 or InstructBLIP format, or '{TINY}'",
-        try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable."
-        + did_you_mean(request.place, registry.known_names("backbone")),
+        try_next="Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable." + _nearest(request.place),
     )

@@ -56,6 +56,32 @@ def test_a_backbone_is_read_from_its_revision(hub: Path, tmp_path: Path) -> None
             load_backbone("some/backbone", revision=other)
 
 
+@pytest.mark.parametrize(
+    ("weights", "advice"),
+    [
+        ("Qwen/Qwen3-VL-4B-Instruct", "To count without weights (crema describe, crema plan): backbone='qwen3-vl-4b'."),
+        ("qwen/qwen2.5-omni-7b", "To count without weights (crema describe, crema plan): backbone='qwen2.5-omni-7b'."),
+        (
+            "Salesforce/blip2-opt-2.7b",
+            "To count without weights (crema describe, crema plan): backbone='blip2-opt-2.7b'.",
+        ),
+        ("qwen3-vl-4", "Did you mean 'qwen3-vl-4b'?"),
+        ("some/backbone", "Try backbone='Salesforce/blip2-flan-t5-xl' where the hub is reachable."),
+    ],
+)
+def test_weights_that_cannot_be_fetched_are_counted_by_the_name_of_their_shape(
+    weights: str, advice: str, hub: Path
+) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load_backbone(weights)
+    message = str(caught.value)
+    assert message.startswith(f"No backbone was found at '{weights}': ")
+    assert message.endswith(advice)
+    if "count" in advice:
+        shape = advice.split("'")[1]
+        assert load_backbone(shape).shape_only
+
+
 def test_a_language_model_is_read_from_its_own_revision(hub: Path, tmp_path: Path) -> None:
     downloaded(hub, "some/backbone", save_published(tmp_path / "folder", "blip2-opt"), revision="v2")
     downloaded(hub, "some/language", save_language(tmp_path / "language", "llama"), revision="v7")
