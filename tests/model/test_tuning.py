@@ -17,8 +17,10 @@ from crema_core.model.load_backbone import load_backbone
 from crema_core.model.tuning import LanguageLora, add_lora, parse_tuning
 from crema_core.plugins import registry
 from crema_core.train.distributed import Distributed
+from crema_core.train.fit import fit
 from crema_core.train.settings import TrainSettings
 from crema_core.train.steps import Stepper
+from tests.model.vlm.test_training import write_samples
 from tests.support.languages import save_language_model
 from tests.support.modalities import frames_spec, wave_spec
 from tests.support.steps import train_a_little
@@ -189,6 +191,22 @@ def test_a_mamba_mixer_has_a_lora_where_it_calls_a_layer_and_none_where_it_takes
     assert not still, "the gradient reaches every matrix"
     after = language_state(model)
     assert all(torch.equal(after[key], own) for key, own in frozen.items() if "lora_" not in key)
+
+
+@pytest.mark.parametrize("kind", ["mamba", pytest.param("nemotron_h", marks=pytest.mark.slow)])
+def test_fit_trains_the_lora_of_a_mamba_and_saves_it(kind: str, t5_folder: Path, tmp_path: Path) -> None:
+    language = save_language_model(tmp_path / "language", kind)
+    sound = {"name": "audio", "encoder": "patches"}
+    model = build([sound], backbone=t5_folder, language_model=language, tuning=LORA)
+    start = {key: own.clone() for key, own in model.language_parameters().items()}
+    data = write_samples(tmp_path, "train", 4, seed=0)
+    run = fit(model, data, out=tmp_path / "run", epochs=3, batch_size=2, lr=1e-2, warmup_steps=0)
+    losses = [float(str(row["loss"])) for row in run.metrics if row["kind"] == "epoch"]
+    assert losses[-1] < losses[0]
+    assert not [key for key, own in model.language_parameters().items() if torch.equal(own, start[key])]
+    model.save_pretrained(tmp_path / "saved")
+    again = load(tmp_path / "saved").language_parameters()
+    assert all(torch.equal(again[key], own) for key, own in model.language_parameters().items())
 
 
 def test_a_layer_whose_weight_a_mamba_mixer_takes_is_refused_as_target(t5_folder: Path, tmp_path: Path) -> None:
