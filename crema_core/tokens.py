@@ -103,9 +103,6 @@ class Segment(NamedTuple):
         prefix: text before every step if it contains `{index}`, else once before the first; None for no prefix.
         prefixes_first: put the prefixes of all steps in one block before the tokens (the released code's layout of
             fused tokens) instead of each before its own step.
-        grid: rows and columns of the K tokens, row by row, where they are a video language model's own; only without a
-            prefix. Language models that turn by time, row and column read it, the others do not.
-        times: `(B, T, 2)` seconds of the steps of such tokens, NaN where a sample has no clock; None: no sample has.
         own: `(B, ...)` by name, what a vision-language model's own visual tokens come with (see
             `crema_core.model.vlm`); None for all others. Such a segment has no prefix: the model's text is around it.
     """
@@ -114,6 +111,4 @@ class Segment(NamedTuple):
     mask: Tensor
     prefix: str | None
     prefixes_first: bool = False
-    grid: tuple[int, int] | None = None
-    times: Tensor | None = None
     own: Mapping[str, Tensor] | None = None

@@ -24,7 +24,6 @@ from crema_core.model.id_language import language_of
 from crema_core.model.kernels import fuse_activations, layers, share_position_bias
 from crema_core.model.language import Language
 from crema_core.model.precision import keep_full
-from crema_core.model.prompt import Axes
 from crema_core.model.qformer import QFormer
 from crema_core.model.settings import BackboneSettings
 from crema_core.model.template import PromptTemplate
@@ -55,7 +54,6 @@ class Backbone(nn.Module):
             goes before it.
 
     Attributes:
-        axes: how the language model counts time, where it turns by time, row and column; else None.
         whole_clips, usual_frames, pictures: see `crema_core.modality.BuildContext`.
         major_prefix: text before the major modality's tokens where neither user nor strategy chose one; None: the
             declared one.
@@ -67,7 +65,6 @@ class Backbone(nn.Module):
         weights: of shapes alone, the hub id of the weights; else None.
     """
 
-    axes: Axes | None = None
     whole_clips: bool = False
     usual_frames: int | None = None
     pictures: Callable[[Tensor], Tensor] | None = None
@@ -219,7 +216,7 @@ class Backbone(nn.Module):
     def speaking(self, template: PromptTemplate) -> Language:
         """Return the language model as the rest sees it, see `crema_core.model.language`."""
         chat_format = self.prompt_format(template)
-        return language_of(self.language_model, self.tokenizer, chat_format=chat_format, axes=self.axes)
+        return language_of(self.language_model, self.tokenizer, chat_format=chat_format)
 
     def read(self, questions: Sequence[str]) -> QFormerText:
         """Tokenise questions for a Q-Former that reads text, see `QFormer.read`."""

@@ -41,7 +41,6 @@ class ChatFormat:
         answer_prefix: text between `context` and the answer's own.
         own_specials: tokenise the question with the tokenizer's own special tokens.
         before: text between modalities and question.
-        opening, closing: ids around the modalities, only where a sample has any (Qwen-VL's marks of a vision input).
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -53,8 +52,6 @@ class ChatFormat:
     answer_prefix: str = ""
     own_specials: bool = True
     before: str = ""
-    opening: tuple[int, ...] = ()
-    closing: tuple[int, ...] = ()
 
     def question_ids(self, question: str, limit: int | None = None) -> list[int]:
         """Return the ids from the modalities to the answer.

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.model.chat_format import ChatFormat
 from crema_core.model.language import IGNORED, Language
-from crema_core.model.prompt import Axes, Prompt, PromptIds, assemble
+from crema_core.model.prompt import Prompt, PromptIds, assemble
 from crema_core.model.vlm.hooks import placed
 from crema_core.tokens import Segment
 
@@ -44,12 +44,11 @@ def language_of(
     tokenizer: PreTrainedTokenizerBase,
     *,
     chat_format: ChatFormat | None = None,
-    axes: Axes | None = None,
 ) -> Language:
     """Return a language model as the rest sees it, of the class that gives it what it reads; arguments as there."""
     if needs_ids(model):
         return IdLanguage(model, tokenizer, chat_format=chat_format)
-    return Language(model, tokenizer, chat_format=chat_format, axes=axes)
+    return Language(model, tokenizer, chat_format=chat_format)
 
 
 class IdLanguage(Language):

@@ -26,7 +26,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from crema_core.errors import OptionsError
 from crema_core.model.chat_format import ChatFormat, own_chat_format
-from crema_core.model.prompt import Axes, Prompt, assemble, padded
+from crema_core.model.prompt import Prompt, assemble, padded
 from crema_core.tokens import Segment
 
 IGNORED = -100
@@ -40,7 +40,6 @@ class Language:
         model: an encoder-decoder or decoder-only model.
         tokenizer: its tokenizer.
         chat_format: what surrounds question and answer; by default as for a backbone's own language model.
-        axes: where the model turns by time, row and column (Qwen-VL); None for all others.
     """
 
     def __init__(
@@ -49,9 +48,8 @@ class Language:
         tokenizer: PreTrainedTokenizerBase,
         *,
         chat_format: ChatFormat | None = None,
-        axes: Axes | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.axes = model, tokenizer, axes
+        self.model, self.tokenizer = model, tokenizer
         self.chat_format = own_chat_format(model, tokenizer) if chat_format is None else chat_format
         self._positions = "position_ids" in inspect.signature(model.forward).parameters
         # Sampling and penalties a checkpoint brings along would change answers; its token ids are kept.
@@ -95,7 +93,6 @@ class Language:
             embedding=self.embedding,
             side=self.side,
             max_question_tokens=max_question_tokens,
-            axes=self.axes,
         )
 
     def logits(self, prompt: Prompt, answers_BA: Tensor) -> Tensor:
@@ -124,14 +121,11 @@ class Language:
         output = self.model(inputs_embeds=embeds, attention_mask=mask, use_cache=False, **positions)
         return cast(Tensor, output.logits[:, -answers_BA.shape[1] - 1 : -1])
 
-    def _position_ids(self, prompt: Prompt, num_more: int = 0) -> dict[str, Tensor]:
+    def _position_ids(self, prompt: Prompt, num_more: int) -> dict[str, Tensor]:
         """Return positions of the prompt and of tokens behind it; models without the argument (ALiBi) read the mask."""
         more_A = torch.arange(1, num_more + 1, device=prompt.mask.device)
-        if prompt.positions is None:
-            own_BS = prompt.mask.long().cumsum(1) - 1
-            return {"position_ids": torch.cat([own_BS, own_BS[:, -1:] + more_A], dim=1).clamp(min=0)}
-        own_3BS = prompt.positions.permute(2, 0, 1)  # the last token is text, so its three positions are one
-        return {"position_ids": torch.cat([own_3BS, own_3BS[:, :, -1:] + more_A], dim=2)}
+        own_BS = prompt.mask.long().cumsum(1) - 1
+        return {"position_ids": torch.cat([own_BS, own_BS[:, -1:] + more_A], dim=1).clamp(min=0)}
 
     def loss(self, prompt: Prompt, answers: Sequence[str], *, num_tokens: int | None = None) -> Tensor:
         """Return the mean cross-entropy over the answers' tokens, end tokens included (scalar, float32).
@@ -189,9 +183,7 @@ class Language:
     def _generate(self, prompt: Prompt, *, num_beams: int = 1, **settings: Any) -> Any:
         """Return what transformers' generation does."""
         mask = prompt.mask.to(torch.int64)
-        # Generation cannot count positions by time, row and column itself; it continues from the last.
-        positions = {} if prompt.positions is None else self._position_ids(prompt)
-        inputs = {"inputs_embeds": prompt.embeds, "attention_mask": mask, **positions}
+        inputs = {"inputs_embeds": prompt.embeds, "attention_mask": mask}
         if self.is_encoder_decoder and num_beams > 1:
             inputs = beam_inputs(self.model, prompt.embeds, mask, num_beams)
         return cast(Any, self.model).generate(

@@ -11,7 +11,7 @@ language-model width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,40 +61,19 @@ class Prompt(NamedTuple):
 
     embeds: Tensor  # `(B, S, L)`
     mask: Tensor  # `(B, S)` bool
-    # `(B, S, 3)` int64 of time, row and column, where the language model wants them and a clip is in the prompt;
-    # None: it counts real tokens
-    positions: Tensor | None = None
     ids: PromptIds | None = None  # where it reads ids, and `embeds` at some places alone
 
     def select(self, rows: Tensor) -> Prompt:
         """Return the samples at the positions `rows`, in that order."""
-        positions, ids = self.positions, self.ids
-        return Prompt(
-            self.embeds[rows],
-            self.mask[rows],
-            None if positions is None else positions[rows],
-            None if ids is None else ids.select(rows),
-        )
-
-
-class Axes(Protocol):
-    """How a language model counts positions that turns by time, row and column instead of by one count (Qwen-VL)."""
-
-    def count(self, parts: Sequence[tuple[Tensor, Segment | None]]) -> Tensor:
-        """Return the positions `(B, S, 3)` int64 of time, row and column, 0 where padded.
-
-        Args:
-            parts: mask `(B, P)` of every part of the prompt, and its segment where it is a clip with rows and columns.
-        """
+        return Prompt(self.embeds[rows], self.mask[rows], None if self.ids is None else self.ids.select(rows))
 
 
 class _Part(NamedTuple):
-    """A stretch of the prompt: embeddings `(B, P, L)`, mask and ids `(B, P)`, and the segment of a clip's tokens."""
+    """A stretch of the prompt: embeddings `(B, P, L)`, mask and ids `(B, P)`."""
 
     embeds: Tensor
     mask: Tensor
     ids: Tensor  # `SOFT` where our tokens are
-    clip: Segment | None = None
 
 
 def assemble(
@@ -105,7 +84,6 @@ def assemble(
     embedding: nn.Module,
     side: Literal["left", "right"] = "right",
     max_question_tokens: int | None = None,
-    axes: Axes | None = None,
     soft_token: int | None = None,
 ) -> Prompt:
     """Lay out segments and questions, without gaps.
@@ -117,34 +95,22 @@ def assemble(
         embedding: the language model's input embedding.
         side: where padding goes; "left" for decoder-only generation.
         max_question_tokens: longest question, special tokens included; longer ones lose their end.
-        axes: of a language model that turns by time, row and column; None for all others.
         soft_token: id at the places of segments, for a language model that reads ids; None for all others.
     """
     weight: Tensor = next(embedding.parameters())
     parts = [_with_prefix(segment, chat_format.tokenizer, embedding, weight) for segment in segments]
-    if parts and (chat_format.opening or chat_format.closing):
-        shown_B1 = torch.cat([part.mask for part in parts], dim=1).any(1, keepdim=True)
-        around = [
-            _embed([list(ids)] * len(questions), embedding, weight)
-            for ids in (chat_format.opening, chat_format.closing)
-        ]
-        first, last = (part._replace(mask=part.mask & shown_B1) for part in around)
-        parts = [first, *parts, last]
     if chat_format.prefix:
         parts.insert(0, _embed([list(chat_format.prefix)] * len(questions), embedding, weight))
     rows = [chat_format.question_ids(question, max_question_tokens) for question in questions]
     parts.append(_embed(rows, embedding, weight))
     embeds = torch.cat([part.embeds for part in parts], dim=1)
     mask = torch.cat([part.mask for part in parts], dim=1)
-    positions = None
-    if axes is not None and any(part.clip is not None for part in parts):
-        positions = axes.count([(part.mask, part.clip) for part in parts])
     given = None
     if soft_token is not None:
         ids = torch.cat([part.ids for part in parts], dim=1)
         ours = ids == SOFT
         given = PromptIds(ids.masked_fill(ours, soft_token), ours & mask, torch.zeros_like(mask), {}, {}, None)
-    return pack(Prompt(embeds, mask, positions, given), side=side)
+    return pack(Prompt(embeds, mask, given), side=side)
 
 
 def pack(prompt: Prompt, *, side: Literal["left", "right"] = "right") -> Prompt:
@@ -157,14 +123,11 @@ def pack(prompt: Prompt, *, side: Literal["left", "right"] = "right") -> Prompt:
     order_BS = order_BS[:, -length:] if side == "left" else order_BS[:, :length]
     mask = prompt.mask.gather(1, order_BS)
     embeds = prompt.embeds.gather(1, order_BS[:, :, None].expand(-1, -1, prompt.embeds.shape[2]))
-    positions = prompt.positions
-    if positions is not None:
-        positions = positions.gather(1, order_BS[:, :, None].expand(-1, -1, 3))
     given = prompt.ids
     if given is not None:
         ids, ours, own = (one.gather(1, order_BS) for one in (given.ids, given.placed, given.own))
         given = given._replace(ids=ids, placed=ours, own=own)
-    return Prompt(embeds * mask[:, :, None], mask, positions, given)
+    return Prompt(embeds * mask[:, :, None], mask, given)
 
 
 def _with_prefix(
@@ -179,8 +142,7 @@ def _with_prefix(
     soft_BTK = torch.full_like(mask_BTK, SOFT, dtype=torch.int64)
     steps_BT = mask_BTK.any(-1)
     if segment.prefix is None:
-        clip = None if segment.grid is None else segment
-        return _Part(values.flatten(1, 2), mask_BTK.flatten(1, 2), soft_BTK.flatten(1, 2), clip)
+        return _Part(values.flatten(1, 2), mask_BTK.flatten(1, 2), soft_BTK.flatten(1, 2))
     repeated = "{index}" in segment.prefix
     texts = [segment.prefix.format(index=step + 1) for step in range(steps if repeated else 1)]
     prefix = _embed([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts], embedding, weight)

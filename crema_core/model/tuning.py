@@ -28,7 +28,6 @@ EXPERT_DIMENSIONS = 3
 """Of a weight with a matrix for each expert."""
 MAMBA_CALLED = "in_proj"
 """The layer of a Mamba mixer that is called whatever the kernels."""
-Tuning = Literal["full"] | Mapping[str, Any] | None
 
 
 class LanguageLora(BaseModel):

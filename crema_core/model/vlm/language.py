@@ -152,7 +152,7 @@ class VisualLanguage(IdLanguage):
             for name, extra in given.items()
             if name in self.traits.kept
         }
-        return Prompt(embeds, mask, None, PromptIds(ids, where, where_own, kinds, inputs, deep))
+        return Prompt(embeds, mask, PromptIds(ids, where, where_own, kinds, inputs, deep))
 
     def _row(
         self,

@@ -143,11 +143,6 @@ def _require_segments(segments: object, model: CremaModel, samples: Sequence[Map
             own.prefix is None or isinstance(own.prefix, str),
             f"A segment's prefix is {own.prefix!r} {case}. It is a text or None. Use modalities.prefixes[name].",
         )
-        require(
-            own.grid is None or (own.prefix is None and own.grid[0] * own.grid[1] == shape[2]),
-            f"A segment of {shape[2]} tokens has the grid {own.grid} and the prefix {own.prefix!r} {case}. Rows times "
-            "columns are the tokens of a step, without a prefix. Leave grid out.",
-        )
     for row in range(batch):
         found = stretches(segments, row)
         require(

@@ -1,18 +1,16 @@
-"""Visual tokens as LLaVA-OneVision's language model reads them: pooled, and with a learned newline vector in between.
+"""Visual tokens as LLaVA-OneVision's language model reads them: with a learned newline vector in between.
 
-Released runs pool 27 x 27 tokens of a frame to 14 x 14 and end each of the 14 rows with a newline: 32 frames are
-32 x 14 x 15 = 6720 tokens, not the 6272 the paper counts.
+The model pools 27 x 27 tokens of a frame to 14 x 14, and released runs end each of the 14 rows with a newline: 32
+frames are 32 x 14 x 15 = 6720 tokens, not the 6272 the paper counts.
 
-Shape letters: B samples, F frames, N tokens of a frame before pooling, S after, K with newlines, L width.
+Shape letters: B samples, F frames, S tokens of a frame, K with newlines, L width.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from crema_core.errors import OptionsError
@@ -77,25 +75,3 @@ def add_newlines(
         later = frame_mask.flip(1).long().cumsum(1).flip(1)  # real frames from this one on
         mask = torch.cat([mask[:, :, :-1], (frame_mask & (later == 1))[:, :, None]], dim=2)
     return VisualTokens(tokens, mask)
-
-
-def pool_tokens(tokens: Tensor, *, stride: int = 2, grid: Grid | None = None) -> Tensor:
-    """Pool every frame's grid of tokens bilinearly (half-pixel centres, no antialiasing).
-
-    Args:
-        tokens: `(B, F, N, L)`, row by row.
-        stride: rows and columns shrink by it, rounded up: 27 become 14.
-        grid: rows and columns of the N tokens; None for a square.
-
-    Returns:
-        `(B, F, S, L)`.
-
-    Raises:
-        OptionsError: when the tokens make no grid.
-    """
-    rows, columns = square_grid(tokens.shape[2], grid, of="query")
-    size = (math.ceil(rows / stride), math.ceil(columns / stride))
-    images = tokens.flatten(0, 1).unflatten(1, (rows, columns)).movedim(-1, 1)  # (B * F, L, rows, columns)
-    pooled = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-    result: Tensor = pooled.flatten(2).transpose(1, 2).unflatten(0, tokens.shape[:2])
-    return result

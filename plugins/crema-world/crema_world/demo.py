@@ -42,7 +42,9 @@ from crema_world.generate import WorldSummary, make_world
 from crema_world.questions import MODALITY_OF_TYPE
 from crema_world.scene import IMAGE_SIZE
 
-OPTIONS: dict[str, dict[str, Any]] = {"crema-tiny-vlm": {"qformer": "crema-tiny", "image_size": IMAGE_SIZE}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "crema-tiny-vlm": {"qformer": {"layers": 2, "width": 128, "num_queries": 8}, "image_size": IMAGE_SIZE}
+}
 """Settings of `crema_core.build` for a backbone of this package."""
 
 
