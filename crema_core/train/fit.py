@@ -166,8 +166,8 @@ def _check_modalities(model: CremaModel, settings: TrainSettings) -> None:
     if not shared and not any(model.adapter_parameters(name) or model.fusion_parameters([name]) for name in chosen):
         raise TrainingError(
             f"Nothing of {', '.join(chosen)} is trained: the backbone takes that as it is. A training needs a modality "
-            'that passes an adapter, or a language model that is tuned. Add one, with model.add_modality("audio") for '
-            'example, or build with tuning={"rank": 64}.'
+            "that passes an adapter, or a language model that is tuned. Add one with model.add_modality, or build with "
+            'tuning={"rank": 64}.'
         )
 
 

@@ -21,8 +21,8 @@ NOT_MIXED = (
     "encoders out."
 )
 NO_OPTION = (
-    "video: unknown option 'encoders'. Accepted: encoder, encoder_layer, end_s, fps, num_frames, revision, start_s, "
-    "weights. Did you mean 'encoder'?"
+    "video: unknown option 'encoders'. Accepted: encoder, encoder_layer, end_s, fps, num_frames, own_tokens, revision, "
+    "start_s, weights. Did you mean 'encoder'?"
 )
 NOTHING = (
     "fusion 'merv' mixes several encoders of the major modality, and 'video' has none to mix. Accepted: a major "

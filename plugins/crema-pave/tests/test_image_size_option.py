@@ -38,8 +38,8 @@ def test_fit_records_the_image_size_and_saves_a_model_that_answers(
 def test_the_size_of_a_saved_model_cannot_be_changed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", str(run), "--image-size", "32"]) != 0
     assert (
-        "--image-size 32 came with a saved model, whose pictures are as large as in its training. Accepted beside it: "
-        "--modalities. Leave --image-size out."
+        "--image-size 32 came with a saved model, in which it is as it was trained. Accepted beside it: --modalities. "
+        "Leave --image-size out."
     ) in capsys.readouterr().err
 
 

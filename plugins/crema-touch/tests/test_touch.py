@@ -120,5 +120,5 @@ def test_unknown_options_are_refused_with_the_nearest_name() -> None:
         build(num_frame=2)
     assert str(caught.value) == (
         "touch: unknown option 'num_frame'. Accepted: background, background_frames, encoder, encoder_layer, "
-        "num_frames, only_contact, revision, weights. Did you mean 'num_frames'?"
+        "num_frames, only_contact, own_tokens, revision, weights. Did you mean 'num_frames'?"
     )

@@ -33,7 +33,10 @@ TOTALS = {  # parameters in 10^9 that the hub states for the weights
     "gemma-3-4b": 4.30,
     "glm-4.1v-9b": 10.29,
     "internvl3-8b": 7.94,
+    "llava-onevision-qwen2-0.5b": 0.89,
+    "llava-onevision-qwen2-7b": 8.03,
     "qwen2.5-omni-7b": 8.93,  # the part that listens, sees and writes
+    "qwen2.5-vl-3b": 3.75,
     "qwen2.5-vl-7b": 8.29,
     "qwen3-vl-4b": 4.44,
     "qwen3-vl-8b": 8.77,

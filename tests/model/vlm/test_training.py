@@ -93,8 +93,8 @@ def test_a_model_of_which_nothing_is_trained_is_refused_with_what_to_add(tmp_pat
         fit(model, write_samples(tmp_path, "train", 2, seed=0), out=tmp_path / "run")
     assert str(caught.value) == (
         "Nothing of video is trained: the backbone takes that as it is. A training needs a modality that passes an "
-        'adapter, or a language model that is tuned. Add one, with model.add_modality("audio") for example, or build '
-        'with tuning={"rank": 64}.'
+        "adapter, or a language model that is tuned. Add one with model.add_modality, or build with "
+        'tuning={"rank": 64}.'
     )
     assert not (tmp_path / "run").exists()
 
