@@ -58,6 +58,7 @@ def test_questions_are_those_the_modalities_can_answer(tmp_path: Path) -> None:
     assert worlds(tmp_path, Scale(clips=3, test_clips=2)) == (train, test)
 
 
+@pytest.mark.slow
 def test_two_tables_and_what_they_leave(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = small(tiny_folder, tmp_path / "out", "--only", "training")
     assert main(words) == 0

@@ -151,6 +151,7 @@ def test_malformed_references_are_broken_records(
     registry.refresh()
 
 
+@pytest.mark.slow
 def test_pip_installs_a_dummy_for_real(tmp_path: Path) -> None:
     # The other tests unpack wheels; this one shows that pip leaves the same behind.
     source = shutil.copytree(SOURCES / "good", tmp_path / "source")

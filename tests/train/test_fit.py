@@ -67,7 +67,7 @@ def same(first: CremaModel, second: CremaModel) -> bool:
 
 @pytest.mark.parametrize(
     ("steps", "cache"),
-    [((1, 5), "memory"), ((4, 6), "none")],
+    [((1, 5), "memory"), pytest.param((4, 6), "none", marks=pytest.mark.slow)],
     ids=["twice inside an epoch", "after an epoch's and the training's last update"],
 )
 def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(

@@ -112,6 +112,7 @@ def test_questions_with_choices_and_without_are_matched_and_repeated_ids_are_no_
     assert [cell.name for cell in found.variants[0].cells] == ["color", "side", "all"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_ablation_goes_on(new_model: MakeModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model, records = new_model(), write_records(tmp_path / "data", 5)
     plain = ablate(model, records, what="leave-one-out")

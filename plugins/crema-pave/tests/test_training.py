@@ -79,6 +79,7 @@ def test_training_moves_patches_and_lora_and_nothing_frozen(
     assert model.backbone.identity() == frozen
 
 
+@pytest.mark.slow
 def test_a_second_modality_is_trained_on_a_frozen_first_patch(folder: Path, data: Path, tmp_path: Path) -> None:
     wave, points = sides()
     model = build([{"name": "video", "num_frames": 2}, points], backbone=folder, fusion=PAVE)
@@ -98,6 +99,7 @@ def test_a_second_modality_is_trained_on_a_frozen_first_patch(folder: Path, data
     assert best == [0, 1, 0, 1, 0, 1]
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_to_the_same_numbers(folder: Path, data: Path, tmp_path: Path) -> None:
     settings = {"mode": "joint", "epochs": 2, "batch_size": 3, "lr": 0.01, "hooks": Hooks(strict=True)}
     fresh = {"backbone": folder, "fusion": PAVE, "tuning": LORA}

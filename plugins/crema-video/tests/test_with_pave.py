@@ -20,6 +20,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return save_vlm(tmp_path_factory.mktemp("video") / "model", request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dense_video", "exo_views"])
 def test_a_modality_updates_the_visual_tokens_once_its_patch_is_trained(folder: Path, name: str) -> None:
     modalities = [{"name": "video", "num_frames": 3}, {"name": name, "pool": 2}]

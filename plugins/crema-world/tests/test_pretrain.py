@@ -23,6 +23,7 @@ from crema_world.vision_stage import coarse_patches, normalize
 SHORT = Schedule(language_steps=2, vision_steps=2, align_steps=1, caption_steps=2, num_pictures=12, batch_size=4)
 
 
+@pytest.mark.slow
 def test_a_few_steps_write_a_checkpoint_that_loads_and_repeat_exactly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,7 +99,14 @@ def test_it_answers_what_rgb_shows_on_held_out_scenes(
     assert right / len(held_out) >= 0.9
 
 
-@pytest.mark.parametrize("kind", [kind for kind, modality in MODALITY_OF_TYPE.items() if modality != "video"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if modality == "audio" else pytest.mark.slow)
+        for kind, modality in MODALITY_OF_TYPE.items()
+        if modality != "video"
+    ],
+)
 def test_without_its_modality_a_question_is_answered_by_chance(
     kind: str, tiny: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, held_out: list[Scene]
 ) -> None:
