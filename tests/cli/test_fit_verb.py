@@ -28,6 +28,7 @@ def test_fit_leaves_a_run_with_model_card_and_report(trained: Path) -> None:
     assert crema_core.load(trained / "model").names == ("video", "depth")
 
 
+@pytest.mark.slow
 def test_fit_from_a_configuration_file_is_the_same_run(
     trained: Path, clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ def test_an_interrupted_fit_is_saved_and_resumed_to_the_same_weights(
             assert (out / "model" / file).read_bytes() == (trained / "model" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_fit_killed_while_it_built_the_model_is_resumed_from_its_beginning(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()

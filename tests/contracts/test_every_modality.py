@@ -37,6 +37,7 @@ def test_the_default_encoder_has_nothing_to_train(spec: ModalitySpec) -> None:
     assert not list(modality.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_a_modality_draws_what_it_makes_of_a_source(spec: ModalitySpec) -> None:
     context = BuildContext(vision=vision, vision_dim=VISION_DIM, image_size=IMAGE_SIZE)

@@ -202,6 +202,7 @@ def test_bf16_is_rounded_on_disk_handed_out_as_encoded_and_never_mixed_with_exac
     assert sizes["bfloat16"] < 0.75 * sizes["as encoded"]
 
 
+@pytest.mark.slow
 def test_features_encoded_ahead_in_bf16_are_those_training_in_bf16_looks_for(
     new_model: MakeModel, tmp_path: Path, counted: Counted
 ) -> None:
@@ -243,6 +244,7 @@ def test_damage_found_while_training_is_rebuilt_with_the_same_numbers(
     assert counted.since() == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_full_cache_stops_writing_says_so_deletes_nothing_and_training_goes_on(
     new_model: MakeModel, tmp_path: Path
 ) -> None:

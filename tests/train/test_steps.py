@@ -139,6 +139,7 @@ def test_graphs_that_do_not_wait_change_no_number(
     assert largest_difference(models[0], models[2]) == 0
 
 
+@pytest.mark.slow
 def test_updates_equal_the_naive_loop_where_the_qformer_reads_the_questions(
     published: Callable[[Published], Path], distributed: Distributed, tmp_path: Path
 ) -> None:

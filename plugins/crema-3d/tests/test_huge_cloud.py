@@ -37,6 +37,7 @@ def huge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_five_million_points_are_read_and_sampled_in_bounded_time_and_memory(huge: Path) -> None:
     modality = PointCloudModality(SPEC.parse_options({"num_points": 1000}), BuildContext())
     tracemalloc.start()
