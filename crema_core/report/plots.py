@@ -6,6 +6,7 @@ Figures are made without pyplot, so nothing global is touched and no display is 
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -39,28 +40,38 @@ def loss_plot(metrics: Lines) -> bytes:
     return png_of(figure, axes)
 
 
-def gradient_plot(metrics: Lines) -> bytes:
-    """Draw the gradient norm of every modality by epoch, with a cross where a modality exited.
+def gradient_plot(metrics: Lines, *, num_epochs: int | None = None) -> bytes:
+    """Draw the gradient norm of every modality by epoch, one above the other (the paper's Figure 2).
+
+    A dashed line is what early exit compared the norm with, where it tested; a cross marks an exit, and the epochs it
+    saved are shaded.
 
     Args:
         metrics: lines of `metrics.jsonl`.
+        num_epochs: of the whole run; None: as many as were trained.
     """
-    figure, axes = new_figure(3.4)
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     exits = {line["modality"]: line for line in metrics if line["kind"] == "exit"}
-    for index, name in enumerate(_names(epochs, "grad_norm/")):
-        color = COLORS[index % len(COLORS)]
-        _curve(axes, epochs, "epoch", f"grad_norm/{name}", color=color, label=name, marker="o", markersize=3)
+    names = _names(epochs, "grad_norm/")
+    last = max([int(line["epoch"]) for line in epochs], default=0) if num_epochs is None else num_epochs - 1
+    figure = Figure(figsize=(WIDTH_IN, 0.9 + 1.35 * max(len(names), 1)), dpi=DPI, layout="constrained")
+    rows = figure.subplots(max(len(names), 1), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, name, color in zip(rows, names, itertools.cycle(COLORS), strict=False):
+        _curve(axes, epochs, "epoch", f"grad_norm/{name}", color=color, marker="o", markersize=3)
+        _curve(axes, epochs, "epoch", f"exit_threshold/{name}", color="0.35", linestyle="--", marker=".", markersize=3)
         if name in exits:
-            point = exits[name]
-            axes.plot([_number(point["epoch"])], [_number(point["value"])], "x", color=color, markersize=11, mew=3)
-    if exits:
-        axes.plot([], [], "x", color="black", markersize=8, mew=2.5, label="early exit")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("gradient norm, mean of the epoch")
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return png_of(figure, axes)
+            at, value = _number(exits[name]["epoch"]), _number(exits[name]["value"])
+            axes.plot([at], [value], "x", color="black", markersize=9, mew=2.5)
+            axes.axvspan(at + 0.5, max(last, at) + 0.5, color="0.92")
+        axes.set_title(name, loc="left", fontsize="medium")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+    rows[-1].set_xlim(-0.5, last + 0.5)
+    rows[-1].set_xlabel("epoch")
+    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.supylabel("gradient norm")
+    return png_of(figure)
 
 
 def accuracy_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str, Sequence[str]] | None = None) -> bytes:

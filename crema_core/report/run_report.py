@@ -8,10 +8,12 @@ from pathlib import Path
 
 from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
+from crema_core.common.progress import describe_duration
 from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import facts_block, figure_block, page, paragraphs, table_block
 from crema_core.report.plots import Lines, gradient_plot, loss_plot
+from crema_core.train.early_exit import exit_start_epoch, why_no_exit
 from crema_core.train.metrics import METRICS, Value, read_metrics
 from crema_core.train.run import read_config
 from crema_core.train.settings import TrainSettings
@@ -49,7 +51,9 @@ def run_sections(run: Path) -> list[ReportSection]:
     metrics = read_metrics(run / METRICS)
     curves = figure_block(loss_plot(metrics), "Training loss by update; a logged update is one minibatch.")
     curves += figure_block(
-        gradient_plot(metrics), "Norm of the gradient of each modality's adapter; a cross marks an early exit."
+        gradient_plot(metrics, num_epochs=settings["epochs"]),
+        "What early exit looks at: each modality's gradient norm by epoch. Dashed: what it was compared with, where it "
+        "was tested. A cross marks an early exit; the shaded epochs were saved.",
     )
     sections = [
         ReportSection("Training", curves),
@@ -64,39 +68,71 @@ def run_sections(run: Path) -> list[ReportSection]:
 
 
 def explain_exits(metrics: Lines, settings: Mapping[str, object]) -> list[str]:
-    """Say for every modality why it stopped when it did, with the numbers compared.
+    """Say what early exit saved, and for every modality why it stopped when it did, with the numbers compared.
 
     Args:
         metrics: lines of `metrics.jsonl`.
         settings: those of the run, by name.
     """
-    tau = settings["early_exit"]
+    chosen = TrainSettings.model_validate(settings)
     epochs = [line for line in metrics if line["kind"] == "epoch"]
-    if not isinstance(tau, int | float):
+    if chosen.early_exit is None:
         return [f"Early exit was off: every modality trained for all {len(epochs)} epochs."]
     exits = {str(line["modality"]): line for line in metrics if line["kind"] == "exit"}
-    names = dict.fromkeys(key.partition("/")[2] for line in epochs for key in line if key.startswith("grad_norm/"))
-    rule = (
-        f"A modality exits at the end of an epoch when its gradient norm is above {tau:g} times the mean of the epochs "
-        f"before (tested from epoch {settings['early_exit_start_epoch']}, counted from 0)."
+    texts = [_rule(chosen), why_no_exit(chosen), _saved(epochs, chosen.epochs) if exits else None]
+    return [text for text in texts if text] + [_explain(name, exits.get(name), epochs) for name in _measured(epochs)]
+
+
+def _rule(settings: TrainSettings) -> str:
+    weights = {"lora": "LoRA", "adapter": "adapter"}[settings.early_exit_metric]
+    value = {"mean": f"mean gradient norm of its {weights}", "last": f"{weights}'s last gradient norm"}
+    compared = {"peak": f"from its highest on, {settings.early_exit_patience} or more", "all": "before"}
+    return (
+        f"A modality exits at the end of an epoch when the {value[settings.early_exit_value]} is above "
+        f"{settings.early_exit:g} times the mean of the epochs {compared[settings.early_exit_reference]} (tested from "
+        f"epoch {exit_start_epoch(settings)}, counted from 0)."
     )
-    return [rule, *(_explain(name, exits.get(name), epochs, float(tau)) for name in names)]
 
 
-def _explain(name: str, found: Mapping[str, Value] | None, epochs: Lines, tau: float) -> str:
+def _measured(epochs: Lines) -> list[str]:
+    return list(dict.fromkeys(key.partition("/")[2] for line in epochs for key in line if key.startswith("grad_norm/")))
+
+
+def _saved(epochs: Lines, num_epochs: int) -> str | None:
+    """Return what of the whole run's sub-steps was left out; None for joint updates, which have none."""
+    made, whole, seconds = 0.0, 0.0, 0.0
+    for name in _measured(epochs):
+        own = [line for line in epochs if f"sub_steps/{name}" in line]
+        if not own:
+            continue
+        steps = [float(line[f"sub_steps/{name}"]) for line in own]
+        planned = num_epochs * sum(steps) / len(steps)
+        times = [float(line[f"seconds/{name}"]) for line in own]
+        made, whole = made + sum(steps), whole + planned
+        seconds += sum(times) * (planned / sum(steps) - 1)
+    if not whole:
+        return None
+    return (
+        f"{made:,.0f} of {whole:,.0f} sub-steps were made: early exit saved {1 - made / whole:.0%} of them, about "
+        f"{describe_duration(seconds)} at what a sub-step of each modality took."
+    )
+
+
+def _explain(name: str, found: Mapping[str, Value] | None, epochs: Lines) -> str:
     if found is not None:
-        value, mean = float(found["value"]), float(found["mean"])
+        value, mean, tau = float(found["value"]), float(found["mean"]), float(found["tau"])
         return (
             f"{name} stopped after epoch {found['epoch']}: its gradient norm was {value:.4g}, and {tau:g} times the "
-            f"mean of the epochs before ({mean:.4g}) is {tau * mean:.4g}."
+            f"mean of the {found['num_epochs']} epochs before ({mean:.4g}) is {tau * mean:.4g}."
         )
-    norms = [float(line[f"grad_norm/{name}"]) for line in epochs if f"grad_norm/{name}" in line]
-    if len(norms) < 2:
-        return f"{name} trained to the end: one epoch has no past to compare with."
-    mean = sum(norms[:-1]) / len(norms[:-1])
+    norm, threshold = f"grad_norm/{name}", f"exit_threshold/{name}"
+    tested = [(float(line[norm]), float(line[threshold]), line["epoch"]) for line in epochs if threshold in line]
+    if not tested:
+        return f"{name} trained to the end: no epoch of it was tested."
+    value, needed, epoch = max(tested, key=lambda one: one[0] / one[1] if one[1] else 0.0)
     return (
-        f"{name} trained to the end: its last gradient norm was {norms[-1]:.4g}; exiting needed more than {tau:g} "
-        f"times {mean:.4g}, that is {tau * mean:.4g}."
+        f"{name} trained to the end: it was nearest to an exit in epoch {epoch}, with a gradient norm of {value:.4g}; "
+        f"exiting needed more than {needed:.4g}."
     )
 
 

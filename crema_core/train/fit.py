@@ -15,6 +15,7 @@ from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
 from crema_core.train.checkpoints import pointed, read_checkpoint
 from crema_core.train.distributed import join_processes
+from crema_core.train.early_exit import why_no_exit
 from crema_core.train.metrics import METRICS, MetricsFile, read_metrics
 from crema_core.train.run import (
     LAST,
@@ -95,6 +96,8 @@ def fit(
     _check_data(model, chosen, records)
     for line in _defaults(model) if processes.is_main else ():
         status.note(line)
+    if (cannot := why_no_exit(chosen)) is not None:
+        status.note(cannot)
     config = describe_run(
         model,
         chosen.model_dump(mode="json"),

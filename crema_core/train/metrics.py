@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from crema_core.common.progress import StatusLine, describe_duration
 from crema_core.train.distributed import Distributed
@@ -84,6 +85,7 @@ class MetricLogger:
         self.metrics = MetricsFile(folder / METRICS)
         self.settings, self.num_steps, self.distributed, self.status = settings, num_steps, distributed, status
         self._losses: defaultdict[str, list[float]] = defaultdict(list)
+        self._step_seconds: defaultdict[str, float] = defaultdict(float)
         self._started = time.monotonic()
         self._num_updates = 0
         self._num_samples = 0
@@ -102,6 +104,7 @@ class MetricLogger:
             return
         for name, loss in result.losses.items():
             self._losses[name].append(loss)
+            self._step_seconds[name] += result.seconds.get(name, 0.0)
         seconds = time.monotonic() - self._started
         speed = self._num_samples / seconds
         loss = _mean(result.losses.values())
@@ -118,23 +121,31 @@ class MetricLogger:
             f"grad {norms}  {speed:.1f} samples/s  {describe_duration(left)} left"
         )
 
-    def epoch(self, at: Position, *, norms: Mapping[str, float], exits: Sequence[Exit]) -> None:
+    def epoch(
+        self, at: Position, *, norms: Mapping[str, float], thresholds: Mapping[str, float], exits: Sequence[Exit]
+    ) -> None:
         """Note the end of an epoch.
 
         Args:
             at: the position after its last update.
             norms: the epoch's gradient norm of every modality that was updated in it.
+            thresholds: what they were compared with, where early exit tested them.
             exits: modalities that exit now.
         """
         values = {f"loss/{name}": _mean(losses) for name, losses in self._losses.items()}
         if values:
             values["loss"] = _mean(values.values())
+        values |= {f"sub_steps/{name}": len(losses) for name, losses in self._losses.items()}
+        values |= {f"seconds/{name}": round(seconds, 3) for name, seconds in self._step_seconds.items()}
+        values |= {f"exit_threshold/{name}": threshold for name, threshold in thresholds.items()}
         self._write("epoch", at, values | {f"grad_norm/{name}": norm for name, norm in norms.items()})
         for found in exits:
             self.status.note(str(found))
-            facts: dict[str, Value] = {"value": found.value, "mean": found.mean, "tau": found.tau}
+            facts: dict[str, Value] = {"value": found.value, "mean": found.mean, "num_epochs": found.num_epochs}
+            facts["tau"] = found.tau
             self._write("exit", at, {"modality": found.modality} | facts)
         self._losses.clear()
+        self._step_seconds.clear()
 
     def evaluation(self, at: Position, values: Mapping[str, float]) -> None:
         """Note an evaluation; `values` has "accuracy" and "accuracy/<question type>"."""
@@ -144,14 +155,17 @@ class MetricLogger:
 
     def state_dict(self) -> dict[str, object]:
         """Return what a checkpoint needs, as JSON data."""
-        return {"losses": dict(self._losses), "metrics_bytes": self.metrics.num_bytes}
+        return {
+            "losses": dict(self._losses),
+            "step_seconds": dict(self._step_seconds),
+            "metrics_bytes": self.metrics.num_bytes,
+        }
 
-    def load_state_dict(self, state: Mapping[str, dict[str, list[float]] | int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned and drop the lines written after it."""
-        losses, num_bytes = state["losses"], state["metrics_bytes"]
-        assert isinstance(losses, dict)
-        assert isinstance(num_bytes, int)
-        self._losses.update({name: list(values) for name, values in losses.items()})
+        num_bytes: int = state["metrics_bytes"]
+        self._losses.update({name: list(values) for name, values in state["losses"].items()})
+        self._step_seconds.update(state.get("step_seconds", {}))  # earlier checkpoints do not have it
         if self.distributed.processes.is_main:
             self.metrics.truncate(num_bytes)
 

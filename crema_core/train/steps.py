@@ -8,6 +8,7 @@ every minibatch. The loss is the mean over all answer tokens of the update, wher
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, isfinite
@@ -47,6 +48,8 @@ class StepResult:
     losses: dict[str, float] = field(default_factory=dict)
     # by modality, over the weights that early exit measures
     gradient_norms: dict[str, float] = field(default_factory=dict)
+    # by modality as the losses: what its sub-step took by the clock of the host
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Stepper:
         caches = [self._cache(one, kept=kept, later=first) for one in group]
         result = StepResult(whole.num_samples)
         for sub_step, name in enumerate(whole.present):
+            started = time.perf_counter()
             loss = self._accumulate(group, caches, [name], whole, sub_step)
             result.losses[name] = self._step([name], loss, result)
             if name != whole.present[-1]:
@@ -116,6 +120,7 @@ class Stepper:
                     for other in self._changed(name):
                         if other in cache.features:
                             cache.refresh(other)
+            result.seconds[name] = time.perf_counter() - started
         return result
 
     def _qformer_owner(self) -> str | None:
@@ -133,10 +138,12 @@ class Stepper:
         whole = self._global_batch(group, active)
         result = StepResult(whole.num_samples)
         if whole.present:
+            started = time.perf_counter()
             # One cache at a time: the graphs of a minibatch are freed by its backward pass.
             caches = (self._cache(one, kept=whole.present) for one in group)
             loss = self._accumulate(group, caches, whole.present, whole, 0)
             result.losses["joint"] = self._step(whole.present, loss, result)
+            result.seconds["joint"] = time.perf_counter() - started
         return result
 
     def _global_batch(self, group: Sequence[Minibatch], active: Sequence[str]) -> GlobalBatch:

@@ -37,7 +37,7 @@ from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
 from crema_core.train.checkpoints import Checkpointer, pointed, read_checkpoint
 from crema_core.train.distributed import Distributed
-from crema_core.train.early_exit import EarlyExit
+from crema_core.train.early_exit import EarlyExit, exit_start_epoch
 from crema_core.train.metrics import MetricLogger
 from crema_core.train.optim import Position, make_schedule, set_learning_rate
 from crema_core.train.run import BEST
@@ -88,8 +88,10 @@ class Trainer:
         self.early_exit = EarlyExit(
             modalities_to_train(model, settings),
             tau=settings.early_exit,
-            start_epoch=settings.early_exit_start_epoch,
+            start_epoch=exit_start_epoch(settings),
             value=settings.early_exit_value,
+            reference=settings.early_exit_reference,
+            patience=settings.early_exit_patience,
         )
         self.stepper = Stepper(model, settings, trained=self.early_exit.order, distributed=self.distributed)
         self.distributed.start_equal(self.stepper.parameters.values())
@@ -204,7 +206,9 @@ class Trainer:
     def _end_epoch(self) -> None:
         at = self.position
         exits = self.early_exit.end_epoch(at.epoch)
-        self.metric_logger.epoch(at, norms=self.early_exit.last_epoch, exits=exits)
+        self.metric_logger.epoch(
+            at, norms=self.early_exit.last_epoch, thresholds=self.early_exit.thresholds, exits=exits
+        )
         is_last = at.epoch + 1 == self.settings.epochs or not self.early_exit.active
         due = is_last or (at.epoch + 1) % self.settings.eval_every == 0
         is_best = self._evaluate() if self.eval_data and due else False

@@ -63,7 +63,8 @@ def test_a_runs_report_has_no_external_reference_and_contains_its_numbers(traine
     settings = json.loads((trained / "config.json").read_text())["settings"]
     assert f"<td>batch_size</td><td>{settings['batch_size']}</td><td>16</td>" in html
     last = [line for line in read_metrics(trained / "metrics.jsonl") if line["kind"] == "epoch"][-1]
-    assert f"its last gradient norm was {last['grad_norm/video']:.4g}" in html
+    assert [key for key in last if key.startswith("grad_norm/")] == ["grad_norm/video", "grad_norm/depth"]
+    assert "video trained to the end: no epoch of it was tested." in html
 
 
 def test_sections_come_in_order(trained: Path) -> None:
@@ -77,27 +78,48 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 
 EPOCHS = [
-    {"kind": "epoch", "epoch": 0, "step": 2, "grad_norm/a": 1.0, "grad_norm/b": 1.0},
-    {"kind": "epoch", "epoch": 1, "step": 4, "grad_norm/a": 3.0, "grad_norm/b": 0.5},
+    {"kind": "epoch", "epoch": epoch, "sub_steps/a": 10, "sub_steps/b": 5, "seconds/a": 3.0, "seconds/b": 1.0} | own
+    for epoch, own in enumerate(
+        [
+            {"grad_norm/a": 1.0, "grad_norm/b": 1.0},
+            {"grad_norm/a": 3.0, "grad_norm/b": 0.9, "exit_threshold/a": 1.8, "exit_threshold/b": 1.8},
+        ]
+    )
+] + [
+    {"kind": "epoch", "epoch": epoch, "sub_steps/b": 5, "seconds/b": 1.0, "grad_norm/b": norm, "exit_threshold/b": 1.7}
+    for epoch, norm in ((2, 1.5), (3, 0.1))
 ]
-EXIT = {"kind": "exit", "epoch": 1, "step": 4, "modality": "a", "value": 3.0, "mean": 1.0, "tau": 1.8}
+EXIT = {"kind": "exit", "epoch": 1, "step": 4, "modality": "a", "value": 3.0, "mean": 1.0, "num_epochs": 1, "tau": 1.8}
+RELEASED = {"early_exit": 1.8, "early_exit_start_epoch": 1, "early_exit_reference": "all", "epochs": 4}
 
 
-def test_an_exit_is_explained_with_its_numbers() -> None:
-    assert explain_exits([*EPOCHS, EXIT], {"early_exit": 1.8, "early_exit_start_epoch": 1}) == [
-        "A modality exits at the end of an epoch when its gradient norm is above 1.8 times the mean of the epochs "
-        "before (tested from epoch 1, counted from 0).",
-        "a stopped after epoch 1: its gradient norm was 3, and 1.8 times the mean of the epochs before (1) is 1.8.",
-        "b trained to the end: its last gradient norm was 0.5; exiting needed more than 1.8 times 1, that is 1.8.",
+def test_an_exit_is_explained_with_its_numbers_and_what_it_saved() -> None:
+    assert explain_exits([*EPOCHS, EXIT], RELEASED) == [
+        "A modality exits at the end of an epoch when the mean gradient norm of its LoRA is above 1.8 times the mean "
+        "of the epochs before (tested from epoch 1, counted from 0).",
+        "40 of 60 sub-steps were made: early exit saved 33% of them, about 6s at what a sub-step of each modality "
+        "took.",
+        "a stopped after epoch 1: its gradient norm was 3, and 1.8 times the mean of the 1 epochs before (1) is 1.8.",
+        "b trained to the end: it was nearest to an exit in epoch 2, with a gradient norm of 1.5; exiting needed more "
+        "than 1.7.",
     ]
 
 
-def test_a_run_of_one_epoch_has_nothing_to_compare() -> None:
-    _, text, _ = explain_exits(EPOCHS[:1], {"early_exit": 1.8, "early_exit_start_epoch": 1})
-    assert text == "a trained to the end: one epoch has no past to compare with."
+def test_the_epochs_from_the_peak_on_are_named_in_the_rule() -> None:
+    rule = explain_exits(EPOCHS, {"early_exit": 0.9, "epochs": 20, "early_exit_metric": "adapter"})[0]
+    assert rule == (
+        "A modality exits at the end of an epoch when the mean gradient norm of its adapter is above 0.9 times the "
+        "mean of the epochs from its highest on, 3 or more (tested from epoch 5, counted from 0)."
+    )
+
+
+def test_a_rule_that_cannot_fire_is_said_in_the_report() -> None:
+    _, cannot, text, _ = explain_exits(EPOCHS[:1], {**RELEASED, "epochs": 2})
+    assert cannot.startswith("early_exit=1.8 cannot shorten this run")
+    assert text == "a trained to the end: no epoch of it was tested."
 
 
 def test_early_exit_switched_off_is_said() -> None:
     assert explain_exits(EPOCHS, {"early_exit": None}) == [
-        "Early exit was off: every modality trained for all 2 epochs."
+        "Early exit was off: every modality trained for all 4 epochs."
     ]

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crema_core.train.early_exit import EarlyExit, Exit, training_order
+from crema_core.train.early_exit import EarlyExit, Exit, exit_start_epoch, training_order, why_no_exit
+from crema_core.train.settings import TrainSettings
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "early_exit.json").read_text())
 
@@ -22,12 +24,12 @@ def play(phases: EarlyExit, norms: dict[str, list[list[float]]], num_epochs: int
 
 @pytest.mark.parametrize("run", GOLDEN["runs"].values(), ids=GOLDEN["runs"].keys())
 def test_exits_fall_where_the_released_code_puts_them(run: dict[str, Any]) -> None:
-    phases = EarlyExit(tuple(run["exit_epoch"]), tau=run["tau"], start_epoch=5, value=run["value"])
+    phases = EarlyExit(tuple(run["exit_epoch"]), tau=run["tau"], start_epoch=5, value=run["value"], reference="all")
     assert play(phases, GOLDEN["norms"], run["epochs"]) == run["exit_epoch"]
 
 
 def test_the_paper_tests_every_epoch_but_the_first() -> None:
-    phases = EarlyExit(("a", "b"), tau=1.8)
+    phases = EarlyExit(("a", "b"), tau=1.8, reference="all")
     assert play(phases, {"a": [[9.0], [1.0], [1.0]], "b": [[1.0], [2.0], [1.0]]}, 3) == {"a": -1, "b": 1}
 
 
@@ -43,10 +45,10 @@ def test_the_paper_tests_every_epoch_but_the_first() -> None:
 def test_an_epoch_is_compared_with_the_mean_of_all_before_it(
     norms: list[float], exit_epoch: int, mean: float | None
 ) -> None:
-    phases = EarlyExit(("a",), tau=1.8)
+    phases = EarlyExit(("a",), tau=1.8, reference="all")
     assert play(phases, {"a": [[norm] for norm in norms]}, len(norms)) == {"a": exit_epoch}
     if mean is not None:
-        assert phases.exits == {"a": Exit("a", exit_epoch, norms[exit_epoch], mean, 1.8)}
+        assert phases.exits == {"a": Exit("a", exit_epoch, norms[exit_epoch], mean, exit_epoch, 1.8)}
         assert phases.active == ()
 
 
@@ -60,13 +62,92 @@ def test_the_value_of_an_epoch_is_its_mean_or_its_last(value: Any, history: list
 
 def test_epochs_before_the_first_tested_one_count_in_the_mean() -> None:
     norms = {"a": [[1.0], [9.0], [1.0], [9.0], [9.1]]}
-    phases = EarlyExit(("a",), tau=1.8, start_epoch=3)
+    phases = EarlyExit(("a",), tau=1.8, start_epoch=3, reference="all")
     assert play(phases, norms, 5) == {"a": 3}
     assert phases.exits["a"].mean == pytest.approx(11 / 3)
 
 
+@pytest.mark.parametrize(
+    ("norms", "exit_epoch", "num_epochs"),
+    [
+        ([4.0, 2.0, 2.0, 2.5], 3, 3),  # 2.5 > 0.9 x 8/3: it declines no more
+        ([4.0, 2.0, 2.0, 2.3], -1, None),  # 2.3 < 0.9 x 8/3
+        ([1.0, 2.0, 4.0, 8.0, 16.0], -1, None),  # discovered all the time: nothing is tested while it grows
+        ([1.0, 1.0, 8.0, 4.0, 3.0, 4.6], 5, 3),  # 4.6 > 0.9 x 5, the mean from the peak on, not of all (3.4)
+        ([1.0, 1.0, 8.0, 4.0, 4.5, 3.0], -1, None),  # two epochs from the peak are too few, then it declines
+        ([4.0, 2.0, 4.0, 2.0, 2.0, 2.5], 5, 3),  # of two equal peaks the later one
+    ],
+)
+def test_from_the_peak_on_the_decline_is_compared_and_growth_is_not(
+    norms: list[float], exit_epoch: int, num_epochs: int | None
+) -> None:
+    phases = EarlyExit(("a",), tau=0.9)
+    assert play(phases, {"a": [[norm] for norm in norms]}, len(norms)) == {"a": exit_epoch}
+    if num_epochs is not None:
+        assert phases.exits["a"].num_epochs == num_epochs
+        assert phases.exits["a"].mean == pytest.approx(sum(norms[exit_epoch - num_epochs : exit_epoch]) / num_epochs)
+
+
+@given(st.lists(st.floats(1e-6, 100), min_size=1, max_size=12), st.floats(0.1, 2), st.floats(1e-3, 1e3))
+def test_the_rule_does_not_depend_on_the_scale_of_the_loss(norms: list[float], tau: float, scale: float) -> None:
+    # A factor that is a power of two is exact in floating point.
+    scale = 2.0 ** round(math.log2(scale))
+    exits = [
+        play(EarlyExit(("a",), tau=tau), {"a": [[own] for own in values]}, len(values))
+        for values in (norms, [scale * norm for norm in norms])
+    ]
+    assert exits[0] == exits[1]
+
+
+def test_what_was_compared_is_kept_for_the_epochs_that_were_tested() -> None:
+    phases = EarlyExit(("a",), tau=0.5, start_epoch=2, reference="all")
+    found = []
+    for epoch, norm in enumerate((2.0, 4.0, 1.0)):
+        phases.record("a", norm)
+        phases.end_epoch(epoch)
+        found.append(phases.thresholds)
+    assert found == [{}, {}, {"a": 1.5}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"early_exit": None, "epochs": 1}, None),
+        ({"early_exit": 0.9, "epochs": 5}, None),
+        ({"early_exit": 0.9, "epochs": 4}, "can exit is number 4, and the run has 4. Set epochs to 5 or more"),
+        ({"early_exit": 0.9, "epochs": 4, "early_exit_patience": 2}, None),
+        ({"early_exit": 0.9, "epochs": 10, "early_exit_start_epoch": 9}, "Set epochs to 11 or more"),
+        ({"early_exit": 0.9, "epochs": 10, "early_exit_start_epoch": 8}, None),
+        ({"early_exit": 1.8, "epochs": 3, "early_exit_reference": "all"}, None),
+        ({"early_exit": 1.8, "epochs": 2, "early_exit_reference": "all"}, "Set epochs to 3 or more"),
+        ({"early_exit": 1.8, "early_exit_metric": "adapter", "early_exit_reference": "all"}, "has never ended"),
+        ({"early_exit": 0.8, "early_exit_metric": "adapter", "early_exit_reference": "all"}, None),
+    ],
+)
+def test_a_rule_that_cannot_fire_is_found(settings: dict[str, Any], said: str | None) -> None:
+    reason = why_no_exit(TrainSettings(**settings))
+    assert (reason is None) == (said is None)
+    assert said is None or said in str(reason)
+
+
+@given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 12))
+def test_what_is_said_of_a_rule_that_cannot_fire_is_so(epochs: int, patience: int, start_epoch: int) -> None:
+    settings = TrainSettings(
+        early_exit=1e-6, epochs=epochs, early_exit_patience=patience, early_exit_start_epoch=start_epoch
+    )
+    phases = EarlyExit(("a",), tau=1e-6, start_epoch=start_epoch, patience=patience)
+    exit_epoch = play(phases, {"a": [[float(100 - epoch)] for epoch in range(epochs)]}, epochs)["a"]
+    assert (why_no_exit(settings) is None) == (-1 < exit_epoch < epochs - 1)
+
+
+def test_a_quarter_of_the_epochs_is_not_tested_unless_named() -> None:
+    assert exit_start_epoch(TrainSettings(epochs=20)) == 5
+    assert exit_start_epoch(TrainSettings(epochs=3)) == 1
+    assert exit_start_epoch(TrainSettings(epochs=20, early_exit_start_epoch=2)) == 2
+
+
 def test_who_exits_is_returned_once_in_order_and_trains_no_more() -> None:
-    phases = EarlyExit(("b", "a"), tau=1.5)
+    phases = EarlyExit(("b", "a"), tau=1.5, reference="all")
     for epoch, norm in enumerate((1.0, 2.0)):
         for name in ("a", "b"):
             phases.record(name, norm)
@@ -77,7 +158,7 @@ def test_who_exits_is_returned_once_in_order_and_trains_no_more() -> None:
 
 
 def test_a_value_equal_to_tau_times_the_mean_does_not_exit() -> None:
-    phases = EarlyExit(("a",), tau=2.0)
+    phases = EarlyExit(("a",), tau=2.0, reference="all")
     assert play(phases, {"a": [[1.0], [2.0]]}, 2) == {"a": -1}
 
 
@@ -87,13 +168,13 @@ def test_nobody_exits_without_tau() -> None:
 
 
 def test_an_exit_says_why() -> None:
-    assert str(Exit("a", 3, 2.0, 1.0, 1.8)) == (
-        "'a' exits after epoch 3: gradient norm 2 > 1.8 x 1, the mean of the epochs before."
+    assert str(Exit("a", 3, 2.0, 1.0, 3, 1.8)) == (
+        "'a' exits after epoch 3: gradient norm 2 > 1.8 x 1, the mean of the 3 epochs before."
     )
 
 
 def test_an_epoch_without_updates_of_a_modality_leaves_its_history_alone() -> None:
-    phases = EarlyExit(("a", "b"), tau=1.5)
+    phases = EarlyExit(("a", "b"), tau=1.5, reference="all")
     phases.record("a", 1.0)
     phases.record("b", 1.0)
     phases.end_epoch(0)

@@ -22,6 +22,7 @@ from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
 from crema_core.train.run import Run
 from crema_core.train.trainer import Trainer, TrainingInterrupted
+from tests.support.metrics import without_times
 from tests.train.conftest import MakeModel
 from tests.train.file_modalities import write_data
 
@@ -57,7 +58,7 @@ def interrupt_at(*steps: int) -> Hooks:
 
 
 def numbers(run: Run) -> list[dict[str, Value]]:
-    return [{key: value for key, value in line.items() if key != "samples_per_s"} for line in run.metrics]
+    return without_times(run.metrics)
 
 
 def same(first: CremaModel, second: CremaModel) -> bool:
@@ -209,11 +210,35 @@ def test_modalities_that_exit_stop_moving_and_the_last_exit_ends_the_training(
 ) -> None:
     # Any growth of the norm over a tiny fraction of its past counts: everything exits after the second epoch.
     model = new_model()
-    run = train(model, tmp_path, "run", epochs=3, early_exit=1e-6, eval_data=None)
+    run = train(model, tmp_path, "run", epochs=3, early_exit=1e-6, early_exit_reference="all", eval_data=None)
     assert run.num_steps == 6
     assert sorted(run.exited) == ["main", "other", "points", "wave"]
     assert run.exited["main"].startswith("'main' exits after epoch 1: gradient norm ")
     assert [line["kind"] for line in run.metrics].count("exit") == 4
+
+
+def test_a_rule_that_cannot_fire_is_said_at_the_start(
+    new_model: MakeModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = io.StringIO()
+    train(new_model(), tmp_path, "run", epochs=2, early_exit=0.85, eval_data=None, status=StatusLine(said))
+    assert said.getvalue().startswith("early_exit=0.85 cannot shorten this run: ")
+
+
+def test_an_epochs_line_has_the_sub_steps_their_seconds_and_what_norms_were_compared_with(
+    new_model: MakeModel, tmp_path: Path
+) -> None:
+    run = train(new_model(), tmp_path, "run", epochs=2, early_exit=100.0, early_exit_reference="all", eval_data=None)
+    first, second = (line for line in run.metrics if line["kind"] == "epoch")
+    names = ["main", "other", "points", "wave"]
+    assert [first[f"sub_steps/{name}"] for name in names] == [3, 2, 2, 2], (
+        "no sub-step where a minibatch lacks the modality"
+    )
+    assert all(float(line[f"seconds/{name}"]) > 0 for line in (first, second) for name in names)
+    assert not any(key.startswith("exit_threshold/") for key in first)
+    assert [second[f"exit_threshold/{name}"] for name in names] == [
+        pytest.approx(100 * float(first[f"grad_norm/{name}"])) for name in names
+    ]
 
 
 def test_training_one_modality_leaves_the_others_bit_identical(new_model: MakeModel, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
 from crema_core.train.run import LAST
 from tests.support.launch import begin, start
+from tests.support.metrics import without_times
 from tests.train.file_modalities import random_model, write_data
 
 pytestmark = pytest.mark.slow  # starts processes
@@ -64,8 +65,7 @@ def train(backbone: Path, data: Path, out: Path, *, after_step: int = 0, before_
         **SETTINGS,
     )
     parameters = {key: value.numpy() for key, value in model.adapter_state_dict().items()}
-    lines = [{key: value for key, value in line.items() if key != "samples_per_s"} for line in run.metrics]
-    return parameters, lines, run.best_score
+    return parameters, without_times(run.metrics), run.best_score
 
 
 def _count_changes(last: int) -> None:

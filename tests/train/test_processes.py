@@ -21,6 +21,7 @@ from crema_core.train.distributed import Distributed, join_processes, leave_proc
 from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
 from tests.support.launch import ChildError, start, together
+from tests.support.metrics import without_times
 from tests.support.numeric import double_precision
 from tests.train.file_modalities import random_model, write_data
 
@@ -47,7 +48,7 @@ def train(backbone: Path, data: Path, out: Path, **settings: Any) -> Outcome:
     with double_precision():
         run = fit(model, data, **{**SETTINGS, **options, **settings})
     parameters = {key: value.numpy() for key, value in model.adapter_state_dict().items()}
-    metrics = [{key: value for key, value in line.items() if key != "samples_per_s"} for line in run.metrics]
+    metrics = without_times(run.metrics)
     leave_processes()
     return Outcome(parameters, metrics, run.exited, stream.getvalue())
 
@@ -153,7 +154,7 @@ def test_processes_without_any_sample_of_the_last_batch_take_part(t5_folder: Pat
 
 
 def test_all_processes_agree_on_early_exits(t5_folder: Path, data: Path, tmp_path: Path) -> None:
-    settings = {"epochs": 3, "early_exit": 0.9}
+    settings = {"epochs": 3, "early_exit": 0.9, "early_exit_reference": "all", "early_exit_metric": "adapter"}
     alone = train(t5_folder, data, tmp_path / "one", **settings)
     first, second = together(train, t5_folder, data, tmp_path / "two", **settings)
     assert alone.exited

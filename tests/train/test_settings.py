@@ -55,8 +55,8 @@ def test_a_rate_that_ends_above_its_start_is_refused() -> None:
 
 
 FROM_ONE = (
-    "epochs batch_size gradient_accumulation_steps early_exit_start_epoch eval_every eval_batch_size max_new_tokens "
-    "log_every checkpoint_every"
+    "epochs batch_size gradient_accumulation_steps early_exit_start_epoch early_exit_patience eval_every "
+    "eval_batch_size max_new_tokens log_every checkpoint_every"
 ).split()
 FROM_ZERO = "seed warmup_steps retained_graphs num_workers".split()
 RATES_FROM_ZERO = "min_lr warmup_ratio warmup_start_lr weight_decay modality_dropout".split()

@@ -48,7 +48,7 @@ AXES = {
         Axis("lora_rank", "mmqa", "lora_rank", "Table 19", (32, 64, 128)),
         Axis("connector", "mmqa", "projection", "Table 21", ("auto", "interpolate")),
         Axis("mode", "training", "mode", "Table 17", ("sequential", "joint")),
-        Axis("early_exit", "training", "early_exit", "Table 7", (None, 1.4, 1.8)),
+        Axis("early_exit", "training", "early_exit", "Table 7", (None, 0.8, 0.85, 0.9)),
     )
 }
 

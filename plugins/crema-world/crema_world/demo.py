@@ -96,9 +96,6 @@ class DemoSettings:
             "lr": 2e-3,
             "weight_decay": 0.01,
             "max_grad_norm": 1.0,
-            "early_exit": 1.8,
-            # Gradients of a modality grow while it is being discovered; the rule means what it says only after that.
-            "early_exit_start_epoch": 2,
             "modality_dropout": 0.1,
         }
     )

@@ -17,7 +17,7 @@ FINDINGS, INTERRUPTED = 3, 130
 HELP = """\
 Train one model on all modalities of the generated world and ask it about clips it has never seen.
 
-Makes the clips, builds a model on the embedded backbone, trains it modality by modality with early exit, evaluates
+Makes the clips, builds a model on the embedded backbone, trains it modality by modality, evaluates
 growing sets of modalities and one modality exchanged between clips, and writes a report. Exit code 3: an accuracy was
 not as it should be; the output states which.
 
