@@ -74,7 +74,7 @@ def test_epochs_before_the_first_tested_one_count_in_the_mean() -> None:
         ([4.0, 2.0, 2.0, 2.3], -1, None),  # 2.3 < 0.9 x 8/3
         ([1.0, 2.0, 4.0, 8.0, 16.0], -1, None),  # discovered all the time: nothing is tested while it grows
         ([1.0, 1.0, 8.0, 4.0, 3.0, 4.6], 5, 3),  # 4.6 > 0.9 x 5, the mean from the peak on, not of all (3.4)
-        ([1.0, 1.0, 8.0, 4.0, 4.5, 3.0], -1, None),  # two epochs from the peak are too few, then it declines
+        ([1.0, 1.0, 8.0, 4.0, 5.5, 3.0], -1, None),  # 5.5 > 0.9 x 6, but two epochs from the peak are too few
         ([4.0, 2.0, 4.0, 2.0, 2.0, 2.5], 5, 3),  # of two equal peaks the later one
     ],
 )
