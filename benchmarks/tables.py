@@ -151,14 +151,14 @@ def train_all(out: Path, scale: Scale, jobs: Iterable[Job], seeds: Sequence[int]
 def _work(work: tuple[Path, Scale, Job, int]) -> None:
     out, scale, job, seed = work
     torch.set_num_threads(1)
-    with _without_notices():
+    with without_notices():
         found = make_cell(out, scale, job, seed)
     CellStore(out, scale.identity()).keep(job.name, seed, found)
     print(f"  {job.name}, seed {seed}: {found.accuracy:.1%}", flush=True)
 
 
 @contextmanager
-def _without_notices() -> Iterator[None]:
+def without_notices() -> Iterator[None]:
     """Keep back what would be said for every training: the world has more modalities than these tables."""
     logger = logging.getLogger("crema_core.data.data_file")
     before = logger.level
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [title for title in wanted if title not in titles]:
         parser.error(f"no such table: {', '.join(unknown)}. Tables: {', '.join(titles)}")
     asked = [own for own in plans() if own.title in wanted or (own.title == "modalities" and DIFFICULTY in wanted)]
-    with _without_notices():
+    with without_notices():
         train_all(options.out, scale, [BASE, *(job for own in asked for _, job in own.rows)], seeds,
                   processes=options.processes)  # fmt: skip
         found = [read_table(options.out, scale, own, seeds) for own in asked if own.title in wanted]
