@@ -22,7 +22,6 @@ from typing import Any
 import torch
 
 from benchmarks.flops import MODALITIES, count, samples
-from benchmarks.individual import build_individual
 from benchmarks.measure import peak_megabytes, report
 from benchmarks.moderate import moderate_stepper
 from crema_core.api.build import build
@@ -124,8 +123,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         for name in ("mmqa", "individual"):
             backbone = load_backbone(options.backbone, precision="bf16")
-            make: Any = build if name == "mmqa" else build_individual
-            model = make(list(MODALITIES), backbone=backbone, mmqa=MMQA)
+            fusion = "self_gated" if name == "mmqa" else "individual_qformers"
+            model = build(list(MODALITIES), backbone=backbone, mmqa=MMQA, fusion=fusion)
             if not model.backbone.shape_only:
                 model.to(device)
             rows += measure(name, model, options, Path(place), matrix_tflops)

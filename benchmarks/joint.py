@@ -1,8 +1,8 @@
 """(b), (c) Sequential and joint training, and individual Q-Formers: CPU time and memory of one minibatch.
 
 Four modalities on given features. Individual Q-Formers are the paper's baseline, one fully trained copy per modality,
-nothing fused, so that the language model reads every modality's tokens; see `benchmarks.individual`. Each mode is
-measured in a process of its own, so that the peaks do not mix.
+nothing fused, so that the language model reads every modality's tokens; see `crema_core.fusion.individual`. Each mode
+is measured in a process of its own, so that the peaks do not mix.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.individual import build_individual
 from benchmarks.measure import alternate, median, peak_megabytes, report
 from benchmarks.moderate import moderate_backbone, moderate_model, moderate_stepper, random_batch, specs
 from benchmarks.naive import naive_minibatch
 from benchmarks.sequential import LEAN
+from crema_core.api.build import build
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.train.steps import Minibatch
 
@@ -40,7 +40,7 @@ def measure(mode: str, folder: Path, repeats: int) -> dict[str, object]:
     """Return the median CPU seconds of a minibatch and what it adds to the memory of the built model."""
     torch.set_num_threads(1)
     if mode == INDIVIDUAL:
-        model = build_individual(specs(4, "features"), backbone=str(folder), seed=0)
+        model = build(specs(4, "features"), backbone=str(folder), seed=0, fusion="individual_qformers")
     else:
         model = moderate_model(folder, 4, "features")
     stepper = moderate_stepper(model, folder, **SETTINGS[mode])

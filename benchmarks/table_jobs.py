@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from crema_analysis.axes import PAPER_FUSIONS
+from crema_core.model.mmqa import AUTO_START
+from crema_core.plugins.spec import OutputStart
 from crema_world.demo import DemoSettings
 
 DEMO = DemoSettings()
@@ -31,7 +33,6 @@ class Job:
         build: arguments of `build` besides modalities, backbone, seed and the demo's adapter sizes.
         mmqa: adapter sizes besides the demo's.
         training: settings besides the demo's.
-        individual: a Q-Former of its own per modality, fully trained.
     """
 
     name: str
@@ -39,7 +40,6 @@ class Job:
     build: Mapping[str, Any] = field(default_factory=dict)
     mmqa: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
-    individual: bool = False
 
 
 BASE = Job("base")
@@ -71,13 +71,17 @@ def plans() -> list[Plan]:
     majors = [(name, BASE if name == NAMES[0] else Job(f"major-{name}", build={"major": name})) for name in NAMES]
     ranks = [(str(rank), BASE if rank == RANK else Job(f"rank-{rank}", mmqa={"lora_rank": rank})) for rank in RANKS]
     queries = [(str(own), BASE if own == 8 else Job(f"queries-{own}", mmqa={"num_queries": own})) for own in QUERIES]
+    starts = [
+        (start, BASE if {start} == {*AUTO_START.values()} else Job(f"start-{start}", mmqa={"output_start": start}))
+        for start in get_args(OutputStart)
+    ]
     joint = Job("joint", training={"mode": "joint"})
     interpolate = Job("interpolate", mmqa={"projection": "interpolate"})
     return [
         Plan("modalities", tuple(_growing()), "Table 3's kind: growing sets of modalities, a model for every row."),
         Plan("individual", tuple(_individual()),
              "The paper's baseline: a Q-Former of its own per modality, all of it trained, nothing fused, joint "
-             "updates."),
+             "updates, at a learning rate of its own (the strategy's lr_scale)."),
         Plan("early exit", (("off", BASE), *exits), "Table 7: adaptive early exit by the gradient's norm."),
         Plan("fusion", tuple(fusions), "Table 8: how modalities are merged."),
         Plan("training", (("sequential", BASE), ("joint", joint)),
@@ -89,6 +93,8 @@ def plans() -> list[Plan]:
         Plan("queries", tuple(queries),
              "Table 22: queries of every modality; other numbers than 8 start from random queries, not the "
              "backbone's."),
+        Plan("start", tuple(starts),
+             "A choice not in the paper: weights with which the output projections of supporting modalities start."),
     ]  # fmt: skip
 
 
@@ -99,8 +105,8 @@ def _growing() -> list[tuple[str, Job]]:
 
 def _individual() -> list[tuple[str, Job]]:
     rows = [("MMQA, " + label, job) for label, job in _growing() if job.count in (1, len(NAMES))]
-    joint = {"mode": "joint"}
+    own = {"build": {"fusion": "individual_qformers"}, "training": {"mode": "joint"}}
     for count in (1, len(NAMES)):
         label = "individual Q-Formers, " + " + ".join(NAMES[:count])
-        rows.append((label, Job(f"individual-{count}", count=count, training=joint, individual=True)))
+        rows.append((label, Job(f"individual-{count}", count=count, **own)))
     return rows

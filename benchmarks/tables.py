@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.individual import build_individual
 from benchmarks.table_jobs import BASE, DEMO, MODALITIES, NAMES, TRAINING, Job, Plan, plans
 from crema_analysis.cells import MODEL, CellStore, Measured, TableRow, TrainedTable, train_cell
 from crema_analysis.difficulty import split_by_difficulty
@@ -68,10 +67,9 @@ def make_cell(out: Path, scale: Scale, job: Job, seed: int) -> Measured:
     """Train and ask one model."""
 
     def new() -> CremaModel:
-        make = build_individual if job.individual else build
         mmqa = {**DEMO.mmqa, **job.mmqa}
         options = {**OPTIONS.get(scale.backbone, {}), **job.build}
-        return make(MODALITIES[: job.count], backbone=scale.backbone, mmqa=mmqa, seed=seed, **options)
+        return build(MODALITIES[: job.count], backbone=scale.backbone, mmqa=mmqa, seed=seed, **options)
 
     store = CellStore(out, scale.identity())
     train, test = worlds(out, scale)
@@ -83,7 +81,6 @@ def make_cell(out: Path, scale: Scale, job: Job, seed: int) -> Measured:
         folder=store.run_folder(job.name, seed),
         settings={**settings, "seed": seed},
         evaluation=EvaluationSettings(batch_size=DEMO.eval_batch_size, max_new_tokens=DEMO.max_new_tokens),
-        keep_model=not job.individual,
         status=StatusLine(enabled=False),
     )
 

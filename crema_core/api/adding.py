@@ -14,6 +14,7 @@ from crema_core.common.tensors import check_state, copy_state, read_tensors
 from crema_core.errors import BuildError
 from crema_core.fusion import fusion_class, plan_fusion
 from crema_core.fusion.base import Fusion
+from crema_core.model.mmqa import MMQA
 from crema_core.model.network import CremaNetwork, ModalityBranch
 from crema_core.plugins.hooks import load_hooks
 from crema_core.saving.adapters import (
@@ -54,8 +55,8 @@ def add_modality(
         count = request.mmqa.num_queries or int(queries.shape[1])
         common_queries(counts | {name: count}, fusion, type(model.fusion))
     check_encoders(request, fusion=fusion, mixed=False)
-    connector = plan_fusion(model.config["fusion"]).supporting_connector
-    branch = make_branch(request, model.backbone, model.config["seed"], connector=connector, fusion=fusion, mixed=False)
+    plan = plan_fusion(model.config["fusion"])
+    branch = make_branch(request, model.backbone, model.config["seed"], plan=plan, fusion=fusion)
     if check is not None:
         tried = copy.deepcopy(model.fusion)  # adapters and fusions are small, and a block cannot be taken out again
         _add_supporting(tried, name, branch, model.config["seed"])
@@ -94,5 +95,10 @@ def load_adapter(model: CremaNetwork, folder: str | Path) -> None:
 
 
 def _add_supporting(fusion: Fusion, name: str, branch: ModalityBranch, seed: int) -> None:
+    # Tokens that are zeros change nothing by themselves; with a block of zeros behind them no gradient would pass.
+    zeros, first = isinstance(branch.adapter, MMQA) and branch.adapter.is_zero, not fusion.supporting
+    width, total = branch.adapter.width, len(fusion.supporting) + 1
     with seeded(seed, f"fusion.{name}"):
-        fusion.add_supporting(name, total=len(fusion.supporting) + 1, zero=True, token_width=branch.adapter.width)
+        fusion.add_supporting(name, total=total, zero=not zeros, token_width=width)
+    if zeros and first:
+        fusion.zero_shared()

@@ -6,21 +6,21 @@ Each starts from a seed of its own name, so that no initialisation depends on wh
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from crema_core.api.requests import Request, not_mixed
-from crema_core.errors import BuildError
+from crema_core.errors import BuildError, OptionsError
 from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, ModalitySet
-from crema_core.fusion.connector import Connector, ConnectorFactory, ConnectorRequest
+from crema_core.fusion.connector import Connector, ConnectorRequest
 from crema_core.modality import BuildContext, Features, Modality, load_modality_class
 from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.load_backbone import checkpoint_place
-from crema_core.model.mmqa import MMQA
+from crema_core.model.mmqa import MMQA, chosen_start
 from crema_core.model.network import CremaNetwork, ModalityBranch
 from crema_core.model.own_tokens import OwnTokens
 from crema_core.model.shapes import shapes_alone
@@ -36,11 +36,9 @@ def make_branch(
     backbone: Backbone,
     seed: int,
     *,
-    connector: ConnectorFactory | None,
+    plan: FusionPlan,
     fusion: str,
-    mixed: bool,
     major: bool = False,
-    inner: bool = False,
 ) -> ModalityBranch:
     """Build one modality with its connector and load its weights.
 
@@ -48,16 +46,15 @@ def make_branch(
         request: what was asked for; left-open options are filled in with what was chosen.
         backbone: the frozen parts it is built on.
         seed: of the model.
-        connector: of the strategy; None: the adapter around the backbone's Q-Former.
+        plan: of the strategy, whose connector it gets.
         fusion: name of the strategy, for messages.
-        mixed: whether the strategy takes features of several parts of this modality.
         major: whether the others are fused on its frames; on a vision-language model these are the model's own.
-        inner: whether the strategy reads these before the projector too.
 
     Raises:
         BuildError: when this backbone, modality and strategy do not go together.
     """
     spec = request.spec
+    connector = plan.major_connector if major else plan.supporting_connector
     factory = load_modality_class(request.resolved)
     context = BuildContext(
         vision=backbone.encode_images if backbone.vision_dim else None,
@@ -71,7 +68,7 @@ def make_branch(
         usual_frames=backbone.usual_frames,
         pictures=backbone.pictures,
         pretrained=is_pretrained(checkpoint_place(backbone.source)),
-        **(backbone.own_sight(inner=inner) if major else {}),
+        **(backbone.own_sight(inner=plan.reads_inner) if major else {}),
         **backbone.own_hearing(),
     )
     sizes = request.mmqa
@@ -85,21 +82,22 @@ def make_branch(
         else:
             modality.load_assets(None)
         parts = [part.name for part in modality.feature_parts]
-        if parts and not mixed:
+        if parts and not (major and plan.mixes_parts):
             raise BuildError([not_mixed(spec.name, parts, fusion=fusion)])
         asked = ConnectorRequest(modality, sizes, backbone)
         if modality.own_tokens and connector is None:
             connector = OwnTokens.of
-        made = _around_qformer(asked, backbone) if connector is None else connector(asked)
+        made = _around_qformer(asked, plan, major=major) if connector is None else connector(asked)
+    made.lr_scale = plan.lr_scale
     branch = ModalityBranch(modality, made, sizes, request.provenance, request.prefix)
     branch.defaults = _filled_in(request.options, modality.options)
     request.options = modality.options  # what was chosen is what a saved model records
     return branch
 
 
-def _around_qformer(request: ConnectorRequest, backbone: Backbone) -> Connector:
-    modality, vision = request.modality, backbone.vision_model
-    name = modality.spec.name
+def _around_qformer(request: ConnectorRequest, plan: FusionPlan, *, major: bool) -> Connector:
+    modality, backbone = request.modality, request.backbone
+    name, sees = modality.spec.name, modality.spec.encoder == "vision"
     if backbone.qformer is None or backbone.query_tokens is None:
         raise BuildError(
             [
@@ -107,6 +105,17 @@ def _around_qformer(request: ConnectorRequest, backbone: Backbone) -> Connector:
                 f"in BLIP-2 or InstructBLIP format. Use backbone='{TINY}' or 'Salesforce/blip2-flan-t5-xl'."
             ]
         )
+    if plan.individual_qformers and backbone.qformer.has_lora:
+        raise BuildError(
+            [
+                f"'{name}' is to get a copy of the Q-Former, and this backbone object's carries adapters of another "
+                "model. Accepted: one that serves no model yet. Pass a folder or hub id, or load_backbone(...) again."
+            ]
+        )
+    try:
+        start = chosen_start(request.sizes, backbone.language_projection, major=major, sees=sees)
+    except OptionsError as error:
+        raise BuildError([f"{name}: {error}"]) from error
     adapter = MMQA(
         name,
         request.sizes,
@@ -114,12 +123,15 @@ def _around_qformer(request: ConnectorRequest, backbone: Backbone) -> Connector:
         feature_dim=modality.feature_dim,
         output_dim=backbone.language_dim,
         norm_eps=backbone.norm_eps,
+        individual=plan.individual_qformers,
     )
     adapter.start_from(
         queries=backbone.first_queries(adapter.queries.shape[1]),
-        output=backbone.language_projection,
-        norm=getattr(vision, "post_layernorm", None) if modality.spec.encoder == "vision" else None,
+        output=backbone.language_projection if start == "copied" else None,
+        norm=getattr(backbone.vision_model, "post_layernorm", None) if sees else None,
     )
+    if start == "zero":
+        adapter.zero_output()
     return adapter
 
 
@@ -177,27 +189,44 @@ def starting_gain(model: CremaNetwork) -> float:
     """Return the number that brings the fused tokens of a new model to a root mean square of one.
 
     A vision-language model reads them at the scale of its input embeddings; what a fusion makes of its inputs at the
-    start differs from strategy to strategy. It is measured once on random features and kept with the model.
+    start differs from strategy to strategy. It is measured once on random features and kept with the model. Tokens that
+    start as zeros have no length: theirs is that of a projection drawn anew, which is where training takes them.
 
     Args:
         model: with at least one modality whose tokens are not the backbone's own, on any device.
     """
     names = [name for name in model.names if not model.branch(name).modality.own_tokens]
+    connectors = [model.branch(name).adapter for name in names]
     draws = torch.Generator().manual_seed(0)
     tokens = {}
-    for name in names:
-        branch = model.branch(name)
-        count = 1 if branch.modality.feature_parts else PROBED_TOKENS
-        values = torch.randn(1, 1, count, branch.modality.feature_dim, generator=draws)
-        features = Features(values.to(model.device), torch.ones(1, 1, dtype=torch.bool, device=model.device))
-        rows = torch.zeros(1, dtype=torch.int64, device=model.device)
-        tokens[name] = branch.tokens(ModalityFeatures(features, rows))
+    with _drawn_anew(own for own in connectors if isinstance(own, MMQA) and own.is_zero):
+        for name in names:
+            branch = model.branch(name)
+            count = 1 if branch.modality.feature_parts else PROBED_TOKENS
+            values = torch.randn(1, 1, count, branch.modality.feature_dim, generator=draws)
+            features = Features(values.to(model.device), torch.ones(1, 1, dtype=torch.bool, device=model.device))
+            rows = torch.zeros(1, dtype=torch.int64, device=model.device)
+            tokens[name] = branch.tokens(ModalityFeatures(features, rows))
     sets = ModalitySet(
         tokens, major=model.major, num_samples=1, prefixes=dict.fromkeys(model.names, ""), per_frame=frozenset()
     )
     squares = [own.values.float().square().mean() for own in model.fusion(sets)]
     size = float(torch.stack(squares).mean().sqrt()) if squares else 0.0
     return 1 / size if size else 1.0
+
+
+@contextmanager
+def _drawn_anew(adapters: Iterable[MMQA]) -> Iterator[None]:
+    """Inside the block, give adapters that start with zeros an output projection as a new layer has it."""
+    zeros = list(adapters)
+    for adapter in zeros:
+        with seeded(0, adapter.name):
+            adapter.output.reset_parameters()
+    try:
+        yield
+    finally:
+        for adapter in zeros:
+            adapter.zero_output()
 
 
 @contextmanager

@@ -87,11 +87,9 @@ def build(
             request,
             loaded,
             settings.seed,
-            connector=plan.major_connector if is_major else plan.supporting_connector,
+            plan=plan,
             fusion=name,
-            mixed=is_major and plan.mixes_parts,
             major=is_major,
-            inner=is_major and plan.reads_inner,
         )
         branches[request.spec.name] = branch
         hooks.call("crema_modality_built", modality=branch.modality, spec=branch.spec)

@@ -94,6 +94,7 @@ def check(modalities: Sequence[ModalityRequest], settings: ModelSettings, loaded
         with problems.collecting():
             major = choose_major(requests, major)
             if plan is not None:
+                _keep_start(requests[names.index(major)], modalities[names.index(major)])
                 if settings.encoders is not None:
                     _with_encoders(requests[names.index(major)], settings.encoders, fusion=str(fusion))
                 for request in requests:
@@ -172,6 +173,13 @@ def choose_major(requests: Sequence[Request], major: str | None) -> str:
     return major
 
 
+def _keep_start(major: Request, item: ModalityRequest) -> None:
+    """Leave the start of the major modality's output projection to its own sizes: the common one is the others'."""
+    own = item.get("mmqa") if isinstance(item, Mapping) else None
+    if "output_start" not in (own or {}):
+        major.mmqa = major.mmqa.model_copy(update={"output_start": major.spec.mmqa.output_start})
+
+
 def _check_backbone(settings: ModelSettings, names: Sequence[str], loaded: Backbone | None) -> None:
     """Refuse settings that loading would have taken, and an object that carries another model's adapters."""
     if settings.image_size is not None and (loaded is not None or settings.backbone == ALONE):
@@ -187,7 +195,11 @@ def _check_backbone(settings: ModelSettings, names: Sequence[str], loaded: Backb
             f"language_model='{settings.language_model}' comes with a backbone object, which has its language model "
             "already. Accepted: a folder or hub id as backbone. Pass load_backbone(..., language_model=...) instead."
         )
-    elif existing := [name for name in names if loaded.qformer and loaded.qformer.lora_parameters(name)]:
+    elif existing := [
+        name
+        for name in names
+        if loaded.qformer and (loaded.qformer.lora_parameters(name) or loaded.qformer.owner == name)
+    ]:
         problem = (
             f"This backbone object already carries adapters for: {', '.join(existing)}. A backbone object serves one "
             "model. Pass a folder or hub id, or load_backbone(...) again."

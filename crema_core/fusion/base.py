@@ -131,7 +131,9 @@ class FusionPlan:
     Attributes:
         fusion: the class that fuses.
         options: of that class.
-        major_connector, supporting_connector, major_prefix, mixes_parts, reads_inner: see `Fusion`.
+        major_connector, supporting_connector, major_prefix, mixes_parts, reads_inner, individual_qformers: see
+            `Fusion`.
+        lr_scale: what the learning rate of a training is multiplied with for the weights of all connectors.
     """
 
     fusion: type[Fusion]
@@ -141,6 +143,8 @@ class FusionPlan:
     major_prefix: str | None = None
     mixes_parts: bool = False
     reads_inner: bool = False
+    individual_qformers: bool = False
+    lr_scale: float = 1.0
 
     def needs_qformer(self, num_modalities: int) -> bool:
         """Return whether a connector of a model with so many modalities passes the backbone's Q-Former."""
@@ -168,6 +172,8 @@ class Fusion(nn.Module, abc.ABC):
         mixes_parts: whether the major modality's connector takes features of several parts, see
             `Modality.feature_parts`.
         reads_inner: whether a vision-language model is to give its visual tokens before its projector too.
+        individual_qformers: whether a modality without a connector of the strategy's gets a copy of the backbone's
+            Q-Former, trained whole, instead of a LoRA in the shared one.
     """
 
     major_connector: ClassVar[ConnectorFactory | None] = None
@@ -178,6 +184,7 @@ class Fusion(nn.Module, abc.ABC):
     test_options: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     mixes_parts: ClassVar[bool] = False
     reads_inner: ClassVar[bool] = False
+    individual_qformers: ClassVar[bool] = False
 
     @classmethod
     def plan(cls, options: Mapping[str, Any]) -> FusionPlan:
@@ -198,6 +205,7 @@ class Fusion(nn.Module, abc.ABC):
             major_prefix=cls.major_prefix,
             mixes_parts=cls.mixes_parts,
             reads_inner=cls.reads_inner,
+            individual_qformers=cls.individual_qformers,
         )
 
     @classmethod

@@ -79,12 +79,14 @@ class Connector(nn.Module, abc.ABC):
         num_tokens: Q, or None where it is as the features have it.
         reads_text: whether the tokens depend on the question.
         passes_qformer: whether it is an adapter around the backbone's Q-Former, whose queries fusions count.
+        lr_scale: what the learning rate of a training is multiplied with for its weights; set by the strategy.
     """
 
     width: int
     num_tokens: int | None = None
     reads_text: bool = False
     passes_qformer: bool = False
+    lr_scale: float = 1.0
 
     @abc.abstractmethod
     def forward(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:

@@ -1,4 +1,4 @@
-"""The frozen Q-Former with one named LoRA per modality.
+"""The frozen Q-Former with one named LoRA per modality that has one.
 
 LoRA sits on query and value of every self-attention layer, none in cross-attention (CREMA section 3.2, equation 1).
 InstructBLIP's Q-Former also reads the question: its tokens pass the same self-attention, LoRA included, and a
@@ -11,6 +11,7 @@ B samples, P tokens of a question.
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ class QFormer(nn.Module):
         super().__init__()
         self.model, self.tokenizer, self.fresh = model, tokenizer, fresh
         self.owner: str | None = None
-        self._layers: dict[str, LoraLayer] = {}
+        self._layers: dict[str, LoraLayer] | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -71,13 +72,29 @@ class QFormer(nn.Module):
         return int(self.model.config.encoder_hidden_size)
 
     def add_lora(self, modality: str, spec: MMQASpec) -> None:
-        """Add a LoRA (A Kaiming-uniform, B zero: no change until trained); draws from torch's global generator."""
-        alpha = spec.lora_alpha or spec.lora_rank
+        """Add a LoRA (A Kaiming-uniform, B zero: no change until trained); draws from torch's global generator.
+
+        With rank 0 there is none: the modality passes the Q-Former as it is (`<modality>-skip` of the released code).
+        """
         name, rank, dropout = adapter_name(modality), spec.lora_rank, spec.lora_dropout
-        add_lora(self.model, name, targets=TARGET, rank=rank, alpha=alpha, dropout=dropout)
-        self._layers = {}
+        if rank:
+            alpha = spec.lora_alpha or rank
+            add_lora(self.model, name, targets=TARGET, rank=rank, alpha=alpha, dropout=dropout)
+        self._layers = None
         if self.fresh and self.owner is None:
             self.owner = modality
+
+    def individual(self, modality: str) -> QFormer:
+        """Return a copy as it is before any LoRA, which belongs to a modality and is trained with it."""
+        assert not self.has_lora, "build() refuses a backbone object that carries adapters"
+        own = QFormer(copy.deepcopy(self.model), self.tokenizer, fresh=True)
+        own.owner = modality
+        return own
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether any modality has a LoRA in it."""
+        return bool(self._lora_layers())
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """Return its weights without any LoRA, by name."""
@@ -128,7 +145,7 @@ class QFormer(nn.Module):
         """Let a modality's queries read its features.
 
         Args:
-            modality: whose LoRA is active.
+            modality: whose LoRA is active, if it has one.
             queries_1QH: `(1, Q, H)`.
             keys_MNE: `(M, N, E)`.
             mask_MN: `(M, N)` bool, False for padded feature tokens; None when there are none.
@@ -165,7 +182,7 @@ class QFormer(nn.Module):
         return {"input_ids": text.ids, "attention_mask": torch.cat([queries, text.mask], dim=1).to(torch.int64)}
 
     def _lora_layers(self) -> dict[str, LoraLayer]:
-        if not self._layers:
+        if self._layers is None:
             places = ((_PLACE.search(path), layer) for path, layer in lora_layers(self.model).items())
             self._layers = {f"{place[1]}.{place[2]}": layer for place, layer in places if place}
         return self._layers

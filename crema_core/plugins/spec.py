@@ -20,6 +20,9 @@ from crema_core.errors import OptionsError, did_you_mean
 API_VERSION = "1.0"
 """Version of the plugin contract (spec fields, `Modality` methods, hook specifications); not the package's version."""
 
+OutputStart = Literal["copied", "fresh", "zero"]
+"""With which weights the projection into the language model's space starts."""
+
 Settings = TypeVar("Settings", bound=BaseModel)
 
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9_]{1,31}$")
@@ -61,7 +64,9 @@ class MMQASpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_queries: int | None = Field(default=None, ge=1, description="learnable queries; None: as many as the backbone")
-    lora_rank: int = Field(default=64, ge=1, description="rank of the LoRA on query and value of self-attention")
+    lora_rank: int = Field(
+        default=64, ge=0, description="rank of the LoRA on query and value of self-attention; 0: no LoRA"
+    )
     lora_alpha: float | None = Field(default=None, gt=0, description="LoRA scale numerator; None: the rank (scale 1)")
     lora_dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout on the LoRA input while training")
     projection: Literal["auto", "always", "never", "interpolate"] = Field(
@@ -69,6 +74,12 @@ class MMQASpec(BaseModel):
         description="FC from feature_dim to the Q-Former's width: auto where they differ; interpolate: no parameters",
     )
     norm: bool = Field(default=True, description="LayerNorm on the features before the Q-Former")
+    output_start: OutputStart | Literal["auto"] = Field(
+        default="auto",
+        description="weights the output projection starts with: the backbone's own (copied), random ones (fresh) or "
+        "zeros (zero); auto: the backbone's own where it has any for this language model, else random ones. Sizes of "
+        "all modalities set it for supporting ones; the major modality's is set by its own sizes",
+    )
 
 
 class Asset(BaseModel):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from crema_core.common.atomic import new_folder, require_complete
 from crema_core.common.tensors import checksum, write_tensors
 from crema_core.errors import CheckpointError, ProcessingWarning
+from crema_core.fusion import plan_fusion
 
 if TYPE_CHECKING:
     from crema_core.model.network import CremaNetwork
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 DESCRIPTION, TENSORS = "adapter.json", "adapter.safetensors"
 PROCESSING = "processing"
+INDIVIDUAL = "individual_qformer"
+"""Key of an adapter of a model whose modalities have Q-Formers of their own."""
 
 
 def save_adapter(model: CremaNetwork, name: str, folder: str | Path) -> None:
@@ -55,6 +58,7 @@ def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
         "backbone": {**model.config["backbone"], "identity": model.backbone.identity()},
         "language_model": _language(model),
         **_new_qformer(model, name),
+        **({INDIVIDUAL: True} if _has_individual(model) else {}),
         **processing_of(model),
         "sha256": checksum(place / TENSORS),
     }
@@ -75,7 +79,8 @@ def check_fits(model: CremaNetwork, description: Mapping[str, Any]) -> None:
     """Raise unless a shared adapter, described as `read_description` returns it, was trained for a model like this one.
 
     Raises:
-        CheckpointError: for another backbone, another language model or other encoders.
+        CheckpointError: for another backbone, another language model, other encoders, or a Q-Former of its own where
+            this model's modalities share one.
     """
     name = description["name"]
     wide, own = description["language_dim"], model.backbone.language_dim
@@ -110,7 +115,13 @@ def check_fits(model: CremaNetwork, description: Mapping[str, Any]) -> None:
             f"has {' + '.join(own_parts)}. Number and order must agree. Build the model with these encoders. Nothing "
             "was changed."
         )
-
+    if (theirs_own := bool(description.get(INDIVIDUAL))) != _has_individual(model):
+        was, now = ("a Q-Former of its own", "share one") if theirs_own else ("a shared Q-Former", "have their own")
+        raise CheckpointError(
+            f"Cannot load '{name}' into this model: it was trained with {was} (fusion '{description['fusion']}'), this "
+            f"model's modalities {now} (fusion '{model.config['fusion']['name']}'). Build the model with "
+            f"fusion='{description['fusion']}'. Nothing was changed."
+        )
     if "qformer" in description:
         _check_qformer(model, name, description["qformer"])
 
@@ -184,6 +195,10 @@ def _new_qformer(model: CremaNetwork, name: str) -> dict[str, Any]:
         return {}
     brought = qformer.owner == name
     return {"qformer": {"identity": qformer.identity(), "owner": qformer.owner, "brought": brought}}
+
+
+def _has_individual(model: CremaNetwork) -> bool:
+    return plan_fusion(model.config["fusion"]).individual_qformers
 
 
 def _language(model: CremaNetwork) -> dict[str, Any] | None:

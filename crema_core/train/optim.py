@@ -26,8 +26,13 @@ class Position(NamedTuple):
 
 Schedule = Callable[[Position], float]
 
+LR_SCALE = "lr_scale"
+"""Key of a group of the optimizer: what the rate of the schedule is multiplied with."""
 
-def make_optimizer(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:
+
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], settings: TrainSettings, *, lr_scales: Mapping[str, float] | None = None
+) -> torch.optim.AdamW:
     """Return one AdamW over all modalities.
 
     AdamW leaves a parameter without gradient alone, value, moments and step count, so one optimizer serves modalities
@@ -36,12 +41,21 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], settings: TrainSettin
     Args:
         parameters: trainable parameters by name.
         settings: of the run; weight decay is that of the tensors for which `decays` is true.
+        lr_scales: what the learning rate is multiplied with, by name of parameters; 1 for those not named.
     """
-    decayed = [parameter for name, parameter in parameters.items() if decays(name, parameter)]
-    rest = [parameter for name, parameter in parameters.items() if not decays(name, parameter)]
-    parts = ((decayed, settings.weight_decay), (rest, 0.0))
-    groups = [{"params": own, "weight_decay": decay} for own, decay in parts if own]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for decay, wanted in ((settings.weight_decay, True), (0.0, False)):
+        for name, parameter in parameters.items():
+            if decays(name, parameter) is wanted:
+                groups.setdefault((decay, (lr_scales or {}).get(name, 1.0)), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": own, "weight_decay": decay, "lr": settings.lr * scale, LR_SCALE: scale}
+            for (decay, scale), own in groups.items()
+        ],
+        lr=settings.lr,
+        betas=settings.betas,
+    )
 
 
 def decays(name: str, parameter: Tensor) -> bool:
@@ -53,9 +67,9 @@ def decays(name: str, parameter: Tensor) -> bool:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Use `lr` from the next update on."""
+    """Use `lr` from the next update on, each group of parameters with its own scale."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group[LR_SCALE]
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:

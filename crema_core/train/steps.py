@@ -90,7 +90,13 @@ class Stepper:
         self.parameters: dict[str, nn.Parameter] = own | self.shared
         # the parameters whose gradient norm is recorded, by modality
         self.measured = {name: self._measured(name) for name in trained}
-        self.optimizer: torch.optim.Optimizer = make_optimizer(self.parameters, settings)  # over all parameters
+        scales = {
+            f"modalities.{name}.{key}": model.branch(name).adapter.lr_scale
+            for name, part in self.adapters.items()
+            for key in part
+        }
+        # over all parameters
+        self.optimizer: torch.optim.Optimizer = make_optimizer(self.parameters, settings, lr_scales=scales)
 
     def _measured(self, name: str) -> list[nn.Parameter]:
         # A connector without LoRA is measured whole; where all that a modality trains is in the fusion, its block is.

@@ -103,6 +103,31 @@ def test_a_new_modality_says_nothing_until_it_is_trained(t5_folder: Path, fusion
     assert not torch.allclose(prompt("main", "wave", "points"), prompt("main", "wave"))
 
 
+@pytest.mark.parametrize("fusion", FUSIONS, ids=str)
+def test_a_modality_whose_tokens_start_as_zeros_says_nothing_and_is_trained_all_the_same(
+    t5_folder: Path, fusion: str | dict[str, object]
+) -> None:
+    model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion=fusion)
+    model.add_modality(points_spec(mmqa=points_spec().mmqa.model_copy(update={"output_start": "zero"})))
+    assert model.config["modalities"][-1]["mmqa"]["output_start"] == "zero"
+    question, answer = ["what ?"], ["green"]
+    features = model.encode(prepare_batch(model, [examples(model, "main", "wave", "points")]))
+    if type(model.fusion).starts_at_zero:
+        tokens = model.tokens(features, question)
+        without = {name: own for name, own in tokens.items() if name != "points"}
+        assert torch.equal(model.prompt(tokens, question).embeds, model.prompt(without, question).embeds)
+    own = model.adapter_parameters("points") | model.fusion_parameters(["points"])
+    set_trainable(model, names_of(model, own.values()))
+    optimizer = torch.optim.SGD(own.values(), lr=1e-2)
+    moved: set[str] = set()
+    for _ in range(3):
+        model.loss(model.tokens(features, question), question, answer).backward()
+        moved |= {key for key, value in own.items() if value.grad is not None and bool(value.grad.any())}
+        optimizer.step()
+        optimizer.zero_grad()
+    assert moved == own.keys()
+
+
 def test_the_expert_of_a_new_modality_starts_at_zero(t5_folder: Path) -> None:
     model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion="mixture")
     model.add_modality(points_spec())

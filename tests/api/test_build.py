@@ -87,7 +87,7 @@ def test_bad_adapter_sizes_are_refused(t5_folder: Path) -> None:
         build([wave_spec()], backbone=t5_folder, mmqa={"lora_rnk": 4})
     assert str(caught.value) == (
         "wave.mmqa: unknown option 'lora_rnk'. Accepted: lora_alpha, lora_dropout, lora_rank, norm, num_queries, "
-        "projection. Did you mean 'lora_rank'?"
+        "output_start, projection. Did you mean 'lora_rank'?"
     )
 
 

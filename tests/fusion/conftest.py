@@ -1,5 +1,5 @@
 """Fixtures of this room."""
 
-from tests.support.fixtures import model, opt_folder, t5_folder
+from tests.support.fixtures import languages, model, opt_folder, published, t5_folder
 
-__all__ = ["model", "opt_folder", "t5_folder"]
+__all__ = ["languages", "model", "opt_folder", "published", "t5_folder"]

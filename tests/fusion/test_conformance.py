@@ -5,6 +5,7 @@ from __future__ import annotations
 from crema_core.testing import conformance
 
 test_concat = conformance("concat", kind="fusion")
+test_individual_qformers = conformance("individual_qformers", kind="fusion")
 test_linear = conformance("linear", kind="fusion")
 test_self_gated = conformance("self_gated", kind="fusion")
 test_mixture = conformance("mixture", kind="fusion")

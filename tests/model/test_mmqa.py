@@ -12,13 +12,15 @@ from torch import nn
 from transformers import Blip2ForConditionalGeneration
 
 from crema_core.api.build import build
+from crema_core.api.requests import ModalityRequest
 from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.modality import Features
 from crema_core.model.backbone import Backbone
 from crema_core.model.load_backbone import load_backbone
-from crema_core.model.mmqa import MMQA, Interpolate, input_projection
-from crema_core.plugins.spec import MMQASpec
+from crema_core.model.mmqa import MMQA, Interpolate, chosen_start, input_projection
+from crema_core.plugins import registry
+from crema_core.plugins.spec import MMQASpec, OutputStart
 from crema_core.tokens import ModalityFeatures
 from tests.support.checkpoints import Published
 from tests.support.modalities import frames_spec, points_spec, wave_spec
@@ -90,6 +92,83 @@ def test_a_modality_of_another_encoder_starts_with_a_norm_of_its_own(
         assert torch.equal(adapter.output.bias, backbone.language_projection.bias)
         fresh = bool((adapter.norm.weight == 1).all()) and bool((adapter.norm.bias == 0).all())
         assert fresh == (name != "main")
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_one", "expected"),
+    [
+        ("auto", True, "copied"),
+        ("auto", False, "fresh"),
+        ("copied", True, "copied"),
+        ("fresh", True, "fresh"),
+        ("zero", True, "zero"),
+        ("zero", False, "zero"),
+    ],
+)
+@pytest.mark.parametrize("sees", [False, True])
+def test_an_output_projection_starts_as_asked(asked: OutputStart, has_one: bool, expected: str, sees: bool) -> None:
+    backbones = nn.Linear(HIDDEN, LANGUAGE) if has_one else None
+    for major in (False, True):
+        assert chosen_start(MMQASpec(output_start=asked), backbones, major=major, sees=sees) == expected
+
+
+def test_auto_gives_the_major_modality_the_backbones_projection_whatever_the_others_start_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("crema_core.model.mmqa.AUTO_START", {True: "zero", False: "fresh"})
+    own = nn.Linear(HIDDEN, LANGUAGE)
+    found = [chosen_start(MMQASpec(), own, major=major, sees=sees) for major in (True, False) for sees in (True, False)]
+    assert found == ["copied", "copied", "zero", "fresh"]
+
+
+def test_a_copy_of_nothing_is_refused() -> None:
+    with pytest.raises(OptionsError) as caught:
+        chosen_start(MMQASpec(output_start="copied"), None, major=False, sees=True)
+    assert str(caught.value) == (
+        "output_start='copied' starts from the backbone's own output projection, and this one has none into its "
+        "language model. Accepted here: 'fresh', 'zero', 'auto'. Leave output_start out."
+    )
+
+
+def test_the_common_start_is_that_of_supporting_modalities_and_each_may_have_its_own(t5_folder: Path) -> None:
+    def starts(modalities: list[ModalityRequest], **mmqa: str) -> tuple[str, ...]:
+        model = build(modalities, backbone=t5_folder, mmqa=mmqa)
+        own = model.backbone.language_projection
+        assert own is not None
+        found = []
+        for name in model.names:
+            adapter = model.branch(name).adapter
+            assert isinstance(adapter, MMQA)
+            copied = torch.equal(adapter.output.weight, own.weight) and torch.equal(adapter.output.bias, own.bias)
+            found.append("zero" if adapter.is_zero else "copied" if copied else "fresh")
+        return tuple(found)
+
+    main, wave, points = ({"name": "main"}, {"name": "wave"}, {"name": "points"})
+    for spec in (frames_spec("main"), wave_spec(), points_spec()):
+        registry.register(spec)
+    assert starts([main, wave, points]) == ("copied", "copied", "copied")
+    assert starts([main, wave, points], output_start="fresh") == ("copied", "fresh", "fresh")
+    assert starts([main, wave, {**points, "mmqa": {"output_start": "zero"}}]) == ("copied", "copied", "zero")
+    assert starts([{**main, "mmqa": {"output_start": "zero"}}, wave], output_start="fresh") == ("zero", "fresh")
+
+
+def test_a_fresh_projection_is_drawn_by_the_modalitys_seed_and_moves_nothing_else(t5_folder: Path) -> None:
+    def weights(seed: int, start: str) -> dict[str, torch.Tensor]:
+        model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, mmqa={"output_start": start}, seed=seed)
+        return {key: own.detach().clone() for key, own in model.trainable_parameters().items()}
+
+    copied, fresh, again, other, zero = (
+        weights(seed, start) for seed, start in ((0, "copied"), (0, "fresh"), (0, "fresh"), (1, "fresh"), (0, "zero"))
+    )
+    output = {f"modalities.wave.mmqa.output.{part}" for part in ("weight", "bias")}
+    for found in (fresh, zero):
+        assert {key for key in copied if not torch.equal(copied[key], found[key])} == output
+    assert all(torch.equal(fresh[key], again[key]) for key in fresh)
+    assert not any(torch.equal(fresh[key], other[key]) for key in output)
+    bound = HIDDEN**-0.5  # as nn.Linear draws
+    for key in output:
+        assert 0.5 * bound < float(fresh[key].abs().max()) <= bound
+        assert not bool(zero[key].any())
 
 
 def test_only_what_has_the_backbones_shape_is_copied(backbone: Backbone) -> None:

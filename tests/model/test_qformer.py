@@ -123,6 +123,37 @@ def test_a_new_lora_changes_nothing(qformer: QFormer) -> None:
     torch.testing.assert_close(qformer("touch", queries, keys), expected)
 
 
+def test_a_modality_without_lora_passes_the_qformer_as_it_is(qformer: QFormer) -> None:
+    queries, keys = inputs(qformer)
+    plain = copy.deepcopy(qformer.model)
+    expected = plain(query_embeds=queries.expand(2, -1, -1), encoder_hidden_states=keys).last_hidden_state
+    qformer.add_lora("bare", MMQASpec(lora_rank=0))
+    assert not qformer.has_lora
+    assert torch.equal(qformer("bare", queries, keys), expected)
+    # As "rgb-skip" of the released code: another modality's LoRA beside it takes no part, whoever passed last.
+    qformer.add_lora("touch", MMQASpec(lora_rank=RANK, lora_dropout=0.0))
+    draw(qformer, "touch")
+    read = qformer("touch", queries, keys)
+    assert not torch.allclose(read, expected)
+    assert torch.equal(qformer("bare", queries, keys), expected)
+    assert torch.equal(qformer("touch", queries, keys), read)
+    assert qformer.lora_parameters("bare") == {}
+    assert len(qformer.lora_parameters("touch")) == 4 * LAYERS
+
+
+def test_a_copy_for_one_modality_is_trained_whole_and_apart(qformer: QFormer) -> None:
+    queries, keys = inputs(qformer)
+    own = qformer.individual("touch")
+    expected = qformer("touch", queries, keys)
+    assert torch.equal(own("touch", queries, keys), expected)
+    assert own.own_parameters().keys() == qformer.own_parameters().keys()
+    assert (own.owner, own.fresh, qformer.owner, qformer.fresh) == ("touch", True, None, False)
+    with torch.no_grad():
+        for parameter in own.parameters():
+            parameter.add_(0.1)
+    assert torch.equal(qformer("touch", queries, keys), expected)
+
+
 def test_a_lora_adds_its_scaled_product_to_the_weights(qformer: QFormer) -> None:
     plain = copy.deepcopy(qformer.model)
     qformer.add_lora("touch", MMQASpec(lora_rank=RANK, lora_alpha=3.0, lora_dropout=0.0))

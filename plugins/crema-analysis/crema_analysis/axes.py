@@ -25,14 +25,14 @@ class Axis:
         name: as in `over`.
         place: whose argument it is: `build`'s, its adapter sizes', or `fit`'s.
         key: the argument.
-        source: the paper's table.
+        source: the paper's table; None: a choice that is not in the paper.
         values: tried when none are named; empty: the modalities themselves.
     """
 
     name: str
     place: Place
     key: str
-    source: str
+    source: str | None
     values: tuple[Value, ...]
 
 
@@ -47,6 +47,7 @@ AXES = {
         Axis("num_queries", "mmqa", "num_queries", "Table 22", (8, 16, 32, 64)),
         Axis("lora_rank", "mmqa", "lora_rank", "Table 19", (32, 64, 128)),
         Axis("connector", "mmqa", "projection", "Table 21", ("auto", "interpolate")),
+        Axis("output_start", "mmqa", "output_start", None, ("copied", "fresh", "zero")),
         Axis("mode", "training", "mode", "Table 17", ("sequential", "joint")),
         Axis("early_exit", "training", "early_exit", "Table 7", (None, 0.8, 0.85, 0.9)),
     )

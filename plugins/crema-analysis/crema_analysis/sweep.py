@@ -105,9 +105,10 @@ def sweep(
         )
 
     rows = store.fill(by_label, seeds, make)
+    compared = f"{axis.source} of the CREMA paper compares" if axis.source else "no table of the CREMA paper compares"
     note = (
-        f"Accuracy in per cent on {len(records['test']):,} questions, mean ± standard deviation over seeds; "
-        f"{axis.source} of the CREMA paper compares the same choice."
+        f"Accuracy in per cent on {len(records['test']):,} questions, mean ± standard deviation over seeds; {compared} "
+        "the same choice."
     )
     return TrainedTable(axis.name, rows, (note,))
 

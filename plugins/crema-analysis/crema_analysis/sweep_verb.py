@@ -26,13 +26,14 @@ HELP = """\
 Train one small model for each value of a choice and each seed, evaluate all on the same questions, and compare.
 
 Choices of --over, with the table of the CREMA paper that compares them:
-  fusion       Table 8   self_gated, concat, linear, cross_attention, mixture
-  major        Table 20  the modality on whose frames the others are fused
-  num_queries  Table 22  learnable queries of each modality
-  lora_rank    Table 19  rank of each modality's LoRA
-  connector    Table 21  auto (FC where widths differ), interpolate (no parameters), always
-  mode         Table 17  sequential, joint
-  early_exit   Table 7   none, or the factor tau of the exit rule
+  fusion        Table 8   self_gated, concat, linear, cross_attention, mixture; individual_qformers is the baseline
+  major         Table 20  the modality on whose frames the others are fused
+  num_queries   Table 22  learnable queries of each modality
+  lora_rank     Table 19  rank of each modality's LoRA; 0: none
+  connector     Table 21  auto (FC where widths differ), interpolate (no parameters), always
+  output_start  -         weights of supporting modalities' output projections at the start: copied, fresh, zero
+  mode          Table 17  sequential, joint
+  early_exit    Table 7   none, or the factor tau of the exit rule
 The rest of the configuration is that of crema fit, from a YAML file or by options, and equal for all rows. Finished
 cells are kept: the same command continues where it was interrupted, and more values or seeds may be added to it later.
 Frozen encoders run once; all cells share the features in OUT/features (--set cache=memory keeps none).

@@ -78,8 +78,10 @@ def test_a_cell_is_what_build_fit_and_evaluate_give(t5_folder: Path, tmp_path: P
     ("over", "values", "differ"),
     [
         ("fusion", ["concat", "linear"], "trainable"),
+        ("fusion", ["concat", "individual_qformers"], "trainable"),
         ("num_queries", [3, 4], "tokens_per_answer"),
-        ("lora_rank", [1, 2], "trainable"),
+        ("lora_rank", [0, 2], "trainable"),
+        ("output_start", ["fresh", "zero"], None),
         ("connector", ["auto", "interpolate"], "trainable"),
         ("major", ["main", "points"], None),
         ("early_exit", [None, 0.0001], "exited"),
@@ -158,8 +160,8 @@ def test_another_training_in_the_same_folder_is_refused(t5_folder: Path, tmp_pat
 
 
 MISTAKES = {
-    "'fuson' is no choice to sweep. Choices: fusion, major, num_queries, lora_rank, connector, mode, early_exit. Did "
-    "you mean 'fusion'? Name one of these.": {"over": "fuson"},
+    "'fuson' is no choice to sweep. Choices: fusion, major, num_queries, lora_rank, connector, output_start, mode, "
+    "early_exit. Did you mean 'fusion'? Name one of these.": {"over": "fuson"},
     f"'linaer' is not an installed fusion. Installed: {', '.join(registry.installed_names('fusion'))}. Did you mean "
     "'linear'?": {"over": "fusion", "values": ["concat", "linaer"]},
     "major='wave' is not one of the built modalities. Accepted: main, points. Add it to modalities, or leave major "
@@ -207,6 +209,7 @@ def test_no_samples_is_an_error(tmp_path: Path) -> None:
 def test_every_choice_of_the_help_exists() -> None:
     from crema_analysis.sweep_verb import HELP
 
-    listed = [line.split()[0] for line in HELP.splitlines() if line.startswith("  ") and " Table " in line]
-    assert listed == list(AXES)
-    assert all(axis.source in HELP for axis in AXES.values())
+    rows = [line.split() for line in HELP.partition("compares them:\n")[2].partition("The rest")[0].splitlines()]
+    assert [row[0] for row in rows] == list(AXES)
+    sources = [" ".join(row[1:3]) if row[1] == "Table" else None for row in rows]
+    assert sources == [axis.source for axis in AXES.values()]

@@ -41,8 +41,8 @@ def test_a_mistake_is_found_before_any_training(
 ) -> None:
     assert main(words(clips, tiny_folder, tmp_path / "out", "--over", "rank")) == 1
     assert capsys.readouterr().err == (
-        "crema: 'rank' is no choice to sweep. Choices: fusion, major, num_queries, lora_rank, connector, mode, "
-        "early_exit. Did you mean 'lora_rank'? Name one of these.\n"
+        "crema: 'rank' is no choice to sweep. Choices: fusion, major, num_queries, lora_rank, connector, "
+        "output_start, mode, early_exit. Did you mean 'lora_rank'? Name one of these.\n"
     )
 
 

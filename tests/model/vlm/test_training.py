@@ -16,7 +16,7 @@ from PIL import Image
 from crema_core.api.build import build
 from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
-from crema_core.errors import CheckpointError, TrainingError
+from crema_core.errors import BuildError, CheckpointError, TrainingError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
@@ -178,7 +178,7 @@ def test_a_frozen_qformer_of_a_blip2_checkpoint_is_taken(tmp_path: Path, t5_fold
         build(["video"], backbone=folder, qformer=str(folder))
 
 
-@pytest.mark.parametrize("fusion", ["self_gated", "concat"])
+@pytest.mark.parametrize("fusion", ["self_gated", "concat", "individual_qformers"])
 def test_new_fused_tokens_are_as_long_as_the_models_own_embeddings(tmp_path: Path, fusion: str) -> None:
     model = build(["video", SOUND], backbone=save_vlm(tmp_path, "gemma3"), qformer=SMALL, fusion=fusion)
     sound = torch.randn(RATE_HZ, generator=torch.Generator().manual_seed(0))
@@ -189,6 +189,25 @@ def test_new_fused_tokens_are_as_long_as_the_models_own_embeddings(tmp_path: Pat
     backbone: Any = model.backbone
     length = float(prompt.embeds[prompt.ids.placed].square().mean().sqrt())
     assert 0.5 < length / backbone.embedding_scale() < 2
+
+
+@pytest.mark.parametrize("fusion", ["self_gated", "concat"])
+def test_tokens_that_start_as_zeros_are_scaled_as_those_of_a_new_projection(tmp_path: Path, fusion: str) -> None:
+    folder = save_vlm(tmp_path, "gemma3")
+    gains = {}
+    for start in ("fresh", "zero"):
+        sound = {**SOUND, "mmqa": {"output_start": start}}
+        model = build(["video", sound], backbone=folder, qformer=SMALL, fusion=fusion)
+        gains[start] = model.config["gain"]
+    assert model.branch("audio").adapter.is_zero, "the probe leaves the zeros"
+    assert gains["zero"] == pytest.approx(gains["fresh"], rel=0.5)
+    assert gains["zero"] != 1.0
+
+
+def test_nothing_is_copied_where_the_model_has_no_output_projection(tmp_path: Path) -> None:
+    sound = {**SOUND, "mmqa": {"output_start": "copied"}}
+    with pytest.raises(BuildError, match=r"audio: output_start='copied' starts from the backbone's own output proj"):
+        build(["video", sound], backbone=save_vlm(tmp_path, "gemma3"), qformer=SMALL)
 
 
 def test_tokens_of_frames_stand_behind_their_frames_or_in_one_block(tmp_path: Path) -> None:
