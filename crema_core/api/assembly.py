@@ -156,6 +156,7 @@ def fusion_sizes(
         major_queries=count,
         token_widths={own: branch.adapter.width for own, branch in branches.items()},
         visual=backbone.visual_layout,
+        qformer=None if (own := backbone.qformer) is None else (own.encoder_width, own.hidden_size),
     )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from crema_core.errors import OptionsError, did_you_mean
 from crema_core.fusion.align import Grid, align, frame_grid
-from crema_core.fusion.connector import ConnectorFactory, VisualLayout
+from crema_core.fusion.connector import Connector, ConnectorFactory, VisualLayout
 from crema_core.plugins.spec import ModalitySpec
 from crema_core.tokens import OWN_IDS, ModalityTokens, Segment
 
@@ -39,6 +39,7 @@ class FusionSizes:
         major_queries: tokens of the major modality per step; None: Q.
         token_widths: by supporting modality, width of the tokens its connector gives; L unless it hands features on.
         visual: what the backbone's own visual tokens are; None where it has none.
+        qformer: what its Q-Former attends to and its own width, E and H; None where it has none.
     """
 
     width: int
@@ -46,6 +47,7 @@ class FusionSizes:
     major_queries: int | None = None
     token_widths: Mapping[str, int] = field(default_factory=dict)
     visual: VisualLayout | None = None
+    qformer: tuple[int, int] | None = None
 
 
 @dataclass
@@ -73,6 +75,7 @@ class ModalitySet:
         prefixes: prefix text of every built modality.
         per_frame: names of the modalities that have one step per frame of the major modality.
         watch: is filled in by the fusion, for reports; None: nobody looks.
+        connectors: of the built modalities, for a fusion that reads features, see `Fusion.reads_features`.
     """
 
     tokens: Mapping[str, ModalityTokens]
@@ -81,6 +84,7 @@ class ModalitySet:
     prefixes: Mapping[str, str]
     per_frame: frozenset[str]
     watch: FusionWatch | None = None
+    connectors: Mapping[str, Connector] = field(default_factory=dict)
 
     @property
     def supporting(self) -> dict[str, ModalityTokens]:
@@ -131,8 +135,8 @@ class FusionPlan:
     Attributes:
         fusion: the class that fuses.
         options: of that class.
-        major_connector, supporting_connector, major_prefix, mixes_parts, reads_inner, individual_qformers: see
-            `Fusion`.
+        major_connector, supporting_connector, major_prefix, mixes_parts, reads_inner, individual_qformers,
+            reads_features: see `Fusion`.
         lr_scale: what the learning rate of a training is multiplied with for the weights of all connectors.
     """
 
@@ -145,6 +149,7 @@ class FusionPlan:
     reads_inner: bool = False
     individual_qformers: bool = False
     lr_scale: float = 1.0
+    reads_features: bool = False
 
     def needs_qformer(self, num_modalities: int) -> bool:
         """Return whether a connector of a model with so many modalities passes the backbone's Q-Former."""
@@ -174,6 +179,8 @@ class Fusion(nn.Module, abc.ABC):
         reads_inner: whether a vision-language model is to give its visual tokens before its projector too.
         individual_qformers: whether a modality without a connector of the strategy's gets a copy of the backbone's
             Q-Former, trained whole, instead of a LoRA in the shared one.
+        reads_features: whether the fusion lets several modalities pass the Q-Former together. What it gets of each is
+            its features, see `crema_core.model.feature_tokens`, and the connectors, which it applies itself.
     """
 
     major_connector: ClassVar[ConnectorFactory | None] = None
@@ -185,6 +192,7 @@ class Fusion(nn.Module, abc.ABC):
     mixes_parts: ClassVar[bool] = False
     reads_inner: ClassVar[bool] = False
     individual_qformers: ClassVar[bool] = False
+    reads_features: ClassVar[bool] = False
 
     @classmethod
     def plan(cls, options: Mapping[str, Any]) -> FusionPlan:
@@ -206,6 +214,7 @@ class Fusion(nn.Module, abc.ABC):
             mixes_parts=cls.mixes_parts,
             reads_inner=cls.reads_inner,
             individual_qformers=cls.individual_qformers,
+            reads_features=cls.reads_features,
         )
 
     @classmethod

@@ -1,8 +1,9 @@
 """CREMA's strategies: concatenation, and four that merge supporting modalities into as many tokens as one modality has.
 
-The paper's choice is `SelfGatedFusion` (equation 3); the others are the alternatives of its Table 8, which names the
-last two without formulas, so widths, heads and dense routing are ours. The fused tokens follow the major modality's
-tokens, so the language model sees twice the major length however many modalities there are.
+The paper's choice is `SelfGatedFusion` (equation 3). The other three differ from it in one thing each: no gate, experts
+with a router, or attention in place of the sum. Those of the paper's Table 8 also merge the major modality; they are in
+`crema_core.fusion.all_tokens` and `crema_core.model.mixture`. The fused tokens follow the major modality's tokens, so
+the language model sees twice the major length however many modalities there are.
 
 Shape letters: B samples, R samples that have a modality, T grid steps, Q queries, K supporting tokens of a step, L
 width, N modalities.
@@ -36,9 +37,9 @@ class ConcatFusion(Fusion):
         return self.side_by_side(modalities, modalities.tokens)
 
 
-class LinearFusion(Fusion):
-    """One linear map over the channel-concatenated modalities, kept as a sum of per-modality blocks (Table 8,
-    "linear").
+class UngatedFusion(Fusion):
+    """`SelfGatedFusion` without its gate: one linear map over the channel-concatenated supporting modalities, kept as a
+    sum of per-modality blocks.
 
     Args:
         supporting: names of the supporting modalities.
@@ -97,7 +98,7 @@ class LinearFusion(Fusion):
         nn.init.zeros_(self.bias)
 
     def gate(self, fused: Tensor) -> Tensor | None:
-        """Return how far the gate opens, of the same shape; None: plain linear fusion has no gate."""
+        """Return how far the gate opens, of the same shape; None: ungated."""
         return None
 
     def forward(self, modalities: ModalitySet) -> list[Segment]:
@@ -136,7 +137,7 @@ class LinearFusion(Fusion):
         return fused_BTQL, torch.stack([modalities.present(name) for name in known]).any(0)
 
 
-class SelfGatedFusion(LinearFusion):
+class SelfGatedFusion(UngatedFusion):
     """Equation 3: f = FC([h_1; ...; h_n]), g = f * sigmoid(f). The gate is the fused vector itself, no parameter."""
 
     def gate(self, fused: Tensor) -> Tensor:
@@ -144,8 +145,9 @@ class SelfGatedFusion(LinearFusion):
         return torch.sigmoid(fused)
 
 
-class MixtureFusion(Fusion):
-    """Mixture of experts (Table 8): each modality's expert is a linear map, its router scores the mean of its tokens.
+class TokenMixtureFusion(Fusion):
+    """Mixture of experts behind the Q-Former: each supporting modality's expert is a linear map of its tokens, and its
+    router scores their mean.
 
     A softmax over the modalities a sample really has gives the mixing weights: dropping modalities would hide what they
     say.
@@ -192,9 +194,9 @@ class Expert(nn.Module):
         return self.expert(tokens_RTQL), self.router(tokens_RTQL.mean(2)).squeeze(-1)
 
 
-class CrossAttentionFusion(Fusion):
-    """Cross-attention (Table 8): for every frame queries of the major modality read all supporting tokens of that
-    frame.
+class SupportingCrossAttentionFusion(Fusion):
+    """Cross-attention to the supporting modalities: for every frame queries of the major modality read all their tokens
+    of that frame.
 
     Learned query vectors plus the major modality's tokens, where a sample has them, pass one pre-norm multi-head
     attention layer of the language model's width. An embedding per modality tells the keys of different modalities

@@ -21,6 +21,7 @@ from crema_core.fusion.base import Fusion, FusionWatch, ModalitySet
 from crema_core.fusion.connector import Connector, QFormerText
 from crema_core.modality import Features, Modality
 from crema_core.model.backbone import Backbone
+from crema_core.model.feature_tokens import pack_features, run_connector
 from crema_core.model.own_tokens import OwnTokens
 from crema_core.model.prompt import Prompt
 from crema_core.model.template import PromptTemplate
@@ -109,6 +110,8 @@ class CremaNetwork(nn.Module):
     ) -> ModalityTokens:
         """Return one modality's tokens `(R, T, Q, L)`; differentiable in that modality's adapter.
 
+        Where the fusion lets all modalities pass the Q-Former together, they are the features as they came.
+
         Args:
             name: the modality.
             features: of the samples that have it.
@@ -117,18 +120,25 @@ class CremaNetwork(nn.Module):
         Raises:
             OptionsError: when the questions are needed and missing.
         """
+        text = self._text(features, questions)
+        if self.fusion.reads_features:
+            return pack_features(features, text)
+        return self.branch(name).tokens(features, text)
+
+    def _text(self, features: ModalityFeatures, questions: Sequence[str] | None) -> QFormerText | None:
+        """Return what the Q-Former reads beside the features; None where it reads no text."""
         if self._reads_text and self.template.qformer_input == "instruction":
             num_samples = int(features.rows.max()) + 1  # one text for all samples
-            return self.branch(name).tokens(features, self.backbone.read([self.template.instruction] * num_samples))
+            return self.backbone.read([self.template.instruction] * num_samples)
         if not self.reads_questions:
-            return self.branch(name).tokens(features)
+            return None
         if questions is None:
             raise OptionsError(
                 "This backbone's Q-Former reads the question, so tokens of a modality need the questions of the batch. "
                 "Accepted: one rendered text per sample. Pass modality_tokens(name, features, questions), or build "
                 "with template={'qformer_input': 'queries'}."
             )
-        return self.branch(name).tokens(features, self.backbone.read(questions))
+        return self.backbone.read(questions)
 
     def tokens(self, features: Mapping[str, ModalityFeatures], questions: Sequence[str]) -> dict[str, ModalityTokens]:
         """Return the tokens of all modalities of a batch; `questions` are texts already rendered."""
@@ -151,6 +161,10 @@ class CremaNetwork(nn.Module):
             watch: is filled in with what the fusion did, see `FusionWatch`; None: nobody looks.
         """
         ordered = {name: tokens[name] for name in self.names if name in tokens}
+        connectors = {name: self.branch(name).adapter for name in self.names}
+        fusion = self.fusion if fusion is None else fusion
+        if self.fusion.reads_features and not fusion.reads_features:
+            ordered = {name: run_connector(connectors[name], own) for name, own in ordered.items()}
         specs = self.specs
         segments = []
         if ordered:
@@ -161,8 +175,9 @@ class CremaNetwork(nn.Module):
                 prefixes=self._prefixes(),
                 per_frame=frozenset(name for name, spec in specs.items() if spec.per_frame),
                 watch=watch,
+                connectors=connectors,
             )
-            segments = (self.fusion if fusion is None else fusion)(modalities)
+            segments = fusion(modalities)
         return self.language.prompt(segments, questions, max_question_tokens=self.template.max_question_tokens)
 
     def _prefixes(self) -> dict[str, str]:

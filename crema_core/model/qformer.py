@@ -14,7 +14,8 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -59,6 +60,7 @@ class QFormer(nn.Module):
         super().__init__()
         self.model, self.tokenizer, self.fresh = model, tokenizer, fresh
         self.owner: str | None = None
+        self._mixed: tuple[str, ...] = ()  # modalities whose LoRAs take part together, see `mixing`
         self._layers: dict[str, LoraLayer] | None = None
 
     @property
@@ -157,13 +159,35 @@ class QFormer(nn.Module):
         # peft's set_adapter() also rewrites requires_grad, which would drop gradients of a graph already built for
         # another modality; only the list of active names is needed.
         for layer in self._lora_layers().values():
-            layer._active_adapter = [adapter_name(modality)]
+            layer._active_adapter = [adapter_name(own) for own in self._mixed or (modality,)]
         # A new Q-Former is trained with its owner alone.
         others = self.own_parameters().values() if self.fresh and modality != self.owner else ()
         with held(others):
             output = self._run(queries_1QH, keys_MNE, mask_MN, text)
         hidden_MQH: Tensor = output.last_hidden_state[:, : queries_1QH.shape[1]]
         return hidden_MQH
+
+    @contextmanager
+    def mixing(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside the block, let the LoRAs of several modalities take part in every pass as a mixture of experts.
+
+        Args:
+            weights: by modality `(M,)`, what its LoRA adds in each of M samples is multiplied with.
+        """
+        layers = list(self._lora_layers().values())
+        before = [dict(layer.scaling) for layer in layers]
+        self._mixed = tuple(weights)
+        try:
+            for layer in layers:
+                for modality, weight_M in weights.items():
+                    name = adapter_name(modality)
+                    if name in layer.scaling:
+                        layer.scaling[name] = layer.scaling[name] * weight_M[:, None, None]
+            yield
+        finally:
+            self._mixed = ()
+            for layer, scaling in zip(layers, before, strict=True):
+                layer.scaling.update(scaling)
 
     def _run(self, queries_1QH: Tensor, keys_MNE: Tensor, mask_MN: Tensor | None, text: QFormerText | None) -> Any:
         return self.model(

@@ -22,6 +22,7 @@ from crema_core.api.model import CremaModel
 from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
 from crema_core.errors import OptionsError, TrainingError
+from crema_core.model.trainable import held
 from crema_core.model.tuning import FULL
 from crema_core.tokens import ModalityFeatures, ModalityTokens
 from crema_core.train.distributed import Distributed
@@ -181,7 +182,7 @@ class Stepper:
             parts = micro_batches(len(one.batch), size)
             for part, tokens in cache.parts(names, parts) if parts else ():
                 records = one.batch.records[part.start : part.stop]
-                loss = self._loss(records, tokens, whole.num_tokens)
+                loss = self._loss(records, tokens, whole.num_tokens, names)
                 total += _finite(loss, records)
                 if loss.requires_grad:  # not so where no trained modality and no trained fusion block takes part
                     loss.backward()
@@ -190,9 +191,14 @@ class Stepper:
                 self._keep_in_step()
         return total
 
-    def _loss(self, records: Sequence[Record], tokens: Mapping[str, ModalityTokens], num_tokens: int) -> Tensor:
+    def _loss(
+        self, records: Sequence[Record], tokens: Mapping[str, ModalityTokens], num_tokens: int, names: Sequence[str]
+    ) -> Tensor:
         questions = self._questions(records)
-        with self.distributed.forward_pass():
+        # A fusion that lets all modalities pass the Q-Former together applies the adapters itself; those of the others
+        # wait for their own sub-steps.
+        waiting = [one for name, own in self.adapters.items() if name not in names for one in own.values()]
+        with self.distributed.forward_pass(), held(waiting):
             return self.model.loss(tokens, questions, self._answers(records), num_tokens=num_tokens)
 
     def _keep_in_step(self) -> None:

@@ -14,7 +14,10 @@ from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.trainable import names_of, set_trainable
 from tests.support.modalities import frames_spec, points_spec, touch_specs, wave_spec
 
-FUSIONS = ["self_gated", "linear", "concat", "mixture", {"name": "cross_attention", "num_heads": 3}]
+FUSIONS = [
+    *("self_gated", "concat", "linear", "mixture", {"name": "cross_attention", "num_heads": 3}),
+    *("ungated", "token_mixture", {"name": "supporting_cross_attention", "num_heads": 3}),
+]
 
 
 def examples(model: CremaModel, *names: str) -> dict[str, torch.Tensor]:
@@ -85,7 +88,7 @@ def test_a_modality_starts_the_same_whatever_else_is_built(t5_folder: Path) -> N
         assert torch.equal(value, among.adapter_parameters("wave")[key])
 
 
-@pytest.mark.parametrize("fusion", ["self_gated", "linear"])
+@pytest.mark.parametrize("fusion", ["self_gated", "linear", "ungated"])
 def test_a_new_modality_says_nothing_until_it_is_trained(t5_folder: Path, fusion: str) -> None:
     model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion=fusion)
     model.add_modality(points_spec())
@@ -129,7 +132,7 @@ def test_a_modality_whose_tokens_start_as_zeros_says_nothing_and_is_trained_all_
 
 
 def test_the_expert_of_a_new_modality_starts_at_zero(t5_folder: Path) -> None:
-    model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion="mixture")
+    model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, fusion="token_mixture")
     model.add_modality(points_spec())
     found = model.fusion_parameters(["points"])
     expert = [float(value.detach().abs().max()) for key, value in found.items() if ".expert." in key]

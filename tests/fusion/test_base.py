@@ -13,13 +13,13 @@ from torch import Tensor
 
 from crema_core.errors import OptionsError
 from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, Layout, ModalitySet, spread
-from crema_core.fusion.strategies import LinearFusion
+from crema_core.fusion.strategies import UngatedFusion
 from crema_core.tokens import ModalityTokens, Segment
 from tests.support.fusions import make_fusion
 
 PREFIXES = {"wave": "Wave: ", "main": "Frame {index}: ", "other": "Other {index}: ", "points": "Points: "}
-TRAINED = ("cross_attention", "linear", "mixture", "self_gated")
-"""Core's strategies that have weights."""
+TRAINED = ("self_gated", "supporting_cross_attention", "token_mixture", "ungated")
+"""Core's strategies that have weights and leave the major tokens as they are."""
 LAYOUTS: tuple[Layout, ...] = ("paper", "released")
 CLOCK = [(0.0, 1.0), (1.0, 2.0)]
 
@@ -39,10 +39,10 @@ def batch(num_samples: int = 2, **modalities: ModalityTokens) -> ModalitySet:
     return ModalitySet(modalities, "main", num_samples, PREFIXES, frozenset({"main", "other"}))
 
 
-def linear(*names: str, **options: Any) -> LinearFusion:
+def ungated(*names: str, **options: Any) -> UngatedFusion:
     """A fusion that adds up what it is given, plus its bias of 0.5."""
-    fusion = make_fusion("linear", names, FusionSizes(1, 1), options=options)
-    assert isinstance(fusion, LinearFusion)
+    fusion = make_fusion("ungated", names, FusionSizes(1, 1), options=options)
+    assert isinstance(fusion, UngatedFusion)
     with torch.no_grad():
         for name in names:
             fusion.blocks[name].weight.fill_(1.0)
@@ -71,7 +71,7 @@ def test_clocks_decide_what_falls_on_a_frame_but_not_in_the_released_layout(
 ) -> None:
     wave = tokens([[1.0, 3.0, 9.0, 20.0]], times=[(0, 0.5), (0.5, 1), (1, 1.4), (1.4, 2)])
     modalities = batch(1, main=tokens([[1.0, 1.0]], times=CLOCK), wave=wave)
-    fused = linear("wave", layout=layout)(modalities)[1]
+    fused = ungated("wave", layout=layout)(modalities)[1]
     assert shown(fused) == [pytest.approx(expected)]
 
 
@@ -79,7 +79,7 @@ def test_clocks_decide_what_falls_on_a_frame_but_not_in_the_released_layout(
 def test_every_trained_strategy_reads_clocks(name: str) -> None:
     torch.manual_seed(0)
     fusion = make_fusion(name, ["wave"], FusionSizes(8, 1))
-    if name in ("linear", "self_gated"):
+    if name in ("self_gated", "ungated"):
         torch.nn.init.eye_(fusion.blocks["wave"].weight)
     values = torch.randn(1, 4, 1, 8)
     clock = torch.tensor([[(0, 0.5), (0.5, 1.0), (1.0, 1.5), (1.5, 2.0)]])
@@ -119,7 +119,7 @@ def test_a_modality_framed_for_all_samples_is_masked_where_a_sample_lacks_it_or_
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_sample_without_any_supporting_modality_gets_no_fused_tokens(layout: Layout) -> None:
     modalities = batch(2, main=tokens([[1.0, 2.0], [3.0, 4.0]]), other=tokens([[5.0, 6.0]], [1]))
-    main, fused = linear("other", "wave", layout=layout)(modalities)
+    main, fused = ungated("other", "wave", layout=layout)(modalities)
     assert shown(main) == [[1.0, 2.0], [3.0, 4.0]]
     assert shown(fused) == [[None, None], [5.5, 6.5]]
     assert (main.prefix, fused.prefix) == ("Frame {index}: ", "Frame {index}: ")
@@ -134,7 +134,7 @@ def test_supporting_modalities_that_different_samples_lack_are_summed_where_they
         other=tokens([[10.0, 20.0], [30.0, 0.0]], [0, 2]),
         points=tokens([[2.0], [3.0]], [0, 1]),
     )
-    fused = linear("other", "points", layout=layout)(modalities)[1]
+    fused = ungated("other", "points", layout=layout)(modalities)[1]
     assert shown(fused) == [[12.5, 22.5], [3.5, 3.5], [30.5, None]]
 
 
@@ -146,7 +146,7 @@ def test_added_tokens_leave_a_sample_without_supporting_modalities_as_it_was(lay
         other=tokens([[5.0, 0.0]], [1]),
         points=tokens([[8.0]], [0]),
     )
-    added, points = linear("other", layout=layout, append=False)(modalities)
+    added, points = ungated("other", layout=layout, append=False)(modalities)
     assert shown(added) == [[1.0, 2.0], [8.5, None]]
     assert added.prefix == "Frame {index}: "
     assert shown(points) == [[8.0], [None]], "a modality without weights follows"
@@ -155,7 +155,7 @@ def test_added_tokens_leave_a_sample_without_supporting_modalities_as_it_was(lay
 
 def test_added_tokens_stand_alone_where_the_whole_batch_lacks_the_major_modality() -> None:
     modalities = batch(2, other=tokens([[5.0, 6.0], [7.0, 0.0]]), points=tokens([[8.0]], [1]))
-    fused, points = linear("other", append=False)(modalities)
+    fused, points = ungated("other", append=False)(modalities)
     assert shown(fused) == [[5.5, 6.5], [7.5, None]]
     assert fused.prefix == "Frame {index}: "
     assert shown(points) == [[None], [8.0]]
@@ -163,14 +163,14 @@ def test_added_tokens_stand_alone_where_the_whole_batch_lacks_the_major_modality
 
 def test_a_sample_without_the_major_modality_is_fused_on_its_own_frames() -> None:
     modalities = batch(2, main=tokens([[1.0, 2.0]], [0]), other=tokens([[5.0, 6.0, 0.0], [7.0, 8.0, 9.0]]))
-    main, fused = linear("other")(modalities)
+    main, fused = ungated("other")(modalities)
     assert shown(main) == [[1.0, 2.0], [None, None]]
     assert shown(fused) == [[5.5, 6.5, None], [7.5, 8.5, 9.5]]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_nothing_is_fused_where_no_supporting_modality_has_weights(layout: Layout) -> None:
-    segments = linear("wave", layout=layout)(batch(1, points=tokens([[8.0]]), main=tokens([[1.0, 2.0]])))
+    segments = ungated("wave", layout=layout)(batch(1, points=tokens([[8.0]]), main=tokens([[1.0, 2.0]])))
     assert [(shown(own), own.prefix) for own in segments] == [
         ([[1.0, 2.0]], "Frame {index}: "),
         ([[8.0]], "Points: "),
@@ -185,10 +185,10 @@ def test_the_fused_tokens_come_after_the_major_modality_and_before_those_without
         1, wave=tokens([[7.0]]), points=tokens([[8.0]]), main=tokens([[1.0, 2.0]]), other=tokens([[5.0, 6.0]])
     )
     assert list(modalities.supporting) == ["wave", "points", "other"]
-    segments = linear("other")(modalities)
+    segments = ungated("other")(modalities)
     assert [own.prefix for own in segments] == ["Frame {index}: ", "Frame {index}: ", "Wave: ", "Points: "]
     assert [shown(own) for own in segments] == [[[1.0, 2.0]], [[5.5, 6.5]], [[7.0]], [[8.0]]]
-    without = linear("other")(batch(1, points=tokens([[8.0]]), other=tokens([[5.0, 6.0]])))
+    without = ungated("other")(batch(1, points=tokens([[8.0]]), other=tokens([[5.0, 6.0]])))
     assert [shown(own) for own in without] == [[[5.5, 6.5]], [[8.0]]], "nothing precedes them without a major modality"
 
 
@@ -314,7 +314,7 @@ def test_what_all_modalities_share_is_made_with_the_first_supporting_modality(na
     assert dict(fusion.named_parameters()).keys() == dict(whole.named_parameters()).keys()
 
 
-@pytest.mark.parametrize("name", ["linear", "mixture"])
+@pytest.mark.parametrize("name", ["ungated", "token_mixture"])
 def test_a_modality_added_at_zero_does_not_move_what_is_fused(name: str) -> None:
     torch.manual_seed(0)
     fusion = make_fusion(name, ["other"], FusionSizes(8, 1))
@@ -334,13 +334,13 @@ def contribution(fusion: Fusion, name: str, value: Tensor) -> Tensor:
 
 def test_the_spread_of_a_block_and_the_bias_is_that_of_one_map_over_all_channels() -> None:
     width = 256
-    fusion = make_fusion("linear", ["one", "two"], FusionSizes(width, 1))
+    fusion = make_fusion("ungated", ["one", "two"], FusionSizes(width, 1))
     fusion.add_supporting("three", total=4)
     for name, total in (("one", 2), ("two", 2), ("three", 4)):
         weight, bound = fusion.blocks[name].weight.detach(), (width * total) ** -0.5
         assert 0.99 * bound < float(weight.max()) <= bound
         assert -bound <= float(weight.min()) < -0.99 * bound
-    assert isinstance(fusion, LinearFusion)
+    assert isinstance(fusion, UngatedFusion)
     bound = (2 * width) ** -0.5
     assert 0.9 * bound < float(fusion.bias.detach().abs().max()) <= bound
     assert float(fusion.bias.detach().min()) < 0 < float(fusion.bias.detach().max())
@@ -360,7 +360,7 @@ def test_a_plan_holds_what_its_strategy_declares() -> None:
     def of_supporting(_: object) -> Any:
         raise AssertionError("nothing is built here")
 
-    class Declared(LinearFusion):
+    class Declared(UngatedFusion):
         major_connector = staticmethod(of_major)
         supporting_connector = staticmethod(of_supporting)
         major_prefix = "Seen: "
@@ -374,7 +374,7 @@ def test_a_plan_holds_what_its_strategy_declares() -> None:
         major_prefix="Seen: ",
         mixes_parts=True,
     )
-    assert LinearFusion.plan({}) == FusionPlan(LinearFusion, {}, None, None, None, False)
+    assert UngatedFusion.plan({}) == FusionPlan(UngatedFusion, {}, None, None, None, False)
 
 
 @pytest.mark.parametrize(("major", "supporting", "num_modalities", "needed"), [
@@ -387,5 +387,5 @@ def test_the_qformer_is_needed_where_a_connector_is_not_a_strategys_own(
     def own(_: object) -> Any:
         raise AssertionError("nothing is built here")
 
-    plan = FusionPlan(LinearFusion, {}, own if major else None, own if supporting else None)
+    plan = FusionPlan(UngatedFusion, {}, own if major else None, own if supporting else None)
     assert plan.needs_qformer(num_modalities) == needed

@@ -17,9 +17,8 @@ from crema_core.tokens import ModalityTokens
 from tests.support.fusions import make_fusion
 
 WIDTH, QUERIES, STEPS = 8, 3, 2
-STRATEGIES = sorted(
-    name for name in registry.usable_names("fusion") if fusion_class(name).plan({}).major_connector is None
-)
+PLANS = {name: fusion_class(name).plan({}) for name in registry.usable_names("fusion")}
+STRATEGIES = sorted(name for name, plan in PLANS.items() if plan.major_connector is None and not plan.reads_features)
 """Those whose modalities all come as the language model's tokens; others have tests of their own."""
 PREFIXES = {"main": "Frame {index}: ", "one": "One: ", "two": "Two: "}
 
@@ -89,16 +88,20 @@ def test_the_additive_variant_takes_supporting_modalities_with_more_steps_than_t
 
 
 def test_a_linear_map_over_channels_keeps_its_initial_spread() -> None:
-    wide = make_fusion("linear", [f"s{i}" for i in range(4)], FusionSizes(64, 1))
+    wide = make_fusion("ungated", [f"s{i}" for i in range(4)], FusionSizes(64, 1))
     bound = 1 / (64 * 4) ** 0.5
     weights = torch.cat([block.weight.detach().flatten() for block in wide.blocks.values()])
     assert weights.abs().max() <= bound
     assert weights.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
 
 
-def test_cross_attention_reads_the_supporting_modalities_a_sample_has_with_queries_of_the_major_one() -> None:
+def test_supporting_cross_attention_reads_the_supporting_modalities_a_sample_has_with_queries_of_the_major_one() -> (
+    None
+):
     torch.manual_seed(0)
-    fusion = make_fusion("cross_attention", ["one", "two"], FusionSizes(WIDTH, QUERIES), options={"num_heads": 2})
+    fusion = make_fusion(
+        "supporting_cross_attention", ["one", "two"], FusionSizes(WIDTH, QUERIES), options={"num_heads": 2}
+    )
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter)
     batch = modalities({"main": [0, 1], "one": [0, 1], "two": [1]}, 2)
@@ -115,9 +118,9 @@ def test_cross_attention_reads_the_supporting_modalities_a_sample_has_with_queri
     assert bool(fused.mask.all())
 
 
-def test_cross_attention_asks_with_its_own_queries_where_the_major_modality_is_absent_or_shorter() -> None:
+def test_supporting_cross_attention_asks_with_its_own_queries_where_the_major_modality_is_absent_or_shorter() -> None:
     torch.manual_seed(0)
-    fusion = make_fusion("cross_attention", ["one"], FusionSizes(WIDTH, QUERIES), options={"num_heads": 2})
+    fusion = make_fusion("supporting_cross_attention", ["one"], FusionSizes(WIDTH, QUERIES), options={"num_heads": 2})
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter)
     batch = modalities({"main": [0], "one": [0, 1]}, 2)
@@ -135,8 +138,8 @@ def test_cross_attention_asks_with_its_own_queries_where_the_major_modality_is_a
     assert fused.mask.tolist() == [[True, False], [True, True]]
 
 
-def test_the_mixture_weighs_the_experts_of_the_modalities_a_sample_has() -> None:
-    fusion = fusion_of("mixture")
+def test_the_token_mixture_weighs_the_experts_of_the_modalities_a_sample_has() -> None:
+    fusion = fusion_of("token_mixture")
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter)
     batch = modalities({"main": [0, 1], "one": [0, 1], "two": [1]}, 2)

@@ -17,7 +17,10 @@ from tests.support.modalities import four_modalities
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 
 NAMES = ("main", "other", "wave", "points")
-FUSIONS: list[Any] = ["self_gated", "linear", "concat", "mixture", {"name": "cross_attention", "num_heads": 3}]
+FUSIONS: list[Any] = [
+    *("self_gated", "concat", "linear", "mixture", {"name": "cross_attention", "num_heads": 3}),
+    *("ungated", "token_mixture", {"name": "supporting_cross_attention", "num_heads": 3}),
+]
 CHOICES = ["red", "blue", "green"]
 
 

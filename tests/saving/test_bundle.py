@@ -196,7 +196,7 @@ def test_loading_an_adapter_adds_the_modality_a_model_lacks(
     assert torch.equal(trained.branch("wave").adapter.queries, fresh.branch("wave").adapter.queries)
 
 
-@pytest.mark.parametrize("fusion", ["linear", "mixture"])
+@pytest.mark.parametrize("fusion", ["linear", "mixture", "token_mixture"])
 def test_the_fusion_block_of_another_fusion_does_not_come_along(
     trained: CremaModel, t5_folder: Path, tmp_path: Path, fusion: str
 ) -> None:

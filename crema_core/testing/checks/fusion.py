@@ -342,6 +342,7 @@ def modality_set(model: CremaModel, tokens: Mapping[str, ModalityTokens], num_sa
         num_samples=num_samples,
         prefixes={name: model.branch(name).prefix for name in model.names},
         per_frame=frozenset(name for name, spec in model.specs.items() if spec.per_frame),
+        connectors={name: model.branch(name).adapter for name in model.names},
     )
 
 

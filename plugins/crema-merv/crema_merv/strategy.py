@@ -41,7 +41,7 @@ class MervFusion(Fusion):
         """
         parsed = parse_settings(MervOptions, dict(options), title="fusion 'merv'")
         inner = plan_fusion(parsed.supporting)
-        if inner.major_connector is not None:
+        if inner.major_connector is not None or inner.reads_features:
             name = parsed.supporting if isinstance(parsed.supporting, str) else parsed.supporting.get("name")
             raise OptionsError(
                 f"supporting={name!r} cannot fuse what is beside the encoders of 'merv': it takes tokens of the "

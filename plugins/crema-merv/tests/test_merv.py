@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from crema_core.errors import OptionsError
 from crema_core.fusion import fusion_class
 from crema_core.fusion.base import FusionSizes
-from crema_core.fusion.strategies import CrossAttentionFusion, LinearFusion
+from crema_core.fusion.strategies import SupportingCrossAttentionFusion, UngatedFusion
 from crema_core.modality import FeaturePart
 from crema_merv.layout import pack, unpack
 from crema_merv.merv import Merv
@@ -129,12 +129,14 @@ def test_counts_below_one_are_refused(option: dict[str, object]) -> None:
 
 
 def test_the_options_of_the_supporting_modalities_are_all_handed_on() -> None:
-    supporting = {"name": "cross_attention", "num_heads": 2}
+    supporting = {"name": "supporting_cross_attention", "num_heads": 2}
     fusion = make_fusion("merv", ["one"], FusionSizes(8, 1), options={"supporting": supporting})
-    assert isinstance(fusion, CrossAttentionFusion)
+    assert isinstance(fusion, SupportingCrossAttentionFusion)
     assert fusion.num_heads == 2
-    added = make_fusion("merv", ["one"], FusionSizes(8, 1), options={"supporting": {"append": False, "name": "linear"}})
-    assert isinstance(added, LinearFusion)
+    added = make_fusion(
+        "merv", ["one"], FusionSizes(8, 1), options={"supporting": {"append": False, "name": "ungated"}}
+    )
+    assert isinstance(added, UngatedFusion)
     assert not added.append
-    turned = {"name": "linear", "layout": "released", "append": True}
+    turned = {"name": "ungated", "layout": "released", "append": True}
     assert make_fusion("merv", ["one"], FusionSizes(8, 1), options={"supporting": turned}).layout == "released"

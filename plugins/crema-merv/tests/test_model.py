@@ -171,7 +171,9 @@ def test_one_modality_is_shared_as_an_adapter_and_refused_by_a_model_with_other_
     )
 
 
-@pytest.mark.parametrize("supporting", ["self_gated", {"name": "linear", "append": True}, "concat", "mixture"])
+@pytest.mark.parametrize(
+    "supporting", ["self_gated", {"name": "ungated", "append": True}, "concat", "linear", "token_mixture"]
+)
 def test_other_modalities_are_fused_beside_the_encoders(encoders: Encoders, t5_folder: Path, supporting: Any) -> None:
     model = build(
         [VIDEO, wave_spec(), points_spec()],
