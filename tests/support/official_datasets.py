@@ -308,5 +308,54 @@ def ssv2(root: Path) -> None:
         "template": "Doing 3 with [something]",
         "placeholders": ["a cup"],
     }
-    write_json(root, "something-something-v2-validation.json", [entry])
-    touch(root, "20bn-something-something-v2/74225.webm")
+    other = {
+        "id": "9",
+        "label": "doing 5 with a pen",
+        "template": "Doing 5 with [something]",
+        "placeholders": ["a pen"],
+    }
+    write_json(root, "something-something-v2-validation.json", [entry, other])
+    touch(root, "20bn-something-something-v2/74225.webm", "20bn-something-something-v2/9.webm")
+
+
+def egoschema(root: Path) -> None:
+    """Two questions, one of them with a public answer."""
+    name = "0074f737-11cb-497d-8d07-77c3a8127391"
+    aims = ("cooking", "doing laundry", "cleaning the kitchen", "cleaning dishes", "cleaning the bathroom")
+    entry = {
+        "q_uid": name,
+        "google_drive_id": "1ajAxNd",
+        "question": "Taking into account all the actions, what is the aim?",
+        **{f"option {number}": f"C is {aim}." for number, aim in enumerate(aims)},
+    }
+    write_json(root, "questions.json", [entry | {"q_uid": "without-answer"}, entry])
+    write_json(root, "subset_answers.json", {name: 3})
+    touch(root, f"videos/{name}.mp4")
+
+
+def audiocaps_qa(root: Path) -> None:
+    head = "audiocap_id,youtube_id,start_time,caption,question,answer\n"
+    rows = (
+        '91139,r1nicOVtvkQ,130,A woman talks,"What is the woman doing, over the noise?",talking\n'
+        "91139,r1nicOVtvkQ,130,A woman talks,Who talks?,a woman\n"
+        "58146,pFyVIxNQ3EM,30.0,An engine rumbles,What rumbles?,an engine\n"
+    )
+    (root / "audio_qa_final_train.csv").write_text(head + rows, encoding="utf-8")
+    touch(root, "audio/train/r1nicOVtvkQ_130.flac", "audio/train/pFyVIxNQ3EM_30.wav")
+
+
+def three_d_llm(root: Path) -> None:
+    """Four entries: one room is no room of ScanNet, one has an empty answer."""
+    entries = [
+        {"scene_id": 1013, "question": "What is next to the sofa?", "answers": ["A lamp.", "There is a lamp."]},
+        {"scene_id": 7, "question": "What is here?", "answers": ["A desk."]},
+        {
+            "scene_id": 1013,
+            "question": "Human: I am tired. Robot: There is a bed. Human: Where?",
+            "answers": ["By the window."],
+        },
+        {"scene_id": 1013, "question": "What is there?", "answers": [""]},
+    ]
+    write_json(root, "data_part2_scene_v3.json", entries)
+    write_json(root, "final_scene_map_dict_scan_v3.json", {"1013": "scene0411_00"})
+    touch(root, "scans/scene0411_00/scene0411_00_vh_clean_2.ply")

@@ -64,6 +64,8 @@ class Recipe:
 
 
 _UNSTATED = dict.fromkeys(("epochs", "batch_size", "lr"), OPEN)
+_ALONE = {"epochs": 1, "batch_size": 16, "lr": 1e-5}
+_ALONE_NOTES = dict.fromkeys(_ALONE, "paper, appendix A.3: an adapter trained alone (preset 'pretrain')")
 
 
 def _run(recipe: Recipe, letters: str) -> Preset | None:
@@ -132,3 +134,5 @@ PERCEPTION_TEST = _family(Recipe("perception-test", ("v", "va"), notes=_UNSTATED
 TOUCHQA = _family(Recipe("touchqa", ("v", "vt"), {"t": "touch"}, notes=_UNSTATED))
 THERMALQA = _family(Recipe("thermalqa", ("v", "vt"), {"t": "thermal"}, notes=_UNSTATED))
 VGGSOUND = _family(Recipe("vggsound", ("v", "a", "va"), notes=_UNSTATED))
+AUDIOCAPS_QA = _family(Recipe("audiocaps-qa", ("a",), settings=_ALONE, notes=_ALONE_NOTES))
+THREE_D_LLM = _family(Recipe("three-d-llm", ("p",), settings=_ALONE, notes=_ALONE_NOTES))

@@ -6,6 +6,7 @@ from crema_core.datasets.spec import Wording
 
 TABLE_12 = "CREMA Table 12"
 AFTER_TABLE_12 = f"worded after the pattern of {TABLE_12}"
+RELEASED_LOADER = "CREMA's released loader, questions without frames"
 
 MULTIPLE_CHOICE = Wording(
     multiple_choice="Question: {question} {options} Considering the information presented in the frame, select the "

@@ -22,7 +22,7 @@ def test_list_names_every_data_set_with_its_modalities(capsys: pytest.CaptureFix
 def test_list_as_json_has_layout_licence_and_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list", "--json"]) == 0
     facts = {own["name"]: own for own in json.loads(capsys.readouterr().out)}
-    assert len(facts) == 21
+    assert len(facts) == 26
     own = facts["nextqa"]
     assert own["files"][0] == {"path": "dataset/nextqa/{split}.csv", "split": None}
     assert own["media"][0]["path"] == "NExTVideo/<folder>.mp4"

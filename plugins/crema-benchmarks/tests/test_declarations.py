@@ -48,6 +48,20 @@ def test_wordings_name_what_is_seen_and_heard(name: str, question: str, asked: s
 
 
 @pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        (
+            "audiocaps-qa",
+            "Question: What? Based on the audio information, answer the question using a single word or phrase.",
+        ),
+        ("three-d-llm", "Question: What? Based on 3D Model information, answer the question."),
+    ],
+)
+def test_an_adapter_alone_is_asked_without_frames(name: str, asked: str) -> None:
+    assert Judge([record(name)]).templates(PromptTemplate())[name].render("What?") == asked
+
+
+@pytest.mark.parametrize(
     ("name", "kind", "column"),
     [
         ("nextqa", "CW", "Causal"),

@@ -12,6 +12,7 @@ import pytest
 
 from crema_core.data.data_file import read_data_file
 from crema_core.datasets.prepare import find_dataset, list_datasets, prepare
+from crema_core.errors import DatasetError
 from tests.support import official_datasets as official
 
 Write = Callable[[Path], None]
@@ -274,6 +275,94 @@ CASES: dict[str, tuple[Write, str, list[dict[str, Any]]]] = {
             }
         ],
     ),
+    "egoschema": (
+        official.egoschema,
+        "subset",
+        [
+            {
+                "id": "0074f737-11cb-497d-8d07-77c3a8127391",
+                "question": "Taking into account all the actions, what is the aim?",
+                "answer": "C is cleaning dishes.",
+                "choices": [
+                    "C is cooking.",
+                    "C is doing laundry.",
+                    "C is cleaning the kitchen.",
+                    "C is cleaning dishes.",
+                    "C is cleaning the bathroom.",
+                ],
+                "dataset": "egoschema",
+                "video": "data/videos/0074f737-11cb-497d-8d07-77c3a8127391.mp4",
+            }
+        ],
+    ),
+    "audiocaps-qa": (
+        official.audiocaps_qa,
+        "train",
+        [
+            {
+                "id": "r1nicOVtvkQ_130_1",
+                "question": "What is the woman doing, over the noise?",
+                "answer": "talking",
+                "dataset": "audiocaps-qa",
+                "audio": "data/audio/train/r1nicOVtvkQ_130.flac",
+            },
+            {
+                "id": "r1nicOVtvkQ_130_2",
+                "question": "Who talks?",
+                "answer": "a woman",
+                "dataset": "audiocaps-qa",
+                "audio": "data/audio/train/r1nicOVtvkQ_130.flac",
+            },
+            {
+                "id": "pFyVIxNQ3EM_30_3",
+                "question": "What rumbles?",
+                "answer": "an engine",
+                "dataset": "audiocaps-qa",
+                "audio": "data/audio/train/pFyVIxNQ3EM_30.wav",
+            },
+        ],
+    ),
+    "three-d-llm": (
+        official.three_d_llm,
+        "train",
+        [
+            {
+                "id": "1",
+                "question": "What is next to the sofa?",
+                "answer": "A lamp.",
+                "answers": ["There is a lamp."],
+                "dataset": "three-d-llm",
+                "pointcloud": "data/scans/scene0411_00/scene0411_00_vh_clean_2.ply",
+            },
+            {
+                "id": "3",
+                "question": "Human: I am tired. Robot: There is a bed. Human: Where?",
+                "answer": "By the window.",
+                "dataset": "three-d-llm",
+                "pointcloud": "data/scans/scene0411_00/scene0411_00_vh_clean_2.ply",
+            },
+        ],
+    ),
+    "ssv2-oe": (
+        official.ssv2,
+        "validation",
+        [
+            {
+                "id": "74225",
+                "question": "How is the object in the video being interacted with?",
+                "answer": "doing 3 with a cup",
+                "dataset": "ssv2-oe",
+                "video": "data/20bn-something-something-v2/74225.webm",
+            },
+            {
+                "id": "9",
+                "question": "How is the object in the video being interacted with?",
+                "answer": "doing 5 with a pen",
+                "dataset": "ssv2-oe",
+                "video": "data/20bn-something-something-v2/9.webm",
+            },
+        ],
+    ),
     "vlep": (
         official.vlep,
         "dev",
@@ -334,7 +423,7 @@ def test_official_files_become_these_lines(name: str, tmp_path: Path) -> None:
 
 def test_every_installed_data_set_has_a_case_here() -> None:
     own = {record.name for record in list_datasets() if record.distribution == "crema-benchmarks"}
-    assert own == {*CASES, "mvbench", "mlvu", "ssv2-mcq"}
+    assert own == {*CASES, "mvbench", "mlvu", "ssv2-mcq", "ssv2-temporal"}
     assert find_dataset("crema-benchmarks:nextqa").name == "nextqa"
 
 
@@ -374,9 +463,83 @@ def test_the_choices_of_ssv2_are_drawn_from_the_clips_id_alone(tmp_path: Path) -
     official.ssv2(tmp_path)
     for name in ("a", "b"):
         prepare("ssv2-mcq", root=tmp_path, split="validation", out=tmp_path / f"{name}.jsonl")
-    (record,) = read_data_file(tmp_path / "a.jsonl")
+    record, _ = read_data_file(tmp_path / "a.jsonl")
     assert record.answer == "Doing 3 with something"
     assert record.choices is not None
     assert len(set(record.choices)) == 5
     assert record.answer in record.choices
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_temporal_questions_are_those_of_the_named_classes_with_the_same_choices(tmp_path: Path) -> None:
+    official.ssv2(tmp_path)
+    official.write_json(tmp_path, "temporal-classes.json", ["Doing 5 with something"])
+    for name in ("ssv2-mcq", "ssv2-temporal"):
+        prepare(name, root=tmp_path, split="validation", out=tmp_path / f"{name}.jsonl")
+    (record,) = read_data_file(tmp_path / "ssv2-temporal.jsonl")
+    everything = {own.id: own for own in read_data_file(tmp_path / "ssv2-mcq.jsonl")}
+    assert (record.id, record.answer, record.type) == ("9", "Doing 5 with something", "Doing 5 with something")
+    assert record.choices == everything["9"].choices
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            ["Doing 55 with something"],
+            "'Doing 55 with something' of temporal-classes.json is no class of something-something-v2-labels.json. Did "
+            "you mean 'Doing 5 with something'? Write the names as that file spells them.",
+        ),
+        (
+            {},
+            "temporal-classes.json holds no list of class names. Write a JSON list with names of "
+            "something-something-v2-labels.json, those that count as temporal.",
+        ),
+    ],
+)
+def test_a_list_of_temporal_classes_that_names_none_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    official.ssv2(tmp_path)
+    official.write_json(tmp_path, "temporal-classes.json", content)
+    with pytest.raises(DatasetError) as caught:
+        prepare("ssv2-temporal", root=tmp_path, split="validation", out=tmp_path / "out.jsonl")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (
+            {"other": 1},
+            "'other' of subset_answers.json is no question of questions.json. This is not the official layout. "
+            "Download both files again from the official page.",
+        ),
+        (
+            {"0074f737-11cb-497d-8d07-77c3a8127391": 5},
+            "The answer of '0074f737-11cb-497d-8d07-77c3a8127391' in subset_answers.json is 5, not a number from 0 to "
+            "4. This is not the official layout. Download the file again from the official page.",
+        ),
+    ],
+)
+def test_answers_of_egoschema_that_fit_no_question_are_refused(tmp_path: Path, answers: Any, message: str) -> None:
+    official.egoschema(tmp_path)
+    official.write_json(tmp_path, "subset_answers.json", answers)
+    with pytest.raises(DatasetError) as caught:
+        prepare("egoschema", root=tmp_path, split="subset", out=tmp_path / "out.jsonl")
+    assert str(caught.value) == message
+
+
+def test_a_start_of_audiocaps_that_is_no_second_is_refused(tmp_path: Path) -> None:
+    official.audiocaps_qa(tmp_path)
+    table = tmp_path / "audio_qa_final_train.csv"
+    table.write_text(table.read_text().replace(",130,", ",soon,", 1))
+    with pytest.raises(DatasetError, match=r"'start_time' is .soon., not a second"):
+        prepare("audiocaps-qa", root=tmp_path, split="train", out=tmp_path / "out.jsonl")
+
+
+def test_scannet_names_of_3d_llm_are_taken_as_they_are(tmp_path: Path) -> None:
+    official.three_d_llm(tmp_path)
+    entry = {"scene_id": "scene0411_00", "question": "What is it?", "answers": ["a desk"]}
+    official.write_json(tmp_path, "data_part2_scene_v3.json", [entry])
+    prepare("three-d-llm", root=tmp_path, split="train", out=tmp_path / "out.jsonl")
+    (record,) = read_data_file(tmp_path / "out.jsonl")
+    assert record.paths("pointcloud")[0].endswith("scans/scene0411_00/scene0411_00_vh_clean_2.ply")

@@ -87,7 +87,7 @@ def test_presets_of_a_package_that_is_switched_off_are_refused(monkeypatch: pyte
 def test_numbers_of_the_paper_and_its_scripts() -> None:
     found = {
         name: (settings.lr, settings.min_lr, settings.batch_size, settings.epochs, settings.max_new_tokens)
-        for name in ("sqa3d-vpdn", "music-avqa-va", "music-avqa-vaf", "nextqa-v")
+        for name in ("sqa3d-vpdn", "music-avqa-va", "music-avqa-vaf", "nextqa-v", "audiocaps-qa-a", "three-d-llm-p")
         for settings in [train_settings(name)]
     }
     assert found == {
@@ -95,4 +95,6 @@ def test_numbers_of_the_paper_and_its_scripts() -> None:
         "music-avqa-va": (2e-4, 0.0, 24, 20, 10),
         "music-avqa-vaf": (2e-4, 0.0, 16, 20, 10),
         "nextqa-v": (1e-4, 0.0, 16, 20, 10),
+        "audiocaps-qa-a": (1e-5, 0.0, 16, 1, 10),
+        "three-d-llm-p": (1e-5, 0.0, 16, 1, 10),
     }
