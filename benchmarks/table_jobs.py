@@ -1,6 +1,7 @@
 """Which trainings the in-house tables need. Rows of several tables that are the same training are one job.
 
 The base: the demo's first modalities, self-gated fusion, sequential training without early exit, the demo's sizes.
+Every method that is compared with it has a learning rate of its own, chosen on held-out clips (`methods`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from crema_world.demo import DemoSettings
 DEMO = DemoSettings()
 MODALITIES: tuple[dict[str, Any], ...] = DEMO.modalities[:4]
 NAMES: tuple[str, ...] = tuple(modality["name"] for modality in MODALITIES)
-TRAINING = {key: value for key, value in DEMO.training.items() if not key.startswith("early_exit")}
+TRAINING = DEMO.training
 
-RANKS, QUERIES, TAUS = (4, 16, 64), (4, 8, 16, 32), (1.0, 1.4, 1.8)
+RANKS, QUERIES = (4, 16, 64), (4, 8, 16, 32)
 RANK = DEMO.mmqa["lora_rank"]
 
 
@@ -33,6 +34,7 @@ class Job:
         build: arguments of `build` besides modalities, backbone, seed and the demo's adapter sizes.
         mmqa: adapter sizes besides the demo's.
         training: settings besides the demo's.
+        method: name of the job whose learning rate it takes; None: one of its own.
     """
 
     name: str
@@ -40,9 +42,10 @@ class Job:
     build: Mapping[str, Any] = field(default_factory=dict)
     mmqa: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    method: str | None = "base"
 
 
-BASE = Job("base")
+BASE = Job("base", method=None)
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,8 @@ class Plan:
 
 def plans() -> list[Plan]:
     """Return every table that needs trainings, in the order of the paper's."""
-    start = {"early_exit_start_epoch": DEMO.training["early_exit_start_epoch"]}
-    exits = [(f"tau {tau:g}", Job(f"tau-{tau:g}", training={"early_exit": tau, **start})) for tau in TAUS]
     fusions = [
-        (name, BASE if name == "self_gated" else Job(f"fusion-{name}", build={"fusion": name}))
+        (name, BASE if name == "self_gated" else Job(f"fusion-{name}", build={"fusion": name}, method=None))
         for name in PAPER_FUSIONS
     ]
     majors = [(name, BASE if name == NAMES[0] else Job(f"major-{name}", build={"major": name})) for name in NAMES]
@@ -75,14 +76,13 @@ def plans() -> list[Plan]:
         (start, BASE if {start} == {*AUTO_START.values()} else Job(f"start-{start}", mmqa={"output_start": start}))
         for start in get_args(OutputStart)
     ]
-    joint = Job("joint", training={"mode": "joint"})
+    joint = Job("joint", training={"mode": "joint"}, method=None)
     interpolate = Job("interpolate", mmqa={"projection": "interpolate"})
     return [
         Plan("modalities", tuple(_growing()), "Table 3's kind: growing sets of modalities, a model for every row."),
         Plan("individual", tuple(_individual()),
              "The paper's baseline: a Q-Former of its own per modality, all of it trained, nothing fused, joint "
              "updates, at a learning rate of its own (the strategy's lr_scale)."),
-        Plan("early exit", (("off", BASE), *exits), "Table 7: adaptive early exit by the gradient's norm."),
         Plan("fusion", tuple(fusions), "Table 8: how modalities are merged."),
         Plan("training", (("sequential", BASE), ("joint", joint)),
              "Table 17: one update per modality in each minibatch, or one update of all."),
@@ -98,6 +98,11 @@ def plans() -> list[Plan]:
     ]  # fmt: skip
 
 
+def methods() -> list[Job]:
+    """Return the jobs whose learning rate is chosen for themselves."""
+    return list({job.name: job for plan in plans() for _, job in plan.rows if job.method is None}.values())
+
+
 def _growing() -> list[tuple[str, Job]]:
     rows = [(" + ".join(NAMES[:count]), Job(f"modalities-{count}", count=count)) for count in range(1, len(NAMES))]
     return [*rows, (" + ".join(NAMES), BASE)]
@@ -106,7 +111,10 @@ def _growing() -> list[tuple[str, Job]]:
 def _individual() -> list[tuple[str, Job]]:
     rows = [("MMQA, " + label, job) for label, job in _growing() if job.count in (1, len(NAMES))]
     own = {"build": {"fusion": "individual_qformers"}, "training": {"mode": "joint"}}
+    whole = f"individual-{len(NAMES)}"
     for count in (1, len(NAMES)):
         label = "individual Q-Formers, " + " + ".join(NAMES[:count])
-        rows.append((label, Job(f"individual-{count}", count=count, **own)))
+        rows.append(
+            (label, Job(f"individual-{count}", count=count, method=None if count == len(NAMES) else whole, **own))
+        )
     return rows
