@@ -71,11 +71,12 @@ class LinearFusion(Fusion):
         Raises:
             OptionsError: where the major modality's tokens are a vision-language model's own, as many as it makes them.
         """
-        if sizes.visual is not None:
+        if sizes.visual is not None and sizes.major_queries is None:
             raise OptionsError(
                 "linear maps all tokens of a step, the visual ones included, to a fixed number, and a vision-language "
                 "model makes its own visual tokens, as many as a picture needs. Accepted: a backbone in BLIP-2 or "
-                "InstructBLIP format. Use fusion='ungated', which leaves the visual tokens as they are."
+                "InstructBLIP format, or {'name': 'video', 'own_tokens': False}. Use fusion='ungated', which leaves "
+                "the visual tokens as they are."
             )
         own = {"width": sizes.width, "num_queries": sizes.num_queries, "major_queries": sizes.major_queries}
         return cls(supporting, **own, **options)

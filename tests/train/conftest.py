@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def one_thread() -> None:
 def new_model(t5_folder: Path) -> MakeModel:
     """Builds equal models: `new_model(dropout=0.1, num=2)`; every adapter and fusion weight is non-zero."""
 
-    def make(**options: float) -> CremaModel:
+    def make(**options: Any) -> CremaModel:
         return random_model(t5_folder, **options)
 
     return make

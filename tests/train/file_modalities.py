@@ -66,9 +66,9 @@ def file_modalities(*, dropout: float = 0.0, num: int = 4) -> list[ModalitySpec]
     ]
 
 
-def random_model(backbone: Path, *, tuning: Any = None, **options: Any) -> CremaModel:
+def random_model(backbone: Path, *, tuning: Any = None, fusion: str = "self_gated", **options: Any) -> CremaModel:
     """Return a model of the file modalities whose every trainable weight is non-zero; equal at every call."""
-    model = build(file_modalities(**options), backbone=backbone, tuning=tuning)
+    model = build(file_modalities(**options), backbone=backbone, tuning=tuning, fusion=fusion)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.trainable_parameters().values():

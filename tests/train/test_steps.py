@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,6 +102,24 @@ def test_twenty_updates_equal_the_naive_loops(
         naive_update(slow, batch, naive.names)
     assert largest_difference(start, reused) > 1e-2
     assert largest_difference(reused, naive) < 1e-6
+
+
+@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 1}, {"retained_graphs": 0}], ids=str)
+def test_updates_equal_the_naive_loop_where_all_modalities_pass_the_qformer_together(
+    settings: dict[str, Any], new_double_model: MakeModel, distributed: Distributed, tmp_path: Path
+) -> None:
+    records = write_records(tmp_path / "data", 8)
+    ours, naive, start = (new_double_model(fusion="mixture") for _ in range(3))
+    fast, slow = (descending(own, lr=0.01) for own in (ready(ours, distributed, **settings), ready(naive, distributed)))
+    for batch in batches(ours, records, 4, 4):
+        fast.sequential([Minibatch(batch, ours.encode(batch.modalities))], ours.names)
+        naive_update(slow, batch, naive.names)
+    for name in ours.names:
+        assert any(
+            not torch.equal(own, start.lora_parameters(name)[key]) for key, own in ours.lora_parameters(name).items()
+        )
+    assert largest_difference(start, ours) > 1e-3
+    assert largest_difference(ours, naive) < 1e-12
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def attention_maps(
 
     Raises:
         UnknownModalityError: for a source of a modality the model does not have.
-        OptionsError: without any source, or when no modality passes a Q-Former.
+        OptionsError: without any source, or when no modality passes a Q-Former, or all pass it together.
         MediaError: for a source that cannot be read.
 
     Example:
@@ -130,6 +130,12 @@ def attention_maps(
         raise OptionsError(
             f"None of {', '.join(sources)} passes a Q-Former in this model, so no queries look at them. Accepted: "
             "models on a backbone in BLIP-2 format, whose modalities do. Use such a model."
+        )
+    if model.fusion.reads_features:
+        raise OptionsError(
+            f"The fusion '{model.config['fusion']['name']}' lets all modalities pass the Q-Former together, so no "
+            "queries look at one of them alone. Accepted: models whose modalities pass it one by one. Build with "
+            "fusion='token_mixture', or another one."
         )
     model.backbone.require_weights()
     mode = model.training
