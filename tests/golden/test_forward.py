@@ -7,6 +7,7 @@ with more cases (the same file layout) to test those instead.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,6 +45,30 @@ def test_the_language_models_input_and_mask(case: Case) -> None:
     assert not bool(mask[:, prompt.mask.shape[1] :].any())
     expected = case.tensors["llm.inputs_embeds"][:, : prompt.mask.shape[1]]
     assert_close_to_scale(prompt.embeds[prompt.mask], expected[prompt.mask])
+
+
+@pytest.mark.parametrize("name", ["rgb", "rgb_depth_concat"])
+def test_a_modality_without_lora_is_the_released_codes_skip(name: str, tmp_path: Path) -> None:
+    # "rgb-skip" keeps queries, norm and projection of rgb and leaves its LoRA out, and no other modality's: the same as
+    # the released weights with a LoRA that adds nothing.
+    skipped = load_case(name, tmp_path / "skipped", dtype=torch.float64, without_lora=["rgb"])
+    whole = load_case(name, tmp_path / "whole", dtype=torch.float64)
+    assert skipped.model.lora_parameters("g_rgb") == {}
+    with torch.no_grad(), double_precision():
+        found, trained = skipped.tokens(), whole.tokens()
+        for key, matrix in whole.model.lora_parameters("g_rgb").items():
+            if key.endswith(".B"):
+                matrix.zero_()
+        expected = whole.tokens()
+        losses = [
+            case.model.loss(tokens, case.questions, case.answers)
+            for case, tokens in ((skipped, found), (whole, expected), (whole, trained))
+        ]
+    assert found.keys() == expected.keys()
+    for own, values in found.items():
+        assert_close_to_scale(values.values, expected[own].values)
+    assert_close_to_scale(losses[0].reshape(1), losses[1].reshape(1))
+    assert abs(float(losses[0] - losses[2])) > 1e-4, "the released LoRA says something"
 
 
 def test_logits_and_loss(case: Case) -> None:

@@ -48,6 +48,46 @@ def test_a_saved_model_loads_to_identical_outputs(trained: CremaModel, tmp_path:
     assert scores(load(tmp_path / "saved")) == scores(trained)
 
 
+def test_start_and_missing_lora_of_an_adapter_are_recorded_and_come_back(
+    t5_folder: Path, tmp_path: Path, registered: None
+) -> None:
+    wave = {"name": "wave", "mmqa": {"lora_rank": 0, "output_start": "zero"}}
+    points = {"name": "points", "mmqa": {"lora_rank": 2}}
+    model = build(["main", wave, points], backbone=t5_folder, mmqa={"output_start": "fresh"})
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(tmp_path / "model")
+    model.save_adapter("wave", tmp_path / "wave")
+    loaded = load(tmp_path / "model")
+    assert scores(loaded) == scores(model)
+    sizes = {entry["name"]: entry["mmqa"] for entry in loaded.config["modalities"]}
+    assert {name: own["output_start"] for name, own in sizes.items()} == {
+        "main": "auto",
+        "wave": "zero",
+        "points": "fresh",
+    }
+    assert (sizes["wave"]["lora_rank"], loaded.lora_parameters("wave")) == (0, {})
+    other = build(["main", points], backbone=t5_folder)
+    other.load_adapter(tmp_path / "wave")
+    assert other.branch("wave").mmqa.lora_rank == 0
+    ours, theirs = model.adapter_parameters("wave"), other.adapter_parameters("wave")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(own, theirs[key]) for key, own in ours.items())
+
+
+def test_a_model_saved_before_the_start_was_recorded_loads(trained: CremaModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "model")
+    for file in (tmp_path / "model").rglob("*.json"):
+        written = json.loads(file.read_text())
+        for entry in (written, *written.get("modalities", ())):
+            if "mmqa" in entry:
+                assert entry["mmqa"].pop("output_start") == "auto"
+        file.write_text(json.dumps(written))
+    assert scores(load(tmp_path / "model")) == scores(trained)
+
+
 def test_saving_twice_replaces_the_first_save(trained: CremaModel, tmp_path: Path) -> None:
     trained.save_pretrained(tmp_path / "saved")
     with torch.no_grad():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,14 +138,28 @@ def blip2_config(config: dict[str, Any]) -> Blip2Config:
     return blip2
 
 
-def load_case(name: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> Case:
-    """Build the model of a golden case through the converters; in float64 its rounding is no part of a comparison."""
+def load_case(name: str, folder: Path, *, dtype: torch.dtype = torch.float32, without_lora: Sequence[str] = ()) -> Case:
+    """Build the model of a golden case through the converters; in float64 its rounding is no part of a comparison.
+
+    Args:
+        name: of the case.
+        folder: where its backbone is written.
+        dtype: of the model.
+        without_lora: released names of modalities whose LoRA is left out.
+    """
     about = json.loads((DATA / f"{name}.json").read_text())
     tensors = load_file(DATA / f"{name}.safetensors")
-    return Case(tensors, about, build_model(about, tensors, folder).to(dtype))
+    return Case(tensors, about, build_model(about, tensors, folder, without_lora=without_lora).to(dtype))
 
 
-def build_model(about: dict[str, Any], tensors: dict[str, Tensor], folder: Path, prefix: str = "state.") -> CremaModel:
+def build_model(
+    about: dict[str, Any],
+    tensors: dict[str, Tensor],
+    folder: Path,
+    prefix: str = "state.",
+    *,
+    without_lora: Sequence[str] = (),
+) -> CremaModel:
     """Build a model with the modalities, weights and layout of a golden description."""
     state = load_file(DATA / "weights.safetensors")
     config = about["config"]
@@ -154,10 +169,9 @@ def build_model(about: dict[str, Any], tensors: dict[str, Tensor], folder: Path,
     names = about["modalities_in_order"]
     fused = "espresso" in about["task_flags"]
     model = build(
-        [request(name, config, alone=len(names) == 1) for name in names],
+        [request(name, config, alone=len(names) == 1, lora=name not in without_lora) for name in names],
         backbone=folder,
         fusion={"name": "self_gated" if fused else "concat", "layout": "released"},
-        mmqa={"lora_rank": config["rank"], "lora_dropout": 0.0},
         template={"max_question_tokens": 77, "choice_scoring": "released"},
     )
     used = {
@@ -169,7 +183,7 @@ def build_model(about: dict[str, Any], tensors: dict[str, Tensor], folder: Path,
     return model
 
 
-def request(name: str, config: dict[str, Any], *, alone: bool) -> dict[str, Any] | ModalitySpec:
+def request(name: str, config: dict[str, Any], *, alone: bool, lora: bool = True) -> dict[str, Any] | ModalitySpec:
     """A modality as the released code treats it."""
     visual = name in ("rgb", "depth", "flow", "norm")
     prefix = {"audio": "Audio: ", "pc": "Audio: " if alone else "3D Model: "}.get(name, "Frame {index}: ")
@@ -178,6 +192,6 @@ def request(name: str, config: dict[str, Any], *, alone: bool) -> dict[str, Any]
         config["beats"]["encoder_embed_dim"] if name == "audio" else config["feat"],
         prefix=prefix,
         per_frame=visual,
-        mmqa=MMQASpec(norm=name != "pc"),
+        mmqa=MMQASpec(norm=name != "pc", lora_rank=config["rank"] if lora else 0, lora_dropout=0.0),
         capabilities=Capabilities(default_major=name == "rgb"),
     )

@@ -384,6 +384,25 @@ def test_the_lora_metric_measures_the_lora_alone(
     assert [id(p) for p in stepper.measured["wave"]] == [id(p) for p in model.lora_parameters("wave").values()]
 
 
+def test_a_modality_without_lora_is_trained_and_measured_by_the_rest_of_its_adapter(
+    t5_folder: Path, distributed: Distributed, tmp_path: Path
+) -> None:
+    specs = file_modalities(num=3)
+    bare = specs[2].mmqa.model_copy(update={"lora_rank": 0})
+    model = build([*specs[:2], specs[2].model_copy(update={"mmqa": bare})], backbone=t5_folder)
+    stepper = ready(model, distributed, early_exit_metric="lora")
+    own = {"queries", *(f"{part}.{end}" for part in ("projection", "norm", "output") for end in ("weight", "bias"))}
+    assert model.adapter_parameters("wave").keys() == {f"mmqa.{key}" for key in own}
+    assert set(map(id, stepper.measured["wave"])) == set(map(id, model.adapter_parameters("wave").values()))
+    assert set(map(id, stepper.measured["other"])) == set(map(id, model.lora_parameters("other").values()))
+    before = model.adapter_state_dict()
+    result = stepper.sequential(minibatches(model, write_records(tmp_path / "data", 4), 4, 1), model.names)
+    assert result.gradient_norms["wave"] > 0
+    after = model.adapter_state_dict()
+    assert {key for key in own if not torch.equal(before[f"modalities.wave.mmqa.{key}"],
+                                                  after[f"modalities.wave.mmqa.{key}"])} == own  # fmt: skip
+
+
 def test_clipping_bounds_the_update_and_not_the_metric(
     new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
