@@ -15,7 +15,7 @@ import abc
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,26 @@ class FusionSizes:
     qformer: tuple[int, int] | None = None
 
 
+class Reading(NamedTuple):
+    """How the tokens of some samples' frames read one supporting modality, in one call of a fusion.
+
+    Shape letters: R samples, A layers of attention, F frames, S tokens of a frame, T steps of the supporting modality
+    as they are read, N tokens of a step.
+
+    Attributes:
+        rows: `(R,)` int64, which samples of the batch.
+        by_place: `(R, A, F, T, N)` weights, mean over heads and over a frame's tokens; each frame's sum to 1 over T and
+            N, or are all 0 where it reads nothing.
+        by_token: `(R, A, F, S, T)` weights, mean over heads, sum over a step's tokens; each token's sum to 1 over T.
+        added: `(R, F, S)` length of what is added to every token.
+    """
+
+    rows: Tensor
+    by_place: Tensor
+    by_token: Tensor
+    added: Tensor
+
+
 @dataclass
 class FusionWatch:
     """What a fusion did in one call; the fusion fills it in where it was asked to.
@@ -58,10 +78,13 @@ class FusionWatch:
         gate: `(B, T, Q)`, mean over the width of what each fused token is multiplied with; None without a gate.
         parts: by supporting modality `(R, T)`, the mean length of what it adds to the fused tokens of R samples; empty
             where a fusion does not add modalities up.
+        reads: by supporting modality, how the major modality's tokens read it; samples whose frames differ in shape
+            are apart. Filled in by fusions with `Fusion.shows_reads`.
     """
 
     gate: Tensor | None = None
     parts: dict[str, Tensor] = field(default_factory=dict)
+    reads: dict[str, list[Reading]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,6 +204,8 @@ class Fusion(nn.Module, abc.ABC):
             Q-Former, trained whole, instead of a LoRA in the shared one.
         reads_features: whether the fusion lets several modalities pass the Q-Former together. What it gets of each is
             its features, see `crema_core.model.feature_tokens`, and the connectors, which it applies itself.
+        shows_reads: whether the fusion fills `FusionWatch.reads` in where samples have the major and a supporting
+            modality.
     """
 
     major_connector: ClassVar[ConnectorFactory | None] = None
@@ -193,6 +218,7 @@ class Fusion(nn.Module, abc.ABC):
     reads_inner: ClassVar[bool] = False
     individual_qformers: ClassVar[bool] = False
     reads_features: ClassVar[bool] = False
+    shows_reads: ClassVar[bool] = False
 
     @classmethod
     def plan(cls, options: Mapping[str, Any]) -> FusionPlan:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from crema_analysis.observe import watched_attention
+from crema_analysis.reads import ReadMap, read_maps
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
@@ -75,12 +76,15 @@ class Maps:
         answer: the model's.
         modalities: those that pass a Q-Former, by name, in the model's order.
         gate: None where nothing was fused.
+        reads: supporting modalities that the major modality's own tokens read, by name; empty for fusions where they
+            do not.
     """
 
     question: str
     answer: str
     modalities: dict[str, ModalityMap]
     gate: GateMap | None
+    reads: dict[str, ReadMap] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as plain JSON data: per modality and step the attention, per frame the gate and shares."""
@@ -94,6 +98,7 @@ class Maps:
             },
             "gate": None if gate is None or gate.gate is None else gate.gate.mean(-1).tolist(),
             "shares": {} if gate is None else {name: own.tolist() for name, own in gate.shares.items()},
+            "reads": {name: own.to_dict() for name, own in self.reads.items()},
         }
 
 
@@ -111,7 +116,8 @@ def attention_maps(
 
     Raises:
         UnknownModalityError: for a source of a modality the model does not have.
-        OptionsError: without any source, or when no modality passes a Q-Former, or all pass it together.
+        OptionsError: without any source, when no modality passes a Q-Former and the clip's tokens read none, or when all
+            modalities pass the Q-Former together.
         MediaError: for a source that cannot be read.
 
     Example:
@@ -126,10 +132,17 @@ def attention_maps(
             f"The question {question!r} comes without any source, so there is nothing to look at. Accepted: one or "
             f"more of {', '.join(model.names)}. Name a line that has some."
         )
-    if not any(isinstance(model.branch(name).adapter, MMQA) for name in sources):
+    reads = model.fusion.shows_reads
+    if reads and (model.major not in sources or len(sources) == 1):
+        raise OptionsError(
+            f"The question comes with {', '.join(sources)} alone. In this model the tokens of '{model.major}' read the "
+            f"other modalities. Accepted: '{model.major}' and at least one other. Name a line that has both."
+        )
+    if not reads and not any(isinstance(model.branch(name).adapter, MMQA) for name in sources):
         raise OptionsError(
             f"None of {', '.join(sources)} passes a Q-Former in this model, so no queries look at them. Accepted: "
-            "models on a backbone in BLIP-2 format, whose modalities do. Use such a model."
+            "models on a backbone in BLIP-2 format, whose modalities do, and fusions whose visual tokens read the "
+            "others (pave). Use such a model."
         )
     if model.fusion.reads_features:
         raise OptionsError(
@@ -159,6 +172,7 @@ def attention_maps(
             mask, times = own.features.mask, own.features.times
             real = (mask if mask.dim() == 2 else mask.any(-1))[0]
             modalities[name] = ModalityMap(weights, pictures, grid, None if times is None else times[0][real].cpu())
+        major = batches.get(model.major)
         watch = FusionWatch()
         prompt = model.prompt(tokens, asked, watch=watch)
         if choices:
@@ -168,17 +182,25 @@ def attention_maps(
             answer = model.generate(prompt)[0]
     finally:
         model.train(mode)
+    found_reads: dict[str, ReadMap] = {}
+    if watch.reads and major is not None:
+        pictures = _pictures(major.batch, num_steps=tokens[model.major].values.shape[1])
+        found_reads = read_maps(watch.reads, tokens, major=model.major, pictures=pictures)
     total = sum(watch.parts.values(), start=torch.zeros(()))
     shares = {name: (own / total.clamp(min=1e-12))[0].cpu() for name, own in watch.parts.items()}
     gate = None if watch.gate is None else watch.gate[0].cpu()
-    return Maps(question, answer, modalities, GateMap(gate, shares) if gate is not None or shares else None)
+    fused = GateMap(gate, shares) if gate is not None or shares else None
+    return Maps(question, answer, modalities, fused, found_reads)
 
 
 def _pictures(batch: Batch, *, num_steps: int) -> Tensor | None:
     """Return the first tensor of a prepared sample that holds one RGB picture per step, stretched to 0..1."""
     for values in batch.tensors.values():
-        if values.dim() == 5 and values.shape[2] == 3 and values.shape[1] == num_steps:
-            frames = values[0].float()
+        own = values[0]
+        while own.dim() > 4 and own.shape[0] == 1:  # a processor's own dimension for one clip
+            own = own[0]
+        if own.dim() == 4 and own.shape[:2] == (num_steps, 3):
+            frames = own.float()
             low, high = frames.amin(), frames.amax()
             return ((frames - low) / (high - low).clamp(min=1e-6)).cpu()
     return None

@@ -8,14 +8,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from crema_analysis.draw import over_pictures, spread_steps
 from crema_analysis.maps import GateMap, Maps, ModalityMap
+from crema_analysis.reads_report import reading_blocks
 from crema_core.common.atomic import write_bytes
 from crema_core.data.sheet import times_as_captions
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import figure_block, paragraphs
 from crema_core.report.plots import COLORS, DPI, WIDTH_IN, png_of
-
-MAX_FRAMES = 8
 
 
 def modality_picture(name: str, own: ModalityMap, *, layer: int | None = None) -> bytes:
@@ -33,31 +33,7 @@ def modality_picture(name: str, own: ModalityMap, *, layer: int | None = None) -
     heat = own.heat(layer)
     if heat is None or own.pictures is None:
         return _strips(name, own, own.strips(layer))
-    shown = _spread(heat.shape[0])
-    captions = times_as_captions(own.times, heat.shape[0])
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
-    # Pictures above, the same with the heat over them below; one scale for all frames of the modality.
-    figure = Figure(
-        figsize=(WIDTH_IN, 0.3 + rows * 2 * (0.95 * WIDTH_IN / columns + 0.1)), dpi=DPI, layout="constrained"
-    )
-    figure.suptitle(name, fontsize=10)
-    highest = float(heat[shown].amax())
-    height, width = own.pictures.shape[-2:]
-    for place, step in enumerate(shown):
-        row, column = divmod(place, columns)
-        picture = own.pictures[step].permute(1, 2, 0).numpy()
-        for below in (False, True):
-            axes = figure.add_subplot(rows * 2, columns, (2 * row + below) * columns + column + 1)
-            axes.imshow(picture, extent=(0, width, height, 0))
-            axes.set_axis_off()
-            if below:
-                over = heat[step].numpy()
-                axes.imshow(over, cmap="inferno", vmin=0, vmax=highest, alpha=0.62, interpolation="bilinear",
-                            extent=(0, width, height, 0))  # fmt: skip
-            else:
-                axes.set_title(captions[step], fontsize=8)
-    return png_of(figure)
+    return over_pictures(name, heat, own.pictures, own.times)
 
 
 def gate_picture(own: GateMap) -> bytes:
@@ -93,7 +69,7 @@ def maps_section(title: str, found: Maps, out: Path, *, layer: int | None = None
     Args:
         title: heading.
         found: what was looked at.
-        out: folder for `MODALITY.png` and `gate.png`.
+        out: folder for `MODALITY.png` and `gate.png`, or the pictures of `reading_blocks`.
         layer: a cross-attention layer, from 0; None: the mean of all.
     """
     parts = [paragraphs(f"{found.question}  Answer: {found.answer}")]
@@ -105,6 +81,10 @@ def maps_section(title: str, found: Maps, out: Path, *, layer: int | None = None
         parts.append(
             figure_block(png, f"{name}: attention of its queries over {over}, mean of heads, queries and {where}.")
         )
+    for name, read in found.reads.items():
+        parts += reading_blocks(name, read, out, layer=layer)
+    if found.reads:
+        return ReportSection(title, "".join(parts))  # such a fusion has neither gate nor sum
     if found.gate is None:
         parts.append(
             paragraphs("Nothing was fused, or this fusion has neither a gate nor a sum of modalities to show.")
@@ -121,7 +101,7 @@ def maps_section(title: str, found: Maps, out: Path, *, layer: int | None = None
 
 
 def _strips(name: str, own: ModalityMap, strips_TN: Tensor) -> bytes:
-    shown = _spread(strips_TN.shape[0])
+    shown = spread_steps(strips_TN.shape[0])
     figure = Figure(figsize=(WIDTH_IN, 0.9 + 0.35 * len(shown)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(strips_TN[shown].numpy(), cmap="inferno", vmin=0, aspect="auto", interpolation="nearest")
@@ -130,13 +110,6 @@ def _strips(name: str, own: ModalityMap, strips_TN: Tensor) -> bytes:
     axes.set_yticks(range(len(shown)), [captions[step] for step in shown], fontsize=8)
     axes.set_xlabel("feature token", fontsize=9)
     return png_of(figure)
-
-
-def _spread(count: int) -> list[int]:
-    """Return at most `MAX_FRAMES` of 0..count-1, evenly spread."""
-    if count <= MAX_FRAMES:
-        return list(range(count))
-    return [round(place * (count - 1) / (MAX_FRAMES - 1)) for place in range(MAX_FRAMES)]
 
 
 def _frames(axes: object, count: int) -> None:

@@ -21,7 +21,8 @@ Draw, for questions of a data file, where each modality's queries look and how f
 
 LINE is DATA.jsonl:NUMBER, lines counted from 1. OUT gets maps.html, maps.json and a folder of pictures per line: the
 Q-Former's cross-attention of every modality drawn over the frames it reads (over its feature tokens where there are
-none), and the self-gated fusion's gate per frame. Looking changes no number of the model.
+none), and the self-gated fusion's gate per frame. With PAVE: which steps and places of the other modalities each frame
+of the clip reads, and where in the frames something is added. Looking changes no number of the model.
 
 Example:
   crema maps runs/second test.jsonl:1 test.jsonl:17 --out runs/second/maps"""

@@ -106,7 +106,8 @@ def test_mistakes_are_named(new_model: MakeModel) -> None:
         attention_maps(model, "what?", {"main": "a.npy", "wave": "b.npy"})
     assert str(error.value) == (
         "None of main, wave passes a Q-Former in this model, so no queries look at them. Accepted: models on a "
-        "backbone in BLIP-2 format, whose modalities do. Use such a model."
+        "backbone in BLIP-2 format, whose modalities do, and fusions whose visual tokens read the others (pave). Use "
+        "such a model."
     )
     require_layer(model, None)
     require_layer(model, 0)

@@ -84,8 +84,8 @@ class FrameAttention(nn.Module):
         Returns:
             `(B, F, S, D)`.
         """
-        query = self.query(hidden_BFSD).unflatten(-1, (self.num_heads, -1))  # (B, F, S, H, D / H)
-        value = key = self.key(side).unflatten(-1, (self.num_heads, -1))  # (B, T, N, H, D / H)
+        query, key = self._query_key(hidden_BFSD, side)
+        value = key
         if self.value is not None:
             value = self.value(side).unflatten(-1, (self.num_heads, -1))
         if angles is not None:
@@ -96,6 +96,31 @@ class FrameAttention(nn.Module):
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=plan.mask)
         result: Tensor = attended.transpose(1, 2).flatten(2).unflatten(0, hidden_BFSD.shape[:2])
         return result
+
+    @torch.no_grad()
+    def weights(self, hidden_BFSD: Tensor, *, side: Tensor, plan: KeyPlan, angles: Angles | None = None) -> Tensor:
+        """Return the weights with which `forward` reads, computed a second time: fused attention never forms them.
+
+        Args:
+            hidden_BFSD, side, plan, angles: of `forward`.
+
+        Returns:
+            `(B, F, S, G, N)` float32, mean over heads; each token's sum to 1 over its frame's group.
+        """
+        query, key = self._query_key(hidden_BFSD, side)
+        if angles is not None:
+            query, key = rotate(query, angles.queries), rotate(key, angles.keys)
+        keys, queries = _grouped(key, plan), query.flatten(0, 1).transpose(1, 2)
+        scores = (queries @ keys.transpose(-1, -2)).float() * queries.shape[-1] ** -0.5  # (B * F, H, S, G * N)
+        if plan.mask is not None:
+            scores = scores.masked_fill(~plan.mask, -torch.inf)
+        weights: Tensor = scores.softmax(-1).mean(1).unflatten(0, hidden_BFSD.shape[:2])
+        return weights.unflatten(-1, (plan.group_size, -1))
+
+    def _query_key(self, hidden_BFSD: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
+        query: Tensor = self.query(hidden_BFSD).unflatten(-1, (self.num_heads, -1))  # (B, F, S, H, D / H)
+        key: Tensor = self.key(side).unflatten(-1, (self.num_heads, -1))  # (B, T, N, H, D / H)
+        return query, key
 
 
 def _grouped(tokens_BTNHd: Tensor, plan: KeyPlan) -> Tensor:

@@ -24,6 +24,7 @@ from crema_core.errors import OptionsError
 from crema_pave.alignment import Aligned, Alignment, align_side
 from crema_pave.grouping import ranks
 from crema_pave.layer import PaveLayer, plan_keys
+from crema_pave.reading import LayerReading, over_steps
 from crema_pave.rotary import Angles, Grid, Rotary, axis_pairs, rotation, square_grid
 from crema_pave.side_map import ConvMap, ConvStage, MappedSide
 
@@ -153,6 +154,7 @@ class PavePatch(nn.Module):
         side_times: Tensor | None = None,
         query_grid: Grid | None = None,
         side_grid: Grid | None = None,
+        reads: list[LayerReading] | None = None,
     ) -> Tensor:
         """Return what is to be added to the visual tokens.
 
@@ -167,6 +169,7 @@ class PavePatch(nn.Module):
             side_times: `(B, T, 2)` seconds.
             query_grid: rows and columns of the S tokens for rotary of space; None for a square.
             side_grid: rows and columns of the N tokens for rotary of space and convolutions; None for a square.
+            reads: gets one entry per layer, how it reads; None: nobody looks. The result is the same.
 
         Returns:
             `(B, F, S, L)`, zero at padded frames and in samples without side tokens.
@@ -192,6 +195,9 @@ class PavePatch(nn.Module):
         hidden_BFSD = self._queries(queries, frame_mask)
         plan = plan_keys(aligned.groups, aligned.side.mask)
         for layer in self.layers:
+            if reads is not None:
+                weights = layer.attention.weights(hidden_BFSD, side=aligned.side.values, plan=plan, angles=angles)
+                reads.append(over_steps(weights, aligned.groups))
             hidden_BFSD = layer(hidden_BFSD, side=aligned.side.values, plan=plan, angles=angles)
         update_BFSL: Tensor = self.norm(self.adapter(hidden_BFSD))
         return update_BFSL.masked_fill(~aligned.groups.any(-1)[:, :, None, None], 0)

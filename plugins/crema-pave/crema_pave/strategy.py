@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crema_core.errors import OptionsError
-from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, ModalitySet, spread
+from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, ModalitySet, Reading, spread
 from crema_core.fusion.connector import VisualLayout
 from crema_core.tokens import OWN_LAYOUT, ModalityTokens, Segment
 from crema_pave.alignment import Alignment
@@ -35,6 +35,7 @@ from crema_pave.compose import add_patches, chain_patches
 from crema_pave.connectors import BEFORE_PROJECTOR, FeatureConnector, visual_connector
 from crema_pave.newlines import Newlines, add_newlines
 from crema_pave.patch import PavePatch, SideMap
+from crema_pave.reading import LayerReading
 from crema_pave.rotary import Rotary
 
 Queries = Literal["inner", "projected", "learnable"]
@@ -68,6 +69,7 @@ class PaveFusion(Fusion):
     major_connector = staticmethod(visual_connector)
     supporting_connector = FeatureConnector.of
     one_query_count: ClassVar[bool] = False
+    shows_reads: ClassVar[bool] = True
 
     @classmethod
     def plan(cls, options: Mapping[str, Any]) -> FusionPlan:
@@ -240,6 +242,7 @@ class PaveFusion(Fusion):
             else:
                 mine, own = side.select(place[rows], major.rows[rows]), major.select(rows, major.rows[rows])
             count = grid[0] * grid[1]
+            reads: list[LayerReading] | None = None if modalities.watch is None else []
             added: Tensor = self.blocks[name](
                 asked[rows, :, :count],
                 side=mine.values,
@@ -248,7 +251,12 @@ class PaveFusion(Fusion):
                 frame_times=own.times,
                 side_times=mine.times,
                 query_grid=grid,
+                reads=reads,
             )
+            if modalities.watch is not None and reads:
+                by_place, by_token = (torch.stack(own, dim=1) for own in zip(*reads, strict=True))
+                seen = Reading(major.rows[rows], by_place, by_token, added.detach().float().norm(dim=-1))
+                modalities.watch.reads.setdefault(name, []).append(seen)
             update = update.index_copy(0, rows, F.pad(added, (0, 0, 0, asked.shape[2] - count)).to(update.dtype))
         return update
 
