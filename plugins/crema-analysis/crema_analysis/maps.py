@@ -116,8 +116,8 @@ def attention_maps(
 
     Raises:
         UnknownModalityError: for a source of a modality the model does not have.
-        OptionsError: without any source, when no modality passes a Q-Former and the clip's tokens read none, or when all
-            modalities pass the Q-Former together.
+        OptionsError: without any source, when no modality passes a Q-Former and the clip's tokens read none, or when
+            all modalities pass the Q-Former together.
         MediaError: for a source that cannot be read.
 
     Example:
