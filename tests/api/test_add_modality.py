@@ -11,6 +11,7 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import BuildError
 from crema_core.features.feature_cache import prepare_batch
+from crema_core.fusion.base import ModalitySet
 from crema_core.model.trainable import names_of, set_trainable
 from tests.support.modalities import frames_spec, points_spec, touch_specs, wave_spec
 
@@ -129,6 +130,24 @@ def test_a_modality_whose_tokens_start_as_zeros_says_nothing_and_is_trained_all_
         optimizer.step()
         optimizer.zero_grad()
     assert moved == own.keys()
+
+
+@pytest.mark.parametrize("fusion", ["self_gated", "linear"])
+def test_the_first_supporting_modality_that_starts_as_zeros_is_fused_to_zeros(t5_folder: Path, fusion: str) -> None:
+    model = build([frames_spec("main")], backbone=t5_folder, fusion=fusion)
+    model.add_modality(wave_spec(mmqa=wave_spec().mmqa.model_copy(update={"output_start": "zero"})))
+    features = model.encode(prepare_batch(model, [examples(model, "main", "wave")]))
+    sets = ModalitySet(
+        model.tokens(features, ["what ?"]),
+        major="main",
+        num_samples=1,
+        prefixes={name: "" for name in model.names},
+        per_frame=frozenset(["main"]),
+    )
+    major, fused = model.fusion(sets)
+    assert bool(major.values.any())
+    assert not bool(fused.values.any())
+    assert bool(model.fusion.block_parameters(["wave"])["blocks.wave.weight"].any()), "gradients pass the block"
 
 
 def test_the_expert_of_a_new_modality_starts_at_zero(t5_folder: Path) -> None:

@@ -68,6 +68,19 @@ def test_video_and_flow_have_8_million_before_fusion() -> None:
     assert trained(model) == 2 * 3_961_600 + 2048 * 2048 + 2048
 
 
+def test_individual_qformers_have_106_7_million_each() -> None:
+    # The paper has 108M for one and 432M for four; what makes 108M is not said.
+    model = build(visual(2), backbone=XL, fusion="individual_qformers")
+    assert model.backbone.qformer is not None
+    plain = sum(parameter.numel() for parameter in model.backbone.qformer.parameters())
+    rest = 3_961_600 - 2_359_296  # a modality's adapter without its LoRA
+    assert adapter(model, "main") == adapter(model, "other") == plain + rest
+    assert trained(model) == 2 * adapter(model, "main")
+    assert round(adapter(model, "main") / 1e6, 1) == 106.7
+    rows = {row.name: row for row in model.describe().components}
+    assert (rows["main"].trainable, rows["Q-Former"].frozen > plain) == (plain + rest, True)
+
+
 def test_the_frozen_parts_have_the_published_sizes() -> None:
     backbone = load_backbone(XL)
     count = {

@@ -45,6 +45,33 @@ def test_matrices_decay_and_norms_and_biases_do_not(name: str, shape: tuple[int,
     assert decays(name, torch.zeros(shape)) is expected
 
 
+def test_a_scaled_learning_rate_keeps_its_scale_through_the_schedule_and_apart_from_decay() -> None:
+    names = ("a.weight", "a.bias", "b.weight", "b.bias", "c.weight")
+    parameters = {name: nn.Parameter(torch.ones(2, 2)) for name in names}
+    settings = train_settings(None, {"lr": 0.1, "weight_decay": 0.5})
+    optimizer = make_optimizer(parameters, settings, lr_scales={"a.weight": 0.15, "a.bias": 0.15, "c.weight": 3.0})
+
+    def rates() -> dict[str, tuple[float, float]]:
+        known = {id(own): name for name, own in parameters.items()}
+        return {
+            known[id(own)]: (group["lr"], group["weight_decay"])
+            for group in optimizer.param_groups
+            for own in group["params"]
+        }
+
+    for lr in (0.1, 0.01, 0.02):
+        assert rates() == {
+            "a.weight": (lr * 0.15, 0.5),
+            "a.bias": (lr * 0.15, 0.0),
+            "b.weight": (lr, 0.5),
+            "b.bias": (lr, 0.0),
+            "c.weight": (lr * 3.0, 0.5),
+        }
+        set_learning_rate(optimizer, {0.1: 0.01}.get(lr, 0.02))
+    plain = make_optimizer(parameters, settings)
+    assert [len(group["params"]) for group in plain.param_groups] == [3, 2]
+
+
 def test_a_parameter_without_gradient_keeps_value_and_moments() -> None:
     parameters = {"a.weight": nn.Parameter(torch.ones(2, 2)), "b.weight": nn.Parameter(torch.ones(2, 2))}
     optimizer = make_optimizer(parameters, train_settings(None, {"lr": 0.1, "weight_decay": 0.5}))
