@@ -78,8 +78,13 @@ class LinearFusion(Fusion):
                 "InstructBLIP format, or {'name': 'video', 'own_tokens': False}. Use fusion='ungated', which leaves "
                 "the visual tokens as they are."
             )
-        own = {"width": sizes.width, "num_queries": sizes.num_queries, "major_queries": sizes.major_queries}
-        return cls(supporting, **own, **options)
+        return cls(
+            supporting,
+            width=sizes.width,
+            num_queries=sizes.num_queries,
+            major_queries=sizes.major_queries,
+            **options,
+        )
 
     def make_block(self, name: str, *, total: int, zero: bool) -> None:
         """Add a `(K, Q)` block, initialised as the columns of one linear map over all tokens of a step."""
@@ -101,7 +106,7 @@ class LinearFusion(Fusion):
         nn.init.zeros_(self.major.bias)
 
     def _bound(self, total: int) -> float:
-        return (self.major_queries + self.num_queries * total) ** -0.5
+        return 1 / math.sqrt(self.major_queries + self.num_queries * total)
 
     def forward(self, modalities: ModalitySet) -> list[Segment]:
         """Return K tokens a step in place of all modalities; samples without supporting ones keep the major tokens."""
@@ -117,7 +122,9 @@ class LinearFusion(Fusion):
             values_RTQL = nn.functional.pad(values_RTQL, (0, 0, 0, 0, 0, steps - values_RTQL.shape[1]))
             fused_BTKL = fused_BTKL + spread(values_RTQL, major.rows, batch)
         for name in known:
-            added_RTKL = _over_tokens(modalities.aligned(name, grid), self.blocks[name].weight)
+            block = self.blocks[name]
+            assert isinstance(block, nn.Linear)
+            added_RTKL = _over_tokens(modalities.aligned(name, grid), block.weight)
             if modalities.watch is not None:
                 modalities.watch.parts[name] = added_RTKL.detach().float().norm(dim=-1).mean(-1)
             fused_BTKL = fused_BTKL + spread(added_RTKL, modalities.tokens[name].rows, batch)
