@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from crema_core.errors import BuildError
+from crema_core.fusion.base import ModalitySet
 from crema_core.fusion.connector import Connector, ConnectorRequest, QFormerText
 from crema_core.tokens import OWN_LAYOUT, ModalityFeatures, ModalityTokens
 
@@ -91,3 +92,12 @@ class OwnTokensConnector(Connector):
         token_mask = mask if mask.dim() == 3 else None
         own = values[..., : self.width].float()
         return ModalityTokens(own, features.steps, features.rows, times, token_mask, extras)
+
+
+def lost_modalities(modalities: ModalitySet) -> list[str]:
+    """Return the supporting modalities that a sample of the batch has without the major one, whose tokens they need."""
+    major = modalities.tokens.get(modalities.major)
+    seen = set() if major is None else set(major.rows.tolist())
+    if len(seen) == modalities.num_samples:
+        return []
+    return [name for name, side in modalities.supporting.items() if not seen.issuperset(side.rows.tolist())]

@@ -76,6 +76,32 @@ def time_groups(frame_times: Tensor, step_times: Tensor, frame_mask: Tensor, ste
     return torch.where(overlap.any(2, keepdim=True), overlap, nearest)
 
 
+def home_frames(frame_mask: Tensor, step_mask: Tensor, clock: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Return the one frame each step belongs to, where steps are not read but placed: each once.
+
+    By time, the first frame whose span it overlaps, else the nearest (the earlier of two); by count, the first frame
+    of those that read it.
+
+    Args:
+        frame_mask: `(B, F)` bool.
+        step_mask: `(B, T)` bool.
+        clock: seconds of frames `(B, F, 2)` and of steps `(B, T, 2)`; None to go by count everywhere.
+
+    Returns:
+        `(B, T)` int64, arbitrary at padded steps.
+    """
+    home = count_groups(frame_mask, step_mask).to(torch.uint8).argmax(1)
+    if clock is None:
+        return home
+    (frame_start, frame_end), (step_start, step_end) = (_spans(times) for times in clock)
+    ahead = step_start[:, None, :] - frame_end[:, :, None]
+    gap = torch.maximum(ahead, frame_start[:, :, None] - step_end[:, None, :])
+    # Half open: what touches does not overlap, so no gap at all is still further away than an overlap.
+    gap = torch.where(gap < 0, -1.0, gap).masked_fill(~frame_mask[:, :, None], torch.inf)
+    by_time = have_clocks(*clock, frame_mask, step_mask)
+    return torch.where(by_time[:, None], gap.nan_to_num(torch.inf).argmin(1), home)
+
+
 def have_clocks(frame_times: Tensor, step_times: Tensor, frame_mask: Tensor, step_mask: Tensor) -> Tensor:
     """Return `(B,)` bool: samples whose real frames and steps all have seconds (NaN means none)."""
     frames = frame_times.isfinite().all(-1) | ~frame_mask

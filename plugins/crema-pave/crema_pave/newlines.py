@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from crema_core.errors import OptionsError
+from crema_core.tokens import OWN_LAYOUT, ModalityTokens
 from crema_pave.rotary import Grid, square_grid
 
 Newlines = Literal["grid", "frame", "one_token", "none"]
@@ -75,3 +77,43 @@ def add_newlines(
         later = frame_mask.flip(1).long().cumsum(1).flip(1)  # real frames from this one on
         mask = torch.cat([mask[:, :, :-1], (frame_mask & (later == 1))[:, :, None]], dim=2)
     return VisualTokens(tokens, mask)
+
+
+def lay_out(major: ModalityTokens, tokens_RFSW: Tensor, newlines: Newlines) -> VisualTokens:
+    """Return a model's own visual tokens with the newlines of clips.
+
+    The model gives a clip's newline as its last token, which is where transformers has it; a picture keeps those that
+    its processor gave it.
+
+    Args:
+        major: the tokens' modality, R samples: their mask, grid and newline.
+        tokens_RFSW: `(R, F, S, W)`, its tokens, updated or not.
+        newlines: where the newline is placed.
+    """
+    mask_RFS = major.mask[:, :, None].expand(tokens_RFSW.shape[:3])
+    mask_RFS = mask_RFS if major.token_mask is None else major.token_mask
+    layout_RF2 = major.extras[OWN_LAYOUT]
+    of_frames_R = (layout_RF2.prod(-1) * major.mask).sum(1)
+    ends_R = mask_RFS.sum((1, 2)) > of_frames_R
+    if newlines == "one_token" or not bool(ends_R.any()):
+        return VisualTokens(tokens_RFSW, mask_RFS)
+    laid = []
+    for row, (own_FSW, mask_FS) in enumerate(zip(tokens_RFSW, mask_RFS, strict=True)):
+        rows, columns = layout_RF2[row, 0].tolist()
+        if not bool(ends_R[row]):
+            laid.append((own_FSW, mask_FS))
+            continue
+        real_F = major.mask[row]
+        newline_W = own_FSW[real_F][-1, rows * columns]
+        added = add_newlines(
+            own_FSW[None, :, : rows * columns],
+            newline_W,
+            layout=newlines,
+            frame_mask=real_F[None],
+            grid=(rows, columns),
+        )
+        laid.append((added.values[0], added.mask[0]))
+    most = max(len(mask_FS[0]) for _, mask_FS in laid)
+    values = [F.pad(own_FSW, (0, 0, 0, most - own_FSW.shape[1])) for own_FSW, _ in laid]
+    masks = [F.pad(mask_FS, (0, most - mask_FS.shape[1])) for _, mask_FS in laid]
+    return VisualTokens(torch.stack(values), torch.stack(masks))

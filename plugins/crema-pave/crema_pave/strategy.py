@@ -32,8 +32,8 @@ from crema_core.fusion.connector import VisualLayout
 from crema_core.tokens import OWN_LAYOUT, ModalityTokens, Segment
 from crema_pave.alignment import Alignment
 from crema_pave.compose import add_patches, chain_patches
-from crema_pave.connectors import BEFORE_PROJECTOR, FeatureConnector, visual_connector
-from crema_pave.newlines import Newlines, add_newlines
+from crema_pave.connectors import BEFORE_PROJECTOR, FeatureConnector, lost_modalities, visual_connector
+from crema_pave.newlines import Newlines, lay_out
 from crema_pave.patch import PavePatch, SideMap
 from crema_pave.reading import LayerReading
 from crema_pave.rotary import Rotary
@@ -168,11 +168,19 @@ class PaveFusion(Fusion):
 
     def forward(self, modalities: ModalitySet) -> list[Segment]:
         """Return the visual tokens with every supporting modality's update, and their newlines; without a prefix."""
-        self._warn_of_missing(modalities)
+        lost = [] if self._warned else lost_modalities(modalities)
+        if lost:
+            self._warned = True
+            warnings.warn(
+                f"A sample has {', '.join(lost)} and no {modalities.major}. PAVE updates the tokens of "
+                f"'{modalities.major}', so such samples are answered from the question alone. Give them "
+                f"'{modalities.major}' too. Said once.",
+                stacklevel=2,
+            )
         if modalities.major not in modalities.tokens:
             return []
         major = modalities.tokens[modalities.major]
-        values_RFKW, mask_RFK = self._laid(major, self._updated_own(modalities))
+        values_RFKW, mask_RFK = lay_out(major, self._updated_own(modalities), self.newlines)
         return [
             modalities.segment(modalities.major)._replace(
                 values=spread(values_RFKW, major.rows, modalities.num_samples),
@@ -188,39 +196,6 @@ class PaveFusion(Fusion):
         updated_RFSL = self._updated(modalities, own_RFSL)
         is_own_RFS = torch.arange(own_RFSL.shape[2], device=own_RFSL.device) < of_frame_RF1
         return torch.cat([torch.where(is_own_RFS[..., None], updated_RFSL, own_RFSL), deep], dim=-1)
-
-    def _laid(self, major: ModalityTokens, updated_RFSW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the visual tokens with the newlines of clips `(R, F, K, W)`, and which are real `(R, F, K)`.
-
-        The model gives a clip's newline as its last token, which is where transformers has it; a picture keeps those
-        that its processor gave it.
-        """
-        mask_RFS = major.mask[:, :, None].expand(updated_RFSW.shape[:3])
-        mask_RFS = mask_RFS if major.token_mask is None else major.token_mask
-        layout_RF2 = major.extras[OWN_LAYOUT]
-        of_frames_R = (layout_RF2.prod(-1) * major.mask).sum(1)
-        ends_R = mask_RFS.sum((1, 2)) > of_frames_R
-        if self.newlines == "one_token" or not bool(ends_R.any()):
-            return updated_RFSW, mask_RFS
-        laid = []
-        for row, (own_FSW, mask_FS) in enumerate(zip(updated_RFSW, mask_RFS, strict=True)):
-            rows, columns = layout_RF2[row, 0].tolist()
-            if not bool(ends_R[row]):
-                laid.append((own_FSW, mask_FS))
-                continue
-            real_F = major.mask[row]
-            newline_W = own_FSW[real_F][-1, rows * columns]
-            added = add_newlines(
-                own_FSW[None, :, : rows * columns],
-                newline_W,
-                layout=self.newlines,
-                frame_mask=real_F[None],
-                grid=(rows, columns),
-            )
-            laid.append((added.values[0], added.mask[0]))
-        most = max(len(mask_FS[0]) for _, mask_FS in laid)
-        values = [F.pad(own_FSW, (0, 0, 0, most - own_FSW.shape[1])) for own_FSW, _ in laid]
-        return torch.stack(values), torch.stack([F.pad(mask_FS, (0, most - mask_FS.shape[1])) for _, mask_FS in laid])
 
     def _updated(self, modalities: ModalitySet, tokens_RFSL: Tensor) -> Tensor:
         names = [name for name in self.supporting if name in modalities.tokens]
@@ -280,23 +255,6 @@ class PaveFusion(Fusion):
 
     def _patch(self, side_dim: int) -> PavePatch:
         return PavePatch(side_dim, **self._settings)
-
-    def _warn_of_missing(self, modalities: ModalitySet) -> None:
-        if self._warned or not modalities.supporting:
-            return
-        with_major = 0 if modalities.major not in modalities.tokens else len(modalities.tokens[modalities.major].rows)
-        if with_major == modalities.num_samples:
-            return
-        seen = set() if not with_major else set(modalities.tokens[modalities.major].rows.tolist())
-        lost = [name for name, side in modalities.supporting.items() if not seen.issuperset(side.rows.tolist())]
-        if lost:
-            self._warned = True
-            warnings.warn(
-                f"A sample has {', '.join(lost)} and no {modalities.major}. PAVE updates the tokens of "
-                f"'{modalities.major}', so such samples are answered from the question alone. Give them "
-                f"'{modalities.major}' too. Said once.",
-                stacklevel=2,
-            )
 
 
 def _check(name: str, value: str, accepted: Sequence[str]) -> None:
