@@ -141,7 +141,7 @@ def test_the_first_supporting_modality_that_starts_as_zeros_is_fused_to_zeros(t5
         model.tokens(features, ["what ?"]),
         major="main",
         num_samples=1,
-        prefixes={name: "" for name in model.names},
+        prefixes=dict.fromkeys(model.names, ""),
         per_frame=frozenset(["main"]),
     )
     major, fused = model.fusion(sets)
