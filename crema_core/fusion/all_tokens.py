@@ -42,7 +42,7 @@ class LinearFusion(Fusion):
         OptionsError: when less than one token is asked for.
 
     Example:
-        >>> LinearFusion(["audio"], width=64, num_queries=32).num_tokens
+        >>> LinearFusion(["one"], width=64, num_queries=32).num_tokens
         48
     """
 
@@ -75,7 +75,7 @@ class LinearFusion(Fusion):
             raise OptionsError(
                 "linear maps all tokens of a step, the visual ones included, to a fixed number, and a vision-language "
                 "model makes its own visual tokens, as many as a picture needs. Accepted: a backbone in BLIP-2 or "
-                "InstructBLIP format, or {'name': 'video', 'own_tokens': False}. Use fusion='ungated', which leaves "
+                "InstructBLIP format, or the major modality with own_tokens=False. Use fusion='ungated', which leaves "
                 "the visual tokens as they are."
             )
         return cls(

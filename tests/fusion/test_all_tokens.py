@@ -229,7 +229,7 @@ def test_linear_is_refused_where_a_model_makes_its_own_visual_tokens() -> None:
     assert str(caught.value) == (
         "linear maps all tokens of a step, the visual ones included, to a fixed number, and a vision-language model "
         "makes its own visual tokens, as many as a picture needs. Accepted: a backbone in BLIP-2 or InstructBLIP "
-        "format, or {'name': 'video', 'own_tokens': False}. Use fusion='ungated', which leaves the visual tokens as "
+        "format, or the major modality with own_tokens=False. Use fusion='ungated', which leaves the visual tokens as "
         "they are."
     )
     sizes = FusionSizes(WIDTH, QUERIES, major_queries=QUERIES, visual=VisualLayout(WIDTH))
