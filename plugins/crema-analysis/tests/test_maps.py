@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from crema_analysis.maps import ModalityMap, attention_maps, require_layer
+from crema_core.api.build import build
 from crema_core.errors import OptionsError, UnknownModalityError
 from crema_core.evaluation.run import evaluate
 from crema_core.fusion.connector import Connector, QFormerText
@@ -116,4 +117,14 @@ def test_mistakes_are_named(new_model: MakeModel) -> None:
     assert str(error.value) == (
         "layer=1 is no cross-attention layer of this Q-Former. It has 1, 0 to 0. Name one of them, or leave layer out "
         "for their mean."
+    )
+
+
+def test_modalities_that_pass_the_qformer_together_have_no_maps() -> None:
+    model = build(["video"], backbone="crema-tiny", fusion="mixture")
+    with pytest.raises(OptionsError) as caught:
+        attention_maps(model, "what ?", {"video": torch.zeros(1, 3, 32, 32)})
+    assert str(caught.value) == (
+        "The fusion 'mixture' lets all modalities pass the Q-Former together, so no queries look at one of them alone. "
+        "Accepted: models whose modalities pass it one by one. Build with fusion='token_mixture', or another one."
     )
