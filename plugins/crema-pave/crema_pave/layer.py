@@ -115,7 +115,8 @@ class FrameAttention(nn.Module):
         if plan.mask is not None:
             scores = scores.masked_fill(~plan.mask, -torch.inf)
         weights: Tensor = scores.softmax(-1).mean(1).unflatten(0, hidden_BFSD.shape[:2])
-        return weights.unflatten(-1, (plan.group_size, -1))
+        grouped: Tensor = weights.unflatten(-1, (plan.group_size, -1))
+        return grouped
 
     def _query_key(self, hidden_BFSD: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         query: Tensor = self.query(hidden_BFSD).unflatten(-1, (self.num_heads, -1))  # (B, F, S, H, D / H)

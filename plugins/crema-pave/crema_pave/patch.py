@@ -196,6 +196,7 @@ class PavePatch(nn.Module):
         plan = plan_keys(aligned.groups, aligned.side.mask)
         for layer in self.layers:
             if reads is not None:
+                assert isinstance(layer, PaveLayer)
                 weights = layer.attention.weights(hidden_BFSD, side=aligned.side.values, plan=plan, angles=angles)
                 reads.append(over_steps(weights, aligned.groups))
             hidden_BFSD = layer(hidden_BFSD, side=aligned.side.values, plan=plan, angles=angles)
