@@ -21,7 +21,6 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.errors import OptionsError
 from crema_core.fusion.base import Reading
-from crema_core.plugins import registry
 from crema_core.tokens import OWN_LAYOUT, ModalityTokens
 from tests.support.modalities import points_spec, wave_spec
 from tests.support.pave_models import randomized, side_example
@@ -105,11 +104,10 @@ def test_tokens_without_a_grid_have_no_heat_and_frames_without_pictures_the_grid
 
 @pytest.fixture(scope="module")
 def pave(tmp_path_factory: pytest.TempPathFactory) -> CremaModel:
-    for spec in (wave_spec(), points_spec()):
-        registry.register(spec)
     folder = save_vlm(tmp_path_factory.mktemp("video"), "llava_onevision")
     fusion = {"name": "pave", "embed_dim": 16, "num_heads": 2}
-    return randomized(build([{"name": "video", "num_frames": 2}, "wave", "points"], backbone=folder, fusion=fusion))
+    modalities = [{"name": "video", "num_frames": 2}, wave_spec(), points_spec()]
+    return randomized(build(modalities, backbone=folder, fusion=fusion))
 
 
 def sources(*names: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.fusion.base import FusionWatch
-from crema_core.plugins import registry
 from crema_pave.layer import FrameAttention, plan_keys
 from crema_pave.patch import PavePatch
 from crema_pave.reading import LayerReading, over_steps
@@ -94,11 +93,10 @@ def test_the_weights_reproduce_the_attention() -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> CremaModel:
-    for spec in (wave_spec(), points_spec()):
-        registry.register(spec)
     folder: Path = save_vlm(tmp_path_factory.mktemp("video"), "llava_onevision")
     fusion = {"name": "pave", "embed_dim": 16, "num_heads": 2}
-    return randomized(build([{"name": "video", "num_frames": 2}, "wave", "points"], backbone=folder, fusion=fusion))
+    modalities = [{"name": "video", "num_frames": 2}, wave_spec(), points_spec()]
+    return randomized(build(modalities, backbone=folder, fusion=fusion))
 
 
 @torch.no_grad()
