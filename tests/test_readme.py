@@ -141,7 +141,8 @@ def test_images_links_and_anchors_exist() -> None:
         path, _, anchor = target.partition("#")
         assert (ROOT / path).exists(), target
         headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), flags=re.M) if anchor else []
-        assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings], target
+        anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert not anchor or anchor in anchors, target
 
 
 def test_packages_are_installed_by_the_names_they_have() -> None:

@@ -132,7 +132,7 @@ def test_a_modality_whose_tokens_start_as_zeros_says_nothing_and_is_trained_all_
     assert moved == own.keys()
 
 
-@pytest.mark.parametrize("fusion", ["self_gated", "linear"])
+@pytest.mark.parametrize("fusion", ["self_gated", "ungated"])
 def test_the_first_supporting_modality_that_starts_as_zeros_is_fused_to_zeros(t5_folder: Path, fusion: str) -> None:
     model = build([frames_spec("main")], backbone=t5_folder, fusion=fusion)
     model.add_modality(wave_spec(mmqa=wave_spec().mmqa.model_copy(update={"output_start": "zero"})))

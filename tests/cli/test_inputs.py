@@ -77,7 +77,7 @@ def test_an_unknown_adapter_size_is_explained() -> None:
         with_options(["video"], {"video.mmqa.lora_rnk": 1})
     assert str(caught.value) == (
         "'video.mmqa.lora_rnk': unknown adapter size 'lora_rnk'. Accepted: num_queries, lora_rank, lora_alpha, "
-        "lora_dropout, projection, norm. Did you mean 'lora_rank'?"
+        "lora_dropout, projection, norm, output_start. Did you mean 'lora_rank'?"
     )
 
 
