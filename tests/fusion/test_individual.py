@@ -179,6 +179,7 @@ def test_a_scale_that_is_none_is_refused_before_anything_is_loaded(scale: object
     assert [plan_fusion(own).lr_scale for own in (NAME, {"name": NAME, "lr_scale": 1}, "concat")] == [0.15, 1.0, 1.0]
 
 
+@pytest.mark.slow  # trains twice and continues once
 def test_an_interrupted_training_ends_with_the_numbers_of_an_uninterrupted_one(t5_folder: Path, tmp_path: Path) -> None:
     records = write_records(tmp_path / "data", 6)
 

@@ -17,17 +17,15 @@ from tests.support.modalities import four_modalities
 from tests.support.numeric import MODEL_ULPS, assert_close_to_scale
 
 NAMES = ("main", "other", "wave", "points")
-FUSIONS: list[Any] = [
-    *("self_gated", "concat", "linear", "mixture", {"name": "cross_attention", "num_heads": 3}),
-    *("ungated", "token_mixture", {"name": "supporting_cross_attention", "num_heads": 3}),
-]
+FUSIONS: list[Any] = ["self_gated", "concat", "linear", "mixture", {"name": "cross_attention", "num_heads": 3}]
+VARIANTS: list[Any] = ["ungated", "token_mixture", {"name": "supporting_cross_attention", "num_heads": 3}]
 CHOICES = ["red", "blue", "green"]
 
 
 @pytest.fixture(scope="module", params=["t5", "opt"])
 def models(request: pytest.FixtureRequest, t5_folder: Path, opt_folder: Path) -> dict[str, CremaModel]:
     folder = t5_folder if request.param == "t5" else opt_folder
-    return {str(fusion): build(four_modalities(), backbone=folder, fusion=fusion) for fusion in FUSIONS}
+    return {str(fusion): build(four_modalities(), backbone=folder, fusion=fusion) for fusion in [*FUSIONS, *VARIANTS]}
 
 
 def sample(model: CremaModel, names: tuple[str, ...], seed: int) -> dict[str, Any]:
@@ -40,7 +38,10 @@ def sample(model: CremaModel, names: tuple[str, ...], seed: int) -> dict[str, An
     subsets=st.lists(st.lists(st.sampled_from(NAMES), min_size=1, unique=True), min_size=2, max_size=5),
     seed=st.integers(0, 1000),
 )
-@pytest.mark.parametrize("fusion", [str(fusion) for fusion in FUSIONS])
+@pytest.mark.parametrize(
+    "fusion",
+    [*map(str, FUSIONS), *(pytest.param(str(fusion), marks=pytest.mark.slow) for fusion in VARIANTS)],
+)
 def test_scores_do_not_depend_on_the_other_samples_of_the_batch(
     models: dict[str, CremaModel], fusion: str, subsets: list[list[str]], seed: int
 ) -> None:

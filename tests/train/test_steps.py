@@ -104,7 +104,11 @@ def test_twenty_updates_equal_the_naive_loops(
     assert largest_difference(reused, naive) < 1e-6
 
 
-@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 1}, {"retained_graphs": 0}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, *(pytest.param(own, marks=pytest.mark.slow) for own in ({"micro_batch_size": 1}, {"retained_graphs": 0}))],
+    ids=str,
+)
 def test_updates_equal_the_naive_loop_where_all_modalities_pass_the_qformer_together(
     settings: dict[str, Any], new_double_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:

@@ -201,6 +201,7 @@ def test_the_prompt_of_a_model_grows_by_the_side_tokens_and_answers_do_not_depen
         assert_close_to_scale(torch.tensor(scores), torch.tensor(list(single.scores.values())), ulps=64)
 
 
+@pytest.mark.slow  # two trainings
 @pytest.mark.parametrize("tuning", ["full", {"rank": 2, "alpha": 4, "dropout": 0.0}])
 def test_training_lowers_the_loss_and_moves_language_model_and_maps(folder: Path, tmp_path: Path, tuning: Any) -> None:
     data = write_wave_questions(tmp_path / "data", side=40)
