@@ -37,7 +37,13 @@ Lines = Sequence[Mapping[str, Value]]
 
 RELEASED = {key: value for key, value in preset_settings("released").items() if key.startswith("early_exit")}
 # The words of section 3.3; tau, which it leaves open, from released configurations.
-PAPER = {"early_exit": 1.8, "early_exit_metric": "adapter", "early_exit_reference": "all", "early_exit_start_epoch": 1}
+PAPER = {
+    "early_exit": 1.8,
+    "early_exit_metric": "adapter",
+    "early_exit_reference": "all",
+    "early_exit_start_epoch": 1,
+    "early_exit_loss_drop": None,
+}
 RULES: dict[str, dict[str, Any]] = {
     "off": {},
     "default": {"early_exit": EARLY_EXIT},
@@ -45,10 +51,17 @@ RULES: dict[str, dict[str, Any]] = {
     "paper": PAPER,
 }
 REPLAYED = [
-    {"early_exit": tau, "early_exit_reference": reference, "early_exit_start_epoch": start}
-    for reference in ("peak", "all")
-    for start in (5, None, 10)
-    for tau in (0.7, 0.8, 0.85, 0.9, 1.0, 1.2, 1.4, 1.8)
+    {
+        "early_exit": tau,
+        "early_exit_reference": reference,
+        "early_exit_patience": patience,
+        "early_exit_start_epoch": start,
+        "early_exit_loss_drop": drop,
+    }
+    for reference, patience in (("all", 1), ("peak", 3), ("peak", 5))
+    for drop in (None, 0.1)
+    for start in (1, None)
+    for tau in (0.8, 0.85, 0.9, 1.0, 1.4, 1.8)
 ]
 
 
@@ -121,12 +134,13 @@ def replay(metrics: Lines, settings: TrainSettings) -> dict[str, int]:
         start_epoch=exit_start_epoch(settings),
         reference=settings.early_exit_reference,
         patience=settings.early_exit_patience,
+        loss_drop=settings.early_exit_loss_drop,
     )
     for line in metrics:
         if line["kind"] == "epoch":
             for name in state.active:
                 if f"grad_norm/{name}" in line:
-                    state.record(name, float(line[f"grad_norm/{name}"]))
+                    state.record(name, float(line[f"grad_norm/{name}"]), float(line[f"loss/{name}"]))
             state.end_epoch(int(line["epoch"]))
     return {name: found.epoch for name, found in state.exits.items()}
 
@@ -141,6 +155,8 @@ def replayed_row(runs: Sequence[Lines], own: Mapping[str, Any], epochs: int) -> 
         early += sum(epoch < learned(metrics, name) for name, epoch in exits.items())
     return {
         "compared with": settings.early_exit_reference,
+        "patience": settings.early_exit_patience,
+        "loss drop": settings.early_exit_loss_drop,
         "from epoch": exit_start_epoch(settings),
         "tau": settings.early_exit,
         "saved %": " ".join(f"{100 * share:.0f}" for share in saved),

@@ -44,7 +44,7 @@ def gradient_plot(metrics: Lines, *, num_epochs: int | None = None) -> bytes:
     """Draw the gradient norm of every modality by epoch, one above the other (the paper's Figure 2).
 
     A dashed line is what early exit compared the norm with, where it tested; a cross marks an exit, and the epochs it
-    saved are shaded.
+    saved are shaded. A ring is a norm above it in an epoch whose loss still fell.
 
     Args:
         metrics: lines of `metrics.jsonl`.
@@ -59,6 +59,10 @@ def gradient_plot(metrics: Lines, *, num_epochs: int | None = None) -> bytes:
     for axes, name, color in zip(rows, names, itertools.cycle(COLORS), strict=False):
         _curve(axes, epochs, "epoch", f"grad_norm/{name}", color=color, marker="o", markersize=3)
         _curve(axes, epochs, "epoch", f"exit_threshold/{name}", color="0.35", linestyle="--", marker=".", markersize=3)
+        held = [line for line in epochs if f"exit_held/{name}" in line]
+        _curve(
+            axes, held, "epoch", f"grad_norm/{name}", color="black", linestyle="", marker="o", mfc="none", markersize=7
+        )
         if name in exits:
             at, value = _number(exits[name]["epoch"]), _number(exits[name]["value"])
             axes.plot([at], [value], "x", color="black", markersize=9, mew=2.5)

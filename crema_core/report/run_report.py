@@ -53,7 +53,8 @@ def run_sections(run: Path) -> list[ReportSection]:
     curves += figure_block(
         gradient_plot(metrics, num_epochs=settings["epochs"]),
         "What early exit looks at: each modality's gradient norm by epoch. Dashed: what it was compared with, where it "
-        "was tested. A cross marks an early exit; the shaded epochs were saved.",
+        "was tested. A cross marks an early exit, the shaded epochs were saved; a ring is a norm above the dashed line "
+        "in an epoch whose loss still fell.",
     )
     sections = [
         ReportSection("Training", curves),
@@ -90,8 +91,13 @@ def _rule(settings: TrainSettings) -> str:
     return (
         f"A modality exits at the end of an epoch when the {value[settings.early_exit_value]} is above "
         f"{settings.early_exit:g} times the mean of the epochs {compared[settings.early_exit_reference]} (tested from "
-        f"epoch {exit_start_epoch(settings)}, counted from 0)."
+        f"epoch {exit_start_epoch(settings)}, counted from 0){_unless(settings)}."
     )
+
+
+def _unless(settings: TrainSettings) -> str:
+    drop = settings.early_exit_loss_drop
+    return "" if drop is None else f", unless the loss is more than {drop:.0%} below that of the three epochs before"
 
 
 def _measured(epochs: Lines) -> list[str]:
@@ -129,6 +135,10 @@ def _explain(name: str, found: Mapping[str, Value] | None, epochs: Lines) -> str
     tested = [(float(line[norm]), float(line[threshold]), line["epoch"]) for line in epochs if threshold in line]
     if not tested:
         return f"{name} trained to the end: no epoch of it was tested."
+    if held := [str(line["epoch"]) for line in epochs if f"exit_held/{name}" in line]:
+        return (
+            f"{name} trained to the end: in epoch {', '.join(held)} its norm was high enough, but the loss still fell."
+        )
     value, needed, epoch = max(tested, key=lambda one: one[0] / one[1] if one[1] else 0.0)
     return (
         f"{name} trained to the end: it was nearest to an exit in epoch {epoch}, with a gradient norm of {value:.4g}; "

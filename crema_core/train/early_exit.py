@@ -8,7 +8,8 @@ The paper tests every epoch with the mean over the epoch and all epochs before i
 sixth epoch and, by an accident of its meters, sees the last update only. `start_epoch`, `value` and `reference`
 express both. With all epochs as H the rule stops a modality that is only being discovered: its norms grow then, up to
 eightfold on SenseWorld. By default H begins at the modality's highest norm: while norms grow nothing is tested, and
-what is compared is the decline after the discovery (`docs/reproduction.md` has the measurements).
+what is compared is the decline after the discovery. A discovery that takes long has norms that go up and down; what
+tells it from convergence is the loss, which still falls (`docs/reproduction.md` has the measurements).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from crema_core.train.settings import TrainSettings
+
+LOSS_EPOCHS = 3
+"""Earlier epochs whose mean loss an epoch's is compared with."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +51,27 @@ class EarlyExit:
     start_epoch: int = 1  # first epoch (from 0) whose end is tested; the first epoch has no past and is never tested
     value: Literal["mean", "last"] = "mean"  # an epoch's value, the mean of its updates' norms or the last one
     reference: Literal["peak", "all"] = "peak"  # H: epochs from the one with the highest value on, or all
-    patience: int = 3  # least number of epochs from the peak on; only where H begins at the peak
+    patience: int = 5  # least number of epochs from the peak on; only where H begins at the peak
+    # nobody exits in an epoch whose loss is below that of the three before by more than this share; None: any may
+    loss_drop: float | None = 0.1
     history: dict[str, list[float]] = field(default_factory=dict)  # values of the closed epochs, by modality
+    losses: dict[str, list[float]] = field(default_factory=dict)  # mean losses of the closed epochs, by modality
     exits: dict[str, Exit] = field(default_factory=dict)  # modalities that exited, with the reason
     last_epoch: dict[str, float] = field(default_factory=dict)  # values of the epoch closed last, by modality
     thresholds: dict[str, float] = field(default_factory=dict)  # what they were compared with, where they were tested
+    held: tuple[str, ...] = ()  # those above it that stay because their loss still falls
     _epoch_norms: dict[str, list[float]] = field(default_factory=dict)
+    _epoch_losses: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def active(self) -> tuple[str, ...]:
         """The modalities that still train, in order."""
         return tuple(name for name in self.order if name not in self.exits)
 
-    def record(self, modality: str, norm: float) -> None:
-        """Note the gradient norm of one update of a modality."""
+    def record(self, modality: str, norm: float, loss: float) -> None:
+        """Note the gradient norm of one update of a modality, and the loss before it."""
         self._epoch_norms.setdefault(modality, []).append(norm)
+        self._epoch_losses.setdefault(modality, []).append(loss)
 
     def end_epoch(self, epoch: int) -> tuple[Exit, ...]:
         """Test the exit rule and close the epoch; a modality without an update in it is not tested.
@@ -70,13 +80,16 @@ class EarlyExit:
             The modalities that exit now.
         """
         self.last_epoch = {name: self._epoch_value(name) for name in self.active if name in self._epoch_norms}
-        self.thresholds = {}
+        self.thresholds, self.held = {}, ()
+        for name in self.last_epoch:
+            own = self._epoch_losses[name]
+            self.losses.setdefault(name, []).append(sum(own) / len(own))
         tested = [self._test(name, epoch) for name in self.last_epoch]
         exits = tuple(found for found in tested if found is not None)
         for name, value in self.last_epoch.items():
             self.history.setdefault(name, []).append(value)
         self.exits |= {found.modality: found for found in exits}
-        self._epoch_norms = {}
+        self._epoch_norms, self._epoch_losses = {}, {}
         return exits
 
     def _test(self, name: str, epoch: int) -> Exit | None:
@@ -85,7 +98,18 @@ class EarlyExit:
             return None
         mean = sum(past) / len(past)
         self.thresholds[name] = self.tau * mean
-        return Exit(name, epoch, value, mean, len(past), self.tau) if value > self.tau * mean else None
+        if value <= self.tau * mean:
+            return None
+        if self._still_learns(name):
+            self.held = (*self.held, name)
+            return None
+        return Exit(name, epoch, value, mean, len(past), self.tau)
+
+    def _still_learns(self, name: str) -> bool:
+        """Return whether the loss of the last epoch is well below that of the epochs before it."""
+        *past, loss = self.losses[name]
+        recent = past[-LOSS_EPOCHS:]
+        return self.loss_drop is not None and loss < (1 - self.loss_drop) * sum(recent) / len(recent)
 
     def _reference(self, name: str) -> list[float]:
         """Return the earlier epochs' values that the last one is compared with; none while it is still growing."""
@@ -106,8 +130,10 @@ class EarlyExit:
         """Return what a checkpoint needs, as JSON data."""
         return {
             "history": {name: list(values) for name, values in self.history.items()},
+            "losses": {name: list(values) for name, values in self.losses.items()},
             "exits": [asdict(found) for found in self.exits.values()],
             "epoch_norms": {name: list(values) for name, values in self._epoch_norms.items()},
+            "epoch_losses": {name: list(values) for name, values in self._epoch_losses.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,6 +141,8 @@ class EarlyExit:
         self.history = {name: list(values) for name, values in state["history"].items()}
         self.exits = {entry["modality"]: Exit(**entry) for entry in state["exits"]}
         self._epoch_norms = {name: list(values) for name, values in state["epoch_norms"].items()}
+        self.losses = {name: list(values) for name, values in state["losses"].items()}
+        self._epoch_losses = {name: list(values) for name, values in state["epoch_losses"].items()}
 
 
 def why_no_exit(settings: TrainSettings) -> str | None:

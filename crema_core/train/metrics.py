@@ -122,7 +122,13 @@ class MetricLogger:
         )
 
     def epoch(
-        self, at: Position, *, norms: Mapping[str, float], thresholds: Mapping[str, float], exits: Sequence[Exit]
+        self,
+        at: Position,
+        *,
+        norms: Mapping[str, float],
+        thresholds: Mapping[str, float],
+        held: Sequence[str],
+        exits: Sequence[Exit],
     ) -> None:
         """Note the end of an epoch.
 
@@ -130,6 +136,7 @@ class MetricLogger:
             at: the position after its last update.
             norms: the epoch's gradient norm of every modality that was updated in it.
             thresholds: what they were compared with, where early exit tested them.
+            held: modalities above it that stay because their loss still falls.
             exits: modalities that exit now.
         """
         values = {f"loss/{name}": _mean(losses) for name, losses in self._losses.items()}
@@ -138,6 +145,7 @@ class MetricLogger:
         values |= {f"sub_steps/{name}": len(losses) for name, losses in self._losses.items()}
         values |= {f"seconds/{name}": round(seconds, 3) for name, seconds in self._step_seconds.items()}
         values |= {f"exit_threshold/{name}": threshold for name, threshold in thresholds.items()}
+        values |= {f"exit_held/{name}": 1 for name in held}
         self._write("epoch", at, values | {f"grad_norm/{name}": norm for name, norm in norms.items()})
         for found in exits:
             self.status.note(str(found))

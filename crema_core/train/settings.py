@@ -111,7 +111,14 @@ class TrainSettings(BaseModel):
         "stopped while it is being discovered, or all (paper, released)",
     )
     early_exit_patience: int = Field(
-        default=3, ge=1, description="least number of epochs from the peak on, with early_exit_reference='peak'"
+        default=5, ge=1, description="least number of epochs from the peak on, with early_exit_reference='peak'"
+    )
+    early_exit_loss_drop: float | None = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="share by which an epoch's loss must be below that of the three before it for nobody to exit: what "
+        "still lowers the loss has not converged; None: the loss is not looked at (paper, released)",
     )
     modality_dropout: float = Field(
         default=0.0, ge=0, le=1, description="probability with which a supporting modality of a sample is left out"
@@ -269,6 +276,7 @@ RELEASED = Preset(
         "early_exit_metric": "lora",
         "early_exit_value": "last",
         "early_exit_reference": "all",
+        "early_exit_loss_drop": None,
         "precision": "bf16",
         "num_workers": 4,
     },

@@ -92,6 +92,7 @@ class Trainer:
             value=settings.early_exit_value,
             reference=settings.early_exit_reference,
             patience=settings.early_exit_patience,
+            loss_drop=settings.early_exit_loss_drop,
         )
         self.stepper = Stepper(model, settings, trained=self.early_exit.order, distributed=self.distributed)
         self.distributed.start_equal(self.stepper.parameters.values())
@@ -168,7 +169,7 @@ class Trainer:
             epoch, step_in_epoch, step = self.position
             self.position = Position(epoch, step_in_epoch + 1, step + 1)
             for name, norm in result.gradient_norms.items():
-                self.early_exit.record(name, norm)
+                self.early_exit.record(name, norm, result.losses.get(name, result.losses.get("joint", 0.0)))
             self.metric_logger.update(result, self.position, lr=lr)
             self._tell("crema_step_finished", trainer=self, step=self.step, losses=result.losses)
             if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
@@ -207,7 +208,11 @@ class Trainer:
         at = self.position
         exits = self.early_exit.end_epoch(at.epoch)
         self.metric_logger.epoch(
-            at, norms=self.early_exit.last_epoch, thresholds=self.early_exit.thresholds, exits=exits
+            at,
+            norms=self.early_exit.last_epoch,
+            thresholds=self.early_exit.thresholds,
+            held=self.early_exit.held,
+            exits=exits,
         )
         is_last = at.epoch + 1 == self.settings.epochs or not self.early_exit.active
         due = is_last or (at.epoch + 1) % self.settings.eval_every == 0

@@ -20,8 +20,11 @@ def run(num_epochs: int = 10, exited: int | None = None) -> list[dict[str, Any]]
     lines: list[dict[str, Any]] = []
     for epoch in range(num_epochs):
         active = [name for name in NAMES if name != "flow" or exited is None or epoch <= exited]
+        losses = {f"loss/{name}": 1.0 for name in active}
         norms = {f"grad_norm/{name}": NORMS[epoch] if name == "flow" else 1 / (1 + epoch) for name in active}
-        lines.append({"kind": "epoch", "epoch": epoch, **norms, **{f"sub_steps/{name}": 5 for name in active}})
+        lines.append(
+            {"kind": "epoch", "epoch": epoch, **norms, **losses, **{f"sub_steps/{name}": 5 for name in active}}
+        )
         own = {f"accuracy/{kind}": 1.0 for kind in ("color", "shape", "first_sound", "nearest")}
         lines.append({"kind": "valid", "epoch": epoch, "accuracy": 0.9, "accuracy/motion": FLOW[epoch] / 100, **own})
     return lines + ([] if exited is None else [{"kind": "exit", "epoch": exited, "modality": "flow"}])
@@ -43,7 +46,7 @@ def test_a_stop_before_that_is_a_stop_at_chance_and_sub_steps_are_counted() -> N
 
 def test_a_replayed_rule_stops_where_a_training_would() -> None:
     for settings, epoch in (
-        ({"early_exit": 0.85, "early_exit_start_epoch": 1}, 6),  # 5.5 > 0.85 x 16/3
+        ({"early_exit": 0.85, "early_exit_start_epoch": 1, "early_exit_patience": 3}, 6),  # 5.5 > 0.85 x 16/3
         ({"early_exit": 1.8, "early_exit_reference": "all", "early_exit_start_epoch": 1}, 2),  # while discovered
         ({"early_exit": 0.85, "early_exit_start_epoch": 7}, None),
     ):
@@ -63,7 +66,7 @@ def test_rules_are_trained_compared_and_kept(tmp_path: Path, capsys: pytest.Capt
     trained, replayed = (json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{"))
     assert [row["rule"] for row in trained["rows"]] == ["off", "default"]
     assert trained["rows"][1]["saved %"] == 0, "two epochs have no decline"
-    assert len(replayed["rows"]) == 48
+    assert len(replayed["rows"]) == 72
     assert (tmp_path / "default-0" / "report.html").exists()
     first = (tmp_path / "off-0" / "metrics.jsonl").stat().st_mtime_ns
     assert main(asked) == 0

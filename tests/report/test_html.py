@@ -90,7 +90,10 @@ EPOCHS = [
     for epoch, norm in ((2, 1.5), (3, 0.1))
 ]
 EXIT = {"kind": "exit", "epoch": 1, "step": 4, "modality": "a", "value": 3.0, "mean": 1.0, "num_epochs": 1, "tau": 1.8}
-RELEASED = {"early_exit": 1.8, "early_exit_start_epoch": 1, "early_exit_reference": "all", "epochs": 4}
+RELEASED = {"early_exit": 1.8, "early_exit_start_epoch": 1, "early_exit_reference": "all"} | {
+    "early_exit_loss_drop": None,
+    "epochs": 4,
+}
 
 
 def test_an_exit_is_explained_with_its_numbers_and_what_it_saved() -> None:
@@ -109,7 +112,15 @@ def test_the_epochs_from_the_peak_on_are_named_in_the_rule() -> None:
     rule = explain_exits(EPOCHS, {"early_exit": 0.9, "epochs": 20, "early_exit_metric": "adapter"})[0]
     assert rule == (
         "A modality exits at the end of an epoch when the mean gradient norm of its adapter is above 0.9 times the "
-        "mean of the epochs from its highest on, 3 or more (tested from epoch 5, counted from 0)."
+        "mean of the epochs from its highest on, 5 or more (tested from epoch 5, counted from 0), unless the loss is "
+        "more than 10% below that of the three epochs before."
+    )
+
+
+def test_a_modality_that_the_loss_held_back_is_explained() -> None:
+    held = [line | ({"exit_held/b": 1} if line["epoch"] == 2 else {}) for line in EPOCHS]
+    assert explain_exits(held, {"early_exit": 0.9, "epochs": 4})[-1] == (
+        "b trained to the end: in epoch 2 its norm was high enough, but the loss still fell."
     )
 
 

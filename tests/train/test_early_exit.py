@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from crema_core.train.settings import TrainSettings
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "early_exit.json").read_text())
 
 
-def play(phases: EarlyExit, norms: dict[str, list[list[float]]], num_epochs: int) -> dict[str, int]:
+def play(
+    phases: EarlyExit, norms: dict[str, list[list[float]]], num_epochs: int, losses: Sequence[float] = ()
+) -> dict[str, int]:
     for epoch in range(num_epochs):
         for step in range(len(norms[phases.order[0]][epoch])):
             for name in phases.active:
-                phases.record(name, norms[name][epoch][step])
+                phases.record(name, norms[name][epoch][step], losses[epoch] if losses else 1.0)
         phases.end_epoch(epoch)
     return {name: phases.exits[name].epoch if name in phases.exits else -1 for name in phases.order}
 
@@ -81,7 +84,7 @@ def test_epochs_before_the_first_tested_one_count_in_the_mean() -> None:
 def test_from_the_peak_on_the_decline_is_compared_and_growth_is_not(
     norms: list[float], exit_epoch: int, num_epochs: int | None
 ) -> None:
-    phases = EarlyExit(("a",), tau=0.9)
+    phases = EarlyExit(("a",), tau=0.9, patience=3)
     assert play(phases, {"a": [[norm] for norm in norms]}, len(norms)) == {"a": exit_epoch}
     if num_epochs is not None:
         assert phases.exits["a"].num_epochs == num_epochs
@@ -99,11 +102,42 @@ def test_the_rule_does_not_depend_on_the_scale_of_the_loss(norms: list[float], t
     assert exits[0] == exits[1]
 
 
+@pytest.mark.parametrize(
+    ("losses", "exit_epoch"),
+    [
+        ([1.0, 1.0, 1.0, 0.91, 0.91, 0.91], 3),  # 9% below the three before
+        ([1.0, 1.0, 1.0, 0.89, 0.89, 0.89], 4),  # 11% below, then 7% below 0.963
+        ([9.0, 1.0, 1.0, 1.0, 1.0, 1.0], 4),  # far below the first of the three, which is none of them an epoch later
+        ([1.0, 0.8, 0.6, 0.4, 0.3, 0.2], -1),  # falls to the end
+        ([1.0, 1.0, 1.0, 5.0, 5.0, 5.0], 3),  # a growing loss holds nobody
+    ],
+)
+def test_nobody_exits_while_the_loss_still_falls(losses: list[float], exit_epoch: int) -> None:
+    norms = {"a": [[own] for own in (4.0, 2.0, 2.0, 3.0, 3.0, 3.0)]}
+    phases = EarlyExit(("a",), tau=0.9, patience=3)
+    assert play(phases, norms, 6, losses) == {"a": exit_epoch}
+    free = EarlyExit(("a",), tau=0.9, patience=3, loss_drop=None)
+    assert play(free, norms, 6, losses) == {"a": 3}
+
+
+def test_who_is_held_by_the_loss_is_kept_for_that_epoch() -> None:
+    phases = EarlyExit(("a", "b"), tau=0.9, patience=1, start_epoch=1)
+    for loss in (1.0, 0.5):
+        phases.record("a", 1.0, loss)
+        phases.record("b", 1.0, 1.0)
+        exits = phases.end_epoch(0 if loss == 1.0 else 1)
+    assert [found.modality for found in exits] == ["b"]
+    assert phases.held == ("a",)
+    phases.record("a", 1.0, 1.0)
+    assert [found.modality for found in phases.end_epoch(2)] == ["a"]
+    assert phases.held == ()
+
+
 def test_what_was_compared_is_kept_for_the_epochs_that_were_tested() -> None:
     phases = EarlyExit(("a",), tau=0.5, start_epoch=2, reference="all")
     found = []
     for epoch, norm in enumerate((2.0, 4.0, 1.0)):
-        phases.record("a", norm)
+        phases.record("a", norm, 1.0)
         phases.end_epoch(epoch)
         found.append(phases.thresholds)
     assert found == [{}, {}, {"a": 1.5}]
@@ -113,8 +147,8 @@ def test_what_was_compared_is_kept_for_the_epochs_that_were_tested() -> None:
     ("settings", "said"),
     [
         ({"early_exit": None, "epochs": 1}, None),
-        ({"early_exit": 0.9, "epochs": 5}, None),
-        ({"early_exit": 0.9, "epochs": 4}, "can exit is number 4, and the run has 4. Set epochs to 5 or more"),
+        ({"early_exit": 0.9, "epochs": 7}, None),
+        ({"early_exit": 0.9, "epochs": 6}, "can exit is number 6, and the run has 6. Set epochs to 7 or more"),
         ({"early_exit": 0.9, "epochs": 4, "early_exit_patience": 2}, None),
         ({"early_exit": 0.9, "epochs": 10, "early_exit_start_epoch": 9}, "Set epochs to 11 or more"),
         ({"early_exit": 0.9, "epochs": 10, "early_exit_start_epoch": 8}, None),
@@ -150,7 +184,7 @@ def test_who_exits_is_returned_once_in_order_and_trains_no_more() -> None:
     phases = EarlyExit(("b", "a"), tau=1.5, reference="all")
     for epoch, norm in enumerate((1.0, 2.0)):
         for name in ("a", "b"):
-            phases.record(name, norm)
+            phases.record(name, norm, 1.0)
         exits = phases.end_epoch(epoch)
     assert [found.modality for found in exits] == ["b", "a"]
     assert phases.end_epoch(2) == ()
@@ -175,10 +209,10 @@ def test_an_exit_says_why() -> None:
 
 def test_an_epoch_without_updates_of_a_modality_leaves_its_history_alone() -> None:
     phases = EarlyExit(("a", "b"), tau=1.5, reference="all")
-    phases.record("a", 1.0)
-    phases.record("b", 1.0)
+    phases.record("a", 1.0, 1.0)
+    phases.record("b", 1.0, 1.0)
     phases.end_epoch(0)
-    phases.record("b", 1.0)
+    phases.record("b", 1.0, 1.0)
     assert phases.end_epoch(1) == ()
     assert phases.history == {"a": [1.0], "b": [1.0, 1.0]}
     assert phases.last_epoch == {"b": 1.0}
@@ -200,7 +234,7 @@ def test_stopping_and_restoring_at_any_epoch_changes_no_decision(
         for phases in (whole, stopped):
             for name, norm in (("a", a), ("b", b)):
                 if name in phases.active:
-                    phases.record(name, norm)
+                    phases.record(name, norm, 1 + norm)
         exited = set(whole.exits)
         assert whole.end_epoch(epoch) == stopped.end_epoch(epoch)
         assert exited <= set(whole.exits)

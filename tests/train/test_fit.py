@@ -37,6 +37,9 @@ def hooks_of(**functions: Callable[..., None]) -> Hooks:
     return hooks
 
 
+RELEASED = {"early_exit_reference": "all", "early_exit_loss_drop": None}
+
+
 def quiet() -> StatusLine:
     return StatusLine(io.StringIO(), enabled=False)
 
@@ -210,7 +213,7 @@ def test_modalities_that_exit_stop_moving_and_the_last_exit_ends_the_training(
 ) -> None:
     # Any growth of the norm over a tiny fraction of its past counts: everything exits after the second epoch.
     model = new_model()
-    run = train(model, tmp_path, "run", epochs=3, early_exit=1e-6, early_exit_reference="all", eval_data=None)
+    run = train(model, tmp_path, "run", epochs=3, eval_data=None, **RELEASED | {"early_exit": 1e-6})
     assert run.num_steps == 6
     assert sorted(run.exited) == ["main", "other", "points", "wave"]
     assert run.exited["main"].startswith("'main' exits after epoch 1: gradient norm ")
@@ -228,7 +231,7 @@ def test_a_rule_that_cannot_fire_is_said_at_the_start(
 def test_an_epochs_line_has_the_sub_steps_their_seconds_and_what_norms_were_compared_with(
     new_model: MakeModel, tmp_path: Path
 ) -> None:
-    run = train(new_model(), tmp_path, "run", epochs=2, early_exit=100.0, early_exit_reference="all", eval_data=None)
+    run = train(new_model(), tmp_path, "run", epochs=2, eval_data=None, **RELEASED | {"early_exit": 100.0})
     first, second = (line for line in run.metrics if line["kind"] == "epoch")
     names = ["main", "other", "points", "wave"]
     assert [first[f"sub_steps/{name}"] for name in names] == [3, 2, 2, 2], (

@@ -154,7 +154,7 @@ def test_processes_without_any_sample_of_the_last_batch_take_part(t5_folder: Pat
 
 
 def test_all_processes_agree_on_early_exits(t5_folder: Path, data: Path, tmp_path: Path) -> None:
-    settings = {"epochs": 3, "early_exit": 0.9, "early_exit_reference": "all", "early_exit_metric": "adapter"}
+    settings = {"epochs": 3, "early_exit": 0.9, "early_exit_reference": "all", "early_exit_loss_drop": None}
     alone = train(t5_folder, data, tmp_path / "one", **settings)
     first, second = together(train, t5_folder, data, tmp_path / "two", **settings)
     assert alone.exited

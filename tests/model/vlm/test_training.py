@@ -77,7 +77,13 @@ def test_sixty_steps_lower_the_loss_and_the_sound_is_heard(kind: str, tmp_path: 
 def test_a_modality_with_nothing_to_train_has_no_sub_step_of_its_own(tmp_path: Path) -> None:
     folder = save_vlm(tmp_path / "backbone", "qwen3_vl")
     model = build(["video", SOUND], backbone=folder, qformer=SMALL)
-    settings = {"epochs": 3, "batch_size": 4, "early_exit": 0.01, "early_exit_reference": "all"}
+    settings = {
+        "epochs": 3,
+        "batch_size": 4,
+        "early_exit": 0.01,
+        "early_exit_reference": "all",
+        "early_exit_loss_drop": None,
+    }
     run = fit(model, write_samples(tmp_path, "train", 4, seed=0), out=tmp_path / "run", **settings)
     losses = [{key for key in row if key.startswith("loss/")} for row in run.metrics if row["kind"] == "epoch"]
     assert losses == [{"loss/audio"}] * 2, "audio exits after its second epoch, and nothing is left"
