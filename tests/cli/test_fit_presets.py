@@ -53,7 +53,7 @@ def test_a_run_of_the_paper_trains(
     assert main([*words, *(word for item in few for word in ("--set", item))]) == 0
     assert json.loads(capsys.readouterr().out)["num_steps"] == 2
     used = json.loads((out / "config.json").read_text())["settings"]
-    assert (used["lr"], used["min_lr"], used["early_exit"], used["epochs"]) == (2e-4, 1e-5, 1.8, 1)
+    assert (used["lr"], used["min_lr"], used["early_exit"], used["epochs"]) == (2e-4, 1e-5, 0.85, 1)
     model = json.loads((out / "model" / "crema.json").read_text())
     assert "3D Model information" in json.dumps(model)
 
