@@ -29,6 +29,7 @@ def full(*_: Any, **__: Any) -> Any:
     raise torch.OutOfMemoryError(FULL)
 
 
+@pytest.mark.slow
 def test_a_minibatch_that_does_not_fit_is_said_and_the_run_goes_on_from_its_checkpoint(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def largest_difference(first: CremaModel, second: CremaModel) -> float:
     return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_twenty_updates_equal_the_naive_loops(
     new_double_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def test_twenty_updates_in_parts_equal_the_naive_loops(
     assert largest_difference(in_parts, naive) < 1e-12
 
 
+@pytest.mark.slow
 def test_graphs_that_do_not_wait_change_no_number(
     new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
