@@ -58,7 +58,7 @@ class LinearFusion(Fusion):
         major_queries: int | None = None,
         num_tokens: int | None = None,
     ) -> None:
-        _check_count("num_tokens", num_tokens)
+        check_count("num_tokens", num_tokens)
         self.major_queries = num_queries if major_queries is None else major_queries
         self.num_tokens = math.ceil(1.5 * num_queries) if num_tokens is None else num_tokens
         super().__init__(supporting, width=width, num_queries=num_queries)
@@ -161,7 +161,7 @@ class CrossAttentionFusion(Fusion):
         num_heads: int = 8,
         num_prompts: int | None = None,
     ) -> None:
-        _check_count("num_prompts", num_prompts)
+        check_count("num_prompts", num_prompts)
         super().__init__(supporting, width=width, num_queries=num_queries)
         self.num_heads = num_heads
         self.num_prompts = num_queries if num_prompts is None else num_prompts
@@ -217,7 +217,8 @@ class CrossAttentionFusion(Fusion):
         return result
 
 
-def _check_count(name: str, value: int | None) -> None:
+def check_count(name: str, value: int | None) -> None:
+    """Refuse a number that leaves the language model no token (`OptionsError`); None is the strategy's default."""
     if value is not None and value < 1:
         raise OptionsError(
             f"fusion: {name}={value} leaves the language model nothing to read. Accepted: 1 or more. Leave {name} out, "

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.errors import OptionsError
+from crema_core.fusion.all_tokens import check_count
 from crema_core.fusion.base import Fusion, FusionSizes, ModalitySet, spread
 from crema_core.fusion.connector import QFormerText
 from crema_core.model.feature_tokens import run_connector, unpack_features
@@ -62,11 +63,7 @@ class MixtureFusion(Fusion):
         qformer: tuple[int, int],
         num_tokens: int | None = None,
     ) -> None:
-        if num_tokens is not None and num_tokens < 1:
-            raise OptionsError(
-                f"fusion: num_tokens={num_tokens} leaves the language model nothing to read. Accepted: 1 or more. "
-                "Leave num_tokens out, or raise it."
-            )
+        check_count("num_tokens", num_tokens)
         self.encoder_width, self.hidden_size = qformer
         self.num_tokens = QUERIES_PER_CLIP * num_queries if num_tokens is None else num_tokens
         super().__init__(supporting, width=width, num_queries=num_queries)

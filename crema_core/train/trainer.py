@@ -169,7 +169,7 @@ class Trainer:
             epoch, step_in_epoch, step = self.position
             self.position = Position(epoch, step_in_epoch + 1, step + 1)
             for name, norm in result.gradient_norms.items():
-                self.early_exit.record(name, norm, result.losses.get(name, result.losses.get("joint", 0.0)))
+                self.early_exit.record(name, norm, result.losses["joint" if self.settings.mode == "joint" else name])
             self.metric_logger.update(result, self.position, lr=lr)
             self._tell("crema_step_finished", trainer=self, step=self.step, losses=result.losses)
             if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:

@@ -6,6 +6,8 @@ tokens of a step, L language-model width.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from crema_core.errors import BuildError
@@ -92,6 +94,23 @@ class OwnTokensConnector(Connector):
         token_mask = mask if mask.dim() == 3 else None
         own = values[..., : self.width].float()
         return ModalityTokens(own, features.steps, features.rows, times, token_mask, extras)
+
+
+def warn_of_lost(modalities: ModalitySet, what: str) -> bool:
+    """Warn where a sample has a supporting modality without the major one; return whether that was so.
+
+    Args:
+        modalities: of the batch.
+        what: what the strategy does with the major modality's tokens, for example "PAVE updates the tokens of".
+    """
+    lost = lost_modalities(modalities)
+    if lost:
+        warnings.warn(
+            f"A sample has {', '.join(lost)} and no {modalities.major}. {what} '{modalities.major}', so such samples "
+            f"are answered from the question alone. Give them '{modalities.major}' too. Said once.",
+            stacklevel=3,
+        )
+    return bool(lost)
 
 
 def lost_modalities(modalities: ModalitySet) -> list[str]:

@@ -15,7 +15,6 @@ tokens of a step, M most tokens of a frame, W width with what the model's first 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
@@ -27,7 +26,7 @@ from crema_core.errors import OptionsError
 from crema_core.fusion.base import Fusion, FusionSizes, ModalitySet, spread
 from crema_core.tokens import ModalityTokens, Segment
 from crema_pave.alignment import Alignment
-from crema_pave.connectors import FeatureConnector, lost_modalities, visual_connector
+from crema_pave.connectors import FeatureConnector, visual_connector, warn_of_lost
 from crema_pave.grouping import home_frames
 from crema_pave.newlines import Newlines, lay_out
 
@@ -98,15 +97,7 @@ class InterleaveFusion(Fusion):
 
     def forward(self, modalities: ModalitySet) -> list[Segment]:
         """Return the visual tokens with the side tokens among them; without a prefix."""
-        lost = [] if self._warned else lost_modalities(modalities)
-        if lost:
-            self._warned = True
-            warnings.warn(
-                f"A sample has {', '.join(lost)} and no {modalities.major}. Tokens are put among those of "
-                f"'{modalities.major}', so such samples are answered from the question alone. Give them "
-                f"'{modalities.major}' too. Said once.",
-                stacklevel=2,
-            )
+        self._warned = self._warned or warn_of_lost(modalities, "Tokens are put among those of")
         if modalities.major not in modalities.tokens:
             return []
         major = modalities.tokens[modalities.major]

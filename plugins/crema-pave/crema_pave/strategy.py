@@ -16,7 +16,6 @@ E width before the projector, L language-model width.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,7 +31,7 @@ from crema_core.fusion.connector import VisualLayout
 from crema_core.tokens import OWN_LAYOUT, ModalityTokens, Segment
 from crema_pave.alignment import Alignment
 from crema_pave.compose import add_patches, chain_patches
-from crema_pave.connectors import BEFORE_PROJECTOR, FeatureConnector, lost_modalities, visual_connector
+from crema_pave.connectors import BEFORE_PROJECTOR, FeatureConnector, visual_connector, warn_of_lost
 from crema_pave.newlines import Newlines, lay_out
 from crema_pave.patch import PavePatch, SideMap
 from crema_pave.reading import LayerReading
@@ -168,15 +167,7 @@ class PaveFusion(Fusion):
 
     def forward(self, modalities: ModalitySet) -> list[Segment]:
         """Return the visual tokens with every supporting modality's update, and their newlines; without a prefix."""
-        lost = [] if self._warned else lost_modalities(modalities)
-        if lost:
-            self._warned = True
-            warnings.warn(
-                f"A sample has {', '.join(lost)} and no {modalities.major}. PAVE updates the tokens of "
-                f"'{modalities.major}', so such samples are answered from the question alone. Give them "
-                f"'{modalities.major}' too. Said once.",
-                stacklevel=2,
-            )
+        self._warned = self._warned or warn_of_lost(modalities, "PAVE updates the tokens of")
         if modalities.major not in modalities.tokens:
             return []
         major = modalities.tokens[modalities.major]
