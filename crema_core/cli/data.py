@@ -115,6 +115,11 @@ def _page(path: str, report: CheckReport) -> str:
             counts = [f"{own.num_questions:,}", f"{own.num_answers:,}"]
             rows.append([own.type or "without type", *counts, own.answer, f"{own.share:.1%}"])
         parts.append(table(rows))
+    if report.ignored:
+        keys = [
+            f"{own} {'not asked for' if own.installed else 'no field or installed modality'}" for own in report.ignored
+        ]
+        parts.append(f"not read: {'; '.join(keys)}")
     found = [f"- {own.text}{_lines(own.lines)}" for own in report.findings]
     parts.append("\n".join([f"{counted(len(found), 'finding')}:", *found]) if found else "nothing to correct")
     return "\n\n".join(parts)

@@ -145,7 +145,7 @@ def _finish(model: CremaModel, run: Run, sections: list[ReportSection], descript
 
 def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Processes) -> list[ReportSection]:
     """Answer some of the validation questions with the saved weights, to be looked at."""
-    from crema_core.data.data_file import read_data_file
+    from crema_core.data.data_file import scan_data_file
     from crema_core.evaluation.run import evaluate
     from crema_core.model.precision import computing_in
     from crema_core.plugins.hookspecs import ReportSection
@@ -154,7 +154,7 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
 
     if config.eval_data is None:
         return []
-    records = read_data_file(config.eval_data, modalities=model.names)
+    records = scan_data_file(Path(config.eval_data), modalities=model.names).records  # fit() said what is ignored
     settings = train_settings(config.preset, config.settings)
     cache = None if settings.cache in NOT_A_FOLDER else make_cache(model, settings)
     with computing_in(settings.precision, model.device):

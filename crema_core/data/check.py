@@ -15,12 +15,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-from crema_core.data.data_file import Record, describe_missing, missing_files, scan_data_file
+from crema_core.data.data_file import IgnoredKey, Record, describe_missing, missing_files, scan_data_file
 from crema_core.data.sampling import file_of, split_span
 from crema_core.errors import MediaError
 from crema_core.plugins import registry
 
-Kind = Literal["line", "missing", "duplicate", "empty", "senseless", "balance", "damaged", "length"]
+Kind = Literal["line", "key", "missing", "duplicate", "empty", "senseless", "balance", "damaged", "length", "tokens"]
 ONE_SIDED_SHARE, ONE_SIDED_NUMBER = 0.9, 20
 """From this share of equal answers among so many questions on, guessing that answer looks like understanding."""
 MAX_DIFFERENCE_S, MAX_DIFFERENCE = 1.0, 0.1
@@ -31,9 +31,10 @@ MAX_DIFFERENCE_S, MAX_DIFFERENCE = 1.0, 0.1
 class Finding:
     """Something to correct."""
 
-    # `line` (cannot be read), `missing` (file), `duplicate` (id, question or file), `empty` (question or answer),
-    # `senseless` (no source of any wanted modality), `balance` (nearly always one answer), `damaged` (file), `length`
-    # (of a file)
+    # `line` (cannot be read), `key` (nearly the name of a field or modality), `missing` (file), `duplicate` (id,
+    # question or file), `empty` (question or answer), `senseless` (no source of any wanted modality), `balance` (nearly
+    # always one answer), `damaged` (file), `length` (of a file), `tokens` (answers that a language model cannot tell
+    # apart, see `crema_core.evaluation.answer_tokens`)
     kind: Kind
     text: str  # the finding as a sentence
     lines: tuple[int, ...]  # the data file lines concerned, from 1
@@ -70,6 +71,7 @@ class CheckReport:
     unused: tuple[str, ...]  # modalities in the file that were not asked for
     findings: tuple[Finding, ...]  # what to correct; empty when the file is fine
     balance: tuple[Balance, ...] = ()  # spread of the answers, by type
+    ignored: tuple[IgnoredKey, ...] = ()  # keys that nothing reads, `unused` among them, with their counts
 
 
 def check_data_file(path: str | os.PathLike[str], *, modalities: Collection[str] | None = None) -> CheckReport:
@@ -88,6 +90,11 @@ def check_data_file(path: str | os.PathLike[str], *, modalities: Collection[str]
     findings = [
         Finding("line", f"Line {bad.line} cannot be used: {bad.sentence}", (bad.line,)) for bad in scan.problems
     ]
+    findings += [
+        Finding("key", f"A key is neither a field nor an installed modality, and is ignored: {own}.", (own.line,))
+        for own in scan.ignored
+        if own.near
+    ]
     if absent := missing_files(records):
         text = describe_missing(path, absent, num_samples=len(records))
         findings.append(Finding("missing", text, tuple(record.line for record, _ in absent)))
@@ -98,9 +105,10 @@ def check_data_file(path: str | os.PathLike[str], *, modalities: Collection[str]
         num_samples=len(records),
         modalities=dict(Counter(name for record in records for name in record.sources)),
         types=dict(Counter(record.type for record in records)),
-        unused=scan.unused,
+        unused=tuple(own.name for own in scan.ignored if own.installed),
         findings=tuple(findings),
         balance=balance,
+        ignored=scan.ignored,
     )
 
 

@@ -2,32 +2,42 @@
 
     {"id": "17", "question": "What is playing?", "answer": "a drum", "type": "sound", "audio": "clips/17.wav"}
 
-`id`, `question` and `answer` are required; `choices`, `type`, `answers` (others that are right too) and `dataset` (a
-name of `crema data list`, which decides how answers are scored) are optional. Every other key is the name of an
-installed modality with the path of its file (or a list of paths), relative to the data file; `a.mp4#t=1,2` is a part of
-a file. A missing key, or null, is a missing modality. Every unusable line is reported at once.
+`id`, `question` and `answer` are required; `choices`, `type`, `answers` (others that are right too), `dataset` (a name
+of `crema data list`, which decides how answers are scored) and `meta` (an object of one's own, which nothing reads) are
+optional. Every other key is the name of a modality with the path of its file (or a list of paths), relative to the data
+file; `a.mp4#t=1,2` is a part of a file. A missing key, or null, is a missing modality. Every unusable line is reported
+at once.
+
+A key that is neither a field nor a wanted modality stops nothing, because a data file outlives the packages that are
+installed: it is reported once, with the number of lines and the nearest name. A misspelt key is an error where its line
+lacks something for it: a required field, the choices, or every source.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from crema_core.data.sampling import file_of
-from crema_core.errors import DataFileError, did_you_mean
+from crema_core.errors import DataFileError
 from crema_core.plugins.registry import installed_names
 
 logger = logging.getLogger(__name__)
 
 Source = str | list[str]
-FIELDS = ("id", "question", "answer", "choices", "type", "answers", "dataset")
+Data = str | os.PathLike[str] | Sequence["Record | Mapping[str, object]"]
+"""A data file, or samples: records, or mappings with the keys of a line and paths relative to the current folder."""
+FIELDS = ("id", "question", "answer", "choices", "type", "answers", "dataset", "meta")
 REQUIRED = ("id", "question", "answer")
 NUM_SHOWN = 20
+NEAR = 0.75
+"""From this similarity on (`difflib`) a key is taken for a misspelt one where its line lacks something."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +91,28 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class IgnoredKey:
+    """A key that usable lines have and nothing reads."""
+
+    name: str
+    num_lines: int  # lines that have it
+    line: int  # the first of them
+    installed: bool  # whether it is the name of an installed modality, which was not asked for
+    near: str  # the field or modality that has nearly its name; empty where none has, or it is installed
+
+    def __str__(self) -> str:
+        lines = f"line {self.line}" if self.num_lines == 1 else f"{self.num_lines:,} lines, first: line {self.line}"
+        hint = f"; did you mean '{self.near}'?" if self.near else ""
+        return f"'{self.name}' ({lines}{hint})"
+
+
+@dataclass(frozen=True)
 class Scan:
     """Everything a pass over a data file found."""
 
     records: list[Record]  # the usable lines, with the wanted modalities only
     problems: list[Problem]  # the unusable ones
-    unused: tuple[str, ...]  # modalities that lines have and the caller did not want
+    ignored: tuple[IgnoredKey, ...]  # keys of usable lines that are neither a field nor a wanted modality
     num_lines: int  # lines that are not blank
 
 
@@ -112,19 +138,13 @@ def read_data_file(
     path = Path(path)
     scan = scan_data_file(path, modalities=modalities)
     if scan.problems:
-        raise DataFileError(_describe_problems(path, scan))
+        raise DataFileError(_describe_problems(scan, f"lines of {path.name}", "line"))
     if not scan.records:
         raise DataFileError(
             f"{path.name} holds no samples. A data file has one JSON object per line, with at least "
             f"{_listed(REQUIRED)}. Write one line per question."
         )
-    if scan.unused:
-        logger.warning(
-            "%s has sources of modalities that this model does not have: %s. They are ignored. "
-            "Name them in build(modalities=[...]) to use them.",
-            path.name,
-            ", ".join(scan.unused),
-        )
+    _report_ignored(path.name, scan.ignored)
     absent = missing_files(scan.records)
     if not absent:
         return scan.records
@@ -139,30 +159,97 @@ def read_data_file(
     return records
 
 
+def as_records(data: Data, *, modalities: Collection[str] | None = None) -> list[Record]:
+    """Return the samples of a data file, or of records and mappings, which follow the same rules as lines.
+
+    Args:
+        data: the data file or the samples; a mapping has the keys of a line, and its paths are relative to the current
+            folder.
+        modalities: modalities wanted, as in `read_data_file`.
+
+    Raises:
+        DataFileError: naming every sample that cannot be used, or that has a missing file; a record is taken as it is.
+
+    Example:
+        >>> as_records([{"id": 1, "question": "what ?", "answer": "red"}])[0].answer
+        'red'
+    """
+    if isinstance(data, str | os.PathLike):
+        return read_data_file(data, modalities=modalities)
+    given = {number: own for number, own in enumerate(data, start=1) if not isinstance(own, Record)}
+    parsed = ((number, _plain(own)) for number, own in given.items())
+    scan = _scan(parsed, modalities=modalities, folder=Path.cwd(), num_lines=len(given))
+    if scan.problems:
+        raise DataFileError(_describe_problems(scan, "records", "record"))
+    _report_ignored("The data", scan.ignored)
+    if absent := missing_files(scan.records):
+        record, first = absent[0]
+        verb = "has" if len(absent) == 1 else "have"
+        raise DataFileError(
+            f"{len(absent):,} of {len(given):,} records {verb} a missing file, first: {first} (record {record.line}). "
+            "Paths are relative to the current folder. Fix the paths, or leave those records out."
+        )
+    read = {record.line: record for record in scan.records}
+    return [own if isinstance(own, Record) else read[number] for number, own in enumerate(data, start=1)]
+
+
 def scan_data_file(path: Path, *, modalities: Collection[str] | None = None) -> Scan:
     """Read a data file and return the usable and the unusable lines; files are not looked for.
 
     Raises:
         DataFileError: when there is no such file, or it is not text.
     """
+    lines = [(number, text) for number, text in enumerate(_lines(path), start=1) if text.strip()]
+    parsed = ((number, _parsed(text)) for number, text in lines)
+    return _scan(parsed, modalities=modalities, folder=path.parent.absolute(), num_lines=len(lines))
+
+
+def _scan(
+    parsed: Iterable[tuple[int, dict[str, object] | str]],
+    *,
+    modalities: Collection[str] | None,
+    folder: Path,
+    num_lines: int,
+) -> Scan:
+    """Sort numbered lines, each its values or what is wrong with all of it, into usable and unusable ones."""
     known = frozenset(installed_names()) | frozenset(modalities or ())
     wanted = known if modalities is None else frozenset(modalities)
     records: list[Record] = []
     problems: list[Problem] = []
-    unused: set[str] = set()
-    num_lines = 0
-    for number, text in enumerate(_lines(path), start=1):
-        if not text.strip():
-            continue
-        num_lines += 1
-        values, faults = parse_line(text, known)
-        if faults:
+    ignored: dict[str, list[int]] = {}
+    for number, values in parsed:
+        faults = [values] if isinstance(values, str) else find_faults(values, wanted, known)
+        if faults or isinstance(values, str):
             problems.extend(Problem(number, fault) for fault in faults)
             continue
-        sources = {name: value for name, value in values.items() if name not in FIELDS and value is not None}
-        unused |= sources.keys() - wanted
-        records.append(_record(values, sources, wanted=wanted, folder=path.parent.absolute(), line=number))
-    return Scan(records, problems, tuple(sorted(unused)), num_lines)
+        for name, value in values.items():
+            if name not in FIELDS and name not in wanted and value is not None:
+                ignored.setdefault(name, []).append(number)
+        records.append(_record(values, wanted=wanted, folder=folder, line=number))
+    names = [*FIELDS, *sorted(known)]
+    keys = []
+    for name, lines in sorted(ignored.items()):
+        near = [] if name in known else difflib.get_close_matches(name, names, n=1)
+        keys.append(IgnoredKey(name, len(lines), lines[0], name in known, near[0] if near else ""))
+    return Scan(records, problems, tuple(keys), num_lines)
+
+
+def _report_ignored(name: str, ignored: Sequence[IgnoredKey]) -> None:
+    """Say once what of a data file is not read."""
+    if unused := [own for own in ignored if own.installed]:
+        logger.warning(
+            "%s has sources of modalities that this model does not have: %s. They are ignored. "
+            "Name them in build(modalities=[...]) to use them.",
+            name,
+            ", ".join(map(str, unused)),
+        )
+    if unknown := [own for own in ignored if not own.installed]:
+        logger.warning(
+            "%s has keys that are neither a field nor an installed modality, and are ignored: %s. Install the package "
+            "of a modality, correct a misspelt name, or put keys of your own into 'meta'.",
+            name,
+            ", ".join(map(str, unknown)),
+        )
 
 
 def missing_files(records: Iterable[Record]) -> list[tuple[Record, str]]:
@@ -206,23 +293,64 @@ def _lines(path: Path) -> list[str]:
         ) from error
 
 
-def parse_line(text: str, known: frozenset[str]) -> tuple[dict[str, object], list[str]]:
-    """Return the values of one line and what is wrong with it; `known` are the names of modalities."""
+def _parsed(text: str) -> dict[str, object] | str:
+    """Return the values of a line, or what is wrong with all of it."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        return {}, [f"not JSON ({error.msg} at column {error.colno})"]
-    if not isinstance(values, dict):
-        return {}, [f"{type(values).__name__} instead of an object in braces"]
-    faults = [f"no '{key}'" for key in REQUIRED if values.get(key) is None]
+        return f"not JSON ({error.msg} at column {error.colno})"
+    return values if isinstance(values, dict) else f"{type(values).__name__} instead of an object in braces"
+
+
+def _plain(values: object) -> dict[str, object] | str:
+    """Return a mapping as a line has it, paths as text, or what is wrong with all of it."""
+    if not isinstance(values, Mapping):
+        return f"{type(values).__name__} instead of a record or a mapping with the keys of a line"
+
+    def plain(value: object) -> object:
+        if isinstance(value, list | tuple):
+            return [plain(entry) for entry in value]
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    return {str(key): plain(value) for key, value in values.items()}
+
+
+def find_faults(values: Mapping[str, object], wanted: frozenset[str], known: frozenset[str]) -> list[str]:
+    """Return what is wrong with the values of one line.
+
+    Args:
+        values: by key.
+        wanted: names of the modalities that are read; what else a line has may be anything.
+        known: those and the installed ones.
+    """
+    other = [key for key, value in values.items() if key not in FIELDS and key not in known and value is not None]
+    faults = []
+    for key in (key for key in REQUIRED if values.get(key) is None):
+        near = difflib.get_close_matches(key, other, n=1, cutoff=NEAR)
+        faults.append(f"no '{key}', but an unknown key '{near[0]}'. Did you mean '{key}'?" if near else f"no '{key}'")
     for key, value in values.items():
-        if key not in FIELDS and key not in known:
-            faults.append(f"unknown key '{key}'.{did_you_mean(key, [*FIELDS, *sorted(known)])}".removesuffix("."))
-        elif value is not None and (expected := _mistake(key, value)):
+        if value is not None and (key in FIELDS or key in wanted) and (expected := _mistake(key, value)):
             faults.append(f"'{key}' is {_shown(value)}, not {expected}")
-    if not faults and values.get("choices") is not None and values["answer"] not in values["choices"]:
+    if not faults:
+        faults += [f"unknown key '{key}'. Did you mean '{name}'?" for key, name in _misspelt(values, wanted, other)]
+    choices = values.get("choices")
+    if not faults and isinstance(choices, list) and values["answer"] not in choices:
         faults.append(f"the answer {values['answer']!r} is none of the choices")
-    return values, faults
+    return faults
+
+
+def _misspelt(values: Mapping[str, object], wanted: frozenset[str], other: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield unknown keys that hold what the line lacks, each with the name it nearly has."""
+    lacking = [] if values.get("choices") is not None else ["choices"]
+    if not any(values.get(name) is not None for name in wanted):
+        lacking += sorted(wanted)
+    for key in other:
+        near = difflib.get_close_matches(key, lacking, n=1, cutoff=NEAR)
+        value = values[key]
+        if not near or _mistake(near[0], value):
+            continue
+        if near[0] != "choices" or (isinstance(value, list) and values["answer"] in value):
+            yield key, near[0]
 
 
 def _mistake(key: str, value: object) -> str:
@@ -232,6 +360,8 @@ def _mistake(key: str, value: object) -> str:
     if key in ("question", "answer", "type", "dataset"):
         return "" if isinstance(value, str) else "a text"
     texts = isinstance(value, list) and bool(value) and all(isinstance(entry, str) and entry for entry in value)
+    if key == "meta":
+        return "" if isinstance(value, dict) else "an object in braces"
     if key == "answers":
         return "" if texts else "a list of texts"
     if key == "choices":
@@ -240,14 +370,13 @@ def _mistake(key: str, value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
+    text = json.dumps(value, default=repr)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _record(
-    values: dict[str, object], sources: dict[str, object], *, wanted: frozenset[str], folder: Path, line: int
-) -> Record:
+def _record(values: Mapping[str, object], *, wanted: frozenset[str], folder: Path, line: int) -> Record:
     choices, answers = values.get("choices"), values.get("answers")
+    sources = {name: value for name, value in values.items() if name in wanted and value is not None}
     return Record(
         id=str(values["id"]),
         question=str(values["question"]),
@@ -255,7 +384,6 @@ def _record(
         sources={
             name: [str(folder / entry) for entry in value] if isinstance(value, list) else str(folder / str(value))
             for name, value in sources.items()
-            if name in wanted
         },
         choices=tuple(choices) if isinstance(choices, list) else None,
         type=str(values.get("type") or ""),
@@ -265,18 +393,18 @@ def _record(
     )
 
 
-def _describe_problems(path: Path, scan: Scan) -> str:
+def _describe_problems(scan: Scan, what: str, one: str) -> str:
     num_bad = len({problem.line for problem in scan.problems})
-    shown = [f"- line {problem.line}: {problem.text}" for problem in scan.problems[:NUM_SHOWN]]
+    shown = [f"- {one} {problem.line}: {problem.text}" for problem in scan.problems[:NUM_SHOWN]]
     if len(scan.problems) > NUM_SHOWN:
         shown.append(f"- and {len(scan.problems) - NUM_SHOWN:,} more")
     modalities = ", ".join(sorted(installed_names())) or "none"
     return "\n".join(
         [
-            f"{num_bad:,} of {scan.num_lines:,} lines of {path.name} cannot be used:",
+            f"{num_bad:,} of {scan.num_lines:,} {what} cannot be used:",
             *shown,
             f"Keys: {_listed(FIELDS)} ({_listed(REQUIRED)} are required) and a path for each modality; "
-            f"installed modalities: {modalities}. Correct these lines.",
+            f"installed modalities: {modalities}. Correct these {one}s.",
         ]
     )
 

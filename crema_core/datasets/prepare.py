@@ -15,7 +15,7 @@ from typing import Literal
 
 from crema_core.common.atomic import write_text
 from crema_core.common.tables import counted
-from crema_core.data.data_file import FIELDS, parse_line
+from crema_core.data.data_file import FIELDS, find_faults
 from crema_core.data.sampling import file_of, split_span
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import DatasetSpec, Line
@@ -176,7 +176,7 @@ def _check_texts(spec: DatasetSpec, lines: Sequence[Line]) -> None:
     faults = [
         f"- {line['id']}: {fault}"
         for line in lines
-        for fault in parse_line(json.dumps(line, ensure_ascii=False), known)[1]
+        for fault in find_faults(json.loads(json.dumps(line)), known, known)
     ]
     if faults:
         raise DatasetError(

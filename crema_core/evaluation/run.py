@@ -19,7 +19,7 @@ from crema_core.api.model import CremaModel
 from crema_core.api.predict import QuestionBatch, predict
 from crema_core.common.processes import ALONE, Processes
 from crema_core.common.progress import StatusLine
-from crema_core.data.data_file import Record, Source, read_data_file
+from crema_core.data.data_file import Data, Record, Source, as_records
 from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, derive_seed
 from crema_core.errors import DataFileError, OptionsError
@@ -44,7 +44,7 @@ __all__ = ["EvaluationResult", "Prediction", "chosen_fusion", "evaluate"]
 @retain_freed_memory()
 def evaluate(
     model: CremaModel,
-    data: str | os.PathLike[str] | Sequence[Record],
+    data: Data,
     settings: EvaluationSettings | None = None,
     *,
     cache: FeatureCache | str | os.PathLike[str] | None = None,
@@ -57,7 +57,7 @@ def evaluate(
 
     Args:
         model: a built model; it is left in the mode it was in.
-        data: a data file, or records.
+        data: a data file, or samples: records, or mappings with the keys of a line.
         settings: of the evaluation, whole; None: the defaults.
         cache: features of this model, or the folder of a cache, filled where they are missing; None: nothing is kept.
         status: where progress is shown.
@@ -84,7 +84,7 @@ def evaluate(
     for name in wanted:
         model.branch(name)  # raises with the nearest name
     taking_part = tuple(name for name in model.names if name in wanted)
-    records = read_data_file(data, modalities=model.names) if isinstance(data, str | os.PathLike) else list(data)
+    records = as_records(data, modalities=model.names)
     if not records:
         raise DataFileError("There is nothing to evaluate: the data have no samples. Give at least one.")
     cache = as_cache(model, cache)

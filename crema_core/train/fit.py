@@ -9,7 +9,7 @@ from pathlib import Path
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.data.check import check_records
-from crema_core.data.data_file import Record, read_data_file
+from crema_core.data.data_file import Data, Record, as_records
 from crema_core.errors import DataFileError, TrainingError, did_you_mean
 from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
@@ -31,8 +31,6 @@ from crema_core.train.run import (
 from crema_core.train.settings import RESUMABLE, TrainSettings, preset_settings, train_settings
 from crema_core.train.trainer import Trainer
 
-Data = str | os.PathLike[str] | Sequence[Record]
-
 
 def fit(
     model: CremaModel,
@@ -53,7 +51,7 @@ def fit(
 
     Args:
         model: a built model. It ends with its best weights when `eval_data` is given, else with the last ones.
-        data: a data file, or records.
+        data: a data file, or samples: records, or mappings with the keys of a line.
         eval_data: validation data, in the same forms.
         preset: name of a set of settings, see `crema_core.train.settings`.
         out: the run directory, new or to be continued; None: a new one below `runs/`.
@@ -139,9 +137,9 @@ def fit(
 
 
 def _read(data: Data, model: CremaModel, status: StatusLine) -> list[Record]:
+    records = as_records(data, modalities=model.names)
     if not isinstance(data, str | os.PathLike):
-        return list(data)
-    records = read_data_file(data, modalities=model.names)
+        return records
     for finding in check_records(records):
         status.note(f"{Path(data).name}: {finding.text}")
     return records

@@ -41,13 +41,24 @@ def test_everything_wrong_is_found(tmp_path: Path) -> None:
             {"id": "b", "question": "?", "answer": "", "radar": "a.bin"},
             {"id": "c", "question": "?", "answer": ""},
             {"id": "d", "question": "?", "answer": "x", "rader": "a.bin"},
-            {"id": "e", "question": "what?", "answer": "x", "sonar": "a.bin", "radar": "a.bin"},
+            {"id": "e", "question": "what?", "answer": "x", "sonar": "a.bin", "radar": "a.bin", "rador": 1, "eeg": 1},
         ],
     )
     report = check_data_file(path, modalities=["radar"])
     assert report.unused == ("sonar",)
+    assert [(own.name, own.num_lines, own.line) for own in report.ignored] == [
+        ("eeg", 1, 6),
+        ("rador", 1, 6),
+        ("sonar", 1, 6),
+    ]
     assert report.findings == (
         Finding("line", "Line 5 cannot be used: unknown key 'rader'. Did you mean 'radar'?", (5,)),
+        Finding(
+            "key",
+            "A key is neither a field nor an installed modality, and is ignored: 'rador' (line 6; did you mean "
+            "'radar'?).",
+            (6,),
+        ),
         Finding("missing", "1 of 5 samples has a missing file, first: b.bin (line 2 of train.jsonl).", (2,)),
         Finding("duplicate", "The id 'a' is used on lines 1, 2.", (1, 2)),
         Finding("duplicate", "1 question is asked more than once about the same sources, first: lines 1, 3.", (1, 3)),

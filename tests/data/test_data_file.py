@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from crema_core.data import data_file
-from crema_core.data.data_file import Record, read_data_file
+from crema_core.data.data_file import IgnoredKey, Record, as_records, read_data_file, scan_data_file
 from crema_core.errors import DataFileError
 
 LINE = {"id": "a", "question": "what ?", "answer": "red"}
@@ -81,8 +81,8 @@ def test_every_bad_line_is_reported_at_once(tmp_path: Path) -> None:
             "- line 7: the answer 'red' is none of the choices",
             "- line 8: 'choices' is [\"red\"], not a list of at least two texts",
             "- line 9: 'sonar' is [], not a path or a list of paths",
-            "Keys: id, question, answer, choices, type, answers and dataset (id, question and answer are required) and "
-            "a path for each modality; installed modalities: radar, sonar. Correct these lines.",
+            "Keys: id, question, answer, choices, type, answers, dataset and meta (id, question and answer are "
+            "required) and a path for each modality; installed modalities: radar, sonar. Correct these lines.",
         ]
     )
 
@@ -137,8 +137,8 @@ def test_modalities_the_model_lacks_are_ignored_with_one_notice(
         records = read_data_file(path, modalities=["radar"])
     assert [set(record.sources) for record in records] == [{"radar"}, {"radar"}]
     assert caplog.messages == [
-        "train.jsonl has sources of modalities that this model does not have: sonar. They are ignored. Name them in "
-        "build(modalities=[...]) to use them."
+        "train.jsonl has sources of modalities that this model does not have: 'sonar' (2 lines, first: line 1). They "
+        "are ignored. Name them in build(modalities=[...]) to use them."
     ]
 
 
@@ -177,3 +177,110 @@ def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path: Path) ->
     line = json.dumps(LINE | {"question": "what\u2028now ?"}, ensure_ascii=False)
     (record,) = read_data_file(write(tmp_path, line))
     assert record.question == "what\u2028now ?"
+
+
+def test_a_file_stays_usable_when_the_package_of_a_modality_is_absent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [LINE | {"radar": "a.bin", "eeg": "s1.edf"} for _ in range(3)]
+    path = write(tmp_path, *lines, LINE | {"radar": "a.bin", "speaker": 7}, files=("a.bin",))
+    for wanted in (None, ["radar"]):
+        caplog.clear()
+        records = read_data_file(path, modalities=wanted)
+        assert [set(record.sources) for record in records] == [{"radar"}] * 4
+        assert caplog.messages == [
+            "train.jsonl has keys that are neither a field nor an installed modality, and are ignored: 'eeg' (3 lines, "
+            "first: line 1), 'speaker' (line 4). Install the package of a modality, correct a misspelt name, or put "
+            "keys of your own into 'meta'."
+        ]
+
+
+def test_a_slip_of_the_pen_is_named_with_what_was_meant(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [LINE | {"radar": "a.bin", "sonra": "b.bin"}, LINE | {"radar": "a.bin", "tpye": "color"}]
+    scan = scan_data_file(write(tmp_path, *lines, files=("a.bin",)))
+    assert scan.problems == []
+    assert scan.ignored == (
+        IgnoredKey("sonra", 1, 1, False, "sonar"),
+        IgnoredKey("tpye", 1, 2, False, "type"),
+    )
+    read_data_file(tmp_path / "train.jsonl")
+    assert "'sonra' (line 1; did you mean 'sonar'?), 'tpye' (line 2; did you mean 'type'?). Install" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (
+            {"id": "a", "quesiton": "what ?", "answer": "red"},
+            "no 'question', but an unknown key 'quesiton'. Did you mean 'question'?",
+        ),
+        (
+            {"id": "a", "question": "what ?", "anwser": "red"},
+            "no 'answer', but an unknown key 'anwser'. Did you mean 'answer'?",
+        ),
+        (LINE | {"rader": "a.bin"}, "unknown key 'rader'. Did you mean 'radar'?"),
+        (LINE | {"rader": ["a.bin"], "radar": None, "sonar": "b.bin"}, "unknown key 'rader'. Did you mean 'radar'?"),
+        (LINE | {"radar": "a.bin", "choises": ["red", "blue"]}, "unknown key 'choises'. Did you mean 'choices'?"),
+    ],
+)
+def test_a_slip_of_the_pen_is_an_error_where_its_line_lacks_something(
+    tmp_path: Path, line: dict[str, Any], problem: str
+) -> None:
+    (found,) = scan_data_file(write(tmp_path, line), modalities=["radar"]).problems
+    assert found.sentence == problem
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"radar": "a.bin", "choice": "B"},  # no list of texts with the answer
+        {"radar": "a.bin", "choises": ["yes", "no"]},
+        {"radar": "a.bin", "choices": ["red", "blue"], "choises": ["red", "blue"]},
+        {"radar": "a.bin", "raders": "b.bin"},
+        {"raders": 3},  # no path
+        {"comment": "a.bin"},  # near nothing
+    ],
+)
+def test_keys_of_ones_own_are_no_slip_of_the_pen(tmp_path: Path, more: dict[str, Any]) -> None:
+    assert scan_data_file(write(tmp_path, LINE | more)).problems == []
+
+
+def test_what_is_not_asked_for_may_be_anything(tmp_path: Path) -> None:
+    path = write(tmp_path, LINE | {"radar": "a.bin", "sonar": {"rate": 3}, "eeg": [1, 2]})
+    assert scan_data_file(path, modalities=["radar"]).problems == []
+    (found,) = scan_data_file(path).problems
+    assert found.text == "'sonar' is {\"rate\": 3}, not a path or a list of paths"
+
+
+def test_ones_own_keys_have_a_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, LINE | {"radar": "a.bin", "meta": {"speaker": 7}}, files=("a.bin",))
+    assert len(read_data_file(path)) == 1
+    assert caplog.messages == []
+    (found,) = scan_data_file(write(tmp_path, LINE | {"meta": "x"})).problems
+    assert found.text == "'meta' is \"x\", not an object in braces"
+
+
+def test_samples_given_as_mappings_follow_the_rules_of_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = LINE | {"radar": "a.bin", "eeg": "b.edf"}
+    from_file = read_data_file(write(tmp_path, line, line, files=("a.bin",)))
+    own = Record("r", "what ?", "red", {"radar": "elsewhere.bin"})
+    monkeypatch.chdir(tmp_path)
+    caplog.clear()
+    assert as_records([line, line | {"radar": Path("a.bin")}, own]) == [*from_file, own]
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("The data has keys that are neither a field nor an installed modality")
+    with pytest.raises(DataFileError) as error:
+        as_records([line, {"id": "a", "quesiton": "what ?", "answer": "red"}, "radar"])  # type: ignore[list-item]
+    assert str(error.value).splitlines()[:3] == [
+        "2 of 3 records cannot be used:",
+        "- record 2: no 'question', but an unknown key 'quesiton'. Did you mean 'question'?",
+        "- record 3: str instead of a record or a mapping with the keys of a line",
+    ]
+    with pytest.raises(DataFileError) as error:
+        as_records([line, line | {"radar": "absent.bin"}])
+    assert str(error.value) == (
+        f"1 of 2 records has a missing file, first: {tmp_path}/absent.bin (record 2). Paths are relative to the "
+        "current folder. Fix the paths, or leave those records out."
+    )
