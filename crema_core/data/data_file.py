@@ -193,6 +193,27 @@ def as_records(data: Data, *, modalities: Collection[str] | None = None) -> list
     return [own if isinstance(own, Record) else read[number] for number, own in enumerate(data, start=1)]
 
 
+def moved_line(values: Mapping[str, object], there: Path, here: Path) -> dict[str, object]:
+    """Return the values of a line of a data file in the folder `there` as a data file in the folder `here` has them.
+
+    Relative paths start from the other folder. What may be a path and leads to no file may also be a text of its
+    owner's, and is left as it is unless an installed modality reads it.
+    """
+    there, here = there.absolute(), here.absolute()
+    installed = installed_names()
+
+    def moved(key: str, value: object) -> object:
+        if isinstance(value, list):
+            return [moved(key, entry) for entry in value]
+        if not isinstance(value, str) or Path(value).is_absolute() or there == here:
+            return value
+        if key not in installed and not (value and (there / file_of(value)).exists()):
+            return value
+        return os.path.relpath(there / value, here)
+
+    return {key: value if key in FIELDS else moved(key, value) for key, value in values.items()}
+
+
 def scan_data_file(path: Path, *, modalities: Collection[str] | None = None) -> Scan:
     """Read a data file and return the usable and the unusable lines; files are not looked for.
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from crema_core.data import data_file
-from crema_core.data.data_file import IgnoredKey, Record, as_records, read_data_file, scan_data_file
+from crema_core.data.data_file import IgnoredKey, Record, as_records, moved_line, read_data_file, scan_data_file
 from crema_core.errors import DataFileError
 
 LINE = {"id": "a", "question": "what ?", "answer": "red"}
@@ -284,3 +284,20 @@ def test_samples_given_as_mappings_follow_the_rules_of_lines(
         f"1 of 2 records has a missing file, first: {tmp_path}/absent.bin (record 2). Paths are relative to the "
         "current folder. Fix the paths, or leave those records out."
     )
+
+
+def test_a_line_moves_to_another_folder_with_its_paths_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "s.edf").write_text("x")
+    line = LINE | {
+        "radar": ["x.bin", "x.bin#t=1,2"],
+        "sonar": "/y.bin",
+        "eeg": "s.edf#t=1,2",
+        "note": "by hand",
+        "number": 3,
+        "meta": {"from": "s.edf"},
+    }
+    moved = moved_line(line, tmp_path / "a", tmp_path / "b")
+    paths = {"radar": ["../a/x.bin", "../a/x.bin#t=1,2"], "eeg": "../a/s.edf#t=1,2"}
+    assert moved == line | paths
+    assert moved_line(line, tmp_path / "a", tmp_path / "a") == line

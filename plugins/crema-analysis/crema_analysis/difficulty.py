@@ -6,7 +6,6 @@ Accuracy on both parts tells whether another modality helps where the major one 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.progress import StatusLine
 from crema_core.common.tables import table
-from crema_core.data.data_file import FIELDS, Record
+from crema_core.data.data_file import Record, moved_line
 from crema_core.errors import OptionsError
 from crema_core.evaluation.settings import EvaluationSettings
 
@@ -123,7 +122,7 @@ def write_parts(out: Path, data: Path, found: Difficulty) -> tuple[Path, Path]:
     places = out / EASY, out / HARD
     lines = data.read_text(encoding="utf-8-sig").split("\n")
     for place, part in zip(places, (found.easy, found.hard), strict=True):
-        moved = (_moved(json.loads(lines[record.line - 1]), data.parent, out) for record in part)
+        moved = (moved_line(json.loads(lines[record.line - 1]), data.parent, out) for record in part)
         write_text(place, "".join(json.dumps(values, ensure_ascii=False) + "\n" for values in moved))
     write_text(out / SUMMARY, json.dumps(found.to_dict(), indent=2) + "\n")
     return places
@@ -140,19 +139,3 @@ def refuse_own_parts(out: Path, data: Path) -> None:
             f"'{data}' would be replaced by a part of itself. Parts are written as {EASY} and {HARD}. Name another "
             "folder with --out. Nothing was changed."
         )
-
-
-def _moved(values: dict[str, Any], there: Path, here: Path) -> dict[str, Any]:
-    """Return a line whose relative paths start from another folder."""
-
-    def path(text: str) -> str:
-        return text if Path(text).is_absolute() else os.path.relpath(there.absolute() / text, here.absolute())
-
-    return {
-        key: value
-        if key in FIELDS or value is None
-        else path(value)
-        if isinstance(value, str)
-        else list(map(path, value))
-        for key, value in values.items()
-    }

@@ -69,6 +69,9 @@ def test_the_parts_are_data_files_that_name_the_same_media(new_model: MakeModel,
 
 def test_other_keys_lists_parts_of_clips_and_absolute_paths_are_kept(tmp_path: Path) -> None:
     line = {"id": 7, "question": "?", "answer": "x", "choices": None, "main": "a/b.mp4#t=1,2", "wave": ["c", "/d"]}
+    (tmp_path / "a").mkdir()
+    for name in ("a/b.mp4", "c"):  # no installed modality reads these keys, so they are paths where there is a file
+        (tmp_path / name).write_text("x")
     data = tmp_path / "data.jsonl"
     data.write_text("\n" + json.dumps(line | {"radar": None}) + "\n")
     record = Record("7", "?", "x", {}, line=2)

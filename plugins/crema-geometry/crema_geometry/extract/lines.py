@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.common.atomic import write_text
-from crema_core.data.data_file import FIELDS, read_data_file
+from crema_core.data.data_file import moved_line, read_data_file
 from crema_core.errors import DataFileError
 
 
@@ -50,10 +50,7 @@ def write_with_results(
     for text in data_file.read_text(encoding="utf-8-sig").split("\n"):
         if not text.strip():
             continue
-        values: dict[str, Any] = json.loads(text)
-        for name, value in values.items():
-            if name not in FIELDS and value is not None:
-                values[name] = _moved(value, here, there)
+        values: dict[str, Any] = moved_line(json.loads(text), here, there)
         source = values.get(key)
         first = source[0] if isinstance(source, list) else source
         files = results.get(os.path.normpath(there / first), {}) if isinstance(first, str) else {}
@@ -64,11 +61,3 @@ def write_with_results(
         lines.append(json.dumps(values, ensure_ascii=False))
     write_text(out, "\n".join(lines) + "\n")
     return gained
-
-
-def _moved(value: Any, here: Path, there: Path) -> Any:
-    if isinstance(value, list):
-        return [_moved(entry, here, there) for entry in value]
-    if Path(value).is_absolute() or here == there:
-        return value
-    return os.path.relpath(here / value, there)
