@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,16 +26,22 @@ class QuestionBatch(NamedTuple):
     keys: Mapping[str, Sequence[Hashable]]
 
 
+NOISE_ULPS = 8
+"""Scores that differ by no more units in the last place of a float32 are equal: rounding is no choice."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """An answer and what it rests on.
 
     Attributes:
-        text: the generated text, or the best choice.
-        scores: log-probability of each choice; empty for open-ended questions.
+        text: the generated text, or the best choice; of a tie "tie: " and the choices it is among.
+        scores: log-probability of each choice; of a choice that is given twice the higher one. Empty for open-ended
+            questions.
         used: names of the modalities that took part.
         num_tokens: tokens given to the language model, question included.
         extras: further outputs of the strategy, numbers by name of an output such as "encoder_weights".
+        tied: choices with equal scores above all others, so that the model chose none of them; empty where it chose.
     """
 
     text: str
@@ -42,6 +49,7 @@ class Answer:
     used: tuple[str, ...]
     num_tokens: int
     extras: Outputs
+    tied: tuple[str, ...] = ()
 
 
 @torch.no_grad()
@@ -75,13 +83,47 @@ def predict(
     present = {name: own.rows.tolist() for name, own in batch.features.items()}
     answers = []
     for row, own in enumerate(batch.choices):
-        text = own[best_choice(scored[row])] if own else texts[row]
-        scores = dict(zip(own, scored[row], strict=True)) if own else {}
         used = tuple(name for name, rows in present.items() if row in rows)
-        answers.append(Answer(text, scores, used, num_tokens[row], extras[row]))
+        text, tied = choose(own, scored[row]) if own else (texts[row], ())
+        scores = _by_choice(own, scored[row]) if own else {}
+        answers.append(Answer(text, scores, used, num_tokens[row], extras[row], tied))
     return answers
 
 
-def best_choice(scores: Sequence[float]) -> int:
-    """Return the index of the highest score; the first of equals."""
-    return max(range(len(scores)), key=scores.__getitem__)
+def _by_choice(choices: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
+    """Return the score of each text, of one that is given twice the higher one."""
+    found: dict[str, float] = {}
+    for choice, score in zip(choices, scores, strict=True):
+        found[choice] = max(score, found.get(choice, score))
+    return found
+
+
+def choose(choices: Sequence[str], scores: Sequence[float]) -> tuple[str, tuple[str, ...]]:
+    """Return what a model chose, and the choices among which it did not.
+
+    Scores are equal where no arithmetic tells them apart: bit by bit, as those of choices with equal tokens always are,
+    or but for `NOISE_ULPS` of the best one, and of 1 where that is nearer to 0. A score that is no number ties
+    everything. A choice that is given twice does not tie with itself.
+
+    Args:
+        choices: at least one text.
+        scores: of each, log-probabilities in float32.
+
+    Returns:
+        The best choice and (), or of a tie "tie: a, b" and ("a", "b").
+
+    Example:
+        >>> choose(["left", "right"], [-0.5, -1.5])
+        ('left', ())
+        >>> choose(["left", "right"], [-0.5, -0.5])
+        ('tie: left, right', ('left', 'right'))
+    """
+    best = math.nan if any(map(math.isnan, scores)) else max(scores)
+    noise = NOISE_ULPS * 2.0**-23 * max(1.0, abs(best)) if math.isfinite(best) else 0.0
+    equal = [
+        choice
+        for choice, score in zip(choices, scores, strict=True)
+        if math.isnan(best) or score == best or best - score <= noise
+    ]
+    tied = tuple(dict.fromkeys(equal))
+    return (tied[0], ()) if len(tied) == 1 else (f"tie: {', '.join(tied)}", tied)

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="choose among these instead of writing freely")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest free answer")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features")
-    add_shared(parser, "json", help="print JSON: text, scores, modalities used")
+    add_shared(parser, "json", help="print JSON: text, scores, modalities used, choices that tie")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_saved(arguments)
     item = {"question": arguments.question, "choices": arguments.choices, **sources}
     answer = answer_many(model, [item], max_new_tokens=arguments.max_new_tokens, cache=arguments.cache)[0]
-    facts = {"text": answer.text, "scores": answer.scores, "used": list(answer.used)}
+    facts = {"text": answer.text, "scores": answer.scores, "used": list(answer.used), "tied": list(answer.tied)}
     print_result(facts, _as_text(answer), as_json=arguments.json)
     return 0
 

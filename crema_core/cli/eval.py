@@ -16,7 +16,7 @@ from crema_core.cli.inputs import (
     print_result,
 )
 from crema_core.cli.launch import add_processes, launch, wants_launch
-from crema_core.common.tables import table
+from crema_core.common.tables import counted, table
 
 if TYPE_CHECKING:
     from crema_core.api.model import CremaModel
@@ -85,10 +85,10 @@ def _price(model: CremaModel, result: EvaluationResult) -> Price:
 
 
 def _page(result: EvaluationResult, price: Price) -> str:
-    rows = [["questions", "number", "accuracy", "95% interval"]]
-    rows += [
-        [row.name, f"{row.number:,}", f"{row.accuracy:.1%}", f"{row.low:.1%} to {row.high:.1%}"] for row in result.table
-    ]
+    rows = [["questions", "number", "accuracy", "95% interval", *(["ties"] if result.num_ties else [])]]
+    for row in result.table:
+        ties = [f"{row.ties:,}"] if result.num_ties else []
+        rows.append([row.name, f"{row.number:,}", f"{row.accuracy:.1%}", f"{row.low:.1%} to {row.high:.1%}", *ties])
     shuffled = f", {result.shuffled} exchanged between samples" if result.shuffled else ""
     fusion = ", fusion bypassed" if result.fusion == "concat" else ""
     wording = ", wording of the data set" if result.prompts == "dataset" else ""
@@ -97,6 +97,12 @@ def _page(result: EvaluationResult, price: Price) -> str:
         f"judged by: {', '.join(result.scorers)}",
         table(rows),
     ]
+    if result.num_ties:
+        parts.append(
+            f"{counted(result.num_ties, 'answer')} of {result.num_samples:,} tied: the best choices have equal scores. "
+            "A tie counts as a draw among them, not as the first. crema data check DATA.jsonl --model MODEL names "
+            "choices with equal tokens."
+        )
     if result.measures:
         parts.append(table([["measure", "value"], *([key, f"{value:.4f}"] for key, value in result.measures.items())]))
     for output, means in result.extras.items():

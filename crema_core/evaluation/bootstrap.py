@@ -16,10 +16,10 @@ _BLOCK = 100
 
 
 def bootstrap_interval(
-    right: Sequence[bool],
+    right: Sequence[float],
     clips: Sequence[str],
     *,
-    before: Sequence[bool] | None = None,
+    before: Sequence[float] | None = None,
     seed: int = 0,
     num_draws: int = NUM_DRAWS,
     level: float = LEVEL,
@@ -30,7 +30,7 @@ def bootstrap_interval(
     than the difference of two intervals, and one without 0 is a change that other clips would show too.
 
     Args:
-        right: of every question, at least one.
+        right: of every question, at least one: 1 or True where it is answered right, 0 where not, between for a draw.
         clips: the clip each is about; equal texts are one clip.
         before: the same questions, answered in the situation compared with; None: there is none.
         seed: of the draws.

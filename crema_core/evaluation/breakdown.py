@@ -19,7 +19,10 @@ class Judged(Protocol):
     def type(self) -> str: ...
 
     @property
-    def correct(self) -> bool: ...
+    def credit(self) -> float: ...
+
+    @property
+    def tied(self) -> tuple[str, ...]: ...
 
     @property
     def clip(self) -> str: ...
@@ -35,6 +38,7 @@ class Row:
     # 95% bootstrap interval over clips; equal to 0 and 1 where there is only one clip
     low: float
     high: float
+    ties: int = 0  # questions among them whose best options tie, each counted as a draw among them
 
 
 def breakdown(
@@ -64,9 +68,9 @@ def breakdown(
 
 
 def _row(name: str, answered: Sequence[Judged], seed: int) -> Row:
-    right, clips = [own.correct for own in answered], [own.clip for own in answered]
+    right, clips = [own.credit for own in answered], [own.clip for own in answered]
     low, high = bootstrap_interval(right, clips, seed=seed)
-    return Row(name, sum(right) / len(right), len(right), low, high)
+    return Row(name, sum(right) / len(right), len(right), low, high, sum(bool(own.tied) for own in answered))
 
 
 def _mean_of_types(answered: Sequence[Judged], kinds: Sequence[str], rows: Sequence[Row]) -> Row:
@@ -74,4 +78,5 @@ def _mean_of_types(answered: Sequence[Judged], kinds: Sequence[str], rows: Seque
     # Types have clips of their own, so the variances of their accuracies add up; half widths stand for deviations.
     half = sum(((row.high - row.low) / 2) ** 2 for row in own) ** 0.5 / len(own)
     mean = sum(row.accuracy for row in own) / len(own)
-    return Row(MEAN_OF_TYPES, mean, len(answered), max(0.0, mean - half), min(1.0, mean + half))
+    ties = sum(row.ties for row in own)
+    return Row(MEAN_OF_TYPES, mean, len(answered), max(0.0, mean - half), min(1.0, mean + half), ties)

@@ -16,6 +16,8 @@ from crema_core.plugins import registry
 logger = logging.getLogger(__name__)
 
 DEFAULT = "exact"
+CHOICES = "choices"
+"""Stands for the rule where options are scored, beside those for free answers."""
 
 
 class Judge:
@@ -56,12 +58,12 @@ class Judge:
 
     def scorers(self, records: Sequence[Record]) -> tuple[str, ...]:
         """Return the rules used for free answers, and "choices" where options are scored."""
-        rules = dict.fromkeys("choices" if record.choices else self.scorer(record).name for record in records)
+        rules = dict.fromkeys(CHOICES if record.choices else self.scorer(record).name for record in records)
         return tuple(rules)
 
     def provenance(self, records: Sequence[Record]) -> dict[str, dict[str, str]]:
         """Return name -> package and version of every metric that takes part, as JSON data."""
-        names = [name for name in (*self.scorers(records), *self.measures) if name != "choices"]
+        names = [name for name in (*self.scorers(records), *self.measures) if name != CHOICES]
         return {name: registry.find("metric", self._references.get(name, name)).provenance() for name in names}
 
     def templates(self, own: PromptTemplate) -> dict[str, PromptTemplate]:

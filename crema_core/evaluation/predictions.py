@@ -30,17 +30,23 @@ class Prediction:
     type: str
     question: str
     answer: str
-    prediction: str  # the generated text or the chosen option
-    correct: bool  # whether it is right
+    prediction: str  # the generated text or the chosen option; of a tie "tie: " and the options
+    correct: bool  # whether it is right; a tie is not
     modalities: tuple[str, ...]  # the modalities that took part
     num_tokens: int  # tokens given to the language model, question included
     clip: str = ""  # the sample's first source, for statistics over clips; the id where there is none
     dataset: str = ""  # of the sample; empty when it has none
     answers: tuple[str, ...] = ()  # every accepted answer, the sample's own first
     chosen: bool = False  # whether the answer was chosen among options
+    tied: tuple[str, ...] = ()  # options with equal scores above all others; empty where the model chose
     # further outputs of the strategy, numbers by name of an output; a line of the file has each output that there is
     # under its own name
     extras: Outputs = field(default_factory=dict)
+
+    @property
+    def credit(self) -> float:
+        """What it counts in an accuracy: 1 or 0; of a tie the chance that a draw among its options is right."""
+        return (self.answer in self.tied) / len(self.tied) if self.tied else float(self.correct)
 
 
 class PredictionFile:

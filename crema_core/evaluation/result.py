@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crema_core.evaluation.breakdown import Row
+from crema_core.evaluation.judge import CHOICES
 from crema_core.evaluation.predictions import Prediction
 from crema_core.evaluation.settings import FusionMode, Prompts
 
@@ -20,7 +21,7 @@ Means = dict[str, dict[str, float]]
 class EvaluationResult:
     """What an evaluation found."""
 
-    accuracy: float  # share of right answers, 0..1
+    accuracy: float  # share of right answers, 0..1; a tie counts as a draw among its options
     by_type: dict[str, float]  # the same by question type; questions without a type count in `accuracy` alone
     counts: dict[str, int]  # number of questions by type
     num_samples: int  # number of questions
@@ -37,12 +38,15 @@ class EvaluationResult:
     fusion: FusionMode = "model"  # "model", or "concat" when the fusion was bypassed
     # means of the further outputs of the strategy, by name of the output, then by question type and over all
     extras: dict[str, Means] = field(default_factory=dict)
+    # questions whose best options have equal scores, of which the model chose none; `table` has them by type
+    num_ties: int = 0
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The accuracies by name, as hooks and journals take them."""
+        """The accuracies by name, as hooks and journals take them, and of multiple choice the number of ties."""
         by_type = {f"accuracy/{kind}": own for kind, own in self.by_type.items()}
-        return {"accuracy": self.accuracy} | by_type | self.measures
+        ties = {"ties": self.num_ties} if CHOICES in self.scorers else {}
+        return {"accuracy": self.accuracy} | by_type | ties | self.measures
 
 
 def mean_extras(predictions: Iterable[Prediction]) -> dict[str, Means]:

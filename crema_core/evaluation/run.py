@@ -116,7 +116,7 @@ def evaluate(
     table = breakdown(results, columns=judge.columns, average_types=judge.averages_types)
     types = table[: len({own.type for own in results if own.type})]  # a table begins with them
     result = EvaluationResult(
-        accuracy=sum(own.correct for own in results) / len(results),
+        accuracy=sum(own.credit for own in results) / len(results),
         by_type={row.name: row.accuracy for row in types},
         counts={row.name: row.number for row in types},
         num_samples=len(results),
@@ -131,6 +131,7 @@ def evaluate(
         prompts=settings.prompts,
         fusion=settings.fusion,
         extras=mean_extras(results),
+        num_ties=sum(bool(own.tied) for own in results),
     )
     if announce and processes.is_main:
         load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics)
@@ -280,13 +281,14 @@ def _answer_batch(
             question=record.question,
             answer=record.answer,
             prediction=one.text,
-            correct=one.text == record.answer if record.choices else judge.is_right(record, one.text),
+            correct=not one.tied and one.text == record.answer if record.choices else judge.is_right(record, one.text),
             modalities=one.used,
             num_tokens=one.num_tokens,
             clip=clip_of(record),
             dataset=record.dataset,
             answers=record.accepted,
             chosen=bool(record.choices),
+            tied=one.tied,
             extras=one.extras,
         )
         for record, one in zip(batch.records, found, strict=True)

@@ -227,27 +227,43 @@ class Language:
         return common, letters
 
     def likelihood_scores(self, prompt: Prompt, choices: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Return, for every sample and choice, the mean log-probability of the choice's tokens."""
-        counts = [len(row) for row in choices]
+        """Return, for every sample and choice, the mean log-probability of the choice's tokens, the end token included.
+
+        Choices of a sample with equal tokens are scored once, so that their scores are equal to the bit wherever they
+        are computed.
+        """
+        rows_ids = [[tuple(self._closed_ids(choice)) for choice in row] for row in choices]
+        distinct = [list(dict.fromkeys(row)) for row in rows_ids]
+        counts = [len(row) for row in distinct]
         rows = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(prompt.embeds.device)
         repeated = prompt.select(rows)
-        ids_CA = self.answer_ids([choice for row in choices for choice in row]).to(prompt.embeds.device)
+        ids_CA = _padded_answers([ids for row in distinct for ids in row]).to(prompt.embeds.device)
         logprobs_CAV = self.logits(repeated, ids_CA).float().log_softmax(-1)
         real = ids_CA != IGNORED
         picked = logprobs_CAV.gather(2, ids_CA.clamp(min=0)[:, :, None]).squeeze(2) * real
         scores = (picked.sum(1) / real.sum(1)).tolist()
         ends = torch.tensor(counts).cumsum(0).tolist()
-        return [scores[end - count : end] for end, count in zip(ends, counts, strict=True)]
+        return [
+            [scores[end - len(own) + own.index(ids)] for ids in row]
+            for end, own, row in zip(ends, distinct, rows_ids, strict=True)
+        ]
 
     def answer_ids(self, answers: Sequence[str]) -> Tensor:
         """Return `(B, A)` ids of the answers, each closed by the end of the turn, padded with `IGNORED`."""
-        ids, mask = padded([[*self.chat_format.answer_ids(text), self.chat_format.end] for text in answers])
-        return ids.masked_fill(~mask, IGNORED)
+        return _padded_answers([self._closed_ids(text) for text in answers])
+
+    def _closed_ids(self, answer: str) -> list[int]:
+        return [*self.chat_format.answer_ids(answer), self.chat_format.end]
 
     @property
     def _pad(self) -> int:
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.chat_format.end)
+
+
+def _padded_answers(rows: Sequence[Sequence[int]]) -> Tensor:
+    ids, mask = padded(rows)
+    return ids.masked_fill(~mask, IGNORED)
 
 
 def by_length(lengths: Sequence[int]) -> list[list[int]]:

@@ -97,7 +97,9 @@ def examples_block(
 
 def _card(line: Line, note: str, png: bytes) -> str:
     picture = f'<img alt="" src="{data_url(png)}">' if png else ""
-    verdict = "right" if line["correct"] else f"wrong, expected: {line['answer']}"
+    verdict = (
+        "right" if line["correct"] else f"{'not chosen' if line.get('tied') else 'wrong'}, expected: {line['answer']}"
+    )
     return (
         f'<div class="card">{picture}<div>{escape(line["question"])}<br>'
         f'<b class="{"good" if line["correct"] else "bad"}">{escape(line["prediction"]) or "(nothing)"}</b> '

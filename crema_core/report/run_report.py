@@ -149,9 +149,14 @@ def _explain(name: str, found: Mapping[str, Value] | None, epochs: Lines) -> str
 def _validation(metrics: Lines) -> str:
     lines = [line for line in metrics if line["kind"] == "valid"]
     keys = list(dict.fromkeys(key for line in lines for key in line if key.startswith("accuracy")))
-    header = ["epoch", *(key.partition("/")[2] or "all" for key in keys)]
-    rows = [[str(line["epoch"]), *(f"{float(line[key]):.1%}" if key in line else "" for key in keys)] for line in lines]
-    return table_block([header, *rows])
+    tied = any(line.get("ties") for line in lines)
+    header = ["epoch", *(key.partition("/")[2] or "all" for key in keys), *(["ties"] if tied else [])]
+    rows = []
+    for line in lines:
+        accuracies = [f"{float(line[key]):.1%}" if key in line else "" for key in keys]
+        rows.append([str(line["epoch"]), *accuracies, *([str(line.get("ties", ""))] if tied else [])])
+    note = "A tie is a question whose best choices have equal scores; it counts as a draw among them."
+    return table_block([header, *rows]) + (paragraphs(note) if tied else "")
 
 
 def _settings(settings: Mapping[str, object]) -> str:

@@ -156,10 +156,11 @@ class MetricLogger:
         self._step_seconds.clear()
 
     def evaluation(self, at: Position, values: Mapping[str, float]) -> None:
-        """Note an evaluation; `values` has "accuracy" and "accuracy/<question type>"."""
+        """Note an evaluation; `values` has "accuracy", "accuracy/<question type>" and, of multiple choice, "ties"."""
         self._write("valid", at, values)
         self.distributed.accelerator.log(dict(values), step=at.step)
-        self.status.note(f"epoch {at.epoch + 1}: validation accuracy {values['accuracy']:.1%}")
+        ties = f" ({values['ties']:,} ties, each counted as a draw)" if values.get("ties") else ""
+        self.status.note(f"epoch {at.epoch + 1}: validation accuracy {values['accuracy']:.1%}{ties}")
 
     def state_dict(self) -> dict[str, object]:
         """Return what a checkpoint needs, as JSON data."""

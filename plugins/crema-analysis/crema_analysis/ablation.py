@@ -72,6 +72,7 @@ class Variant:
         modality: the one left out, added last or taken from another clip; empty where there is none.
         cells: one per question type, then the data set's groups, then "all".
         tokens_per_answer: mean number of tokens given to the language model.
+        num_ties: questions whose best choices have equal scores, each counted as a draw among them.
     """
 
     label: str
@@ -80,6 +81,7 @@ class Variant:
     modality: str
     cells: tuple[Cell, ...]
     tokens_per_answer: float
+    num_ties: int = 0
 
     def cell(self, name: str) -> Cell:
         """Return the cell of a question type, a group or "all"."""
@@ -138,6 +140,8 @@ class Ablation:
             "Accuracy in per cent. -: below that with all modalities, +: above, where the 95% interval over "
             f"{self.num_clips:,} clips does not contain equality."
         )
+        if tied := [f"{own.label} {own.num_ties:,}" for own in self.variants if own.num_ties]:
+            note += f" Ties, each counted as a draw among the choices of equal score: {', '.join(tied)}."
         parts = [table(rows), note]
         if self.of("leave-one-out") or self.of("shuffled"):
             parts.append(table(needed))
@@ -158,8 +162,9 @@ class _Plan(NamedTuple):
 
 class _Answered(NamedTuple):
     type: str
-    correct: bool
+    credit: float
     clip: str
+    tied: tuple[str, ...] = ()  # counted by the variant
 
 
 def ablate(
@@ -213,7 +218,7 @@ def ablate(
             done[key] = ask(model, records, own, cache=features, status=status)
     columns = Judge(records, scorer=settings.scorer, measures=()).columns
     answered = {
-        key: [_Answered(own.type, right, clip_of(own)) for own, right in zip(records, asked.right, strict=True)]
+        key: [_Answered(own.type, credit, clip_of(own)) for own, credit in zip(records, asked.credit, strict=True)]
         for key, asked in done.items()
     }
     base = answered[names, None]
@@ -221,8 +226,9 @@ def ablate(
     for plan in plans:
         key = plan.modalities, plan.shuffle
         cells = _cells(answered[key], base, columns, seed=settings.seed)
-        tokens = done[key].result.tokens_per_answer
-        variants.append(Variant(plan.label, plan.what, plan.modalities, plan.modality, cells, tokens))
+        result = done[key].result
+        facts = result.tokens_per_answer, result.num_ties
+        variants.append(Variant(plan.label, plan.what, plan.modalities, plan.modality, cells, *facts))
     return Ablation(tuple(variants), len(records), len({own.clip for own in base}))
 
 
@@ -278,7 +284,7 @@ def _cells(
         kept = [
             place for place, own in enumerate(base) if row.name == ALL or own.type in types.get(row.name, (row.name,))
         ]
-        right, before = [answered[place].correct for place in kept], [base[place].correct for place in kept]
+        right, before = [answered[place].credit for place in kept], [base[place].credit for place in kept]
         low, high = bootstrap_interval(right, [base[place].clip for place in kept], before=before, seed=seed)
         change = (sum(right) - sum(before)) / len(kept)
         cells.append(Cell(row.name, row.accuracy, row.number, row.low, row.high, change, low, high))

@@ -13,7 +13,7 @@ from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Record, read_data_file
 from crema_core.errors import OptionsError
-from crema_core.evaluation.predictions import read_predictions
+from crema_core.evaluation.predictions import Prediction, read_predictions
 from crema_core.evaluation.result import EvaluationResult
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.settings import EvaluationSettings
@@ -31,11 +31,13 @@ class Asked(NamedTuple):
 
     Attributes:
         result: of the evaluation.
-        right: whether each question was answered right, in the order of the questions.
+        right: whether each question was answered right, in the order of the questions; a tie was not.
+        credit: what each counts in an accuracy, see `Prediction.credit`.
     """
 
     result: EvaluationResult
     right: list[bool]
+    credit: list[float]
 
 
 def read_records(data: Data, names: Sequence[str]) -> list[Record]:
@@ -80,12 +82,13 @@ def ask(
         path = settings.out or Path(scratch) / "answers.jsonl"
         own = settings.model_copy(update={"out": path, "measures": ()})
         result = evaluate(model, records, own, cache=cache, status=status, announce=False)
-        return Asked(result, _right_by_record(records, path))
+        found = _by_record(records, path)
+        return Asked(result, [own.correct for own in found], [own.credit for own in found])
 
 
-def _right_by_record(records: Sequence[Record], path: Path) -> list[bool]:
-    """Return whether each question was answered right, in their order; several may have one id."""
-    right: defaultdict[tuple[str, bool], list[bool]] = defaultdict(list)
+def _by_record(records: Sequence[Record], path: Path) -> list[Prediction]:
+    """Return the answer to each question, in their order; several may have one id."""
+    found: defaultdict[tuple[str, bool], list[Prediction]] = defaultdict(list)
     for prediction in read_predictions(path):
-        right[prediction.id, prediction.chosen].append(prediction.correct)
-    return [right[record.id, bool(record.choices)].pop(0) for record in records]
+        found[prediction.id, prediction.chosen].append(prediction)
+    return [found[record.id, bool(record.choices)].pop(0) for record in records]

@@ -16,6 +16,7 @@ from torch import Tensor
 from crema_analysis.observe import watched_attention
 from crema_analysis.reads import ReadMap, read_maps
 from crema_core.api.model import CremaModel
+from crema_core.api.predict import choose
 from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.fusion.base import FusionWatch
@@ -176,8 +177,7 @@ def attention_maps(
         watch = FusionWatch()
         prompt = model.prompt(tokens, asked, watch=watch)
         if choices:
-            scores = model.score_choices(prompt, [choices])[0]
-            answer = choices[max(range(len(scores)), key=scores.__getitem__)]
+            answer, _ = choose(choices, model.score_choices(prompt, [choices])[0])
         else:
             answer = model.generate(prompt)[0]
     finally:
