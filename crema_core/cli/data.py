@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crema_core.cli.inputs import add_shared, help_text, print_result
+from crema_core.cli.inputs import add_shared, help_text, model_folder, print_result
 from crema_core.common.tables import counted, table
+from crema_core.errors import OptionsError
 
 if TYPE_CHECKING:
-    from crema_core.data.check import CheckReport
+    from crema_core.data.check import CheckReport, Finding
+    from crema_core.evaluation.answer_tokens import Clash
 
 FINDINGS = 3
 NUM_LINES = 10
+TINY = "crema-tiny"
+"""The backbone that `crema fit` takes where none is named."""
 
 HELP = help_text("data")
 
@@ -35,6 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("files", nargs="+", metavar="FILE.jsonl", help="data files, for example of all splits")
     add_shared(check, "modalities", help="modalities to check; default: every installed one")
     check.add_argument("--deep", action="store_true", help="read every source once")
+    add_shared(
+        check,
+        "backbone",
+        help="tokenizer that answers are compared with, of a folder or hub id; default: crema-tiny, without findings",
+    )
+    add_shared(check, "language-model")
+    check.add_argument(
+        "--model", metavar="MODEL", help="the same, of a saved model or run, with its scoring of choices"
+    )
     add_shared(check, "json")
 
 
@@ -88,6 +103,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from crema_core.data.check import check_data_file, check_shared, check_sources
 
+    _refuse_two(arguments)
     reports = {path: check_data_file(path, modalities=arguments.modalities) for path in arguments.files}
     shared = check_shared(arguments.files, modalities=arguments.modalities)
     if arguments.deep:
@@ -98,15 +114,71 @@ def _check(arguments: argparse.Namespace) -> int:
         status.done()
         reports = {path: replace(own, findings=(*own.findings, *deep.findings[path])) for path, own in reports.items()}
         shared += deep.shared
-    facts = {"files": {path: asdict(own) for path, own in reports.items()}, "shared": [asdict(own) for own in shared]}
-    parts = [_page(path, own) for path, own in reports.items()]
+    tokens = _tokens(arguments)
+    if not tokens.default:
+        reports = {
+            path: replace(own, findings=(*own.findings, *_found(tokens.clashes[path]))) for path, own in reports.items()
+        }
+    facts = {
+        "files": {path: asdict(own) for path, own in reports.items()},
+        "shared": [asdict(own) for own in shared],
+        "answer_tokens": asdict(tokens),
+    }
+    parts = [_page(path, own, tokens) for path, own in reports.items()]
     if len(reports) > 1:
         parts.append("\n".join(["shared between files:", *([f"  {own.text}" for own in shared] or ["  nothing"])]))
     print_result(facts, "\n\n".join(parts), as_json=arguments.json)
     return FINDINGS if shared or any(own.findings for own in reports.values()) else 0
 
 
-def _page(path: str, report: CheckReport) -> str:
+@dataclass(frozen=True)
+class _Tokens:
+    """What a tokenizer makes of the answers."""
+
+    tokenizer: str  # whose it is
+    default: bool  # nobody named it, so what it does not know is no fault of the data
+    clashes: dict[str, tuple[Clash, ...]]  # by data file
+
+
+def _refuse_two(arguments: argparse.Namespace) -> None:
+    if arguments.model and (arguments.backbone or arguments.language_model):
+        raise OptionsError(
+            "--model came with --backbone or --language-model. A saved model names its own tokenizer. Leave one out."
+        )
+
+
+def _tokens(arguments: argparse.Namespace) -> _Tokens:
+    """Compare the answers of every file after tokenization, without loading a model."""
+    from crema_core.data.data_file import scan_data_file
+    from crema_core.evaluation.answer_tokens import check_answer_tokens
+    from crema_core.model.load_backbone import read_answer_format
+    from crema_core.model.settings import ModelSettings
+    from crema_core.model.template import PromptTemplate
+    from crema_core.saving.bundle import read_model_config
+
+    if arguments.model:
+        settings = ModelSettings.of_saved(read_model_config(model_folder(arguments.model)))
+    else:
+        settings = ModelSettings(backbone=arguments.backbone or TINY, language_model=arguments.language_model)
+    answers, wording = read_answer_format(settings)
+    template = PromptTemplate(**{**wording, **settings.template})
+    clashes = {
+        path: check_answer_tokens(
+            scan_data_file(Path(path), modalities=arguments.modalities).records, chat_format=answers, template=template
+        )
+        for path in arguments.files
+    }
+    named = arguments.model or arguments.language_model or arguments.backbone
+    return _Tokens(named or TINY, named is None, clashes)
+
+
+def _found(clashes: Sequence[Clash]) -> list[Finding]:
+    from crema_core.data.check import Finding
+
+    return [Finding("tokens", " ".join((own.text, *own.advice)), own.lines) for own in clashes]
+
+
+def _page(path: str, report: CheckReport, tokens: _Tokens) -> str:
     modalities = ", ".join(f"{name} {count:,}" for name, count in report.modalities.items()) or "no modality"
     parts = [f"{path}: {counted(report.num_samples, 'sample')} ({modalities})"]
     if report.balance:
@@ -115,11 +187,14 @@ def _page(path: str, report: CheckReport) -> str:
             counts = [f"{own.num_questions:,}", f"{own.num_answers:,}"]
             rows.append([own.type or "without type", *counts, own.answer, f"{own.share:.1%}"])
         parts.append(table(rows))
-    if report.ignored:
-        keys = [
-            f"{own} {'not asked for' if own.installed else 'no field or installed modality'}" for own in report.ignored
-        ]
-        parts.append(f"not read: {'; '.join(keys)}")
+    for installed, what in ((True, "modalities not asked for"), (False, "keys that are no field or modality")):
+        if keys := [str(own) for own in report.ignored if own.installed is installed]:
+            parts.append(f"{what}: {', '.join(keys)}")
+    if tokens.default and tokens.clashes[path]:
+        listed = [f"- {own.text}" for own in tokens.clashes[path]]
+        parts.append(
+            "\n".join([f"with the tokenizer of {TINY}, the default; name yours with --backbone or --model:", *listed])
+        )
     found = [f"- {own.text}{_lines(own.lines)}" for own in report.findings]
     parts.append("\n".join([f"{counted(len(found), 'finding')}:", *found]) if found else "nothing to correct")
     return "\n\n".join(parts)

@@ -159,7 +159,8 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
     cache = None if settings.cache in NOT_A_FOLDER else make_cache(model, settings)
     with computing_in(settings.precision, model.device):
         some = records[:: -(-len(records) // NUM_EXAMPLES)]
-        evaluate(model, some, out=folder / ANSWERED, cache=cache, measures=(), processes=processes)
+        # Some of what fit() evaluated: nothing to warn of again, and no accuracy of the validation data.
+        evaluate(model, some, out=folder / ANSWERED, cache=cache, measures=(), announce=False, processes=processes)
     if not processes.is_main:
         return []
     return [ReportSection("Validation questions and answers", examples_block(read_lines(folder / ANSWERED)))]

@@ -6,11 +6,13 @@ With one `FeatureCache` for several calls, each costs only the adapters and the 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from crema_core.data.data_file import Data, Record, Source, as_records
 from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, derive_seed
 from crema_core.errors import DataFileError, OptionsError
+from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.metric import measure
@@ -37,6 +40,8 @@ from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.memory import NEEDS_LESS, explain_out_of_memory
 from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.spec import with_changes
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["EvaluationResult", "Prediction", "chosen_fusion", "evaluate"]
 
@@ -61,7 +66,8 @@ def evaluate(
         settings: of the evaluation, whole; None: the defaults.
         cache: features of this model, or the folder of a cache, filled where they are missing; None: nothing is kept.
         status: where progress is shown.
-        announce: tell installed packages' `crema_evaluated` hooks; the trainer tells its own.
+        announce: warn of answers that cannot be told apart, and tell installed packages' `crema_evaluated` hooks; the
+            trainer does both itself.
         processes: those that share the questions; all of them make this same call and get the same result, and the
             main one writes. By default this process answers every question itself.
         **changes: single settings, the fields of `EvaluationSettings`: modalities, shuffle, batch_size, scorer,
@@ -98,6 +104,11 @@ def evaluate(
     records = [
         replace(record, sources={n: s for n, s in record.sources.items() if n in taking_part}) for record in records
     ]
+    if announce and processes.is_main:
+        clashes = check_answer_tokens(records, chat_format=model.language.chat_format, template=model.template)
+        if clashes:
+            name = Path(data).name if isinstance(data, str | os.PathLike) else "The data"
+            logger.warning("%s", describe_clashes(name, clashes))
     judge = Judge(records, scorer=settings.scorer, measures=settings.measures)
     prediction_log = _open_log(model, records, taking_part, settings, processes)
     left = prediction_log.left(records)

@@ -14,6 +14,7 @@ tokenised behind the text they follow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,6 +73,27 @@ class ChatFormat:
         """Return the ids of an answer where it follows the question, without the closing one."""
         return _continuation(self.tokenizer, self.context, self.answer_prefix + answer)
 
+    def letter_ids(self, letters: Sequence[str]) -> tuple[list[int], list[int]] | None:
+        """Return the ids every "Option X" begins with and the one id that differs, for each letter.
+
+        Returns:
+            None where the tokenizer gives the letters no ids of their own.
+        """
+        rows = [self.answer_ids(f"Option {letter}") for letter in letters]
+        common = rows[0][:-1] if rows else []
+        own = [row[-1] for row in rows]
+        unknown = self.tokenizer.unk_token_id
+        known = all(row[:-1] == common for row in rows) and len(set(own)) == len(own) and unknown not in own
+        return (common, own) if known else None
+
+    def many_answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
+        """Return `answer_ids` of each answer, tokenized at once."""
+        if not answers:
+            return []
+        before = len(_ids(self.tokenizer, self.context)) if self.context else 0
+        texts = [self.context + self.answer_prefix + answer for answer in answers]
+        return [list(row[before:]) for row in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
 
 def own_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     """Return the chat format of a backbone's own language model."""
@@ -79,6 +101,20 @@ def own_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     # A decoder of its own begins a text; a decoder-only model continues after the question's last sign.
     context, answer_prefix = ("", "") if model.config.is_encoder_decoder else _joined(tokenizer, "?", " ")
     return ChatFormat(tokenizer, end, stops, context=context, answer_prefix=answer_prefix)
+
+
+def tokenizer_chat_format(tokenizer: PreTrainedTokenizerBase, *, is_encoder_decoder: bool) -> ChatFormat:
+    """Return how a tokenizer tokenizes answers, for looking at them without the weights of its language model.
+
+    The text around a question is not there: an answer follows a question mark, whatever the chat template.
+
+    Args:
+        tokenizer: of a language model.
+        is_encoder_decoder: whether answers begin a text of their own.
+    """
+    context, answer_prefix = ("", "") if is_encoder_decoder else _joined(tokenizer, "?", " ")
+    end = tokenizer.eos_token_id
+    return ChatFormat(tokenizer, -1 if end is None else int(end), (), context=context, answer_prefix=answer_prefix)
 
 
 def override_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> ChatFormat:

@@ -215,16 +215,13 @@ class Language:
         Raises:
             OptionsError: when the tokenizer does not give each letter one id of its own.
         """
-        rows = [self.chat_format.answer_ids(f"Option {letter}") for letter in LETTERS[:num_choices]]
-        common = rows[0][:-1]
-        letters = [row[-1] for row in rows]
-        unknown = self.tokenizer.unk_token_id
-        if any(row[:-1] != common for row in rows) or len(set(letters)) != len(letters) or unknown in letters:
+        found = self.chat_format.letter_ids(LETTERS[:num_choices])
+        if found is None:
             raise OptionsError(
                 f"This tokenizer gives {num_choices} answer letters no ids of their own. Letter scoring needs one id "
                 "per letter. Use choice_scoring='likelihood'."
             )
-        return common, letters
+        return found
 
     def likelihood_scores(self, prompt: Prompt, choices: Sequence[Sequence[str]]) -> list[list[float]]:
         """Return, for every sample and choice, the mean log-probability of the choice's tokens, the end token included.

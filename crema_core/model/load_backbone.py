@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedConfig
 
 from crema_core.errors import CheckpointError, PluginError, did_you_mean
 from crema_core.model.backbone import ALONE, TINY, Backbone
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, NamedCheckpoint, NamedShape
-from crema_core.model.checkpoint import read_config, read_json
+from crema_core.model.chat_format import ChatFormat, tokenizer_chat_format
+from crema_core.model.checkpoint import own_template, read_config, read_json, read_tokenizer
 from crema_core.model.language_override import load_override, read_override_config
 from crema_core.model.settings import BackboneSettings
 from crema_core.plugins import registry
@@ -68,6 +70,35 @@ def read_backbone(settings: BackboneSettings) -> Backbone:
     backbone.weights = None if shape is None else shape.weights
     backbone.provenance = found.provenance()
     return backbone
+
+
+def read_answer_format(settings: BackboneSettings) -> tuple[ChatFormat, dict[str, Any]]:
+    """Read how the language model of a backbone tokenizes answers; no weights are read.
+
+    Args:
+        settings: what would be loaded; of a published shape, its weights' tokenizer.
+
+    Returns:
+        The format of answers, and the wording the checkpoint brings along (settings of `PromptTemplate`).
+
+    Raises:
+        CheckpointError: when there is no configuration or tokenizer at the place.
+        PluginError: when the backbone's package is switched off, broken, or not the only one.
+    """
+    if settings.language_model is not None:
+        place, revision = settings.language_model, settings.language_revision
+        config = read_override_config(place, revision)
+        return tokenizer_chat_format(read_tokenizer(place, revision), is_encoder_decoder=config.is_encoder_decoder), {}
+    named, revision = _named(settings.source), settings.revision
+    if isinstance(named, NamedShape):
+        place, config = named.weights, named.config()
+    else:
+        place = settings.source if named is None else str(named.place())
+        config = _config(BackboneRequest(settings, place))
+    language: PreTrainedConfig = getattr(config, "text_config", config)
+    tokenizer = read_tokenizer(place, revision)
+    answers = tokenizer_chat_format(tokenizer, is_encoder_decoder=bool(language.is_encoder_decoder))
+    return answers, own_template(place, revision)
 
 
 def _language_alone(settings: BackboneSettings, place: str) -> Backbone:

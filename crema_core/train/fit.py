@@ -11,6 +11,7 @@ from crema_core.common.progress import StatusLine
 from crema_core.data.check import check_records
 from crema_core.data.data_file import Data, Record, as_records
 from crema_core.errors import DataFileError, TrainingError, did_you_mean
+from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes
 from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
 from crema_core.train.checkpoints import pointed, read_checkpoint
@@ -92,6 +93,10 @@ def fit(
     records = _read(data, model, status)
     eval_records = _read(eval_data, model, status) if eval_data is not None else []
     _check_data(model, chosen, records)
+    for name, own in (("data", records), ("eval_data", eval_records)) if processes.is_main else ():
+        place = {"data": data, "eval_data": eval_data}[name]
+        if clashes := check_answer_tokens(own, chat_format=model.language.chat_format, template=model.template):
+            status.note(describe_clashes(_name(place, name), clashes))
     for line in _defaults(model) if processes.is_main else ():
         status.note(line)
     if (cannot := why_no_exit(chosen)) is not None:
@@ -143,6 +148,11 @@ def _read(data: Data, model: CremaModel, status: StatusLine) -> list[Record]:
     for finding in check_records(records):
         status.note(f"{Path(data).name}: {finding.text}")
     return records
+
+
+def _name(data: Data | None, argument: str) -> str:
+    """Return what messages call some data: the file, or the argument that holds the samples."""
+    return Path(data).name if isinstance(data, str | os.PathLike) else argument
 
 
 def _place(data: Data | None) -> str | None:
