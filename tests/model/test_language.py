@@ -49,6 +49,34 @@ def test_likelihood_scores_are_the_mean_log_probability_of_each_choice(language:
             assert scores[row][index] == pytest.approx(-language.loss(alone, [choice]).item(), abs=2e-5)
 
 
+def test_choices_with_equal_tokens_are_scored_once_and_tie_to_the_bit(
+    language: Language, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, rows = language.logits, []
+
+    def logits(prompt: Prompt, answers_BA: torch.Tensor) -> torch.Tensor:
+        rows.append(len(answers_BA))
+        return plain(prompt, answers_BA)
+
+    monkeypatch.setattr(language, "logits", logits)
+    prompt = prompt_of(language, QUESTIONS)
+    choices = [["red", "Red", "left blue", "red"], ["green", "left", "Green"]]
+    same = language.answer_ids(["red"]).equal(language.answer_ids(["Red"]))  # both kinds write in lower case
+    scores = language.likelihood_scores(prompt, choices)
+    assert same
+    assert rows == [4]
+    assert [len(row) for row in scores] == [4, 3]
+    assert scores[0][0] == scores[0][1] == scores[0][3] != scores[0][2]
+    assert scores[1][0] == scores[1][2] != scores[1][1]
+    alone = language.likelihood_scores(prompt, [["red", "left blue"], ["green", "left"]])
+    assert alone == [[scores[0][0], scores[0][2]], scores[1][:2]]
+
+
+def test_a_choice_that_begins_another_has_a_score_of_its_own(language: Language) -> None:
+    ((short, long),) = language.likelihood_scores(prompt_of(language, QUESTIONS[:1]), [["red", "red ball"]])
+    assert short != long
+
+
 @pytest.mark.parametrize("kind", ["t5", "opt"])
 def test_of_the_settings_of_generation_only_the_token_ids_of_a_checkpoint_are_kept(
     t5_folder: Path, opt_folder: Path, kind: str

@@ -46,6 +46,8 @@ def test_prepare_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "questions     number  answers  most frequent answer  share",
         "without type  1       1        wood                  100.0%",
         "",
+        "modalities not asked for: 'touch' (line 1)",
+        "",
         "nothing to correct",
     ]
     assert main(["data", "check", out, "--deep", "--json"]) == 3
