@@ -156,6 +156,8 @@ def read_json(
 
 def find_file(place: str | Path, name: str, *, revision: str | None) -> Path | None:
     """Return a file beside the weights, fetched from the hub where it is not local; None where there is none."""
+    if not (HUB_ID.fullmatch(str(place)) or Path(place).exists()):
+        return None  # no folder, and nothing the hub could be asked for
     file = cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False)
     return None if file is None else Path(file)
 

@@ -52,8 +52,8 @@ def test_answers_of_unknown_words_are_counted_and_are_equal(tiny: PreTrainedToke
     assert unknown == Clash(
         "unknown",
         "In 6 of 8 free-text samples the answer has words unknown to the tokenizer: 'north' (line 1), 'south' (line "
-        "3), 'calm' (line 5), 'awake' (line 6) and 1 more. All that is unknown is one token to the language model: it is "
-        "learned, and generated, as nothing.",
+        "3), 'calm' (line 5), 'awake' (line 6) and 1 more. All that is unknown is one token to the language model: it "
+        "is learned, and generated, as nothing.",
         (OTHER_WORDS,),
         (1, 3, 4, 5, 6, 8),
     )

@@ -51,6 +51,8 @@ def test_an_example_says_what_was_expected_only_when_the_answer_is_wrong() -> No
     assert "(nothing)" in wrong
     assert "expected: red" in wrong
     assert "expected" not in examples_block([line | {"prediction": "red", "correct": True}])
+    tied = examples_block([line | {"prediction": "tie: red, blue", "correct": False, "tied": ["red", "blue"]}])
+    assert "tie: red, blue</b> (not chosen, expected: red)" in tied
 
 
 def test_a_runs_report_has_no_external_reference_and_contains_its_numbers(trained: Path) -> None:
