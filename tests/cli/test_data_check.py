@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,18 @@ def test_a_saved_model_names_tokenizer_and_scoring(
 ) -> None:
     file = write(tmp_path, *UNKNOWN)
     assert main(["data", "check", file, "--model", str(trained)]) == 3
+    assert "choices have equal tokens: 'north' = 'south' (line 2). Their scores tie" in capsys.readouterr().out
+    lettered = Path(shutil.copytree(trained / "model", tmp_path / "lettered"))
+    config = json.loads((lettered / "crema.json").read_text())
+    config["template"]["choice_scoring"] = "letters"
+    (lettered / "crema.json").write_text(json.dumps(config))
+    assert main(["data", "check", file, "--model", str(lettered)]) == 3
     page = capsys.readouterr().out
     assert "choices have equal tokens: 'north' = 'south' (line 2). They read the same in the prompt" in page
     assert main(["data", "check", file, "--model", str(trained), "--backbone", "crema-tiny"]) == 1
     assert capsys.readouterr().err == (
-        "crema: --model came with --backbone or --language-model. A saved model names its own tokenizer. Leave one out.\n"
+        "crema: --model came with --backbone or --language-model. A saved model names its own tokenizer. Leave one "
+        "out.\n"
     )
 
 
