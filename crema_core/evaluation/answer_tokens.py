@@ -177,7 +177,8 @@ def _equal_choices(
         for text in dict.fromkeys(record.choices or ()):
             groups[tokens[text]].append(text)
         if same := [texts for texts in groups.values() if len(texts) > 1]:
-            cases.append(_Case(number, _place(record, number), tuple(max(same, key=len))))
+            most: list[str] = max(same, key=len)
+            cases.append(_Case(number, _place(record, number), tuple(most)))
     if not cases:
         return
     text = _sentence(cases, len(asked), f"{MANY} choices have equal tokens", joined=" = ")

@@ -78,6 +78,17 @@ def test_without_ties_nothing_but_zero_is_reported(
     assert "ties" not in evaluate(tiny, records).metrics  # of free answers there are none
 
 
+def test_a_choice_written_like_a_tie_is_not_right_where_others_tie(
+    tiny: CremaModel, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny, "score_choices", lambda prompt, choices: [[-0.5, -0.5, -2.0]] * len(choices))
+    out: list[Prediction] = []
+    monkeypatch.setattr(PredictionFile, "add", lambda self, prediction: out.append(prediction))
+    result = evaluate(tiny, asking(records, "red", "blue", "tie: red, blue", answers="222222"))
+    assert result.accuracy == 0.0
+    assert {(own.prediction, own.correct) for own in out} == {("tie: red, blue", False)}
+
+
 def test_a_choice_given_twice_is_right_either_time(
     tiny: CremaModel, records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
