@@ -112,6 +112,26 @@ def test_questions_with_choices_and_without_are_matched_and_repeated_ids_are_no_
     assert [cell.name for cell in found.variants[0].cells] == ["color", "side", "all"]
 
 
+def test_ties_count_as_draws_and_are_told(
+    new_model: MakeModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = new_model()
+    records = [replace(own, choices=("red", "blue"), answer="red") for own in write_records(tmp_path / "data", 4)]
+
+    def score(prompt, choices):  # type: ignore[no-untyped-def]
+        return [[-0.5, -0.5 if "tie" in said else -2.0]] * len(choices)
+
+    said: list[str] = []
+    monkeypatch.setattr(model, "score_choices", score)
+    assert "Ties" not in str(ablate(model, records, what="growing"))
+    said.append("tie")
+    found = ablate(model, records, what="growing")
+    assert {variant.num_ties for variant in found.variants} == {4}
+    assert {cell.accuracy for variant in found.variants for cell in variant.cells} == {0.5}
+    assert {cell.change for variant in found.variants for cell in variant.cells} == {0.0}
+    assert "Ties, each counted as a draw among the choices of equal score: all modalities 4, question" in str(found)
+
+
 @pytest.mark.slow
 def test_an_interrupted_ablation_goes_on(new_model: MakeModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model, records = new_model(), write_records(tmp_path / "data", 5)

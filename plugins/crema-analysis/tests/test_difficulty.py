@@ -53,6 +53,9 @@ def test_equal_ids_with_and_without_choices_are_told_apart(
     monkeypatch.setattr(model, "generate", lambda prompt, **_: ["red", "blue"])
     found = split_by_difficulty(model, [one, two, three], modalities=[])
     assert (found.easy, found.hard) == ((one, two), (three,))
+    monkeypatch.setattr(model, "score_choices", lambda prompt, choices: [[0.0, 0.0]] * len(choices))
+    tied = split_by_difficulty(model, [one, two, three], modalities=[])
+    assert (tied.easy, tied.hard) == ((one,), (two, three))  # a tie is no right answer
 
 
 def test_the_parts_are_data_files_that_name_the_same_media(new_model: MakeModel, tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ def test_the_answer_is_that_of_an_evaluation(
     evaluate(model, [chosen], out=tmp_path / "chosen.jsonl")
     found = attention_maps(model, chosen.question, chosen.sources, choices=chosen.choices)
     assert found.answer == _answer(tmp_path / "chosen.jsonl")
+    monkeypatch.setattr(model, "score_choices", lambda prompt, choices: [[-2.0, -0.5, -0.5]])
+    found = attention_maps(model, chosen.question, chosen.sources, choices=("red", "blue", "left"))
+    assert found.answer == "tie: blue, left"
 
 
 def _answer(path: Path) -> str:
