@@ -13,7 +13,7 @@ question is answered:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, NamedTuple
@@ -25,6 +25,8 @@ from crema_core.model.language import LETTERS
 from crema_core.model.template import PromptTemplate
 
 NUM_EXAMPLES = 4
+MANY_TEXTS = 20_000
+"""So many take about a second."""
 FAVOURED = 0.6
 """From this share on that the longer of two choices can overcome, one that begins another is reported."""
 FREE, MANY = "free-text samples", "multiple-choice samples"
@@ -62,7 +64,11 @@ class _Case(NamedTuple):
 
 
 def check_answer_tokens(
-    records: Sequence[Record], *, chat_format: ChatFormat, template: PromptTemplate
+    records: Sequence[Record],
+    *,
+    chat_format: ChatFormat,
+    template: PromptTemplate,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Clash, ...]:
     """Compare answers and choices after tokenization.
 
@@ -70,11 +76,14 @@ def check_answer_tokens(
         records: the samples.
         chat_format: of the language model, with its tokenizer.
         template: how questions are put, and choices scored.
+        say: told what is done where it takes a while.
 
     Returns:
         What cannot be told apart; empty where everything can.
     """
     texts = list(dict.fromkeys(text for own in records for text in own.choices or (own.answer,)))
+    if len(texts) >= MANY_TEXTS:
+        say(f"comparing {len(texts):,} answers and choices after tokenization")
     tokens = dict(zip(texts, map(tuple, chat_format.many_answer_ids(texts)), strict=True))
     unknown = chat_format.tokenizer.unk_token_id
     scoring: Literal["likelihood", "letters"] = "likelihood" if template.choice_scoring == "likelihood" else "letters"

@@ -105,7 +105,12 @@ def evaluate(
         replace(record, sources={n: s for n, s in record.sources.items() if n in taking_part}) for record in records
     ]
     if announce and processes.is_main:
-        clashes = check_answer_tokens(records, chat_format=model.language.chat_format, template=model.template)
+        clashes = check_answer_tokens(
+            records,
+            chat_format=model.language.chat_format,
+            template=model.template,
+            say=(status or StatusLine(enabled=False)).show,
+        )
         if clashes:
             name = Path(data).name if isinstance(data, str | os.PathLike) else "The data"
             logger.warning("%s", describe_clashes(name, clashes))

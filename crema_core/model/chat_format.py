@@ -92,7 +92,9 @@ class ChatFormat:
             return []
         before = len(_ids(self.tokenizer, self.context)) if self.context else 0
         texts = [self.context + self.answer_prefix + answer for answer in answers]
-        return [list(row[before:]) for row in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
+        rows = self.tokenizer(texts, add_special_tokens=False, **only_ids)["input_ids"]
+        return [list(row[before:]) for row in rows]
 
 
 def own_chat_format(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ChatFormat:

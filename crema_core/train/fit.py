@@ -95,7 +95,10 @@ def fit(
     _check_data(model, chosen, records)
     for name, own in (("data", records), ("eval_data", eval_records)) if processes.is_main else ():
         place = {"data": data, "eval_data": eval_data}[name]
-        if clashes := check_answer_tokens(own, chat_format=model.language.chat_format, template=model.template):
+        clashes = check_answer_tokens(
+            own, chat_format=model.language.chat_format, template=model.template, say=status.show
+        )
+        if clashes:
             status.note(describe_clashes(_name(place, name), clashes))
     for line in _defaults(model) if processes.is_main else ():
         status.note(line)

@@ -9,6 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from crema_core.data.data_file import Record
+from crema_core.evaluation import answer_tokens
 from crema_core.evaluation.answer_tokens import FAVOURED, Clash, check_answer_tokens, describe_clashes, overcome
 from crema_core.model.chat_format import tokenizer_chat_format
 from crema_core.model.checkpoint import read_tokenizer
@@ -162,6 +163,14 @@ def test_one_message_has_every_finding_and_each_advice_once(tiny: PreTrainedToke
         "- In 1 of 1 multiple-choice",
     ]
     assert advice == f"{OTHER_WORDS} {BY_PLACE}"
+
+
+def test_what_takes_a_while_is_said(tiny: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_tokens, "MANY_TEXTS", 3)
+    answers, said = tokenizer_chat_format(tiny, is_encoder_decoder=True), []
+    for records in (free("red", "left"), free("red", "left", "blue")):
+        check_answer_tokens(records, chat_format=answers, template=PromptTemplate(), say=said.append)
+    assert said == ["comparing 3 answers and choices after tokenization"]
 
 
 @pytest.mark.parametrize("kind", ["t5", "opt", "llama", "qwen"])
