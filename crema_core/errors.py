@@ -35,6 +35,10 @@ class PluginLoadError(PluginError, ImportError):
     """A package's entry point or factory could not be imported; the cause is chained."""
 
 
+class PluginExitError(PluginError):
+    """A package's code tried to end the program with `sys.exit` or the like; the cause is chained."""
+
+
 class PluginDisabledError(PluginError):
     """The modality is installed but switched off by an environment variable or argument."""
 

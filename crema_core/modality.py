@@ -12,6 +12,7 @@ from __future__ import annotations
 import abc
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -19,7 +20,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from crema_core.errors import ContractError, PluginLoadError
+from crema_core.errors import ContractError, PluginExitError, PluginLoadError
+from crema_core.plugins.fence import fault_text, fenced, switch_off
 from crema_core.plugins.loading import ResolvedPlugin, check_requirements
 from crema_core.plugins.spec import ModalityOptions, ModalitySpec
 
@@ -308,21 +310,23 @@ def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
 
     Raises:
         MissingRequirementError: when a requirement is not met.
-        PluginLoadError: when the import fails; the cause is chained.
+        PluginLoadError: when the import fails, or would have ended the program; the cause is chained.
         ContractError: when the object is not a complete subclass of `Modality`.
     """
     check_requirements(plugin)
     spec = plugin.spec
     subject = f"'{spec.name}' ({plugin.provider}): {spec.factory}"
+    module = spec.factory.partition(":")[0]
     try:
-        factory = spec.load_factory()
+        with _fence(plugin, f"importing {module}"):
+            factory = spec.load_factory()
     except ContractError as error:
         raise ContractError(f"{subject} breaks the contract: {error}") from error
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever foreign code raises, its package is named
         raise PluginLoadError(
-            f"{subject} could not be imported: {type(error).__name__}: {error}. "
-            f'See the whole traceback: python -c "import {spec.factory.partition(":")[0]}"'
-        ) from error
+            f"{subject} could not be imported: {fault_text(error)}. "
+            f'See the whole traceback: python -c "import {module}"{_or_switch_off(plugin)}'
+        ) from (error.__cause__ if isinstance(error, PluginExitError) else error)
     if not (isinstance(factory, type) and issubclass(factory, Modality)):
         raise ContractError(
             f"{subject} is not a subclass of Modality. The factory must name one. "
@@ -339,6 +343,40 @@ def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
         )
     factory.spec = spec
     return factory
+
+
+def make_modality(plugin: ResolvedPlugin, options: ModalityOptions, context: BuildContext) -> Modality:
+    """Import the class a spec names and make an instance of it, behind the fence around code of packages.
+
+    Args:
+        plugin: who provides the modality.
+        options: validated, the spec's own type.
+        context: what the backbone offers.
+
+    Raises:
+        MissingRequirementError: when a requirement is not met.
+        PluginLoadError: when the import or `__init__` fails, or would have ended the program; the cause is chained.
+        ContractError: when the object is not a complete subclass of `Modality`.
+        CremaError: whatever else `__init__` raises on purpose.
+    """
+    factory = load_modality_class(plugin)
+    subject = f"'{plugin.spec.name}' ({plugin.provider}): {plugin.spec.factory}"
+    try:
+        with _fence(plugin, f"running {plugin.spec.factory}.__init__"):
+            return factory(options, context)
+    except PluginExitError as error:
+        raise PluginLoadError(
+            f"{subject} could not be made with {options!r}: {error}. Tell its authors{_or_switch_off(plugin)}"
+        ) from error.__cause__
+
+
+def _fence(plugin: ResolvedPlugin, doing: str) -> AbstractContextManager[None]:
+    """Fence a package's code in; a class given in this process is the caller's own and prints where it likes."""
+    return fenced(doing, provider=plugin.provider) if plugin.distribution else nullcontext()
+
+
+def _or_switch_off(plugin: ResolvedPlugin) -> str:
+    return f", or switch the package off: {switch_off(plugin.distribution)}" if plugin.distribution else ""
 
 
 _CONTRACT = ("prepare", "encode", "example", "collate", "load_assets", "load_shapes", "show")

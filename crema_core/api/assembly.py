@@ -16,7 +16,7 @@ from crema_core.api.requests import Request, not_mixed
 from crema_core.errors import BuildError, OptionsError
 from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, ModalitySet
 from crema_core.fusion.connector import Connector, ConnectorRequest
-from crema_core.modality import BuildContext, Features, Modality, load_modality_class
+from crema_core.modality import BuildContext, Features, Modality, make_modality
 from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.load_backbone import checkpoint_place
@@ -55,7 +55,6 @@ def make_branch(
     """
     spec = request.spec
     connector = plan.major_connector if major else plan.supporting_connector
-    factory = load_modality_class(request.resolved)
     context = BuildContext(
         vision=backbone.encode_images if backbone.vision_dim else None,
         vision_dim=backbone.vision_dim,
@@ -75,7 +74,7 @@ def make_branch(
     if sizes.num_queries is None and backbone.query_tokens is not None:
         sizes = sizes.model_copy(update={"num_queries": int(backbone.query_tokens.shape[1])})
     with seeded(seed, spec.name):
-        modality: Modality = factory(request.options, context)
+        modality: Modality = make_modality(request.resolved, request.options, context)
         if backbone.shape_only:
             with shapes_alone(modality):
                 modality.load_shapes()

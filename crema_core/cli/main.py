@@ -19,11 +19,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TextIO, cast
+from typing import NamedTuple, Protocol, TextIO, cast
 
 import crema_core
 from crema_core.cli.launch import enrol, fail, rank
-from crema_core.errors import CremaError, LostProcessError, did_you_mean
+from crema_core.errors import CremaError, LostProcessError, PluginError, PluginExitError, did_you_mean
+from crema_core.plugins.fence import fault_text, fenced, switch_off
 from crema_core.plugins.groups import directory
 from crema_core.plugins.hookspecs import Command
 
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
-    commands = own_commands()
+    commands: dict[str, Command | AddedCommand] = dict(own_commands())
     if name not in commands:
         commands |= plugin_commands()
     if name is not None and name not in commands:
@@ -98,26 +99,59 @@ def _run(words: list[str]) -> int:
             return code
         parser.print_help(sys.stderr)
         return USAGE
-    verb = cast(Verb, importlib.import_module(commands[name].module))
-    summary, _, rest = verb.HELP.strip().partition("\n\n")
-    own_parser = argparse.ArgumentParser(
-        prog=f"crema {name}",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _add_traceback(own_parser)
-    verb.add_arguments(own_parser)
+    command = commands[name]
+    verb, own_parser = _load(command) if isinstance(command, Command) else _load_of_package(command)
     position = words.index(name)
     arguments = _parse(own_parser, words[:position] + words[position + 1 :])
     if isinstance(arguments, int):
         return arguments
     arguments.words = words  # for verbs that start themselves in several processes
-    return verb.run(arguments)
+    if isinstance(command, Command):
+        return verb.run(arguments)
+    try:
+        return verb.run(arguments)
+    except SystemExit as stop:
+        raise PluginError(
+            f"The verb '{name}' of {command.provider} ended with sys.exit({stop.code!r}). A verb returns its exit code "
+            f"or raises an error. Tell its authors, or switch it off: {switch_off(command.distribution)}"
+        ) from stop
 
 
-def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+def _load(command: Command) -> tuple[Verb, argparse.ArgumentParser]:
+    """Import a verb and return it with the parser of its arguments."""
+    verb = cast(Verb, importlib.import_module(command.module))
+    summary, _, rest = verb.HELP.strip().partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog=f"crema {command.name}",
+        description=summary,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_traceback(parser)
+    verb.add_arguments(parser)
+    return verb, parser
+
+
+def _load_of_package(added: AddedCommand) -> tuple[Verb, argparse.ArgumentParser]:
+    """Do the same with a package's verb: whatever goes wrong becomes one error that names the package."""
+    command = added.command
+    try:
+        with fenced(f"importing {command.module}", provider=added.provider):
+            return _load(command)
+    except CremaError as error:
+        if not isinstance(error, PluginExitError):
+            raise
+        reason, cause = fault_text(error), error.__cause__
+    except Exception as error:  # noqa: BLE001 - whatever foreign code raises, its package is named
+        reason, cause = fault_text(error), error
+    raise PluginError(
+        f"The verb '{command.name}' of {added.provider} could not be loaded from {command.module}: {reason}. Repair "
+        f"it: pip install --force-reinstall {added.distribution}, or switch it off: {switch_off(added.distribution)}"
+    ) from cause
+
+
+def _parser(commands: Mapping[str, Command | AddedCommand]) -> argparse.ArgumentParser:
     width = max(len(name) for name in commands) + 2
     verbs = "\n".join(f"  {name:<{width}}{command.summary}" for name, command in commands.items())
     parser = argparse.ArgumentParser(
@@ -173,12 +207,30 @@ def own_commands() -> dict[str, Command]:
     return {command.name: command for command in VERBS}
 
 
-def plugin_commands() -> dict[str, Command]:
+class AddedCommand(NamedTuple):
+    """A verb that a package adds, and which package it is."""
+
+    command: Command
+    provider: str  # `distribution version`
+
+    @property
+    def distribution(self) -> str:
+        """The package without its version."""
+        return self.provider.partition(" ")[0]
+
+    @property
+    def summary(self) -> str:
+        """One line for `crema --help`."""
+        return self.command.summary
+
+
+def plugin_commands() -> dict[str, AddedCommand]:
     """Return the verbs that installed packages add; a verb of core cannot be replaced."""
     from crema_core.plugins.hooks import load_hooks
 
-    offered = load_hooks().call("crema_register_commands")
-    return {command.name: command for commands in offered for command in commands if command.name not in own_commands()}
+    offered = load_hooks().collect("crema_register_commands", Command)
+    added = [AddedCommand(own.item, own.provider) for own in offered]
+    return {own.command.name: own for own in added if own.command.name not in own_commands()}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from crema_core.common.tables import table
 from crema_core.errors import PluginDisabledError, PluginError
 from crema_core.plugins import registry
 from crema_core.plugins.groups import KINDS, Kind, KindName
-from crema_core.plugins.registry import PluginRecord
+from crema_core.plugins.registry import Distribution, PluginRecord
 from crema_core.plugins.spec import option_rows
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--tier", choices=("bronze", "silver", "gold"), default="gold", help="highest tier that runs")
     check.add_argument("--list", action="store_true", help="print the checks and what they look at")
+    check.add_argument(
+        "--pdb", action="store_true", help="open the debugger where a check failed, in the package's code where it can"
+    )
     add_shared(check, "json")
     doctor = _action(actions, "doctor", "find what is wrong with the environment, ready to paste")
     add_shared(doctor, "json")
@@ -162,16 +165,23 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.subject is None:
         print("crema plugins check: name a modality, a fusion, a folder or a wheel, or pass --list", file=sys.stderr)
         return USAGE
+    if arguments.pdb and arguments.json:
+        print(
+            "crema plugins check: --pdb talks on standard output, --json writes data to it: pass one", file=sys.stderr
+        )
+        return USAGE
     from crema_core.testing import check_fusion, check_modality
+    from crema_core.testing.debugger import open_debugger
     from crema_core.testing.under_test import is_path, unpacked
 
+    on_fault = open_debugger if arguments.pdb else None
     with ExitStack() as stack:
         if is_path(arguments.subject):
             found = stack.enter_context(unpacked(Path(arguments.subject)))
         else:
             found = ((arguments.kind or _kind_of(arguments.subject), arguments.subject),)
         reports = [
-            check_fusion(name, tier=arguments.tier) if kind == "fusion" else check_modality(name, tier=arguments.tier)
+            (check_fusion if kind == "fusion" else check_modality)(name, tier=arguments.tier, on_fault=on_fault)
             for kind, name in found
             if arguments.kind in (None, kind)
         ]
@@ -199,9 +209,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from crema_core.plugins.doctor import examine
 
     diagnosis = examine()
-    packages = [
-        [own.name, own.version, own.location + (" (editable)" if own.editable else "")] for own in diagnosis.packages
-    ]
+    packages = [[own.name, own.version, _place(own)] for own in diagnosis.packages]
     lines = [table([["what", "value"], *map(list, diagnosis.environment.items())]), ""]
     lines += [table([["package", "version", "place"], *packages]), ""]
     lines.append(f"{len(diagnosis.findings)} to repair:" if diagnosis.findings else "Nothing to repair.")
@@ -210,6 +218,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
         lines += [f"   {line}" for line in found.detail.splitlines()]
     print_result(diagnosis.describe(), "\n".join(lines), as_json=arguments.json)
     return FINDINGS if diagnosis.findings else DONE
+
+
+def _place(package: Distribution) -> str:
+    """Return where a package's files lie; of an editable one that is the folder of its sources."""
+    if not package.editable:
+        return package.location
+    return f"{package.source or 'unknown folder'} (editable; metadata in {package.location})"
 
 
 def _new(arguments: argparse.Namespace) -> int:

@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     from PIL import Image
 
     from crema_core.common.atomic import write_bytes
-    from crema_core.modality import BuildContext, load_modality_class
+    from crema_core.modality import BuildContext, make_modality
 
-    modality = load_modality_class(plugin)(options, BuildContext())
+    modality = make_modality(plugin, options, BuildContext())
     pixels = modality.show(arguments.source)
     packed = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(packed, format="PNG")

@@ -265,13 +265,13 @@ def check_sources(
         DataFileError: when a data file cannot be read.
         PluginError: when a modality's package cannot be used.
     """
-    from crema_core.modality import BuildContext, load_modality_class
+    from crema_core.modality import BuildContext, make_modality
 
     records = {str(path): scan_data_file(Path(path), modalities=modalities).records for path in paths}
     plugins = [
         registry.resolve(name) for name in sorted({n for own in records.values() for r in own for n in r.sources})
     ]
-    readers = {own.spec.name: load_modality_class(own)(own.options, BuildContext()) for own in plugins}
+    readers = {own.spec.name: make_modality(own, own.options, BuildContext()) for own in plugins}
     problems: dict[tuple[str, tuple[str, ...]], str] = {}
     done = 0
     for record in (record for own in records.values() for record in own):

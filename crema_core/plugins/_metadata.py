@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import importlib_metadata
 
@@ -37,6 +38,11 @@ class InstalledEntryPoint:
     def provider(self) -> str:
         """`distribution version`, for messages."""
         return f"{self.distribution} {self.version}"
+
+    @property
+    def module(self) -> str:
+        """The module that is imported, `package.module`."""
+        return self.reference.partition(":")[0].strip()
 
     def load(self) -> Any:
         """Import the module and return the object; without `:attribute` the module itself.
@@ -61,6 +67,7 @@ class Distribution:
     location: str  # folder the metadata was found in
     metadata: str = ""  # name of the metadata folder, `crema_radar-0.1.0.dist-info`
     editable: bool = False  # installed with `pip install -e`
+    source: str = ""  # of an editable one the folder it was installed from
     requires: tuple[str, ...] = ()  # its requirements, PEP 508 texts
     readme: bool = False  # whether the metadata have one, as `license`
     license: bool = False
@@ -87,17 +94,27 @@ def scan() -> tuple[InstalledEntryPoint, ...]:
     found: dict[str, list[InstalledEntryPoint]] = {}
     elsewhere: dict[str, list[str]] = {}
     for distribution in importlib_metadata.distributions():
-        if "[crema." not in (distribution.read_text("entry_points.txt") or ""):
-            continue
-        if not (distribution.read_text("METADATA") or distribution.read_text("PKG-INFO")):
+        try:
+            if "[crema." not in (distribution.read_text("entry_points.txt") or ""):
+                continue
+            if not (distribution.read_text("METADATA") or distribution.read_text("PKG-INFO")):
+                warnings.warn(
+                    f"{distribution.locate_file('')} holds a half-removed package: entry points without metadata. "
+                    "It is ignored. Remove its .dist-info folder, or install the package again.",
+                    stacklevel=2,
+                )
+                continue
+            entries = _entries_of(distribution)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one package's files is not the others' fault
             warnings.warn(
-                f"{distribution.locate_file('')} holds a half-removed package: entry points without metadata. "
-                "It is ignored. Remove its .dist-info folder, or install the package again.",
+                f"The metadata in {getattr(distribution, '_path', distribution.locate_file(''))} cannot be read "
+                f"({type(error).__name__}: {error}). The package is ignored. Install it again, or remove the folder.",
                 stacklevel=2,
             )
             continue
-        key = _canonical(distribution.metadata["Name"])
-        entries = _entries_of(distribution)
+        if not entries:
+            continue
+        key = _canonical(entries[0].distribution)
         if key not in found:
             found[key] = entries
         elif _content(entries) != _content(found[key]):
@@ -139,18 +156,25 @@ def unmet(requirement: str, versions: Mapping[str, str] | None = None) -> str | 
 def _facts(distribution: Any) -> Distribution:
     headers = distribution.metadata
     direct_url = json.loads(distribution.read_text("direct_url.json") or "{}")
+    editable = bool(direct_url.get("dir_info", {}).get("editable", False))
     licensed = any(headers.get(key) for key in ("License-Expression", "License", "License-File"))
     return Distribution(
         name=headers.get("Name") or "",
         version=headers.get("Version") or "",
         location=str(distribution.locate_file("")),
         metadata=Path(str(getattr(distribution, "_path", ""))).name,
-        editable=bool(direct_url.get("dir_info", {}).get("editable", False)),
+        editable=editable,
+        source=_folder_of(direct_url.get("url", "")) if editable else "",
         requires=tuple(distribution.requires or ()),
         readme=bool((headers.get("Description") or headers.get_payload() or "").strip()),
         license=licensed or any(text.startswith("License ::") for text in headers.get_all("Classifier") or ()),
         entry_points=distribution.read_text("entry_points.txt") or "",
     )
+
+
+def _folder_of(url: str) -> str:
+    """Return the folder of a `file:` address; a drive of Windows has no slash before it."""
+    return re.sub(r"^/(?=[A-Za-z]:)", "", unquote(urlsplit(url).path))
 
 
 def _entries_of(distribution: Any) -> list[InstalledEntryPoint]:

@@ -1,6 +1,7 @@
 """What is wrong with an environment: packages found twice, stale metadata, wrong entry points, versions that clash.
 
-Everything is read from installed metadata; only the light modules of plugins are imported, to see whether they can be.
+Everything is read from installed metadata; only the light modules of plugins and those of hooks are imported, to see
+whether they can be: in another process first, so that one that hangs or crashes is a finding and not the end.
 Each finding ends with what to type.
 """
 
@@ -24,10 +25,12 @@ from packaging.version import InvalidVersion, Version
 
 from crema_core.errors import PluginError, did_you_mean
 from crema_core.plugins import registry
-from crema_core.plugins._metadata import Distribution, distributions, scan, unmet
+from crema_core.plugins._metadata import Distribution, InstalledEntryPoint, distributions, scan, unmet
+from crema_core.plugins.fence import switch_off
 from crema_core.plugins.groups import GROUPS, KINDS
-from crema_core.plugins.loading import CORE_DISTRIBUTION, Policy, repair_hint
+from crema_core.plugins.loading import CORE_DISTRIBUTION, Policy, repair_hint, trial_text
 from crema_core.plugins.spec import API_VERSION
+from crema_core.plugins.trial import try_imports
 
 TORCH = ("torch", "torchvision", "torchaudio")
 REFERENCE = re.compile(r"^[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)?$")
@@ -54,7 +57,7 @@ class Diagnosis:
 
     def describe(self) -> dict[str, Any]:
         """Return it as JSON data."""
-        keys = ("name", "version", "location", "editable")
+        keys = ("name", "version", "location", "editable", "source")
         packages = [{key: getattr(package, key) for key in keys} for package in self.packages]
         return {
             "environment": self.environment,
@@ -69,6 +72,7 @@ def examine(path: Sequence[str] | None = None) -> Diagnosis:
     ours = tuple(own for own in found if own.key == CORE_DISTRIBUTION or "[crema" in own.entry_points)
     texts = {
         "entry point": _entry_points(ours),
+        "name given twice": _names_given_twice(_first(ours)),
         "version conflict": _requirements(_first(ours), None if path is None else _first(found)),
         "torch builds": torch_builds({own.key: own.version for own in _first(found)}),
     }
@@ -120,14 +124,11 @@ def _doubles(found: Sequence[Distribution], ours: Sequence[Distribution]) -> Ite
 def _entry_points(ours: Sequence[Distribution]) -> Iterator[str]:
     """Yield entry points nobody can load: groups that do not exist, texts that name no object."""
     for own in ours:
-        parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
-        parser.optionxform = str  # type: ignore[assignment,method-assign]
-        try:
-            parser.read_string(own.entry_points)
-        except configparser.Error as error:
+        parser = _parser(own)
+        if isinstance(parser, configparser.Error):
             yield (
-                f"entry_points.txt of {own.name} {own.version} cannot be read: {str(error).splitlines()[0]}. Lines are "
-                f"'name = package.module:SPEC'. Repair its pyproject.toml and install it again."
+                f"entry_points.txt of {own.name} {own.version} cannot be read: {str(parser).splitlines()[0]}. Lines "
+                f"are 'name = package.module:SPEC'. Repair its pyproject.toml and install it again."
             )
             continue
         for group in parser.sections():
@@ -143,6 +144,43 @@ def _entry_points(ours: Sequence[Distribution]) -> Iterator[str]:
                         f"{own.name} {own.version} has '{name} = {reference}'. The text is 'package.module:SPEC'. "
                         "Correct its pyproject.toml and install it again."
                     )
+
+
+def _parser(own: Distribution) -> configparser.RawConfigParser | configparser.Error:
+    """Return the entry points of a package by group and name, or why they cannot be read."""
+    parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string(own.entry_points)
+    except configparser.Error as error:
+        return error
+    return parser
+
+
+def _names_given_twice(ours: Sequence[Distribution]) -> Iterator[str]:
+    """Yield names that several packages provide and that may be used; of hooks every one is called."""
+    policy = Policy.from_environment()
+    owners: dict[tuple[str, str], list[InstalledEntryPoint]] = defaultdict(list)
+    for own in ours:
+        parser = _parser(own)
+        if isinstance(parser, configparser.Error):
+            continue  # said by another finding
+        for group in parser.sections():
+            for name, reference in parser.items(group):
+                entry = InstalledEntryPoint(group, name, reference, own.name, own.version)
+                if policy.refusal(entry) is None:
+                    owners[group, name].append(entry)
+    for kind in (kind for kind in KINDS.values() if not kind.broadcast):
+        for (group, name), entries in owners.items():
+            if group != kind.group or len(entries) < 2:
+                continue
+            choose = " or ".join(f"'{entry.distribution}:{name}'" for entry in entries)
+            yield (
+                f"{len(entries)} packages provide the {kind.noun} '{name}': "
+                f"{', '.join(entry.provider for entry in entries)}. The name alone is refused. "
+                + (f"Write {choose}, or switch" if kind.chosen_by_prefix else "Switch")
+                + f" one off: {switch_off(entries[0].distribution)}"
+            )
 
 
 def _requirements(ours: Sequence[Distribution], found: Sequence[Distribution] | None) -> Iterator[str]:
@@ -161,9 +199,15 @@ def _requirements(ours: Sequence[Distribution], found: Sequence[Distribution] | 
 
 def _broken() -> Iterator[Finding]:
     """Yield light plugins that cannot be loaded, with the cause, and heavy ones whose module is not there."""
-    for found in (found for kind in KINDS for found in registry.providers(kind) if found.refusal is None):
+    every = [found for kind in KINDS for found in registry.providers(kind) if found.refusal is None]
+    tried = [own for own in every if _is_tried(own) and REFERENCE.match(own.reference)]
+    trials = try_imports([own.entry.module for own in tried if own.entry is not None])
+    for found in every:
         module = found.reference.partition(":")[0]
-        if found.kind.light:
+        trial = trials.get(module)
+        if _is_tried(found) and found.entry is not None and trial is not None and not trial.is_harmless:
+            yield Finding("broken plugin", trial_text(found.entry, trial), trial.detail)
+        elif _is_tried(found):
             try:
                 found.load()
             except PluginError as error:
@@ -175,6 +219,11 @@ def _broken() -> Iterator[Finding]:
                 f"'{found.name}' ({found.provider}) is a {found.kind.noun} in {found.reference}, and there is no "
                 f"module {module}. {repair_hint(found.entry)}",
             )
+
+
+def _is_tried(found: registry.Provider) -> bool:
+    """Whether a plugin's module is imported by other commands before it is used: listings and every run do."""
+    return found.kind.light or found.kind.broadcast
 
 
 def _is_there(module: str) -> bool:

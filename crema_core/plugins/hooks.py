@@ -1,25 +1,36 @@
 """Broadcast to plugins: the hooks of one run.
 
 pluggy checks names and arguments; loading and calling are done here one implementation at a time, because pluggy's own
-loader stops at the first broken package and its own call stops at the first exception. A hook that fails is reported
-once and the run continues; with `CREMA_PLUGINS_STRICT=1` it stops the run.
+loader stops at the first broken package and its own call stops at the first exception. A hook that fails, also one that
+calls `sys.exit`, is reported once and the run continues; with `CREMA_PLUGINS_STRICT=1` it stops the run. What hooks of
+packages print goes to standard error; objects given by hand belong to the caller and print where they like.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import pluggy
 
-from crema_core.errors import HookError, PluginError, did_you_mean
+from crema_core.errors import HookError, PluginError, PluginExitError, did_you_mean
 from crema_core.plugins import hookspecs, registry
+from crema_core.plugins.fence import fault_text, fenced, switch_off
 from crema_core.plugins.hookspecs import PROJECT, Command, ReportSection, hookimpl
 from crema_core.plugins.loading import Policy
 
-__all__ = ["Command", "Hooks", "ReportSection", "hookimpl", "load_hooks"]
+__all__ = ["Command", "Hooks", "Offered", "ReportSection", "hookimpl", "load_hooks"]
+
+Item = TypeVar("Item", Command, ReportSection)
+
+
+class Offered(NamedTuple):
+    """One item of what a hook returned, and whose it is."""
+
+    provider: str  # `distribution version`; the name of an object given by hand
+    item: Any
 
 
 class Hooks:
@@ -36,14 +47,20 @@ class Hooks:
         self.problems: list[str] = []  # what was reported so far
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
+        self._providers: dict[str, str] = {}  # name of a package's plugin -> `distribution version`
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the registered plugins, in the order of registration."""
         return tuple(name for name, _ in self._manager.list_name_plugin())
 
-    def add(self, plugin: object, *, name: str) -> None:
-        """Register a module or object with `@hookimpl` functions, all of them or none; messages call it `name`.
+    def add(self, plugin: object, *, name: str, provider: str | None = None) -> None:
+        """Register a module or object with `@hookimpl` functions, all of them or none.
+
+        Args:
+            plugin: the module or object.
+            name: what messages call it.
+            provider: `distribution version` of the package it belongs to, whose code is fenced; None: given by hand.
 
         Raises:
             HookError: a misspelt name, an argument the hook does not have, default values, or a wrapper.
@@ -55,6 +72,8 @@ class Hooks:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             raise error if isinstance(error, HookError) else HookError(_rejected(name, error)) from error
+        if provider is not None:
+            self._providers[name] = provider
 
     def call(self, event: str, **arguments: Any) -> list[Any]:
         """Give all arguments of a hook to its implementations and return their results, without None.
@@ -64,23 +83,60 @@ class Hooks:
         Raises:
             HookError: only when strict, with the plugin's exception as its cause.
         """
-        implementations = getattr(self._manager.hook, event).get_hookimpls()
-        results = []
-        for implementation in reversed(implementations):
-            try:
-                result = implementation.function(*(arguments[name] for name in implementation.argnames))
-            except Exception as error:  # noqa: BLE001 - a fault of foreign code must not stop the run
+        return [result for _, result in self._results(event, arguments)]
+
+    def collect(self, event: str, kind: type[Item], **arguments: Any) -> list[Offered]:
+        """Call a hook that returns a sequence of items, and return those that are what the hook asks for.
+
+        Args:
+            event: name of the hook.
+            kind: what an item is, a named tuple of texts; a plugin that returns anything else is reported.
+            **arguments: as for `call`.
+
+        Raises:
+            HookError: only when strict.
+        """
+        offered: list[Offered] = []
+        for name, result in self._results(event, arguments):
+            items = result if isinstance(result, list | tuple) and not isinstance(result, kind) else [result]
+            wrong = [own for own in items if not (isinstance(own, kind) and all(isinstance(part, str) for part in own))]
+            if wrong:
                 self.report(
-                    f"The hook {event} of {implementation.plugin_name} failed: {type(error).__name__}: {error}. "
-                    "The run continues without its result. "
-                    f"Switch the plugin off: CREMA_PLUGINS_DISABLE={implementation.plugin_name.partition(' ')[0]}",
-                    cause=error,
+                    f"The hook {event} of {name} returned {wrong[0]!r}. Accepted is a list of {kind.__name__}"
+                    f"({', '.join(kind._fields)}), all texts. The run continues without its result. {self._cure(name)}"
                 )
             else:
-                results.append(result)
-        return [result for result in results if result is not None]
+                offered += [Offered(self._providers.get(name, name), item) for item in items]
+        return offered
 
-    def report(self, problem: str, *, cause: Exception) -> None:
+    def _results(self, event: str, arguments: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the name of every plugin with what it returned, without None; failures are reported."""
+        for implementation in reversed(getattr(self._manager.hook, event).get_hookimpls()):
+            name = implementation.plugin_name
+            try:
+                given = [arguments[own] for own in implementation.argnames]
+                result = self._fenced_call(event, name, implementation.function, given)
+            except Exception as error:  # noqa: BLE001 - a fault of foreign code must not stop the run
+                self.report(
+                    f"The hook {event} of {name} failed: {fault_text(error)}. "
+                    f"The run continues without its result. {self._cure(name)}",
+                    cause=error.__cause__ if isinstance(error, PluginExitError) else error,
+                )
+            else:
+                if result is not None:
+                    yield name, result
+
+    def _fenced_call(self, event: str, name: str, function: Callable[..., Any], given: Sequence[Any]) -> Any:
+        provider = self._providers.get(name)
+        if provider is None:
+            return function(*given)
+        with fenced(f"running its hook {event}", provider=provider):
+            return function(*given)
+
+    def _cure(self, name: str) -> str:
+        return f"Switch the plugin off: {switch_off(name.partition(' ')[0])}"
+
+    def report(self, problem: str, *, cause: BaseException | None = None) -> None:
         """Warn about a problem once, or raise it when strict."""
         if self.strict:
             raise HookError(problem) from cause
@@ -114,7 +170,8 @@ def load_hooks(plugins: Sequence[object] = (), *, strict: bool | None = None) ->
         if found.refusal is not None:
             continue
         try:
-            hooks.add(found.load(), name=f"{found.provider} ({found.name})")
+            provider = found.provider if found.entry is not None else None  # registered by hand: the caller's own
+            hooks.add(found.load(), name=f"{found.provider} ({found.name})", provider=provider)
         except PluginError as error:  # it cannot be imported, or its hooks do not fit
             hooks.report(str(error), cause=error)
     for plugin in plugins:

@@ -8,8 +8,8 @@ Which installed plugins may be used is said by environment variables, read here 
 
 What core itself provides is not an installed plugin to the allowlist; only `CREMA_PLUGINS_DISABLE` switches it off.
 
-Loading runs the module an entry point names and nothing else. Whatever goes wrong becomes one error that names the
-package, the entry point and the command to run next; the cause is chained.
+Loading runs the module an entry point names and nothing else, behind the fence (`crema_core.plugins.fence`). Whatever
+goes wrong becomes one error that names the package, the entry point and the command to run next; the cause is chained.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ from crema_core.errors import (
     IncompatiblePluginError,
     MissingRequirementError,
     PluginError,
+    PluginExitError,
     PluginLoadError,
     PluginVersionWarning,
     did_you_mean,
 )
 from crema_core.plugins._metadata import InstalledEntryPoint, same_distribution, unmet
+from crema_core.plugins.fence import DISABLE, fault_text, fenced, switch_off
 from crema_core.plugins.groups import Kind
 from crema_core.plugins.spec import API_VERSION, MMQASpec, ModalityOptions, ModalitySpec
+from crema_core.plugins.trial import LIMIT, Trial
 
 ALLOW = "CREMA_PLUGINS"
-DISABLE = "CREMA_PLUGINS_DISABLE"
 STRICT = "CREMA_PLUGINS_STRICT"
 CORE_DISTRIBUTION = "crema-core"
 HEAVY_MODULES = ("torch", "transformers", "peft", "numpy")
@@ -126,25 +128,26 @@ def load_entry(kind: Kind, entry: InstalledEntryPoint) -> Loaded:
     """Import an entry point and check that it names what its kind needs.
 
     Raises:
-        PluginLoadError: when the import fails.
+        PluginLoadError: when the import fails, or would have ended the program.
         ContractError: when the object is of another type, or has another name than the entry point.
         IncompatiblePluginError: when a modality was written for another major version of the contract.
     """
     before = set(sys.modules)
     try:
-        thing = entry.load()
+        with fenced(f"importing {entry.module}", provider=entry.provider):
+            thing = entry.load()
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ContractError(
             f"'{entry.name}' ({entry.provider}): {entry.reference} declares what a spec does not allow: {faults}. "
             f"Correct the {error.title}"
         ) from error
-    # A module of somebody else may also end the program while it is imported.
-    except (Exception, SystemExit) as error:
+    except Exception as error:  # noqa: BLE001 - whatever foreign code raises, its package is named
+        cause = error.__cause__ if isinstance(error, PluginExitError) else error
         raise PluginLoadError(
             f"'{entry.name}' ({entry.provider}) could not be imported from {entry.reference}: "
-            f"{type(error).__name__}: {error}. {repair_hint(entry)}"
-        ) from error
+            f"{fault_text(error)}. {repair_hint(entry)}"
+        ) from cause
     check_thing(kind, thing, entry.name, provider=entry.provider, reference=entry.reference)
     if isinstance(thing, ModalitySpec):
         check_api_version(thing, provider=entry.provider, distribution=entry.distribution)
@@ -205,11 +208,19 @@ def check_api_version(spec: ModalitySpec, *, provider: str, distribution: str) -
 
 
 def repair_hint(entry: InstalledEntryPoint) -> str:
-    """Return the commands that repair or remove a broken package."""
+    """Return what repairs, removes or switches off a broken package."""
     return (
         f"Repair it: pip install --force-reinstall {entry.distribution}, "
-        f"or remove it: pip uninstall {entry.distribution}"
+        f"remove it: pip uninstall {entry.distribution}, or switch it off: {switch_off(entry.distribution)}"
     )
+
+
+def trial_text(entry: InstalledEntryPoint, trial: Trial) -> str:
+    """Return what a person reads about an import that another process did not survive."""
+    where = f"'{entry.name}' ({entry.provider}) cannot be imported from {entry.reference}"
+    how = f"See it yourself: python -c 'import {entry.module}'."
+    longer = f" If it only needs longer, set {LIMIT}=120." if trial.outcome == "hangs" else ""
+    return f"{where}: {trial.fault}. {how}{longer} {repair_hint(entry)}"
 
 
 def raise_again(error: PluginError) -> None:
@@ -221,8 +232,9 @@ def _notes(kind: Kind, entry: InstalledEntryPoint, before: set[str]) -> tuple[st
     heavy = [name for name in HEAVY_MODULES if kind.light and name in sys.modules and name not in before]
     notes = []
     if heavy:
-        module = entry.reference.partition(":")[0]
-        notes.append(f"{module} imports {', '.join(heavy)}, which slows every listing; import it in the class's file")
+        notes.append(
+            f"{entry.module} imports {', '.join(heavy)}, which slows every listing; import it in the class's file"
+        )
     return (*notes, *shadow_notes(entry))
 
 

@@ -27,9 +27,9 @@ from crema_core.errors import (
 from crema_core.plugins import _metadata, groups
 from crema_core.plugins._metadata import Distribution as Distribution
 from crema_core.plugins._metadata import InstalledEntryPoint, distributions, same_distribution
+from crema_core.plugins.fence import switch_off
 from crema_core.plugins.groups import KINDS, Kind, KindName, kind_of
 from crema_core.plugins.loading import (
-    DISABLE,
     Loaded,
     Policy,
     ResolvedPlugin,
@@ -501,7 +501,7 @@ def _choice(found: Provider) -> str:
     """Return what a person types to choose among providers of one name, with this one as the example."""
     if found.kind.chosen_by_prefix:
         return f"'{found.distribution}:{found.name}'"
-    return f"Switch one off, for example {DISABLE}={found.distribution}"
+    return f"Switch one off, for example {switch_off(found.distribution)}"
 
 
 def _written(thing: object) -> str:

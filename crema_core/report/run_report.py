@@ -64,8 +64,7 @@ def run_sections(run: Path) -> list[ReportSection]:
         sections.append(ReportSection("Validation", _validation(metrics)))
     sections.append(ReportSection("Settings", _settings(settings)))
     sections.append(ReportSection("Environment", facts_block(environment())))
-    added = load_hooks().call("crema_report_sections", run=run)
-    return sections + [section for own in added for section in own]
+    return sections + [own.item for own in load_hooks().collect("crema_report_sections", ReportSection, run=run)]
 
 
 def explain_exits(metrics: Lines, settings: Mapping[str, object]) -> list[str]:

@@ -1,7 +1,8 @@
 """Processes as the checks see them: what an import brings, what a worker process prepares, which state is changed.
 
-A used process cannot answer such questions, so fresh ones are asked. Both ends of the conversation are here: the
-functions that start a process, and what runs in it. Only what compares states imports torch.
+A used process cannot answer such questions, so fresh ones are asked. Light modules are tried by
+`crema_core.plugins.trial`; for heavy ones both ends of the conversation are here: the functions that start a process,
+and what runs in it. Only what compares states imports torch.
 """
 
 from __future__ import annotations
@@ -14,65 +15,84 @@ import logging
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from crema_core.errors import ConformanceError
+from crema_core.plugins.fence import fenced
+from crema_core.plugins.trial import Trial, ending, fresh_environment, import_limit_s, try_imports
 
 UNCOMMON = 91_723_177
 
 
-def light_import(module: str) -> dict[str, Any]:
-    """Import a module in a process without torch; returns `seconds` and the names of the new `modules`.
+HEAVY_LIMITS = 4
+"""A heavy module, and what the job does with it, may take this many times as long as a light one."""
+
+
+def light_import(module: str) -> Trial:
+    """Import a module in a process without torch.
 
     Raises:
         ConformanceError: when the import fails there.
     """
-    command = [sys.executable, "-W", "ignore", "-m", "crema_core.testing.probing", module]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    trial = try_imports([module])[module]
+    if trial.outcome != "imported":
         raise ConformanceError(
-            f"{module} cannot be imported in a fresh process. Listing does exactly that. Run: python -c 'import "
-            f"{module}'\n{done.stderr.strip()}"
+            f"{module} cannot be imported in a fresh process: {trial.fault}. Listing does exactly that. Run: python -c "
+            f"'import {module}'\n{trial.detail}".strip()
         )
-    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return facts
+    return trial
 
 
 def heavy_import(module: str, job: bytes | None = None) -> dict[str, Any]:
     """Import a module in a process that has torch and core but no plugin yet, and let it do a job.
 
     The job is a pickled pair `(modality, source)`. Returned are `changes` (names of the state the import changed),
-    `fault` (why the import or the job failed, or None) and `sample` (what `prepare` made, pickled, or None).
+    `fault` (why the import or the job failed, or None), `is_gone` (whether the process did not survive it, or had to be
+    ended because it took too long) and `sample` (what `prepare` made, pickled, or None).
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         if job is not None:
             (place / "job").write_bytes(job)
-        request = {"path": sys.path, "module": module, "folder": folder, "directory": str(Path.cwd())}
+        limit_s = HEAVY_LIMITS * import_limit_s()
+        request = {
+            "path": sys.path,
+            "module": module,
+            "folder": folder,
+            "directory": str(Path.cwd()),
+            "limit_s": limit_s,
+        }
         host = _host()
         assert host.stdin is not None
         assert host.stdout is not None
         host.stdin.write(json.dumps(request) + "\n")
         host.stdin.flush()
-        host.stdout.readline()
-        result: dict[str, Any] = json.loads((place / "answer").read_text(encoding="utf-8"))
-        sample = place / "sample"
-        return {**result, "sample": sample.read_bytes() if sample.exists() else None}
+        line = host.stdout.readline()
+        if not line:  # there is no fork here, and it was the host itself that ended
+            line = str(host.wait())
+            _host.cache_clear()
+        sample, written = place / "sample", place / "answer"
+        if not written.exists():
+            fault = f"it was not done after {limit_s:g} s" if line.strip() == LATE else f"it ended {ending(int(line))}"
+            return {"changes": [], "fault": fault, "is_gone": True, "sample": None}
+        result: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
+        return {**result, "is_gone": False, "sample": sample.read_bytes() if sample.exists() else None}
 
 
 @functools.cache
 def _host() -> subprocess.Popen[str]:
     """Start the process that waits for jobs; importing torch once serves every modality."""
     command = [sys.executable, "-W", "ignore", "-m", "crema_core.testing.probing"]
-    host = subprocess.Popen(command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    host = subprocess.Popen(command, env=fresh_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     atexit.register(_stop, host)
     return host
 
@@ -82,18 +102,9 @@ def _stop(host: subprocess.Popen[str]) -> None:
     host.communicate()  # closes its pipes and waits
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def measure_import(module: str) -> None:
-    """Import `module` in this fresh process and print `{"seconds": ..., "modules": [...]}`, as one line."""
-    importlib.import_module("crema_core.plugins.spec")  # what core itself brings does not count
-    before = set(sys.modules)
-    start = time.perf_counter()
-    importlib.import_module(module)
-    seconds = time.perf_counter() - start
-    print("\n" + json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - before)}))
+LATE = "late"
+"""What `serve` prints for a child that it had to end; else the child's exit code."""
+POLL_S = 0.01
 
 
 def serve() -> None:
@@ -108,14 +119,30 @@ def serve() -> None:
     importlib.import_module("crema_core.testing.probing")
     torch.set_num_threads(1)
     for line in sys.stdin:
+        request = json.loads(line)
         child = os.fork() if hasattr(os, "fork") else 0
+        ended = "0"
         if child == 0:
-            answer(json.loads(line))
+            answer(request)
             if hasattr(os, "fork"):
                 os._exit(0)
         else:
+            ended = _wait(child, float(request["limit_s"]))
+        print(ended, flush=True)
+
+
+def _wait(child: int, limit_s: float) -> str:
+    """Wait for a child and return its exit code as a text; `LATE` when it had to be ended."""
+    until = time.monotonic() + limit_s
+    while True:
+        process, status = os.waitpid(child, os.WNOHANG)
+        if process:
+            return str(os.waitstatus_to_exitcode(status))
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-        print("done", flush=True)
+            return LATE
+        time.sleep(POLL_S)
 
 
 def answer(request: dict[str, Any]) -> None:
@@ -126,17 +153,44 @@ def answer(request: dict[str, Any]) -> None:
     result: dict[str, Any] = {"changes": [], "fault": None}
     try:
         before = snapshot()
-        importlib.import_module(request["module"])
+        with _fence_of_the_kit(), _standard_output() as printed:
+            importlib.import_module(request["module"])
         result["changes"] = changes(before, snapshot())
+        result["changes"] += [f"standard output, to which it prints {text!r}" for text in printed if text]
         result["changes"] += [f"transformers' model types by '{name}'" for name in registered_model_types()]
         job = place / "job"
         if job.exists():
             # Written by the checking process a moment ago, never a file of the user's.
-            modality, source = pickle.loads(job.read_bytes())
-            (place / "sample").write_bytes(pickle.dumps(modality.prepare(source)))
+            with _fence_of_the_kit():
+                modality, source = pickle.loads(job.read_bytes())
+                (place / "sample").write_bytes(pickle.dumps(modality.prepare(source)))
     except Exception:  # noqa: BLE001 - a fault of foreign code is the answer
         result["fault"] = traceback.format_exc(limit=-1).strip()
     (place / "answer").write_text(json.dumps(result), encoding="utf-8")
+
+
+def _fence_of_the_kit() -> AbstractContextManager[None]:
+    return fenced("checking it", provider="", patience_s=None)
+
+
+@contextmanager
+def _standard_output() -> Iterator[list[str]]:
+    """Yield a list that has, after the block, the first line of what was written to standard output in it."""
+    found: list[str] = []
+    kept, stream = os.dup(1), sys.stdout
+    try:
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file:
+            os.dup2(file.fileno(), 1)
+            sys.stdout = file
+            try:
+                yield found
+            finally:
+                sys.stdout = stream
+                os.dup2(kept, 1)
+            file.seek(0)
+            found += file.readlines()[:1]
+    finally:
+        os.close(kept)
 
 
 def snapshot() -> dict[str, str]:
@@ -193,7 +247,4 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        measure_import(sys.argv[1])
-    else:
-        serve()
+    serve()

@@ -8,15 +8,36 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from crema_core.errors import ConformanceError, CremaError, OptionsError, did_you_mean
+from crema_core.errors import (
+    ConformanceError,
+    CremaError,
+    OptionsError,
+    PluginError,
+    PluginExitError,
+    did_you_mean,
+)
+from crema_core.plugins.fence import fault_text, fenced
 from crema_core.plugins.spec import ModalitySpec
 from crema_core.testing.check import TIERS, Check, CheckedKind, Report, Result, Status, Tier, checks_up_to
 from crema_core.testing.under_test import FusionUnderTest, PluginUnderTest, find_under_test
 
 if TYPE_CHECKING:
     from crema_core.fusion.base import Fusion
+
+
+class Fault(NamedTuple):
+    """One check that failed, while the values it failed with are still there."""
+
+    check: Check
+    message: str  # as in the report
+    error: BaseException  # what was raised, with its traceback
+    package: str  # the name under which what was checked is imported
+
+
+OnFault = Callable[[Fault], None]
+"""Called with each check that fails."""
 
 
 def conformance(
@@ -60,7 +81,11 @@ def conformance(
 
 
 def check_modality(
-    item: str | ModalitySpec, *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
+    item: str | ModalitySpec,
+    *,
+    tier: Tier = "gold",
+    expected_failures: Mapping[str, str] | None = None,
+    on_fault: OnFault | None = None,
 ) -> Report:
     """Check one modality against the contract.
 
@@ -68,6 +93,7 @@ def check_modality(
         item: a name, `distribution:name`, or a spec given in this process.
         tier: the highest tier that runs: "bronze" (static), "silver" (the modality alone) or "gold" (in a model).
         expected_failures: check -> why it is known to fail.
+        on_fault: called with each check that fails, before the values it failed with are gone; for debuggers.
 
     Returns:
         the outcomes; `report.tier` is what the modality reaches, `report.findings` what is wrong.
@@ -80,11 +106,15 @@ def check_modality(
         >>> check_modality("video", tier="bronze").tier
         'bronze'
     """
-    return Session(find_under_test(item), tier, expected_failures).report()
+    return Session(find_under_test(item), tier, expected_failures, on_fault).report()
 
 
 def check_fusion(
-    item: str | type[Fusion], *, tier: Tier = "gold", expected_failures: Mapping[str, str] | None = None
+    item: str | type[Fusion],
+    *,
+    tier: Tier = "gold",
+    expected_failures: Mapping[str, str] | None = None,
+    on_fault: OnFault | None = None,
 ) -> Report:
     """Check one fusion against the contract.
 
@@ -92,6 +122,7 @@ def check_fusion(
         item: a name, `distribution:name`, or a class given in this process.
         tier: the highest tier that runs: "bronze" (static), "silver" (what it lays out) or "gold" (in a model).
         expected_failures: check -> why it is known to fail.
+        on_fault: called with each check that fails, before the values it failed with are gone; for debuggers.
 
     Returns:
         the outcomes; `report.tier` is what the fusion reaches, `report.findings` what is wrong.
@@ -103,18 +134,24 @@ def check_fusion(
         >>> check_fusion("self_gated", tier="bronze").tier
         'bronze'
     """
-    return Session(find_under_test(item, kind="fusion"), tier, expected_failures).report()
+    return Session(find_under_test(item, kind="fusion"), tier, expected_failures, on_fault).report()
 
 
 class Session:
     """The checks of one modality or fusion up to a tier; those expected to fail are given with the reason.
+
+    `on_fault` is called with each check that fails, before the values it failed with are gone.
 
     Raises:
         OptionsError: for an unknown tier, an expected failure that is no check, or one without a reason.
     """
 
     def __init__(
-        self, under_test: PluginUnderTest[Any], tier: Tier, expected_failures: Mapping[str, str] | None
+        self,
+        under_test: PluginUnderTest[Any],
+        tier: Tier,
+        expected_failures: Mapping[str, str] | None,
+        on_fault: OnFault | None = None,
     ) -> None:
         if tier not in TIERS:
             raise OptionsError(f"'{tier}' is not a tier. Tiers: {', '.join(TIERS)}.{did_you_mean(tier, TIERS)}")
@@ -122,6 +159,7 @@ class Session:
         self.kind: CheckedKind = "fusion" if isinstance(under_test, FusionUnderTest) else "modality"
         self.checks = {check.name: check for check in checks_up_to(tier, kind=self.kind)}
         self.expected = dict(expected_failures or {})
+        self.on_fault = on_fault
         self._results: dict[str, Result] = {}
         for name, reason in self.expected.items():
             every = self.checks if name in self.checks else {own.name for own in checks_up_to("gold", kind=self.kind)}
@@ -148,7 +186,7 @@ class Session:
             check, start, expected = self.checks[name], time.perf_counter(), self.expected.get(name)
             obstacle = self._obstacle(check)
             status: Status
-            fault = _fault(check, self.under_test) if obstacle is None else None
+            fault = _fault(check, self.under_test, self.on_fault) if obstacle is None else None
             if obstacle is not None:
                 status, message = "skipped", obstacle
             elif expected is None:
@@ -170,19 +208,28 @@ class Session:
         return f"it needs {stopped[0]}, which did not pass" if stopped else None
 
 
-def _fault(check: Check, under_test: PluginUnderTest[Any]) -> str | None:
-    """Run a check and return what is wrong, or None."""
-    under_test.options = {}
+def _fault(check: Check, under_test: PluginUnderTest[Any], on_fault: OnFault | None) -> str | None:
+    """Run a check and return what is wrong, or None; `on_fault` is called before the values of the fault are gone."""
+    under_test.options = under_test.batch = ""
     try:
-        check.run(under_test)
+        with fenced(f"running the check {check.name}", provider=under_test.provider, patience_s=None):
+            check.run(under_test)
     except ConformanceError as error:
-        return f"{error}{_options(under_test)}\nExpected: {check.summary}\nFix: {check.fix}"
+        fault = f"{error}{_tried(under_test)}\nExpected: {check.summary}\nFix: {check.fix}"
+        own: BaseException = under_test.declared if isinstance(under_test.declared, PluginError) else error
     except Exception as error:  # noqa: BLE001 - whatever foreign code raises is a finding, not an end
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, CremaError) else f" ({Path(last.filename).name}, line {last.lineno})"
-        return f"{type(error).__name__}: {error}{where}{_options(under_test)}"
-    return None
+        own = error.__cause__ if isinstance(error, PluginExitError) and error.__cause__ else error
+        last = traceback.extract_tb(own.__traceback__)[-1]
+        where = "" if isinstance(own, CremaError) else f" ({Path(last.filename).name}, line {last.lineno})"
+        fault = f"{fault_text(error)}{where}{_tried(under_test)}"
+    else:
+        return None
+    if on_fault is not None:
+        on_fault(Fault(check, fault, own, under_test.package))
+    return fault
 
 
-def _options(under_test: PluginUnderTest[Any]) -> str:
-    return f"\nOptions: {dict(under_test.options)}" if under_test.options else ""
+def _tried(under_test: PluginUnderTest[Any]) -> str:
+    """Return what was tried when a check failed: which options, which samples."""
+    lines = {"Options": under_test.options, "Batch": under_test.batch}
+    return "".join(f"\n{name}: {text}" for name, text in lines.items() if text)

@@ -8,18 +8,19 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from crema_core.errors import PluginError
+from crema_core.errors import PluginError, PluginLoadError
 from crema_core.plugins import registry
 from crema_core.plugins.groups import KINDS
-from crema_core.plugins.loading import ResolvedPlugin
+from crema_core.plugins.loading import ResolvedPlugin, trial_text
 from crema_core.plugins.registry import BY_HAND, Distribution, Provider
 from crema_core.plugins.spec import NAME_PATTERN, ModalityOptions, ModalitySpec
+from crema_core.plugins.trial import try_imports
 from crema_core.testing.check import CHECKED_KINDS, CheckedKind
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 Declared = TypeVar("Declared")
 Made = TypeVar("Made")
 
+LIGHT_IMPORT = "light import"
+"""Key of the import of the entry point's module in a process of its own, among what checks share."""
 IN_PROCESS = "kit_fusion"
 """Name of a fusion that was given as a class."""
 
@@ -43,7 +46,8 @@ class PluginUnderTest(Generic[Declared]):
     module: str = ""  # the module its entry point names; empty for one given in the process
     reference: str = ""  # the entry point's text
     distribution: Distribution | None = None  # its package's metadata; None for one given in the process
-    options: Mapping[str, Any] = field(default_factory=dict)  # those that are tried at this moment, for messages
+    options: str = ""  # the options that are tried at this moment, for messages; empty: none yet
+    batch: str = ""  # the samples that are tried at this moment, for messages; empty: none yet
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -52,6 +56,11 @@ class PluginUnderTest(Generic[Declared]):
         if isinstance(self.declared, PluginError):
             raise self.declared
         return self.declared
+
+    @property
+    def package(self) -> str:
+        """The name under which its package is imported, the first part of its module's."""
+        return self.module.partition(".")[0]
 
     @property
     def packages(self) -> tuple[Path, ...]:
@@ -74,6 +83,11 @@ class UnderTest(PluginUnderTest[ModalitySpec]):
     """One modality."""
 
     @property
+    def package(self) -> str:
+        """The name under which its package is imported; of a spec given in this process that of its class."""
+        return (self.module or self.spec.factory).partition(".")[0].partition(":")[0]
+
+    @property
     def spec(self) -> ModalitySpec:
         """The declaration."""
         return self.loaded
@@ -90,12 +104,23 @@ class UnderTest(PluginUnderTest[ModalitySpec]):
         """The option sets the modality is tried with: those it declares for tests, else the defaults."""
         return self.spec.test_options or (self.spec.options(),)
 
+    def case(self, number: int) -> str:
+        """Return what messages call one of the `cases`."""
+        if not self.spec.test_options:
+            return "the defaults"
+        return f"test_options[{number}] = {self.cases[number]!r}"
+
 
 @dataclass(eq=False, kw_only=True)
 class FusionUnderTest(PluginUnderTest["type[Fusion]"]):
     """One fusion."""
 
     known_as: str  # `distribution:name`, or a name under which the class is registered while it is checked
+
+    @property
+    def package(self) -> str:
+        """The name under which its package is imported; of a class given in this process that of its module."""
+        return (self.module or self.strategy.__module__).partition(".")[0]
 
     @property
     def strategy(self) -> type[Fusion]:
@@ -124,18 +149,29 @@ def find_under_test(
 
 def _facts(found: Provider) -> dict[str, Any]:
     """Return what every kind of plugin under test is made of."""
-    try:
-        declared = found.load()
-    except PluginError as error:
-        declared = error
-    facts = {"name": found.name, "provider": found.provider, "declared": declared}
+    facts: dict[str, Any] = {"name": found.name, "provider": found.provider}
     if found.entry is None:
-        return facts
-    return facts | {
-        "module": found.reference.partition(":")[0],
+        return facts | {"declared": _declared(found)}
+    facts |= {
+        "module": found.entry.module,
         "reference": found.reference,
         "distribution": registry.distribution_of(found.entry),
     }
+    if found.entry.module in sys.modules:  # it was imported before, and this process is still here
+        return facts | {"declared": _declared(found)}
+    trial = try_imports([found.entry.module])[found.entry.module]
+    if not trial.is_harmless:
+        text = "\n".join(filter(None, (trial_text(found.entry, trial), trial.detail)))
+        return facts | {"declared": PluginLoadError(text)}
+    known = {LIGHT_IMPORT: trial} if trial.outcome == "imported" else {}
+    return facts | {"declared": _declared(found), "_made": known}
+
+
+def _declared(found: Provider) -> Any:
+    try:
+        return found.load()
+    except PluginError as error:
+        return error
 
 
 LEFT_OUT = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__")

@@ -49,7 +49,8 @@ def test_broken_entries_are_listed_with_their_reason_and_hide_no_other(install: 
     assert str(broken.value) == (
         "'broken' (crema-dummy-dataset 0.2.0) could not be imported from crema_dummy_dataset.absent:SPEC: "
         "ModuleNotFoundError: No module named 'crema_dummy_dataset.absent'. Repair it: pip install --force-reinstall "
-        "crema-dummy-dataset, or remove it: pip uninstall crema-dummy-dataset"
+        "crema-dummy-dataset, remove it: pip uninstall crema-dummy-dataset, "
+        "or switch it off: CREMA_PLUGINS_DISABLE=crema-dummy-dataset"
     )
 
 

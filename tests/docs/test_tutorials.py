@@ -40,7 +40,7 @@ def test_first_modality_runs_and_prints_what_the_page_says(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_first_modality_writes_a_package_without_findings(tmp_path: Path) -> None:
     lines = run("bash", "-c", CREMA + blocks("first_modality.md", "bash"), folder=tmp_path)
-    assert lines[-1] == "16 checks: 16 passed – tier bronze"
+    assert lines[-1] == "17 checks: 17 passed – tier bronze"
     assert (tmp_path / "packages" / "crema-radar" / "src" / "crema_radar" / "plugin.py").is_file()
 
 

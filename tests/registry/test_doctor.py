@@ -57,7 +57,8 @@ def test_a_whole_environment_has_no_findings(site: Path) -> None:
 
 
 def test_a_requirement_that_is_not_met(site: Path) -> None:
-    install_into(site, "crema-sonar", "1.0", requires=("crema-core>=2", "einops; extra == 'test'"), entry_points=RADAR)
+    requires = ("crema-core>=2", "einops; extra == 'test'")
+    install_into(site, "crema-sonar", "1.0", requires=requires, entry_points=RADAR.replace("radar =", "sonar ="))
     assert findings(site) == [
         ("version conflict", "crema-sonar 1.0 needs crema-core>=2; found 0.1.0. Run: pip install 'crema-core>=2'")
     ]
@@ -162,7 +163,8 @@ def test_a_heavy_part_whose_module_is_not_there_is_found_without_importing_its_p
     found = [finding.text for finding in examine().findings]
     assert found == [
         "'lost' (crema-sonar 1.0) is a fusion in crema_sonar.absent:Lost, and there is no module crema_sonar.absent. "
-        "Repair it: pip install --force-reinstall crema-sonar, or remove it: pip uninstall crema-sonar"
+        "Repair it: pip install --force-reinstall crema-sonar, remove it: pip uninstall crema-sonar, "
+        "or switch it off: CREMA_PLUGINS_DISABLE=crema-sonar"
     ]
     monkeypatch.undo()
     registry.refresh()

@@ -26,8 +26,8 @@ PROBLEMS = [
     f"{SOURCE} (typo): 'crema_step_finshed' is not a hook, so none of its hooks are used. Hooks: {EVENTS}. "
     "Did you mean 'crema_step_finished'?",
     f"'unimportable' ({SOURCE}) could not be imported from crema_dummy_hook_typo.unimportable: ModuleNotFoundError: No "
-    "module named 'crema_dummy_nowhere'. Repair it: pip install --force-reinstall crema-dummy-hook-typo, or remove it: "
-    "pip uninstall crema-dummy-hook-typo",
+    "module named 'crema_dummy_nowhere'. Repair it: pip install --force-reinstall crema-dummy-hook-typo, remove it: "
+    "pip uninstall crema-dummy-hook-typo, or switch it off: CREMA_PLUGINS_DISABLE=crema-dummy-hook-typo",
     f"{SOURCE} (wrapping): crema_step_finished is a wrapper. Hooks here are called one by one and cannot wrap others. "
     "Write @hookimpl without wrapper=True.",
 ]

@@ -85,8 +85,8 @@ def test_a_package_that_cannot_be_imported_breaks_itself_alone(add: Add) -> None
             registry.load("fusion", "absent")
         assert str(caught.value) == (
             "'absent' (crema-parts 2.0) could not be imported from crema_nowhere:Absent: ModuleNotFoundError: No "
-            "module named 'crema_nowhere'. Repair it: pip install --force-reinstall crema-parts, or remove it: "
-            "pip uninstall crema-parts"
+            "module named 'crema_nowhere'. Repair it: pip install --force-reinstall crema-parts, remove it: "
+            "pip uninstall crema-parts, or switch it off: CREMA_PLUGINS_DISABLE=crema-parts"
         )
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
     assert registry.load("fusion", "mixed") is Mixed

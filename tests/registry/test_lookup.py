@@ -121,7 +121,8 @@ def test_broken_import_keeps_its_cause(install: Installer) -> None:
             "'broken' (crema-dummy-broken-import 0.1.0) could not be imported from "
             "crema_dummy_broken_import.plugin:SPEC: ModuleNotFoundError: No module named 'crema_dummy_nowhere'. "
             "Repair it: pip install --force-reinstall crema-dummy-broken-import, "
-            "or remove it: pip uninstall crema-dummy-broken-import"
+            "remove it: pip uninstall crema-dummy-broken-import, "
+            "or switch it off: CREMA_PLUGINS_DISABLE=crema-dummy-broken-import"
         )
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
@@ -209,7 +210,8 @@ def test_class_module_that_cannot_be_imported(install: Installer) -> None:
     assert str(caught.value) == (
         "'broken_factory' (crema-dummy-bad-contract 0.1.0): crema_dummy_bad_contract.nowhere:Missing could not be "
         "imported: ModuleNotFoundError: No module named 'crema_dummy_bad_contract.nowhere'. "
-        'See the whole traceback: python -c "import crema_dummy_bad_contract.nowhere"'
+        'See the whole traceback: python -c "import crema_dummy_bad_contract.nowhere", or switch the package off: '
+        "CREMA_PLUGINS_DISABLE=crema-dummy-bad-contract"
     )
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 

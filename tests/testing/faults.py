@@ -68,6 +68,7 @@ BRONZE: dict[str, tuple[Edit, ...]] = {
     "test_options_are_given": (Edit(SPEC, "    test_options=(SpecimenOptions(gain=2.0),),\n"),),
     "declaration_is_light": (on_top(SPEC_TOP, "import numpy"),),
     "declaration_is_quick": (on_top(SPEC_TOP, "import time\n\ntime.sleep(0.4)"),),
+    "import_prints_nothing": (on_top(SPEC_TOP, "print('specimen is here')"),),
     "package_init_imports_nothing": (
         Edit(f"{PACKAGE}/__init__.py", '."""\n', f'."""\n\nfrom {PACKAGE}.plugin import SPEC as SPEC\n'),
     ),

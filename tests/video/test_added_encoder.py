@@ -54,8 +54,8 @@ def test_an_encoder_that_cannot_be_imported_is_named(package: types.ModuleType) 
         vision_encoder_class("mean")
     assert str(caught.value) == (
         "'mean' (crema-mean 1.0) could not be imported from crema_mean:MeanEncoder: AttributeError: module "
-        "'crema_mean' has no attribute 'MeanEncoder'. Repair it: pip install --force-reinstall crema-mean, or remove "
-        "it: pip uninstall crema-mean"
+        "'crema_mean' has no attribute 'MeanEncoder'. Repair it: pip install --force-reinstall crema-mean, remove it: "
+        "pip uninstall crema-mean, or switch it off: CREMA_PLUGINS_DISABLE=crema-mean"
     )
 
 

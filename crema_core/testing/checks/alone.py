@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crema_core.errors import MediaError
+from crema_core.errors import ConformanceError, MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, load_modality_class
 from crema_core.plugins.spec import ModalityOptions
 from crema_core.testing.check import require
@@ -23,7 +25,7 @@ def class_import_changes_nothing(under_test: UnderTest) -> None:
     """Importing the class's module leaves the process as it was: random generators, defaults, environment, logging."""
     # Before the class is imported here: a second import in a child that inherits the changes would find none. A module
     # that cannot be imported at all is what class_keeps_the_contract reports.
-    changed = ", ".join(heavy_import(under_test.spec.factory.partition(":")[0])["changes"])
+    changed = ", ".join(_first_import(under_test)["changes"])
     require(not changed, f"Importing {under_test.spec.factory.partition(':')[0]} changes {changed}.")
 
 
@@ -35,7 +37,7 @@ def class_keeps_the_contract(under_test: UnderTest) -> None:
 def building_is_offline(under_test: UnderTest) -> None:
     """`__init__` opens no connection and touches no GPU, with every set of test options."""
     device_was_used = torch.cuda.is_initialized()
-    for options in under_test.cases:
+    for options in cases(under_test):
         with offline() as tried:
             fault: Exception | None = None
             try:
@@ -54,7 +56,7 @@ NUM_EXAMPLES = 3
 def prepare_gives_cpu_tensors(under_test: UnderTest) -> None:
     """`prepare(example)` gives a `Sample` of finite CPU tensors `(T, ...)` of one length, without gradient."""
     for modality in modalities(under_test):
-        sample = prepared(modality, 0)
+        sample = prepared(under_test, modality, 0)
         require(isinstance(sample, Sample), f"prepare returned a {type(sample).__name__}.")
         require(bool(sample.tensors), "prepare returned no tensor.")
         lengths = {name: tuple(tensor.shape[:1]) for name, tensor in sample.tensors.items()}
@@ -72,7 +74,7 @@ def prepare_gives_cpu_tensors(under_test: UnderTest) -> None:
 
 def clock_is_declared(under_test: UnderTest) -> None:
     """`Sample.times` is given only if the spec declares `timestamps`: `(T, 2)` float32 seconds, ends after starts."""
-    found = [prepared(modality, 0) for modality in modalities(under_test)]
+    found = [prepared(under_test, modality, 0) for modality in modalities(under_test)]
     clocks = [sample for sample in found if sample.times is not None]
     require(
         under_test.spec.capabilities.timestamps or not clocks,
@@ -91,7 +93,7 @@ def clock_is_declared(under_test: UnderTest) -> None:
 def examples_differ(under_test: UnderTest) -> None:
     """`example(generator)` draws from the generator: other seeds give other samples."""
     for modality in modalities(under_test):
-        samples = [prepared(modality, seed) for seed in range(NUM_EXAMPLES)]
+        samples = [prepared(under_test, modality, seed) for seed in range(NUM_EXAMPLES)]
         require(
             not any(equal(samples[0], other) for other in samples[1:]),
             "example() gives the same sample for other seeds.",
@@ -101,9 +103,8 @@ def examples_differ(under_test: UnderTest) -> None:
 def prepare_is_deterministic(under_test: UnderTest) -> None:
     """The same source gives the same sample every time."""
     for modality in modalities(under_test):
-        require(
-            equal(prepared(modality, 0), prepared(modality, 0)), "prepare() gives another sample for the same source."
-        )
+        samples = [prepared(under_test, modality, 0) for _ in range(2)]
+        require(equal(*samples), "prepare() gives another sample for the same source.")
 
 
 def prepare_leaves_the_source(under_test: UnderTest) -> None:
@@ -111,6 +112,7 @@ def prepare_leaves_the_source(under_test: UnderTest) -> None:
     for modality in modalities(under_test):
         given = source(modality, 0)
         before = copy.deepcopy(given)
+        under_test.batch = _example(0)
         modality.prepare(given)
         require(same(given, before), "prepare() changes the source it was given.")
 
@@ -118,7 +120,7 @@ def prepare_leaves_the_source(under_test: UnderTest) -> None:
 def samples_pickle(under_test: UnderTest) -> None:
     """A `Sample` survives pickling."""
     for modality in modalities(under_test):
-        sample = prepared(modality, 0)
+        sample = prepared(under_test, modality, 0)
         require(equal(sample, pickle.loads(pickle.dumps(sample))), "A sample is another one after pickling.")
 
 
@@ -132,24 +134,27 @@ def modality_pickles(under_test: UnderTest) -> None:
 def prepare_works_in_a_fresh_process(under_test: UnderTest) -> None:
     """A process that knows nothing but the pickled modality prepares the same sample."""
     modality = next(modalities(under_test))
+    under_test.batch = _example(0)
     job = pickle.dumps((modality, source(modality, 0)))
     outcome = heavy_import(under_test.spec.factory.partition(":")[0], job)
     require(outcome["fault"] is None, f"prepare() fails in a worker process:\n{outcome['fault']}")
     sample: Sample = pickle.loads(outcome["sample"])
-    require(equal(sample, prepared(modality, 0)), "prepare() gives another sample in a worker process.")
+    require(equal(sample, prepared(under_test, modality, 0)), "prepare() gives another sample in a worker process.")
 
 
 def running_is_offline(under_test: UnderTest) -> None:
     """`prepare` and `encode` open no connection."""
     for modality in modalities(under_test):
         with offline() as tried, torch.no_grad():
+            under_test.batch = _example(0)
             modality.encode(modality.collate([modality.prepare(source(modality, 0))]))
         require(not tried, f"prepare() or encode() needs the network for {', '.join(tried)}.")
 
 
 def process_state_is_untouched(under_test: UnderTest) -> None:
     """Building, preparing and encoding leave random generators, defaults, environment and logging as they were."""
-    for options in under_test.cases:
+    for options in cases(under_test):
+        under_test.batch = _example(0)
         with fresh_generators():
             before = snapshot()
             modality = build_alone(under_test, options)
@@ -165,7 +170,7 @@ def process_state_is_untouched(under_test: UnderTest) -> None:
 def encode_keeps_the_contract(under_test: UnderTest) -> None:
     """`encode` gives finite floats `(B, T, N, feature_dim)`, a bool mask `(B, T)` or `(B, T, N)`, no row all masked."""
     for modality in modalities(under_test):
-        features = encoded(modality, [prepared(modality, 0), prepared(modality, 1)])
+        features = encoded(under_test, modality, [prepared(under_test, modality, 0), prepared(under_test, modality, 1)])
         require(
             isinstance(features, Features),
             f"encode returned a {type(features).__name__}. Return Features(values, mask).",
@@ -197,9 +202,9 @@ def encode_is_deterministic(under_test: UnderTest) -> None:
     if not under_test.spec.capabilities.deterministic:
         return
     for modality in modalities(under_test):
-        sample = prepared(modality, 0)
+        sample = prepared(under_test, modality, 0)
         require(
-            torch.equal(encoded(modality, [sample]).values, encoded(modality, [sample]).values),
+            torch.equal(encoded(under_test, modality, [sample]).values, encoded(under_test, modality, [sample]).values),
             "encode() gives other features for the same batch. deterministic=True is declared.",
         )
 
@@ -207,10 +212,10 @@ def encode_is_deterministic(under_test: UnderTest) -> None:
 def features_ignore_the_other_samples(under_test: UnderTest) -> None:
     """A sample gives the same features alone, beside others, and beside longer ones."""
     for modality in modalities(under_test):
-        samples = [prepared(modality, seed) for seed in range(3)]
-        together = encoded(modality, [samples[0], samples[1], doubled(samples[2])])
+        samples = [prepared(under_test, modality, seed) for seed in range(3)]
+        together = encoded(under_test, modality, [samples[0], samples[1], doubled(samples[2])])
         for row, sample in enumerate(samples[:2]):
-            alone = encoded(modality, [sample])
+            alone = encoded(under_test, modality, [sample])
             _, steps, tokens, _ = alone.values.shape
             real = token_mask(alone)[0]
             wanted = alone.values[0][real]
@@ -226,10 +231,10 @@ def features_ignore_the_other_samples(under_test: UnderTest) -> None:
 def encode_keeps_the_clock(under_test: UnderTest) -> None:
     """`Features.times` has the times that `prepare` gave."""
     for modality in modalities(under_test):
-        sample = prepared(modality, 0)
+        sample = prepared(under_test, modality, 0)
         if sample.times is None:
             continue
-        times = encoded(modality, [sample]).times
+        times = encoded(under_test, modality, [sample]).times
         require(
             times is not None and times[0].shape == sample.times.shape and torch.allclose(times[0], sample.times),
             "encode() drops or changes the times of the steps.",
@@ -239,8 +244,8 @@ def encode_keeps_the_clock(under_test: UnderTest) -> None:
 def padding_is_masked(under_test: UnderTest) -> None:
     """The mask has no token behind a sample's end."""
     for modality in modalities(under_test):
-        sample = prepared(modality, 0)
-        mask = token_mask(encoded(modality, [sample, doubled(sample)]))
+        sample = prepared(under_test, modality, 0)
+        mask = token_mask(encoded(under_test, modality, [sample, doubled(sample)]))
         require(
             not bool(mask[0, num_steps(sample) :].any()),
             f"Steps behind a sample's end ({num_steps(sample)}) count as real.",
@@ -250,8 +255,8 @@ def padding_is_masked(under_test: UnderTest) -> None:
 def small_batches_work(under_test: UnderTest) -> None:
     """A batch of one sample of one step works, and one of no sample gives no features."""
     for modality in modalities(under_test):
-        sample = first_step(prepared(modality, 0))
-        features = encoded(modality, [sample])
+        sample = first_step(prepared(under_test, modality, 0))
+        features = encoded(under_test, modality, [sample])
         shape = tuple(features.values.shape)
         require(
             len(shape) == 4 and shape[0] == 1 and bool(torch.isfinite(features.values).all()),
@@ -265,7 +270,7 @@ def small_batches_work(under_test: UnderTest) -> None:
             {name: size[:0] for name, size in batch.sizes.items()},
             None if batch.times is None else batch.times[:0],
         )
-        empty = tuple(encoded_batch(modality, nothing).values.shape)
+        empty = tuple(encoded_batch(under_test, modality, nothing).values.shape)
         require(
             len(empty) == 4 and empty[0] == 0,
             f"No sample gives features {empty}. The contract is (0, steps, tokens, {modality.feature_dim}).",
@@ -288,6 +293,7 @@ def wrong_sources_are_refused(under_test: UnderTest) -> None:
     """None, a number and a dict are refused with `MediaError`."""
     for modality in modalities(under_test):
         for given in WRONG:
+            under_test.batch = f"the source {given!r}"
             error = _refusal(modality, given)
             require(isinstance(error, MediaError), f"prepare({given!r}) gives {_named(error)}.")
 
@@ -313,7 +319,20 @@ def _named(error: Exception | None) -> str:
 
 def class_of(under_test: UnderTest) -> type[Modality]:
     """Return the modality's class."""
-    return under_test.once("class", lambda: load_modality_class(under_test.plugin))
+    return under_test.once("class", lambda: _load_class(under_test))
+
+
+def _load_class(under_test: UnderTest) -> type[Modality]:
+    module = under_test.spec.factory.partition(":")[0]
+    if module not in sys.modules and _first_import(under_test)["is_gone"]:
+        fault = _first_import(under_test)["fault"]
+        raise ConformanceError(f"Importing {module} was tried in a process of its own: {fault}.")
+    return load_modality_class(under_test.plugin)
+
+
+def _first_import(under_test: UnderTest) -> dict[str, Any]:
+    """Return what the import of the class's module does in a process of its own."""
+    return under_test.once("heavy import", lambda: heavy_import(under_test.spec.factory.partition(":")[0]))
 
 
 def context() -> BuildContext:
@@ -327,26 +346,41 @@ def build_alone(under_test: UnderTest, options: ModalityOptions) -> Modality:
         return class_of(under_test)(options, context()).eval()
 
 
+def cases(under_test: UnderTest) -> Iterator[ModalityOptions]:
+    """Yield every set of test options; messages say which one is tried."""
+    for number, options in enumerate(under_test.cases):
+        under_test.options, under_test.batch = under_test.case(number), ""
+        yield options
+
+
 def modalities(under_test: UnderTest) -> Iterator[Modality]:
     """Yield the modality built with every set of test options."""
-    for number, options in enumerate(under_test.cases):
-        under_test.options = options.model_dump(exclude_unset=True)
+    for number, options in enumerate(cases(under_test)):
         yield under_test.once(f"modality {number}", lambda options=options: build_alone(under_test, options))  # type: ignore[misc]
 
 
-def prepared(modality: Modality, seed: int) -> Sample:
+def prepared(under_test: UnderTest, modality: Modality, seed: int) -> Sample:
     """Return the sample of a synthetic source."""
+    under_test.batch = _example(seed)
     with offline():
         return modality.prepare(source(modality, seed))
 
 
-def encoded(modality: Modality, samples: list[Sample]) -> Features:
+def _example(seed: int) -> str:
+    return f"example(torch.Generator().manual_seed({seed}))"
+
+
+def encoded(under_test: UnderTest, modality: Modality, samples: list[Sample]) -> Features:
     """Collate and encode, as core does: without gradient."""
-    return encoded_batch(modality, modality.collate(samples))
+    shapes = ["; ".join(f"{name} {tuple(own.shape)}" for name, own in sample.tensors.items()) for sample in samples]
+    under_test.batch = f"{len(samples)} sample{'s' * (len(samples) > 1)}: {', '.join(shapes)}"
+    return encoded_batch(under_test, modality, modality.collate(samples))
 
 
-def encoded_batch(modality: Modality, batch: Batch) -> Features:
+def encoded_batch(under_test: UnderTest, modality: Modality, batch: Batch) -> Features:
     """Encode without gradient and without network."""
+    if not len(batch.mask):
+        under_test.batch = "no sample"
     with offline(), torch.no_grad():
         return modality.encode(batch)
 

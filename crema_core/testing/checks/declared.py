@@ -15,9 +15,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from crema_core.errors import ConformanceError, OptionsError, PluginError
 from crema_core.plugins.loading import CORE_DISTRIBUTION, HEAVY_MODULES, unmet_requirements
 from crema_core.plugins.spec import PLACEHOLDERS
+from crema_core.plugins.trial import Trial
 from crema_core.testing.check import require
 from crema_core.testing.probing import light_import
-from crema_core.testing.under_test import FusionUnderTest, PluginUnderTest, UnderTest
+from crema_core.testing.under_test import LIGHT_IMPORT, FusionUnderTest, PluginUnderTest, UnderTest
 
 
 def entry_point_names_a_spec(under_test: UnderTest) -> None:
@@ -131,18 +132,23 @@ TRIES = 3
 
 def declaration_is_light(under_test: UnderTest) -> None:
     """Importing the declaration imports neither torch nor transformers, peft or numpy."""
-    facts = _first_import(under_test)
-    heavy = [name for name in HEAVY_MODULES if name in facts["modules"]]
+    heavy = [name for name in HEAVY_MODULES if name in _first_import(under_test).modules]
     require(not heavy, f"{under_test.module} imports {', '.join(heavy)}.")
 
 
 def declaration_is_quick(under_test: UnderTest) -> None:
     """Importing the declaration takes less than 0.3 s beyond core's own; the best of three tries counts."""
-    best = float(_first_import(under_test)["seconds"])
+    best = _first_import(under_test).seconds
     for _ in range(TRIES - 1):
         if best > MOST_SECONDS:
-            best = min(best, float(light_import(under_test.module)["seconds"]))
+            best = min(best, light_import(under_test.module).seconds)
     require(best <= MOST_SECONDS, f"Importing {under_test.module} takes {best:.1f} s. Accepted are {MOST_SECONDS} s.")
+
+
+def import_prints_nothing(under_test: PluginUnderTest[Any]) -> None:
+    """Importing the entry point's module writes nothing to standard output."""
+    printed = _first_import(under_test).printed
+    require(not printed, f"Importing {under_test.module} prints {printed.splitlines()[0]!r}." if printed else "")
 
 
 def package_init_imports_nothing(under_test: UnderTest) -> None:
@@ -156,8 +162,8 @@ def package_init_imports_nothing(under_test: UnderTest) -> None:
     require(not imported, f"A package's __init__ imports {', '.join(imported)}.")
 
 
-def _first_import(under_test: UnderTest) -> dict[str, Any]:
-    return under_test.once("light import", lambda: light_import(under_test.module))
+def _first_import(under_test: PluginUnderTest[Any]) -> Trial:
+    return under_test.once(LIGHT_IMPORT, lambda: light_import(under_test.module))
 
 
 def _imports(path: Path) -> Iterator[str]:

@@ -275,8 +275,9 @@ def known(under_test: FusionUnderTest) -> Iterator[None]:
 
 def cases(under_test: FusionUnderTest) -> Iterator[Mapping[str, Any]]:
     """Yield the option sets the fusion is tried with."""
-    for options in under_test.strategy.test_options or ({},):
-        under_test.options = options
+    for number, options in enumerate(under_test.strategy.test_options or ({},)):
+        named = f"test_options[{number}] = {dict(options)}"
+        under_test.options = named if under_test.strategy.test_options else "the defaults"
         yield options
 
 

@@ -25,6 +25,8 @@ from crema_core.testing.under_test import UnderTest
 from crema_core.tokens import ModalityBatch
 
 CHOICES = ("red", "blue")
+EXAMPLE = "example(torch.Generator().manual_seed(0))"
+EXAMPLES = f"2 samples: {EXAMPLE}, {EXAMPLE.replace('0', '1')}"
 MAX_STEPS, LEARNING_RATE = 80, 3e-3
 TOLD_APART = math.log(2) / 4
 """Loss below which two answers are told apart: half of what knowing the question alone can reach, ln 2 for the word
@@ -34,6 +36,7 @@ of an answer, nothing for the end of the text, on average over the two."""
 def building_is_reproducible(under_test: UnderTest) -> None:
     """Two models built with one seed give the same features."""
     name = under_test.spec.name
+    under_test.batch = EXAMPLES
     models = [build_own(under_test), build_own(under_test)]
     first, second = (model.encode(batches(model, name))[name].features.values for model in models)
     require(torch.equal(first, second), "Two models built with one seed give other features.")
@@ -56,6 +59,7 @@ def gradients_stay_in_the_adapter(under_test: UnderTest) -> None:
 def loss_falls(under_test: UnderTest) -> None:
     """The adapter learns to tell two examples apart on the tiny backbone."""
     losses = trial(under_test).losses
+    under_test.options, under_test.batch = under_test.case(0), EXAMPLES
     require(
         losses[-1] < TOLD_APART,
         f"After {len(losses)} steps the loss is {losses[-1]:.3f} (it began at {losses[0]:.3f}). Two "
@@ -66,6 +70,7 @@ def loss_falls(under_test: UnderTest) -> None:
 def bf16_autocast_works(under_test: UnderTest) -> None:
     """Encoding, loss and gradients are finite under `torch.autocast` with bf16."""
     model, name = build_own(under_test), under_test.spec.name
+    under_test.batch = EXAMPLES
     parameters = list(model.adapter_parameters(name).values())
     set_trainable(model, names_of(model, parameters))
     with torch.autocast("cpu", torch.bfloat16):
@@ -81,6 +86,7 @@ def bf16_autocast_works(under_test: UnderTest) -> None:
 def saved_and_loaded_it_answers_the_same(under_test: UnderTest) -> None:
     """A saved and loaded model gives the same scores, bit for bit."""
     model, name = build_own(under_test), under_test.spec.name
+    under_test.batch = EXAMPLE
     before = scores(model, name)
     with tempfile.TemporaryDirectory() as folder, _known(under_test):
         model.save_pretrained(Path(folder) / "model")
@@ -92,6 +98,7 @@ def other_modalities_stay_bit_identical(under_test: UnderTest) -> None:
     """With the modality or without it, added later or built together, another modality's answers are the same bits."""
     companion = {"name": COMPANION, "mmqa": {"num_queries": under_test.spec.mmqa.num_queries}}
     own = COMPANION.name
+    under_test.batch = f"one sample of '{own}' alone"
     model = build_model([companion])
     before, frozen = scores(model, own), model.frozen_fingerprint()
     model.add_modality(request(under_test))
@@ -114,7 +121,7 @@ def _known(under_test: UnderTest) -> Iterator[None]:
 
 def request(under_test: UnderTest) -> dict[str, Any]:
     """Return what `build` takes for the modality with its first test options."""
-    options = under_test.cases[0]
+    options, under_test.options = under_test.cases[0], under_test.case(0)
     return {"name": under_test.spec, **{name: getattr(options, name) for name in type(options).model_fields}}
 
 
@@ -167,6 +174,7 @@ def trial(under_test: UnderTest) -> Trial:
 
 def _trial(under_test: UnderTest) -> Trial:
     model, name = build_own(under_test), under_test.spec.name
+    under_test.batch = EXAMPLES
     parameters = list(model.adapter_parameters(name).values())
     adapter = frozenset(names_of(model, parameters))
     set_trainable(model, adapter)

@@ -1,0 +1,54 @@
+"""`crema plugins check --pdb`: the debugger at the place where a check failed.
+
+The last frame of a traceback is rarely the one to look at: it is deep in torch, or in the kit, which only noticed. The
+debugger opens at the innermost frame of the package; `down` and `up` reach the others.
+"""
+
+from __future__ import annotations
+
+import pdb  # noqa: T100 - the debugger is what --pdb is for
+from collections.abc import Sequence
+from traceback import walk_tb
+from types import FrameType, TracebackType
+
+from crema_core.testing.session import Fault
+
+KIT = "crema_core.testing"
+JUDGE = f"{KIT}.check"
+"""Its `require` is the last frame where a check finds something wrong; the frame above has the values."""
+
+
+def open_debugger(fault: Fault) -> None:
+    """Print what is wrong and open pdb where the package's code failed; returns when the user continues or quits."""
+    print(f"{fault.check.name} failed:\n{fault.message}", flush=True)
+    error = fault.error
+    while error.__cause__ is not None and error.__cause__.__traceback__ is not None:
+        error = error.__cause__
+    traceback = error.__traceback__
+    if traceback is None:
+        print("It failed in another process, so there is nothing to look at here.", flush=True)
+        return
+    debugger = pdb.Pdb()
+    above = frames_above(_frames(traceback), fault.package)
+    if above:
+        debugger.cmdqueue.append(f"up {above}")
+    debugger.reset()
+    debugger.interaction(None, traceback)
+
+
+def frames_above(frames: Sequence[FrameType], package: str) -> int:
+    """Return how far the frame to look at is above the last one.
+
+    Args:
+        frames: of a traceback, outermost first.
+        package: the name under which the package is imported.
+    """
+    modules = [str(frame.f_globals.get("__name__", "")) for frame in reversed(frames)]
+    for above, module in enumerate(modules):
+        if module.partition(".")[0] == package and not module.startswith(KIT):
+            return above
+    return int(modules[0] == JUDGE)
+
+
+def _frames(traceback: TracebackType) -> list[FrameType]:
+    return [frame for frame, _ in walk_tb(traceback)]
