@@ -166,9 +166,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print("crema plugins check: name a modality, a fusion, a folder or a wheel, or pass --list", file=sys.stderr)
         return USAGE
     if arguments.pdb and arguments.json:
-        print(
-            "crema plugins check: --pdb talks on standard output, --json writes data to it: pass one", file=sys.stderr
-        )
+        print("crema plugins check: the debugger and the data of --json would mix: pass one of them", file=sys.stderr)
         return USAGE
     from crema_core.testing import check_fusion, check_modality
     from crema_core.testing.debugger import open_debugger

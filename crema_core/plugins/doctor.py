@@ -174,6 +174,7 @@ def _names_given_twice(ours: Sequence[Distribution]) -> Iterator[str]:
         for (group, name), entries in owners.items():
             if group != kind.group or len(entries) < 2:
                 continue
+            entries.sort(key=lambda entry: entry.distribution)
             choose = " or ".join(f"'{entry.distribution}:{name}'" for entry in entries)
             yield (
                 f"{len(entries)} packages provide the {kind.noun} '{name}': "

@@ -182,3 +182,44 @@ def test_a_whole_installation_has_nothing_to_repair(install: Installer, capsys: 
     install("good")
     assert main(["plugins", "doctor"]) == 0
     assert capsys.readouterr().out.endswith("\nNothing to repair.\n")
+
+
+def test_a_name_that_two_packages_provide(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = RADAR + "[crema.backbones]\nown = crema_x.backbone:OWN\n[crema.hooks]\nradar = crema_x.hooks\n"
+    install_into(site, "crema-one", "1.0", entry_points=entries)
+    install_into(site, "crema-two", "2.0", entry_points=entries.replace("radar = crema_radar", "sonar = crema_radar"))
+    assert sorted(findings(site)) == [
+        (
+            "name given twice",
+            "2 packages provide the backbone family 'own': crema-one 1.0, crema-two 2.0. The name alone is refused. "
+            "Switch one off: CREMA_PLUGINS_DISABLE=crema-one",
+        ),
+        (
+            "name given twice",
+            "2 packages provide the modality 'radar': crema-one 1.0, crema-radar 0.2.0. The name alone is refused. "
+            "Write 'crema-one:radar' or 'crema-radar:radar', or switch one off: CREMA_PLUGINS_DISABLE=crema-one",
+        ),
+    ]
+    monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "crema-one")
+    assert findings(site) == []
+
+
+def test_an_editable_package_is_shown_with_its_sources(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CREMA_PLUGINS_DISABLE", "crema-radar")
+    install_into(site, "crema-sonar", "1.0", entry_points="[crema.hooks]\n")
+    record = {"url": "file:///home/me/my%20packages/crema-radar", "dir_info": {"editable": True}}
+    (site / "crema_radar-0.2.0.dist-info" / "direct_url.json").write_text(json.dumps(record))
+    packages = {package["name"]: package for package in examine([str(site)]).describe()["packages"]}
+    assert (packages["crema-radar"]["editable"], packages["crema-radar"]["source"]) == (
+        True,
+        "/home/me/my packages/crema-radar",
+    )
+    assert (packages["crema-sonar"]["editable"], packages["crema-sonar"]["source"]) == (False, "")
+    monkeypatch.syspath_prepend(str(site))
+    registry.refresh()
+    main(["plugins", "doctor"])
+    assert f"/home/me/my packages/crema-radar (editable; metadata in {site})" in capsys.readouterr().out
+    monkeypatch.undo()
+    registry.refresh()

@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from pathlib import Path
+from traceback import walk_tb
 
 import pytest
+from pydantic import Field
 
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError, PluginError
+from crema_core.modality import Batch, Features, Sample
+from crema_core.plugins.spec import ModalityOptions
 from crema_core.testing import Report, Result, check_modality, conformance
-from crema_core.testing.fixtures import COMPANION, offline
+from crema_core.testing.debugger import frames_above
+from crema_core.testing.fixtures import COMPANION, SecondModality, offline
+from crema_core.testing.session import Fault
 from crema_core.testing.under_test import is_path, unpacked
 from tests.support.dummies import Installer
 from tests.testing.faults import SPECIMEN
 
+
+class FaultyOptions(ModalityOptions):
+    """One of its two sets fails."""
+
+    divisor: int = Field(default=1, description="of the features")
+
+
+class FaultyModality(SecondModality):
+    """Divides by what it is told."""
+
+    options: FaultyOptions
+
+    def prepare(self, source: object) -> Sample:
+        if isinstance(source, str):
+            raise OSError(source)
+        return super().prepare(source)
+
+    def encode(self, batch: Batch) -> Features:
+        return Features(batch["rows"][:, :, None] * (1 // self.options.divisor), batch.mask)
+
+
+FAULTY = COMPANION.model_copy(
+    update={
+        "name": "faulty",
+        "factory": f"{__name__}:FaultyModality",
+        "options": FaultyOptions,
+        "test_options": (FaultyOptions(divisor=1), FaultyOptions(divisor=0)),
+    }
+)
 PACKAGE_FAULTS = {"readme_and_licence_are_there": "private", "types_are_shipped": "untyped"}
 
 
@@ -186,3 +222,51 @@ def test_blocked_connections_are_remembered() -> None:
 
 def test_the_specimen_is_a_distribution() -> None:
     assert (SPECIMEN / "crema_specimen-0.1.0.dist-info" / "entry_points.txt").is_file()
+
+
+def test_a_failure_says_which_options_and_which_batch() -> None:
+    report = check_modality(FAULTY, tier="silver")
+    first, *lines = report.of("encode_keeps_the_contract").message.splitlines()
+    assert first.startswith("ZeroDivisionError: ")
+    assert "(test_session.py, line " in first
+    assert lines == [
+        "Options: test_options[1] = FaultyOptions(divisor=0)",
+        "Batch: 2 samples: rows (3, 8), rows (3, 8)",
+    ]
+    assert report.of("missing_files_are_named").message.splitlines()[1:3] == [
+        "Options: test_options[0] = FaultyOptions(divisor=1)",
+        "Batch: the source 'no/such/place/recording.0917'",
+    ]
+
+
+def test_the_debugger_opens_in_the_package_and_the_report_follows(
+    install: Installer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("factory_exits")
+    monkeypatch.setattr("sys.stdin", io.StringIO("c\nc\np f'options are {options!r}'\n"))
+    assert main(["plugins", "check", "refuses", "--pdb", "--tier", "silver"]) == 3
+    printed = capsys.readouterr().out
+    at = printed.index("building_is_offline failed:\nSystemExit: no dongle found")
+    assert "modality.py(" in printed[at:]
+    assert "options are ModalityOptions()" in printed[at:]
+    assert printed.splitlines()[-1].endswith("– tier none")
+
+
+def test_the_debugger_opens_above_the_kit_where_nothing_of_the_package_is_left() -> None:
+    seen: list[Fault] = []
+    check_modality(FAULTY, tier="silver", on_fault=seen.append)
+    places = {fault.check.name: place_of(fault) for fault in seen}
+    assert places["encode_keeps_the_contract"] == "encode"
+    assert places["missing_files_are_named"] == "missing_files_are_named"
+
+
+def place_of(fault: Fault) -> str:
+    frames = [frame for frame, _ in walk_tb(fault.error.__traceback__)]
+    return frames[-1 - frames_above(frames, fault.package)].f_code.co_name
+
+
+def test_the_debugger_and_json_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "check", "video", "--pdb", "--json"]) == 2
+    assert capsys.readouterr().err == (
+        "crema plugins check: the debugger and the data of --json would mix: pass one of them\n"
+    )

@@ -1,0 +1,1 @@
+"""Its modules end the process without an exception."""

@@ -1,0 +1,1 @@
+"""Its light modules end the program, one way each."""

@@ -1,0 +1,7 @@
+"""Ends with a message."""
+
+from __future__ import annotations
+
+import sys
+
+sys.exit("no licence found")

@@ -1,0 +1,1 @@
+"""Its classes end the program when they are imported or made."""

@@ -1,0 +1,1 @@
+"""Its light module never returns."""

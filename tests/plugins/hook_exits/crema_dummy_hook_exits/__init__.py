@@ -1,0 +1,1 @@
+"""Its hooks and verbs end the program or return nonsense."""

@@ -1,0 +1,1 @@
+"""Prints whenever its code runs."""
