@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from crema_core.errors import ContractError, PluginExitError, PluginLoadError
+from crema_core.errors import ContractError, CremaError, PluginExitError, PluginLoadError
 from crema_core.plugins.fence import fault_text, fenced, switch_off
 from crema_core.plugins.loading import ResolvedPlugin, check_requirements
 from crema_core.plugins.spec import ModalityOptions, ModalitySpec
@@ -368,6 +368,15 @@ def make_modality(plugin: ResolvedPlugin, options: ModalityOptions, context: Bui
         raise PluginLoadError(
             f"{subject} could not be made with {options!r}: {error}. Tell its authors{_or_switch_off(plugin)}"
         ) from error.__cause__
+    except (CremaError, MemoryError, torch.OutOfMemoryError):  # refused on purpose, or explained further up
+        raise
+    except Exception as error:
+        if not plugin.distribution:
+            raise
+        raise PluginLoadError(
+            f"{subject} could not be made with {options!r}: {fault_text(error)}. Tell its authors"
+            f"{_or_switch_off(plugin)}"
+        ) from error
 
 
 def _fence(plugin: ResolvedPlugin, doing: str) -> AbstractContextManager[None]:

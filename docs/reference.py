@@ -113,8 +113,9 @@ def hooks_page() -> str:
         "light module that an entry point in the group `crema.hooks` names. An implementation takes any of the "
         "arguments by name, without default values. Implementations are called one after the other, those "
         "registered last first, as everywhere in pluggy: objects given to `load_hooks`, then packages in reverse order "
-        "of their names. One that fails is reported once "
-        "and the run continues; with `CREMA_PLUGINS_STRICT=1` it stops the run. A misspelt name or argument, a default "
+        "of their names. One that fails, calls `sys.exit` or returns something else is reported once "
+        "and the run continues; with `CREMA_PLUGINS_STRICT=1` it stops the run. What hooks of packages print goes to "
+        "standard error. A misspelt name or argument, a default "
         "value or a wrapper makes all hooks of the package unused, with a message.",
     ]
     events = {name: value for name, value in vars(hookspecs).items() if name.startswith("crema_")}

@@ -56,7 +56,8 @@ def build_fusion(name: str, plan: FusionPlan, supporting: Sequence[str], sizes: 
         OptionsError: for an unknown option.
     """
     try:
-        return plan.fusion.for_sizes(supporting, sizes, **plan.options)
+        with registry.in_use("fusion", name, "building the fusion"):
+            return plan.fusion.for_sizes(supporting, sizes, **plan.options)
     except TypeError as error:
         raise OptionsError(
             f"fusion {name!r} cannot take {dict(plan.options)}: {error}. Leave the options out."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,15 @@ def find_family(config: PreTrainedConfig, source: str) -> tuple[registry.Provide
     for name in dict.fromkeys((config.model_type, *(name for name in names if name.startswith(FALLBACK)))):
         if name not in registry.installed_names("backbone"):
             continue
-        found = registry.find("backbone", name)
-        family = found.load()
+        try:
+            found = registry.find("backbone", name)
+            family = found.load()
+        except PluginError as error:
+            if name == config.model_type:
+                raise
+            # One that would only be asked whether it knows this type: a broken package stops no other one.
+            warnings.warn(f"{error} Without it, '{source}' is loaded by another family.", stacklevel=2)
+            continue
         if isinstance(family, BackboneFamily) and (name == config.model_type or family.recognises(config)):
             return found, family
     loaded = ", ".join(_model_types())

@@ -3,7 +3,8 @@
 One scan of installed metadata serves all kinds. Nothing here imports torch by itself: listing imports the light modules
 of modalities and nothing of the other kinds, and loading imports the one thing asked for. Nothing is kept that
 installed metadata does not say, except what is registered by hand, so worker processes and ranks find the same plugins.
-A broken package never stops another one.
+A package that cannot be imported, exits, prints or raises while it is imported is named and stops no other one
+(`crema_core.plugins.fence`). One that ends the process itself cannot be held; `crema plugins doctor` finds it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from crema_core.errors import (
     OptionsError,
     PluginDisabledError,
     PluginError,
+    PluginExitError,
     PluginLoadError,
     Problems,
     did_you_mean,
@@ -27,7 +29,7 @@ from crema_core.errors import (
 from crema_core.plugins import _metadata, groups
 from crema_core.plugins._metadata import Distribution as Distribution
 from crema_core.plugins._metadata import InstalledEntryPoint, distributions, same_distribution
-from crema_core.plugins.fence import switch_off
+from crema_core.plugins.fence import fenced, switch_off
 from crema_core.plugins.groups import KINDS, Kind, KindName, kind_of
 from crema_core.plugins.loading import (
     Loaded,
@@ -38,6 +40,7 @@ from crema_core.plugins.loading import (
     check_thing,
     load_entry,
     raise_again,
+    repair_hint,
     shadow_notes,
 )
 from crema_core.plugins.spec import MMQASpec, ModalityOptions, ModalitySpec, parse_settings
@@ -205,6 +208,33 @@ def load(kind: KindName, reference: str) -> Any:
         ('train', 'val', 'test')
     """
     return find(kind, reference).load()
+
+
+@contextmanager
+def in_use(kind: KindName, reference: str, doing: str) -> Iterator[None]:
+    """Run code of what a name means inside the block, behind the fence around code of packages.
+
+    Args:
+        kind: as for `load`.
+        reference: `name` or `distribution:name`.
+        doing: what is done, for messages: "building the fusion".
+
+    Raises:
+        CremaError: as `find`.
+        PluginLoadError: when its code would have ended the program; any `Exception` passes through unchanged.
+    """
+    found = find(kind, reference)
+    if found.entry is None:  # the caller's own
+        yield
+        return
+    try:
+        with fenced(doing, provider=found.provider):
+            yield
+    except PluginExitError as error:
+        raise PluginLoadError(
+            f"The {found.kind.noun} '{found.name}' ({found.provider}) failed while {doing}: {error}. "
+            f"{repair_hint(found.entry)}"
+        ) from error.__cause__
 
 
 def list_plugins(kind: KindName | None = None) -> tuple[PluginRecord, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crema_core.data.images import resize
 from crema_core.data.sampling import middle_indices
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+from crema_core.plugins import registry
 from crema_core.plugins.spec import ModalityOptions
 from crema_core.video.options import BACKBONE, SeeingOptions
 from crema_core.video.vision_encoder import VisionEncoder, vision_encoder_class
@@ -82,9 +83,11 @@ class SeeingEncoder(nn.Module):
         self.vision_encoder: VisionEncoder | None = None
         self.reader = context.reader if options.encoder == BACKBONE and options.own_tokens else None
         if options.encoder != BACKBONE:
-            self.vision_encoder = vision_encoder_class(options.encoder)(
-                options.weights, revision=options.revision, layer=options.encoder_layer, dtype=context.dtype
-            )
+            found = vision_encoder_class(options.encoder)
+            with registry.in_use("encoder", options.encoder, f"making {found.__name__}"):
+                self.vision_encoder = found(
+                    options.weights, revision=options.revision, layer=options.encoder_layer, dtype=context.dtype
+                )
 
     @property
     def feature_dim(self) -> int:

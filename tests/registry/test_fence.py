@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import Blip2QFormerConfig
 
 import crema_core
 from crema_core.cli.main import main
-from crema_core.errors import HookError, OptionsError, PluginExitError, PluginLoadError
+from crema_core.errors import CheckpointError, HookError, OptionsError, PluginExitError, PluginLoadError
+from crema_core.model.load_backbone import find_family
 from crema_core.plugins import registry
 from crema_core.plugins.fence import fenced
 from crema_core.plugins.hooks import hookimpl, load_hooks
@@ -166,6 +169,45 @@ def test_a_class_that_ends_the_program_is_named(install: Installer, name: str, m
         crema_core.build(modalities=[name])
     assert str(caught.value) == message
     assert isinstance(caught.value.__cause__, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (
+            {"modalities": ["video"], "fusion": "departing"},
+            "The fusion 'departing' (crema-dummy-factory-exits 0.1.0) failed while building the fusion: ",
+        ),
+        (
+            {"modalities": [{"name": "video", "encoder": "departing_eye"}]},
+            "The encoder 'departing_eye' (crema-dummy-factory-exits 0.1.0) failed while making DepartingEncoder: ",
+        ),
+    ],
+)
+def test_a_fusion_and_an_encoder_that_end_the_program_are_named(
+    install: Installer, request_: dict[str, Any], message: str
+) -> None:
+    install("factory_exits")
+    with pytest.raises(PluginLoadError) as caught:
+        crema_core.build(**request_)
+    assert str(caught.value) == f"{message}SystemExit: 0, {ENDS}. {REPAIR.format(name='factory-exits')}"
+
+
+def test_a_broken_family_for_any_model_stops_no_other_one(install: Installer) -> None:
+    config = Blip2QFormerConfig()  # no family loads a Q-Former alone, so all that may know it are asked
+    with pytest.raises(CheckpointError, match="no installed backbone family loads it"):
+        find_family(config, "somewhere")
+    install("factory_exits")
+    with (
+        pytest.warns(UserWarning) as caught,
+        pytest.raises(CheckpointError, match="no installed backbone family loads it"),
+    ):
+        find_family(config, "somewhere")
+    assert [str(warning.message) for warning in caught] == [
+        "'any-departing' (crema-dummy-factory-exits 0.1.0) could not be imported from "
+        f"crema_dummy_factory_exits.leaves:FAMILY: SystemExit: 0, {ENDS}. {REPAIR.format(name='factory-exits')} "
+        "Without it, 'somewhere' is loaded by another family."
+    ]
 
 
 HOOKS = "crema-dummy-hook-exits"

@@ -301,6 +301,7 @@ def wrong_sources_are_refused(under_test: UnderTest) -> None:
 def missing_files_are_named(under_test: UnderTest) -> None:
     """A file that does not exist is refused with a `MediaError` that has its path."""
     for modality in modalities(under_test):
+        under_test.batch = f"the source {ABSENT!r}"
         error = _refusal(modality, ABSENT)
         require(isinstance(error, MediaError) and ABSENT in str(error), f"prepare('{ABSENT}') gives {_named(error)}.")
 
