@@ -475,3 +475,19 @@ def test_scripts_survive_a_package_that_exits(install: Installer) -> None:
     environment = install.environment("exits")
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.endswith(" listed\n")
+
+
+@pytest.mark.slow  # a process that imports torch
+def test_a_heavy_import_that_hangs_or_crashes_ends_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crema_core.testing.probing import heavy_import
+
+    monkeypatch.setenv("CREMA_PLUGINS_IMPORT_LIMIT", "0.5")
+    (tmp_path / "tried_heavy_sleeps.py").write_text("import time; time.sleep(60)")
+    (tmp_path / "tried_heavy_leaves.py").write_text("import os; os._exit(4)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    gone = {"changes": [], "is_gone": True, "sample": None}
+    assert heavy_import("tried_heavy_sleeps") == {**gone, "fault": "it was not done after 2 s"}
+    assert heavy_import("tried_heavy_leaves") == {**gone, "fault": "it ended with exit code 4"}
+    assert heavy_import("json")["fault"] is None

@@ -6,7 +6,6 @@ import io
 import json
 import socket
 from pathlib import Path
-from traceback import walk_tb
 
 import pytest
 from pydantic import Field
@@ -16,7 +15,7 @@ from crema_core.errors import OptionsError, PluginError
 from crema_core.modality import Batch, Features, Sample
 from crema_core.plugins.spec import ModalityOptions
 from crema_core.testing import Report, Result, check_modality, conformance
-from crema_core.testing.debugger import frames_above
+from crema_core.testing.debugger import open_debugger
 from crema_core.testing.fixtures import COMPANION, SecondModality, offline
 from crema_core.testing.session import Fault
 from crema_core.testing.under_test import is_path, unpacked
@@ -243,7 +242,7 @@ def test_the_debugger_opens_in_the_package_and_the_report_follows(
     install: Installer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install("factory_exits")
-    monkeypatch.setattr("sys.stdin", io.StringIO("c\nc\np f'options are {options!r}'\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("p f'options are {options!r}'\n"))
     assert main(["plugins", "check", "refuses", "--pdb", "--tier", "silver"]) == 3
     printed = capsys.readouterr().out
     at = printed.index("building_is_offline failed:\nSystemExit: no dongle found")
@@ -252,17 +251,18 @@ def test_the_debugger_opens_in_the_package_and_the_report_follows(
     assert printed.splitlines()[-1].endswith("– tier none")
 
 
-def test_the_debugger_opens_above_the_kit_where_nothing_of_the_package_is_left() -> None:
-    seen: list[Fault] = []
-    check_modality(FAULTY, tier="silver", on_fault=seen.append)
-    places = {fault.check.name: place_of(fault) for fault in seen}
-    assert places["encode_keeps_the_contract"] == "encode"
-    assert places["missing_files_are_named"] == "missing_files_are_named"
-
-
-def place_of(fault: Fault) -> str:
-    frames = [frame for frame, _ in walk_tb(fault.error.__traceback__)]
-    return frames[-1 - frames_above(frames, fault.package)].f_code.co_name
+def test_the_debugger_opens_in_the_check_where_nothing_of_the_package_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Fault] = {}
+    check_modality(FAULTY, tier="silver", on_fault=lambda fault: seen.setdefault(fault.check.name, fault))
+    commands = {"encode_keeps_the_contract": "self.options.divisor", "missing_files_are_named": "modality.options"}
+    for name, command in commands.items():
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"p {command}\n"))
+        open_debugger(seen[name])
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{name} failed:\n")
+        assert ("(Pdb) 0\n" if "divisor" in command else "(Pdb) FaultyOptions(divisor=1)\n") in printed
 
 
 def test_the_debugger_and_json_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
