@@ -90,7 +90,7 @@ class _Output:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.depth = 0
+        self.num_blocks = 0
         self.stream: TextIO | None = None
         self.descriptor: int | None = None
 
@@ -98,15 +98,15 @@ class _Output:
     def diverted(self) -> Iterator[None]:
         """Send what is written inside the block to standard error, also by native code and by processes it starts."""
         with self.lock:
-            self.depth += 1
-            if self.depth == 1:
+            self.num_blocks += 1
+            if self.num_blocks == 1:
                 self._divert()
         try:
             yield
         finally:
             with self.lock:
-                self.depth -= 1
-                if self.depth == 0:
+                self.num_blocks -= 1
+                if self.num_blocks == 0:
                     self._restore()
 
     def _divert(self) -> None:

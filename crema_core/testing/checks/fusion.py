@@ -45,7 +45,7 @@ Source = Mapping[str, Any]
 def segments_keep_the_contract(under_test: FusionUnderTest) -> None:
     """`forward` gives segments: finite floats `(B, T, K, L)`, a bool mask `(B, T)` or `(B, T, K)`, a prefix or None."""
     for _, model in models(under_test):
-        samples = [sample(NAMES, seed) for seed in range(2)]
+        samples = tried(under_test, [sample(NAMES, seed) for seed in range(2)])
         _require_segments(lay_out(model, samples), model, samples)
 
 
@@ -53,7 +53,7 @@ def every_subset_of_modalities_works(under_test: FusionUnderTest) -> None:
     """Every choice of modalities is laid out, also without the major one; each sample has at least one token."""
     for _, model in models(under_test):
         for chosen in subsets():
-            samples = [sample(chosen, seed) for seed in range(2)]
+            samples = tried(under_test, [sample(chosen, seed) for seed in range(2)])
             try:
                 segments = lay_out(model, samples)
             except KeyError as error:
@@ -63,7 +63,7 @@ def every_subset_of_modalities_works(under_test: FusionUnderTest) -> None:
 
 def absent_modalities_change_nothing(under_test: FusionUnderTest) -> None:
     """A sample with the major modality alone is laid out as by a model that has no other."""
-    samples = [sample((MAJOR,), seed) for seed in range(2)]
+    samples = tried(under_test, [sample((MAJOR,), seed) for seed in range(2)])
     for options, model in models(under_test):
         alone = build_with(under_test, options, (MAJOR,))
         alone.load_adapter_state_dict(_own_of(model, alone))
@@ -77,7 +77,7 @@ def absent_modalities_change_nothing(under_test: FusionUnderTest) -> None:
 
 def samples_ignore_each_other(under_test: FusionUnderTest) -> None:
     """A sample is laid out the same alone and in a batch whose other samples are longer or have other modalities."""
-    samples = [sample(chosen, seed) for seed, chosen in enumerate(subsets())]
+    samples = tried(under_test, [sample(chosen, seed) for seed, chosen in enumerate(subsets())])
     for _, model in models(under_test):
         together = _rows(model, samples)
         for row, own in enumerate(samples):
@@ -89,7 +89,7 @@ def samples_ignore_each_other(under_test: FusionUnderTest) -> None:
 def layout_is_deterministic(under_test: FusionUnderTest) -> None:
     """In eval mode the same tokens give the same segments, bit for bit."""
     for _, model in models(under_test):
-        samples = [sample(NAMES, 0)]
+        samples = tried(under_test, [sample(NAMES, 0)])
         (first,), (second,) = _rows(model, samples), _rows(model, samples)
         found = difference(first, second, exactly=True)
         require(found is None, f"The same tokens are laid out otherwise a second time: {found}.")
@@ -98,7 +98,7 @@ def layout_is_deterministic(under_test: FusionUnderTest) -> None:
 def tokens_are_left_alone(under_test: FusionUnderTest) -> None:
     """`forward` changes none of the tokens it is given."""
     for _, model in models(under_test):
-        samples = [sample(NAMES, seed) for seed in range(2)]
+        samples = tried(under_test, [sample(NAMES, seed) for seed in range(2)])
         with torch.no_grad():
             tokens = tokens_of(model, samples)
             before = {name: own.values.clone() for name, own in tokens.items()}
@@ -327,6 +327,13 @@ def subsets(names: Sequence[str] = NAMES) -> list[tuple[str, ...]]:
 def sample(chosen: Sequence[str], seed: int) -> Source:
     """Return a sample that has some modalities, each with a length of its own."""
     return {name: source(name, seed + NAMES.index(name), steps=1 + (seed + NAMES.index(name)) % 3) for name in chosen}
+
+
+def tried(under_test: FusionUnderTest, samples: list[Source]) -> list[Source]:
+    """Return the samples of a batch; messages say which modalities they have, with shapes."""
+    shapes = ["; ".join(f"{name} {tuple(own.shape)}" for name, own in one.items()) for one in samples]
+    under_test.batch = f"{len(samples)} sample{'s' * (len(samples) > 1)}: {', '.join(shapes)}"
+    return samples
 
 
 def tokens_of(model: CremaModel, samples: Sequence[Source]) -> dict[str, ModalityTokens]:
