@@ -99,6 +99,17 @@ def test_what_is_written_inside_a_fence_goes_to_standard_error(capfd: pytest.Cap
     assert sys.stdout is before
 
 
+def test_what_was_printed_before_stays_on_standard_output() -> None:
+    code = (
+        "from crema_core.plugins.fence import fenced\n"
+        "print('a result')\n"
+        "with fenced('importing x', provider='crema-x 1.0'):\n"
+        "    print('aside')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("a result\n", "aside\n")
+
+
 def test_a_package_cannot_keep_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     with fenced("importing x", provider="crema-x 1.0"):
         sys.stdout = io.StringIO()
@@ -169,6 +180,24 @@ def test_a_class_that_ends_the_program_is_named(install: Installer, name: str, m
         crema_core.build(modalities=[name])
     assert str(caught.value) == message
     assert isinstance(caught.value.__cause__, SystemExit)
+
+
+def test_a_class_that_raises_is_named(install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("good")
+    from crema_dummy_good.modality import GoodModality
+
+    def fail(self: object, options: object, context: object) -> None:
+        raise ValueError("boom")
+
+    monkeypatch.setattr(GoodModality, "__init__", fail)
+    with pytest.raises(PluginLoadError) as caught:
+        crema_core.build(modalities=["good"])
+    assert str(caught.value) == (
+        "'good' (crema-dummy-good 0.1.0): crema_dummy_good.modality:GoodModality could not be made with "
+        "GoodOptions(frames=2): ValueError: boom. Tell its authors, or switch the package off: "
+        "CREMA_PLUGINS_DISABLE=crema-dummy-good"
+    )
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 @pytest.mark.parametrize(
