@@ -106,7 +106,8 @@ def test_what_was_printed_before_stays_on_standard_output() -> None:
         "with fenced('importing x', provider='crema-x 1.0'):\n"
         "    print('aside')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # a buffer is what this is about
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("a result\n", "aside\n")
 
 
