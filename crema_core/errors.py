@@ -130,6 +130,10 @@ class PluginVersionWarning(UserWarning):
     """A plugin was written for a newer minor version of the contract."""
 
 
+class ModalityWarning(UserWarning):
+    """A modality of a saved model, adapter or run makes other features here than there, or is left out of it."""
+
+
 class Problems:
     """Collects what is refused, so that everything that is wrong comes in one `BuildError`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,23 @@ import torch
 
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
-from crema_core.api.requests import resolve_requests
-from crema_core.errors import BuildError, CheckpointError, OptionsError
+from crema_core.api.requests import name_and_options
+from crema_core.api.saved import Extended, is_missing, provider_of, saved_request, saved_with
+from crema_core.errors import (
+    BuildError,
+    CheckpointError,
+    ModalityWarning,
+    OptionsError,
+    PluginError,
+    Problems,
+    did_you_mean,
+)
+from crema_core.fusion import fusion_class
 from crema_core.model.settings import ModelSettings
-from crema_core.plugins.registry import list_modalities
 from crema_core.plugins.spec import with_changes
-from crema_core.saving.adapters import warn_of_processing
-from crema_core.saving.bundle import fusion_of, missing_parts, read_model_config, read_state
+from crema_core.saving.adapters import as_saved, read_description, warn_of_processing
+from crema_core.saving.bundle import fusion_of, left_out_of, missing_parts, read_model_config, read_state
+from crema_core.saving.upgrades import compare_features, go_back, package_change, package_of, require_widths
 
 
 def load(
@@ -26,6 +37,9 @@ def load(
     language_model: str | Path | None = None,
     precision: str | None = None,
     device: str | torch.device | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    without: Sequence[str] = (),
+    check_features: bool = True,
 ) -> CremaModel:
     """Load a model saved by `save_pretrained`; its outputs are identical to the saved model's.
 
@@ -35,10 +49,18 @@ def load(
         language_model: where the language model that replaces the backbone's own is now, if it moved; the same weights.
         precision: another precision of the frozen parts than the saved one.
         device: where to put the model.
+        options: by modality, options that go before the saved ones, where an upgraded package calls them otherwise:
+            `{"radar": {"num_sweeps": 4}}`.
+        without: modalities to open the model without, for example because their packages are not installed. It answers
+            as from samples that lack them; their trained weights are kept and saved again with the model.
+        check_features: compare the features of every modality's example with those of the saved model: an upgrade may
+            have changed them. It costs one source through every encoder.
 
     Raises:
-        CheckpointError: for an incomplete or damaged folder, another backbone or another language model.
-        BuildError: when packages are missing, naming the ones that wrote the model.
+        CheckpointError: for an incomplete or damaged folder, another backbone or another language model, features of
+            another width, and, with `CREMA_PLUGINS_STRICT=1`, other features.
+        BuildError: when packages are missing or do not take the saved options, naming the ones that wrote the model.
+        OptionsError: when `options` or `without` name what the model does not have or cannot be without.
     """
     place = Path(folder)
     config = read_model_config(place)
@@ -48,9 +70,10 @@ def load(
             f"'{place}' was trained with its backbone's own language model, so language_model='{language_model}' has "
             "no place in it. Accepted: nothing but the backbone. Leave language_model out. Nothing was changed."
         )
-    requests = [_request(entry) for entry in config["modalities"]]
-    if problems := missing_parts(place, config):
-        raise BuildError([*problems, *_missing_modalities(place, config["modalities"], requests)])
+    _check_names(place, config, without, options or {})
+    left_out = left_out_of(place, config, without)
+    entries = [entry for entry in config["modalities"] if entry["name"] not in without]
+    requests = _requests(place, config, entries, options or {}, missing_parts(place, config, without=without))
     changes: dict[str, object] = {"fusion": fusion_of(config)}
     if backbone is not None:
         changes |= {"backbone": backbone, "revision": None}
@@ -62,7 +85,7 @@ def load(
     try:
         model = build(requests, settings)
     except BuildError as error:
-        raise BuildError([*error.problems, _what_it_needs(place, config["modalities"])]) from error
+        raise BuildError([*error.problems, *saved_with(place, entries, missing=())]) from error
     if model.backbone.identity() != config["identity"]:
         raise CheckpointError(
             f"'{place}' was trained on other weights than {settings.source!r} has now. A model fits "
@@ -74,39 +97,109 @@ def load(
             f"A model fits the language model it was trained with, {saved.language_model!r}. Pass "
             "language_model='...' with the original weights. Nothing was changed."
         )
-    model.load_adapter_state_dict(read_state(place, config))
+    modalities = [as_saved(model, read_description(place / entry["name"])) for entry in entries]
+    require_widths(place, modalities)
+    state = read_state(place, {**config, "modalities": entries})
+    if left_out is not None:
+        if not model.fusion.supporting:  # nothing is fused, what all modalities share waits for the others
+            left_out.fusion |= {key: state.pop(key) for key in list(state) if key.startswith("fusion.")}
+        model.left_out = left_out
+    _set_state(model, place, state, entries)
     warn_of_processing(model, place, config)
     if "gain" in config:
         model.config["gain"] = model.language.gain = config["gain"]
-    return model.to(device) if device is not None else model
+    if device is not None:
+        model.to(device)
+    if check_features:
+        compare_features(place, modalities)
+    if without:
+        _say_without(place, model)
+    return model
 
 
-def _missing_modalities(
-    place: Path, entries: Sequence[Mapping[str, Any]], requests: Sequence[dict[str, Any]]
-) -> list[Exception | str]:
-    try:
-        resolve_requests(requests, {})
-    except BuildError as error:
-        # Options are refused too where a part that is missing would have declared them.
-        found = [problem for problem in error.problems if not isinstance(problem, OptionsError)]
-        return [*found, _what_it_needs(place, entries)] if found else []
-    return []
+def _requests(
+    place: Path,
+    config: Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Mapping[str, Any]],
+    missing: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Return what `build` is asked for, or one error for all modalities and the `missing` parts of other kinds."""
+    problems, absent, requests = Problems(), [], []
+    problems.found.extend(missing)
+    # Options are refused too where a part that is missing would have declared them: they are looked at without any.
+    extended = None if missing else _extended(config)
+    for entry in entries:
+        name = entry["name"]
+        try:
+            if extended is None:
+                provider_of(entry).load()
+                continue
+            remedy = f"load(..., options={{'{name}': {{...}}}})"
+            changes = options.get(name)
+            requests.append(saved_request(place, entry, changes=changes, extended=extended, remedy=remedy))
+        except PluginError as error:
+            problems.found.append(error)
+            absent += [name] if is_missing(error) else []
+        except OptionsError as error:
+            problems.found.append(error)
+    if absent:
+        without = [] if config["major"] in absent else absent
+        problems.found += saved_with(place, entries, missing=absent, without=without)
+    problems.raise_found()
+    return requests
 
 
-def _what_it_needs(place: Path, entries: Sequence[Mapping[str, Any]]) -> str:
-    packages = sorted({f"{entry['distribution']} {entry['version']}" for entry in entries if entry["distribution"]})
-    by_hand = [entry["name"] for entry in entries if not entry["distribution"]]
-    text = f"'{place}' was saved with: {', '.join(packages) or 'no package'}. Install what is missing with pip."
-    if by_hand:
-        text += (
-            f" The specs of {', '.join(by_hand)} were given by hand. Give them again first: "
-            "crema_core.registry.register(SPEC)."
+def _extended(config: Mapping[str, Any]) -> Extended:
+    name, _ = name_and_options(fusion_of(config), "fusion")
+    return fusion_class(name).extended
+
+
+def _check_names(
+    place: Path, config: Mapping[str, Any], without: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Raise for names of `without` and `options` that mean nothing."""
+    names = [entry["name"] for entry in config["modalities"]]
+    if isinstance(without, str):
+        raise OptionsError(f"without={without!r} is one name. Accepted: a list of names. Write without=[{without!r}].")
+    for argument, given in (("without", without), ("options", options)):
+        for name in given:
+            if name not in names:
+                raise OptionsError(
+                    f"{argument} names '{name}', which '{place}' does not have. It has: {', '.join(names)}."
+                    f"{did_you_mean(name, names)} Correct the name, or leave it out."
+                )
+    if config["major"] in without:
+        raise OptionsError(
+            f"'{config['major']}' is the major modality of '{place}', and the others are fused on its frames. "
+            f"Accepted: {', '.join(name for name in names if name != config['major']) or 'none'}. Install its package."
         )
-    return text
 
 
-def _request(entry: dict[str, Any]) -> dict[str, Any]:
-    # Where several installed packages provide the name, the one that wrote the model is meant.
-    rivals = [record for record in list_modalities() if record.name == entry["name"] and record.status == "duplicate"]
-    reference = f"{entry['distribution']}:{entry['name']}" if rivals else entry["name"]
-    return {"name": reference, "mmqa": entry["mmqa"], "prefix": entry["prefix"], **entry["options"]}
+def _set_state(
+    model: CremaModel, place: Path, state: dict[str, torch.Tensor], entries: Sequence[Mapping[str, Any]]
+) -> None:
+    try:
+        model.load_adapter_state_dict(state)
+    except CheckpointError as error:
+        changed = []
+        for entry in entries:
+            own = model.branch(entry["name"]).provenance
+            if (own.distribution, own.version) != (entry["distribution"], entry["version"]):
+                change = package_change(entry, distribution=own.distribution, version=own.version)
+                changed.append(f"{change} ({entry['name']}). {go_back(entry)}.")
+        if not changed:
+            raise
+        raise CheckpointError(f"{error} Since '{place}' was saved its packages changed: {' '.join(changed)}") from error
+
+
+def _say_without(place: Path, model: CremaModel) -> None:
+    assert model.left_out is not None
+    packages = [f"'{name}' ({package_of(own.entry)})" for name, own in model.left_out.modalities.items()]
+    warnings.warn(
+        f"'{place}' is opened without {', '.join(packages)}: it takes no sources of these, and every question is "
+        f"answered from {', '.join(model.names)} alone. What was trained of them is kept as it is, and saved again "
+        "with the model.",
+        ModalityWarning,
+        stacklevel=3,
+    )

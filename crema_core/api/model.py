@@ -46,6 +46,8 @@ class CremaModel(CremaNetwork):
         """Save one modality to share, see `crema_core.saving.adapters`."""
         save_adapter(self, name, folder)
 
-    def load_adapter(self, folder: str | Path) -> None:
+    def load_adapter(
+        self, folder: str | Path, *, options: Mapping[str, Any] | None = None, check_features: bool = True
+    ) -> None:
         """Load one shared modality, see `crema_core.api.adding`."""
-        adding.load_adapter(self, folder)
+        adding.load_adapter(self, folder, options=options, check_features=check_features)

@@ -43,6 +43,7 @@ class Request:
             "version": self.provenance.version,
             "api_version": self.provenance.api_version,
             "options": self.options.model_dump(mode="json"),
+            **({"options_version": version} if (version := self.spec.options_version) > 1 else {}),
             "mmqa": self.mmqa.model_dump(),
             "prefix": self.spec.prefix if self.prefix is None else self.prefix,
         }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = help_text("answer")
 
-OWN = "choices source cache backbone language-model device max-new-tokens json traceback help".split()
+OWN = "choices source cache backbone language-model without device max-new-tokens json traceback help".split()
 """Options that no modality can have."""
 
 

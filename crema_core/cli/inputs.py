@@ -202,6 +202,13 @@ def add_saved_model(parser: argparse.ArgumentParser, *, device: str = "for examp
     parser.add_argument("model", metavar="MODEL", help="saved model, or run directory of crema fit")
     parser.add_argument("--backbone", metavar="PLACE", help="where the backbone is now, if it moved")
     parser.add_argument("--language-model", metavar="PLACE", help="where the model's other language model is now")
+    parser.add_argument(
+        "--without",
+        type=names,
+        default=[],
+        metavar="A,B",
+        help="modalities to open the model without, for example where their packages are not installed",
+    )
     parser.add_argument("--device", help=device)
 
 
@@ -214,6 +221,7 @@ def load_saved(arguments: argparse.Namespace, *, device: str | torch.device | No
         backbone=arguments.backbone,
         language_model=arguments.language_model,
         device=device or arguments.device,
+        without=arguments.without,
     )
 
 

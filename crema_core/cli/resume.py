@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from crema_core.cli.fit import CONFIG, add_common, train
 from crema_core.cli.fit_config import FitConfig
@@ -34,4 +35,17 @@ def run(arguments: argparse.Namespace) -> int:
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
     config = FitConfig.model_validate_json(file.read_text(encoding="utf-8"))
+    config = config.model_copy(update={"modalities": _modalities(folder, config)})
     return train(config, folder, resume=True, settings=assignments(arguments.set), as_json=arguments.json)
+
+
+def _modalities(folder: Path, config: FitConfig) -> tuple[str | dict[str, Any], ...] | None:
+    """Return what the run was asked to build, with options as the packages that are installed now call them."""
+    from crema_core.api.saved import continued_request
+    from crema_core.train.run import CONFIG as STARTED
+    from crema_core.train.run import read_config
+
+    if config.modalities is None or not (folder / STARTED).is_file():  # it was stopped before it began
+        return config.modalities
+    entries = read_config(folder)["model"]["modalities"]
+    return tuple(continued_request(folder, item, entries) for item in config.modalities)

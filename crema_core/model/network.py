@@ -60,6 +60,7 @@ class CremaNetwork(nn.Module):
         self.fusion = fusion
         self.major, self.template, self.config = major, template, config
         self.language = backbone.speaking(template)
+        self.left_out: LeftOut | None = None
         self.train(False)
 
     @property
@@ -83,6 +84,12 @@ class CremaNetwork(nn.Module):
         Raises:
             UnknownModalityError: when the model has no such modality.
         """
+        if self.left_out is not None and name in self.left_out.modalities:
+            package = self.left_out.modalities[name].entry["distribution"] or "its spec"
+            raise UnknownModalityError(
+                f"This model was opened without '{name}'. It answers from: {', '.join(self.names)}. Leave its sources "
+                f"out, or install {package} and load the model whole."
+            )
         if name not in self.modalities:
             raise UnknownModalityError(
                 f"This model has no modality '{name}'. It has: {', '.join(self.names)}."
@@ -184,7 +191,10 @@ class CremaNetwork(nn.Module):
         """Return the prefix of every modality; fused tokens have that of the major one."""
         found = {name: self.branch(name).prefix for name in self.names}
         if isinstance(self.branch(self.major).adapter, OwnTokens):  # whose text is around its tokens already
-            titles = [found[name].replace(" {index}", "").rstrip(": ") for name in self.names if name != self.major]
+            entries = [{"name": name, "prefix": prefix} for name, prefix in found.items()]
+            entries = entries if self.left_out is None else self.left_out.among(entries)
+            prefixes = [entry["prefix"] for entry in entries if entry["name"] != self.major]
+            titles = [prefix.replace(" {index}", "").rstrip(": ") for prefix in prefixes]
             found[self.major] = ", ".join(titles) + ": "
         return found
 
@@ -318,6 +328,32 @@ class CremaNetwork(nn.Module):
         self.backbone.train(mode)
         self.backbone.train_lora(mode)
         return self
+
+
+@dataclass(frozen=True)
+class LeftOutModality:
+    """A modality of a saved model that is not built here: what its folder holds."""
+
+    position: int  # in the order of sequential training
+    entry: dict[str, Any]  # its record in the model's configuration
+    description: dict[str, Any]  # of its adapter file
+    tensors: dict[str, Tensor]  # everything trained of it, its fusion block included
+
+
+@dataclass
+class LeftOut:
+    """What a model was opened without, see `crema_core.load`; it is saved again with the model."""
+
+    modalities: dict[str, LeftOutModality]
+    fusion: dict[str, Tensor]  # shared weights of a fusion that has nothing to fuse here, keyed `fusion.*`
+    encoders: list[dict[str, str]]  # encoders of these modalities alone, as a configuration names them
+
+    def among(self, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return records of the model's modalities with those of the ones left out at their places."""
+        everyone = list(entries)
+        for own in sorted(self.modalities.values(), key=lambda own: own.position):
+            everyone.insert(own.position, own.entry)
+        return everyone
 
 
 @dataclass(frozen=True)

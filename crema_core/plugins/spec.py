@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -124,6 +124,14 @@ class ModalitySpec(BaseModel):
         description="'package.module:Class' of the Modality subclass, imported only when built; or the class"
     )
     options: type[ModalityOptions] = Field(default=ModalityOptions, description="pydantic model of the options")
+    options_version: int = Field(
+        default=1, ge=1, description="raised when options saved by an earlier release are read otherwise"
+    )
+    migrate_options: Callable[[dict[str, Any], int], dict[str, Any]] | None = Field(
+        default=None,
+        description="function of a module: options as they were saved and their options_version -> those of today; "
+        "called for saved models, adapters and runs alone, needed from options_version 2 on",
+    )
     test_options: tuple[ModalityOptions, ...] = Field(default=(), description="small, fast option sets for tests")
     inputs: tuple[InputSpec, ...] = Field(default=(), description="kinds of sources read")
     encoder: Literal["own", "vision", "features"] = Field(
@@ -162,6 +170,16 @@ class ModalitySpec(BaseModel):
                 "Rename them."
             )
         return options
+
+    @model_validator(mode="after")
+    def _can_read_earlier_options(self) -> ModalitySpec:
+        if (self.options_version > 1) != (self.migrate_options is not None):
+            raise ValueError(
+                f"options_version is {self.options_version} and migrate_options is "
+                f"{'missing' if self.migrate_options is None else 'given'}. Version 1 has nothing to migrate from, "
+                "every later one has. Give both, or neither."
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_the_option_of_encoders(self) -> ModalitySpec:
@@ -225,7 +243,7 @@ class ModalitySpec(BaseModel):
 
     def describe(self) -> dict[str, Any]:
         """Return the declaration as plain JSON data; `options` becomes its JSON schema."""
-        fields = self.model_dump(mode="json", exclude={"options", "test_options"})
+        fields = self.model_dump(mode="json", exclude={"options", "test_options", "migrate_options"})
         fields["options"] = self.options.model_json_schema()
         fields["test_options"] = [json.loads(options.model_dump_json()) for options in self.test_options]
         return fields

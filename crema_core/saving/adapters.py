@@ -2,7 +2,8 @@
 
 ```
 my-adapter/
-  adapter.json         what it is, which package provides the modality, which backbone it was trained on
+  adapter.json         what it is, which package provides the modality, which backbone it was trained on; under
+                       "features" a fingerprint of what the modality makes of its example
   adapter.safetensors  mmqa.*, lora.* and, where the fusion keeps a block per modality, fusion.*
   complete             written last
 ```
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 
 from crema_core.common.atomic import new_folder, require_complete
 from crema_core.common.tensors import checksum, write_tensors
-from crema_core.errors import CheckpointError, ProcessingWarning
+from crema_core.errors import CheckpointError, ModalityWarning, ProcessingWarning
 from crema_core.fusion import plan_fusion
+from crema_core.saving.fingerprint import feature_fingerprint
+from crema_core.saving.upgrades import FEATURES, SavedModality
 
 if TYPE_CHECKING:
     from crema_core.model.network import CremaNetwork
@@ -49,9 +52,19 @@ def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
     """Write the files of one adapter into an existing folder."""
     write_tensors(place / TENSORS, adapter_tensors(model, name))
     record = next(entry for entry in model.config["modalities"] if entry["name"] == name)
+    features = feature_fingerprint(model.branch(name).modality)
+    if "failed" in features:
+        warnings.warn(
+            f"The features of '{name}' are saved without a fingerprint, so nobody will notice when an upgrade of its "
+            f"package changes them: its example fails with {features['failed']}. The adapter itself is saved. Tell the "
+            f"authors; see: crema plugins check {name}",
+            ModalityWarning,
+            stacklevel=4,
+        )
     description = {
         "format": FORMAT,
         **record,
+        FEATURES: features,
         "fusion": model.config["fusion"]["name"],
         "has_fusion_block": bool(model.fusion_parameters([name])),
         "language_dim": model.backbone.language_dim,
@@ -65,9 +78,21 @@ def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
     (place / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
 
 
+def write_adapter_as_read(place: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write an adapter whose modality is not built, as it was read, into an existing folder."""
+    write_tensors(place / TENSORS, tensors)
+    text = json.dumps({**description, "sha256": checksum(place / TENSORS)}, indent=2)
+    (place / DESCRIPTION).write_text(text + "\n")
+
+
 def read_description(place: Path) -> dict[str, Any]:
     """Read `adapter.json`, see `read_described`."""
     return read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
+
+
+def as_saved(model: CremaNetwork, description: Mapping[str, Any]) -> SavedModality:
+    """Return a modality of the model beside what `adapter.json`, as `read_description` returns it, records of it."""
+    return SavedModality(description, description.get(FEATURES), model.branch(description["name"]))
 
 
 def parts_of(model: CremaNetwork, entry: Mapping[str, Any]) -> list[str]:

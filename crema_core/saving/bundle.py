@@ -15,7 +15,7 @@ my-model/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +24,20 @@ import torch
 from crema_core.common.atomic import MARKER, new_folder
 from crema_core.common.tensors import checksum, mismatches, read_tensors, write_tensors
 from crema_core.errors import CheckpointError
+from crema_core.model.network import LeftOut, LeftOutModality
 from crema_core.plugins import registry
 from crema_core.plugins.groups import KINDS, KindName
 from crema_core.saving.adapters import (
     TENSORS,
+    as_saved,
     parts_of,
     processing_of,
     read_described,
     read_description,
     write_adapter,
+    write_adapter_as_read,
 )
+from crema_core.saving.upgrades import compare_features
 
 if TYPE_CHECKING:
     from crema_core.model.network import CremaNetwork
@@ -52,8 +56,12 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
         CheckpointError: when the folder holds something this package did not write.
     """
     with new_folder(Path(folder)) as place:
-        shared = model.fusion.shared_parameters()
-        write_tensors(place / FUSION, shared)
+        left_out = model.left_out or LeftOut({}, {}, [])
+        shared: dict[str, torch.Tensor] = {**model.fusion.shared_parameters()}
+        write_tensors(
+            place / FUSION,
+            shared or {key.removeprefix("fusion."): value for key, value in left_out.fusion.items()},
+        )
         tuned = model.language_parameters()
         if tuned:
             write_tensors(place / LANGUAGE, tuned)
@@ -61,9 +69,14 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
             (place / name).mkdir()
             write_adapter(model, name, place / name)
             (place / name / MARKER).write_text("written completely\n")
+        for name, own in left_out.modalities.items():
+            (place / name).mkdir()
+            write_adapter_as_read(place / name, own.description, own.tensors)
+            (place / name / MARKER).write_text("written completely\n")
         config = {
             "format": FORMAT,
             **with_parts(model),
+            "modalities": left_out.among(model.config["modalities"]),
             **processing_of(model),
             "identity": model.backbone.identity(),
             "language_identity": model.backbone.language_identity(),
@@ -131,6 +144,8 @@ def init_from(model: CremaNetwork, folder: str | Path) -> list[str]:
             + "\nWhat was trained must have its place. Build the model with the same modalities, sizes, encoders and "
             "fusion. Nothing was changed."
         )
+    entries = [entry for entry in config["modalities"] if entry["name"] in model.names]
+    compare_features(place, [as_saved(model, read_description(place / entry["name"])) for entry in entries])
     for key, value in state.items():
         parameters[key].copy_(value)
     return list(state)
@@ -156,12 +171,63 @@ def with_parts(model: CremaNetwork) -> dict[str, Any]:
         for found in registry.providers("encoder")
         if found.name in names and found.refusal is None and found.load() in running
     ]
+    encoders += [] if model.left_out is None else model.left_out.encoders
     parts = {**model.config.get(PARTS, {}), **({"encoders": encoders} if encoders else {})}
     return {**model.config, PARTS: parts}
 
 
-def missing_parts(place: Path, config: Mapping[str, Any]) -> list[str]:
+def left_out_of(place: Path, config: Mapping[str, Any], names: Collection[str]) -> LeftOut | None:
+    """Read what is kept of the modalities that a saved model is opened without; None where it is opened whole.
+
+    Raises:
+        CheckpointError: when a file is absent or damaged, or another modality needs the Q-Former of one of these.
+    """
+    if not names:
+        return None
+    modalities, kept = {}, [entry["name"] for entry in config["modalities"] if entry["name"] not in names]
+    for position, entry in enumerate(config["modalities"]):
+        if entry["name"] not in names:
+            continue
+        own = place / entry["name"]
+        description = read_description(own)
+        tensors = read_tensors(own / TENSORS, sha256=description["sha256"])
+        modalities[entry["name"]] = LeftOutModality(position, entry, description, tensors)
+        needed = [name for name in kept if "qformer" in read_description(place / name)]
+        if description.get("qformer", {}).get("brought") and needed:
+            raise CheckpointError(
+                f"'{place}' cannot be opened without '{entry['name']}': the Q-Former that {', '.join(needed)} pass was "
+                f"trained with it. Accepted: without any of them. Install {entry['distribution'] or 'its spec'}, or "
+                f"pass without={[entry['name'], *needed]!r}. Nothing was changed."
+            )
+    return LeftOut(modalities, {}, _encoders_of_others(config, names))
+
+
+def _encoders_of_others(config: Mapping[str, Any], names: Collection[str]) -> list[dict[str, str]]:
+    """Return the encoders of a model that options of the modalities `names` name, and those of no other modality."""
+    own = [entry["options"] for entry in config["modalities"] if entry["name"] in names]
+    others = [entry["options"] for entry in config["modalities"] if entry["name"] not in names]
+    return [
+        part
+        for part in config.get(PARTS, {}).get("encoders", ())
+        if _mentions(own, part["name"]) and not _mentions(others, part["name"])
+    ]
+
+
+def _mentions(value: Any, name: str) -> bool:
+    if isinstance(value, Mapping):
+        return any(_mentions(own, name) for own in value.values())
+    if isinstance(value, list | tuple):
+        return any(_mentions(own, name) for own in value)
+    return bool(value == name)
+
+
+def missing_parts(place: Path, config: Mapping[str, Any], *, without: Collection[str] = ()) -> list[str]:
     """Look for the packages of all parts of a saved model, before anything is built.
+
+    Args:
+        place: the folder.
+        config: its configuration.
+        without: modalities that are not built, whose encoders are not needed.
 
     Returns:
         A message for every part that is not there, with what installs its package.
@@ -170,7 +236,8 @@ def missing_parts(place: Path, config: Mapping[str, Any]) -> list[str]:
     parts = config.get(PARTS, {})
     kinds: tuple[KindName, ...] = ("fusion", "backbone")
     wanted: list[tuple[KindName, Mapping[str, str]]] = [(kind, parts[kind]) for kind in kinds if kind in parts]
-    wanted += [("encoder", part) for part in parts.get("encoders", ())]
+    unused = _encoders_of_others(config, without)
+    wanted += [("encoder", part) for part in parts.get("encoders", ()) if part not in unused]
     for kind, part in wanted:
         if part["name"] in registry.installed_names(kind):
             continue

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from crema_core.api.model import CremaModel
+from crema_core.api.saved import record_of_today
 from crema_core.common.progress import StatusLine
 from crema_core.data.check import check_records
 from crema_core.data.data_file import Data, Record, as_records
-from crema_core.errors import DataFileError, TrainingError, did_you_mean
+from crema_core.errors import CheckpointError, DataFileError, OptionsError, TrainingError, did_you_mean
 from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes
 from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
+from crema_core.saving.fingerprint import feature_fingerprint
+from crema_core.saving.upgrades import FEATURES, SavedModality, compare_features, require_widths
 from crema_core.train.checkpoints import pointed, read_checkpoint
 from crema_core.train.distributed import join_processes
 from crema_core.train.early_exit import why_no_exit
@@ -41,6 +45,7 @@ def fit(
     preset: str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    check_features: bool = True,
     hooks: Hooks | None = None,
     status: StatusLine | None = None,
     **settings: object,
@@ -59,6 +64,8 @@ def fit(
         resume: continue the run in `out` from its last checkpoint, or from its beginning when it has none, with the
             numbers of an uninterrupted one. Its settings are taken from its `config.json`; those that change no number
             may be given anew, and the number of processes may be another.
+        check_features: with `resume`, compare the features of every modality's example with those the run began with:
+            an upgraded package may make others. What differs is a warning, with `CREMA_PLUGINS_STRICT=1` an error.
         hooks: told about events, in the main process; None: those of the installed packages.
         status: where progress is shown; None: standard error.
         **settings: see `crema_core.train.settings.TrainSettings`.
@@ -104,20 +111,26 @@ def fit(
         status.note(line)
     if (cannot := why_no_exit(chosen)) is not None:
         status.note(cannot)
+    features = processes.from_main(
+        lambda: {name: feature_fingerprint(model.branch(name).modality) for name in model.names}
+    )
     config = describe_run(
         model,
         chosen.model_dump(mode="json"),
         records=records,
         eval_data=eval_records,
         inputs={"data": _place(data), "eval_data": _place(eval_data)},
+        features=features,
     )
     refuse_differences(processes.gather(config))
     checkpoint = None
     if saved is None:
         processes.from_main(lambda: write_start(folder, config))
     else:
-        for line in refuse_changes(saved, config, resumable=RESUMABLE):
+        for line in refuse_changes(_of_today(folder, saved, model), config, resumable=RESUMABLE):
             status.note(line)
+        if check_features:
+            processes.from_main(lambda: compare_features(folder, _as_saved(saved, model), stacklevel=5))
         checkpoint = pointed(folder, LAST)
         if checkpoint is not None:
             read_checkpoint(checkpoint)  # a damaged one is refused before any work
@@ -142,6 +155,34 @@ def fit(
         exited={name: str(found) for name, found in trainer.early_exit.exits.items()},
         num_steps=trainer.step,
     )
+
+
+def _of_today(folder: Path, saved: Mapping[str, Any], model: CremaModel) -> dict[str, Any]:
+    """Return the description of a run with its modalities' options as the installed packages call them.
+
+    Raises:
+        CheckpointError: when features have another width, or a package does not take the options the run began with.
+    """
+    require_widths(folder, _as_saved(saved, model))
+    entries = []
+    for entry in saved["model"]["modalities"]:
+        if entry["name"] in model.names:
+            branch = model.branch(entry["name"])
+            try:
+                entry = record_of_today(folder, entry, branch.spec, branch.provenance)
+            except OptionsError as error:
+                raise CheckpointError(str(error)) from error
+        entries.append(entry)
+    return {**saved, "model": {**saved["model"], "modalities": entries}}
+
+
+def _as_saved(saved: Mapping[str, Any], model: CremaModel) -> list[SavedModality]:
+    features = saved.get(FEATURES, {})
+    return [
+        SavedModality(entry, features.get(entry["name"]), model.branch(entry["name"]))
+        for entry in saved["model"]["modalities"]
+        if entry["name"] in model.names
+    ]
 
 
 def _read(data: Data, model: CremaModel, status: StatusLine) -> list[Record]:

@@ -3,7 +3,7 @@
 ```
 runs/my-run/
   config.json        settings, modalities, backbone fingerprint and data digests, which a resumed run must agree with,
-                     and where data and model came from
+                     fingerprints of features, and where data and model came from
   environment.json   Python, libraries and device
   metrics.jsonl      one line per logged update, epoch, evaluation and exit, see `crema_core.train.metrics`
   checkpoints/       epoch-003-step-000120/, see `crema_core.train.checkpoints`; only the two named below are kept
@@ -30,6 +30,7 @@ from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
 from crema_core.data.data_file import Record
 from crema_core.errors import CheckpointError, TrainingError
+from crema_core.saving.upgrades import FEATURES
 from crema_core.train.metrics import Value
 
 CONFIG, ENVIRONMENT, CHECKPOINTS = "config.json", "environment.json", "checkpoints"
@@ -37,7 +38,7 @@ LAST, BEST = "last", "best"
 FORMAT = 1
 _GUARDED = ("modalities", "major", "backbone", "data", "eval_data")
 _FREE = ("model.backbone.source", "model.backbone.revision", "model.seed")  # the backbone is known by its contents
-_VERSIONS = (".version", ".distribution", ".api_version")
+_VERSIONS = (".version", ".distribution", ".api_version", ".options_version")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def describe_run(
     records: Sequence[Record],
     eval_data: Sequence[Record],
     inputs: Mapping[str, str | None],
+    features: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the contents of `config.json`.
 
@@ -92,6 +94,7 @@ def describe_run(
         settings: of the run, JSON data.
         records, eval_data: training and validation samples.
         inputs: data files they were read from, by argument name; None for records given as such.
+        features: fingerprints of the features of all modalities, by name.
     """
     return {
         "format": FORMAT,
@@ -103,6 +106,7 @@ def describe_run(
         "eval_data": data_digest(eval_data) if eval_data else None,
         "inputs": dict(inputs),
         "model": model.config,
+        FEATURES: dict(features),
     }
 
 

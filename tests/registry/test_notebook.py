@@ -68,8 +68,8 @@ def test_a_class_in_a_notebook_is_built_saved_and_loaded(tmp_path: Path) -> None
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
     done = run(LOAD, tmp_path)
     assert done.stderr.splitlines()[-1] == (
-        "- 'model' was saved with: no package. Install what is missing with pip. The specs of radar were given by "
-        "hand. Give them again first: crema_core.registry.register(SPEC)."
+        "- 'model' was saved with specs of radar given by hand. Give them again first: "
+        "crema_core.registry.register(SPEC)."
     )
 
 
