@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def load(
     state = read_state(place, {**config, "modalities": entries})
     if left_out is not None:
         if not model.fusion.supporting:  # nothing is fused, what all modalities share waits for the others
-            left_out.fusion |= {key: state.pop(key) for key in list(state) if key.startswith("fusion.")}
+            shared = {key: state.pop(key) for key in list(state) if key.startswith("fusion.")}
+            left_out = replace(left_out, fusion=shared)
         model.left_out = left_out
     _set_state(model, place, state, entries)
     warn_of_processing(model, place, config)

@@ -21,7 +21,7 @@ from crema_core.errors import (
 )
 from crema_core.plugins import registry
 from crema_core.plugins.registry import Provider
-from crema_core.plugins.spec import ModalitySpec
+from crema_core.plugins.spec import OPTION_KEYS_OF_CORE, ModalitySpec
 from crema_core.saving.upgrades import go_back, package_change, package_of
 
 Extended = Callable[[ModalitySpec], ModalitySpec]
@@ -160,13 +160,20 @@ def record_of_today(place: Path, entry: Mapping[str, Any], spec: ModalitySpec, f
     return {**entry, "options": options.model_dump(mode="json")}
 
 
-def continued_request(place: Path, item: str | Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Any:
+def continued_request(
+    place: Path,
+    item: str | Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+    *,
+    extended: Extended | None = None,
+) -> str | dict[str, Any]:
     """Return an item of `build(modalities=...)` of a run that is continued, its options as they are called today.
 
     Args:
         place: the run.
         item: as it was given when the run began.
         entries: records of the run's modalities.
+        extended: of the fusion.
 
     Raises:
         BuildError: when its package is absent, naming it.
@@ -175,20 +182,24 @@ def continued_request(place: Path, item: str | Mapping[str, Any], entries: Seque
     name = str(item if isinstance(item, str) else item["name"]).rpartition(":")[2]
     entry = next((own for own in entries if own["name"] == name), None)
     if entry is None:
-        return item
+        return item if isinstance(item, str) else dict(item)
     try:
         found = provider_of(entry)
         spec = found.load()
     except PluginError as error:
-        raise BuildError([error, *saved_with(place, [entry], missing=[name])]) from error
+        missing = saved_with(place, [entry], missing=[name]) if is_missing(error) else []
+        raise BuildError([error, *missing]) from error
     if isinstance(item, str):
         return item
-    core = {key: value for key, value in item.items() if key in ("name", "mmqa", "prefix")}
+    spec = spec if extended is None else extended(spec)
+    core = {key: value for key, value in item.items() if key in OPTION_KEYS_OF_CORE}
     given = {key: value for key, value in item.items() if key not in core}
     options = migrated_options(place, entry, spec, found, given)
-    if options != given:
-        return {**core, **options}
-    return item
+    try:
+        spec.parse_options(options)
+    except OptionsError as error:
+        raise OptionsError(_refused(place, {**entry, "options": given}, found, error, remedy=None)) from error
+    return {**core, **options}
 
 
 def saved_with(

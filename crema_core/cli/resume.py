@@ -41,11 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _modalities(folder: Path, config: FitConfig) -> tuple[str | dict[str, Any], ...] | None:
     """Return what the run was asked to build, with options as the packages that are installed now call them."""
+    from crema_core.api.requests import name_and_options
     from crema_core.api.saved import continued_request
+    from crema_core.fusion import fusion_class
     from crema_core.train.run import CONFIG as STARTED
     from crema_core.train.run import read_config
 
     if config.modalities is None or not (folder / STARTED).is_file():  # it was stopped before it began
         return config.modalities
     entries = read_config(folder)["model"]["modalities"]
-    return tuple(continued_request(folder, item, entries) for item in config.modalities)
+    extended = fusion_class(name_and_options(config.fusion, "fusion")[0]).extended
+    return tuple(continued_request(folder, item, entries, extended=extended) for item in config.modalities)

@@ -340,7 +340,7 @@ class LeftOutModality:
     tensors: dict[str, Tensor]  # everything trained of it, its fusion block included
 
 
-@dataclass
+@dataclass(frozen=True)
 class LeftOut:
     """What a model was opened without, see `crema_core.load`; it is saved again with the model."""
 

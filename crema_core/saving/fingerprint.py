@@ -34,9 +34,9 @@ GRID = 4
 """Side of the grid of patches of the stand-in for a vision encoder."""
 
 TOLERANCES = {"float32": 2**-10, "float16": 2**-6, "bfloat16": 2**-4}
-"""Largest distance of equal features, relative to their length, by the coarser arithmetic of the two sides: 32 to 64
-times the step of the format, for what a deep encoder makes of rounding. For float32 it is the step of TF32, in which
-GPUs compute convolutions of float32; a deep encoder that ran in it has that of float16, see `_arithmetic`."""
+"""Largest distance of equal features, relative to their length, by the coarser arithmetic of the two sides: 8 or 16
+times the step of bfloat16 and float16, for what a deep encoder makes of rounding; for float32 one step of TF32. What a
+GPU computes in float32 counts as float16, see `_arithmetic`: its convolutions are in TF32, which has the same step."""
 
 WHOLE_NUMBERS = 2**-7
 """The same for prepared whole numbers: another decoder rounds pixels otherwise, by one."""

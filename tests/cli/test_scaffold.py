@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 import crema_core
@@ -375,3 +376,18 @@ def test_every_installed_package_is_listed_under_its_kind(user: User) -> None:
     found = {row["distribution"]: (row["kind"], row["status"]) for row in rows}
     wanted = {f"crema-echo-{kind}": (SCAFFOLDS[kind].group, "ok") for kind in KINDS}
     assert {name: found[name] for name in wanted} == wanted
+
+
+def test_the_workflow_tests_the_lowest_and_the_newest_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = new_package("radar", output=tmp_path)
+    job = yaml.safe_load((place / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))["jobs"]["test"]
+    assert job["strategy"]["matrix"] == {"python": ["3.11", "3.12"], "core": ["lowest", "newest"]}
+    assert [step.get("if") for step in job["steps"] if "run" in step] == [None, "matrix.core == 'lowest'", None]
+    (script,) = (step["run"] for step in job["steps"] if "if" in step)
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    monkeypatch.chdir(place)
+    exec(compile(script, "test.yml", "exec"), {})
+    project = tomllib.loads((place / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["dependencies"][0] == "crema-core>=0.1,<1"
+    assert commands == [[sys.executable, "-m", "pip", "install", "crema-core==0.1"]]

@@ -36,6 +36,7 @@ SPEC = ModalitySpec(
 """
 
 MODALITY = """\
+import numpy as np
 import torch
 
 from crema_core.errors import MediaError
@@ -44,7 +45,7 @@ from crema_core.modality import Features, Modality, Sample
 
 class LidarModality(Modality):
     def prepare(self, source):
-        sweeps = torch.as_tensor(source).float()
+        sweeps = torch.as_tensor(np.load(source) if isinstance(source, str) else source).float()
         if sweeps.dim() != 2 or sweeps.shape[1] != 9:
             raise MediaError("Sweeps are (T, 9).")
         return Sample({{"sweeps": sweeps[: self.options.{count}]}})
