@@ -59,6 +59,14 @@ class LidarModality(Modality):
 """
 
 
+def write_metadata(folder: Path, distribution: str, version: str, *, entry: str) -> None:
+    """Make the package in a folder a distribution that provides a modality; `entry` is a line of its entry points."""
+    metadata = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+    (metadata / "entry_points.txt").write_text(f"[crema.modalities]\n{entry}\n")
+
+
 @dataclass(frozen=True)
 class Release:
     """What differs between releases."""
@@ -74,9 +82,8 @@ class Release:
 
     def write(self, folder: Path) -> Path:
         """Write package and metadata into a folder of this release; return it."""
-        package, metadata = folder / "crema_dummy_lidar", folder / f"crema_dummy_lidar-{self.version}.dist-info"
+        package = folder / "crema_dummy_lidar"
         package.mkdir(parents=True)
-        metadata.mkdir()
         values = {
             "options": self.options,
             "functions": self.functions,
@@ -89,8 +96,7 @@ class Release:
         (package / "__init__.py").write_text("")
         (package / "plugin.py").write_text(PLUGIN.format(**values))
         (package / "modality.py").write_text(MODALITY.format(**values))
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: crema-dummy-lidar\nVersion: {self.version}\n")
-        (metadata / "entry_points.txt").write_text("[crema.modalities]\nlidar9 = crema_dummy_lidar.plugin:SPEC\n")
+        write_metadata(folder, "crema-dummy-lidar", self.version, entry="lidar9 = crema_dummy_lidar.plugin:SPEC")
         return folder
 
 
@@ -125,6 +131,28 @@ RELEASES = {
 }
 """By what they change."""
 
+
+class Releases:
+    """Installs one release of a package in place of another."""
+
+    def __init__(self, place: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place, self.package, self.monkeypatch = place, package, monkeypatch
+        monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def install(self, folder: Path | None) -> None:
+        """Put the folder of a release on the path, in place of the one before; None: none."""
+        sys.path[:] = [path for path in sys.path if not path.startswith(str(self.place))]
+        self.forget()
+        if folder is not None:
+            self.monkeypatch.syspath_prepend(str(folder))
+        registry.refresh()
+
+    def forget(self) -> None:
+        """Forget the imported modules of the package."""
+        for module in [name for name in sys.modules if name.partition(".")[0] == self.package]:
+            del sys.modules[module]
+
+
 Upgrade = Callable[[str | None], None]
 """Install a release in place of the one before; None: none."""
 
@@ -132,23 +160,15 @@ Upgrade = Callable[[str | None], None]
 @pytest.fixture
 def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Upgrade]:
     """Install a release of `crema-dummy-lidar` by what it changes, in place of the one before."""
-    place = tmp_path / "releases"
+    releases = Releases(tmp_path / "releases", "crema_dummy_lidar", monkeypatch)
 
     def install(name: str | None) -> None:
-        sys.path[:] = [path for path in sys.path if not path.startswith(str(place))]
-        _forget()
-        if name is not None:
-            folder = place / name
-            monkeypatch.syspath_prepend(str(folder if folder.exists() else RELEASES[name].write(folder)))
-        registry.refresh()
+        folder = None if name is None else releases.place / name
+        if folder is not None and name is not None and not folder.exists():
+            RELEASES[name].write(folder)
+        releases.install(folder)
 
-    monkeypatch.setattr(sys, "path", list(sys.path))
     yield install
     monkeypatch.undo()
-    _forget()
+    releases.forget()
     registry.refresh()
-
-
-def _forget() -> None:
-    for module in [name for name in sys.modules if name.startswith("crema_dummy_lidar")]:
-        del sys.modules[module]
