@@ -71,8 +71,8 @@ def feature_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | N
     part = next((part for part in ("encoded", "prepared") if part in saved and part in now), None)
     if part is None:
         return None
-    found = [_change(name, saved[part].get(name), now[part].get(name), saved, now) for name in saved[part] | now[part]]
-    found = [change for change in found if change is not None]
+    every = [_change(name, saved[part].get(name), now[part].get(name), saved, now) for name in saved[part] | now[part]]
+    found = [change for change in every if change is not None]
     if not found:
         return None
     return f"{'differ' if part == 'encoded' else 'are prepared otherwise'} {'; '.join(found)}"
@@ -171,7 +171,8 @@ class _StandIn:
         cells_MP6 = torch.nn.functional.adaptive_avg_pool2d(both, GRID).flatten(2).transpose(1, 2)
         tokens_MN6 = torch.cat([cells_MP6.mean(1, keepdim=True), cells_MP6], dim=1)
         mixing_6D = torch.from_numpy(np.random.RandomState(SEED).standard_normal((6, self.dim))).to(tokens_MN6)
-        return (tokens_MN6 @ mixing_6D).to(self.dtype)
+        tokens_MND: Tensor = (tokens_MN6 @ mixing_6D).to(self.dtype)
+        return tokens_MND
 
 
 def _arithmetic(modality: Modality, features: Features, device: torch.device) -> str:
@@ -213,7 +214,7 @@ def _codes(count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def _signs(count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return 1.0 - 2.0 * (_codes(count) // NUM_GROUPS % 2)
+    return np.where(_codes(count) // NUM_GROUPS % 2, -1.0, 1.0)
 
 
 @contextmanager

@@ -409,3 +409,37 @@ def test_names_a_model_cannot_be_without_are_refused(saved: Path) -> None:
     ):
         with pytest.raises(OptionsError, match=text):
             load(saved, without=without)
+
+
+def test_a_vision_language_model_names_in_its_prompt_what_it_was_opened_without(
+    upgrade: Upgrade, tmp_path: Path
+) -> None:
+    upgrade("first")
+    modalities: list[Any] = [{"name": "video", "num_frames": 2}, "lidar9", "points"]
+    whole = build(modalities, backbone="crema-tiny-vlm", qformer={"layers": 1, "width": 64})
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for parameter in whole.trainable_parameters().values():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    whole.save_pretrained(tmp_path / "model")
+    clip = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
+    sources = {"video": clip, "points": torch.rand(5, 6)}
+    with pytest.raises(CheckpointError) as caught:  # the points pass the Q-Former that came with the first of both
+        load(tmp_path / "model", without=["lidar9"])
+    assert str(caught.value) == (
+        f"'{tmp_path / 'model'}' cannot be opened without 'lidar9': the Q-Former that points pass was trained with it. "
+        "Accepted: without any of them. Install crema-dummy-lidar, or pass without=['lidar9', 'points']. Nothing was "
+        "changed."
+    )
+    with pytest.warns(
+        ModalityWarning, match=r"without 'lidar9' \(crema-dummy-lidar 0\.1\.0\), 'points' \(a spec given"
+    ):
+        load(tmp_path / "model", without=["points", "lidar9"])
+    again = build([modalities[0], "points", "lidar9"], backbone="crema-tiny-vlm", qformer={"layers": 1, "width": 64})
+    again.save_pretrained(tmp_path / "other")
+    upgrade(None)
+    with pytest.warns(ModalityWarning, match="is opened without 'lidar9'"):
+        model = load(tmp_path / "other", without=["lidar9"])
+    answers = [own.answer("what ?", ["red", "blue"], **sources).scores for own in (model, again)]
+    assert answers[0] == answers[1]
+    assert model._prefixes()["video"] == again._prefixes()["video"] == "Points, Lidar: "
