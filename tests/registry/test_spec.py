@@ -93,3 +93,27 @@ def test_every_installed_modality_describes_itself_as_json(name: str) -> None:
     assert json.loads(json.dumps(facts)) == facts
     fields = facts["options"].get("properties", {})
     assert all(field.get("description") for field in fields.values())
+
+
+def keep(options: dict[str, object], version: int) -> dict[str, object]:
+    return options
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"), [({"options_version": 2}, "2 and migrate_options is missing"),
+                          ({"migrate_options": keep}, "1 and migrate_options is given")],
+)  # fmt: skip
+def test_a_later_version_of_options_says_how_earlier_ones_are_read(fields: dict[str, object], state: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        spec(**fields)
+    assert caught.value.errors()[0]["msg"] == (
+        f"Value error, options_version is {state}. Version 1 has nothing to migrate from, every later one has. Give "
+        "both, or neither."
+    )
+
+
+def test_a_migration_is_no_part_of_the_description_and_pickles() -> None:
+    own = spec(options_version=2, migrate_options=keep)
+    assert own.describe()["options_version"] == 2
+    assert "migrate_options" not in own.describe()
+    assert pickle.loads(pickle.dumps(own)) == own
