@@ -103,7 +103,7 @@ def load(
     state = read_state(place, {**config, "modalities": entries})
     if left_out is not None:
         if not model.fusion.supporting:  # nothing is fused, what all modalities share waits for the others
-            shared = {key: state.pop(key) for key in list(state) if key.startswith("fusion.")}
+            shared = {key: state.pop(key).clone() for key in list(state) if key.startswith("fusion.")}
             left_out = replace(left_out, fusion=shared)
         model.left_out = left_out
     _set_state(model, place, state, entries)

@@ -190,7 +190,8 @@ def left_out_of(place: Path, config: Mapping[str, Any], names: Collection[str]) 
             continue
         own = place / entry["name"]
         description = read_description(own)
-        tensors = read_tensors(own / TENSORS, sha256=description["sha256"])
+        read = read_tensors(own / TENSORS, sha256=description["sha256"])
+        tensors = {key: value.clone() for key, value in read.items()}  # the file may be replaced by the next save
         modalities[entry["name"]] = LeftOutModality(position, entry, description, tensors)
         needed = [name for name in kept if "qformer" in read_description(place / name)]
         if description.get("qformer", {}).get("brought") and needed:
