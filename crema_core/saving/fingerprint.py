@@ -160,7 +160,8 @@ class _StandIn:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         if self.whole_clips:  # (M, T, 3, H, W) -> (M, T * 17, D)
-            return self._frames(pixels.flatten(0, 1)).unflatten(0, tuple(pixels.shape[:2])).flatten(1, 2)
+            tokens: Tensor = self._frames(pixels.flatten(0, 1)).unflatten(0, tuple(pixels.shape[:2]))
+            return tokens.flatten(1, 2)
         return self._frames(pixels)
 
     def _frames(self, pixels_MCHW: Tensor) -> Tensor:

@@ -259,3 +259,18 @@ def test_weights_on_the_meta_device_have_none(t5_folder: Path) -> None:
     modality = build([frames_spec("main"), points_spec()], backbone=t5_folder).branch("points").modality
     modality.weight = torch.nn.Parameter(torch.empty(2, device="meta"), requires_grad=False)
     assert feature_fingerprint(modality) == {"feature_dim": 6}
+
+
+def test_a_backbone_that_sees_whole_clips_has_a_stand_in_that_does() -> None:
+    class Clips(FramesModality):
+        spec = frames_spec("main")
+
+        def prepare(self, source: Any) -> Sample:
+            return Sample({"frames": torch.as_tensor(source)[None]})
+
+        def encode(self, batch: Batch) -> Features:
+            return Features(self.context.encode_frames(batch["frames"]), batch.mask)
+
+    context = BuildContext(vision=lambda pixels: pixels, vision_dim=24, whole_clips=True)
+    found = feature_fingerprint(Clips(FrameOptions(), context))
+    assert found["encoded"]["values"]["shape"] == [1, 1, 3 * 17, 24]
