@@ -52,7 +52,7 @@ class MissingRequirementError(PluginError, ImportError):
 
 
 class ContractError(PluginError, TypeError):
-    """A modality returned something the contract does not allow."""
+    """A modality returned or raised something the contract does not allow."""
 
 
 class ConformanceError(PluginError, AssertionError):
@@ -108,6 +108,10 @@ class TrainingError(CremaError):
 
 class OutOfMemoryError(CremaError, RuntimeError):
     """What was asked does not fit into the memory of the device; the message states what needs less."""
+
+
+class WorkerError(CremaError):
+    """The traceback of what was raised in a worker process that reads sources, as text; always chained as a cause."""
 
 
 class LostProcessError(TrainingError):

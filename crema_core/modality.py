@@ -148,6 +148,7 @@ class BuildContext:
         hear: of a backbone that hears, sound `(S,)` at 16 kHz to the tokens `(N, hear_dim)` its language model would be
             given; not pickled. None for all others.
         hear_dim: width of these; 0 where it hears nothing.
+        provider: package and version the modality comes from, for messages; empty where nobody said.
     """
 
     vision: Callable[[Tensor], Tensor] | None = None
@@ -166,6 +167,7 @@ class BuildContext:
     own_dim: int = 0
     hear: Callable[[Tensor], Tensor] | None = None
     hear_dim: int = 0
+    provider: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         # prepare() runs in worker processes that must not receive a copy of the backbone.
@@ -318,7 +320,7 @@ def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
     subject = f"'{spec.name}' ({plugin.provider}): {spec.factory}"
     module = spec.factory.partition(":")[0]
     try:
-        with _fence(plugin, f"importing {module}"):
+        with fence_of(plugin, f"importing {module}"):
             factory = spec.load_factory()
     except ContractError as error:
         raise ContractError(f"{subject} breaks the contract: {error}") from error
@@ -345,41 +347,7 @@ def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:
     return factory
 
 
-def make_modality(plugin: ResolvedPlugin, options: ModalityOptions, context: BuildContext) -> Modality:
-    """Import the class a spec names and make an instance of it, behind the fence around code of packages.
-
-    Args:
-        plugin: who provides the modality.
-        options: validated, the spec's own type.
-        context: what the backbone offers.
-
-    Raises:
-        MissingRequirementError: when a requirement is not met.
-        PluginLoadError: when the import or `__init__` fails, or would have ended the program; the cause is chained.
-        ContractError: when the object is not a complete subclass of `Modality`.
-        CremaError: whatever else `__init__` raises on purpose.
-    """
-    factory = load_modality_class(plugin)
-    subject = f"'{plugin.spec.name}' ({plugin.provider}): {plugin.spec.factory}"
-    try:
-        with _fence(plugin, f"running {plugin.spec.factory}.__init__"):
-            return factory(options, context)
-    except PluginExitError as error:
-        raise PluginLoadError(
-            f"{subject} could not be made with {options!r}: {error}. Tell its authors{_or_switch_off(plugin)}"
-        ) from error.__cause__
-    except (CremaError, MemoryError, torch.OutOfMemoryError):  # refused on purpose, or explained further up
-        raise
-    except Exception as error:
-        if not plugin.distribution:
-            raise
-        raise PluginLoadError(
-            f"{subject} could not be made with {options!r}: {fault_text(error)}. Tell its authors"
-            f"{_or_switch_off(plugin)}"
-        ) from error
-
-
-def _fence(plugin: ResolvedPlugin, doing: str) -> AbstractContextManager[None]:
+def fence_of(plugin: ResolvedPlugin, doing: str) -> AbstractContextManager[None]:
     """Fence a package's code in; a class given in this process is the caller's own and prints where it likes."""
     return fenced(doing, provider=plugin.provider) if plugin.distribution else nullcontext()
 

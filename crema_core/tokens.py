@@ -28,10 +28,11 @@ class ModalityBatch(NamedTuple):
 
     batch: Batch  # R prepared and padded sources
     rows: Tensor  # `(R,)` int64, the samples they belong to
+    labels: tuple[str, ...] = ()  # how messages name these R samples and their sources; empty: not at all
 
     def to(self, device: torch.device) -> ModalityBatch:
         """Return the same on `device`."""
-        return ModalityBatch(self.batch.to(device), self.rows.to(device))
+        return ModalityBatch(self.batch.to(device), self.rows.to(device), self.labels)
 
 
 class ModalityFeatures(NamedTuple):

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from crema_core.api.requests import Request, not_mixed
+from crema_core.data import modality_calls
 from crema_core.errors import BuildError, OptionsError
 from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, ModalitySet
 from crema_core.fusion.connector import Connector, ConnectorRequest
-from crema_core.modality import BuildContext, Features, Modality, make_modality
+from crema_core.modality import BuildContext, Features
 from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.load_backbone import checkpoint_place
@@ -74,12 +75,12 @@ def make_branch(
     if sizes.num_queries is None and backbone.query_tokens is not None:
         sizes = sizes.model_copy(update={"num_queries": int(backbone.query_tokens.shape[1])})
     with seeded(seed, spec.name):
-        modality: Modality = make_modality(request.resolved, request.options, context)
+        modality = modality_calls.construct(request.resolved, request.options, context)
         if backbone.shape_only:
             with shapes_alone(modality):
-                modality.load_shapes()
+                modality_calls.load_shapes(modality)
         else:
-            modality.load_assets(None)
+            modality_calls.load_assets(modality)
         parts = [part.name for part in modality.feature_parts]
         if parts and not (major and plan.mixes_parts):
             raise BuildError([not_mixed(spec.name, parts, fusion=fusion)])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.common.tables import table
+from crema_core.data import modality_calls
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.fusion.base import Fusion
 from crema_core.model.flops import measure
@@ -168,7 +169,7 @@ def cost_of(
     """
     generator = torch.Generator().manual_seed(0)
     branches = {name: model.branch(name) for name in names}
-    given = sources or {name: branch.modality.example(generator) for name, branch in branches.items()}
+    given = sources or {name: modality_calls.example(branch.modality, generator) for name, branch in branches.items()}
     batches = prepare_batch(model, [{name: given[name] for name in names}])
     mode = model.training
     model.eval()

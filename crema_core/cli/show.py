@@ -42,10 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     from PIL import Image
 
     from crema_core.common.atomic import write_bytes
-    from crema_core.modality import BuildContext, make_modality
+    from crema_core.data import modality_calls
+    from crema_core.modality import BuildContext
 
-    modality = make_modality(plugin, options, BuildContext())
-    pixels = modality.show(arguments.source)
+    modality = modality_calls.construct(plugin, options, BuildContext())
+    pixels = modality_calls.show(modality, arguments.source)
     packed = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(packed, format="PNG")
     write_bytes(out, packed.getvalue())

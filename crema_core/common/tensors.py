@@ -1,4 +1,4 @@
-"""Tensors in and out of safetensors files, strict both ways."""
+"""Tensors in and out of safetensors files, strict both ways; and whether there is memory for them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from crema_core.errors import CheckpointError, first_line
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator, of a device or of the machine, had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -9,18 +9,33 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from crema_core.data.data_file import IgnoredKey, Record, describe_missing, missing_files, scan_data_file
 from crema_core.data.sampling import file_of, split_span
-from crema_core.errors import MediaError
+from crema_core.errors import CremaError, MediaError
 from crema_core.plugins import registry
 
-Kind = Literal["line", "key", "missing", "duplicate", "empty", "senseless", "balance", "damaged", "length", "tokens"]
+if TYPE_CHECKING:
+    from crema_core.modality import Modality
+
+Kind = Literal[
+    "line",
+    "key",
+    "missing",
+    "duplicate",
+    "empty",
+    "senseless",
+    "balance",
+    "damaged",
+    "modality",
+    "length",
+    "tokens",
+]
 ONE_SIDED_SHARE, ONE_SIDED_NUMBER = 0.9, 20
 """From this share of equal answers among so many questions on, guessing that answer looks like understanding."""
 MAX_DIFFERENCE_S, MAX_DIFFERENCE = 1.0, 0.1
@@ -33,8 +48,8 @@ class Finding:
 
     # `line` (cannot be read), `key` (nearly the name of a field or modality), `missing` (file), `duplicate` (id,
     # question or file), `empty` (question or answer), `senseless` (no source of any wanted modality), `balance` (nearly
-    # always one answer), `damaged` (file), `length` (of a file), `tokens` (answers that a language model cannot tell
-    # apart, see `crema_core.evaluation.answer_tokens`)
+    # always one answer), `damaged` (file), `modality` (whose package fails on a source or altogether), `length` (of a
+    # file), `tokens` (answers that a language model cannot tell apart, see `crema_core.evaluation.answer_tokens`)
     kind: Kind
     text: str  # the finding as a sentence
     lines: tuple[int, ...]  # the data file lines concerned, from 1
@@ -256,6 +271,9 @@ def check_sources(
 ) -> DeepCheck:
     """Read every source of every sample, each once.
 
+    What a modality's own code raises or returns against the contract is a finding too, as is a modality that cannot be
+    built; everything else is read all the same.
+
     Args:
         paths: data files.
         modalities: modalities wanted; None: every installed one.
@@ -263,43 +281,70 @@ def check_sources(
 
     Raises:
         DataFileError: when a data file cannot be read.
-        PluginError: when a modality's package cannot be used.
     """
-    from crema_core.modality import BuildContext, make_modality
+    from crema_core.data import modality_calls
 
     records = {str(path): scan_data_file(Path(path), modalities=modalities).records for path in paths}
-    plugins = [
-        registry.resolve(name) for name in sorted({n for own in records.values() for r in own for n in r.sources})
-    ]
-    readers = {own.spec.name: make_modality(own, own.options, BuildContext()) for own in plugins}
-    problems: dict[tuple[str, tuple[str, ...]], str] = {}
+    names = sorted({name for own in records.values() for record in own for name in record.sources})
+    readers, absent = _readers(names)
+    problems: dict[_Files, CremaError | None] = {}
     done = 0
     for record in (record for own in records.values() for record in own):
         for name, source in record.sources.items():
             key = (name, record.paths(name))
-            if key in problems or not all(Path(file_of(path)).exists() for path in key[1]):
+            if name in absent or key in problems or not all(Path(file_of(path)).exists() for path in key[1]):
                 continue
-            problems[key] = ""
+            problems[key] = None
             try:
-                readers[name].prepare(source)
-            except MediaError as error:
-                problems[key] = str(error)
+                modality_calls.prepare(readers[name], source)
+            except CremaError as error:
+                problems[key] = error
             done += 1
             say(f"reading sources: {done:,}")
     digests = {path: _digests(own) for path, own in records.items()}
     findings = {
-        path: [*_damaged(own, problems), *_lengths(own), *_twice(own, digests[path])] for path, own in records.items()
+        path: [*_absent(own, absent), *_damaged(own, problems), *_lengths(own), *_twice(own, digests[path])]
+        for path, own in records.items()
     }
     return DeepCheck(findings, _across(digests, records))
 
 
-def _damaged(records: Sequence[Record], problems: dict[tuple[str, tuple[str, ...]], str]) -> list[Finding]:
-    lines: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+_Files = tuple[str, tuple[str, ...]]
+"""A modality and the files of a source."""
+
+
+def _readers(names: Sequence[str]) -> tuple[dict[str, Modality], dict[str, CremaError]]:
+    """Build the modalities; returned are those that work, and why the others do not."""
+    from crema_core.data import modality_calls
+    from crema_core.modality import BuildContext
+
+    readers: dict[str, Modality] = {}
+    absent: dict[str, CremaError] = {}
+    for name in names:
+        try:
+            plugin = registry.resolve(name)
+            readers[name] = modality_calls.construct(plugin, plugin.options, BuildContext())
+        except CremaError as error:
+            absent[name] = error
+    return readers, absent
+
+
+def _absent(records: Sequence[Record], absent: Mapping[str, CremaError]) -> list[Finding]:
+    return [
+        Finding("modality", f"{name}: {error}", tuple(record.line for record in records if name in record.sources))
+        for name, error in absent.items()
+        if any(name in record.sources for record in records)
+    ]
+
+
+def _damaged(records: Sequence[Record], problems: Mapping[_Files, CremaError | None]) -> list[Finding]:
+    lines: defaultdict[tuple[Kind, str], list[int]] = defaultdict(list)
     for record in records:
         for name in record.sources:
-            if text := problems.get((name, record.paths(name)), ""):
-                lines[(name, text)].append(record.line)
-    return [Finding("damaged", f"{name}: {text}", tuple(own)) for (name, text), own in lines.items()]
+            if error := problems.get((name, record.paths(name))):
+                kind: Kind = "damaged" if isinstance(error, MediaError) else "modality"
+                lines[(kind, f"{name}: {error}")].append(record.line)
+    return [Finding(kind, text, tuple(own)) for (kind, text), own in lines.items()]
 
 
 def _lengths(records: Sequence[Record]) -> list[Finding]:

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from crema_core.data import modality_calls
 from crema_core.data.data_file import Record
+from crema_core.data.modality_calls import Carried, name_source
 from crema_core.data.order import kept_modalities
-from crema_core.errors import MediaError
+from crema_core.errors import CremaError
 from crema_core.modality import Modality, Sample
 from crema_core.tokens import ModalityBatch
 
@@ -37,6 +39,7 @@ def load_batches(
 
     Raises:
         MediaError: when a source cannot be read, naming the sample.
+        ContractError: when a modality raises or returns what it must not, naming it and the sample.
     """
     loader = DataLoader(
         dataset,
@@ -46,8 +49,8 @@ def load_batches(
         generator=torch.Generator().manual_seed(seed),
     )
     for batch in loader:
-        if isinstance(batch, MediaError):
-            raise batch
+        if isinstance(batch, Carried):
+            raise batch.error
         yield batch
 
 
@@ -58,9 +61,9 @@ class Item:
     record: Record  # the line it comes from
     modalities: tuple[str, ...]  # the modalities it has and keeps, in the model's order
     samples: dict[str, Sample]  # prepared sources of those modalities whose features are not in a cache
-    # why a source could not be read, empty when all could. Carried instead of raised, because a worker's exception
+    # why a source could not be read, None when all could. Carried instead of raised, because a worker's exception
     # arrives in the main process as a stack trace.
-    problem: str = ""
+    problem: Carried | None = None
 
 
 class ModalityDataset(Dataset[Item]):
@@ -107,12 +110,13 @@ class ModalityDataset(Dataset[Item]):
         )
         try:
             samples = {
-                name: self.modalities[name].prepare(record.sources[name])
+                name: modality_calls.prepare(self.modalities[name], record.sources[name])
                 for name in modalities
                 if name not in self.cached
             }
-        except MediaError as error:
-            return Item(record, modalities, {}, problem=f"Sample '{record.id}' (line {record.line}): {error}")
+        except CremaError as error:
+            error.args = (f"{_name(record, 'Sample')}: {error}",)  # type, traceback and cause stay
+            return Item(record, modalities, {}, problem=Carried(error))
         return Item(record, modalities, samples)
 
 
@@ -134,16 +138,27 @@ class TrainBatch:
         return len(self.records)
 
 
-def collate(items: Sequence[Item], *, modalities: Mapping[str, Modality]) -> TrainBatch | MediaError:
-    """Make a batch, or return the error of the first of its B items that could not be read."""
+def _name(record: Record, noun: str) -> str:
+    """Return "Sample '17' (line 3)"; a sample that was not read from a data file has no line."""
+    return f"{noun} '{record.id}'{f' (line {record.line})' if record.line else ''}"
+
+
+def collate(items: Sequence[Item], *, modalities: Mapping[str, Modality]) -> TrainBatch | Carried:
+    """Make a batch, or return why there is none: the first of its B items that could not be read, else the modality."""
     for item in items:
         if item.problem:
-            return MediaError(item.problem)
+            return item.problem
     rows = {name: [row for row, item in enumerate(items) if name in item.modalities] for name in modalities}
     present = {name: torch.tensor(own, dtype=torch.int64) for name, own in rows.items() if own}
     batches = {}
     for name, own in present.items():
-        samples = [item.samples[name] for item in items if name in item.samples]
-        if samples:
-            batches[name] = ModalityBatch(modalities[name].collate(samples), own)
+        given = [item for item in items if name in item.samples]
+        if not given:
+            continue
+        labels = tuple(f"{_name(item.record, 'sample')}, {name_source(item.record.sources[name])}" for item in given)
+        try:
+            batch = modality_calls.collate(modalities[name], [item.samples[name] for item in given], labels)
+        except CremaError as error:
+            return Carried(error)
+        batches[name] = ModalityBatch(batch, own, labels)
     return TrainBatch(tuple(item.record for item in items), present, batches)

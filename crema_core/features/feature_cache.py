@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from crema_core.data import modality_calls
 from crema_core.data.data_file import Source
 from crema_core.data.dataset import TrainBatch
 from crema_core.errors import OptionsError
@@ -184,12 +185,17 @@ def prepare_batch(model: CremaNetwork, sources: Sequence[Mapping[str, Any]]) -> 
     """Read the sources of several samples into one batch per modality; modalities nobody has are absent.
 
     In this process; training reads through DataLoader workers instead.
+
+    Raises:
+        MediaError: when a source cannot be read.
+        ContractError: when a modality raises or returns what it must not.
     """
     batches = {}
     for name in model.names:
         rows = [index for index, own in enumerate(sources) if own.get(name) is not None]
         if rows:
             modality = model.branch(name).modality
-            samples = [modality.prepare(sources[row][name]) for row in rows]
-            batches[name] = ModalityBatch(modality.collate(samples), torch.tensor(rows))
+            samples = [modality_calls.prepare(modality, sources[row][name]) for row in rows]
+            labels = tuple(modality_calls.name_source(sources[row][name]) for row in rows)
+            batches[name] = ModalityBatch(modality_calls.collate(modality, samples, labels), torch.tensor(rows), labels)
     return batches

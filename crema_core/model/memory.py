@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
+from crema_core.common.tensors import is_out_of_memory
 from crema_core.errors import OutOfMemoryError, first_line
 
 NEEDS_LESS = "Give a smaller batch_size (--batch-size; eval_batch_size in training), or load the model quantized."
@@ -27,8 +26,7 @@ def explain_out_of_memory(what: str, advice: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        about_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-        if isinstance(error, OutOfMemoryError) or not about_memory:
+        if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
             raise
         # The allocator's first two sentences; how memory is shared out among what follows is in the cause.
         reason = ". ".join(first_line(error).split(". ")[:2])

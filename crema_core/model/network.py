@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.common.tensors import copy_state
+from crema_core.data import modality_calls
 from crema_core.data.dataset import TrainBatch
-from crema_core.errors import ContractError, OptionsError, UnknownModalityError, did_you_mean
+from crema_core.errors import OptionsError, UnknownModalityError, did_you_mean
 from crema_core.fusion.base import Fusion, FusionWatch, ModalitySet
 from crema_core.fusion.connector import Connector, QFormerText
-from crema_core.modality import Features, Modality
+from crema_core.modality import Modality
 from crema_core.model.backbone import Backbone
 from crema_core.model.feature_tokens import pack_features, run_connector
 from crema_core.model.own_tokens import OwnTokens
@@ -393,35 +394,14 @@ class ModalityBranch(nn.Module):
 
     @torch.no_grad()
     def encode(self, batch: ModalityBatch) -> ModalityFeatures:
-        """Run the frozen encoder and check what it returns against the contract.
+        """Run the frozen encoder; what it returns is checked against the contract.
 
         Raises:
-            ContractError: when shapes or mask are not the declared ones.
+            ContractError: as `crema_core.data.modality_calls.encode`.
         """
-        features = self.modality.encode(batch.batch)
-        self._check(features, samples=batch.rows.shape[0])
-        return ModalityFeatures(features, batch.rows)
+        return ModalityFeatures(modality_calls.encode(self.modality, batch.batch, batch.labels), batch.rows)
 
     def tokens(self, features: ModalityFeatures, text: QFormerText | None = None) -> ModalityTokens:
         """Turn features `(R, T, N, D)` into tokens, see `Connector.forward`; differentiable in the adapter."""
         tokens: ModalityTokens = self.adapter(features, text)
         return tokens
-
-    def _check(self, features: Features, *, samples: int) -> None:
-        name, width = type(self.modality).__name__, self.modality.feature_dim
-        shape, mask_shape = tuple(features.values.shape), tuple(features.mask.shape)
-        if len(shape) != 4 or shape[0] != samples or shape[3] != width:
-            raise ContractError(
-                f"{name}.encode returned features of shape {shape} for {samples} samples. The contract is "
-                f"(samples, steps, tokens, {width}); feature_dim is {width}. Correct encode() or feature_dim."
-            )
-        if mask_shape not in (shape[:2], shape[:3]) or features.mask.dtype != torch.bool:
-            raise ContractError(
-                f"{name}.encode returned a {features.mask.dtype} mask of shape {mask_shape}. The contract is a bool "
-                f"mask of shape {shape[:2]} or {shape[:3]}. Return Features(values, batch.mask)."
-            )
-        if not bool(features.mask.flatten(1).any(1).all()):
-            raise ContractError(
-                f"{name}.encode masked away every step of a sample. A present modality has at least one real step. "
-                "Refuse empty sources in prepare() with a MediaError."
-            )

@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from crema_core.api.describe import NUM_ANSWER_TOKENS, QUESTION
 from crema_core.api.model import CremaModel
 from crema_core.common.tables import table
+from crema_core.data import modality_calls
 from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
 from crema_core.model.flops import measure
@@ -144,7 +145,7 @@ def _held(modalities: Sequence[int], batch_size: int, sizes: Sequence[int], reta
 def _modalities(model: CremaModel) -> tuple[list[int], int, dict[str, ModalityTokens]]:
     """Return the bytes each modality's graph keeps for one sample, those of its features, and its tokens."""
     generator = torch.Generator().manual_seed(0)
-    sources = {name: model.branch(name).modality.example(generator) for name in model.names}
+    sources = {name: modality_calls.example(model.branch(name).modality, generator) for name in model.names}
     parts = model.backbone.vision_parts()
     with (
         measure({"vision": parts[:1]}, real=frozenset(), default="encoder"),

@@ -15,6 +15,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from crema_core.data import modality_calls
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, Features, Modality, Sample
 from crema_core.plugins.spec import Capabilities, InputSpec, ModalityOptions, ModalitySpec
@@ -37,7 +38,8 @@ def vision(pixels: Tensor) -> Tensor:
 
 def source(modality: Modality, seed: int) -> object:
     """Return a synthetic source."""
-    return modality.example(torch.Generator().manual_seed(seed))
+    given: object = modality_calls.example(modality, torch.Generator().manual_seed(seed))
+    return given
 
 
 COMPANION = ModalitySpec(
