@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from crema_core.errors import ContractError, CremaError, PluginExitError, PluginLoadError
+from crema_core.errors import ContractError, PluginExitError, PluginLoadError
 from crema_core.plugins.fence import fault_text, fenced, switch_off
 from crema_core.plugins.loading import ResolvedPlugin, check_requirements
 from crema_core.plugins.spec import ModalityOptions, ModalitySpec

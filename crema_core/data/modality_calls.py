@@ -181,11 +181,11 @@ def encode(modality: Modality, batch: Batch, labels: Sequence[str] = ()) -> Feat
 
 def name_source(source: object) -> str:
     """Return how messages name a source: its file or files, else what kind of object it is."""
-    paths = source if isinstance(source, list | tuple) else [source]
-    if not paths or not all(isinstance(path, str | os.PathLike) for path in paths):
+    given = source if isinstance(source, list | tuple) else [source]
+    paths = [str(path) for path in given if isinstance(path, str | os.PathLike)]
+    if not paths or len(paths) < len(given):
         return describe_source(source)
-    more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
-    return f"'{os.fspath(paths[0])}'{more}"
+    return f"'{paths[0]}'{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}"
 
 
 class Carried:
@@ -335,7 +335,8 @@ def _fault_of_sample(sample: object) -> _Fault | None:
         return _Fault(_kind_of(sample), accepted)
     if not isinstance(sample.tensors, dict) or not sample.tensors:
         return _Fault("a Sample without tensors", accepted)
-    for name, tensor in sample.tensors.items():
+    given: Mapping[str, object] = sample.tensors
+    for name, tensor in given.items():
         if not isinstance(tensor, Tensor):
             return _Fault(f"a Sample whose '{name}' is {_kind_of(tensor)}", accepted)
         what = f"a Sample whose '{name}'"
@@ -397,7 +398,8 @@ def _fault_of_features(features: object, batch: Batch, width: int) -> _Fault | N
     )
     if not isinstance(features, Features):
         return _Fault(_kind_of(features), accepted)
-    values, mask, times, extras = features
+    parts: tuple[object, ...] = features
+    values, mask, times, extras = parts
     if not isinstance(values, Tensor) or not isinstance(mask, Tensor):
         return _Fault(f"Features of {_kind_of(values)} and a mask that is {_kind_of(mask)}", accepted)
     shape = tuple(values.shape)

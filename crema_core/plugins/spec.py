@@ -56,6 +56,10 @@ class InputSpec(BaseModel):
     kind: str = Field(description="what the source is, in one word: clip, waveform, image, points, array")
     suffixes: tuple[str, ...] = Field(default=(), description="file endings read, with the dot, lower case")
     description: str = Field(default="", description="layout, units and ranges expected inside the file")
+    any_bytes: bool = Field(
+        default=False,
+        description="every content is legal, as of raw numbers or free text: a reader cannot tell damage",
+    )
 
 
 class MMQASpec(BaseModel):

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crema_core.data import modality_calls
 from crema_core.errors import first_line
 from crema_core.modality import Batch, Features, Modality
 from crema_core.tokens import ModalityBatch
@@ -116,14 +117,19 @@ def _computed(modality: Modality) -> dict[str, Any]:
     record["arithmetic"] = "float32"
     try:
         with _own_random_numbers(), torch.autocast(device.type, enabled=False):
-            sample = modality.prepare(modality.example(torch.Generator().manual_seed(SEED)))
+            source = modality_calls.example(modality, torch.Generator().manual_seed(SEED))
+            sample = modality_calls.prepare(modality, source)
             tensors = dict(sample.tensors)
             if sample.times is not None:
                 tensors["times"] = sample.times
             record["prepared"] = {name: _sketch(tensor) for name, tensor in tensors.items()}
             if _backbone_encodes(modality):
                 return record
-            batch = ModalityBatch(modality.collate([sample]), torch.zeros(1, dtype=torch.int64)).to(device).batch
+            batch = (
+                ModalityBatch(modality_calls.collate(modality, [sample]), torch.zeros(1, dtype=torch.int64))
+                .to(device)
+                .batch
+            )
             features = _encoded(modality, batch)
         record["arithmetic"] = _arithmetic(modality, features, device)
         del record["prepared"]  # a package may move work between prepare and encode
@@ -143,7 +149,7 @@ def _encoded(modality: Modality, batch: Batch) -> Features:
     if vision is not None:
         context.vision = _StandIn(context.vision_dim, context.dtype, whole_clips=context.whole_clips)
     try:
-        return modality.encode(batch)
+        return modality_calls.encode(modality, batch)
     finally:
         context.vision = vision
 

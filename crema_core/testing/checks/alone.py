@@ -5,17 +5,22 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crema_core.errors import ConformanceError, MediaError
+from crema_core.data import modality_calls
+from crema_core.errors import ConformanceError, ContractError, CremaError, MediaError, MissingRequirementError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, load_modality_class
 from crema_core.plugins.spec import ModalityOptions
 from crema_core.testing.check import require
+from crema_core.testing.damage import damaged_files
 from crema_core.testing.fixtures import IMAGE_SIZE, MAX_DIFFERENCE, VISION_DIM, offline, source, vision
 from crema_core.testing.probing import changes, fresh_generators, heavy_import, snapshot
 from crema_core.testing.under_test import UnderTest
@@ -56,20 +61,8 @@ NUM_EXAMPLES = 3
 def prepare_gives_cpu_tensors(under_test: UnderTest) -> None:
     """`prepare(example)` gives a `Sample` of finite CPU tensors `(T, ...)` of one length, without gradient."""
     for modality in modalities(under_test):
-        sample = prepared(under_test, modality, 0)
-        require(isinstance(sample, Sample), f"prepare returned a {type(sample).__name__}.")
-        require(bool(sample.tensors), "prepare returned no tensor.")
-        lengths = {name: tuple(tensor.shape[:1]) for name, tensor in sample.tensors.items()}
-        require(
-            len(set(lengths.values())) == 1 and () not in lengths.values() and (0,) not in lengths.values(),
-            f"prepare returned tensors of {lengths} steps.",
-        )
-        for name, tensor in sample.tensors.items():
-            require(
-                tensor.device.type == "cpu" and not tensor.requires_grad,
-                f"'{name}' is on {tensor.device}, requires_grad={tensor.requires_grad}.",
-            )
-            require(bool(torch.isfinite(tensor).all()), f"'{name}' has numbers that are not finite.")
+        with conforming():
+            prepared(under_test, modality, 0)
 
 
 def clock_is_declared(under_test: UnderTest) -> None:
@@ -113,7 +106,7 @@ def prepare_leaves_the_source(under_test: UnderTest) -> None:
         given = source(modality, 0)
         before = copy.deepcopy(given)
         under_test.batch = _example(0)
-        modality.prepare(given)
+        modality_calls.prepare(modality, given)
         require(same(given, before), "prepare() changes the source it was given.")
 
 
@@ -145,9 +138,9 @@ def prepare_works_in_a_fresh_process(under_test: UnderTest) -> None:
 def running_is_offline(under_test: UnderTest) -> None:
     """`prepare` and `encode` open no connection."""
     for modality in modalities(under_test):
-        with offline() as tried, torch.no_grad():
+        with offline() as tried:
             under_test.batch = _example(0)
-            modality.encode(modality.collate([modality.prepare(source(modality, 0))]))
+            encode_source(modality)
         require(not tried, f"prepare() or encode() needs the network for {', '.join(tried)}.")
 
 
@@ -161,8 +154,7 @@ def process_state_is_untouched(under_test: UnderTest) -> None:
             # Core seeds torch's generator around `__init__`, so an encoder may draw its weights from it.
             changed = set(changes(before, snapshot())) - {"the random generator of torch"}
             before = snapshot()
-            with torch.no_grad():
-                modality.encode(modality.collate([modality.prepare(source(modality, 0))]))
+            encode_source(modality)
             changed |= set(changes(before, snapshot()))
         require(not changed, f"The modality changes {', '.join(sorted(changed))}.")
 
@@ -170,31 +162,9 @@ def process_state_is_untouched(under_test: UnderTest) -> None:
 def encode_keeps_the_contract(under_test: UnderTest) -> None:
     """`encode` gives finite floats `(B, T, N, feature_dim)`, a bool mask `(B, T)` or `(B, T, N)`, no row all masked."""
     for modality in modalities(under_test):
-        features = encoded(under_test, modality, [prepared(under_test, modality, 0), prepared(under_test, modality, 1)])
-        require(
-            isinstance(features, Features),
-            f"encode returned a {type(features).__name__}. Return Features(values, mask).",
-        )
-        shape, width = tuple(features.values.shape), modality.feature_dim
-        require(
-            len(shape) == 4 and shape[0] == 2 and shape[3] == width,
-            f"encode returned {shape} for 2 samples. The contract is (2, steps, tokens, {width}); feature_dim is "
-            f"{width}. Correct encode() or feature_dim.",
-        )
-        require(
-            features.mask.dtype == torch.bool and tuple(features.mask.shape) in (shape[:2], shape[:3]),
-            f"The mask is {features.mask.dtype} {tuple(features.mask.shape)}. It is bool {shape[:2]} or {shape[:3]}. "
-            "Return Features(values, batch.mask).",
-        )
-        require(
-            features.values.is_floating_point() and bool(torch.isfinite(features.values).all()),
-            f"The features are {features.values.dtype} and not all finite. They are finite floats. Look for divisions "
-            "by zero in padded places.",
-        )
-        require(
-            bool(token_mask(features).any(dim=(1, 2)).all()),
-            "A sample has no real token. A present modality has at least one. Refuse empty sources in prepare().",
-        )
+        samples = [prepared(under_test, modality, 0), prepared(under_test, modality, 1)]
+        with conforming():
+            encoded(under_test, modality, samples)
 
 
 def encode_is_deterministic(under_test: UnderTest) -> None:
@@ -256,25 +226,17 @@ def small_batches_work(under_test: UnderTest) -> None:
     """A batch of one sample of one step works, and one of no sample gives no features."""
     for modality in modalities(under_test):
         sample = first_step(prepared(under_test, modality, 0))
-        features = encoded(under_test, modality, [sample])
-        shape = tuple(features.values.shape)
-        require(
-            len(shape) == 4 and shape[0] == 1 and bool(torch.isfinite(features.values).all()),
-            f"One sample of one step gives {shape}. The contract is (1, steps, tokens, {modality.feature_dim}), "
-            "finite.",
-        )
-        batch = modality.collate([sample])
+        with conforming():
+            encoded(under_test, modality, [sample])
+        batch = modality_calls.collate(modality, [sample])
         nothing = Batch(
             {name: tensor[:0] for name, tensor in batch.tensors.items()},
             batch.mask[:0],
             {name: size[:0] for name, size in batch.sizes.items()},
             None if batch.times is None else batch.times[:0],
         )
-        empty = tuple(encoded_batch(under_test, modality, nothing).values.shape)
-        require(
-            len(empty) == 4 and empty[0] == 0,
-            f"No sample gives features {empty}. The contract is (0, steps, tokens, {modality.feature_dim}).",
-        )
+        with conforming():
+            encoded_batch(under_test, modality, nothing)
 
 
 def encoder_stays_in_eval_mode(under_test: UnderTest) -> None:
@@ -306,16 +268,37 @@ def missing_files_are_named(under_test: UnderTest) -> None:
         require(isinstance(error, MediaError) and ABSENT in str(error), f"prepare('{ABSENT}') gives {_named(error)}.")
 
 
-def _refusal(modality: Modality, given: object) -> Exception | None:
+def damaged_files_are_refused(under_test: UnderTest) -> None:
+    """For every declared file ending, empty files, random bytes, web pages and other endings give a `MediaError`.
+
+    A file that is cut off gives one too, or the sample of what is left. A declared `any_bytes` excuses random bytes and
+    web pages.
+    """
+    endings = {suffix: kind.any_bytes for kind in under_test.spec.inputs for suffix in kind.suffixes}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, modality in enumerate(modalities(under_test)):
+            given = source(modality, 0)
+            for suffix, any_bytes in endings.items():
+                place = Path(folder) / f"{number}{suffix}"
+                for file in damaged_files(place, suffix, example=given, declared=frozenset(endings)):
+                    error = _refusal(modality, str(file.path))
+                    refused = isinstance(error, MediaError | MissingRequirementError)
+                    may_pass = error is None and (file.may_be_read or (any_bytes and not file.is_always_refused))
+                    require(refused or may_pass, f"prepare() of {file.what} gives {_named(error)}.")
+
+
+def _refusal(modality: Modality, given: object) -> CremaError | None:
     try:
-        modality.prepare(given)
-    except Exception as error:  # noqa: BLE001 - which one it is, is the question
+        modality_calls.prepare(modality, given)
+    except CremaError as error:
         return error
     return None
 
 
-def _named(error: Exception | None) -> str:
-    return "no error" if error is None else f"{type(error).__name__}: {error}"
+def _named(error: CremaError | None) -> str:
+    if error is None:
+        return "no error"
+    return f"{type(error).__name__}: {error}"
 
 
 def class_of(under_test: UnderTest) -> type[Modality]:
@@ -344,7 +327,7 @@ def context() -> BuildContext:
 def build_alone(under_test: UnderTest, options: ModalityOptions) -> Modality:
     """Build the modality without a model and without network."""
     with offline():
-        return class_of(under_test)(options, context()).eval()
+        return modality_calls.construct(under_test.plugin, options, context()).eval()
 
 
 def cases(under_test: UnderTest) -> Iterator[ModalityOptions]:
@@ -364,7 +347,7 @@ def prepared(under_test: UnderTest, modality: Modality, seed: int) -> Sample:
     """Return the sample of a synthetic source."""
     under_test.batch = _example(seed)
     with offline():
-        return modality.prepare(source(modality, seed))
+        return modality_calls.prepare(modality, source(modality, seed))
 
 
 def _example(seed: int) -> str:
@@ -375,15 +358,30 @@ def encoded(under_test: UnderTest, modality: Modality, samples: list[Sample]) ->
     """Collate and encode, as core does: without gradient."""
     shapes = ["; ".join(f"{name} {tuple(own.shape)}" for name, own in sample.tensors.items()) for sample in samples]
     under_test.batch = f"{len(samples)} sample{'s' * (len(samples) > 1)}: {', '.join(shapes)}"
-    return encoded_batch(under_test, modality, modality.collate(samples))
+    return encoded_batch(under_test, modality, modality_calls.collate(modality, samples))
 
 
 def encoded_batch(under_test: UnderTest, modality: Modality, batch: Batch) -> Features:
     """Encode without gradient and without network."""
     if not len(batch.mask):
         under_test.batch = "no sample"
-    with offline(), torch.no_grad():
-        return modality.encode(batch)
+    with offline():
+        return modality_calls.encode(modality, batch)
+
+
+def encode_source(modality: Modality) -> Features:
+    """Prepare, collate and encode a synthetic source."""
+    sample = modality_calls.prepare(modality, source(modality, 0))
+    return modality_calls.encode(modality, modality_calls.collate(modality, [sample]))
+
+
+@contextmanager
+def conforming() -> Iterator[None]:
+    """Report what core's own border finds as this check's finding."""
+    try:
+        yield
+    except ContractError as error:
+        raise ConformanceError(str(error)) from error
 
 
 def doubled(sample: Sample) -> Sample:
