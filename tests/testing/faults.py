@@ -130,6 +130,14 @@ SILVER: dict[str, tuple[Edit, ...]] = {
     ),
     "wrong_sources_are_refused": (Edit(CODE, 'raise MediaError(f"{source!r}', 'raise TypeError(f"{source!r}'),),
     "missing_files_are_named": (Edit(CODE, 'MediaError(f"{source} cannot', 'MediaError(f"It cannot'),),
+    "damaged_files_are_refused": (
+        Edit(
+            CODE,
+            "        if isinstance(source, str | Path):",
+            "        if isinstance(source, str | Path) and Path(source).is_file():\n"
+            "            source = torch.ones(2, 3)\n        if isinstance(source, str | Path):",
+        ),
+    ),
 }
 
 GOLD: dict[str, tuple[Edit, ...]] = {
