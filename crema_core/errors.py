@@ -111,7 +111,7 @@ class OutOfMemoryError(CremaError, RuntimeError):
 
 
 class WorkerError(CremaError):
-    """The traceback of what was raised in a worker process that reads sources, as text; always chained as a cause."""
+    """A worker process that reads sources ended; or, chained as a cause, the traceback of what was raised there."""
 
 
 class LostProcessError(TrainingError):

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from crema_core.data import modality_calls
 from crema_core.data.data_file import Record
-from crema_core.data.modality_calls import Carried, name_source
+from crema_core.data.modality_calls import Carried, is_about_a_dead_worker, name_source
 from crema_core.data.order import kept_modalities
-from crema_core.errors import CremaError
+from crema_core.errors import CremaError, WorkerError, first_line
 from crema_core.modality import Modality, Sample
 from crema_core.tokens import ModalityBatch
 
@@ -40,6 +40,7 @@ def load_batches(
     Raises:
         MediaError: when a source cannot be read, naming the sample.
         ContractError: when a modality raises or returns what it must not, naming it and the sample.
+        WorkerError: when a worker process ends.
     """
     loader = DataLoader(
         dataset,
@@ -48,7 +49,20 @@ def load_batches(
         num_workers=num_workers,
         generator=torch.Generator().manual_seed(seed),
     )
-    for batch in loader:
+    batches_read = iter(loader)
+    while True:
+        try:
+            batch = next(batches_read)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if not is_about_a_dead_worker(error):
+                raise
+            raise WorkerError(
+                f"A worker process that reads sources ended ({first_line(error)}). A reader raises an error for what "
+                "it cannot read; one that crashes, or takes all memory, ends its process. Run again with num_workers=0 "
+                "and PYTHONFAULTHANDLER=1, which prints where; of a killed one, use fewer num_workers."
+            ) from error
         if isinstance(batch, Carried):
             raise batch.error
         yield batch

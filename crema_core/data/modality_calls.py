@@ -6,12 +6,13 @@ where they are known. Everyone who calls `prepare`, `collate`, `encode`, `load_a
 modality calls the function of that name here, in worker processes too (`Carried`).
 
 What is returned is checked where it costs next to nothing: types, dtypes and shapes are known without looking at any
-number; numbers are summed once, those of a source in the process that read it, those of features on their device with
-the one transfer that looks at the mask.
+number; of numbers the smallest and the largest are looked at, those of a source in the process that read it, those of
+features on their device with the one transfer that looks at the mask.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,8 +57,6 @@ _IN_MEMORY = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, tor
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _NUM_NAMED = 3
 """Samples of a batch that a message names."""
-_WORKER_DIED = "DataLoader worker (pid"
-"""How torch begins what its signal handler raises in the main process, in whatever code runs at that moment."""
 
 
 def construct(plugin: ResolvedPlugin, options: ModalityOptions, context: BuildContext) -> Modality:
@@ -188,6 +187,11 @@ def name_source(source: object) -> str:
     return f"'{paths[0]}'{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}"
 
 
+def is_about_a_dead_worker(error: BaseException) -> bool:
+    """Whether it is what torch's signal handler raises in the main process, in whatever code runs at that moment."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+
+
 class Carried:
     """An error on its way to the main process, in place of what could not be made.
 
@@ -288,7 +292,7 @@ def _border(owner: _Owner, call: str, where: str = "", *, source: object = None)
                 f"{owner}: {call}() needs more memory than there is ({first_line(error)}){where}. A damaged file may "
                 "announce more than it holds. Write or download the file again, or use fewer num_workers."
             ) from error
-        if str(error).startswith(_WORKER_DIED):
+        if is_about_a_dead_worker(error):
             raise
         kind = AssetError if call == "load_assets" and isinstance(error, OSError) else ContractError
         raise kind(f"{owner}: {call}() raised {_told(error)}{where}. {_RULES[call]} {owner.advice}") from error
@@ -435,13 +439,13 @@ def _fault_of_features(features: object, batch: Batch, width: int) -> _Fault | N
 def _fault_of_numbers(features: Features) -> _Fault | None:
     """Look at the numbers of features of the right shapes.
 
-    The mask has to be looked at anyway, and a device waits for that; the sum of the values comes with the same
-    transfer. It is not finite where one of them is not, and seldom else, which is then found out.
+    The mask has to be looked at anyway, and a device is waited for there; the smallest and largest number of all, which
+    a NaN or an infinity takes the place of, come with the same transfer.
     """
     values, mask = features.values, features.mask
-    wide = torch.float64 if values.dtype == torch.float64 else torch.float32
-    looked = torch.stack([mask.flatten(1).any(1).all().to(wide), (values.sum(dtype=wide) * 0 + 1)])
-    has_step, is_finite = (own == 1 for own in looked.tolist())
+    looked = [mask.flatten(1).any(1).all(), *(torch.aminmax(values) if values.numel() else ())]
+    wide = torch.promote_types(values.dtype, torch.float32)
+    has_step, *ends = torch.stack([one.to(wide) for one in looked]).tolist()
     if not has_step:
         rows = tuple((~mask.flatten(1).any(1)).nonzero()[:, 0].tolist())
         return _Fault(
@@ -449,7 +453,7 @@ def _fault_of_numbers(features: Features) -> _Fault | None:
             "A present modality has at least one real step. Refuse empty sources in prepare() with a MediaError",
             rows,
         )
-    if is_finite or bool(values.isfinite().all()):
+    if all(map(math.isfinite, ends)):
         return None
     bad = ~values.isfinite().flatten(1)
     return _Fault(
@@ -461,8 +465,8 @@ def _fault_of_numbers(features: Features) -> _Fault | None:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    # One pass without copies: a sum keeps every NaN and infinity. Sums that overflow are rare, and looked at again.
-    return bool(tensor.sum(dtype=torch.float32).isfinite()) or bool(tensor.isfinite().all())
+    # Ten times as fast as to look at every number, and without a copy.
+    return not tensor.numel() or all(bool(end.isfinite()) for end in torch.aminmax(tensor))
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -112,7 +113,8 @@ def _write(path: Path, suffix: str, example: object) -> None:
     if suffix in (".npy", ".npz"):
         values = example.numpy() if isinstance(example, Tensor) else example
         if isinstance(values, dict) and suffix == ".npz":
-            np.savez(path, **{str(name): np.asarray(own) for name, own in values.items()})
+            arrays: dict[str, Any] = {str(name): np.asarray(own) for name, own in values.items()}
+            np.savez(path, **arrays)
         else:
             array = values if isinstance(values, np.ndarray) else numbers
             np.save(path, array) if suffix == ".npy" else np.savez(path, values=array)

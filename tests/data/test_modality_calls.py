@@ -274,6 +274,15 @@ def test_faults_come_out_of_worker_processes_as_they_are(
         assert "modality.py" in str(caught.value.__cause__) or fault == "prepare gives None"
 
 
+def test_a_worker_that_crashes_is_said_with_how_to_find_the_reader(bad: MakeModality, guilty: Path) -> None:
+    records = [Record("s0", "?", "x", {"bad_calls": str(guilty)}, line=1)]
+    dataset = ModalityDataset(records, {"bad_calls": bad("prepare crashes")}, major="bad_calls")
+    with pytest.raises(WorkerError) as caught:
+        list(load_batches(dataset, [[(0, 0)]], num_workers=1))
+    assert str(caught.value).startswith("A worker process that reads sources ended (DataLoader worker (pid")
+    assert "Run again with num_workers=0 and PYTHONFAULTHANDLER=1" in str(caught.value)
+
+
 def test_errors_of_every_kind_survive_the_way_from_a_worker() -> None:
     class OddError(OptionsError):
         """Of a package's own."""

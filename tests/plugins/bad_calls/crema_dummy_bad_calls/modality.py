@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ STEP = torch.ones(1, 8)
 SAMPLES: dict[str, Callable[[Path], Any]] = {
     "prepare raises": lambda path: _fail(ValueError("boom")),
     "prepare exits": lambda path: sys.exit(0),
+    "prepare crashes": lambda path: os._exit(3),
     "prepare needs memory": lambda path: _fail(MemoryError("Unable to allocate 3 TiB")),
     "prepare refuses without a name": lambda path: _fail(MediaError("It is no number. Accepted is one. Write it.")),
     "prepare refuses oddly": lambda path: _fail(UnpicklableMediaError(path, line=7)),
