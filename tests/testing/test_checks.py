@@ -14,7 +14,7 @@ import pytest
 from crema_core.plugins import registry
 from crema_core.testing import Report, check_modality
 from crema_core.testing.check import CHECKED_KINDS, TIERS, Tier, checks_up_to
-from tests.testing.faults import CODE, FAULTS, PACKAGE, VALUES, Edit, write_specimen
+from tests.testing.faults import CODE, FAULTS, PACKAGE, SPEC, VALUES, Edit, write_specimen
 
 Check = Callable[[str, tuple[Edit, ...], Tier], Report]
 CASES = [(tier, name) for tier in TIERS for name in FAULTS[tier]]
@@ -61,6 +61,30 @@ def test_large_features_may_be_rounded_by_as_much_more(check: Check) -> None:
     rounded = f"{VALUES} * 1e4\n        values = values * (1 + 5e-7 * (len(values) > 1))"
     report = check("large", (Edit(CODE, VALUES, rounded),), "silver")
     assert report.of("features_ignore_the_other_samples").status == "passed"
+
+
+READS_ALL = """        if isinstance(source, str | Path) and Path(source).is_file():
+            if Path(source).suffix != ".pt" or (REFUSED):
+                raise MediaError(f"{source} holds no byte. A recording has some. Write it again.")
+            source = torch.ones(2, 3)
+        if isinstance(source, str | Path):"""
+
+
+@pytest.mark.parametrize(
+    ("declared", "refused", "status"),
+    [
+        ("any_bytes=True", "Path(source).stat().st_size == 0", "passed"),
+        ("any_bytes=True", "False", "failed"),
+        ("any_bytes=False", "Path(source).stat().st_size == 0", "failed"),
+    ],
+)
+def test_where_every_content_is_legal_empty_files_and_other_endings_are_refused(
+    check: Check, declared: str, refused: str, status: str
+) -> None:
+    declare = Edit(SPEC, 'description="(T, 3) float"', f'description="(T, 3) float", {declared}')
+    read = Edit(CODE, "        if isinstance(source, str | Path):", READS_ALL.replace("REFUSED", refused))
+    report = check("raw", (declare, read), "silver")
+    assert report.of("damaged_files_are_refused").status == status
 
 
 def test_every_check_has_a_fault_and_the_number_of_checks_is_pinned() -> None:
