@@ -129,7 +129,9 @@ def prepare(modality: Modality, source: object) -> Sample:
     owner, where = _owner_of(modality), f", reading {name_source(source)}"
     with _border(owner, "prepare", where, source=source):
         sample = modality.prepare(source)
-    if fault := _fault_of_sample(sample):
+    # What a vision-language model's processor makes has layouts of its own, and no common number of steps.
+    has_steps = getattr(getattr(modality, "context", None), "reader", None) is None
+    if fault := _fault_of_sample(sample, has_steps=has_steps):
         raise owner.refusal(f"prepare() returned {fault[0]}{where}. {fault[1]}")
     return sample
 
@@ -333,7 +335,7 @@ def _kind_of(value: object) -> str:
     return "None" if value is None else f"{'an' if described[0] in 'aeiouAEIOU' else 'a'} {described}"
 
 
-def _fault_of_sample(sample: object) -> _Fault | None:
+def _fault_of_sample(sample: object, *, has_steps: bool) -> _Fault | None:
     accepted = "Accepted is Sample({name: tensor (T, ...)}, times)"
     if not isinstance(sample, Sample):
         return _Fault(_kind_of(sample), accepted)
@@ -360,6 +362,9 @@ def _fault_of_sample(sample: object) -> _Fault | None:
                 "Accepted are finite numbers; a source that holds others is refused with MediaError. Look at the "
                 "source first: it may hold NaN or infinity itself",
             )
+    if not has_steps:
+        clock = sample.times
+        return _fault_of_times(clock, (clock.shape[0] if isinstance(clock, Tensor) and clock.dim() else None, 2))
     steps = {tensor.shape[0] if tensor.dim() else None for tensor in sample.tensors.values()}
     if len(steps) != 1 or not steps.isdisjoint({None, 0}):
         shapes = ", ".join(f"'{name}' {tuple(tensor.shape)}" for name, tensor in sample.tensors.items())

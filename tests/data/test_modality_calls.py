@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,11 @@ from crema_core.errors import (
     OutOfMemoryError,
     WorkerError,
 )
-from crema_core.modality import BuildContext, Features, Modality, Sample, pad_samples
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, pad_samples
 from crema_core.plugins import registry
 from crema_core.plugins.spec import ModalityOptions
 from tests.support.dummies import Installer, dummies, install
+from tests.support.modalities import wave_spec
 
 __all__ = ["dummies", "install"]
 
@@ -112,6 +113,42 @@ def test_a_refusal_keeps_its_type_and_gets_its_file(bad: MakeModality, guilty: P
     assert str(caught.value) == f"'{guilty}' holds no number. Accepted is one. Write it."
     with pytest.raises(MediaError, match=r"^Byte"):  # of an array there is no file to name
         modality_calls.prepare(Refusing(ModalityOptions(), BuildContext()), torch.ones(1))
+
+
+class Packing(Modality):
+    """Has a vision-language model's layout: tensors that have no steps in common."""
+
+    def prepare(self, source: object) -> Sample:
+        return Sample({"patches": torch.ones(12, 4), "ids": torch.ones(5, dtype=torch.int64)}, torch.ones(2, 2))
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        return Batch({"patches": samples[0].tensors["patches"]}, torch.ones(1, 2, dtype=torch.bool))
+
+    def encode(self, batch: Batch) -> Features:
+        return Features(batch["patches"].view(1, 2, 6, 4), batch.mask)
+
+    def example(self, generator: torch.Generator) -> object:
+        return None
+
+
+class NoReader:
+    """Stands for the reader of a vision-language model."""
+
+    def prepare(self, frames_TCHW: torch.Tensor, times_T2: torch.Tensor | None = None) -> Sample:
+        raise NotImplementedError
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        raise NotImplementedError
+
+
+def test_what_a_vision_language_model_prepares_needs_no_common_number_of_steps() -> None:
+    Packing.spec = wave_spec(feature_dim=None)
+    with pytest.raises(ContractError, match=r"a Sample of shapes 'patches' \(12, 4\), 'ids' \(5,\)"):
+        modality_calls.prepare(Packing(ModalityOptions(), BuildContext(vision_dim=4)), None)
+    modality = Packing(ModalityOptions(), BuildContext(vision_dim=4, reader=NoReader()))
+    sample = modality_calls.prepare(modality, None)
+    batch = modality_calls.collate(modality, [sample])
+    assert modality_calls.encode(modality, batch).values.shape == (1, 2, 6, 4)
 
 
 class Refusing(Modality):
