@@ -40,7 +40,8 @@ from crema_core.errors import (
     first_line,
 )
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, fence_of, load_modality_class
-from crema_core.plugins.loading import DISABLE, ResolvedPlugin
+from crema_core.plugins.fence import DISABLE
+from crema_core.plugins.loading import ResolvedPlugin
 from crema_core.plugins.spec import ModalityOptions
 
 _RULES = {
@@ -73,7 +74,7 @@ def construct(plugin: ResolvedPlugin, options: ModalityOptions, context: BuildCo
     """
     factory = load_modality_class(plugin)
     owner = _Owner(plugin.spec.name, plugin.provider, factory.__name__)
-    with _border(owner, "__init__"), fence_of(plugin, f"running {plugin.spec.factory}.__init__"):
+    with _border(owner, "__init__", f", with {options!r}"), fence_of(plugin, f"running {plugin.spec.factory}.__init__"):
         return factory(options, replace(context, provider=plugin.provider))
 
 

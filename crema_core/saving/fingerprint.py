@@ -135,7 +135,8 @@ def _computed(modality: Modality) -> dict[str, Any]:
         del record["prepared"]  # a package may move work between prepare and encode
         record["encoded"] = _sketches(features)
     except Exception as error:  # noqa: BLE001 - a fault of foreign code is recorded, and must not lose a trained model
-        return {"feature_dim": record["feature_dim"], "failed": f"{type(error).__name__}: {first_line(error)}"}
+        fault = error.__cause__ or error
+        return {"feature_dim": record["feature_dim"], "failed": f"{type(fault).__name__}: {first_line(fault)}"}
     return record
 
 

@@ -17,7 +17,7 @@ from transformers import Blip2QFormerConfig
 
 import crema_core
 from crema_core.cli.main import main
-from crema_core.errors import CheckpointError, HookError, OptionsError, PluginExitError, PluginLoadError
+from crema_core.errors import CheckpointError, ContractError, HookError, OptionsError, PluginExitError, PluginLoadError
 from crema_core.model.load_backbone import find_family
 from crema_core.plugins import registry
 from crema_core.plugins.fence import fenced
@@ -29,6 +29,7 @@ REPAIR = (
     "Repair it: pip install --force-reinstall crema-dummy-{name}, remove it: pip uninstall crema-dummy-{name}, or "
     "switch it off: CREMA_PLUGINS_DISABLE=crema-dummy-{name}"
 )
+BUILDS = "__init__ builds the modality from every set of options that its declaration accepts."
 ENDS = "which would have ended the program"
 EXITS = {
     "quits": f"SystemExit: 0, {ENDS}",
@@ -157,29 +158,29 @@ def test_the_list_names_an_import_that_takes_long(install: Installer) -> None:
     assert "sleeper" not in off.stdout
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        (
-            "leaves",
-            "'leaves' (crema-dummy-factory-exits 0.1.0): crema_dummy_factory_exits.leaves:LeavesModality could not be "
-            f'imported: SystemExit: 0, {ENDS}. See the whole traceback: python -c "import '
-            'crema_dummy_factory_exits.leaves", or switch the package off: '
-            "CREMA_PLUGINS_DISABLE=crema-dummy-factory-exits",
-        ),
-        (
-            "refuses",
-            "'refuses' (crema-dummy-factory-exits 0.1.0): crema_dummy_factory_exits.modality:RefusesModality could "
-            f"not be made with ModalityOptions(): SystemExit: no dongle found, {ENDS}. Tell its authors, or switch "
-            "the package off: CREMA_PLUGINS_DISABLE=crema-dummy-factory-exits",
-        ),
-    ],
-)
-def test_a_class_that_ends_the_program_is_named(install: Installer, name: str, message: str) -> None:
+def test_a_class_that_ends_the_program_while_it_is_imported_is_named(install: Installer) -> None:
     install("factory_exits")
     with pytest.raises(PluginLoadError) as caught:
-        crema_core.build(modalities=[name])
-    assert str(caught.value) == message
+        crema_core.build(modalities=["leaves"])
+    assert str(caught.value) == (
+        "'leaves' (crema-dummy-factory-exits 0.1.0): crema_dummy_factory_exits.leaves:LeavesModality could not be "
+        f'imported: SystemExit: 0, {ENDS}. See the whole traceback: python -c "import '
+        'crema_dummy_factory_exits.leaves", or switch the package off: '
+        "CREMA_PLUGINS_DISABLE=crema-dummy-factory-exits"
+    )
+    assert isinstance(caught.value.__cause__, SystemExit)
+
+
+def test_a_class_that_ends_the_program_while_it_is_made_is_named(install: Installer) -> None:
+    install("factory_exits")
+    with pytest.raises(ContractError) as caught:
+        crema_core.build(modalities=["refuses"])
+    assert str(caught.value) == (
+        "'refuses' (crema-dummy-factory-exits 0.1.0): __init__() raised SystemExit: no dongle found, "
+        f"{ENDS}, with ModalityOptions(). {BUILDS} This is a fault of crema-dummy-factory-exits: report it to its "
+        "authors with the traceback. See what else is wrong with it: crema plugins check refuses. Work without it: "
+        "CREMA_PLUGINS_DISABLE=refuses"
+    )
     assert isinstance(caught.value.__cause__, SystemExit)
 
 
@@ -191,12 +192,14 @@ def test_a_class_that_raises_is_named(install: Installer, monkeypatch: pytest.Mo
         raise ValueError("boom")
 
     monkeypatch.setattr(GoodModality, "__init__", fail)
-    with pytest.raises(PluginLoadError) as caught:
+    with pytest.raises(ContractError) as caught:
         crema_core.build(modalities=["good"])
+    line = fail.__code__.co_firstlineno + 1
     assert str(caught.value) == (
-        "'good' (crema-dummy-good 0.1.0): crema_dummy_good.modality:GoodModality could not be made with "
-        "GoodOptions(frames=2): ValueError: boom. Tell its authors, or switch the package off: "
-        "CREMA_PLUGINS_DISABLE=crema-dummy-good"
+        f"'good' (crema-dummy-good 0.1.0): __init__() raised ValueError: boom (test_fence.py, line {line}), with "
+        f"GoodOptions(frames=2). {BUILDS} This is a fault of crema-dummy-good: report it to its authors with the "
+        "traceback. See what else is wrong with it: crema plugins check good. Work without it: "
+        "CREMA_PLUGINS_DISABLE=good"
     )
     assert isinstance(caught.value.__cause__, ValueError)
 
