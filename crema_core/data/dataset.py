@@ -64,6 +64,9 @@ def load_batches(
                 "and PYTHONFAULTHANDLER=1, which prints where; of a killed one, use fewer num_workers."
             ) from error
         if isinstance(batch, Carried):
+            # Workers end here. An error keeps the iterator alive in its traceback, and a collection that happens in the
+            # thread which feeds them would wait five seconds for each.
+            del batches_read
             raise batch.error
         yield batch
 
