@@ -125,11 +125,8 @@ def _computed(modality: Modality) -> dict[str, Any]:
             record["prepared"] = {name: _sketch(tensor) for name, tensor in tensors.items()}
             if _backbone_encodes(modality):
                 return record
-            batch = (
-                ModalityBatch(modality_calls.collate(modality, [sample]), torch.zeros(1, dtype=torch.int64))
-                .to(device)
-                .batch
-            )
+            collated = modality_calls.collate(modality, [sample])
+            batch = ModalityBatch(collated, torch.zeros(1, dtype=torch.int64)).to(device).batch
             features = _encoded(modality, batch)
         record["arithmetic"] = _arithmetic(modality, features, device)
         del record["prepared"]  # a package may move work between prepare and encode

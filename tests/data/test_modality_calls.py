@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -303,8 +304,10 @@ def test_faults_come_out_of_worker_processes_as_they_are(
         Record(f"s{row}", "?", "x", {"bad_calls": str(path)}, line=row + 1) for row, path in enumerate((good, guilty))
     ]
     dataset = ModalityDataset(records, {"bad_calls": bad(fault)}, major="bad_calls")
+    before = set(multiprocessing.active_children())
     with pytest.raises(kind) as caught:
         list(load_batches(dataset, [[(0, 0), (0, 1)]], num_workers=num_workers))
+    assert set(multiprocessing.active_children()) <= before  # although the error still holds its traceback
     assert str(caught.value).startswith(said.format(path=guilty))
     if num_workers:
         assert isinstance(caught.value.__cause__, WorkerError)
