@@ -54,6 +54,8 @@ PROCESSES = {
     "crema_modality_built": "main process of `build` and `add_modality`, once per modality",
     "crema_model_built": "main process of `build`",
     "crema_train_started": "main process of `fit`",
+    "crema_tokens_ready": "main process of `fit`, in each sub-step before its forward passes",
+    "crema_gradients_ready": "main process of `fit`, in each sub-step before its optimizer step",
     "crema_step_finished": "main process of `fit`, after each minibatch",
     "crema_evaluated": "main process of `evaluate` and of `fit`",
     "crema_checkpoint_saved": "main process of `fit`",

@@ -174,8 +174,11 @@ def _tell(run: Run, *, as_json: bool) -> None:
         "best_score": run.best_score,
         "num_steps": run.num_steps,
         "exited": run.exited,
+        "stopped": run.stopped,
     }
     best = "" if run.best_score is None else f", best validation accuracy {run.best_score:.1%}"
     exited = "\n".join(run.exited.values()) or "no modality exited early"
+    if run.stopped is not None:
+        exited += f"\n{run.stopped}. Continue with: crema resume {run.path}"
     text = f"{run.num_steps:,} updates{best}\n{exited}\nmodel:  {facts['model']}\nreport: {facts['report']}"
     print_result(facts, text, as_json=as_json)

@@ -150,7 +150,7 @@ def evaluate(
         num_ties=sum(bool(own.tied) for own in results),
     )
     if announce and processes.is_main:
-        load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics)
+        load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics, control=None)
     return result
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import pluggy
@@ -75,15 +75,39 @@ class Hooks:
         if provider is not None:
             self._providers[name] = provider
 
-    def call(self, event: str, **arguments: Any) -> list[Any]:
+    @property
+    def keys(self) -> frozenset[str]:
+        """What tells the registered plugins apart in checkpoints, the same for all versions of a package."""
+        return frozenset(self._key(name) for name in self.names)
+
+    def listens(self, event: str, argument: str | None = None) -> bool:
+        """Return whether any plugin implements a hook and, where `argument` is given, takes that argument of it."""
+        found = getattr(self._manager.hook, event).get_hookimpls()
+        return any(argument is None or argument in own.argnames for own in found)
+
+    def call(
+        self,
+        event: str,
+        *,
+        for_plugin: Mapping[str, Callable[[str, str], object]] | None = None,
+        guard: Callable[[], object] | None = None,
+        **arguments: Any,
+    ) -> list[Any]:
         """Give all arguments of a hook to its implementations and return their results, without None.
 
         A failure stays inside its plugin.
 
+        Args:
+            event: name of the hook.
+            for_plugin: arguments that every plugin has its own of, by name; called with key and name of the plugin.
+            guard: returns something that is equal before and after an implementation unless it changed what it was
+                given to read.
+            **arguments: the others, the same for all.
+
         Raises:
-            HookError: only when strict, with the plugin's exception as its cause.
+            HookError: when strict, with the plugin's exception as its cause; always when `guard` found a change.
         """
-        return [result for _, result in self._results(event, arguments)]
+        return [result for _, result in self._results(event, arguments, for_plugin or {}, guard)]
 
     def collect(self, event: str, kind: type[Item], **arguments: Any) -> list[Offered]:
         """Call a hook that returns a sequence of items, and return those that are what the hook asks for.
@@ -109,12 +133,22 @@ class Hooks:
                 offered += [Offered(self._providers.get(name, name), item) for item in items]
         return offered
 
-    def _results(self, event: str, arguments: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    def _results(
+        self,
+        event: str,
+        arguments: Mapping[str, Any],
+        for_plugin: Mapping[str, Callable[[str, str], object]] | None = None,
+        guard: Callable[[], object] | None = None,
+    ) -> Iterator[tuple[str, Any]]:
         """Yield the name of every plugin with what it returned, without None; failures are reported."""
         for implementation in reversed(getattr(self._manager.hook, event).get_hookimpls()):
-            name = implementation.plugin_name
+            name, result = implementation.plugin_name, None
+            own = {given: make(self._key(name), name) for given, make in (for_plugin or {}).items()}
+            before = guard() if guard is not None else None
             try:
-                given = [arguments[own] for own in implementation.argnames]
+                given = [
+                    own[argument] if argument in own else arguments[argument] for argument in implementation.argnames
+                ]
                 result = self._fenced_call(event, name, implementation.function, given)
             except Exception as error:  # noqa: BLE001 - a fault of foreign code must not stop the run
                 self.report(
@@ -122,9 +156,13 @@ class Hooks:
                     f"The run continues without its result. {self._cure(name)}",
                     cause=error.__cause__ if isinstance(error, PluginExitError) else error,
                 )
-            else:
-                if result is not None:
-                    yield name, result
+            if guard is not None and guard() != before:
+                raise HookError(
+                    f"The hook {event} of {name} changed a tensor it was given to read, so the run would continue with "
+                    f"other numbers. Work on a copy (tensor.clone()) in the hook. {self._cure(name)}"
+                )
+            if result is not None:
+                yield name, result
 
     def _fenced_call(self, event: str, name: str, function: Callable[..., Any], given: Sequence[Any]) -> Any:
         provider = self._providers.get(name)
@@ -132,6 +170,10 @@ class Hooks:
             return function(*given)
         with fenced(f"running its hook {event}", provider=provider):
             return function(*given)
+
+    def _key(self, name: str) -> str:
+        provider = self._providers.get(name)
+        return name if provider is None else provider.partition(" ")[0] + name.removeprefix(provider)
 
     def _cure(self, name: str) -> str:
         return f"Switch the plugin off: {switch_off(name.partition(' ')[0])}"

@@ -2,6 +2,12 @@
 
 A hook implementation takes any subset of the arguments by name, without default values. All but
 `crema_register_commands` run in the main process of training or building, also where several processes train.
+
+Hooks of a training run without gradient tracking and with random numbers of torch that the training does not see. They
+read: what a run may be changed in goes through `control`. Where no plugin implements a hook nothing is computed for it.
+
+Shape letters: B samples of the batch, R of them that have the modality, T steps, Q tokens of a step, L language-model
+width.
 """
 
 from __future__ import annotations
@@ -13,9 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pluggy
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from crema_core.api.model import CremaModel
+    from crema_core.data.dataset import TrainBatch
     from crema_core.modality import Modality
+    from crema_core.plugins.control import RunControl
     from crema_core.plugins.spec import ModalitySpec
+    from crema_core.tokens import ModalityTokens
 
 PROJECT = "crema"
 
@@ -79,32 +90,84 @@ def crema_model_built(model: CremaModel) -> None:
 
 
 @hookspec
-def crema_train_started(trainer: Any) -> None:
+def crema_train_started(trainer: Any, control: RunControl) -> None:
     """Called after the first checks and before the first step; also after a resume.
 
     Args:
-        trainer: the running trainer; read its `model`, `settings` and `step`, change nothing.
+        trainer: the running trainer; read its `model`, `settings`, `folder` (the run directory) and `step` (minibatches
+            done), change nothing.
+        control: scales the learning rate, stops the run, and holds what the plugin remembers; after a resume with what
+            it held at the checkpoint.
     """
 
 
 @hookspec
-def crema_step_finished(trainer: Any, step: int, losses: Mapping[str, float]) -> None:
-    """Called after every optimizer step of a minibatch, hundreds of times: be quick.
+def crema_tokens_ready(
+    trainer: Any,
+    step: int,
+    modalities: Sequence[str],
+    batch: TrainBatch,
+    samples: range,
+    tokens: Mapping[str, ModalityTokens],
+) -> None:
+    """Called in every sub-step when the tokens of all modalities are there, before they are fused.
+
+    Once for each part that the language model reads at once (`micro_batch_size`) of each minibatch of the update
+    (`gradient_accumulation_steps`). Of several processes the main one shows its own part of the minibatch. Reading a
+    tensor on a GPU waits for it; do so every hundredth step.
+
+    Args:
+        trainer: the running trainer; read it, run nothing with its model here.
+        step: number of the minibatch, from 1.
+        modalities: those this sub-step updates: one, or all of them in joint mode.
+        batch: this process's samples of the minibatch, with their records and prepared sources, on the CPU.
+        samples: which of the B samples of `batch` the tokens belong to; `rows` of the tokens count from its start.
+        tokens: name -> tokens before fusion, `values` `(R, T, Q, L)`, detached, for every modality that one of these
+            samples has. A change in place ends the run with a `HookError`.
+    """
+
+
+@hookspec
+def crema_gradients_ready(
+    trainer: Any, step: int, modalities: Sequence[str], gradients: Mapping[str, Tensor], norms: Mapping[str, float]
+) -> None:
+    """Called in every sub-step when its gradients are complete: added up over parts, minibatches and processes.
+
+    Before they are clipped (`max_grad_norm`) and before the optimizer step. They are those of the loss of the whole
+    update, the mean over its answer tokens, and the same in all processes; the main one shows them.
+
+    Args:
+        trainer: the running trainer; read it, run nothing with its model here.
+        step: number of the minibatch, from 1.
+        modalities: those this sub-step updates: one, or all of them in joint mode.
+        gradients: name of a parameter, as in `CremaModel.trainable_parameters` -> its gradient, of the parameter's
+            shape, detached. A parameter without a gradient in this sub-step is absent. A change in place ends the run
+            with a `HookError`.
+        norms: the same names -> L2 norm of the gradient, float; computed only where a hook takes them.
+    """
+
+
+@hookspec
+def crema_step_finished(trainer: Any, step: int, losses: Mapping[str, float], control: RunControl) -> None:
+    """Called after every optimizer step of a minibatch, hundreds of times: be quick. Gradients are gone.
 
     Args:
         trainer: the running trainer.
         step: number of minibatches done, from 1.
         losses: name of each modality updated in this minibatch -> its loss, floats.
+        control: scales the learning rate from the next minibatch on, stops the run after this one, and holds what the
+            plugin remembers.
     """
 
 
 @hookspec
-def crema_evaluated(trainer: Any, metrics: Mapping[str, float]) -> None:
+def crema_evaluated(trainer: Any, metrics: Mapping[str, float], control: RunControl | None) -> None:
     """Called after every evaluation.
 
     Args:
         trainer: the running trainer, or None when `evaluate` was called alone.
         metrics: name -> value, floats.
+        control: as for `crema_step_finished`; None when `evaluate` was called alone.
     """
 
 

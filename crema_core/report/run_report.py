@@ -1,4 +1,6 @@
-"""The sections of a report that every training run has: curves, early exit explained, settings, environment."""
+"""The sections of a report that every training run has: curves, early exit and changes by packages explained, settings,
+environment.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +62,8 @@ def run_sections(run: Path) -> list[ReportSection]:
         ReportSection("Training", curves),
         ReportSection("Why a modality stopped", paragraphs(*explain_exits(metrics, settings))),
     ]
+    if changes := explain_changes(metrics):
+        sections.append(ReportSection("What packages changed", paragraphs(*changes)))
     if any(line["kind"] == "valid" for line in metrics):
         sections.append(ReportSection("Validation", _validation(metrics)))
     sections.append(ReportSection("Settings", _settings(settings)))
@@ -81,6 +85,27 @@ def explain_exits(metrics: Lines, settings: Mapping[str, object]) -> list[str]:
     exits = {str(line["modality"]): line for line in metrics if line["kind"] == "exit"}
     texts = [_rule(chosen), why_no_exit(chosen), _saved(epochs, chosen.epochs) if exits else None]
     return [text for text in texts if text] + [_explain(name, exits.get(name), epochs) for name in _measured(epochs)]
+
+
+def explain_changes(metrics: Lines) -> list[str]:
+    """Say which packages stopped the run or scaled its learning rate, when and why.
+
+    Args:
+        metrics: lines of `metrics.jsonl`.
+    """
+    texts = []
+    for index, line in enumerate(metrics):
+        place = f"after update {line['step']:,} (epoch {line['epoch']})"
+        if line["kind"] == "stop":
+            resumed = any(later["kind"] == "step" for later in metrics[index:])
+            text = f"{line['by']} stopped the run {place}: {line['reason']}"
+            texts.append(f"{text}; it was resumed." if resumed else f"{text}.")
+        elif line["kind"] == "lr_factor":
+            texts.append(
+                f"{line['by']} multiplied the learning rate by {float(line['factor']):g} {place}: {line['reason']}. "
+                f"With all packages the schedule's rate was multiplied by {float(line['lr_factor']):g} from then on."
+            )
+    return texts
 
 
 def _rule(settings: TrainSettings) -> str:

@@ -66,12 +66,12 @@ def fit(
             may be given anew, and the number of processes may be another.
         check_features: with `resume`, compare the features of every modality's example with those the run began with:
             an upgraded package may make others. What differs is a warning, with `CREMA_PLUGINS_STRICT=1` an error.
-        hooks: told about events, in the main process; None: those of the installed packages.
+        hooks: called in the main process, see `crema_core.plugins.hookspecs`; None: those of the installed packages.
         status: where progress is shown; None: standard error.
         **settings: see `crema_core.train.settings.TrainSettings`.
 
     Returns:
-        The run directory with its metrics, best score and the modalities that exited early.
+        The run directory with its metrics, best score, the modalities that exited early, and who stopped the run.
 
     Raises:
         OptionsError: for an unknown preset or setting.
@@ -80,6 +80,7 @@ def fit(
         TrainingError: when training cannot start or continue.
         CheckpointError: when a run cannot be continued.
         TrainingInterrupted: after Ctrl-C, with everything saved.
+        HookError: when a hook changed what it was given to read.
 
     Example:
         >>> run = crema_core.fit(model, "train.jsonl", "valid.jsonl", preset="tiny", epochs=3)    # doctest: +SKIP
@@ -154,6 +155,7 @@ def fit(
         best_score=trainer.best_score,
         exited={name: str(found) for name, found in trainer.early_exit.exits.items()},
         num_steps=trainer.step,
+        stopped=trainer.stopped,
     )
 
 

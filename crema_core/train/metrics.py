@@ -3,8 +3,8 @@
 `metrics.jsonl` has one flat JSON object of numbers per line. With several processes each keeps the same sums; the main
 one writes.
 
-Kinds of lines (`kind`): `step`, `epoch`, `eval_data`, `exit`. Values are plain numbers and texts, never tensors, so
-nothing keeps a graph alive.
+Kinds of lines (`kind`): `step`, `epoch`, `valid` (an evaluation), `exit`, and what hooks asked for, `lr_factor` and
+`stop`. Values are plain numbers and texts, never tensors, so nothing keeps a graph alive.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.common.progress import StatusLine, describe_duration
+from crema_core.plugins.control import RunChange
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import Exit
 from crema_core.train.optim import Position
@@ -161,6 +162,25 @@ class MetricLogger:
         self.distributed.accelerator.log(dict(values), step=at.step)
         ties = f" ({values['ties']:,} ties, each counted as a draw)" if values.get("ties") else ""
         self.status.note(f"epoch {at.epoch + 1}: validation accuracy {values['accuracy']:.1%}{ties}")
+
+    def hook_change(self, change: RunChange, at: Position, *, lr_factor: float) -> str:
+        """Note what a plugin asked for, and return it as a sentence.
+
+        Args:
+            change: what it asked for.
+            at: the position from which it is so.
+            lr_factor: factor of the learning rate that all plugins together have set.
+        """
+        facts: dict[str, Value] = {"by": change.by, "reason": change.reason}
+        if change.kind == "stop":
+            text = f"{change.by} stopped the run after update {at.step:,}: {change.reason}"
+        else:
+            facts |= {"factor": change.factor, "lr_factor": lr_factor}
+            after = f"after update {at.step:,}: {change.reason}"
+            text = f"{change.by} multiplies the learning rate by {change.factor:g} {after}"
+        self._write(change.kind, at, facts)
+        self.status.note(text)
+        return text
 
     def state_dict(self) -> dict[str, object]:
         """Return what a checkpoint needs, as JSON data."""

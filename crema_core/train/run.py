@@ -51,6 +51,7 @@ class Run:
         best_score: best validation accuracy in 0..1, or None without validation data.
         exited: why each modality that exited early did, by name.
         num_steps: updates done.
+        stopped: which plugin ended the run before its end, when and why; None when none did.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Run:
     best_score: float | None
     exited: dict[str, str]
     num_steps: int
+    stopped: str | None = None
 
 
 def new_run_folder() -> Path:

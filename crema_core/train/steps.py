@@ -27,6 +27,7 @@ from crema_core.model.tuning import FULL
 from crema_core.tokens import ModalityFeatures, ModalityTokens
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import training_order
+from crema_core.train.events import TrainEvents
 from crema_core.train.optim import gradient_norm, make_optimizer
 from crema_core.train.settings import TrainSettings
 from crema_core.train.token_cache import TokenCache, micro_batches, size_in
@@ -71,12 +72,19 @@ class Stepper:
         settings: of the run.
         trained: modalities to train, in the model's order.
         distributed: number format and processes.
+        events: what hooks get to see of an update; None: nothing.
     """
 
     def __init__(
-        self, model: CremaModel, settings: TrainSettings, *, trained: tuple[str, ...], distributed: Distributed
+        self,
+        model: CremaModel,
+        settings: TrainSettings,
+        *,
+        trained: tuple[str, ...],
+        distributed: Distributed,
+        events: TrainEvents | None = None,
     ) -> None:
-        self.model, self.settings, self.distributed = model, settings, distributed
+        self.model, self.settings, self.distributed, self.events = model, settings, distributed, events
         # parameters of every trained modality, by modality and name
         self.adapters = {name: model.adapter_parameters(name) for name in trained}
         wanted = {f"fusion.{key}" for key in model.fusion_parameters(trained)}
@@ -181,6 +189,8 @@ class Stepper:
         for one, cache, largest in zip(group, caches, whole.largest_parts, strict=True):
             parts = micro_batches(len(one.batch), size)
             for part, tokens in cache.parts(names, parts) if parts else ():
+                if self.events is not None:
+                    self.events.tokens(names, one.batch, part, tokens)
                 records = one.batch.records[part.start : part.stop]
                 loss = self._loss(records, tokens, whole.num_tokens, names)
                 total += _finite(loss, records)
@@ -223,6 +233,8 @@ class Stepper:
         updated = [parameter for parameter in allowed if parameter.grad is not None]
         for name in names:
             result.gradient_norms[name] = gradient_norm(self.measured[name])
+        if self.events is not None:
+            self.events.gradients(names, self.parameters)
         if self.settings.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(updated, self.settings.max_grad_norm)
         self.optimizer.step()

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 
@@ -38,6 +37,7 @@ from crema_core.plugins.hooks import Hooks
 from crema_core.train.checkpoints import Checkpointer, pointed, read_checkpoint
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import EarlyExit, exit_start_epoch
+from crema_core.train.events import TrainEvents
 from crema_core.train.metrics import MetricLogger
 from crema_core.train.optim import Position, make_schedule, set_learning_rate
 from crema_core.train.run import BEST
@@ -54,7 +54,7 @@ class Trainer:
         eval_data: validation samples; empty for none.
         settings: of the run.
         folder: the run directory.
-        hooks: told about events, in the main process.
+        hooks: called in the main process, see `crema_core.train.events`.
         status: where progress is shown.
 
     Raises:
@@ -74,7 +74,7 @@ class Trainer:
     ) -> None:
         model.backbone.require_weights()
         self.model, self.records, self.eval_data, self.settings = model, records, eval_data, settings
-        self.folder, self.hooks, self.status = folder, hooks, status
+        self.folder, self.status = folder, status
         self.distributed = Distributed(precision=settings.precision, trackers=settings.trackers, folder=folder)
         self.processes = self.distributed.processes
         if settings.batch_size < self.processes.count:
@@ -94,7 +94,10 @@ class Trainer:
             patience=settings.early_exit_patience,
             loss_drop=settings.early_exit_loss_drop,
         )
-        self.stepper = Stepper(model, settings, trained=self.early_exit.order, distributed=self.distributed)
+        self.events = TrainEvents(hooks, self, step=lambda: self.step, distributed=self.distributed)
+        self.stepper = Stepper(
+            model, settings, trained=self.early_exit.order, distributed=self.distributed, events=self.events
+        )
         self.distributed.start_equal(self.stepper.parameters.values())
         self.checkpointer = Checkpointer(folder, self.stepper)
         steps_per_epoch = math.ceil(
@@ -102,6 +105,8 @@ class Trainer:
         )
         self.schedule = make_schedule(settings, steps_per_epoch=steps_per_epoch)
         self.position = Position(0, 0, 0)
+        self.lr_factor = 1.0  # what hooks multiply the schedule's rate with, in all processes
+        self.stopped: str | None = None  # which plugin ended the run, when and why
         self.best_score: float | None = None  # best validation accuracy so far, or None
         self.cache: FeatureCache | None = None
         self._cached: frozenset[str] = frozenset()
@@ -117,7 +122,7 @@ class Trainer:
 
     @retain_freed_memory()
     def train(self, *, resume_from: Path | None = None) -> None:
-        """Train to the end, or until every modality has exited.
+        """Train to the end, until every modality has exited, or until a hook stops the run.
 
         Args:
             resume_from: checkpoint folder to continue from.
@@ -126,6 +131,7 @@ class Trainer:
             TrainingError: when features do not fit into memory or the loss is not finite.
             OutOfMemoryError: when a minibatch does not fit.
             TrainingInterrupted: after Ctrl-C, with everything saved.
+            HookError: when a hook changed a tensor it was given to read, or failed with `CREMA_PLUGINS_STRICT=1`.
         """
         before = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         backbone = self.model.backbone
@@ -144,11 +150,15 @@ class Trainer:
                 self.checkpointer.seed_dropout(self.position)
                 if resume_from is not None:
                     self._load(resume_from)
-                self._tell("crema_train_started", trainer=self)
-                while self.position.epoch < self.settings.epochs and self.early_exit.active:
+                self.events.tell("crema_train_started")
+                self._take_changes()
+                while self.position.epoch < self.settings.epochs and self.early_exit.active and not self.stopped:
                     self._train_epoch(interrupted)
-                    self._end_epoch()
+                    if not self.stopped:  # else the position is inside the epoch, from where the run can continue
+                        self._end_epoch()
                     self._stop_if_asked(interrupted)
+                if self.stopped:
+                    self._save()
         finally:
             set_trainable(self.model, before)
             self.model.eval()
@@ -163,7 +173,7 @@ class Trainer:
         self.model.train()
         update = self.stepper.sequential if self.settings.mode == "sequential" else self.stepper.joint
         for group in self._groups():
-            lr = self.schedule(self.position)
+            lr = self.schedule(self.position) * self.lr_factor
             set_learning_rate(self.stepper.optimizer, lr)
             result = update(group, self.early_exit.active)
             epoch, step_in_epoch, step = self.position
@@ -171,10 +181,13 @@ class Trainer:
             for name, norm in result.gradient_norms.items():
                 self.early_exit.record(name, norm, result.losses["joint" if self.settings.mode == "joint" else name])
             self.metric_logger.update(result, self.position, lr=lr)
-            self._tell("crema_step_finished", trainer=self, step=self.step, losses=result.losses)
+            self.events.tell("crema_step_finished", step=self.step, losses=result.losses)
+            self._take_changes()
             if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
                 self._save()
             self._stop_if_asked(interrupted)
+            if self.stopped:
+                return
 
     def _groups(self) -> Iterator[list[Minibatch]]:
         """Yield this process's part of what is left of the epoch: encoded minibatches, as many as make one update."""
@@ -236,7 +249,8 @@ class Trainer:
                 processes=self.processes,
             )
         self.metric_logger.evaluation(self.position, result.metrics)
-        self._tell("crema_evaluated", trainer=self, metrics=result.metrics)
+        self.events.tell("crema_evaluated", metrics=result.metrics)
+        self._take_changes()
         if self.best_score is not None and result.accuracy <= self.best_score:
             return False
         self.best_score = result.accuracy
@@ -248,10 +262,12 @@ class Trainer:
             "metrics": self.metric_logger.state_dict(),
             "best_score": self.best_score,
             "modalities": list(self.model.names),
+            "hooks": self.events.state_dict(),
         }
         folder = self.checkpointer.save(self.position, progress, best=best)
         if folder is not None:
-            self._tell("crema_checkpoint_saved", path=folder, config={"position": list(self.position), **progress})
+            config = {"position": list(self.position), **progress}
+            self.events.tell("crema_checkpoint_saved", path=folder, config=config)
 
     def _load(self, folder: Path) -> None:
         state = self.checkpointer.load(folder)
@@ -259,6 +275,12 @@ class Trainer:
         self.early_exit.load_state_dict(state["early_exit"])
         self.metric_logger.load_state_dict(state["metrics"])
         self.best_score = state["best_score"]
+        for absent in self.events.load_state_dict(state.get("hooks", {})):  # earlier checkpoints do not have it
+            self.status.note(
+                f"The learning rate stays multiplied by {absent.lr_factor:g}, as {absent.by} has set it; its hooks are "
+                "not loaded now."
+            )
+        self.lr_factor = self.events.controls.lr_factor
         if state["processes"] != self.processes.count:
             self.status.note(
                 f"processes: {state['processes']} -> {self.processes.count}: dropout draws other numbers from here on; "
@@ -270,9 +292,13 @@ class Trainer:
             self._save()
             raise TrainingInterrupted(self.folder)
 
-    def _tell(self, event: str, **arguments: Any) -> None:
-        if self.processes.is_main:
-            self.hooks.call(event, **arguments)
+    def _take_changes(self) -> None:
+        """Take over, in all processes, what hooks have asked for since the last time."""
+        changes, self.lr_factor = self.events.take_changes()
+        for change in changes:
+            text = self.metric_logger.hook_change(change, self.position, lr_factor=self.lr_factor)
+            if change.kind == "stop" and self.stopped is None:
+                self.stopped = text
 
     def _fill_cache(self) -> None:
         self.cache = make_cache(self.model, self.settings)

@@ -12,8 +12,9 @@ from crema_core.plugins.hooks import Command, Hooks, ReportSection, hookimpl, lo
 from tests.support.dummies import Installer
 
 EVENTS = (
-    "crema_build_started, crema_checkpoint_saved, crema_evaluated, crema_modality_built, crema_model_built, "
-    "crema_register_commands, crema_report_sections, crema_step_finished, crema_train_started"
+    "crema_build_started, crema_checkpoint_saved, crema_evaluated, crema_gradients_ready, crema_modality_built, "
+    "crema_model_built, crema_register_commands, crema_report_sections, crema_step_finished, crema_tokens_ready, "
+    "crema_train_started"
 )
 SOURCE = "crema-dummy-hook-typo 0.1.0"
 PROBLEMS = [
@@ -151,3 +152,43 @@ def test_the_hooks_registered_last_are_called_first_as_everywhere_in_pluggy() ->
     hooks = load_hooks([Observer("first"), Observer("second"), Observer("third")])
     hooks.call("crema_step_finished", trainer=None, step=7, losses={})
     assert heard == ["third 7", "second 7", "first 7"]
+
+
+def test_checkpoints_know_a_plugin_whatever_version_of_its_package_is_installed(
+    install: Installer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Listener:
+        @hookimpl
+        def crema_model_built(self, model: object) -> None: ...
+
+    monkeypatch.setenv("CREMA_PLUGINS", "good")
+    install("good")
+    hooks = load_hooks([Listener()])
+    assert set(hooks.names) == {"crema-dummy-good 0.1.0 (good)", "Listener"}
+    assert hooks.keys == {"crema-dummy-good (good)", "Listener"}
+
+
+def test_hooks_tell_whether_anybody_listens_and_takes_an_argument() -> None:
+    class Listener:
+        @hookimpl
+        def crema_gradients_ready(self, gradients: object) -> None: ...
+
+    hooks = load_hooks([Listener()])
+    assert hooks.listens("crema_gradients_ready")
+    assert hooks.listens("crema_gradients_ready", "gradients")
+    assert not hooks.listens("crema_gradients_ready", "norms")
+    assert not hooks.listens("crema_tokens_ready")
+
+
+def test_arguments_of_its_own_are_made_for_every_plugin_by_key_and_name() -> None:
+    seen: list[object] = []
+
+    class Listener:
+        @hookimpl
+        def crema_evaluated(self, control: object) -> None:
+            seen.append(control)
+
+    load_hooks([Listener()]).call(
+        "crema_evaluated", for_plugin={"control": lambda key, name: (key, name)}, trainer=None, metrics={}
+    )
+    assert seen == [("Listener", "Listener")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,9 @@ from crema_core.common.processes import Processes
 from crema_core.common.progress import StatusLine
 from crema_core.errors import CremaError, LostProcessError
 from crema_core.evaluation.run import evaluate
-from crema_core.plugins.hooks import Hooks
+from crema_core.plugins.control import RunControl
+from crema_core.plugins.hooks import Hooks, hookimpl
+from crema_core.tokens import ModalityTokens
 from crema_core.train.distributed import Distributed, join_processes, leave_processes
 from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
@@ -334,3 +337,42 @@ def test_closing_the_trackers_leaves_the_processes_together(
     monkeypatch.setattr(type(accelerator.state), "destroy_process_group", lambda *_: pytest.fail("they were parted"))
     distributed.stop_trackers()
     assert tracker.closed
+
+
+def train_steered(backbone: Path, data: Path, out: Path) -> tuple[Outcome, int, list[str]]:
+    """Train with a plugin that halves the rate, looks at gradients and tokens, and stops the run in epoch 1."""
+    seen: list[str] = []
+
+    class Steering:
+        @hookimpl
+        def crema_gradients_ready(self, modalities: Sequence[str], norms: Mapping[str, float]) -> None:
+            seen.append(f"{modalities[0]} {sum(norms.values()):.5e}")
+
+        @hookimpl
+        def crema_tokens_ready(self, tokens: Mapping[str, ModalityTokens]) -> None:
+            assert tokens
+
+        @hookimpl
+        def crema_step_finished(self, step: int, control: RunControl) -> None:
+            if step == 2:
+                control.set_lr_factor(0.5, reason="two steps")
+            if step == 4:
+                control.stop("four steps")
+
+    hooks = Hooks(strict=True)
+    hooks.add(Steering(), name="steering")
+    outcome = train(backbone, data, out, hooks=hooks)
+    return outcome, int(outcome.metrics[-1]["step"]), seen
+
+
+def test_what_hooks_of_the_main_process_ask_for_holds_in_all_processes(
+    t5_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    alone, steps, gradients = train_steered(t5_folder, data, tmp_path / "one")
+    (first, *_, seen), (second, *_, nothing) = together(train_steered, t5_folder, data, tmp_path / "two")
+    assert_equal_runs(alone, first)
+    assert all(np.array_equal(first.parameters[key], second.parameters[key]) for key in first.parameters)
+    assert (steps, alone.metrics[-1]["kind"], first.metrics[-1]["kind"]) == (4, "stop", "stop")
+    assert [line["lr_factor"] for line in first.metrics if line["kind"] == "lr_factor"] == [0.5]
+    assert seen == gradients  # the sums over both processes, in the main one alone
+    assert nothing == []
