@@ -41,6 +41,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.docs.test_typed_blocks
 
 bench: install
 	@names="sequential joint answering stacked startup growth flops limit cache_formats encoding"; \

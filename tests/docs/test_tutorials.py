@@ -63,3 +63,13 @@ def test_own_data_names_every_key_of_a_line_and_no_other() -> None:
         re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8"), flags=re.M)
     )
     assert named - set(known_names("modality")) == set(FIELDS)
+
+
+def test_the_blocks_about_hooks_are_parts_of_the_packages() -> None:
+    files = [file.read_text(encoding="utf-8") for file in (ROOT / "examples").glob("crema-*/src/*/hooks.py")]
+    text = (ROOT / "docs" / "writing_hooks.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```python\n(.*?)^```$", text, flags=re.M | re.S)
+    assert len(found) == 3
+    for block in found:
+        parts = re.split(r"\n\n\n(?=[@\w])", block)[1:]  # imports stand first; a page imports only what its part needs
+        assert any(all(part.strip() in file for part in parts) for file in files), block

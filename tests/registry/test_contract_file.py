@@ -1,6 +1,6 @@
 """The contract's live signatures are those of the checked-in file: changing one needs a new `API_VERSION`.
 
-To write the file of a new version: python -m tests.registry.test_contract_file
+To write the file of a new version, and what type checkers read: python -m tests.registry.test_contract_file
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from crema_core.contract import EXTENSIONS
+from crema_core import contract as contract_module
+from crema_core.contract import _HOMES, EXTENSIONS
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.plugins import hookspecs
 from crema_core.plugins.spec import (
@@ -24,6 +25,7 @@ from crema_core.plugins.spec import (
     ModalitySpec,
 )
 
+STUB = Path(contract_module.__file__).with_suffix(".pyi")
 FILE = Path(__file__).with_name(f"contract-{API_VERSION}.json")
 
 
@@ -60,5 +62,22 @@ def test_live_signatures_are_those_of_the_file() -> None:
     assert contract() == json.loads(FILE.read_text(encoding="utf-8"))
 
 
+def stub() -> str:
+    """Return what type checkers read instead of `crema_core/contract.py`, which looks names up when they are used."""
+    homes = sorted(_HOMES.items(), key=lambda own: (own[1], own[0]))
+    lines = [f"from {module} import {name} as {name}" for name, module in homes]
+    return (
+        '"""Written by tests/registry/test_contract_file.py from contract.yaml, for type checkers."""\n\n'
+        "# ruff: noqa: I001\nfrom collections.abc import Mapping\n\n"
+        + "\n".join(lines)
+        + "\n\nEXTENSIONS: Mapping[str, tuple[str, ...]]\nTOOLS: Mapping[str, tuple[str, ...]]\n"
+    )
+
+
+def test_type_checkers_read_the_names_of_the_contract() -> None:
+    assert STUB.read_text(encoding="utf-8") == stub()
+
+
 if __name__ == "__main__":
     FILE.write_text(json.dumps(contract(), indent=2) + "\n", encoding="utf-8")
+    STUB.write_text(stub(), encoding="utf-8")

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig, Blip2Config, Blip2ForConditionalGeneration, PreTrainedConfig
 
@@ -30,7 +31,9 @@ class EchoFamily(BackboneFamily):
         request.refuse_image_size(config.vision_config.image_size)
         dtype = request.dtype(config)
         place, revision = request.place, request.settings.revision
-        model = read_model(Blip2ForConditionalGeneration, place, revision, dtype=dtype, config=config, quantized=None)
+        model: Any = read_model(
+            Blip2ForConditionalGeneration, place, revision, dtype=dtype, config=config, quantized=None
+        )
         return Backbone(
             model.language_model,
             read_tokenizer(place, revision),

@@ -8,7 +8,7 @@ from crema_core.contract import AnnotationFile, DatasetSpec, Media, Place, prepa
 CLIP = Media(modality="video", path="clips/<clip>.mp4")
 
 
-def read(place: Place) -> Iterator[dict]:
+def read(place: Place) -> Iterator[dict[str, object]]:
     """Yield one question per row of a table; an absent column becomes an error that names file and line."""
     for entry in place.table(f"labels-{place.split}.csv"):
         yield {

@@ -38,8 +38,9 @@ class PatchEncoder(VisionEncoder):
         self.model.requires_grad_(False).to(self.dtype)
 
     def forward(self, frames_BTCHW: Tensor) -> Tensor:
-        patches = self.model(frames_BTCHW.flatten(0, 1).to(self.dtype))  # (B * T, D, rows, columns)
-        return patches.flatten(2).transpose(1, 2).unflatten(0, frames_BTCHW.shape[:2])  # (B, T, N, D)
+        patches: Tensor = self.model(frames_BTCHW.flatten(0, 1).to(self.dtype))  # (B * T, D, rows, columns)
+        tokens: Tensor = patches.flatten(2).transpose(1, 2).unflatten(0, frames_BTCHW.shape[:2])  # (B, T, N, D)
+        return tokens
 
 
 crema_core.registry.register(PatchEncoder, kind="encoder", name="patches_of_8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,9 @@ class WorldSummary:
     majority: dict[str, float]
 
 
-def make_world(out: Path, *, num_clips: int, seed: int, split: Split, processes: int | None = None) -> WorldSummary:
+def make_world(
+    out: str | os.PathLike[str], *, num_clips: int, seed: int, split: Split, processes: int | None = None
+) -> WorldSummary:
     """Write a world; the same arguments give the same scenes and answers.
 
     Args:
