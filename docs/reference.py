@@ -6,11 +6,13 @@ A test compares the pages with what this writes, so they cannot fall behind.
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -267,11 +269,48 @@ def _item(found: re.Match[str]) -> str:
     return f"- {', '.join(f'`{name}`' for name in found[1].split(', '))}: "
 
 
+PACKAGES = FOLDER.parent / "packages.json"
+"""The directory of known packages, which anybody may send a change to."""
+
+
+def packages_page() -> str:
+    """Return the page of known packages, from the data beside the pages."""
+    parts = [
+        f"# Known packages\n\n{NOTE}",
+        "Packages that add something to core, by name. `crema plugins list` shows those of an environment, "
+        "`crema plugins show NAME` what one of them declares. Code of packages runs with your rights; an entry "
+        "here is no review of it.",
+        "The page is made from [packages.json](../packages.json). To add a package or to correct an entry, send a "
+        "change to that file: `package`, `summary` (one sentence), `license` (SPDX), `source` (address of the repository) and "
+        '`provides`, names by kind of plugin; a package that only observes runs provides `"hook": []`. Entries are '
+        "sorted by name, and two packages must not provide the same name of a kind. `python docs/reference.py` writes "
+        "the page, and `pytest tests/docs/test_packages.py` checks both.",
+    ]
+    packages = json.loads(PACKAGES.read_text(encoding="utf-8"))
+    rows = [
+        f"| {kind} | {', '.join(f'`{name}`' for name in names)} | [{own['package']}](#{own['package']}) |"
+        for kind in [*KINDS, "verb"]
+        for own in packages
+        if (names := own["provides"].get(kind))
+    ]
+    parts.append("\n".join(["| kind | names | package |", "|---|---|---|", *rows]))
+    parts += [_package(own) for own in packages]
+    return "\n\n".join(parts) + "\n"
+
+
+def _package(own: Mapping[str, Any]) -> str:
+    source = f"<{own['source']}>" if "://" in own["source"] else f"`{own['source']}` of this repository"
+    # One command to a line of a code block: such lines scroll and are never wrapped.
+    commands = f"```sh\npip install {own['package']}\nuv pip install {own['package']}\n```"
+    return f"## {own['package']}\n\n{own['summary']}\n\nLicence: {own['license']}. Source: {source}.\n\n{commands}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "conformance.md": conformance_page,
     "spec.md": spec_page,
     "settings.md": settings_page,
     "hooks.md": hooks_page,
+    "packages.md": packages_page,
     **{f"{name}.md": partial(seam_page, name) for name in SEAMS},
 }
 
