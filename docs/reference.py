@@ -281,8 +281,8 @@ def packages_page() -> str:
         "`crema plugins show NAME` what one of them declares. Code of packages runs with your rights; an entry "
         "here is no review of it.",
         "The page is made from [packages.json](../packages.json). To add a package or to correct an entry, send a "
-        "change to that file: `package`, `summary` (one sentence), `license` (SPDX), `source` (address of the repository) and "
-        '`provides`, names by kind of plugin; a package that only observes runs provides `"hook": []`. Entries are '
+        "change to that file: `package`, `summary` (one sentence), `license` (SPDX), `source` (its address) "
+        'and `provides`, names by kind of plugin; a package that only observes runs provides `"hook": []`. Entries are '
         "sorted by name, and two packages must not provide the same name of a kind. `python docs/reference.py` writes "
         "the page, and `pytest tests/docs/test_packages.py` checks both.",
     ]

@@ -7,7 +7,7 @@ checkpoints/epoch-003-step-000120/
   adapters.safetensors    adapters and fusion, keys as in `CremaModel.adapter_state_dict`
   optimizer.safetensors   moments, keys `<parameter>/<moment>`
   random.safetensors      states of the random generators, keys `<process>.<kind of device>`
-  state.json              position, early exit, sums of the running epoch, sha256 of the files above
+  state.json              position, early exit, sums of the running epoch, what hooks keep, sha256 of the files above
   complete                written last
 ```
 """

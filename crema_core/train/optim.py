@@ -1,6 +1,7 @@
 """The optimizer over adapters and fusion, and its learning rate; frozen parts have no optimizer state at all.
 
-The rate is a function of the position: no state to save, nothing to resume.
+The schedule's rate is a function of the position: no state to save, nothing to resume. What hooks multiply it with is
+kept in checkpoints (`crema_core.plugins.control`).
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ import crema_core
 from crema_core.cli.fit_config import complete, read_config
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError
+from crema_core.plugins.control import RunControl
+from crema_core.plugins.hooks import hookimpl, load_hooks
 from crema_core.train.metrics import MetricLogger, read_metrics
 from tests.support.metrics import without_times
 from tests.support.world import MODALITIES, QUICK
@@ -185,3 +187,29 @@ def test_data_without_any_modality_is_explained(tmp_path: Path, capsys: pytest.C
         f"crema: '{data}' has no sample with a source of an installed modality. Training needs at least one modality. "
         "Add paths to the lines, or install the packages of their modalities.\n"
     )
+
+
+@pytest.mark.slow
+def test_a_run_that_a_package_stops_ends_well_states_who_stopped_it_and_is_resumed(
+    clips: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stopping:
+        @hookimpl
+        def crema_step_finished(self, control: RunControl) -> None:
+            control.stop("enough")
+
+    out = tmp_path / "run"
+    text = "Stopping stopped the run after update 1: enough"
+    with monkeypatch.context() as patch:
+        patch.setattr("crema_core.train.fit.load_hooks", lambda: load_hooks([Stopping()]))
+        assert main(words(clips, tiny_folder, out)) == 0
+    assert f"{text}. Continue with: crema resume {out}\n" in capsys.readouterr().out
+    assert "Stopping stopped the run after update 1 (epoch 0): enough." in (out / "report.html").read_text("utf-8")
+    assert crema_core.load(out / "model").names == ("video", "depth")
+    assert main(["resume", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["stopped"], found["num_steps"] > 1) == (None, True)
