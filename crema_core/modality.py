@@ -67,6 +67,15 @@ class Batch:
             None if self.times is None else self.times.to(device),
         )
 
+    def select(self, index: Tensor) -> Batch:
+        """Return the samples at the positions `index` `(S,)`, in that order."""
+        return Batch(
+            {name: tensor[index] for name, tensor in self.tensors.items()},
+            self.mask[index],
+            {name: size[index] for name, size in self.sizes.items()},
+            None if self.times is None else self.times[index],
+        )
+
 
 class Features(NamedTuple):
     """What an encoder returns.
@@ -258,6 +267,11 @@ class Modality(nn.Module, abc.ABC):
         """Whether its features are made by the backbone, so that kept ones depend on the backbone's weights."""
         return self.spec.encoder == "vision"
 
+    @property
+    def trainable(self) -> bool:
+        """Whether its encoder is trained with the adapter: as the spec declares, unless an option freezes it."""
+        return self.spec.trainable
+
     @abc.abstractmethod
     def prepare(self, source: Any) -> Sample:
         """Read one source (path, array or tensor) into CPU tensors `(T, ...)`.
@@ -270,7 +284,11 @@ class Modality(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def encode(self, batch: Batch) -> Features:
-        """Turn a padded batch into features `(B, T, N, D)` with a mask. Called without gradient, in eval mode."""
+        """Turn a padded batch into features `(B, T, N, D)` with a mask.
+
+        Called without gradient and in eval mode. Where `trainable`, it is called with gradient and in train mode in the
+        modality's own updates: the features depend on the parameters then, and on no other state of the encoder.
+        """
 
     @abc.abstractmethod
     def example(self, generator: torch.Generator) -> Any:
@@ -303,8 +321,11 @@ class Modality(nn.Module, abc.ABC):
         )
 
     def train(self, mode: bool = True) -> Modality:
-        """Keep the frozen encoder in eval mode whatever the caller requests (dropout, norm statistics)."""
-        return super().train(False)
+        """Keep a frozen encoder in eval mode whatever the caller requests (dropout, norm statistics).
+
+        A trainable one is frozen too while none of its parameters is trained.
+        """
+        return super().train(mode and self.trainable and any(own.requires_grad for own in self.parameters()))
 
 
 def load_modality_class(plugin: ResolvedPlugin) -> type[Modality]:

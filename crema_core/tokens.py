@@ -34,9 +34,14 @@ class ModalityBatch(NamedTuple):
         """Return the same on `device`."""
         return ModalityBatch(self.batch.to(device), self.rows.to(device), self.labels)
 
+    def select(self, index: Tensor, rows: Tensor) -> ModalityBatch:
+        """Return the samples at the positions `index` `(S,)`, in that order, as those of `rows` `(S,)`."""
+        labels = tuple(self.labels[position] for position in index.tolist()) if self.labels else ()
+        return ModalityBatch(self.batch.select(index), rows, labels)
+
 
 class ModalityFeatures(NamedTuple):
-    """Output of one frozen encoder.
+    """Output of one encoder.
 
     Attributes:
         features: R samples, see `Features`.
@@ -62,6 +67,10 @@ class ModalityFeatures(NamedTuple):
             {name: extra[index] for name, extra in extras.items()},
         )
         return ModalityFeatures(own, rows)
+
+
+ModalityInput = ModalityFeatures | ModalityBatch
+"""What a modality's tokens are made of: features, or prepared sources where the encoder is trained with the adapter."""
 
 
 class ModalityTokens(NamedTuple):

@@ -76,7 +76,7 @@ def add_modality(
         tried = copy.deepcopy(model.fusion)  # adapters and fusions are small, and a block cannot be taken out again
         _add_supporting(tried, name, branch, model.config["seed"])
         blocks = {f"fusion.{key}": parameter for key, parameter in tried.block_parameters([name]).items()}
-        check(branch, branch.adapter.trained() | blocks)
+        check(branch, branch.trained() | blocks)
     load_hooks().call("crema_modality_built", modality=branch.modality, spec=branch.spec)
     _add_supporting(model.fusion, name, branch, model.config["seed"])
     model.modalities[name] = branch.to(model.device)
@@ -120,7 +120,7 @@ def load_adapter(
         state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
 
     def check(branch: ModalityBranch, own: dict[str, nn.Parameter]) -> None:
-        modality = SavedModality(description, description.get(FEATURES), branch)
+        modality = SavedModality(description, description.get(FEATURES), branch, state)
         require_widths(place, [modality])
         check_state(wanted(own, state), state)
         if check_features:

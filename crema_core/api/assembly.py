@@ -14,10 +14,10 @@ import torch
 
 from crema_core.api.requests import Request, not_mixed
 from crema_core.data import modality_calls
-from crema_core.errors import BuildError, OptionsError
+from crema_core.errors import BuildError, ContractError, OptionsError
 from crema_core.fusion.base import Fusion, FusionPlan, FusionSizes, ModalitySet
 from crema_core.fusion.connector import Connector, ConnectorRequest
-from crema_core.modality import BuildContext, Features
+from crema_core.modality import BuildContext, Features, Modality
 from crema_core.model.backbone import TINY, Backbone
 from crema_core.model.checkpoint import is_pretrained
 from crema_core.model.load_backbone import checkpoint_place
@@ -63,7 +63,7 @@ def make_branch(
         image_mean=backbone.image_mean,
         image_std=backbone.image_std,
         seed=seed,
-        dtype=backbone.dtype,
+        dtype=torch.float32 if spec.trainable else backbone.dtype,  # as adapters: steps are smaller than bf16's
         whole_clips=backbone.whole_clips,
         usual_frames=backbone.usual_frames,
         pictures=backbone.pictures,
@@ -81,6 +81,7 @@ def make_branch(
                 modality_calls.load_shapes(modality)
         else:
             modality_calls.load_assets(modality)
+        _require_trainable(modality)
         parts = [part.name for part in modality.feature_parts]
         if parts and not (major and plan.mixes_parts):
             raise BuildError([not_mixed(spec.name, parts, fusion=fusion)])
@@ -93,6 +94,34 @@ def make_branch(
     branch.defaults = _filled_in(request.options, modality.options)
     request.options = modality.options  # what was chosen is what a saved model records
     return branch
+
+
+def _require_trainable(modality: Modality) -> None:
+    """Raise unless a trainable encoder is one whose training is exact: its parameters are its only state.
+
+    Raises:
+        ContractError: naming what is in the way.
+    """
+    if not modality.trainable:
+        return
+    name = modality.spec.name
+    parameters = dict(modality.named_parameters())
+    other = [f"{key} ({own.dtype})" for key, own in parameters.items() if own.dtype != torch.get_default_dtype()]
+    counting = [key for key, own in modality.named_modules() if getattr(own, "running_mean", None) is not None]
+    if not parameters or other:
+        raise ContractError(
+            f"'{name}' declares trainable=True and its encoder has "
+            f"{f'parameters in other formats than float32, first {other[0]}' if other else 'no parameters'}. What is "
+            "trained are nn.Parameters in float32, whatever the backbone computes in. Make them in __init__ or "
+            "load_assets."
+        )
+    if counting:
+        raise ContractError(
+            f"'{name}' declares trainable=True and its encoder counts running statistics in {counting[0]}. Every pass "
+            "changes those, and a modality's tokens are computed more than once in an update and by several processes, "
+            "so training would not be exact. Accepted are layers without: nn.GroupNorm, nn.LayerNorm, or "
+            "nn.BatchNorm1d(..., track_running_stats=False)."
+        )
 
 
 def _around_qformer(request: ConnectorRequest, plan: FusionPlan, *, major: bool) -> Connector:

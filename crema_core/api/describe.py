@@ -123,8 +123,10 @@ def describe_model(model: CremaNetwork) -> Description:
         [parameter for parameter in language if id(parameter) in tuned],
     )
     for name in model.names:
-        own = [*model.branch(name).modality.parameters(), *model.branch(name).adapter.frozen()]
-        groups[name] = (own, list(model.adapter_parameters(name).values()))
+        branch, trained = model.branch(name), list(model.adapter_parameters(name).values())
+        own = [] if branch.modality.trainable else list(branch.modality.parameters())
+        frozen = [*own, *branch.adapter.frozen()]
+        groups[name] = (frozen, trained)
     groups[FUSION] = ([], list(model.fusion_parameters().values()))
     return Description(
         components=tuple(

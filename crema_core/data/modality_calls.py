@@ -36,6 +36,7 @@ from crema_core.errors import (
     MediaError,
     OutOfMemoryError,
     PluginExitError,
+    TrainingError,
     WorkerError,
     first_line,
 )
@@ -157,9 +158,8 @@ def collate(modality: Modality, samples: Sequence[Sample], labels: Sequence[str]
     return batch
 
 
-@torch.no_grad()
 def encode(modality: Modality, batch: Batch, labels: Sequence[str] = ()) -> Features:
-    """Run a modality's frozen encoder, without gradient.
+    """Run a modality's encoder, a frozen one without gradient.
 
     Args:
         modality: whose encoder it is.
@@ -167,14 +167,20 @@ def encode(modality: Modality, batch: Batch, labels: Sequence[str] = ()) -> Feat
         labels: how messages name them.
 
     Raises:
-        ContractError: when anything but finite features `(B, T, N, feature_dim)` with a mask is returned, or anything
-            else than an error of this package is raised.
+        ContractError: when anything but finite features `(B, T, N, feature_dim)` with a mask is returned, when those of
+            an encoder that is trained do not depend on its parameters, or anything else than an error of this package
+            is raised.
+        TrainingError: when parameters of an encoder that is trained are not finite.
     """
     owner = _owner_of(modality)
-    with _border(owner, "encode", _for_samples(labels)):
+    trained = torch.is_grad_enabled() and getattr(modality, "trainable", False)
+    with torch.set_grad_enabled(trained), _border(owner, "encode", _for_samples(labels)):
         features = modality.encode(batch)
         width = modality.feature_dim
-    fault = _fault_of_features(features, batch, width) or _fault_of_numbers(features)
+    fault = _fault_of_features(features, batch, width)
+    if fault is None and trained:
+        fault = _fault_of_gradient(modality, features)
+    fault = fault or _fault_of_numbers(features, modality)
     if fault:
         named = [labels[row] for row in fault.rows] if labels and fault.rows else labels
         raise owner.refusal(f"encode() returned {fault.found}{_for_samples(named)}. {fault.accepted}")
@@ -442,13 +448,39 @@ def _fault_of_features(features: object, batch: Batch, width: int) -> _Fault | N
     return None
 
 
-def _fault_of_numbers(features: Features) -> _Fault | None:
+def _fault_of_gradient(modality: Modality, features: Features) -> _Fault | None:
+    """Look whether a gradient comes from features to the encoder that made them."""
+    if features.values.requires_grad or not any(parameter.requires_grad for parameter in modality.parameters()):
+        return None
+    return _Fault(
+        "features without a gradient",
+        "The spec declares trainable=True, so features depend on the parameters. Leave out torch.no_grad() and "
+        "detach() in encode(), and make what is trained nn.Parameters",
+    )
+
+
+def _require_finite_parameters(modality: Modality) -> None:
+    """Raise when training has moved an encoder beyond the numbers there are: its package is not at fault.
+
+    Raises:
+        TrainingError: naming the first of these parameters.
+    """
+    bad = [name for name, own in modality.named_parameters() if not _is_finite(own.detach())]
+    if bad and getattr(modality, "trainable", False):
+        raise TrainingError(
+            f"The encoder of '{modality.spec.name}' has {len(bad):,} parameters that are not finite, first: "
+            f"{bad[0]}. What is trained stays finite. Continue from an earlier checkpoint with a lower lr, or set "
+            "max_grad_norm=1.0."
+        )
+
+
+def _fault_of_numbers(features: Features, modality: Modality) -> _Fault | None:
     """Look at the numbers of features of the right shapes.
 
     The mask has to be looked at anyway, and a device is waited for there; the smallest and largest number of all, which
     a NaN or an infinity takes the place of, come with the same transfer.
     """
-    values, mask = features.values, features.mask
+    values, mask = features.values.detach(), features.mask
     looked = [mask.flatten(1).any(1).all(), *(torch.aminmax(values) if values.numel() else ())]
     wide = torch.promote_types(values.dtype, torch.float32)
     has_step, *ends = torch.stack([one.to(wide) for one in looked]).tolist()
@@ -461,6 +493,7 @@ def _fault_of_numbers(features: Features) -> _Fault | None:
         )
     if all(map(math.isfinite, ends)):
         return None
+    _require_finite_parameters(modality)
     bad = ~values.isfinite().flatten(1)
     return _Fault(
         f"features of which {int(bad.sum()):,} of {values.numel():,} numbers are not finite ({_short(values.dtype)})",

@@ -24,7 +24,7 @@ from crema_core.errors import CacheError, TrainingError
 from crema_core.features.feature_cache import FeatureCache, prepare_batch
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.network import CremaNetwork
-from crema_core.tokens import ModalityFeatures
+from crema_core.tokens import ModalityFeatures, ModalityInput
 
 PIECE = 64
 """Encoder passes between two looks into the cache's folder; sources handed round at a time, so that few are in memory
@@ -48,9 +48,10 @@ WHOLE = Shard()
 
 
 def cacheable(model: CremaNetwork, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the modalities whose features may be kept: those that declare to be deterministic."""
+    """Return the modalities whose features may be kept: deterministic ones whose encoders are frozen."""
     specs = model.specs
-    return tuple(name for name in names if specs[name].capabilities.deterministic)
+    frozen = [name for name in names if not model.branch(name).modality.trainable]
+    return tuple(name for name in frozen if specs[name].capabilities.deterministic)
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,12 @@ def _encode(
         features = model.encode(batch.modalities)[name].features
         cache.put(name, [record.sources[name] for record in batch.records], features)
         yield len(batch)
+
+
+def encode_for_training(model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch) -> dict[str, ModalityInput]:
+    """Return what the tokens of a batch are made of: as `encode_batch`, and what trainable encoders read."""
+    found = model.encode_frozen(batch.modalities) | ({} if cache is None else cache.features(batch))
+    return {name: found[name] for name in batch.present}
 
 
 def encode_batch(model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch) -> dict[str, ModalityFeatures]:

@@ -1,6 +1,6 @@
 """The model: frozen backbone, one adapter per modality, a fusion.
 
-`encode` runs the frozen encoders, `modality_tokens` one modality's adapter, `prompt` fuses and lays out the language
+`encode` runs the encoders, `modality_tokens` one modality's adapter, `prompt` fuses and lays out the language
 model's input, which `generate` and `score_choices` answer. The trainer calls these parts one by one so that nothing is
 computed twice; `model(batch)` does all of it and returns the loss, as any module of torch.
 """
@@ -27,7 +27,10 @@ from crema_core.model.own_tokens import OwnTokens
 from crema_core.model.prompt import Prompt
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
-from crema_core.tokens import ModalityBatch, ModalityFeatures, ModalityTokens
+from crema_core.tokens import ModalityBatch, ModalityFeatures, ModalityInput, ModalityTokens
+
+ENCODER = "encoder."
+"""Start of the keys of a trainable encoder in an adapter file."""
 
 Outputs = Mapping[str, Mapping[str, float]]
 """Further numbers about a sample: by name of an output, such as "encoder_weights", numbers by name."""
@@ -101,8 +104,15 @@ class CremaNetwork(nn.Module):
         return branch
 
     def encode(self, batches: Mapping[str, ModalityBatch]) -> dict[str, ModalityFeatures]:
-        """Run the frozen encoders, without gradient."""
+        """Run the encoders, frozen ones without gradient."""
         return {name: self.branch(name).encode(batch.to(self.device)) for name, batch in batches.items()}
+
+    def encode_frozen(self, batches: Mapping[str, ModalityBatch]) -> dict[str, ModalityInput]:
+        """Run the frozen encoders; what trainable ones read is moved to the device, for `modality_tokens`."""
+        return {
+            name: batch.to(self.device) if self.branch(name).modality.trainable else self.encode({name: batch})[name]
+            for name, batch in batches.items()
+        }
 
     @property
     def reads_questions(self) -> bool:
@@ -114,20 +124,25 @@ class CremaNetwork(nn.Module):
         return any(self.branch(name).adapter.reads_text for name in self.names)
 
     def modality_tokens(
-        self, name: str, features: ModalityFeatures, questions: Sequence[str] | None = None
+        self, name: str, features: ModalityInput, questions: Sequence[str] | None = None
     ) -> ModalityTokens:
         """Return one modality's tokens `(R, T, Q, L)`; differentiable in that modality's adapter.
+
+        Given what its encoder reads, as `encode_frozen` leaves that of a trainable one, the encoder runs here, and they
+        are differentiable in it too.
 
         Where the fusion lets all modalities pass the Q-Former together, they are the features as they came.
 
         Args:
             name: the modality.
-            features: of the samples that have it.
+            features: of the samples that have it, or their prepared sources on the model's device.
             questions: rendered texts of all samples; needed where `reads_questions`, else not looked at.
 
         Raises:
             OptionsError: when the questions are needed and missing.
         """
+        if isinstance(features, ModalityBatch):
+            features = self.branch(name).encode(features)
         text = self._text(features, questions)
         if self.fusion.reads_features:
             return pack_features(features, text)
@@ -148,7 +163,7 @@ class CremaNetwork(nn.Module):
             )
         return self.backbone.read(questions)
 
-    def tokens(self, features: Mapping[str, ModalityFeatures], questions: Sequence[str]) -> dict[str, ModalityTokens]:
+    def tokens(self, features: Mapping[str, ModalityInput], questions: Sequence[str]) -> dict[str, ModalityTokens]:
         """Return the tokens of all modalities of a batch; `questions` are texts already rendered."""
         return {name: self.modality_tokens(name, own, questions) for name, own in features.items()}
 
@@ -279,7 +294,7 @@ class CremaNetwork(nn.Module):
 
     def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
         """Return everything trainable of one modality except its fusion block, keyed as in an adapter file."""
-        return self.branch(name).adapter.trained()
+        return self.branch(name).trained()
 
     def fusion_parameters(self, names: Sequence[str] | None = None) -> dict[str, nn.Parameter]:
         """Return the fusion's parameters: the blocks of `names` alone, or all of them with what they share."""
@@ -370,8 +385,8 @@ class ModalityBranch(nn.Module):
     """A modality and its adapter.
 
     Args:
-        modality: the plugin's instance; frozen.
-        adapter: its connector, which holds everything trainable of the modality.
+        modality: the plugin's instance; frozen unless it is `trainable`.
+        adapter: its connector, which holds everything else that is trained of the modality.
         mmqa: the sizes of an adapter around the Q-Former, number of queries filled in.
         provenance: the package it came from.
         prefix: text before its tokens; the declared one unless the user chose another.
@@ -392,12 +407,21 @@ class ModalityBranch(nn.Module):
         """The plugin's declaration."""
         return self.modality.spec
 
-    @torch.no_grad()
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Return everything trainable of the modality except its fusion block, keyed as in an adapter file."""
+        return self.adapter.trained() | self.encoder_parameters()
+
+    def encoder_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the parameters of a trainable encoder, keyed `encoder.*`; nothing of a frozen one."""
+        if not self.modality.trainable:
+            return {}
+        return {f"{ENCODER}{key}": parameter for key, parameter in self.modality.named_parameters()}
+
     def encode(self, batch: ModalityBatch) -> ModalityFeatures:
-        """Run the frozen encoder; what it returns is checked against the contract.
+        """Run the encoder, a frozen one without gradient; what it returns is checked against the contract.
 
         Raises:
-            ContractError: as `crema_core.data.modality_calls.encode`.
+            ContractError, TrainingError: as `crema_core.data.modality_calls.encode`.
         """
         return ModalityFeatures(modality_calls.encode(self.modality, batch.batch, batch.labels), batch.rows)
 

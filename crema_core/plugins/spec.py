@@ -146,6 +146,10 @@ class ModalitySpec(BaseModel):
     )
     mmqa: MMQASpec = Field(default=MMQASpec(), description="sizes of the adapter")
     prefix: str = Field(description="text before this modality's tokens; '{index}' becomes the frame number")
+    trainable: bool = Field(
+        default=False,
+        description="encoder is trained with the adapter and saved with it; for sensors nobody has a pretrained one of",
+    )
     per_frame: bool = Field(default=False, description="one step per frame of the major modality, same instants")
     requires: tuple[str, ...] = Field(default=(), description="requirements checked from metadata before the import")
     assets: tuple[Asset, ...] = Field(default=(), description="weights the modality can load")
@@ -182,6 +186,16 @@ class ModalitySpec(BaseModel):
                 f"options_version is {self.options_version} and migrate_options is "
                 f"{'missing' if self.migrate_options is None else 'given'}. Version 1 has nothing to migrate from, "
                 "every later one has. Give both, or neither."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_encoder_to_train(self) -> ModalitySpec:
+        if self.trainable and self.encoder != "own":
+            raise ValueError(
+                f"trainable is True and encoder is {self.encoder!r}. What is trained is an encoder of the modality's "
+                "own: the backbone's is shared by all and frozen, and features in files have none. Write "
+                'encoder="own", or leave trainable out.'
             )
         return self
 

@@ -34,7 +34,7 @@ from crema_core.model.prompt import Prompt, PromptIds
 from crema_core.model.trainable import collecting, freeze, names_of, set_trainable
 from crema_core.model.tuning import EXPERT_DIMENSIONS
 from crema_core.model.vlm.backbone import VisualBackbone, forward_arguments
-from crema_core.tokens import ModalityTokens
+from crema_core.tokens import ModalityFeatures, ModalityTokens
 from crema_core.train.settings import MicroBatchSize
 from crema_core.train.token_cache import size_in
 
@@ -151,7 +151,7 @@ def _modalities(model: CremaModel) -> tuple[list[int], int, dict[str, ModalityTo
         measure({"vision": parts[:1]}, real=frozenset(), default="encoder"),
         _passed_through(model.backbone.vision_layers()),
     ):
-        encoded = model.encode(prepare_batch(model, [sources]))
+        encoded = model.encode_frozen(prepare_batch(model, [sources]))
     kept, tokens, parameters = [], {}, _storages(model)
     question = [model.template.render(QUESTION)]
     # Products with weights that are one zero seen many times are slow; of shapes alone nothing needs their values.
@@ -162,7 +162,8 @@ def _modalities(model: CremaModel) -> tuple[list[int], int, dict[str, ModalityTo
         with measure(skipped, real=frozenset(), default="adapter") if skipped else nullcontext():
             size, tokens[name] = _kept(partial(model.modality_tokens, name, own, question), parameters=parameters)
         kept.append(size)
-    return kept, sum(own.features.values.nbytes for own in encoded.values()), tokens
+    features = [own.features.values for own in encoded.values() if isinstance(own, ModalityFeatures)]
+    return kept, sum(values.nbytes for values in features), tokens
 
 
 @contextmanager

@@ -4,7 +4,8 @@
 my-adapter/
   adapter.json         what it is, which package provides the modality, which backbone it was trained on; under
                        "features" a fingerprint of what the modality makes of its example
-  adapter.safetensors  mmqa.*, lora.* and, where the fusion keeps a block per modality, fusion.*
+  adapter.safetensors  mmqa.*, lora.*, of a trainable encoder encoder.*, and fusion.* where the fusion keeps a block per
+                       modality
   complete             written last
 ```
 """
@@ -90,9 +91,17 @@ def read_description(place: Path) -> dict[str, Any]:
     return read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
 
 
-def as_saved(model: CremaNetwork, description: Mapping[str, Any]) -> SavedModality:
-    """Return a modality of the model beside what `adapter.json`, as `read_description` returns it, records of it."""
-    return SavedModality(description, description.get(FEATURES), model.branch(description["name"]))
+def as_saved(
+    model: CremaNetwork, description: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None
+) -> SavedModality:
+    """Return a modality of the model beside what `adapter.json`, as `read_description` returns it, records of it.
+
+    Args:
+        model: has the modality.
+        description: of the adapter.
+        weights: what the adapter holds, keyed as there, where the model does not have it yet.
+    """
+    return SavedModality(description, description.get(FEATURES), model.branch(description["name"]), weights or {})
 
 
 def parts_of(model: CremaNetwork, entry: Mapping[str, Any]) -> list[str]:

@@ -145,7 +145,12 @@ def init_from(model: CremaNetwork, folder: str | Path) -> list[str]:
             "fusion. Nothing was changed."
         )
     entries = [entry for entry in config["modalities"] if entry["name"] in model.names]
-    compare_features(place, [as_saved(model, read_description(place / entry["name"])) for entry in entries])
+    of_each = {
+        entry["name"]: {key.removeprefix(f"modalities.{entry['name']}."): value for key, value in state.items()}
+        for entry in entries
+    }
+    descriptions = [read_description(place / name) for name in of_each]
+    compare_features(place, [as_saved(model, own, of_each[own["name"]]) for own in descriptions])
     for key, value in state.items():
         parameters[key].copy_(value)
     return list(state)

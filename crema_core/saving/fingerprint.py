@@ -53,9 +53,14 @@ def feature_fingerprint(modality: Modality) -> dict[str, Any]:
         name of a tensor its shape, type, length and sketch. Where `example`, `prepare` or `encode` fails, `failed` says
         how in their place.
     """
-    trained = any(parameter.requires_grad for parameter in modality.parameters())
+    trained = modality.trainable or any(parameter.requires_grad for parameter in modality.parameters())
     if trained or modality not in _known:
-        _known[modality] = _computed(modality)
+        mode = modality.training  # a trainable encoder may be in the middle of its training
+        modality.eval()
+        try:
+            _known[modality] = _computed(modality)
+        finally:
+            modality.train(mode)
     return _known[modality]
 
 

@@ -7,9 +7,13 @@ compared by fingerprint, see `crema_core.saving.fingerprint`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from crema_core.errors import CheckpointError, ModalityWarning
 from crema_core.model.network import ModalityBranch
@@ -26,6 +30,9 @@ class SavedModality(NamedTuple):
     entry: Mapping[str, Any]  # its record: name, distribution, version and so on
     features: Mapping[str, Any] | None  # its fingerprint; None in folders written before there was any
     branch: ModalityBranch
+    # the folder's parameters of a trainable encoder, keyed as in an adapter file: what was trained makes the features.
+    # Empty where they are in the model already, or the encoder is frozen
+    weights: Mapping[str, Tensor] = {}
 
 
 def package_of(entry: Mapping[str, Any]) -> str:
@@ -59,7 +66,7 @@ def require_widths(place: Path, modalities: Iterable[SavedModality]) -> None:
     Raises:
         CheckpointError: naming both versions of the package.
     """
-    for entry, features, branch in modalities:
+    for entry, features, branch, _ in modalities:
         own = branch.modality.feature_dim
         if features is not None and features["feature_dim"] != own:
             raise CheckpointError(
@@ -81,8 +88,11 @@ def compare_features(place: Path, modalities: Iterable[SavedModality], *, stackl
         CheckpointError: in place of the warning with `CREMA_PLUGINS_STRICT=1`.
     """
     lines, back = [], []
-    for entry, features, branch in modalities:
-        change = feature_changes(features, feature_fingerprint(branch.modality)) if features is not None else None
+    for entry, features, branch, weights in modalities:
+        if features is None:
+            continue
+        with _in_place(branch, weights):
+            change = feature_changes(features, feature_fingerprint(branch.modality))
         if change is not None:
             lines.append(f"{_change(entry, branch)}: features of '{entry['name']}' {change}.")
             back.append(go_back(entry))
@@ -96,6 +106,25 @@ def compare_features(place: Path, modalities: Iterable[SavedModality], *, stackl
     if Policy.from_environment().strict:
         raise CheckpointError(f"{text} It is an error because of {STRICT}=1. Nothing was changed.")
     warnings.warn(text, ModalityWarning, stacklevel=stacklevel)
+
+
+@contextmanager
+def _in_place(branch: ModalityBranch, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside the block, give a trainable encoder the weights of a folder."""
+    own = branch.encoder_parameters()
+    saved = {key: value for key, value in weights.items() if key in own}
+    before = {key: own[key].detach().clone() for key in saved}
+    try:
+        _copy(own, saved)
+        yield
+    finally:
+        _copy(own, before)
+
+
+@torch.no_grad()
+def _copy(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for key, value in values.items():
+        parameters[key].copy_(value)
 
 
 def _change(entry: Mapping[str, Any], branch: ModalityBranch) -> str:

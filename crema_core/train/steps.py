@@ -24,7 +24,7 @@ from crema_core.data.dataset import TrainBatch
 from crema_core.errors import OptionsError, TrainingError
 from crema_core.model.trainable import held
 from crema_core.model.tuning import FULL
-from crema_core.tokens import ModalityFeatures, ModalityTokens
+from crema_core.tokens import ModalityInput, ModalityTokens
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import training_order
 from crema_core.train.events import TrainEvents
@@ -38,7 +38,7 @@ class Minibatch:
     """A batch whose frozen encoders have run."""
 
     batch: TrainBatch
-    features: dict[str, ModalityFeatures]
+    features: dict[str, ModalityInput]
 
 
 @dataclass(frozen=True)

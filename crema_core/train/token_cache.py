@@ -20,11 +20,11 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.model.trainable import collecting
-from crema_core.tokens import ModalityFeatures, ModalityTokens
+from crema_core.tokens import ModalityInput, ModalityTokens
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import MicroBatchSize
 
-OfSamples = TypeVar("OfSamples", ModalityTokens, ModalityFeatures)
+OfSamples = TypeVar("OfSamples", ModalityTokens, ModalityInput)
 
 
 class TokenCache:
@@ -32,7 +32,8 @@ class TokenCache:
 
     Args:
         model: a built model.
-        features: encoded modalities of the minibatch.
+        features: encoded modalities of the minibatch, and what trainable encoders read: these run when the modality's
+            tokens are computed, with its graph.
         questions: rendered texts of its samples, which a Q-Former may read.
         kept: modalities whose graphs are built now and used in their sub-steps; others' are built when they are asked
             for.
@@ -43,7 +44,7 @@ class TokenCache:
     def __init__(
         self,
         model: CremaModel,
-        features: Mapping[str, ModalityFeatures],
+        features: Mapping[str, ModalityInput],
         questions: Sequence[str],
         *,
         kept: Collection[str],
@@ -90,7 +91,7 @@ class TokenCache:
         """Compute a modality's tokens anew, after its update."""
         self._tokens[name] = self._compute(name, self.features[name], self.questions)
 
-    def _compute(self, name: str, features: ModalityFeatures, questions: Sequence[str]) -> ModalityTokens:
+    def _compute(self, name: str, features: ModalityInput, questions: Sequence[str]) -> ModalityTokens:
         with self.distributed.forward_pass():
             return self.model.modality_tokens(name, features, questions)
 
@@ -119,7 +120,7 @@ def micro_batches(num_samples: int, size: int | None) -> list[range]:
 
 
 def part_of(own: OfSamples, part: range) -> OfSamples | None:
-    """Return the tokens or features of a part's samples; None where none of them has the modality."""
+    """Return the tokens, features or prepared sources of a part's samples; None where none of them has the modality."""
     index = ((own.rows >= part.start) & (own.rows < part.stop)).nonzero()[:, 0]
     return own.select(index, own.rows[index] - part.start) if index.numel() else None
 

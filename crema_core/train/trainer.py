@@ -25,7 +25,7 @@ from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.cache.store import DiskCache
-from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
+from crema_core.features.encode import cacheable, encode_for_training, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.kernels import activation_checkpointing, compiled
@@ -210,7 +210,7 @@ class Trainer:
         prepared = load_batches(dataset, keys, num_workers=num_workers, seed=seed)
         for batch in read_ahead(prepared, self.cache):
             with self.distributed.forward_pass():
-                group.append(Minibatch(batch, encode_batch(self.model, self.cache, batch)))
+                group.append(Minibatch(batch, encode_for_training(self.model, self.cache, batch)))
             if len(group) == settings.gradient_accumulation_steps:
                 yield group
                 group = []

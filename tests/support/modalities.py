@@ -11,16 +11,21 @@ from typing import Any
 import av
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from crema_core.data.sampling import split_span
-from crema_core.modality import Batch, Features, Modality, Sample
+from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.plugins import registry
 from crema_core.plugins.spec import Capabilities, MMQASpec, ModalityOptions, ModalitySpec
 
 
 class FrameOptions(ModalityOptions):
     frames: int = Field(default=3, ge=1, description="frames of an example")
+
+
+class GaitOptions(ModalityOptions):
+    dropout: float = Field(default=0.0, description="of the encoder")
+    frozen: bool = Field(default=False, description="leave the encoder as it is")
 
 
 class FramesModality(Modality):
@@ -73,6 +78,21 @@ class SoundModality(WaveModality):
             return super().prepare(torch.zeros(sum(1 for _ in container.decode(audio=0)), 3, 10))
 
 
+class GaitModality(WaveModality):
+    """A sequence through a small encoder that is trained."""
+
+    def __init__(self, options: Any, context: BuildContext) -> None:
+        super().__init__(options, context)
+        self.net = nn.Sequential(nn.Linear(10, 16), nn.GELU(), nn.Dropout(options.dropout), nn.Linear(16, 10))
+
+    @property
+    def trainable(self) -> bool:
+        return super().trainable and not self.options.frozen
+
+    def encode(self, batch: Batch) -> Features:
+        return Features(self.net(batch["steps"].to(self.net[0].weight)), batch.mask, batch.times)
+
+
 class PointsModality(Modality):
     """One static step with a varying number of tokens."""
 
@@ -116,6 +136,12 @@ def wave_spec(name: str = "wave", **changes: Any) -> ModalitySpec:
         prefix="Wave: ",
         **{"feature_dim": 10, "mmqa": _SIZES, **changes},
     )
+
+
+def gait_spec(**changes: Any) -> ModalitySpec:
+    """A sequence whose encoder is trained."""
+    spec = wave_spec("gait", trainable=True, options=GaitOptions, **changes)
+    return spec.model_copy(update={"factory": "tests.support.modalities:GaitModality"})
 
 
 def touch_specs() -> tuple[ModalitySpec, ModalitySpec]:

@@ -17,10 +17,12 @@ from crema_core.modality import Sample
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
 from tests.support.modalities import (
     FramesModality,
+    GaitModality,
     OtherFramesModality,
     PointsModality,
     WaveModality,
     frames_spec,
+    gait_spec,
     points_spec,
     wave_spec,
 )
@@ -51,6 +53,10 @@ class WaveFiles(_FromFile, WaveModality):
     """A sequence."""
 
 
+class GaitFiles(_FromFile, GaitModality):
+    """A sequence whose encoder is trained."""
+
+
 class PointFiles(_FromFile, PointsModality):
     """A static set."""
 
@@ -66,9 +72,24 @@ def file_modalities(*, dropout: float = 0.0, num: int = 4) -> list[ModalitySpec]
     ]
 
 
-def random_model(backbone: Path, *, tuning: Any = None, fusion: str = "self_gated", **options: Any) -> CremaModel:
+def trained_modalities(*, dropout: float = 0.0) -> list[Any]:
+    """Return frames, a sequence whose encoder is trained, and points; `write_data(..., modalities="mgp")`."""
+    main, _, _, points = file_modalities(dropout=dropout)
+    sizes = MMQASpec(lora_rank=2, lora_dropout=dropout)
+    gait = gait_spec(mmqa=sizes).model_copy(update={"factory": f"{__name__}:GaitFiles"})
+    return [main, {"name": gait, "dropout": dropout}, points]
+
+
+def random_model(
+    backbone: Path,
+    *,
+    tuning: Any = None,
+    fusion: str = "self_gated",
+    modalities: list[Any] | None = None,
+    **options: Any,
+) -> CremaModel:
     """Return a model of the file modalities whose every trainable weight is non-zero; equal at every call."""
-    model = build(file_modalities(**options), backbone=backbone, tuning=tuning, fusion=fusion)
+    model = build(modalities or file_modalities(**options), backbone=backbone, tuning=tuning, fusion=fusion)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.trainable_parameters().values():
@@ -101,8 +122,9 @@ def write_data(
             "wave": torch.randn(2 + index % 3, 3, 10, generator=generator),
             "points": torch.randn(2 + index % 4, 6, generator=generator),
         }
+        arrays["gait"] = arrays["wave"]
         for name, array in arrays.items():
-            lacking = (name == "other" and index % 3 == 2) or (name == "wave" and index % 4 == 3)
+            lacking = (name == "other" and index % 3 == 2) or (name in ("wave", "gait") and index % 4 == 3)
             if name[0] in modalities and not lacking:
                 path = folder / f"{name}-{index}.npy"
                 np.save(path, array.numpy())
