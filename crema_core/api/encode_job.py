@@ -20,7 +20,7 @@ from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Record, read_data_file
 from crema_core.errors import CacheError, CremaError
 from crema_core.features.cache.store import DiskCache
-from crema_core.features.encode import Filled, Shard, cacheable, fill_cache
+from crema_core.features.encode import Filled, Shard, cacheable, fill_cache, why_not_kept
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.precision import DTYPES, computing_in
 from crema_core.model.settings import ModelSettings
@@ -62,6 +62,8 @@ def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
     records: list[Record] = []
     for place in job.data:
         records += read_data_file(place, modalities=model.names)
+    if status is not None and (skipped := why_not_kept(model, model.names)) is not None:
+        status.note(skipped)
     dtype = DTYPES[job.cache_precision] if job.cache_precision != "fp32" else None
     with computing_in(job.precision, model.device):
         return fill_cache(

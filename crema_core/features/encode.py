@@ -54,6 +54,23 @@ def cacheable(model: CremaNetwork, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in frozen if specs[name].capabilities.deterministic)
 
 
+def why_not_kept(model: CremaNetwork, names: Sequence[str]) -> str | None:
+    """Return a sentence about the modalities whose features a cache does not keep because their encoders are trained.
+
+    Args:
+        model: a built model.
+        names: modalities a cache is asked for.
+    """
+    trained = [name for name in names if model.branch(name).modality.trainable]
+    if not trained:
+        return None
+    kept = ", ".join(cacheable(model, names)) or "none"
+    return (
+        f"cache: the encoder of {', '.join(trained)} is trainable, so its features change and are not kept; it runs "
+        f"anew for every sample. Kept are the features of: {kept}."
+    )
+
+
 @dataclass(frozen=True)
 class Filled:
     """What filling a cache did."""

@@ -70,7 +70,7 @@ def feature_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | N
     Args:
         saved, now: what `feature_fingerprint` returned there and here.
     """
-    if "failed" in saved:
+    if "failed" in saved or not saved.keys() - {"feature_dim"}:
         return None
     if "failed" in now:
         return f"cannot be compared, its example fails ({now['failed']})"

@@ -14,11 +14,12 @@ from crema_core.data.check import check_records
 from crema_core.data.data_file import Data, Record, as_records
 from crema_core.errors import CheckpointError, DataFileError, OptionsError, TrainingError, did_you_mean
 from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes
+from crema_core.modality import Modality
 from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
 from crema_core.saving.fingerprint import feature_fingerprint
 from crema_core.saving.upgrades import FEATURES, SavedModality, compare_features, require_widths
-from crema_core.train.checkpoints import pointed, read_checkpoint
+from crema_core.train.checkpoints import Checkpoint, pointed, read_checkpoint
 from crema_core.train.distributed import join_processes
 from crema_core.train.early_exit import why_no_exit
 from crema_core.train.metrics import METRICS, MetricsFile, read_metrics
@@ -113,7 +114,7 @@ def fit(
     if (cannot := why_no_exit(chosen)) is not None:
         status.note(cannot)
     features = processes.from_main(
-        lambda: {name: feature_fingerprint(model.branch(name).modality) for name in model.names}
+        lambda: {name: _starting_features(model.branch(name).modality) for name in model.names}
     )
     config = describe_run(
         model,
@@ -130,12 +131,13 @@ def fit(
     else:
         for line in refuse_changes(_of_today(folder, saved, model), config, resumable=RESUMABLE):
             status.note(line)
-        if check_features:
-            processes.from_main(lambda: compare_features(folder, _as_saved(saved, model), stacklevel=5))
         checkpoint = pointed(folder, LAST)
-        if checkpoint is not None:
-            read_checkpoint(checkpoint)  # a damaged one is refused before any work
-        elif processes.is_main:
+        reached = (
+            None if checkpoint is None else read_checkpoint(checkpoint)
+        )  # a damaged one is refused before any work
+        if check_features:
+            processes.from_main(lambda: compare_features(folder, _as_saved(saved, model, reached), stacklevel=5))
+        if checkpoint is None and processes.is_main:
             status.note("This run stopped before its first checkpoint; it starts from its beginning.")
             MetricsFile(folder / METRICS).truncate(0)
     trainer = Trainer(
@@ -178,13 +180,26 @@ def _of_today(folder: Path, saved: Mapping[str, Any], model: CremaModel) -> dict
     return {**saved, "model": {**saved["model"], "modalities": entries}}
 
 
-def _as_saved(saved: Mapping[str, Any], model: CremaModel) -> list[SavedModality]:
-    features = saved.get(FEATURES, {})
-    return [
-        SavedModality(entry, features.get(entry["name"]), model.branch(entry["name"]))
-        for entry in saved["model"]["modalities"]
-        if entry["name"] in model.names
-    ]
+def _starting_features(modality: Modality) -> dict[str, Any]:
+    """Return what a run records of a modality's features; those of a trainable encoder are in its checkpoints."""
+    return {"feature_dim": modality.feature_dim} if modality.trainable else feature_fingerprint(modality)
+
+
+def _as_saved(saved: Mapping[str, Any], model: CremaModel, checkpoint: Checkpoint | None = None) -> list[SavedModality]:
+    """Return the modalities as a run records them, those of trainable encoders as its checkpoint does."""
+    found = []
+    for entry in saved["model"]["modalities"]:
+        if (name := entry["name"]) not in model.names:
+            continue
+        features, weights = saved.get(FEATURES, {}).get(name), {}
+        if checkpoint is not None and model.branch(name).modality.trainable:
+            features = checkpoint.state.get(FEATURES, {}).get(name)
+            start = f"modalities.{name}."
+            weights = {
+                key.removeprefix(start): own for key, own in checkpoint.adapters.items() if key.startswith(start)
+            }
+        found.append(SavedModality(entry, features, model.branch(name), weights))
+    return found
 
 
 def _read(data: Data, model: CremaModel, status: StatusLine) -> list[Record]:

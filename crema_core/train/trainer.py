@@ -25,7 +25,7 @@ from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.cache.store import DiskCache
-from crema_core.features.encode import cacheable, encode_for_training, fill_shared, read_ahead
+from crema_core.features.encode import cacheable, encode_for_training, fill_shared, read_ahead, why_not_kept
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.kernels import activation_checkpointing, compiled
@@ -34,6 +34,8 @@ from crema_core.model.network import CremaNetwork
 from crema_core.model.precision import DTYPES
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
+from crema_core.saving.fingerprint import feature_fingerprint
+from crema_core.saving.upgrades import FEATURES
 from crema_core.train.checkpoints import Checkpointer, pointed, read_checkpoint
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import EarlyExit, exit_start_epoch
@@ -263,11 +265,22 @@ class Trainer:
             "best_score": self.best_score,
             "modalities": list(self.model.names),
             "hooks": self.events.state_dict(),
+            **self._features(),
         }
         folder = self.checkpointer.save(self.position, progress, best=best)
         if folder is not None:
             config = {"position": list(self.position), **progress}
             self.events.tell("crema_checkpoint_saved", path=folder, config=config)
+
+    def _features(self) -> dict[str, Any]:
+        """Return fingerprints of what trainable encoders make of their examples now; nothing without any.
+
+        Those of frozen encoders are in the run's `config.json`.
+        """
+        names = [name for name in self.model.names if self.model.branch(name).modality.trainable]
+        if not names or not self.processes.is_main:
+            return {}
+        return {FEATURES: {name: feature_fingerprint(self.model.branch(name).modality) for name in names}}
 
     def _load(self, folder: Path) -> None:
         state = self.checkpointer.load(folder)
@@ -306,6 +319,8 @@ class Trainer:
             return
         names = cacheable(self.model, self.model.names)
         self._cached = frozenset(names)
+        if (skipped := why_not_kept(self.model, self.model.names)) is not None:
+            self.status.note(skipped)
         with self.distributed.forward_pass():
             filled = fill_shared(
                 self.cache,
