@@ -32,6 +32,7 @@ DONE, FAILED, USAGE, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
 
 VERBS = (
     Command("fit", "train the adapters of a model on a data file", "crema_core.cli.fit"),
+    Command("pretrain", "train a new sensor's encoder on unlabelled pairs", "crema_core.cli.pretrain"),
     Command("resume", "continue with an interrupted run", "crema_core.cli.resume"),
     Command("encode", "run frozen encoders once and keep their features in a folder", "crema_core.cli.encode"),
     Command("cache", "show, check or make smaller a folder of kept features", "crema_core.cli.cache"),

@@ -20,7 +20,7 @@ import json
 import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -191,6 +191,55 @@ def as_records(data: Data, *, modalities: Collection[str] | None = None) -> list
         )
     read = {record.line: record for record in scan.records}
     return [own if isinstance(own, Record) else read[number] for number, own in enumerate(data, start=1)]
+
+
+def read_pairs(data: Data, modalities: Sequence[str]) -> list[Record]:
+    """Return the samples that have all of some modalities; what they are asked does not matter.
+
+    Args:
+        data: as for `as_records`, but `id`, `question` and `answer` may be absent.
+        modalities: each of which a sample needs; samples without are left out, with a notice.
+
+    Returns:
+        Their `line` is their position in the list, from 0.
+
+    Raises:
+        DataFileError: as `as_records`, and when fewer than two samples are left.
+    """
+    if isinstance(data, str | os.PathLike):
+        path = Path(data)
+        lines = [(number, _parsed(text)) for number, text in enumerate(_lines(path), start=1) if text.strip()]
+        name, folder = path.name, path.parent.absolute()
+    else:
+        plain = [{"id": own.id, **own.sources} if isinstance(own, Record) else own for own in data]
+        lines = [(number, _plain(own)) for number, own in enumerate(plain, start=1)]
+        name, folder = "The data", Path.cwd()
+    unasked = {"question": "", "answer": "", "choices": None}
+    parsed = (
+        (number, values if isinstance(values, str) else {"id": number} | values | unasked) for number, values in lines
+    )
+    scan = _scan(parsed, modalities=modalities, folder=folder, num_lines=len(lines))
+    if scan.problems:
+        raise DataFileError(_describe_problems(scan, f"lines of {name}", "line"))
+    _report_ignored(name, scan.ignored)
+    found = [own for own in scan.records if all(own.paths(modality) for modality in modalities)]
+    both = " and ".join(f"'{modality}'" for modality in modalities)
+    if len(found) < 2:
+        raise DataFileError(
+            f"{name} has {len(found)} of {len(lines):,} samples with both {both}. At least two are needed: each is "
+            "told from the others. Write one line per recording, with the paths of both."
+        )
+    if len(found) < len(lines):
+        logger.warning(
+            "%s: %s of %s samples lack %s, and are left out.", name, len(lines) - len(found), len(lines), both
+        )
+    if absent := missing_files(found):
+        record, first = absent[0]
+        raise DataFileError(
+            f"{len(absent):,} of {len(found):,} pairs have a missing file, first: {first} (line {record.line}). Fix "
+            "the paths, or leave those lines out."
+        )
+    return [replace(own, line=position) for position, own in enumerate(found)]
 
 
 def moved_line(values: Mapping[str, object], there: Path, here: Path) -> dict[str, object]:
