@@ -235,8 +235,8 @@ class _Training:
         self.targets_ND = self._encode_targets()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed("pretrain heads", settings.seed))
-            dims = [model.branch(name).modality.feature_dim for name in (modality, against)]
-            self.heads = _Heads(*dims, settings, other_BD=self.targets_ND).to(model.device)
+            own_dim, other_dim = (model.branch(name).modality.feature_dim for name in (modality, against))
+            self.heads = _Heads(own_dim, other_dim, settings, other_BD=self.targets_ND).to(model.device)
         own = {f"modalities.{modality}.{key}": value for key, value in self._encoder().items()}
         self.parameters = own | {f"heads.{key}": value for key, value in self.heads.named_parameters()}
         shared = train_settings(None, settings.model_dump(include=set(_SHARED)))
@@ -328,8 +328,8 @@ class _Training:
                 rows.append(pooled(features).float())
                 self.status.show(f"encoding {self.against}: {sum(map(len, rows)):,} of {len(first):,} sources")
         place = {paths: row for row, paths in enumerate(first)}
-        index = torch.tensor([place[record.paths(self.against)] for record in self.records], device=self.model.device)
-        return torch.cat(rows)[index]
+        rows_N = torch.tensor([place[record.paths(self.against)] for record in self.records], device=self.model.device)
+        return torch.cat(rows)[rows_N]
 
     def _encoder(self) -> dict[str, nn.Parameter]:
         return self.model.branch(self.name).encoder_parameters()

@@ -18,6 +18,7 @@ from torch import Tensor
 from crema_core.data import modality_calls
 from crema_core.errors import ConformanceError, ContractError, CremaError, MediaError, MissingRequirementError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample, load_modality_class
+from crema_core.model.trainable import freeze, set_trainable
 from crema_core.plugins.spec import ModalityOptions
 from crema_core.testing.check import require
 from crema_core.testing.damage import damaged_files
@@ -240,10 +241,12 @@ def small_batches_work(under_test: UnderTest) -> None:
 
 
 def encoder_stays_in_eval_mode(under_test: UnderTest) -> None:
-    """`train()` leaves the modality and all its parts in eval mode."""
+    """`train()` leaves the modality and all its parts in eval mode, a trainable one while it is not trained."""
     for modality in modalities(under_test):
+        freeze(modality)
         training = [name or "the modality" for name, part in modality.train().named_modules() if part.training]
         modality.eval()
+        set_trainable(modality, {name for name, _ in modality.named_parameters()})
         require(not training, f"After train(), {', '.join(training)} are in train mode.")
 
 

@@ -1,4 +1,4 @@
-"""The modality: recordings -> windows -> features of a small frozen encoder.
+"""The modality: recordings -> windows -> features of a small encoder, frozen or trained.
 
 Shape letters: B samples, T windows, P points of a window, C = 6 channels, D = 64 features.
 """
@@ -21,18 +21,28 @@ GRAVITY = 9.81
 class ImuModality(Modality):
     """Windows of motion.
 
-    The encoder is frozen: fixed random features of the shape of a window, beside its mean and spread. It holds no
-    weights that need saving, because the generator's seed is part of its definition.
+    The "random" encoder is frozen: fixed random features of the shape of a window, beside its mean and spread. It holds
+    no weights that need saving, because the generator's seed is part of its definition. The "learned" one is a small
+    network that core trains, saves and shares with the adapter.
     """
 
     options: ImuOptions
 
     def __init__(self, options: ImuOptions, context: BuildContext) -> None:
         super().__init__(options, context)
+        if options.encoder == "learned":
+            width = POINTS * 6
+            self.net = nn.Sequential(nn.Linear(width, 128), nn.GELU(), nn.Linear(128, self.feature_dim))
+            return
         generator = torch.Generator().manual_seed(7)
         self.mix = nn.Parameter(
             torch.randn(POINTS * 6, self.feature_dim - 12, generator=generator) / (POINTS * 6) ** 0.5
         )
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the encoder is trained: an option chooses."""
+        return self.options.encoder == "learned"
 
     def prepare(self, source: object) -> Sample:
         """Cut a recording into windows: `windows` `(T, P, C)`, times from its beginning."""
@@ -47,8 +57,10 @@ class ImuModality(Modality):
         return Sample({"windows": windows}, torch.stack((starts, starts + self.options.window_s), dim=1))
 
     def encode(self, batch: Batch) -> Features:
-        """Return `(B, T, 1, D)`: means, spreads and random features of every window."""
+        """Return `(B, T, 1, D)`: of every window what was learned, or means, spreads and random features."""
         windows = batch["windows"]  # (B, T, P, C)
+        if self.trainable:
+            return Features(self.net(windows.flatten(2))[:, :, None], batch.mask, batch.times)
         shape = torch.tanh(windows.flatten(2) @ self.mix)  # (B, T, D - 12)
         mean = windows.mean(2)
         spread = (windows - mean[:, :, None]).square().mean(2).sqrt()
