@@ -371,7 +371,7 @@ def _require_roles(model: CremaModel, modality: str, against: str) -> None:
     if model.branch(against).modality.trainable or model.branch(against).modality.own_tokens or modality == against:
         raise OptionsError(
             f"'{against}' is no frozen modality with features of its own, which '{modality}' could be trained against. "
-            "What is learned is what the other one understands already. Name another, such as video."
+            "What is learned is what the other one understands already. Name a modality with a frozen encoder."
         )
     if join_processes().count > 1:
         raise OptionsError(

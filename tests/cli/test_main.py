@@ -51,7 +51,7 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("CREMA_PLUGINS", "")
     assert main(["plugin", "list"]) == 2
     assert capsys.readouterr().err == (
-        "crema: 'plugin' is not a verb. Verbs: fit, resume, encode, cache, eval, answer, data, describe, plan, "
+        "crema: 'plugin' is not a verb. Verbs: fit, pretrain, resume, encode, cache, eval, answer, data, describe, plan, "
         "show, plugins. Did you mean 'plugins'?\n"
     )
 
@@ -62,7 +62,7 @@ def test_the_verb_of_a_package_that_is_not_installed_names_the_package(
     monkeypatch.setenv("CREMA_PLUGINS", "")
     assert main(["demo"]) == 2
     assert capsys.readouterr().err == (
-        "crema: 'demo' is not a verb. Verbs: fit, resume, encode, cache, eval, answer, data, describe, plan, "
+        "crema: 'demo' is not a verb. Verbs: fit, pretrain, resume, encode, cache, eval, answer, data, describe, plan, "
         "show, plugins. It is provided by crema-world. Run: pip install crema-world\n"
     )
 
