@@ -8,8 +8,8 @@ Two sensors nobody has a pretrained encoder of, each alone in a model and asked 
   one direction of the channels, below louder noise in all others. Pretrained on unlabelled pairs with the world's touch
   images, whose encoder is the backbone's (`pretrain`).
 
-A frozen encoder has the weights a trained one begins with. Every result is printed as a line of JSON when it is there;
-at the end mean and standard deviation over seeds.
+A frozen encoder of taps has the weights a trained one begins with; that of turns is the package's own. Every result is
+printed as a line of JSON when it is there; at the end mean and standard deviation over seeds.
 
 Needs the example beside core: pip install -e examples/crema-imu.
 """
@@ -210,7 +210,9 @@ def measure(out: Path, sizes: Sizes, seed: int, sensors: Sequence[str]) -> Itera
     if "imu" in sensors:
         train = write_turns(out / "imu-train", num_clips=sizes.train, seed=seed)
         test = write_turns(out / "imu-test", num_clips=sizes.test, seed=seed + 1000)
-        requests = {"name": "imu", "encoder": "random"}, {"name": "imu", "encoder": "learned"}
+        from crema_imu.plugin import SPEC
+
+        requests = {"name": SPEC, "encoder": "random"}, {"name": SPEC, "encoder": "learned"}
         yield from _states("imu", requests, train, test, out, sizes, seed, lambda: _on_captions(out, sizes, seed))
     if "tap" in sensors:
         train = write_taps(out / "tap-train", num_clips=sizes.train, seed=seed, split="train")
@@ -239,8 +241,10 @@ def _states(
 
 
 def _on_captions(out: Path, sizes: Sizes, seed: int) -> Path:
+    from crema_imu.plugin import SPEC
+
     data = write_turns(out / "imu-captions", num_clips=sizes.pretrain, seed=seed + 500, caption=True)
-    model = build([{"name": "imu", "encoder": "learned"}], backbone=BACKBONE, mmqa=MMQA, seed=seed)
+    model = build([{"name": SPEC, "encoder": "learned"}], backbone=BACKBONE, mmqa=MMQA, seed=seed)
     settings = {"lr": 2e-3, "precision": "fp32", "num_workers": 0, "epochs": sizes.pretrain_epochs, "seed": seed}
     fit(model, data, out=out / "imu-pretrain", preset="pretrain", **settings)
     model.save_adapter("imu", out / "imu-adapter")

@@ -51,8 +51,8 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("CREMA_PLUGINS", "")
     assert main(["plugin", "list"]) == 2
     assert capsys.readouterr().err == (
-        "crema: 'plugin' is not a verb. Verbs: fit, pretrain, resume, encode, cache, eval, answer, data, describe, plan, "
-        "show, plugins. Did you mean 'plugins'?\n"
+        "crema: 'plugin' is not a verb. Verbs: fit, pretrain, resume, encode, cache, eval, answer, data, describe, "
+        "plan, show, plugins. Did you mean 'plugins'?\n"
     )
 
 
