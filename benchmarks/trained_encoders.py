@@ -158,12 +158,18 @@ def write_turns(folder: Path, *, num_clips: int, seed: int, caption: bool = Fals
 
 
 def turn_of(way: str, generator: np.random.Generator) -> list[list[float]]:
-    """Two seconds at 50 Hz: sideways acceleration and roll at one rate, a quarter of a cycle apart, before or after."""
+    """Two seconds at 50 Hz: sideways acceleration and roll at one rate, a quarter of a cycle apart, before or after.
+
+    The other channels swing too, more strongly and each at a rate of its own, which says nothing of the way.
+    """
     lag = 0.25 if way == "left" else -0.25
     rate, phase, strength = generator.uniform(2.0, 4.0), generator.uniform(), generator.uniform(1.5, 3.0)
     times = np.arange(100) / 50
     values = generator.normal(0, 0.3, (100, 6))
     values[:, 2] += 9.81
+    for channel, size in ((0, 6.0), (2, 6.0), (4, 2.0), (5, 2.0)):
+        swing = generator.uniform(1.0, 4.0) * times + generator.uniform()
+        values[:, channel] += size * np.sin(2 * math.pi * swing)
     values[:, 1] += strength * np.sin(2 * math.pi * (rate * times + phase))
     values[:, 3] += strength / 3 * np.sin(2 * math.pi * (rate * times + phase + lag))
     return [
