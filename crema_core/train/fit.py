@@ -132,9 +132,8 @@ def fit(
         for line in refuse_changes(_of_today(folder, saved, model), config, resumable=RESUMABLE):
             status.note(line)
         checkpoint = pointed(folder, LAST)
-        reached = (
-            None if checkpoint is None else read_checkpoint(checkpoint)
-        )  # a damaged one is refused before any work
+        # a damaged one is refused before any work
+        reached = None if checkpoint is None else read_checkpoint(checkpoint)
         if check_features:
             processes.from_main(lambda: compare_features(folder, _as_saved(saved, model, reached), stacklevel=5))
         if checkpoint is None and processes.is_main:

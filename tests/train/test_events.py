@@ -253,6 +253,7 @@ def test_a_factor_of_the_learning_rate_holds_from_the_next_update_on(new_model: 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_factors_of_several_plugins_are_multiplied(new_model: MakeModel, tmp_path: Path) -> None:
     def crema_train_started(control: RunControl) -> None:
         control.set_lr_factor(0.25, reason="careful")
@@ -265,7 +266,9 @@ def test_factors_of_several_plugins_are_multiplied(new_model: MakeModel, tmp_pat
     assert [line["lr_factor"] for line in of_kind(run, "lr_factor")] == [0.25, 0.125]
 
 
-@pytest.mark.parametrize("stop_at", [2, 4, 6])
+@pytest.mark.parametrize(
+    "stop_at", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_has_the_rates_weights_and_lines_of_an_uninterrupted_one(
     stop_at: int, new_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -292,6 +295,7 @@ def test_a_resumed_run_has_the_rates_weights_and_lines_of_an_uninterrupted_one(
     assert_same_bits(weights(whole_model), weights(fresh))
 
 
+@pytest.mark.slow
 def test_a_factor_stays_when_its_plugin_is_gone_and_the_resumed_run_says_so(
     new_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -313,6 +317,7 @@ def test_a_factor_stays_when_its_plugin_is_gone_and_the_resumed_run_says_so(
     )
 
 
+@pytest.mark.slow
 def test_a_run_stopped_after_an_evaluation_ends_with_its_checkpoint_and_report(
     new_model: MakeModel, tmp_path: Path
 ) -> None:

@@ -83,7 +83,15 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 2}, {"retained_graphs": 0}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"micro_batch_size": 2},
+        pytest.param({"retained_graphs": 0}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_updates_equal_the_naive_loop(
     settings: dict[str, Any], new_trained: Any, distributed: Distributed, tmp_path: Path
 ) -> None:
