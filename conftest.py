@@ -25,6 +25,18 @@ settings.register_profile("fixed", derandomize=True, deadline=None, database=Non
 settings.load_profile("fixed")
 
 
+START_PROCESSES = ("import_prints_nothing", "class_import_changes_nothing", "prepare_works_in_a_fresh_process")
+"""Checks of the conformance kit that start a process of their own for every package."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to `make test-slow` what the kit does in processes, before `-m` chooses."""
+    for item in items:
+        if item.name.partition("[")[2].rstrip("]") in START_PROCESSES:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _torch_draws_the_same_numbers() -> None:
     """What a test draws must not depend on the tests that ran before it in the same process."""

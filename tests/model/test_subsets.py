@@ -22,7 +22,7 @@ VARIANTS: list[Any] = ["ungated", "token_mixture", {"name": "supporting_cross_at
 CHOICES = ["red", "blue", "green"]
 
 
-@pytest.fixture(scope="module", params=["t5", "opt"])
+@pytest.fixture(scope="module", params=["t5", pytest.param("opt", marks=pytest.mark.slow)])
 def models(request: pytest.FixtureRequest, t5_folder: Path, opt_folder: Path) -> dict[str, CremaModel]:
     folder = t5_folder if request.param == "t5" else opt_folder
     return {str(fusion): build(four_modalities(), backbone=folder, fusion=fusion) for fusion in [*FUSIONS, *VARIANTS]}

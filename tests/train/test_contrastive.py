@@ -92,6 +92,7 @@ def test_it_learns_what_belongs_together_and_nothing_else_moves(new_model: Any, 
     }
 
 
+@pytest.mark.slow
 def test_an_interrupted_pretraining_ends_with_the_same_numbers(
     new_model: Any, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -301,8 +301,12 @@ def test_minibatches_of_one_update_keep_graphs_where_a_number_is_given(
     assert counts == [20, 20, 16]
 
 
-@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 2, "retained_graphs": 1}], ids=["whole", "in parts"])
-@pytest.mark.parametrize("mode", ["sequential", "joint"])
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param({}, marks=pytest.mark.slow), {"micro_batch_size": 2, "retained_graphs": 1}],
+    ids=["whole", "in parts"],
+)
+@pytest.mark.parametrize("mode", ["sequential", pytest.param("joint", marks=pytest.mark.slow)])
 def test_accumulated_minibatches_equal_one_large_one(
     mode: str, settings: dict[str, int], new_double_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
