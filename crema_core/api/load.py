@@ -13,7 +13,7 @@ import torch
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.api.requests import name_and_options
-from crema_core.api.saved import Extended, is_missing, provider_of, saved_request, saved_with
+from crema_core.api.saved import Extended, is_missing, opened_without, provider_of, saved_request, saved_with
 from crema_core.errors import (
     BuildError,
     CheckpointError,
@@ -127,7 +127,7 @@ def _requests(
     missing: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Return what `build` is asked for, or one error for all modalities and the `missing` parts of other kinds."""
-    problems, absent, requests = Problems(), [], []
+    problems, absent, unusable, requests = Problems(), [], [], []
     problems.found.extend(missing)
     # Options are refused too where a part that is missing would have declared them: they are looked at without any.
     extended = None if missing else _extended(config)
@@ -142,12 +142,14 @@ def _requests(
             requests.append(saved_request(place, entry, changes=changes, extended=extended, remedy=remedy))
         except PluginError as error:
             problems.found.append(error)
-            absent += [name] if is_missing(error) else []
+            (absent if is_missing(error) else unusable).append(name)
         except OptionsError as error:
             problems.found.append(error)
     if absent:
         without = [] if config["major"] in absent else absent
         problems.found += saved_with(place, entries, missing=absent, without=without)
+    if unusable and config["major"] not in unusable:
+        problems.found.append(f"Or leave '{place}' as it is and {opened_without([*absent, *unusable])}")
     problems.raise_found()
     return requests
 

@@ -220,10 +220,14 @@ def saved_with(
     if packages:
         text = f"'{place}' was saved with: {', '.join(packages)}."
         if missing:
-            names = sorted({entry["distribution"] for entry in own if entry["distribution"]})
-            text += f" Run: pip install {' '.join(names)}"
+            wanted = {}
+            for entry in own:
+                if name := entry["distribution"]:
+                    other, exact = _other_version(name), f"{name}=={entry['version']}"
+                    wanted[name], text = (exact, f"{text} {other}") if other else (name, text)
+            text += f" Run: pip install {' '.join(wanted[name] for name in sorted(wanted))}"
             if without:
-                text += f", or open it without: load(..., without={list(without)!r})"
+                text += f", or {opened_without(without)}"
         lines.append(text)
     if by_hand:
         lines.append(
@@ -231,6 +235,22 @@ def saved_with(
             "crema_core.registry.register(SPEC)."
         )
     return lines
+
+
+def opened_without(names: Sequence[str]) -> str:
+    """Return what opens a saved model without some of its modalities, in Python and in a command."""
+    return f"open it without: load(..., without={list(names)!r}), or --without {','.join(names)} in a command"
+
+
+def _other_version(distribution: str) -> str:
+    """Return a sentence where another version of a package is installed, which provides something else; else nothing.
+
+    Then `pip install` of its name alone would do nothing.
+    """
+    own = [found for found in registry.providers("modality") if found.distribution == distribution]
+    if not own:
+        return ""
+    return f"Installed is {own[0].provider}, which provides: {', '.join(sorted(found.name for found in own))}."
 
 
 def is_missing(error: Exception) -> bool:

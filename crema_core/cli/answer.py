@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from crema_core.cli.inputs import add_saved_model, add_shared, assignments, help_text, load_saved, print_result
+from crema_core.cli.inputs import Parser, add_saved_model, add_shared, assignments, help_text, load_saved, print_result
 from crema_core.common.tables import table
+from crema_core.errors import did_you_mean
 from crema_core.plugins import registry
 
 if TYPE_CHECKING:
@@ -27,11 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(
                 f"--{name}", dest=f"modality_{name}", nargs="+", metavar="FILE", help=f"source of '{name}'"
             )
+    if isinstance(parser, Parser):
+        parser.explain = _no_modality
     parser.add_argument("--source", action="append", default=[], metavar="MODALITY=FILE", help="source of any modality")
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="choose among these instead of writing freely")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest free answer")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features")
     add_shared(parser, "json", help="print JSON: text, scores, modalities used, choices that tie")
+
+
+def _no_modality(name: str) -> str:
+    """Return what to say of an option that is neither this verb's nor an installed modality."""
+    known = registry.installed_names()
+    return (
+        f"'{name}' is neither an option nor an installed modality. Installed: {', '.join(known)}."
+        f"{did_you_mean(name, [*known, *OWN])} If the model was trained with it, its package is not installed: the "
+        f"same command without --{name} names it."
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -180,5 +180,6 @@ def _tell(run: Run, *, as_json: bool) -> None:
     exited = "\n".join(run.exited.values()) or "no modality exited early"
     if run.stopped is not None:
         exited += f"\n{run.stopped}. Continue with: crema resume {run.path}"
-    text = f"{run.num_steps:,} updates{best}\n{exited}\nmodel:  {facts['model']}\nreport: {facts['report']}"
+    updates = f"{run.num_steps:,} update{'s' * (run.num_steps != 1)}"
+    text = f"{updates}{best}\n{exited}\nmodel:  {facts['model']}\nreport: {facts['report']}"
     print_result(facts, text, as_json=as_json)

@@ -6,9 +6,9 @@ import argparse
 import json
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from crema_core.errors import OptionsError, did_you_mean
 from crema_core.plugins.spec import MMQASpec, parse_settings
@@ -24,6 +24,21 @@ PRESET_HELP = "a name, for example tiny or nextqa-vfdn; all of them: crema plugi
 """Help of the option --preset."""
 _SIZES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 _DURATIONS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads the words of a verb, and says of an unknown option what `explain` knows.
+
+    Attributes:
+        explain: from the name of an option that does not exist, without dashes, to a sentence about it.
+    """
+
+    explain: Callable[[str], str] | None = None
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and end with code 2, as argparse does."""
+        unknown = re.search(r"^unrecognized arguments: .*?--([\w-]+)", message)
+        super().error(f"{message}\n{self.explain(unknown[1])}" if unknown and self.explain else message)
 
 
 def help_text(verb: str, **values: str) -> str:

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TextIO, cast
 
 import crema_core
+from crema_core.cli.inputs import Parser
 from crema_core.cli.launch import enrol, fail, rank
 from crema_core.errors import CremaError, LostProcessError, PluginError, PluginExitError, did_you_mean
 from crema_core.plugins.fence import fault_text, fenced, switch_off
@@ -122,7 +123,7 @@ def _load(command: Command) -> tuple[Verb, argparse.ArgumentParser]:
     """Import a verb and return it with the parser of its arguments."""
     verb = cast(Verb, importlib.import_module(command.module))
     summary, _, rest = verb.HELP.strip().partition("\n\n")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"crema {command.name}",
         description=summary,
         epilog=rest,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -309,6 +310,9 @@ def check_sources(
     return DeepCheck(findings, _across(digests, records))
 
 
+_READING = re.compile(r", reading '.*?'(?=\. )")
+"""Where messages of `crema_core.data.modality_calls` have the file that was read."""
+
 _Files = tuple[str, tuple[str, ...]]
 """A modality and the files of a source."""
 
@@ -344,7 +348,13 @@ def _damaged(records: Sequence[Record], problems: Mapping[_Files, CremaError | N
             if error := problems.get((name, record.paths(name))):
                 kind: Kind = "damaged" if isinstance(error, MediaError) else "modality"
                 lines[(kind, f"{name}: {error}")].append(record.line)
-    return [Finding(kind, text, tuple(own)) for (kind, text), own in lines.items()]
+    # A package at fault fails on every file in the same way: said once, with the first file.
+    firsts: dict[tuple[Kind, str], str] = {}
+    together: defaultdict[str, list[int]] = defaultdict(list)
+    for (kind, text), own in lines.items():
+        same = _READING.sub("", text) if kind == "modality" else text
+        together[firsts.setdefault((kind, same), text)] += own
+    return [Finding(kind, text, tuple(sorted(together[text]))) for (kind, _), text in firsts.items()]
 
 
 def _lengths(records: Sequence[Record]) -> list[Finding]:

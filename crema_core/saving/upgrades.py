@@ -53,11 +53,16 @@ def package_change(entry: Mapping[str, Any], *, distribution: str, version: str)
     return f"{was} -> {version if distribution == entry['distribution'] else now}"
 
 
-def go_back(entry: Mapping[str, Any]) -> str:
-    """Return what to type to have the package again that saved a modality."""
-    if not entry["distribution"]:
-        return "Give the spec as it was then"
-    return f"Install what it was trained with: pip install {entry['distribution']}=={entry['version']}"
+def go_back(*entries: Mapping[str, Any]) -> str:
+    """Return what to type to have the packages again that saved modalities.
+
+    >>> go_back({"distribution": "crema-lidar", "version": "0.1.0"})
+    'Install what it was trained with: pip install crema-lidar==0.1.0'
+    """
+    exact = dict.fromkeys(f"{own['distribution']}=={own['version']}" for own in entries if own["distribution"])
+    lines = [f"Install what it was trained with: pip install {' '.join(exact)}"] if exact else []
+    lines += [] if all(own["distribution"] for own in entries) else ["Give the spec as it was then"]
+    return "; ".join(lines)
 
 
 def require_widths(place: Path, modalities: Iterable[SavedModality]) -> None:
@@ -87,7 +92,7 @@ def compare_features(place: Path, modalities: Iterable[SavedModality], *, stackl
     Raises:
         CheckpointError: in place of the warning with `CREMA_PLUGINS_STRICT=1`.
     """
-    lines, back = [], []
+    lines, changed = [], []
     for entry, features, branch, weights in modalities:
         if features is None:
             continue
@@ -95,12 +100,12 @@ def compare_features(place: Path, modalities: Iterable[SavedModality], *, stackl
             change = feature_changes(features, feature_fingerprint(branch.modality))
         if change is not None:
             lines.append(f"{_change(entry, branch)}: features of '{entry['name']}' {change}.")
-            back.append(go_back(entry))
+            changed.append(entry)
     if not lines:
         return
     text = (
         f"'{place}': {' '.join(lines)} What was trained reads other numbers here than it learned from. "
-        f"{'; '.join(dict.fromkeys(back))}; or train again, or pass check_features=False where the change is known to "
+        f"{go_back(*changed)}; or train again, or pass check_features=False where the change is known to "
         "be harmless."
     )
     if Policy.from_environment().strict:

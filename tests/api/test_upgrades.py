@@ -330,7 +330,7 @@ def test_a_missing_package_is_named_with_what_installs_it(
     assert unknown.startswith("'lidar9' is not an installed modality. Installed: ")
     assert package == (
         f"'{saved}' was saved with: crema-dummy-lidar 0.1.0. Run: pip install crema-dummy-lidar, or open it without: "
-        "load(..., without=['lidar9'])"
+        "load(..., without=['lidar9']), or --without lidar9 in a command"
     )
     model = other_model(t5_folder)
     with pytest.raises(BuildError) as caught:
@@ -338,6 +338,36 @@ def test_a_missing_package_is_named_with_what_installs_it(
     unknown, package = map(str, caught.value.problems)
     assert unknown.startswith("'lidar9' is not an installed modality.")
     assert package == f"'{adapter}' was saved with: crema-dummy-lidar 0.1.0. Run: pip install crema-dummy-lidar"
+
+
+def test_a_package_that_provides_another_name_now_is_named_with_the_version_to_install(
+    upgrade: Upgrade, saved: Path, adapter: Path, t5_folder: Path
+) -> None:
+    upgrade("other_name")
+    text = (
+        "was saved with: crema-dummy-lidar 0.1.0. Installed is crema-dummy-lidar 0.2.0, which provides: lidar_nine. "
+        "Run: pip install crema-dummy-lidar==0.1.0"
+    )
+    with pytest.raises(BuildError) as caught:
+        load(saved)
+    assert str(caught.value.problems[1]).startswith(f"'{saved}' {text}, or open it without: ")
+    with pytest.raises(BuildError) as caught:
+        other_model(t5_folder).load_adapter(adapter)
+    assert str(caught.value.problems[1]) == f"'{adapter}' {text}"
+
+
+def test_where_a_package_is_broken_the_model_is_said_to_open_without_it(upgrade: Upgrade, saved: Path) -> None:
+    upgrade("broken_import")
+    with pytest.raises(BuildError) as caught:
+        load(saved)
+    broken, advice = map(str, caught.value.problems)
+    assert broken.startswith("'lidar9' (crema-dummy-lidar 0.2.0) could not be imported from ")
+    assert advice == (
+        f"Or leave '{saved}' as it is and open it without: load(..., without=['lidar9']), or --without lidar9 in a "
+        "command"
+    )
+    with pytest.warns(ModalityWarning, match="is opened without 'lidar9'"):
+        load(saved, without=["lidar9"])
 
 
 @pytest.mark.parametrize("fusion", ["self_gated", "linear", "mixture", "concat", "cross_attention"])

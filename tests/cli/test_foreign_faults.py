@@ -158,8 +158,7 @@ def test_a_deep_check_reports_every_line_of_every_modality_and_goes_on(
     broken_text = next(text for kind, text, lines in found if lines == (6, 8))
     assert found == {
         ("modality", broken_text, (6, 8)),
-        ("modality", owner, (2, 7)),
-        ("modality", owner, (4,)),
+        ("modality", owner, (2, 4, 7)),
         ("damaged", f"bad_calls: '{tmp_path / '4.txt'}' holds no number. Accepted is one. Write it.", (5,)),
     }
     assert broken_text.startswith("broken: 'broken' (given in this process): __init__() raised RuntimeError: no device")

@@ -111,7 +111,13 @@ def test_answer_without_any_file_is_our_error(trained: Path, capsys: pytest.Capt
 
 def test_answer_with_a_misspelt_modality_is_wrong_usage(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["answer", str(trained), "what?", "--vidio", "a.mp4"]) == 2
-    assert "unrecognized arguments: --vidio a.mp4" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "unrecognized arguments: --vidio a.mp4" in said
+    assert "'vidio' is neither an option nor an installed modality. Installed: " in said
+    assert said.endswith(
+        " Did you mean 'video'? If the model was trained with it, its package is not installed: the same command "
+        "without --vidio names it.\n"
+    )
 
 
 def test_an_absent_model_is_our_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

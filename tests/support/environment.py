@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.support.dummies import build_wheels
 
 ROOT = Path(__file__).parents[2]
 OURS = ("crema", "__editable__", "_virtualenv", "distutils-precedence")
+
+
+class Done(NamedTuple):
+    """What became of a command: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+COMMANDS = """
+import contextlib, io, json, os, sys
+from crema_core.cli.main import main
+found = []
+for words, variables in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    os.environ |= variables
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    for name in variables:
+        del os.environ[name]
+    found.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(found))
+"""
 
 
 @dataclass(frozen=True)
@@ -30,26 +59,62 @@ class User:
 
     def run(self, *words: str) -> str:
         """Run their interpreter in their home folder and return what it printed."""
-        home = self.place / "home"
-        home.mkdir(exist_ok=True)
-        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        command = [str(self.python), *words]
-        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        done = self._run([str(self.python), *words], {})
+        assert done.code == 0, done.out + done.err
+        return done.out
+
+    @property
+    def home(self) -> Path:
+        """Where their commands run."""
+        (self.place / "home").mkdir(exist_ok=True)
+        return self.place / "home"
+
+    def crema(self, *words: str, timeout_s: float | None = None, **variables: str) -> Done:
+        """Run their `crema` command; after `timeout_s` Ctrl+C is pressed."""
+        return self._run([str(self.python.with_name("crema")), *words], variables, timeout_s)
+
+    def commands(self, *commands: Sequence[str], **variables: str) -> list[Done]:
+        """Run several command lines in one process, because importing torch takes longer than most of them."""
+        printed = self.run("-c", COMMANDS, json.dumps([[list(words), variables] for words in commands]))
+        return [Done(*found) for found in json.loads(printed.splitlines()[-1])]
+
+    def pip(self, *words: str) -> None:
+        """Install or remove packages."""
+        command = [sys.executable, "-m", "pip", "--python", str(self.python), "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def install(self, *packages: Path) -> None:
+        """Install wheels of source folders, in place of whatever version is there."""
+        wheels = build_wheels(list(packages), Path(tempfile.mkdtemp(dir=self.place)))
+        self.pip("install", "--no-deps", "--no-index", "--force-reinstall", *map(str, wheels))
+
+    def _run(self, command: Sequence[str], variables: Mapping[str, str], timeout_s: float | None = None) -> Done:
+        fixed = {"PATH": os.environ["PATH"], "HOME": str(self.home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            command,
+            cwd=self.home,
+            env={**fixed, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        return Done(process.returncode, out, err)
 
 
 def new_user(place: Path, packages: list[Path]) -> User:
     """Make an environment with the wheels of core and of `packages`, built from their source folders."""
     core = _source_of_core(place / "core")
     wheels = build_wheels([core, *packages], place / "build")
-    python = _fresh_environment(place / "environment")
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    done = subprocess.run(
-        [*command, "--disable-pip-version-check", *map(str, wheels)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return User(place, python)
+    user = User(place, _fresh_environment(place / "environment"))
+    user.pip("install", "--no-deps", "--no-index", *map(str, wheels))
+    return user
 
 
 def _source_of_core(place: Path) -> Path:

@@ -25,7 +25,7 @@ class LidarOptions(ModalityOptions):
 
 {functions}
 SPEC = ModalitySpec(
-    name="lidar9",
+    name="{name}",
     summary="Sweeps of nine distances.",
     factory="crema_dummy_lidar.modality:LidarModality",
     options=LidarOptions,
@@ -77,6 +77,7 @@ class Release:
     functions: str = ""
     fields: tuple[str, ...] = ()  # further fields of the spec
     feature_dim: int = 9
+    name: str = "lidar9"
     encode: str = 'batch["sweeps"] / 10'
     example: str = "torch.rand(6, 9, generator=generator)"
 
@@ -88,6 +89,7 @@ class Release:
             "options": self.options,
             "functions": self.functions,
             "feature_dim": self.feature_dim,
+            "name": self.name,
             "fields": "".join(f"    {line},\n" for line in self.fields),
             "count": self.count,
             "encode": self.encode,
@@ -96,7 +98,7 @@ class Release:
         (package / "__init__.py").write_text("")
         (package / "plugin.py").write_text(PLUGIN.format(**values))
         (package / "modality.py").write_text(MODALITY.format(**values))
-        write_metadata(folder, "crema-dummy-lidar", self.version, entry="lidar9 = crema_dummy_lidar.plugin:SPEC")
+        write_metadata(folder, "crema-dummy-lidar", self.version, entry=f"{self.name} = crema_dummy_lidar.plugin:SPEC")
         return folder
 
 
@@ -127,6 +129,8 @@ RELEASES = {
     ),
     "tightened": Release(options='    sweeps: int = Field(default=2, ge=1, le=2, description="sweeps read")'),
     "wide": Release(feature_dim=8),
+    "other_name": Release(name="lidar_nine"),
+    "broken_import": Release(functions='raise ValueError("boom")\n\n'),
     "broken_example": Release(example="torch.rand(6, 7, generator=generator)"),
 }
 """By what they change."""
