@@ -401,6 +401,8 @@ class ModalityBranch(nn.Module):
         self.prefix = modality.spec.prefix if prefix is None else prefix
         # options left open by the user, as the modality chose them for this backbone
         self.defaults: dict[str, Any] = {}
+        # the fingerprint its weights were trained with, where the features made here have another one
+        self.trained_features: Mapping[str, Any] | None = None
 
     @property
     def spec(self) -> ModalitySpec:

@@ -214,6 +214,13 @@ def _broken() -> Iterator[Finding]:
             except PluginError as error:
                 detail = "" if error.__cause__ is None else "".join(traceback.format_exception(error.__cause__))
                 yield Finding("broken plugin", str(error), detail)
+            if found.entry is not None and trial is not None and trial.printed.strip():
+                first = trial.printed.strip().splitlines()[0]
+                yield Finding(
+                    "prints",
+                    f"{module} of {found.provider} prints when it is imported: {first!r}. Every command shows that on "
+                    f"standard error. Tell its authors, or switch it off: {switch_off(found.distribution)}",
+                )
         elif found.entry is not None and REFERENCE.match(found.reference) and not _is_there(module):
             yield Finding(
                 "broken plugin",

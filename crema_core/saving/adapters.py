@@ -53,7 +53,8 @@ def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
     """Write the files of one adapter into an existing folder."""
     write_tensors(place / TENSORS, adapter_tensors(model, name))
     record = next(entry for entry in model.config["modalities"] if entry["name"] == name)
-    features = feature_fingerprint(model.branch(name).modality)
+    branch = model.branch(name)
+    features = branch.trained_features or feature_fingerprint(branch.modality)
     if "failed" in features:
         warnings.warn(
             f"The features of '{name}' are saved without a fingerprint, so nobody will notice when an upgrade of its "

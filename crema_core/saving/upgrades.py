@@ -22,6 +22,8 @@ from crema_core.saving.fingerprint import feature_changes, feature_fingerprint
 
 FEATURES = "features"
 """Key of the fingerprint in `adapter.json`, and of those of all modalities in the `config.json` of a run."""
+TRAINED_WITH = "trained_with"
+"""Key in a fingerprint: distribution and version that made these features, where another version saved them again."""
 
 
 class SavedModality(NamedTuple):
@@ -84,6 +86,8 @@ def require_widths(place: Path, modalities: Iterable[SavedModality]) -> None:
 def compare_features(place: Path, modalities: Iterable[SavedModality], *, stacklevel: int = 3) -> None:
     """Warn of every modality whose features are not those that were recorded.
 
+    Saved again without being trained, such a modality keeps the recorded fingerprint, which its weights still fit.
+
     Args:
         place: the folder, for messages.
         modalities: saved and built; one without a fingerprint, from an earlier version, passes.
@@ -99,8 +103,10 @@ def compare_features(place: Path, modalities: Iterable[SavedModality], *, stackl
         with _in_place(branch, weights):
             change = feature_changes(features, feature_fingerprint(branch.modality))
         if change is not None:
-            lines.append(f"{_change(entry, branch)}: features of '{entry['name']}' {change}.")
-            changed.append(entry)
+            made_by = {key: entry[key] for key in ("distribution", "version")} | dict(features.get(TRAINED_WITH, {}))
+            branch.trained_features = {**features, TRAINED_WITH: made_by}
+            lines.append(f"{_change(made_by, branch)}: features of '{entry['name']}' {change}.")
+            changed.append(made_by)
     if not lines:
         return
     text = (

@@ -21,12 +21,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from crema_core.errors import ConformanceError
+from crema_core.errors import ConformanceError, CremaError, MediaError, MissingRequirementError
 from crema_core.plugins.fence import fenced
 from crema_core.plugins.trial import Trial, ending, fresh_environment, import_limit_s, try_imports
 
@@ -52,12 +52,46 @@ def light_import(module: str) -> Trial:
     return trial
 
 
-def heavy_import(module: str, job: bytes | None = None) -> dict[str, Any]:
+class Reading(NamedTuple):
+    """What became of one file that a modality was given in a process of its own."""
+
+    path: str
+    is_read: bool  # a sample came back
+    is_refused: bool = False  # with an error that a user understands
+    text: str = ""  # what happened instead of a sample, for messages
+
+
+def read_files(module: str, modality: Any, paths: Sequence[str]) -> list[Reading] | None:
+    """Give files to `prepare` in another process, one after the other, up to one that ends the process.
+
+    Args:
+        module: of the modality's class.
+        modality: is pickled.
+        paths: the files.
+
+    Returns:
+        what became of each; None where the modality cannot be taken to another process, as one from a notebook.
+    """
+    try:
+        job = pickle.dumps((modality, list(paths)))
+    except Exception:  # noqa: BLE001 - another check looks at that
+        return None
+    outcome = heavy_import(module, job, reads=True)
+    found = [Reading(**line) for line in outcome["readings"]]
+    if outcome["is_gone"] and found:
+        found[-1] = found[-1]._replace(
+            text=f"no sample and no error: {outcome['fault'].replace('it ended', 'it ended the process')}"
+        )
+    return found or None
+
+
+def heavy_import(module: str, job: bytes | None = None, *, reads: bool = False) -> dict[str, Any]:
     """Import a module in a process that has torch and core but no plugin yet, and let it do a job.
 
-    The job is a pickled pair `(modality, source)`. Returned are `changes` (names of the state the import changed),
-    `fault` (why the import or the job failed, or None), `is_gone` (whether the process did not survive it, or had to be
-    ended because it took too long) and `sample` (what `prepare` made, pickled, or None).
+    The job is a pickled pair `(modality, source)`, with `reads` of a modality and a list of files. Returned are
+    `changes` (names of the state the import changed), `fault` (why the import or the job failed, or None), `is_gone`
+    (whether the process did not survive it, or had to be ended because it took too long), `sample` (what `prepare`
+    made, pickled, or None) and `readings` (facts of every file that was begun, see `Reading`).
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -70,6 +104,7 @@ def heavy_import(module: str, job: bytes | None = None) -> dict[str, Any]:
             "folder": folder,
             "directory": str(Path.cwd()),
             "limit_s": limit_s,
+            "reads": reads,
         }
         host = _host()
         assert host.stdin is not None
@@ -80,12 +115,19 @@ def heavy_import(module: str, job: bytes | None = None) -> dict[str, Any]:
         if not line:  # there is no fork here, and it was the host itself that ended
             line = str(host.wait())
             _host.cache_clear()
-        sample, written = place / "sample", place / "answer"
+        sample, written, readings = place / "sample", place / "answer", _readings(place / READINGS)
         if not written.exists():
             fault = f"it was not done after {limit_s:g} s" if line.strip() == LATE else f"it ended {ending(int(line))}"
-            return {"changes": [], "fault": fault, "is_gone": True, "sample": None}
+            return {"changes": [], "fault": fault, "is_gone": True, "sample": None, "readings": readings}
         result: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
-        return {**result, "is_gone": False, "sample": sample.read_bytes() if sample.exists() else None}
+        made = sample.read_bytes() if sample.exists() else None
+        return {**result, "is_gone": False, "sample": made, "readings": readings}
+
+
+def _readings(log: Path) -> list[dict[str, Any]]:
+    """Return the last line of every file: a second one follows when it was survived."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return list({line["path"]: line for line in map(json.loads, lines)}.values())
 
 
 @functools.cache
@@ -102,6 +144,7 @@ def _stop(host: subprocess.Popen[str]) -> None:
     host.communicate()  # closes its pipes and waits
 
 
+READINGS = "readings"
 LATE = "late"
 """What `serve` prints for a child that it had to end; else the child's exit code."""
 POLL_S = 0.01
@@ -163,10 +206,32 @@ def answer(request: dict[str, Any]) -> None:
             # Written by the checking process a moment ago, never a file of the user's.
             with _fence_of_the_kit():
                 modality, source = pickle.loads(job.read_bytes())
-                (place / "sample").write_bytes(pickle.dumps(modality.prepare(source)))
+                if request["reads"]:
+                    _read_each(modality, source, place / READINGS)
+                else:
+                    (place / "sample").write_bytes(pickle.dumps(modality.prepare(source)))
     except Exception:  # noqa: BLE001 - a fault of foreign code is the answer
         result["fault"] = traceback.format_exc(limit=-1).strip()
     (place / "answer").write_text(json.dumps(result), encoding="utf-8")
+
+
+def _read_each(modality: Any, paths: Sequence[str], log: Path) -> None:
+    """Read files and write one line before and one after each: a fault of native code ends the process in between."""
+    from crema_core.data import modality_calls
+
+    with log.open("w", encoding="utf-8") as file:
+        for path in paths:
+            reading = Reading(path, is_read=False)
+            file.write(json.dumps(reading._asdict()) + "\n")
+            file.flush()
+            try:
+                modality_calls.prepare(modality, path)
+                reading = reading._replace(is_read=True, text="no error")
+            except CremaError as error:
+                refused = isinstance(error, MediaError | MissingRequirementError)
+                reading = reading._replace(is_refused=refused, text=f"{type(error).__name__}: {error}")
+            file.write(json.dumps(reading._asdict()) + "\n")
+            file.flush()
 
 
 def _fence_of_the_kit() -> AbstractContextManager[None]:

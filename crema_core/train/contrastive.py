@@ -282,6 +282,7 @@ class _Training:
                 nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
+            self.model.branch(self.name).trained_features = None
             count = len(batch)
             total, seen, right = total + float(loss.detach()) * count, seen + count, right + int(found)
             chance += 1.0

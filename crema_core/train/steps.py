@@ -239,6 +239,8 @@ class Stepper:
             nn.utils.clip_grad_norm_(updated, self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        for name in names:
+            self.model.branch(name).trained_features = None  # from now on those of the installed package
         return loss
 
     def _assert_only(self, allowed: Sequence[nn.Parameter]) -> None:

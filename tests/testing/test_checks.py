@@ -14,7 +14,7 @@ import pytest
 from crema_core.plugins import registry
 from crema_core.testing import Report, check_modality
 from crema_core.testing.check import CHECKED_KINDS, TIERS, Tier, checks_up_to
-from tests.testing.faults import CODE, FAULTS, PACKAGE, SPEC, VALUES, Edit, write_specimen
+from tests.testing.faults import CODE, CODE_TOP, FAULTS, PACKAGE, SPEC, VALUES, Edit, on_top, write_specimen
 
 Check = Callable[[str, tuple[Edit, ...], Tier], Report]
 CASES = [(tier, name) for tier in TIERS for name in FAULTS[tier]]
@@ -85,6 +85,21 @@ def test_where_every_content_is_legal_empty_files_and_other_endings_are_refused(
     read = Edit(CODE, "        if isinstance(source, str | Path):", READS_ALL.replace("REFUSED", refused))
     report = check("raw", (declare, read), "silver")
     assert report.of("damaged_files_are_refused").status == status
+
+
+def test_a_reader_that_crashes_on_a_cut_file_is_reported_with_the_check_and_the_file(check: Check) -> None:
+    read = """        if isinstance(source, str | Path) and Path(source).is_file():
+            if "cut50" in str(source):
+                os.abort()
+            raise MediaError(f"{source} is damaged. A recording is whole. Write it again.")
+        if isinstance(source, str | Path):"""
+    crash = Edit(CODE, "        if isinstance(source, str | Path):", read)
+    report = check("crash", (on_top(CODE_TOP, "import os"), crash), "silver")
+    assert [found.check for found in report.findings] == ["damaged_files_are_refused"]
+    assert report.findings[0].message.startswith(
+        "prepare() of a .pt file cut off after 50% gives no sample and no error: it ended the process with signal "
+        "SIGABRT.\n"
+    )
 
 
 def test_every_check_has_a_fault_and_the_number_of_checks_is_pinned() -> None:

@@ -23,7 +23,7 @@ from crema_core.plugins.spec import ModalityOptions
 from crema_core.testing.check import require
 from crema_core.testing.damage import damaged_files
 from crema_core.testing.fixtures import IMAGE_SIZE, MAX_DIFFERENCE, VISION_DIM, offline, source, vision
-from crema_core.testing.probing import changes, fresh_generators, heavy_import, snapshot
+from crema_core.testing.probing import Reading, changes, fresh_generators, heavy_import, read_files, snapshot
 from crema_core.testing.under_test import UnderTest
 
 
@@ -275,19 +275,27 @@ def damaged_files_are_refused(under_test: UnderTest) -> None:
     """For every declared file ending, empty files, random bytes, web pages and other endings give a `MediaError`.
 
     A file that is cut off gives one too, or the sample of what is left. A declared `any_bytes` excuses random bytes and
-    web pages.
+    web pages. They are read in another process, because a reader in native code may crash.
     """
+    module = under_test.spec.factory.partition(":")[0]
     endings = {suffix: kind.any_bytes for kind in under_test.spec.inputs for suffix in kind.suffixes}
     with tempfile.TemporaryDirectory() as folder:
         for number, modality in enumerate(modalities(under_test)):
             given = source(modality, 0)
             for suffix, any_bytes in endings.items():
                 place = Path(folder) / f"{number}{suffix}"
-                for file in damaged_files(place, suffix, example=given, declared=frozenset(endings)):
-                    error = _refusal_or_fault(modality, str(file.path))
-                    refused = isinstance(error, MediaError | MissingRequirementError)
-                    may_pass = error is None and (file.may_be_read or (any_bytes and not file.is_always_refused))
-                    require(refused or may_pass, f"prepare() of {file.what} gives {_named(error)}.")
+                files = {
+                    str(file.path): file
+                    for file in damaged_files(place, suffix, example=given, declared=frozenset(endings))
+                }
+                under_test.batch = f"damaged {suffix} files"
+                readings = read_files(module, modality, list(files))
+                if readings is None:
+                    readings = [_read_here(modality, path) for path in files]
+                for reading in readings:
+                    file = files[reading.path]
+                    may_pass = reading.is_read and (file.may_be_read or (any_bytes and not file.is_always_refused))
+                    require(reading.is_refused or may_pass, f"prepare() of {file.what} gives {reading.text}.")
 
 
 def _refusal(modality: Modality, given: object) -> BaseException | None:
@@ -298,12 +306,13 @@ def _refusal(modality: Modality, given: object) -> BaseException | None:
     return None
 
 
-def _refusal_or_fault(modality: Modality, given: object) -> CremaError | None:
+def _read_here(modality: Modality, path: str) -> Reading:
     try:
-        modality_calls.prepare(modality, given)
+        modality_calls.prepare(modality, path)
     except CremaError as error:
-        return error
-    return None
+        refused = isinstance(error, MediaError | MissingRequirementError)
+        return Reading(path, is_read=False, is_refused=refused, text=_named(error))
+    return Reading(path, is_read=True, text="no error")
 
 
 def _named(error: BaseException | None) -> str:
