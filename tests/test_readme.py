@@ -14,6 +14,7 @@ import pytest
 
 from crema_core.data.data_file import read_data_file
 from crema_core.plugins.spec import ModalitySpec
+from crema_core.testing.check import checks_up_to
 from tests.support.packages import needs, needs_names
 
 ROOT = Path(__file__).parents[1]
@@ -95,10 +96,16 @@ def test_the_radar_package_is_a_working_modality(tmp_path: Path) -> None:
         "    model.answer('which?', radar=example[0])\n"
         "except own.MediaError as error:\n"
         "    print('refused')\n"
+        "from crema_core.testing import check_modality\n"
+        "report = check_modality(SPEC)\n"
+        "print(*(own.check for own in report.findings), len(report.results))\n"
+        "print(*(own.message for own in report.results if own.status == 'skipped'), sep='\\n')\n"
     )
     done = subprocess.run([sys.executable, "-c", use], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "('radar',)\nrefused\n"
+    answer, refused, findings, *skipped = done.stdout.splitlines()
+    assert (answer, refused, findings) == ("('radar',)", "refused", str(len(checks_up_to("gold")))), done.stdout
+    assert set(skipped) == {"the spec was given in this process; install its package to check this"}
 
 
 def test_the_packages_entry_point_names_the_spec() -> None:

@@ -7,8 +7,9 @@ Every import of a package, every call of its hooks and every construction of its
 - What is printed goes to standard error, because standard output holds results, often as JSON.
 - What takes longer than a few seconds is named on standard error, with the way to switch it off.
 
-`os._exit`, a crash of native code and a deadlock cannot be caught in the same process: `crema plugins doctor` and
-`crema plugins check` try imports in another process first (`crema_core.plugins.trial`).
+`os._exit`, a crash of native code and a deadlock cannot be caught in the same process, and end or stop every other verb
+without a message of ours: `crema plugins doctor` and `crema plugins check` try imports in another process first
+(`crema_core.plugins.trial`), and the check reads damaged files in another one (`crema_core.testing.probing`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,6 +25,7 @@ from crema_core.errors import (
 )
 from crema_core.plugins import registry
 from crema_core.saving.bundle import init_from
+from crema_core.train.fit import fit
 from tests.support.modalities import frames_spec, points_spec
 from tests.support.releases import Upgrade, upgrade
 
@@ -134,6 +136,31 @@ def test_the_comparison_can_be_left_out(upgrade: Upgrade, saved: Path, adapter: 
         warnings.simplefilter("error")
         load(saved, check_features=False)
         other_model(t5_folder).load_adapter(adapter, check_features=False)
+
+
+def test_a_model_that_is_saved_again_keeps_the_fingerprint_it_was_trained_with_until_it_is_trained(
+    upgrade: Upgrade, saved: Path, tmp_path: Path
+) -> None:
+    """Otherwise the second loading would find nothing, and the first release would be what differs."""
+    upgrade("encode")
+    again, trained = tmp_path / "again", tmp_path / "trained"
+    with pytest.warns(ModalityWarning, match=changed(saved)):
+        model = load(saved)
+    model.save_pretrained(again)
+    with pytest.warns(ModalityWarning, match=changed(again)):
+        model = load(again)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        upgrade("first")
+        load(again)
+        upgrade("encode")
+    np.save(tmp_path / "0.npy", SWEEPS.numpy())
+    (tmp_path / "data.jsonl").write_text('{"id": "0", "question": "what ?", "answer": "red", "lidar9": "0.npy"}\n')
+    fit(model, tmp_path / "data.jsonl", preset="tiny", epochs=1, modalities=["lidar9"], out=tmp_path / "run")
+    model.save_pretrained(trained)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(trained)
 
 
 def test_code_that_changed_without_a_new_version_is_found_too(
