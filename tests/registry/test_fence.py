@@ -127,6 +127,17 @@ def test_json_stays_whole_when_packages_print(install: Installer) -> None:
     assert "hello from native code" in done.stderr
 
 
+def test_the_doctor_names_the_package_that_prints(install: Installer) -> None:
+    done = crema(install, ["prints", "good"], "plugins", "doctor", "--json")
+    assert done.returncode == 3
+    found = [own["text"] for own in json.loads(done.stdout)["findings"] if own["kind"] == "prints"]
+    assert [text for text in found if "plugin of" in text] == [
+        "crema_dummy_prints.plugin of crema-dummy-prints 0.1.0 prints when it is imported: 'hello from the "
+        "declaration'. Every command shows that on standard error. Tell its authors, or switch it off: "
+        "CREMA_PLUGINS_DISABLE=crema-dummy-prints"
+    ]
+
+
 def test_code_that_does_not_return_is_named_with_the_way_to_switch_it_off(capsys: pytest.CaptureFixture[str]) -> None:
     with fenced("importing crema_x.plugin", provider="crema-x 1.0", patience_s=0.05):
         time.sleep(0.5)
@@ -447,7 +458,8 @@ def test_the_doctor_survives_every_bad_package_and_names_it(
     for expected in (*map(of_exits, EXITS), *CRASHES.values(), SLEEPER, UNLOADABLE):
         assert expected in findings
     assert any(text.startswith("'broken' (crema-dummy-broken-import 0.1.0) could not be imported") for text in findings)
-    assert len(findings) == 8
+    assert sum(" prints when it is imported: 'hello from " in text for text in findings) == 2
+    assert len(findings) == 8 + 2
 
 
 @pytest.mark.slow  # several processes
