@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import faulthandler
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -172,6 +173,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from crema_core.testing.debugger import open_debugger
     from crema_core.testing.under_test import is_path, unpacked
 
+    if not faulthandler.is_enabled():  # what native code ends leaves a traceback: the check, and the package's line
+        faulthandler.enable(sys.__stderr__ or 2)
     on_fault = open_debugger if arguments.pdb else None
     with ExitStack() as stack:
         if is_path(arguments.subject):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,6 +103,19 @@ def test_a_reader_that_crashes_on_a_cut_file_is_reported_with_the_check_and_the_
         "prepare() of a .pt file cut off after 50% gives no sample and no error: it ended the process with signal "
         "SIGABRT.\n"
     )
+
+
+@pytest.mark.slow  # a process with torch
+def test_a_modality_that_crashes_elsewhere_leaves_the_check_and_its_line_on_standard_error(tmp_path: Path) -> None:
+    crash = (on_top(CODE_TOP, "import os"), Edit(CODE, f"        {VALUES}", f"        os.abort()\n        {VALUES}"))
+    place = write_specimen(tmp_path / "crash", "crash", crash)
+    command = [sys.executable, "-m", "crema_core.cli.main", "plugins", "check", "specimen", "--tier", "silver"]
+    path = os.pathsep.join([str(place), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGABRT
+    assert re.search(rf'{PACKAGE}/modality\.py", line \d+ in \w+$', done.stderr, flags=re.MULTILINE), done.stderr
+    assert re.search(r'checks/alone\.py", line \d+ in running_is_offline$', done.stderr, flags=re.MULTILINE)
 
 
 def test_every_check_has_a_fault_and_the_number_of_checks_is_pinned() -> None:
