@@ -127,7 +127,9 @@ def _requests(
     missing: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Return what `build` is asked for, or one error for all modalities and the `missing` parts of other kinds."""
-    problems, absent, unusable, requests = Problems(), [], [], []
+    problems, requests = Problems(), []
+    absent: list[str] = []
+    unusable: list[str] = []
     problems.found.extend(missing)
     # Options are refused too where a part that is missing would have declared them: they are looked at without any.
     extended = None if missing else _extended(config)

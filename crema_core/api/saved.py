@@ -220,12 +220,10 @@ def saved_with(
     if packages:
         text = f"'{place}' was saved with: {', '.join(packages)}."
         if missing:
-            wanted = {}
-            for entry in own:
-                if name := entry["distribution"]:
-                    other, exact = _other_version(name), f"{name}=={entry['version']}"
-                    wanted[name], text = (exact, f"{text} {other}") if other else (name, text)
-            text += f" Run: pip install {' '.join(wanted[name] for name in sorted(wanted))}"
+            versions = {entry["distribution"]: entry["version"] for entry in own if entry["distribution"]}
+            others = {name: other for name in sorted(versions) if (other := _other_version(name))}
+            wanted = [f"{name}=={versions[name]}" if name in others else name for name in sorted(versions)]
+            text = " ".join([text, *others.values(), f"Run: pip install {' '.join(wanted)}"])
             if without:
                 text += f", or {opened_without(without)}"
         lines.append(text)

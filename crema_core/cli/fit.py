@@ -117,9 +117,11 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
 
 
 def _refuse_used(folder: Path) -> None:
+    from crema_core.train.run import CONFIG as STARTED
     from crema_core.train.run import refuse_used
 
-    if (folder / CONFIG).exists():
+    # A configuration alone is left by a training that was refused before it began, and may be tried again.
+    if (folder / CONFIG).exists() and (folder / STARTED).exists():
         raise TrainingError(
             f"'{folder}' already holds a run. A new run needs a folder of its own. Continue that run with "
             f"crema resume {folder}, or give another --out."

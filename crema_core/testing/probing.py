@@ -78,10 +78,9 @@ def read_files(module: str, modality: Any, paths: Sequence[str]) -> list[Reading
         return None
     outcome = heavy_import(module, job, reads=True)
     found = [Reading(**line) for line in outcome["readings"]]
-    if outcome["is_gone"] and found:
-        found[-1] = found[-1]._replace(
-            text=f"no sample and no error: {outcome['fault'].replace('it ended', 'it ended the process')}"
-        )
+    if found and not found[-1].is_read and not found[-1].text:  # begun, and not survived
+        fault = str(outcome["fault"]).replace("it ended", "it ended the process", 1)
+        found[-1] = found[-1]._replace(text=f"no sample and no error: {fault}")
     return found or None
 
 

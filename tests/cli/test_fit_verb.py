@@ -116,6 +116,18 @@ def test_a_used_folder_is_refused(
     )
 
 
+def test_a_folder_whose_training_was_refused_before_it_began_is_used_again(
+    clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, empty = tmp_path / "run", tmp_path / "empty.jsonl"
+    empty.write_text('{"id": "1", "question": "what ?", "answer": "red"}\n')
+    for _ in range(2):
+        assert main(words(empty, tiny_folder, out)) == 1
+        said = capsys.readouterr().err
+        assert "already holds a run" not in said
+    assert main(words(clips, tiny_folder, out, "--set", "epochs=1")) == 0
+
+
 def test_resume_of_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["resume", str(tmp_path)]) == 1
     assert capsys.readouterr().err == (

@@ -31,11 +31,11 @@ for name in ("eeg", "events"):
     model.save_adapter(name, f"shared/{name}")
 """
 RECEIVE = """
-import sys, warnings, crema_core
+import warnings, crema_core
 model = crema_core.build(["video"], backbone="crema-tiny")
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    for name in sys.argv[1:]:
+    for name in ARGUMENTS:
         try:
             model.load_adapter(f"shared/{name}")
         except crema_core.CremaError as error:
@@ -44,10 +44,10 @@ print(*(own.message for own in caught), sep="\\n")
 print(model.names)
 """
 LOAD = """
-import sys, json, warnings, crema_core
+import json, warnings, crema_core
 with warnings.catch_warnings():
     warnings.simplefilter("error")
-    model = crema_core.load("run/model", **json.loads(sys.argv[1]))
+    model = crema_core.load("run/model", **json.loads(ARGUMENTS[0]))
 print(model.names)
 """
 
@@ -119,7 +119,6 @@ def answered(done: Done, *, used: tuple[str, ...]) -> dict[str, float]:
 
 def test_the_whole_walk(walk: Walk) -> None:
     scores = train_and_answer(walk)
-    share(walk)
     upgrade_with_other_features(walk)
     rename_an_option(walk, scores)
     rename_the_modality(walk)
@@ -142,7 +141,7 @@ def train_and_answer(walk: Walk) -> dict[str, float]:
         for split in ("train", "test")
     ]
     fit = ["fit", "train.jsonl", "--eval-data", "test.jsonl", "--modalities", ALL, *FAST, "--set", "epochs=3"]
-    doctor, *data, looked, eeg, track, events, fitted, tested, part, whole = walk.user.commands(
+    doctor, *data, looked, eeg, track, events, fitted, tested, part, whole, shared, received = walk.user.commands(
         ["plugins", "doctor"],
         *prepared,
         ["data", "check", "train.jsonl", "test.jsonl", "--deep", "--json"],
@@ -151,6 +150,8 @@ def train_and_answer(walk: Walk) -> dict[str, float]:
         ["eval", "run/model", "test.jsonl", "--json"],
         ["eval", "run/model", "test.jsonl", "--modalities", "video,eeg", "--json"],
         walk.ask("video", *MODALITIES),
+        ["python", SHARE],
+        ["python", RECEIVE, "eeg", "events"],
     )
     assert (doctor.code, doctor.out.splitlines()[-1]) == (0, "Nothing to repair.")
     assert [done.out for done in data] == [
@@ -172,15 +173,10 @@ def train_and_answer(walk: Walk) -> dict[str, float]:
         assert (done.code, json.loads(done.out)["modalities"]) == (0, names)
     counted = walk.user.crema("step-log", "train.jsonl")
     assert counted == Done(0, "".join(f"{name}: 8 of 8\n" for name in sorted(["video", *MODALITIES])), "")
-    return answered(whole, used=("video", *MODALITIES))
-
-
-def share(walk: Walk) -> None:
-    """Adapters are given to somebody whose model has video alone, also that of the trained encoder."""
-    walk.user.run("-c", SHARE)
-    assert walk.user.run("-c", RECEIVE, "eeg", "events").splitlines()[-1] == "('video', 'eeg', 'events')"
+    assert (shared.code, received.out.splitlines()[-1]) == (0, "('video', 'eeg', 'events')")
     record = json.loads((walk.user.home / "shared" / "eeg" / "adapter.json").read_text())
     assert (record["distribution"], record["version"]) == ("crema-eeg", "0.1.0")
+    return answered(whole, used=("video", *MODALITIES))
 
 
 def upgrade_with_other_features(walk: Walk) -> None:
@@ -193,18 +189,24 @@ def upgrade_with_other_features(walk: Walk) -> None:
     )
     shutil.copytree(walk.user.home / "run", walk.user.home / "copy")
     asked = walk.ask("video", "eeg")
-    warned, resumed, again = walk.user.commands(asked, ["resume", "copy"], [asked[0], "copy/model", *asked[2:]])
+    warned, resumed, again, strict, received, loaded = walk.user.commands(
+        asked,
+        ["resume", "copy"],
+        [asked[0], "copy/model", *asked[2:]],
+        ["CREMA_PLUGINS_STRICT=1", *asked],
+        ["python", RECEIVE, "eeg"],
+        ["python", LOAD, '{"check_features": false}'],
+    )
     answered(warned, used=("video", "eeg"))
     assert changed.search(warned.err)
     assert resumed.code == 0
     assert changed.search(resumed.err)
     assert changed.search(again.err), "a run that was done already was trained with what it was trained with"
-    (strict,) = walk.user.commands(walk.ask("video", "eeg"), CREMA_PLUGINS_STRICT="1")
     assert strict.code == 1
     assert changed.search(strict.err)
     assert strict.err.endswith("It is an error because of CREMA_PLUGINS_STRICT=1. Nothing was changed.\n")
-    assert changed.search(walk.user.run("-c", RECEIVE, "eeg"))
-    assert walk.user.run("-c", LOAD, '{"check_features": false}') == f"{('video', *MODALITIES)}\n"
+    assert changed.search(received.out)
+    assert loaded.out == f"{('video', *MODALITIES)}\n"
 
 
 def rename_an_option(walk: Walk, scores: dict[str, float]) -> None:
@@ -215,7 +217,10 @@ def rename_an_option(walk: Walk, scores: dict[str, float]) -> None:
     declaration = place / "src" / "crema_eeg" / "plugin.py"
     declaration.write_text(declaration.read_text().replace("max_windows", "num_windows"))
     walk.user.install(place)
-    (refused,) = walk.user.commands(walk.ask("video", "eeg"))
+    refused, loaded = walk.user.commands(
+        walk.ask("video", "eeg"),
+        ["python", LOAD.replace('"error"', '"ignore"'), '{"options": {"eeg": {"num_windows": 8}}}'],
+    )
     assert refused.code == 1
     assert refused.err == (
         "crema: 'run/model': crema-eeg 0.1.0 -> 0.3.0: the options of 'eeg' that were saved are not those of the "
@@ -223,10 +228,7 @@ def rename_an_option(walk: Walk, scores: dict[str, float]) -> None:
         "mean 'num_windows'?\nSaved: window_s=0.5, max_windows=8, num_channels=4. Install what it was trained with: "
         "pip install crema-eeg==0.1.0, or say what they are today: load(..., options={'eeg': {...}})\n"
     )
-    said = walk.user.run(
-        "-W", "ignore", "-c", LOAD.replace('"error"', '"ignore"'), '{"options": {"eeg": {"num_windows": 8}}}'
-    )
-    assert said == f"{('video', *MODALITIES)}\n"
+    assert loaded.out == f"{('video', *MODALITIES)}\n"
     migrated = Path(shutil.copytree(place, walk.releases / "migrated"))
     project = migrated / "pyproject.toml"
     project.write_text(project.read_text().replace('version = "0.3.0"', 'version = "0.4.0"'))
@@ -380,12 +382,13 @@ def provide_one_name_twice(walk: Walk) -> None:
 def remove_one(walk: Walk) -> None:
     """Without crema-events: what needs it says what to install, everything else goes on."""
     walk.user.pip("uninstall", "-y", "crema-events")
-    asked, opened, resumed, trained, looked = walk.user.commands(
+    asked, opened, resumed, trained, looked, received = walk.user.commands(
         walk.ask("video", "eeg"),
         walk.ask("video", "eeg", more=("--without", "events")),
         ["resume", "run"],
         ["fit", "train.jsonl", "--modalities", "video,gps_track", *FAST, "--set", "epochs=1", "--out", "fewer"],
         ["data", "check", "train.jsonl"],
+        ["python", RECEIVE, "events", "eeg"],
     )
     for done, place in ((asked, "run/model"), (resumed, "run")):
         assert done.code == 1
@@ -401,9 +404,9 @@ def remove_one(walk: Walk) -> None:
     assert (trained.code, trained.out.splitlines()[0]) == (0, "2 updates")
     assert trained.err.count("'events' (8 lines, first: line 1)") == 1
     assert (looked.code, looked.out.count("'events' (8 lines, first: line 1)")) == (0, 1)
-    received = walk.user.run("-c", RECEIVE, "events", "eeg").splitlines()
-    assert "- 'shared/events' was saved with: crema-events 0.1.0. Run: pip install crema-events" in received
-    assert received[-1] == "('video', 'eeg')"
+    lines = received.out.splitlines()
+    assert "- 'shared/events' was saved with: crema-events 0.1.0. Run: pip install crema-events" in lines
+    assert lines[-1] == "('video', 'eeg')"
 
 
 def remove_all(walk: Walk) -> None:

@@ -33,11 +33,17 @@ COMMANDS = """
 import contextlib, io, json, os, sys
 from crema_core.cli.main import main
 found = []
-for words, variables in json.loads(sys.argv[1]):
+for words in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()
+    variables = {}
+    while words[0].partition("=")[0].isupper():
+        name, _, variables[name] = words.pop(0).partition("=")
     os.environ |= variables
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
+        if words[0] == "python":
+            code = exec(words[1], {"ARGUMENTS": words[2:]}) or 0
+        else:
+            code = main(words)
     for name in variables:
         del os.environ[name]
     found.append((code, out.getvalue(), err.getvalue()))
@@ -73,9 +79,13 @@ class User:
         """Run their `crema` command; after `timeout_s` Ctrl+C is pressed."""
         return self._run([str(self.python.with_name("crema")), *words], variables, timeout_s)
 
-    def commands(self, *commands: Sequence[str], **variables: str) -> list[Done]:
-        """Run several command lines in one process, because importing torch takes longer than most of them."""
-        printed = self.run("-c", COMMANDS, json.dumps([[list(words), variables] for words in commands]))
+    def commands(self, *commands: Sequence[str]) -> list[Done]:
+        """Run several command lines in one process, because importing torch takes longer than most of them.
+
+        Each is the words after `crema`, or `python`, a script and its `ARGUMENTS`; `NAME=value` before them sets a
+        variable.
+        """
+        printed = self.run("-c", COMMANDS, json.dumps([list(words) for words in commands]))
         return [Done(*found) for found in json.loads(printed.splitlines()[-1])]
 
     def pip(self, *words: str) -> None:
