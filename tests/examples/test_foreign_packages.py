@@ -32,13 +32,14 @@ for name in ("eeg", "events"):
 """
 RECEIVE = """
 import warnings, crema_core
+from crema_core.errors import CremaError
 model = crema_core.build(["video"], backbone="crema-tiny")
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for name in ARGUMENTS:
         try:
             model.load_adapter(f"shared/{name}")
-        except crema_core.CremaError as error:
+        except CremaError as error:
             print(error)
 print(*(own.message for own in caught), sep="\\n")
 print(model.names)
