@@ -3,15 +3,20 @@
 Only packets are read to learn when frames appear (exact for variable frame rates and for containers that do not store a
 frame count); then the chosen frames are decoded, seeking only where a key frame lies between two of them. That is as
 fast as full decoding on files with few key frames and several times faster on files with many.
+
+What decodes, with its own time stamps, is the truth; headers and packets are hints. While the chosen frames are decoded,
+those before them are compared with the packets. Where they disagree (packets were lost, time stamps begin again), the
+whole file is decoded once to learn what it shows and when.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -20,6 +25,7 @@ from av.container import InputContainer
 from torch import Tensor
 
 from crema_core.data.files import check_file, damaged
+from crema_core.data.media_clock import Decoder, MediaClock, open_container, origin_s, say_once
 from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, split_span
 from crema_core.errors import MediaError
 
@@ -57,7 +63,8 @@ class _Packet(NamedTuple):
 class _Index(NamedTuple):
     stamps: list[int]  # presentation time of every frame in `time_base` units, sorted
     keys: list[_Key]  # sorted, at least one
-    step: int  # duration of one frame
+    finish: int  # when the last frame disappears
+    is_doubtful: bool  # packets were lost or damaged, or their times begin again: frames may differ from packets
 
 
 class Timeline(NamedTuple):
@@ -126,26 +133,29 @@ def read_chosen(path: str | Path, choose: Chooser) -> Tensor:
         MediaError: as `read_clip`, and whatever `choose` raises.
     """
     path = check_file(path, what=WHAT, suffixes=CLIP_SUFFIXES)
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            stream = _picture_stream(container, path)
-            index = _index(container, stream, path)
-            unit_s = float(stream.time_base or 1)
-            origin = container.start_time / av.time_base if container.start_time is not None else 0.0
-            starts_s = [stamp * unit_s - origin for stamp in index.stamps]
-            chosen = choose(Timeline(starts_s, starts_s[-1] + index.step * unit_s))
+    pictures: dict[int, np.ndarray] | None = None
+    with open_container(path, what=WHAT, suffixes=CLIP_SUFFIXES) as container:
+        stream = _picture_stream(container, path)
+        index = _index(container, stream, path)
+        chosen = choose(_timeline(container, stream, index.stamps, index.finish))
+        if not index.is_doubtful:
             pictures = _decode(container, stream, index, sorted(set(chosen)))
-    except av.error.FFmpegError as error:
-        raise damaged(path, "the decoder found invalid data", what=WHAT, suffixes=CLIP_SUFFIXES) from error
-    missing = [number for number in chosen if number not in pictures]
-    if missing:
-        cause = f"frame {missing[0]} of {len(index.stamps)} could not be decoded"
-        raise damaged(path, cause, what=WHAT, suffixes=CLIP_SUFFIXES)
-    if len({picture.shape for picture in pictures.values()}) > 1:
-        cause = "its frames have different sizes"
-        raise damaged(path, cause, what=WHAT, suffixes=CLIP_SUFFIXES)
-    frames = torch.from_numpy(np.stack([pictures[number] for number in chosen]))
+    if pictures is None:
+        chosen, pictures = _choose_of_decoded(path, index, choose, guess=set(chosen))
+    frames = torch.from_numpy(np.stack(_of_one_size([pictures[number] for number in chosen])))
     return frames.permute(0, 3, 1, 2).contiguous()
+
+
+def _of_one_size(pictures: list[np.ndarray]) -> list[np.ndarray]:
+    """Scale pictures to the size of the first where it changes inside a file, as the ffmpeg program does."""
+    height, width, _ = pictures[0].shape
+    scaled = []
+    for own in pictures:
+        if own.shape != pictures[0].shape:
+            frame = av.VideoFrame.from_ndarray(own, format="rgb24").reformat(width=width, height=height)
+            own = frame.to_ndarray(format="rgb24")
+        scaled.append(own)
+    return scaled
 
 
 def _picture_stream(container: InputContainer, path: Path) -> av.VideoStream:
@@ -157,31 +167,101 @@ def _picture_stream(container: InputContainer, path: Path) -> av.VideoStream:
             f"'{path}' has no picture stream, only sound. A clip needs pictures. Name a file that has them, or give "
             "this file to a modality that listens."
         )
+    if streams[0].codec_context is None:
+        raise MediaError(
+            f"'{path}' has pictures in a coding that this FFmpeg (PyAV {av.__version__}) cannot decode. Accepted are those "
+            "it knows. Convert the clip: ffmpeg -i CLIP -c:v libx264 clip.mp4"
+        )
     streams[0].thread_type = "AUTO"
     return streams[0]
 
 
+def _timeline(container: InputContainer, stream: av.VideoStream, stamps: Sequence[int], finish: int) -> Timeline:
+    unit_s, begin_s = float(stream.time_base or 1), origin_s(container)
+    return Timeline([stamp * unit_s - begin_s for stamp in stamps], finish * unit_s - begin_s)
+
+
 def _index(container: InputContainer, stream: av.VideoStream, path: Path) -> _Index:
-    packets = [
-        _Packet(_stamp(packet), packet.dts, packet.is_keyframe, packet.duration or 1)
-        for packet in container.demux(stream)
-        if packet.size and not packet.is_discard
-    ]
+    clock = MediaClock(container, stream)
+    packets: list[_Packet] = []
+    num_packets, is_corrupt = 0, False
+    for packet in container.demux(clock.streams):
+        if not packet.size:
+            continue
+        clock.set(packet)
+        if packet.stream_index != stream.index:
+            continue
+        num_packets += 1
+        is_corrupt |= packet.is_corrupt
+        if not packet.is_discard and not _is_hidden(packet, stream):
+            packets.append(_Packet(_stamp(packet), packet.dts, packet.is_keyframe, packet.duration or 0))
+    _compare_count(container, stream, num_packets, path)
     stamps = sorted(packet.stamp for packet in packets if packet.stamp is not None)
-    if not stamps or len(packets) < stream.frames:
-        cause = f"it announces {stream.frames} frames and holds {len(packets)}" if packets else "it holds no frame"
-        raise damaged(path, cause, what=WHAT, suffixes=CLIP_SUFFIXES)
+    if not stamps:
+        raise damaged(path, "it holds no frame", what=WHAT, suffixes=CLIP_SUFFIXES)
     keys = [
         _Key(packet.stamp, packet.stamp if packet.decoded_at is None else min(packet.stamp, packet.decoded_at))
         for packet in packets
         if packet.is_key and packet.stamp is not None
     ]
-    gaps = sorted(after - before for before, after in pairwise(stamps))
-    step = gaps[len(gaps) // 2] if gaps else packets[0].duration
-    return _Index(stamps, sorted(keys) or [_Key(stamps[0], stamps[0])], step)
+    is_doubtful = bool(clock.num_jumps) or is_corrupt or len(set(stamps)) < len(packets)
+    if not is_doubtful and (not packets[0].is_key or packets[0].stamp != stamps[0]):
+        # It may begin inside a group of pictures, whose frames lack what they build on.
+        first = _first_decoded(path)
+        stamps = [stamp for stamp in stamps if stamp >= first]
+        keys = [key for key in keys if key.stamp >= first]
+        is_doubtful = not stamps or stamps[0] != first
+    finish = _finish([(packet.stamp, packet.duration) for packet in packets if packet.stamp is not None])
+    return _Index(stamps, sorted(keys) or [_Key(stamps[0], stamps[0])], finish, is_doubtful)
 
 
-def _stamp(item: av.Packet[av.VideoStream] | av.VideoFrame) -> int | None:
+def _is_hidden(packet: av.Packet[Any], stream: av.VideoStream) -> bool:
+    """Return whether a packet holds a picture that others build on and that is never shown (RFC 6386, 9.1)."""
+    return stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10
+
+
+def _compare_count(container: InputContainer, stream: av.VideoStream, num_packets: int, path: Path) -> None:
+    # MP4's count has frames that an edit list leaves out; FFmpeg's list of places is made with it.
+    is_mp4 = container.format.name.startswith("mov")
+    told = len(stream.index_entries) if is_mp4 else stream.frames
+    if is_mp4 and num_packets < told:
+        cause = f"it is cut short, it announces {told} frames and holds {num_packets}"
+        raise damaged(path, cause, what=WHAT, suffixes=CLIP_SUFFIXES)
+    if not is_mp4 and told and num_packets != told:
+        say_once(f"'{path}' announces {told:,} frames and holds {num_packets:,}. What it holds is read.")
+
+
+def _first_decoded(path: Path) -> int:
+    """Return the time stamp of the first frame that can be decoded."""
+    with open_container(path, what=WHAT, suffixes=CLIP_SUFFIXES) as container:
+        stream = _picture_stream(container, path)
+        decoder = Decoder(container)
+        for packet in container.demux(stream):
+            for frame in decoder.frames(packet):
+                if (stamp := _stamp(frame)) is not None:
+                    return stamp
+    raise damaged(path, "it holds no frame that FFmpeg can decode", what=WHAT, suffixes=CLIP_SUFFIXES)
+
+
+def _finish(shown: Sequence[tuple[int, int]]) -> int:
+    """Return when the last frame disappears.
+
+    Args:
+        shown: time stamp and duration of every frame, 0: unknown.
+    """
+    shown = sorted(shown)
+    last, own = shown[-1]
+    gaps = [after - before for (before, _), (after, _) in pairwise(shown)]
+    step = sorted(gaps)[len(gaps) // 2] if gaps else own or 1
+    if not own or abs(own - step) <= max(1, step // 50):
+        return last + step
+    # A duration that every packet has is the container's guess, unless it tells when the next frame comes.
+    usual = Counter(duration for _, duration in shown).most_common(1)[0][0]
+    num_right = sum(abs(duration - gap) <= 1 for (_, duration), gap in zip(shown, gaps, strict=False))
+    return last + (step if own == usual and 2 * num_right < len(gaps) else own)
+
+
+def _stamp(item: av.Packet[Any] | av.VideoFrame) -> int | None:
     return item.pts if item.pts is not None else item.dts
 
 
@@ -202,8 +282,10 @@ def _part(
 
 def _decode(
     container: InputContainer, stream: av.VideoStream, index: _Index, wanted: list[int]
-) -> dict[int, np.ndarray]:
+) -> dict[int, np.ndarray] | None:
+    """Return the wanted frames; None when what is decoded disagrees with the index."""
     pictures: dict[int, np.ndarray] = {}
+    numbers = {stamp: number for number, stamp in enumerate(index.stamps)}
     position: int | None = None  # stamp of the last decoded frame
     frames: Iterator[av.VideoFrame] = iter(())
     for number in wanted:
@@ -212,29 +294,86 @@ def _decode(
         if position is None or key.stamp > position:
             container.seek(key.seek_to, stream=stream, backward=True)
             frames = container.decode(stream)
-        for frame in frames:
-            position = _stamp(frame)
-            if position is not None and position >= target:
-                break
+            due = numbers.get(key.stamp)  # the frame that must come next
+        try:
+            for frame in frames:
+                position = _stamp(frame)
+                if position is None or position >= key.stamp:
+                    if due is None or position is None or numbers.get(position) != due:
+                        return None
+                    due += 1
+                    if position >= target:
+                        break
+        except av.error.FFmpegError:
+            return None
         if position != target:  # the container's seeking is not exact, or its packets have no times
-            return _decode_in_order(container, stream, index, wanted)
+            return None
         pictures[number] = _upright(frame)
     return pictures
 
 
-def _decode_in_order(
-    container: InputContainer, stream: av.VideoStream, index: _Index, wanted: list[int]
-) -> dict[int, np.ndarray]:
-    container.seek(min(key.seek_to for key in index.keys), stream=stream, backward=True)
-    numbered = zip(range(wanted[-1] + 1), container.decode(stream), strict=False)
-    return {number: _upright(frame) for number, frame in numbered if number in wanted}
+def _choose_of_decoded(
+    path: Path, index: _Index, choose: Chooser, *, guess: set[int]
+) -> tuple[list[int], dict[int, np.ndarray]]:
+    """Decode all to learn what is shown and when; `guess` are the frames that will probably be chosen of that."""
+    decoded, timeline = _decode_all(path, index, guess)
+    chosen = choose(timeline)
+    if missing := set(chosen) - decoded.keys():
+        decoded |= _decode_all(path, index, missing)[0]
+    return chosen, decoded
+
+
+def _decode_all(path: Path, index: _Index, wanted: set[int]) -> tuple[dict[int, np.ndarray], Timeline]:
+    pictures: dict[int, np.ndarray] = {}
+    shown: list[tuple[int | None, int]] = []
+    with open_container(path, what=WHAT, suffixes=CLIP_SUFFIXES) as container:
+        stream = _picture_stream(container, path)
+        # Frames decoded beside a damaged one would be lost with it.
+        stream.thread_type = "SLICE"
+        decoder, clock = Decoder(container), MediaClock(container, stream)
+        for packet in container.demux(clock.streams):
+            clock.set(packet)
+            if packet.stream_index != stream.index:
+                continue
+            for frame in decoder.frames(packet):
+                if len(shown) in wanted:
+                    pictures[len(shown)] = _upright(frame)
+                shown.append((_stamp(frame), frame.duration or 0))
+        if not shown:
+            raise damaged(path, "it holds no frame that FFmpeg can decode", what=WHAT, suffixes=CLIP_SUFFIXES)
+        if decoder.num_lost:
+            say_once(f"FFmpeg cannot decode {decoder.num_lost:,} packets of '{path}'. The other {len(shown):,} are read.")
+        timed = _timed(shown)
+        stamps = [stamp for stamp, _ in timed]
+        if len(stamps) == len(index.stamps) and stamps != sorted(stamps):
+            stamps = index.stamps  # of containers without presentation times
+        return pictures, _timeline(container, stream, sorted(stamps), _finish(timed))
+
+
+def _timed(shown: Sequence[tuple[int | None, int]]) -> list[tuple[int, int]]:
+    """Give frames without a time stamp the one that follows from their neighbours' durations."""
+    timed: list[tuple[int, int]] = []
+    known = [number for number, (stamp, _) in enumerate(shown) if stamp is not None]
+    begin = shown[known[0]][0] if known else 0
+    due = (begin or 0) - sum(duration for _, duration in shown[: known[0] if known else 0])
+    for stamp, duration in shown:
+        due = due if stamp is None else stamp
+        timed.append((due, duration))
+        due += duration or 1
+    return timed
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """Return the pixels `(H, W, 3)` as a player shows them; phones store the picture as the sensor lies."""
+    """Return the pixels `(H, W, 3)` as a player shows them; phones store the picture as the sensor lies, or mirrored."""
     pixels = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+    matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+    if matrix is None:
+        return pixels
+    # A point (x, y) of the picture is shown at (a x + c y, b x + d y); of other turns the nearest quarter is taken.
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(np.int64)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def length_s(path: str) -> float | None:

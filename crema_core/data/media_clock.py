@@ -1,0 +1,148 @@
+"""One ascending clock for the pictures and the sound of a file, and opening the file for both of their readers.
+
+Time stamps begin again where recordings were joined (`cat a.ts b.ts`) or a sender started anew. As the ffmpeg program
+does, everything from there on is moved so that it follows what came before, pictures and sound by the same amount.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+
+from crema_core.data.files import damaged
+from crema_core.data.whole_file import cut_short
+
+logger = logging.getLogger(__name__)
+
+BACK_S = 0.1
+"""Decoding times that go back by more begin again."""
+AHEAD_S = 10.0
+"""In formats whose time stamps may jump, a longer way ahead is such a jump and no pause."""
+_MAY_JUMP = 0x0200
+"""FFmpeg's flag of formats whose time stamps may jump (AVFMT_TS_DISCONT): transport and program streams, Ogg."""
+_LOSSY = ("mpegts", "mpeg", "mp3", "aac", "ogg", "flac")
+"""Formats made for transmission or played from anywhere: what cannot be decoded is left out, as players do."""
+
+
+@contextmanager
+def open_container(path: Path, *, what: str, suffixes: Iterable[str]) -> Iterator[InputContainer]:
+    """Open a clip or sound.
+
+    Args:
+        path: the file.
+        what, suffixes: as `check_file`, for messages.
+
+    Raises:
+        MediaError: when the file is cut short, or when FFmpeg finds damage, here or inside the block.
+    """
+    if cause := cut_short(path):
+        raise damaged(path, cause, what=what, suffixes=suffixes)
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            yield container
+    except av.error.FFmpegError as error:
+        raise damaged(path, f"FFmpeg reports '{error.strerror}'", what=what, suffixes=suffixes) from error
+
+
+def origin_s(container: InputContainer) -> float:
+    """Return the time stamp in seconds of what comes first in a file, picture or sound; times are counted from it."""
+    return container.start_time / av.time_base if container.start_time is not None else 0.0
+
+
+def may_jump(container: InputContainer) -> bool:
+    """Return whether the time stamps of a file of this format may jump."""
+    return bool(int(container.format.flags) & _MAY_JUMP)
+
+
+class MediaClock:
+    """Moves the time stamps of packets so that they never begin again.
+
+    Every packet of `streams` is shown to it in the order of the file, from the beginning on.
+
+    Example:
+        >>> with av.open("joined.ts") as container:                       # doctest: +SKIP
+        ...     clock = MediaClock(container)
+        ...     for packet in container.demux(clock.streams):
+        ...         clock.set(packet)
+    """
+
+    def __init__(self, container: InputContainer, stream: av.VideoStream | av.AudioStream) -> None:
+        self._may_jump = may_jump(container)
+        own = [other for other in container.streams if isinstance(other, av.VideoStream | av.AudioStream)]
+        self.streams = own if self._may_jump else [stream]
+        """Streams whose packets tell the time; only formats that may jump need the others."""
+        self.moved_s = 0.0
+        """By how much later packets are, in seconds; 0 until stamps begin again."""
+        self.num_jumps = 0
+        self._last_s: dict[int, float] = {}
+        self._next_s: dict[int, float] = {}
+
+    def set(self, packet: av.Packet[Any]) -> None:
+        """Move the time stamps of a packet."""
+        unit_s = float(packet.time_base or 1)
+        if packet.dts is not None:  # presentation times go to and fro
+            at_s = packet.dts * unit_s + self.moved_s
+            number = packet.stream_index
+            if self._is_jump(number, at_s):
+                due_s = self._next_s.get(number, max(self._next_s.values()))
+                self.moved_s += due_s - at_s
+                self.num_jumps += 1
+                at_s = due_s
+            self._last_s[number] = at_s
+            self._next_s[number] = at_s + (packet.duration or 0) * unit_s
+        if self.num_jumps:
+            moved = round(self.moved_s / unit_s)
+            if packet.dts is not None:
+                packet.dts += moved
+            if packet.pts is not None:
+                packet.pts += moved
+
+    def _is_jump(self, number: int, at_s: float) -> bool:
+        if number in self._last_s:
+            is_ahead = self._may_jump and at_s > self._next_s[number] + AHEAD_S
+            return is_ahead or at_s < self._last_s[number] - BACK_S
+        # A stream that begins late, perhaps behind a jump.
+        return bool(self._next_s) and abs(at_s - max(self._next_s.values())) > AHEAD_S
+
+
+class Decoder:
+    """Decodes packets of one stream and counts those that cannot be.
+
+    What comes before the first frame cannot be decoded where a file begins inside a group of pictures, and is left out.
+    Later errors are left out in formats made for lossy transmission; in others the file is damaged.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self._is_lossy = container.format.name in _LOSSY
+        self._has_decoded = False
+        self.num_lost = 0
+        """Packets left out that came after the first frame."""
+
+    def frames(self, packet: av.Packet[Any]) -> list[Any]:
+        """Return the frames that come out for a packet.
+
+        Raises:
+            FFmpegError: when the file is damaged.
+        """
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            if self._has_decoded and not self._is_lossy:
+                raise
+            self.num_lost += self._has_decoded
+            return []
+        self._has_decoded |= bool(frames)
+        return frames
+
+
+@cache
+def say_once(text: str) -> None:
+    """Log a warning about a file, once."""
+    logger.warning("%s", text)
