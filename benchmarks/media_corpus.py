@@ -26,8 +26,8 @@ from crema_core.errors import MediaError
 from tests.support.ffmpeg import RATE_HZ, heard, program, shown
 from tests.support.media_files import CUT_SHORT, WHOLE
 
-MAX_TIME_S = 0.0021
-"""Times may differ by so much: Matroska tells them to the millisecond."""
+MAX_TIME_S = 0.02
+"""Times may differ by so much, a quarter of a frame at 12 frames a second."""
 MAX_END_S = 0.1
 """The end may differ by about a frame, whose length many containers do not tell."""
 MAX_LEVEL = 3.0
@@ -49,6 +49,8 @@ def compare_clip(path: Path) -> str:
     starts_s, finish_s = seen[0]
     if len(starts_s) != len(right.starts_s):
         return f"{len(starts_s)} pictures instead of {len(right.starts_s)}"
+    if path.suffix == ".avi":  # it tells no presentation times, and ffmpeg adds the delay of the decoder
+        starts_s = (np.array(starts_s) - starts_s[0] + right.starts_s[0]).tolist()
     if (worst := np.abs(np.subtract(starts_s, right.starts_s)).max()) > MAX_TIME_S:
         return f"times differ by {worst:.3f} s"
     if abs(finish_s - right.finish_s) > MAX_END_S:
@@ -69,7 +71,7 @@ def compare_clip(path: Path) -> str:
 
 def compare_sound(path: Path) -> str:
     """Return what differs from ffmpeg; nothing when all agrees."""
-    right = heard(path)
+    right = heard(path, has_changes=path.stem.startswith(("mono-", "stereo-", "rates")))
     own = sounds.read_sound(path, sample_rate_hz=RATE_HZ)
     found = np.pad(own.samples.numpy(), (round(own.start_s * RATE_HZ), 0))
     if problem := _differences(found, right):

@@ -30,6 +30,8 @@ _MAY_JUMP = 0x0200
 _LOSSY = ("mpegts", "mpeg", "mp3", "aac", "ogg", "flac")
 """Formats made for transmission or played from anywhere: what cannot be decoded is left out, as players do."""
 
+_ADTS_HZ = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
+
 
 @contextmanager
 def open_container(path: Path, *, what: str, suffixes: Iterable[str]) -> Iterator[InputContainer]:
@@ -81,28 +83,40 @@ class MediaClock:
         self.moved_s = 0.0
         """By how much later packets are, in seconds; 0 until stamps begin again."""
         self.num_jumps = 0
+        self.is_corrected = False
+        """Whether time stamps were guessed by the container from a rate that does not hold."""
         self._last_s: dict[int, float] = {}
         self._next_s: dict[int, float] = {}
+        self._guess: dict[int, int] = {}
 
     def set(self, packet: av.Packet[Any]) -> None:
         """Move the time stamps of a packet."""
-        unit_s = float(packet.time_base or 1)
-        if packet.dts is not None:  # presentation times go to and fro
-            at_s = packet.dts * unit_s + self.moved_s
-            number = packet.stream_index
-            if self._is_jump(number, at_s):
-                due_s = self._next_s.get(number, max(self._next_s.values()))
-                self.moved_s += due_s - at_s
-                self.num_jumps += 1
-                at_s = due_s
-            self._last_s[number] = at_s
-            self._next_s[number] = at_s + (packet.duration or 0) * unit_s
-        if self.num_jumps:
-            moved = round(self.moved_s / unit_s)
-            if packet.dts is not None:
-                packet.dts += moved
-            if packet.pts is not None:
-                packet.pts += moved
+        if packet.dts is None:  # presentation times go to and fro, so they tell nothing
+            if self.num_jumps:
+                self._move(packet, self.moved_s)
+            return
+        unit_s, number = float(packet.time_base or 1), packet.stream_index
+        lasts_s = (packet.duration or 0) * unit_s
+        stamped_s = packet.dts * unit_s
+        true_s = _adts_duration_s(packet) or lasts_s
+        self.is_corrected |= abs(true_s - lasts_s) > 2 * unit_s
+        is_guess = self.is_corrected and abs(self._guess.get(number, packet.dts - 9) - packet.dts) <= 1
+        self._guess[number] = packet.dts + (packet.duration or 0)
+        at_s = self._next_s[number] if is_guess else stamped_s + self.moved_s
+        if not is_guess and self._is_jump(number, at_s):
+            due_s = self._next_s.get(number, max(self._next_s.values()))
+            self.moved_s += due_s - at_s
+            self.num_jumps += 1
+            at_s = due_s
+        self._last_s[number], self._next_s[number] = at_s, at_s + true_s
+        if self.num_jumps or self.is_corrected:
+            self._move(packet, at_s - stamped_s)
+
+    @staticmethod
+    def _move(packet: av.Packet[Any], by_s: float) -> None:
+        moved = round(by_s / float(packet.time_base or 1))
+        packet.dts = None if packet.dts is None else packet.dts + moved
+        packet.pts = None if packet.pts is None else packet.pts + moved
 
     def _is_jump(self, number: int, at_s: float) -> bool:
         if number in self._last_s:
@@ -110,6 +124,22 @@ class MediaClock:
             return is_ahead or at_s < self._last_s[number] - BACK_S
         # A stream that begins late, perhaps behind a jump.
         return bool(self._next_s) and abs(at_s - max(self._next_s.values())) > AHEAD_S
+
+
+def _adts_duration_s(packet: av.Packet[Any]) -> float | None:
+    """Return the seconds a packet of AAC lasts by its own header (ISO/IEC 13818-7, 6.2); None for other packets.
+
+    Containers that give few packets a time stamp guess the others from the rate at the beginning of the stream.
+    """
+    if packet.stream.type != "audio" or packet.stream.codec_context is None or packet.size < 7:
+        return None
+    if packet.stream.codec_context.name != "aac":
+        return None
+    head = bytes(memoryview(packet)[:7])
+    rate = head[2] >> 2 & 15
+    if head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or rate >= len(_ADTS_HZ):
+        return None
+    return 1024 * (1 + (head[6] & 3)) / _ADTS_HZ[rate]
 
 
 class Decoder:
@@ -124,6 +154,8 @@ class Decoder:
         self._has_decoded = False
         self.num_lost = 0
         """Packets left out that came after the first frame."""
+        self.lost_last = False
+        """Whether the last packet was left out: where a file is cut short, it is not whole."""
 
     def frames(self, packet: av.Packet[Any]) -> list[Any]:
         """Return the frames that come out for a packet.
@@ -137,7 +169,10 @@ class Decoder:
             if self._has_decoded and not self._is_lossy:
                 raise
             self.num_lost += self._has_decoded
+            self.lost_last = self._has_decoded
             return []
+        if packet.size:
+            self.lost_last = False
         self._has_decoded |= bool(frames)
         return frames
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -64,8 +63,15 @@ def shown(path: Path) -> Shown:
     return Shown(starts, starts[-1] + int(rows[-1][3]) / CLOCK, pictures)
 
 
-def heard(path: Path, *, rate_hz: int = RATE_HZ, options: Sequence[str] = ()) -> np.ndarray:
-    """Return the sound `(S,)` float32 from the beginning of the file on, gaps silent, channels averaged."""
-    sound = f"aresample=async=1:first_pts=0,aresample={rate_hz},aformat=sample_fmts=flt:channel_layouts=mono"
-    words = (*options, "-i", path, "-map", "0:a:0", "-af", sound, "-f", "f32le", "-", *_CLOCK)
+def heard(path: Path, *, has_changes: bool = False) -> np.ndarray:
+    """Return the sound `(S,)` float32 from the beginning of the file on, channels averaged.
+
+    Args:
+        path: the file.
+        has_changes: its rate or channels change; ffmpeg's filter would fill in silence again at every change. Gaps are
+            filled with silence otherwise.
+    """
+    filled = "" if has_changes else "aresample=async=1:first_pts=0:min_hard_comp=0.02,"
+    sound = f"{filled}aresample={RATE_HZ},aformat=sample_fmts=flt:channel_layouts=mono"
+    words = ("-i", path, "-map", "0:a:0", "-af", sound, "-f", "f32le", "-", *_CLOCK)
     return np.frombuffer(ffmpeg(*words), np.float32)

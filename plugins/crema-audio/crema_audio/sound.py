@@ -1,13 +1,15 @@
 """Sound as one channel at one rate, from sound files, from the sound track of a clip, or from memory.
 
-Files are decoded through PyAV: the whole of one, or parts of a long one without what lies between them.
+Files are decoded through PyAV: the whole of one, or parts of a long one without what lies between them. Every frame is
+heard when its time stamp says: what was lost or left out is silence, and what changes rate or channels is resampled
+piece by piece.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -20,6 +22,7 @@ from av.container import InputContainer
 from torch import Tensor
 
 from crema_core.data.media import SOUND_SUFFIXES, check_file, damaged, wrong_source
+from crema_core.data.media_clock import Decoder, MediaClock, may_jump, open_container, origin_s, say_once
 from crema_core.data.sampling import split_span
 from crema_core.errors import MediaError
 
@@ -34,6 +37,8 @@ NEAR_END_S = 10.0
 """How long before its end a file's last packets are looked for."""
 TOLERANCE_S = 0.25
 """What a file may hold less than it says; it is silence then."""
+LEAST_GAP_S, MOST_GAP_S = 0.02, 0.1
+"""Time stamps that differ by less from the samples before are rounded ones. In between, a packet that lacks is a gap."""
 
 
 class Sound(NamedTuple):
@@ -83,7 +88,6 @@ def open_sound(
     if isinstance(source, str | os.PathLike):
         named, start_s, end_s = split_span(str(source)).within(start_s, end_s)
         path = check_file(named, what=WHAT, suffixes=SOUND_SUFFIXES)
-        _refuse_cut_wave(path)
         name, whole = f"'{path}'", _of_file(path, sample_rate_hz)
     else:
         name, whole = "The array", _in_memory(_from_memory(source, sample_rate_hz), 0.0)
@@ -118,17 +122,6 @@ def _finite(samples: Tensor, *, name: str) -> Tensor:
 
 def _in_memory(samples: Tensor, start_s: float) -> Waveform:
     return Waveform(len(samples), start_s, lambda low, high: samples[low:high])
-
-
-def _refuse_cut_wave(path: Path) -> None:
-    """Refuse a RIFF file that says it is longer than it is: FFmpeg reads what is left without a word."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    size = path.stat().st_size
-    told = int.from_bytes(head[4:], "little") + 8
-    if head[:4] == b"RIFF" and size < told < 2**31:  # streamed files say 2^31 and more: unknown
-        cause = f"it is cut short, {size} of {told} bytes"
-        raise damaged(path, cause, what=WHAT, suffixes=SOUND_SUFFIXES)
 
 
 def _from_memory(source: object, rate_hz: int) -> Tensor:
@@ -167,6 +160,7 @@ class LongFile(NamedTuple):
     path: Path  # the file
     rate_hz: int  # rate of what is returned
     num_samples: int  # how many samples it has at that rate, by the time its last packet ends
+    is_sought: bool = True  # whether a time can be sought in it: not where time stamps begin again or packets were lost
 
     def part(self, low: int, high: int) -> Tensor:
         """Return samples `low` to `high`, `(high - low,)` float32.
@@ -194,28 +188,18 @@ class LongFile(NamedTuple):
     def _pieces_from(self, low: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yield pieces and the number of their first sample, from some time before `low` on."""
         sought_s = low / self.rate_hz - BEFORE_S
-        if sought_s > 0:
-            pieces = self._pieces(sought_s)
-            first = next(pieces, None)
-            if first is not None and first[0] <= low:
-                yield first
-                yield from pieces
-                return
-        yield from self._pieces(None)  # it is the beginning, or the container's seeking is not exact
-
-    def _pieces(self, sought_s: float | None) -> Iterator[tuple[int, np.ndarray]]:
-        resampler = av.AudioResampler(format="fltp", rate=self.rate_hz)
+        if sought_s > 0 and self.is_sought:
+            with _opened(self.path) as (container, stream):
+                if _seek(container, sought_s):
+                    pieces = _placed(_frames(container, stream), rate_hz=self.rate_hz)
+                    first = next(pieces, None)
+                    if first is not None and first[0] <= low:
+                        yield first
+                        yield from pieces
+                        return
+        # It is the beginning, or the container cannot seek, or not exactly: packets are read, and few decoded.
         with _opened(self.path) as (container, stream):
-            origin_s = _origin_s(container)
-            if sought_s is not None:
-                container.seek(int((origin_s + sought_s) * av.time_base), backward=True)
-            position: int | None = None
-            for frame in chain(container.decode(stream), [None]):
-                if frame is not None and position is None:
-                    position = round(((frame.time or 0.0) - origin_s) * self.rate_hz)
-                for out in resampler.resample(frame) if position is not None else ():
-                    yield position or 0, mean_of_channels(out)
-                    position = (position or 0) + out.samples
+            yield from _placed(_frames(container, stream, from_s=sought_s), rate_hz=self.rate_hz)
 
 
 def long_file(path: Path, *, rate_hz: int) -> LongFile | None:
@@ -225,10 +209,13 @@ def long_file(path: Path, *, rate_hz: int) -> LongFile | None:
         MediaError: when it is damaged or has no sound.
     """
     with _opened(path) as (container, stream):
-        if (container.duration or 0) <= LONG_S * av.time_base:
+        if may_jump(container) or container.format.name == "aac":
+            end_s, is_sought = _walked_end_s(container, stream)
+        elif (container.duration or 0) <= LONG_S * av.time_base:
             return None
-        end_s = _end_s(container, stream)
-        return LongFile(path, rate_hz, round(end_s * rate_hz)) if end_s > LONG_S else None
+        else:
+            end_s, is_sought = _end_s(container, stream, path), True
+        return None if end_s <= LONG_S else LongFile(path, rate_hz, round(end_s * rate_hz), is_sought)
 
 
 def decode_whole(path: Path, *, rate_hz: int) -> tuple[Tensor, float]:
@@ -237,53 +224,146 @@ def decode_whole(path: Path, *, rate_hz: int) -> tuple[Tensor, float]:
     Raises:
         MediaError: when the file is damaged, has no sound, or holds no sample.
     """
-    resampler = av.AudioResampler(format="fltp", rate=rate_hz)
     pieces: list[np.ndarray] = []
-    first_s: float | None = None
+    end: int | None = None
+    first_s = 0.0
     with _opened(path) as (container, stream):
-        origin_s = _origin_s(container)
-        for frame in container.decode(stream):
-            if first_s is None:
-                first_s = max((frame.time or 0.0) - origin_s, 0.0)
-            pieces += [mean_of_channels(out) for out in resampler.resample(frame)]
-        if pieces:
-            pieces += [mean_of_channels(out) for out in resampler.resample(None)]
-    if not pieces or sum(map(len, pieces)) == 0:
-        raise damaged(path, "it holds no sample", what=WHAT, suffixes=SOUND_SUFFIXES)
-    return torch.from_numpy(np.concatenate(pieces)), first_s or 0.0
+        decoder = Decoder(container)
+        frames = _frames(container, stream, decoder=decoder)
+        first = next(frames, None)
+        if first is not None:
+            first_s = first[0] or 0.0
+            for position, piece in _placed(chain([first], frames), rate_hz=rate_hz):
+                end = position if end is None else end
+                pieces += [np.zeros(max(position - end, 0), np.float32), piece[max(end - position, 0) :]]
+                end = max(end, position + len(piece))
+        if not pieces or sum(map(len, pieces)) == 0:
+            raise damaged(path, "it holds no sample", what=WHAT, suffixes=SOUND_SUFFIXES)
+        _compare_length(container, stream, (end or 0) / rate_hz, path, is_whole=not decoder.lost_last)
+        if decoder.num_lost:
+            say_once(f"FFmpeg cannot decode {decoder.num_lost:,} packets of the sound of '{path}'. They are silent.")
+    return torch.from_numpy(np.concatenate(pieces)), first_s
+
+
+_Timed = tuple[float | None, av.AudioFrame]
+"""When a frame is heard, seconds from the beginning of the file, None: behind the one before; and the frame."""
+
+
+def _frames(
+    container: InputContainer, stream: av.AudioStream, *, from_s: float | None = None, decoder: Decoder | None = None
+) -> Iterator[_Timed]:
+    """Decode from where the container is; what ends before `from_s` is not decoded."""
+    decoder = decoder or Decoder(container)
+    clock, begin_s = MediaClock(container, stream), origin_s(container)
+    unit_s = float(stream.time_base or 1)
+    # These formats have no time stamps; FFmpeg makes them from the length of what it left out, too.
+    is_raw, is_first, num_lost = container.format.name in ("mp3", "aac"), True, 0
+    for packet in container.demux(clock.streams):
+        clock.set(packet)
+        if packet.stream_index != stream.index:
+            continue
+        if from_s is not None and packet.pts is not None and packet.pts * unit_s - begin_s < from_s:
+            continue
+        for frame in decoder.frames(packet):
+            is_timed = frame.time is not None and (is_first or not is_raw or decoder.num_lost > num_lost)
+            yield max(frame.time - begin_s, 0.0) if is_timed else None, frame
+            is_first, num_lost = False, decoder.num_lost
+
+
+def _placed(frames: Iterable[_Timed], *, rate_hz: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Resample frames and yield pieces with the number of their first sample; between pieces is silence.
+
+    A new resampler begins behind a gap and where rate, format or channels change; it is FFmpeg's way to settle.
+    """
+    resampler: av.AudioResampler | None = None
+    kind: tuple[object, ...] = ()
+    position = 0
+    due_s: float | None = None  # when the next frame is heard if nothing lacks
+
+    def out(heard: av.AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
+        nonlocal position
+        for resampled in resampler.resample(heard) if resampler is not None else ():
+            yield position, mean_of_channels(resampled)
+            position += resampled.samples
+
+    for at_s, frame in frames:
+        lasts_s = frame.samples / frame.sample_rate
+        own = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+        least_s = min(max(0.9 * lasts_s, LEAST_GAP_S), MOST_GAP_S)
+        is_apart = at_s is not None and (due_s is None or abs(at_s - due_s) > least_s)
+        if is_apart or own != kind:
+            yield from out(None)
+            resampler, kind = av.AudioResampler(format="fltp", rate=rate_hz), own
+        if at_s is not None and is_apart:
+            position, due_s = round(at_s * rate_hz), at_s
+        due_s = (due_s or 0.0) + lasts_s
+        yield from out(frame)
+    yield from out(None)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, av.AudioStream]]:
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            streams = [stream for stream in container.streams if isinstance(stream, av.AudioStream)]
-            if not streams and not any(isinstance(stream, av.VideoStream) for stream in container.streams):
-                raise damaged(path, "it holds neither pictures nor sound", what=WHAT, suffixes=SOUND_SUFFIXES)
-            if not streams:
-                raise MediaError(
-                    f"'{path}' has no sound track. A sound is read from sound files and from clips that have one. "
-                    "Name another file, or leave this modality out for this sample."
-                )
-            yield container, streams[0]
-    except av.error.FFmpegError as error:
-        raise damaged(path, "the decoder found invalid data", what=WHAT, suffixes=SOUND_SUFFIXES) from error
+    with open_container(path, what=WHAT, suffixes=SOUND_SUFFIXES) as container:
+        streams = [stream for stream in container.streams if isinstance(stream, av.AudioStream)]
+        if not streams and not any(isinstance(stream, av.VideoStream) for stream in container.streams):
+            raise damaged(path, "it holds neither pictures nor sound", what=WHAT, suffixes=SOUND_SUFFIXES)
+        if not streams:
+            raise MediaError(
+                f"'{path}' has no sound track. A sound is read from sound files and from clips that have one. "
+                "Name another file, or leave this modality out for this sample."
+            )
+        if streams[0].codec_context is None:
+            raise MediaError(
+                f"'{path}' has sound in a coding that this FFmpeg (PyAV {av.__version__}) cannot decode. Accepted are "
+                "those it knows. Convert the sound: ffmpeg -i FILE sound.wav"
+            )
+        yield container, streams[0]
 
 
-def _end_s(container: InputContainer, stream: av.AudioStream) -> float:
+def _compare_length(
+    container: InputContainer, stream: av.AudioStream, end_s: float, path: Path, *, is_whole: bool
+) -> None:
+    """Compare what a file holds with what it says; only FLAC counts its samples beforehand."""
+    told_s = float(stream.duration * (stream.time_base or 1)) if stream.duration else 0.0
+    if container.format.name != "flac" or end_s >= told_s - TOLERANCE_S:
+        return
+    if not is_whole:
+        cause = f"it is cut short, {end_s:g} of {told_s:g} s"
+        raise damaged(path, cause, what=WHAT, suffixes=SOUND_SUFFIXES)
+    # Parts that are cut out without encoding keep the count of the whole.
+    say_once(f"'{path}' announces {told_s:g} s and holds {end_s:g} s. What it holds is read.")
+
+
+def _walked_end_s(container: InputContainer, stream: av.AudioStream) -> tuple[float, bool]:
+    """Return when the last packet of sound ends and whether times can be sought in the file; none is decoded."""
+    clock, begin_s = MediaClock(container, stream), origin_s(container)
+    unit_s, end_s, is_corrupt = float(stream.time_base or 1), 0.0, False
+    for packet in container.demux(clock.streams):
+        clock.set(packet)
+        if packet.stream_index == stream.index and packet.pts is not None:
+            end_s = max(end_s, (packet.pts + (packet.duration or 0)) * unit_s - begin_s)
+            is_corrupt |= packet.is_corrupt
+    return end_s, not (clock.num_jumps or clock.is_corrected or is_corrupt)
+
+
+def _end_s(container: InputContainer, stream: av.AudioStream, path: Path) -> float:
     """Return when the last packet of sound ends; none is decoded. The track may be shorter than the container says."""
-    unit_s, origin_s = float(stream.time_base or 1), _origin_s(container)
-    last_s = origin_s + (container.duration or 0) / av.time_base
-    for sought_s in (last_s - NEAR_END_S, origin_s):
-        container.seek(int(sought_s * av.time_base), backward=True)
+    unit_s, begin_s = float(stream.time_base or 1), origin_s(container)
+    if _seek(container, (container.duration or 0) / av.time_base - NEAR_END_S):
         ends = [packet.pts + (packet.duration or 0) for packet in container.demux(stream) if packet.pts is not None]
         if ends:
-            return max(ends) * unit_s - origin_s
-    return 0.0
+            return max(ends) * unit_s - begin_s
+    with _opened(path) as (anew, whole):
+        return _walked_end_s(anew, whole)[0]
 
 
-def _origin_s(container: InputContainer) -> float:
-    return container.start_time / av.time_base if container.start_time is not None else 0.0
+def _seek(container: InputContainer, sought_s: float) -> bool:
+    """Go to a time, seconds from the beginning of the file; False where the container cannot."""
+    try:
+        container.seek(int((origin_s(container) + sought_s) * av.time_base), backward=True)
+    except av.error.FFmpegError:
+        return False
+    return True
 
 
 def mean_of_channels(frame: av.AudioFrame) -> np.ndarray:
