@@ -74,6 +74,12 @@ from crema_core.data.media import require_numbers as require_numbers
 from crema_core.data.media import resize as resize
 from crema_core.data.media import segment_spans as segment_spans
 from crema_core.data.media import wrong_source as wrong_source
+from crema_core.data.media_clock import Decoder as Decoder
+from crema_core.data.media_clock import MediaClock as MediaClock
+from crema_core.data.media_clock import may_jump as may_jump
+from crema_core.data.media_clock import open_container as open_container
+from crema_core.data.media_clock import origin_s as origin_s
+from crema_core.data.media_clock import say_once as say_once
 from crema_core.data.order import derive_seed as derive_seed
 from crema_core.data.sampling import Pick as Pick
 from crema_core.data.sampling import middle_indices as middle_indices

@@ -7,6 +7,7 @@ does, everything from there on is moved so that it follows what came before, pic
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,8 +17,9 @@ from typing import Any
 import av
 from av.container import InputContainer
 
-from crema_core.data.files import damaged
+from crema_core.data.files import accepts, damaged
 from crema_core.data.whole_file import cut_short
+from crema_core.errors import MediaError
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,17 @@ def open_container(path: Path, *, what: str, suffixes: Iterable[str]) -> Iterato
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             yield container
+    except (av.error.PatchWelcomeError, av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError) as error:
+        raise MediaError(
+            f"'{path}' cannot be read: FFmpeg (PyAV {av.__version__}) reports '{error.strerror}'. It need not be damaged, "
+            f"but this release cannot decode it. {accepts(what, suffixes)} Convert it with the program that wrote it."
+        ) from error
+    except av.error.PermissionError as error:
+        if os.access(path, os.R_OK):
+            raise damaged(path, f"FFmpeg reports '{error.strerror}'", what=what, suffixes=suffixes) from error
+        raise MediaError(
+            f"'{path}' may not be read by this user. {accepts(what, suffixes)} Change its permissions."
+        ) from error
     except av.error.FFmpegError as error:
         raise damaged(path, f"FFmpeg reports '{error.strerror}'", what=what, suffixes=suffixes) from error
 
@@ -131,9 +144,9 @@ def _adts_duration_s(packet: av.Packet[Any]) -> float | None:
 
     Containers that give few packets a time stamp guess the others from the rate at the beginning of the stream.
     """
-    if packet.stream.type != "audio" or packet.stream.codec_context is None or packet.size < 7:
+    if not isinstance(packet.stream, av.AudioStream) or packet.size < 7:
         return None
-    if packet.stream.codec_context.name != "aac":
+    if packet.stream.codec_context is None or packet.stream.codec_context.name != "aac":
         return None
     head = bytes(memoryview(packet)[:7])
     rate = head[2] >> 2 & 15

@@ -219,5 +219,3 @@ def _transport(file: BinaryIO, size: int) -> int | None:
                 whole = left == 0 or (packet == 192 and left == 188) or (packet == 204 and left == 188)
                 return None if whole else size - left + packet
     return None
-
-

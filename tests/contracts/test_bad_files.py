@@ -36,6 +36,8 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
 """What a modality calls its source, and the endings it names."""
 AGAIN = "Write or download the file again."
 DECODER = "the decoder found invalid data"
+FFMPEG = "FFmpeg reports 'Invalid data found when processing input'"
+CUT_CLIP = "it is cut short, 400 of at least 801 bytes"
 ARRAY = "it is damaged, or no plain numpy array (pickled objects are refused)"
 TOO_LARGE = (
     "is larger than 178,956,970 pixels. Larger pictures are not read, so that a damaged or hostile one cannot fill the "
@@ -133,7 +135,7 @@ def damaged(cause: str, sort: str) -> str:
 
 CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
     *(
-        (modality, name, make, damaged(DECODER, CLIP if name.endswith("mp4") else PICTURE))
+        (modality, name, make, damaged(FFMPEG, CLIP) if name.endswith("mp4") else damaged(DECODER, PICTURE))
         for modality in ("video", "dense_video", "exo_views", "touch")
         for name, make in (
             ("damaged.mp4", lambda: b"no clip" * 50),
@@ -142,12 +144,12 @@ CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
         )
     ),
     *(
-        (modality, "cut.mp4", lambda: clip()[:400], damaged("it holds neither pictures nor sound", CLIP))
+        (modality, "cut.mp4", lambda: clip()[:400], damaged(CUT_CLIP, CLIP))
         for modality in ("video", "dense_video", "exo_views", "touch", "thermal")
     ),
-    ("audio", "cut.mp4", lambda: clip()[:400], damaged("it holds neither pictures nor sound", SOUND)),
+    ("audio", "cut.mp4", lambda: clip()[:400], damaged(CUT_CLIP, SOUND)),
     *((name, "huge.png", huge_picture, TOO_LARGE) for name in ("video", "touch", "depth", "normals", "thermal")),
-    ("audio", "damaged.wav", lambda: b"no sound" * 50, damaged(DECODER, SOUND)),
+    ("audio", "damaged.wav", lambda: b"no sound" * 50, damaged(FFMPEG, SOUND)),
     ("audio", "cut.wav", lambda: wave(4044, 1000), damaged("it is cut short, 1000 of 4044 bytes", SOUND)),
     ("audio", "huge.wav", lambda: wave(1 << 30, 1000), damaged("it is cut short, 1000 of 1073741824 bytes", SOUND)),
     ("audio", "silent.mp4", clip, "has no sound track. A sound is read from sound files and from clips that have one. "

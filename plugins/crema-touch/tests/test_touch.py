@@ -101,8 +101,8 @@ def test_a_damaged_recording_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"no recording" * 50)
     assert refusal(path) == (
-        f"'{path}' cannot be read: the decoder found invalid data. A clip is read from {', '.join(CLIP_SUFFIXES)}. "
-        "Write or download the file again."
+        f"'{path}' cannot be read: FFmpeg reports 'Invalid data found when processing input'. A clip is read from "
+        f"{', '.join(CLIP_SUFFIXES)}. Write or download the file again."
     )
 
 
