@@ -4,9 +4,9 @@ Only packets are read to learn when frames appear (exact for variable frame rate
 frame count); then the chosen frames are decoded, seeking only where a key frame lies between two of them. That is as
 fast as full decoding on files with few key frames and several times faster on files with many.
 
-What decodes, with its own time stamps, is the truth; headers and packets are hints. While the chosen frames are decoded,
-those before them are compared with the packets. Where they disagree (packets were lost, time stamps begin again), the
-whole file is decoded once to learn what it shows and when.
+What decodes, with its own time stamps, is the truth; headers and packets are hints. While the chosen frames are
+decoded, those before them are compared with the packets. Where they disagree (packets were lost, time stamps begin
+again), the whole file is decoded once to learn what it shows and when.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
 from torch import Tensor
 
 from crema_core.data.files import check_file, damaged
@@ -169,8 +171,8 @@ def _picture_stream(container: InputContainer, path: Path) -> av.VideoStream:
         )
     if streams[0].codec_context is None:
         raise MediaError(
-            f"'{path}' has pictures in a coding that this FFmpeg (PyAV {av.__version__}) cannot decode. Accepted are those "
-            "it knows. Convert the clip: ffmpeg -i CLIP -c:v libx264 clip.mp4"
+            f"'{path}' has pictures in a coding that this FFmpeg (PyAV {av.__version__}) cannot decode. Accepted are "
+            "those it knows. Convert the clip: ffmpeg -i CLIP -c:v libx264 clip.mp4"
         )
     streams[0].thread_type = "AUTO"
     return streams[0]
@@ -366,10 +368,10 @@ def _timed(shown: Sequence[tuple[int | None, int]]) -> list[tuple[int, int]]:
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """Return the pixels `(H, W, 3)` as a player shows them; phones store the picture as the sensor lies, or mirrored."""
+    """Return the pixels `(H, W, 3)` as a player shows them; phones store them as the sensor lies, or mirrored."""
     pixels = frame.to_ndarray(format="rgb24")
-    matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
-    if matrix is None:
+    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if not isinstance(matrix, SideData):
         return pixels
     # A point (x, y) of the picture is shown at (a x + c y, b x + d y); of other turns the nearest quarter is taken.
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(np.int64)
@@ -379,14 +381,24 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
 
 
 def length_s(path: str) -> float | None:
-    """Return the seconds a clip or sound lasts; None for other files and for those that cannot be opened or do not say.
+    """Return the seconds a clip or sound lasts, by its packets; None for other files and for those that are damaged.
 
-    A file that cannot be opened is found by reading it; here only lengths are compared.
+    What is damaged is found by reading it; here only lengths are compared.
     """
     if Path(path).suffix.lower() not in SOUND_SUFFIXES or not Path(path).is_file():
         return None
     try:
-        with av.open(path, metadata_errors="replace") as container:
-            return None if container.duration is None else container.duration / av.time_base
-    except av.error.FFmpegError:
+        with open_container(Path(path), what=WHAT, suffixes=CLIP_SUFFIXES) as container:
+            streams = [own for own in container.streams if isinstance(own, av.VideoStream | av.AudioStream)]
+            if not streams:
+                return None
+            shared = MediaClock(container, streams[0])
+            clocks = {own.index: shared if own in shared.streams else MediaClock(container, own) for own in streams}
+            ends_s = [0.0]
+            for packet in container.demux(streams):
+                clocks[packet.stream_index].set(packet)
+                if packet.pts is not None and not packet.is_discard:
+                    ends_s.append((packet.pts + (packet.duration or 0)) * float(packet.time_base or 1))
+            return max(ends_s) - origin_s(container)
+    except MediaError:
         return None

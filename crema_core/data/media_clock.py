@@ -53,8 +53,8 @@ def open_container(path: Path, *, what: str, suffixes: Iterable[str]) -> Iterato
             yield container
     except (av.error.PatchWelcomeError, av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError) as error:
         raise MediaError(
-            f"'{path}' cannot be read: FFmpeg (PyAV {av.__version__}) reports '{error.strerror}'. It need not be damaged, "
-            f"but this release cannot decode it. {accepts(what, suffixes)} Convert it with the program that wrote it."
+            f"'{path}' cannot be read: FFmpeg (PyAV {av.__version__}) reports '{error.strerror}'. It need not be "
+            f"damaged; this release cannot decode it. {accepts(what, suffixes)} Convert it with another program."
         ) from error
     except av.error.PermissionError as error:
         if os.access(path, os.R_OK):
@@ -90,6 +90,8 @@ class MediaClock:
 
     def __init__(self, container: InputContainer, stream: av.VideoStream | av.AudioStream) -> None:
         self._may_jump = may_jump(container)
+        # An MP4 file has one clock, and packets that an edit list leaves out go back on it.
+        self._never_jumps = container.format.name.startswith("mov")
         own = [other for other in container.streams if isinstance(other, av.VideoStream | av.AudioStream)]
         self.streams = own if self._may_jump else [stream]
         """Streams whose packets tell the time; only formats that may jump need the others."""
@@ -104,11 +106,13 @@ class MediaClock:
 
     def set(self, packet: av.Packet[Any]) -> None:
         """Move the time stamps of a packet."""
+        unit_s, number = float(packet.time_base or 1), packet.stream_index
         if packet.dts is None:  # presentation times go to and fro, so they tell nothing
+            if number in self._next_s:
+                self._next_s[number] += (packet.duration or 0) * unit_s
             if self.num_jumps:
                 self._move(packet, self.moved_s)
             return
-        unit_s, number = float(packet.time_base or 1), packet.stream_index
         lasts_s = (packet.duration or 0) * unit_s
         stamped_s = packet.dts * unit_s
         true_s = _adts_duration_s(packet) or lasts_s
@@ -132,6 +136,8 @@ class MediaClock:
         packet.pts = None if packet.pts is None else packet.pts + moved
 
     def _is_jump(self, number: int, at_s: float) -> bool:
+        if self._never_jumps:
+            return False
         if number in self._last_s:
             is_ahead = self._may_jump and at_s > self._next_s[number] + AHEAD_S
             return is_ahead or at_s < self._last_s[number] - BACK_S

@@ -147,7 +147,8 @@ def test_bytes_that_are_no_clip_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         read_clip(path, num_frames=4)
     assert str(caught.value) == (
-        f"'{path}' cannot be read: FFmpeg reports 'Invalid data found when processing input'. {ACCEPTED} Write or download the file again."
+        f"'{path}' cannot be read: FFmpeg reports 'Invalid data found when processing input'. {ACCEPTED} "
+        "Write or download the file again."
     )
 
 

@@ -53,7 +53,7 @@ def shown(path: Path) -> Shown:
     """Return every picture of a clip with its time, seconds from the beginning of the file."""
     each = ("-map", "0:v:0", "-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-c:v", "rawvideo")
     timed = ffmpeg("-i", path, *each, "-enc_time_base", f"1:{CLOCK}", "-f", "framecrc", "-", *_CLOCK).decode()
-    head = [line for line in timed.splitlines() if line.startswith("#dimensions 0:")][0]
+    head = next(line for line in timed.splitlines() if line.startswith("#dimensions 0:"))
     width, height = map(int, head.split(":")[1].split("x"))
     rows = [line.split(",") for line in timed.splitlines() if not line.startswith("#")]
     starts = [int(row[2]) / CLOCK for row in rows]

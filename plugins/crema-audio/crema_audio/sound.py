@@ -37,8 +37,10 @@ NEAR_END_S = 10.0
 """How long before its end a file's last packets are looked for."""
 TOLERANCE_S = 0.25
 """What a file may hold less than it says; it is silence then."""
+RAW_FORMATS = ("mp3", "aac", "flac")
+"""Formats without time stamps: their packets follow each other, but for those that cannot be decoded."""
 LEAST_GAP_S, MOST_GAP_S = 0.02, 0.1
-"""Time stamps that differ by less from the samples before are rounded ones. In between, a packet that lacks is a gap."""
+"""Time stamps that are off by less are rounded; in between, what is about as long as a packet is a gap."""
 
 
 class Sound(NamedTuple):
@@ -191,7 +193,7 @@ class LongFile(NamedTuple):
         if sought_s > 0 and self.is_sought:
             with _opened(self.path) as (container, stream):
                 if _seek(container, sought_s):
-                    pieces = _placed(_frames(container, stream), rate_hz=self.rate_hz)
+                    pieces = _placed(_frames(container, stream, is_sought=True), rate_hz=self.rate_hz)
                     first = next(pieces, None)
                     if first is not None and first[0] <= low:
                         yield first
@@ -209,7 +211,7 @@ def long_file(path: Path, *, rate_hz: int) -> LongFile | None:
         MediaError: when it is damaged or has no sound.
     """
     with _opened(path) as (container, stream):
-        if may_jump(container) or container.format.name == "aac":
+        if may_jump(container) or container.format.name in ("aac", "flac"):
             end_s, is_sought = _walked_end_s(container, stream)
         elif (container.duration or 0) <= LONG_S * av.time_base:
             return None
@@ -250,21 +252,27 @@ _Timed = tuple[float | None, av.AudioFrame]
 
 
 def _frames(
-    container: InputContainer, stream: av.AudioStream, *, from_s: float | None = None, decoder: Decoder | None = None
+    container: InputContainer,
+    stream: av.AudioStream,
+    *,
+    from_s: float = 0.0,
+    is_sought: bool = False,
+    decoder: Decoder | None = None,
 ) -> Iterator[_Timed]:
-    """Decode from where the container is; what ends before `from_s` is not decoded."""
+    """Decode from where the container is, which was sought or is its beginning; what is before `from_s` is not."""
     decoder = decoder or Decoder(container)
     clock, begin_s = MediaClock(container, stream), origin_s(container)
     unit_s = float(stream.time_base or 1)
-    # These formats have no time stamps; FFmpeg makes them from the length of what it left out, too.
-    is_raw, is_first, num_lost = container.format.name in ("mp3", "aac"), True, 0
+    is_raw, is_first, num_lost = container.format.name in RAW_FORMATS, True, 0
     for packet in container.demux(clock.streams):
         clock.set(packet)
         if packet.stream_index != stream.index:
             continue
-        if from_s is not None and packet.pts is not None and packet.pts * unit_s - begin_s < from_s:
+        if packet.pts is not None and packet.pts * unit_s - begin_s < from_s:
             continue
         for frame in decoder.frames(packet):
+            if is_first and frame.time is None and (is_sought or from_s > 0):
+                continue  # nobody knows where that is
             is_timed = frame.time is not None and (is_first or not is_raw or decoder.num_lost > num_lost)
             yield max(frame.time - begin_s, 0.0) if is_timed else None, frame
             is_first, num_lost = False, decoder.num_lost

@@ -181,7 +181,8 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"no sound" * 64)
     assert refusal(path) == (
-        f"'{path}' cannot be read: FFmpeg reports 'Invalid data found when processing input'. {ACCEPTED} Write or download the file again."
+        f"'{path}' cannot be read: FFmpeg reports 'Invalid data found when processing input'. {ACCEPTED} "
+        "Write or download the file again."
     )
 
 

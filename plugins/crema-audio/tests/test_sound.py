@@ -160,7 +160,8 @@ def test_bytes_that_are_no_sound_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"no sound at all" * 100)
     assert refusal(path) == (
-        f"'{path}' cannot be read: FFmpeg reports 'Invalid data found when processing input'. {ACCEPTED} Write or download the file again."
+        f"'{path}' cannot be read: FFmpeg reports 'Invalid data found when processing input'. {ACCEPTED} "
+        "Write or download the file again."
     )
 
 
