@@ -15,8 +15,8 @@ UNKNOWN_SIZE = 2**31
 """Wave files of programs that stream say so much or more."""
 TRANSPORT_BYTES = (188, 192, 204)
 """Sizes of the packets of a transport stream: plain, with a time before each, with a checksum behind each."""
-XING_SPARE = 2_000
-"""Encoders count the first frame of an mp3 or not, and tags follow."""
+XING_SPARE = 500
+"""Encoders count the first frame of an mp3 or not."""
 _BOXES = b"ftyp styp moov moof mdat mfra free skip wide uuid pnot sidx meta emsg prft".split()
 # The ids of Matroska's elements that are looked at.
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675

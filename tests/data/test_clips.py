@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -13,10 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from crema_core.data import clips
 from crema_core.data.clips import CLIP_SUFFIXES, read_clip
 from crema_core.data.sampling import rate_indices
 from crema_core.errors import MediaError
+from tests.support.media_files import edited
 
 ACCEPTED = f"A clip is read from {', '.join(CLIP_SUFFIXES)}."
 
@@ -28,15 +31,16 @@ def write_clip(
     rate: int = 8,
     codec: str = "libx264",
     stamps: Sequence[int] = (),
+    size: tuple[int, int] = (48, 32),
     **options: str,
 ) -> Path:
     """Write frames whose grey level is 10 times their number; `stamps` are presentation times in 1/rate seconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options={"threads": "1", **options})
-        stream.width, stream.height = 48, 32
+        stream.width, stream.height = size
         stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 10 * number, np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 10 * number, np.uint8), format="rgb24")
             frame.pts = stamps[number] if stamps else number
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -199,27 +203,138 @@ def test_a_part_is_sampled_at_a_rate(tmp_path: Path) -> None:
     torch.testing.assert_close(clip.times, torch.tensor([[0.4, 0.6], [0.6, 0.8], [0.8, 1.0]]))
 
 
+def with_matrix(path: Path, turn: tuple[int, ...]) -> None:
+    """Write a display matrix a, b, c, d into an MP4 file."""
+    raw = bytearray(path.read_bytes())
+    at = raw.find(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in turn)
+    raw[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(raw)
+
+
 @pytest.mark.parametrize(
-    ("turn", "red_side"), [((0, 1, -1, 0), "top"), ((-1, 0, 0, -1), "right"), ((0, -1, 1, 0), "bottom")]
-)
-def test_a_clip_is_shown_as_the_phone_was_held(tmp_path: Path, turn: tuple[int, ...], red_side: str) -> None:
+    "turn",
+    [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1), (0, 1, 1, 0), (0, 1, -1, 0), (0, -1, 1, 0),
+     (0, -1, -1, 0)],
+)  # fmt: skip
+def test_a_clip_is_shown_as_the_phone_was_held(tmp_path: Path, turn: tuple[int, ...]) -> None:
+    """Four colours in the corners: a corner (x, y) is shown at (a x + c y, b x + d y), as QuickTime defines it."""
     path = tmp_path / "a.mp4"
+    corners = {(-1, -1): (255, 0, 0), (1, -1): (0, 255, 0), (-1, 1): (0, 0, 255), (1, 1): (255, 255, 255)}
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    for (x, y), colour in corners.items():
+        pixels[16 * (y > 0) :, 24 * (x > 0) :][:16, :24] = colour
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=8, options={"threads": "1"})
+        stream = container.add_stream("libx264", rate=8, options={"threads": "1", "crf": "10"})
         stream.width, stream.height = 48, 32
-        pixels = np.zeros((32, 48, 3), np.uint8)
-        pixels[:, :24] = (255, 0, 0)  # the left half
         container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
+    with_matrix(path, turn)
+    frame = read_clip(path, num_frames=1).frames[0].permute(1, 2, 0)
+    assert frame.shape == ((48, 32, 3) if turn[0] == 0 else (32, 48, 3))
+    a, b, c, d = turn
+    for (x, y), colour in corners.items():
+        column, row = (a * x + c * y > 0) * 0.5 + 0.25, (b * x + d * y > 0) * 0.5 + 0.25
+        shown = frame[int(row * frame.shape[0]), int(column * frame.shape[1])].tolist()
+        assert shown == pytest.approx(colour, abs=40)
+
+
+def remux(source: Path, path: Path, *, lost: Container[int] = (), last_duration: int | None = None) -> Path:
+    """Copy packets but for the lost ones."""
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.dts is not None]
+        if last_duration is not None:
+            packets[-1].duration = last_duration
+        for number, packet in enumerate(packets):
+            if number not in lost:
+                packet.stream = stream
+                new.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_last_frame_lasts_as_long_as_its_packet_says(tmp_path: Path, suffix: str) -> None:
+    source = write_clip(tmp_path / "a.mp4", codec="mpeg4")
+    with av.open(str(source)) as container:
+        ticks = round(3 / container.streams.video[0].time_base)
+    path = remux(source, tmp_path / f"b{suffix}", last_duration=ticks)
+    clip = read_clip(path, num_frames=16)
+    assert clip.times is not None
+    assert clip.times[-1].tolist() == pytest.approx([15 / 8, 15 / 8 + 3], abs=2e-3)
+    assert levels(read_clip(f"{path}#t=3,4", num_frames=1).frames) == [15]
+
+
+def test_a_last_picture_of_a_gif_stays_as_long_as_it_says(tmp_path: Path) -> None:
+    first, *others = (Image.new("RGB", (32, 32), (60 * number,) * 3) for number in range(4))
+    path = tmp_path / "a.gif"
+    first.save(path, save_all=True, append_images=others, duration=[100, 100, 100, 3000])
+    clip = read_clip(path, num_frames=4)
+    assert clip.times is not None
+    assert clip.times.flatten().tolist() == pytest.approx([0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 3.3])
+    assert levels(read_clip(f"{path}#t=2,3", num_frames=1).frames) == [18]
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_joined_clips_follow_each_other(tmp_path: Path, suffix: str) -> None:
+    """Time stamps begin again in the second half."""
+    codec = "mpeg2video" if suffix == ".ts" else "mpeg4"
+    one = write_clip(tmp_path / f"one{suffix}", codec=codec, rate=25, g="4")
+    path = tmp_path / f"two{suffix}"
+    path.write_bytes(one.read_bytes() * 2)
+    clip = read_clip(path, num_frames=32)
+    assert levels(clip.frames) == [*range(16), *range(16)]
+    assert clip.times is not None
+    assert clip.times[:, 0].tolist() == pytest.approx([number / 25 for number in range(32)], abs=2e-3)
+    assert levels(read_clip(path, num_frames=2, start_s=0.8, end_s=0.96).frames) == [5, 7]
+
+
+def test_a_clip_that_begins_inside_a_group_has_the_frames_that_decode(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "a.mkv", g="6", bf="0", sc_threshold="0")
+    path = remux(source, tmp_path / "b.mkv", lost=range(2))
+    clip = read_clip(path, num_frames=16)
+    assert sorted(set(levels(clip.frames))) == [*range(6, 16)]
+    assert clip.times is not None
+    # The clock begins with the first packet, that of frame 2, which lacks what it builds on.
+    assert float(clip.times[0, 0]) == pytest.approx(4 / 8, abs=2e-3)
+
+
+def test_a_long_clip_that_begins_inside_a_group_is_not_decoded_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_clip(tmp_path / "a.mkv", g="6", bf="0", sc_threshold="0", num_frames=25)
+    path = remux(source, tmp_path / "b.mkv", lost=range(2))
+    monkeypatch.setattr(clips, "_decode_all", pytest.fail)
+    assert levels(read_clip(path, num_frames=2).frames) == [10, 20]
+
+
+def test_a_clip_of_several_sizes_is_scaled_to_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    one = write_clip(tmp_path / "one.ts", rate=25, bf="0")
+    two = write_clip(tmp_path / "two.ts", rate=25, bf="0", size=(64, 48))
+    path.write_bytes(one.read_bytes() + two.read_bytes())
+    clip = read_clip(path, num_frames=32)
+    assert clip.frames.shape == (32, 3, 32, 48)
+    assert levels(clip.frames) == [*range(16), *range(16)]
+
+
+def test_a_count_in_the_header_that_is_wrong_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_clip(tmp_path / "a.avi", codec="mpeg4")
     raw = bytearray(path.read_bytes())
-    matrix = raw.find(b"tkhd") + 44
-    a, b, c, d = (value << 16 for value in turn)
-    raw[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    at = raw.find(b"strh") + 40  # the length of the stream
+    raw[at : at + 4] = (500).to_bytes(4, "little")
     path.write_bytes(raw)
-    frame = read_clip(path, num_frames=1).frames[0, 0]
-    assert frame.shape == ((48, 32) if turn[0] == 0 else (32, 48))
-    sides = {"top": frame[0], "bottom": frame[-1], "left": frame[:, 0], "right": frame[:, -1]}
-    assert max(sides, key=lambda side: float(sides[side].float().mean())) == red_side
+    for _ in range(2):
+        assert levels(read_clip(path, num_frames=4).frames) == [2, 6, 10, 14]
+    assert caplog.messages == [f"'{path}' announces 500 frames and holds 16. What it holds is read."]
+
+
+def test_a_part_left_out_by_an_edit_list_is_not_missed(tmp_path: Path) -> None:
+    path = edited(write_clip(tmp_path / "a.mp4", g="4", bf="0"), tmp_path / "b.mp4", (0.75, 1.0))
+    clip = read_clip(path, num_frames=8)
+    assert levels(clip.frames) == [6, 7, 8, 9, 10, 11, 12, 13]
+    assert clip.times is not None
+    assert clip.times[[0, -1]].flatten().tolist() == pytest.approx([0, 1 / 8, 7 / 8, 1])
 
 
 @settings(deadline=None, max_examples=50)
