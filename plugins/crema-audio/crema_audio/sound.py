@@ -217,6 +217,8 @@ def long_file(path: Path, *, rate_hz: int) -> LongFile | None:
             return None
         else:
             end_s, is_sought = _end_s(container, stream, path), True
+        if container.format.name == "flac" and not is_sought:
+            return None  # where such files were joined, packets without a time hold several frames
         return None if end_s <= LONG_S else LongFile(path, rate_hz, round(end_s * rate_hz), is_sought)
 
 
