@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from av.container import InputContainer
 from av.sidedata.sidedata import SideData
-from av.sidedata.sidedata import Type as SideDataType
 from torch import Tensor
 
 from crema_core.data.files import check_file, damaged
@@ -370,7 +369,7 @@ def _timed(shown: Sequence[tuple[int | None, int]]) -> list[tuple[int, int]]:
 def _upright(frame: av.VideoFrame) -> np.ndarray:
     """Return the pixels `(H, W, 3)` as a player shows them; phones store them as the sensor lies, or mirrored."""
     pixels = frame.to_ndarray(format="rgb24")
-    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
         return pixels
     # A point (x, y) of the picture is shown at (a x + c y, b x + d y); of other turns the nearest quarter is taken.

@@ -37,7 +37,6 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
 AGAIN = "Write or download the file again."
 DECODER = "the decoder found invalid data"
 FFMPEG = "FFmpeg reports 'Invalid data found when processing input'"
-CUT_CLIP = "it is cut short, 400 of at least 801 bytes"
 ARRAY = "it is damaged, or no plain numpy array (pickled objects are refused)"
 TOO_LARGE = (
     "is larger than 178,956,970 pixels. Larger pictures are not read, so that a damaged or hostile one cannot fill the "
@@ -63,6 +62,13 @@ def clip() -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
         container.mux(stream.encode())
     return packed.getvalue()
+
+
+def cut_clip() -> str:
+    """What is said of the first 400 bytes of a clip, whose pictures end later."""
+    raw = clip()
+    at = raw.find(b"mdat") - 4
+    return f"it is cut short, 400 of at least {at + int.from_bytes(raw[at : at + 4])} bytes"
 
 
 def picture() -> bytes:
@@ -144,10 +150,10 @@ CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
         )
     ),
     *(
-        (modality, "cut.mp4", lambda: clip()[:400], damaged(CUT_CLIP, CLIP))
+        (modality, "cut.mp4", lambda: clip()[:400], damaged(cut_clip(), CLIP))
         for modality in ("video", "dense_video", "exo_views", "touch", "thermal")
     ),
-    ("audio", "cut.mp4", lambda: clip()[:400], damaged(CUT_CLIP, SOUND)),
+    ("audio", "cut.mp4", lambda: clip()[:400], damaged(cut_clip(), SOUND)),
     *((name, "huge.png", huge_picture, TOO_LARGE) for name in ("video", "touch", "depth", "normals", "thermal")),
     ("audio", "damaged.wav", lambda: b"no sound" * 50, damaged(FFMPEG, SOUND)),
     ("audio", "cut.wav", lambda: wave(4044, 1000), damaged("it is cut short, 1000 of 4044 bytes", SOUND)),

@@ -201,7 +201,8 @@ class LongFile(NamedTuple):
                         return
         # It is the beginning, or the container cannot seek, or not exactly: packets are read, and few decoded.
         with _opened(self.path) as (container, stream):
-            yield from _placed(_frames(container, stream, from_s=sought_s), rate_hz=self.rate_hz)
+            from_s = sought_s if sought_s > 0 else -math.inf
+            yield from _placed(_frames(container, stream, from_s=from_s), rate_hz=self.rate_hz)
 
 
 def long_file(path: Path, *, rate_hz: int) -> LongFile | None:
@@ -257,11 +258,14 @@ def _frames(
     container: InputContainer,
     stream: av.AudioStream,
     *,
-    from_s: float = 0.0,
+    from_s: float = -math.inf,
     is_sought: bool = False,
     decoder: Decoder | None = None,
 ) -> Iterator[_Timed]:
-    """Decode from where the container is, which was sought or is its beginning; what is before `from_s` is not."""
+    """Decode from where the container is, which was sought or is its beginning; what is before `from_s` is not.
+
+    What comes first may have a time before the beginning: the decoder needs it to settle, and cuts it off.
+    """
     decoder = decoder or Decoder(container)
     clock, begin_s = MediaClock(container, stream), origin_s(container)
     unit_s = float(stream.time_base or 1)
