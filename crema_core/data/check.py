@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from crema_core.data.data_file import IgnoredKey, Record, describe_missing, missing_files, scan_data_file
+from crema_core.data.doubts import Doubt, collect_doubts
 from crema_core.data.sampling import file_of, split_span
 from crema_core.errors import CremaError, MediaError
 from crema_core.plugins import registry
@@ -36,6 +37,7 @@ Kind = Literal[
     "modality",
     "length",
     "tokens",
+    "scale",
 ]
 ONE_SIDED_SHARE, ONE_SIDED_NUMBER = 0.9, 20
 """From this share of equal answers among so many questions on, guessing that answer looks like understanding."""
@@ -50,7 +52,8 @@ class Finding:
     # `line` (cannot be read), `key` (nearly the name of a field or modality), `missing` (file), `duplicate` (id,
     # question or file), `empty` (question or answer), `senseless` (no source of any wanted modality), `balance` (nearly
     # always one answer), `damaged` (file), `modality` (whose package fails on a source or altogether), `length` (of a
-    # file), `tokens` (answers that a language model cannot tell apart, see `crema_core.evaluation.answer_tokens`)
+    # file), `tokens` (answers that a language model cannot tell apart, see `crema_core.evaluation.answer_tokens`),
+    # `scale` (numbers that are unlikely in the unit they are read in, with the option that says otherwise)
     kind: Kind
     text: str  # the finding as a sentence
     lines: tuple[int, ...]  # the data file lines concerned, from 1
@@ -289,6 +292,7 @@ def check_sources(
     names = sorted({name for own in records.values() for record in own for name in record.sources})
     readers, absent = _readers(names)
     problems: dict[_Files, CremaError | None] = {}
+    doubts: dict[_Files, list[Doubt]] = {}
     done = 0
     for record in (record for own in records.values() for record in own):
         for name, source in record.sources.items():
@@ -296,15 +300,22 @@ def check_sources(
             if name in absent or key in problems or not all(Path(file_of(path)).exists() for path in key[1]):
                 continue
             problems[key] = None
-            try:
-                modality_calls.prepare(readers[name], source)
-            except CremaError as error:
-                problems[key] = error
+            with collect_doubts() as doubts[key]:
+                try:
+                    modality_calls.prepare(readers[name], source)
+                except CremaError as error:
+                    problems[key] = error
             done += 1
             say(f"reading sources: {done:,}")
     digests = {path: _digests(own) for path, own in records.items()}
     findings = {
-        path: [*_absent(own, absent), *_damaged(own, problems), *_lengths(own), *_twice(own, digests[path])]
+        path: [
+            *_absent(own, absent),
+            *_damaged(own, problems),
+            *_unlikely(own, doubts),
+            *_lengths(own),
+            *_twice(own, digests[path]),
+        ]
         for path, own in records.items()
     }
     return DeepCheck(findings, _across(digests, records))
@@ -355,6 +366,23 @@ def _damaged(records: Sequence[Record], problems: Mapping[_Files, CremaError | N
         same = _READING.sub("", text) if kind == "modality" else text
         together[firsts.setdefault((kind, same), text)] += own
     return [Finding(kind, text, tuple(sorted(together[text]))) for (kind, _), text in firsts.items()]
+
+
+def _unlikely(records: Sequence[Record], doubts: Mapping[_Files, list[Doubt]]) -> list[Finding]:
+    """Return what looks wrong, a finding per sort: the first source in words, and the lines of all."""
+    lines: defaultdict[str, list[int]] = defaultdict(list)
+    first: dict[str, str] = {}
+    for record in records:
+        for name in record.sources:
+            for own in doubts.get((name, record.paths(name)), []):
+                lines[own.sort].append(record.line)
+                first.setdefault(own.sort, f"{name}: {own.text}")
+    found = []
+    for sort, own_lines in lines.items():
+        numbers = tuple(dict.fromkeys(own_lines))
+        more = f" {len(numbers) - 1:,} further samples look so too." if len(numbers) > 1 else ""
+        found.append(Finding("scale", first[sort] + more, numbers))
+    return found
 
 
 def _lengths(records: Sequence[Record]) -> list[Finding]:

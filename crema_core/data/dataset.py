@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from crema_core.data import modality_calls
 from crema_core.data.data_file import Record
+from crema_core.data.doubts import Doubt, collect_doubts, say_once
 from crema_core.data.modality_calls import Carried, is_about_a_dead_worker, name_source
 from crema_core.data.order import kept_modalities
 from crema_core.errors import CremaError, WorkerError, first_line
@@ -68,6 +69,8 @@ def load_batches(
             # thread which feeds them would wait five seconds for each.
             del batches_read
             raise batch.error
+        for record, own in batch.doubts:  # here, because every worker would say it again
+            say_once(own, where=f"line {record.line}" if record.line else "")
         yield batch
 
 
@@ -81,6 +84,7 @@ class Item:
     # why a source could not be read, None when all could. Carried instead of raised, because a worker's exception
     # arrives in the main process as a stack trace.
     problem: Carried | None = None
+    doubts: tuple[Doubt, ...] = ()  # what looks wrong about sources that were read
 
 
 class ModalityDataset(Dataset[Item]):
@@ -125,16 +129,17 @@ class ModalityDataset(Dataset[Item]):
             major=self.major,
             drop_major=self.drop_major,
         )
-        try:
-            samples = {
-                name: modality_calls.prepare(self.modalities[name], record.sources[name])
-                for name in modalities
-                if name not in self.cached
-            }
-        except CremaError as error:
-            error.args = (f"{_name(record, 'Sample')}: {error}",)  # type, traceback and cause stay
-            return Item(record, modalities, {}, problem=Carried(error))
-        return Item(record, modalities, samples)
+        with collect_doubts() as doubts:
+            try:
+                samples = {
+                    name: modality_calls.prepare(self.modalities[name], record.sources[name])
+                    for name in modalities
+                    if name not in self.cached
+                }
+            except CremaError as error:
+                error.args = (f"{_name(record, 'Sample')}: {error}",)  # type, traceback and cause stay
+                return Item(record, modalities, {}, problem=Carried(error))
+        return Item(record, modalities, samples, doubts=tuple(doubts))
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,7 @@ class TrainBatch:
     present: dict[str, Tensor]  # for every modality in the batch `(R,)` int64, ascending, the samples that have it
     # the prepared ones of these modalities; the features of the others come from a cache
     modalities: dict[str, ModalityBatch]
+    doubts: tuple[tuple[Record, Doubt], ...] = ()  # what looks wrong about sources that were read
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -178,4 +184,5 @@ def collate(items: Sequence[Item], *, modalities: Mapping[str, Modality]) -> Tra
         except CremaError as error:
             return Carried(error)
         batches[name] = ModalityBatch(batch, own, labels)
-    return TrainBatch(tuple(item.record for item in items), present, batches)
+    doubts = tuple((item.record, own) for item in items for own in item.doubts)
+    return TrainBatch(tuple(item.record for item in items), present, batches, doubts)

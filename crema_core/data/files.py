@@ -7,13 +7,68 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crema_core.errors import MediaError
+from crema_core.errors import MediaError, first_line
+
+AGAIN = "Write or download the file again."
+OTHER_TYPE = "Give the file the ending of what it holds, or convert it."
+OTHER_CONTENT = {
+    "a pointer of Git LFS": "Run: git lfs pull",
+    "an HEIC picture": "Convert it to jpg or png.",
+    "a web page": "Download the file again; the address gave a page.",
+    "zeros only": AGAIN,
+}
+"""What to do about contents that no converter helps with."""
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"II*\x00": "a TIFF picture",
+    b"MM\x00*": "a TIFF picture",
+    b"II+\x00": "a TIFF picture",
+    b"MM\x00+": "a TIFF picture",
+    b"BM": "a BMP picture",
+    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 picture",
+    b"P5": "a PNM picture",
+    b"P6": "a PNM picture",
+    b"Pf": "a PFM map",
+    b"PF": "a PFM map",
+    b"RIFF": "a RIFF file",
+    b"\x93NUMPY": "a numpy array",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"v/1\x01": "an OpenEXR file",
+    b"ply": "a ply file",
+    b"LASF": "a laser scan",
+    b"# .PCD": "a pcd file",
+    b"ASTM-E57": "an E57 scan",
+    b"PIEH": "a flo field",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"MATLAB 5.0": "a MATLAB file",
+    b"%PDF": "a PDF document",
+    b"OggS": "an Ogg file",
+    b"fLaC": "a FLAC sound",
+    b"ID3": "an MP3 sound",
+    b"\x1aE\xdf\xa3": "a Matroska or WebM clip",
+    b"version https://git-lfs": "a pointer of Git LFS",
+}
+_RIFF = {b"WEBP": "a WebP picture", b"WAVE": "a WAV sound", b"AVI ": "an AVI clip"}
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "an HEIC picture"),
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
+}
+_ENDS = {
+    "a PNG picture": b"IEND",
+    "a JPEG picture": b"\xff\xd9",
+    "a GIF picture": b"\x3b",
+    "a zip archive": b"PK\x05\x06",
+}
+_TAIL = 1 << 16  # a zip archive's end mark may have a comment behind it, a jpeg what its camera appended
 
 
 def check_file(path: str | os.PathLike[str], *, what: str, suffixes: Iterable[str]) -> Path:
@@ -46,9 +101,85 @@ def accepts(what: str, suffixes: Iterable[str]) -> str:
     return f"{what[0].upper()}{what[1:]} is read from {', '.join(suffixes)}."
 
 
-def damaged(path: Path, cause: str, *, what: str, suffixes: Iterable[str]) -> MediaError:
-    """Return the error for a file that exists but cannot be decoded; raise it `from` the decoder's own error."""
-    return MediaError(f"'{path}' cannot be read: {cause}. {accepts(what, suffixes)} Write or download the file again.")
+def damaged(path: Path, cause: str, *, what: str, suffixes: Iterable[str], advice: str = AGAIN) -> MediaError:
+    """Return the error for a file that exists but cannot be decoded; raise it `from` the decoder's own error.
+
+    Args:
+        path: the file.
+        cause: what was found, without a full stop.
+        what: the kind of source with its article, for messages: "a clip".
+        suffixes: accepted endings.
+        advice: what to do, a sentence; a file that is whole is not written again.
+    """
+    return MediaError(f"'{path}' cannot be read: {cause}. {accepts(what, suffixes)} {advice}")
+
+
+def unreadable(
+    path: Path,
+    error: BaseException,
+    *,
+    library: str,
+    holds: Collection[str],
+    what: str,
+    suffixes: Iterable[str],
+    convert: str,
+    unsupported: bool = False,
+) -> MediaError:
+    """Return the error for a file a library failed on: of another type, not supported, cut short or damaged.
+
+    Args:
+        path: the file.
+        error: what the library raised.
+        library: its name, for the message; empty where the reader is this project's own.
+        holds: what such a file holds, as `content_of` names it; anything else that is recognised is another type.
+        what: the kind of source with its article, for messages: "a picture".
+        suffixes: accepted endings.
+        convert: what to do with a whole file that the library does not support, a sentence.
+        unsupported: whether the library said so.
+    """
+    said = first_line(error)
+    words, by = (f"{library}: {said}", f" ({library})") if library else (said, "")
+    found = content_of(path)
+    if isinstance(error, MemoryError):
+        cause, advice = "what it announces does not fit into the memory", AGAIN
+    elif found is not None and found not in holds:
+        cause, advice = f"it holds {found}{by}", OTHER_CONTENT.get(found, OTHER_TYPE)
+    elif unsupported:
+        cause, advice = f"{library} does not support it, which does not mean that it is damaged ({said})", convert
+    elif is_cut(path) or "truncated" in words.lower():
+        cause, advice = f"it is cut short ({words})", AGAIN
+    else:
+        cause, advice = f"it is damaged ({words})", AGAIN
+    return damaged(path, cause, what=what, suffixes=suffixes, advice=advice)
+
+
+def content_of(path: Path) -> str | None:
+    """Return what a file holds by its first bytes, with an article: "a PNG picture"; None where they tell nothing."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    for start, name in _SIGNATURES.items():
+        if head.startswith(start):
+            return _RIFF.get(head[8:12], name) if start == b"RIFF" else name
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12], "an MP4 or MOV clip")
+    if not head.strip(b"\x00"):
+        return "zeros only"
+    lowered = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if lowered.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    return "text" if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head) else None
+
+
+def is_cut(path: Path) -> bool:
+    """Return whether a file of a format with a mark at its end, or a length at its beginning, ends before it."""
+    size, holds = path.stat().st_size, content_of(path)
+    with path.open("rb") as file:
+        head = file.read(12)
+        file.seek(max(size - _TAIL, 0))
+        tail = file.read()
+    if head.startswith(b"RIFF"):
+        return int.from_bytes(head[4:8], "little") + 8 > size
+    return holds in _ENDS and _ENDS[holds] not in tail
 
 
 def wrong_source(source: object, *, what: str, accepted: str, advice: str) -> MediaError:
@@ -81,6 +212,14 @@ def describe_source(source: object) -> str:
         return name
     dtype = str(getattr(source, "dtype", "")).removeprefix("torch.")
     return f"{name} of shape {tuple(shape)} and type {dtype}"
+
+
+def name_of(source: object) -> str:
+    """Return what begins a sentence about a source: its path in quotes, the first of several, or "The array"."""
+    paths = source if isinstance(source, list | tuple) else [source]
+    if not paths or not all(isinstance(path, str | os.PathLike) for path in paths):
+        return "The array"
+    return f"'{paths[0]}'"
 
 
 def list_files(folder: Path, *, what: str, suffixes: Iterable[str]) -> list[Path]:

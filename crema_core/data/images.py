@@ -7,26 +7,30 @@ those of clips, so maps computed for every frame of a clip stay aligned with it;
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from crema_core.data.clips import CLIP_SUFFIXES, Clip, read_clip
-from crema_core.data.files import check_file, damaged, list_files, require_numbers, wrong_source
-from crema_core.data.sampling import Pick, middle_indices, split_span
-from crema_core.errors import MediaError
+from crema_core.data.clips import CLIP_SUFFIXES, Clip, Timeline, read_clip
+from crema_core.data.files import check_file, content_of, damaged, list_files, unreadable, wrong_source
+from crema_core.data.layouts import MapLayout, channel_axis, with_time
+from crema_core.data.pictures import IMAGE_SUFFIXES, Pages, is_several, pixels_of, read_pages, to_rgb
+from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, split_span
+from crema_core.errors import MediaError, first_line
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 ARRAY_SUFFIXES = (".npz", ".npy")
 FRAME_SUFFIXES = (*CLIP_SUFFIXES, *IMAGE_SUFFIXES)
-Reader = Callable[[Path], NDArray[np.generic]]
+_ACCEPTED = "(T, H, W, 3), (T, 3, H, W), (H, W, 3) or (3, H, W), uint8 0..255 or float 0..1"
+_ARRAYS = ("a numpy array", "a zip archive")
+Reader = Callable[[Path], NDArray[np.generic] | Pages]
 _Chosen = Callable[[int], list[int]]
 ColormapName = Literal["turbo", "inferno", "grey"]
 # Anchors are interpolated linearly. `turbo` separates near and far by hue, `inferno` goes from black through red to
@@ -56,9 +60,9 @@ def read_frames(
     """Read RGB frames, by default the middle ones of equal segments.
 
     Args:
-        source: a clip file (`a.mp4#t=1,2` is a part of it), a picture file, a folder or list of pictures, a PIL image,
-            or an array or tensor `(T, H, W, 3)`, `(T, 3, H, W)`, `(H, W, 3)` or `(3, H, W)`, uint8 0..255 or float
-            0..1.
+        source: a clip file (`a.mp4#t=1,2` is a part of it), a picture file, a folder or list of pictures, a PIL image
+            or a list of them, or an array or tensor `(T, H, W, 3)`, `(T, 3, H, W)`, `(H, W, 3)` or `(3, H, W)`, uint8
+            0..255 or float 0..1. Pictures are turned as their EXIF orientation says; an animated webp or png is a clip.
         num_frames: frames returned from a source with several; a single picture stays single (T = 1).
         start_s, end_s: part of a clip file in seconds; refused for sources without a clock.
         fps: frames per second of a clip file instead, at most `num_frames`; refused for sources without a clock.
@@ -77,6 +81,21 @@ def read_frames(
             return read_clip(path, num_frames=num_frames, start_s=start_s, end_s=end_s, fps=fps, pick=pick)
         if not path.is_dir():
             check_file(path, what="a clip or picture", suffixes=FRAME_SUFFIXES)
+            if is_several(path):
+                return _frames_of_pages(path, num_frames=num_frames, start_s=start_s, end_s=end_s, fps=fps, pick=pick)
+    _refuse_times(start_s, end_s, fps)
+    source = _in_memory(source)
+    if isinstance(source, np.ndarray):
+        source = torch.from_numpy(np.ascontiguousarray(source))
+    if isinstance(source, Tensor):
+        frames = _frames_of_array(source)
+        return Clip(frames if len(frames) == 1 else frames[pick(len(frames), num_frames)], None)
+    readers = dict.fromkeys(IMAGE_SUFFIXES, read_image)
+    stack = read_stack(source, what="a picture", readers=readers, num_frames=num_frames, channels=3, pick=pick)
+    return Clip(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), None)
+
+
+def _refuse_times(start_s: float | None, end_s: float | None, fps: float | None) -> None:
     if fps is not None:
         raise MediaError(
             f"fps={fps:g} was given for pictures without a clock. It needs a clip file. Leave it out, or pass a clip "
@@ -87,16 +106,6 @@ def read_frames(
             "start_s and end_s were given for pictures without a clock. They need a clip file. Leave them out, or pass "
             "only the pictures of that part."
         )
-    if isinstance(source, Image.Image):
-        source = np.array(source.convert("RGB"))
-    if isinstance(source, np.ndarray):
-        source = torch.from_numpy(np.ascontiguousarray(source))
-    if isinstance(source, Tensor):
-        frames = _channels_first(source)
-        return Clip(frames if len(frames) == 1 else frames[pick(len(frames), num_frames)], None)
-    readers = dict.fromkeys(IMAGE_SUFFIXES, read_image)
-    stack = read_stack(source, what="a picture", readers=readers, num_frames=num_frames, channels=3, pick=pick)
-    return Clip(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), None)
 
 
 def resize(frames: Tensor, size: int) -> Tensor:
@@ -116,35 +125,90 @@ def resize(frames: Tensor, size: int) -> Tensor:
     return resized.clamp(0, 1)  # bicubic overshoots at edges
 
 
-def _channels_first(frames: Tensor) -> Tensor:
-    batch = frames[None] if frames.dim() == 3 else frames
-    if batch.dim() == 4 and batch.shape[-1] == 3:
-        batch = batch.permute(0, 3, 1, 2)
-    legal = batch.dim() == 4 and batch.shape[1] == 3 and batch.numel() > 0
-    if not legal or (frames.dtype != torch.uint8 and not frames.is_floating_point()):
+def _frames_of_array(frames: Tensor) -> Tensor:
+    """Return `(T, 3, H, W)` on the CPU."""
+    axes = channel_axis(frames.shape, 3) if frames.dim() in (3, 4) and frames.numel() > 0 else []
+    if not axes and frames.dim() in (3, 4) and frames.shape[-1] == 4 and frames.numel() > 0:
+        frames, axes = frames[..., :3], [-1]  # transparency is dropped, as of files
+    if not axes:
+        raise wrong_source(frames, what="a clip or picture", accepted=_ACCEPTED, advice="Change the layout.")
+    if frames.dtype != torch.uint8 and not frames.is_floating_point():
         raise wrong_source(
             frames,
             what="a clip or picture",
-            accepted="(T, H, W, 3), (T, 3, H, W), (H, W, 3) or (3, H, W), uint8 0..255 or float 0..1",
-            advice="Change the layout.",
+            accepted=_ACCEPTED,
+            advice="Pass 8-bit numbers, values.astype('uint8'), or divide by the largest number there can be.",
         )
-    if frames.is_floating_point() and not (frames.min() >= 0 and frames.max() <= 1):
-        raise MediaError(
-            f"Pixels came as floats from {float(frames.min()):g} to {float(frames.max()):g}. Float pixels are in 0..1. "
-            "Divide by 255, or pass uint8."
+    first, *others = (frames.movedim(axis, -3) for axis in axes)
+    if any(not torch.equal(first, other) for other in others):
+        raise wrong_source(
+            frames,
+            what="a clip or picture",
+            accepted=_ACCEPTED,
+            advice="Its 3 colours may be the first or the last of H, W and colours. Pass pictures that are not 3 "
+            "pixels high or wide.",
         )
+    low, high = (float(frames.min()), float(frames.max())) if frames.is_floating_point() else (0.0, 1.0)
+    if not (low >= 0 and high <= 1):
+        advice = "Divide by 255, or pass uint8." if low >= 0 or high > 1 else "Pass (values + 1) / 2."
+        raise MediaError(f"Pixels came as floats from {low:g} to {high:g}. Float pixels are in 0..1. {advice}")
+    batch = first[None] if first.dim() == 3 else first
     return batch.detach().cpu().contiguous()
 
 
-class _Layout(NamedTuple):
-    what: str
-    channels: int | None
-    color_bytes: bool
+def _in_memory(source: object) -> object:
+    """Return pictures of Pillow, alone or in a list, and lists of arrays as one array; anything else as it is."""
+    if isinstance(source, Image.Image):
+        pixels = pixels_of(source)
+        return to_rgb(pixels, grey=pixels.ndim == 2, name="A PIL image")
+    kinds = (Image.Image, np.ndarray, Tensor)
+    if not isinstance(source, list | tuple) or not source or not all(isinstance(item, kinds) for item in source):
+        return source
+    pictures = [torch.as_tensor(np.ascontiguousarray(_in_memory(_as_numpy(item)))) for item in source]
+    shapes = sorted({tuple(picture.shape) for picture in pictures})
+    if len(shapes) > 1 or len(shapes[0]) != 3 or len({picture.dtype for picture in pictures}) > 1:
+        raise MediaError(
+            f"A list holds pictures of the shapes {', '.join(map(str, shapes))}. Pictures of one list are frames of "
+            "one clip, of equal size and number format, each (H, W, 3) or (3, H, W). Resize them first."
+        )
+    return torch.stack(pictures)
 
-    def __str__(self) -> str:
-        tail = "" if self.channels is None else f", {self.channels}"
-        plain = f"(H, W{tail}) or (T, H, W{tail})"
-        return f"{plain}, or with 3 uint8 colours last" if self.color_bytes else plain
+
+def _as_numpy(item: object) -> object:
+    return item.detach().cpu().numpy() if isinstance(item, Tensor) else item
+
+
+def _frames_of_pages(
+    path: Path, *, num_frames: int, start_s: float | None, end_s: float | None, fps: float | None, pick: Pick
+) -> Clip:
+    """Read frames of an animated webp or png, or of a tiff with several pages."""
+    spans: list[tuple[float, float]] = []
+
+    def choose(pages: Timeline | int) -> list[int]:
+        if isinstance(pages, int):
+            _refuse_times(start_s, end_s, fps)
+            return pick(pages, num_frames)
+        starts_s, finish_s = pages
+        low_s, high_s = max(start_s or 0.0, 0.0), finish_s if end_s is None else min(end_s, finish_s)
+        if low_s >= high_s:
+            raise MediaError(
+                f"'{path}' has no frame between {low_s:g} s and {high_s:g} s; it lasts {finish_s:g} s. A part must "
+                f"overlap 0..{finish_s:g} s. Change start_s and end_s."
+            )
+        first = max(bisect_right(starts_s, low_s + 1e-6) - 1, 0)  # the frame on screen at `low_s`
+        shown = [start for start in starts_s[first:] if start < high_s - 1e-6]
+        if fps is not None:
+            numbers, spans[:] = rate_indices(shown, high_s, fps, low_s=low_s)
+            if len(numbers) <= num_frames:
+                return [first + number for number in numbers]
+        limit_s = starts_s[first + len(shown)] if first + len(shown) < len(starts_s) else finish_s
+        spans[:] = segment_spans(shown, limit_s, num_frames)
+        return [first + offset for offset in pick(len(shown), num_frames)]
+
+    values = read_pages(path, choose).values
+    rgb = to_rgb(values, grey=values.ndim == 3, name=f"'{path}'")
+    frames = torch.from_numpy(rgb).permute(0, 3, 1, 2).contiguous()
+    return Clip(frames, torch.tensor(spans, dtype=torch.float32) if spans else None)
 
 
 def read_stack(
@@ -160,10 +224,10 @@ def read_stack(
     """Read maps in their own number format.
 
     Args:
-        source: a file, a folder of files, a list of files, an array or a tensor.
+        source: a file, a folder of files, a list of files, an array, a tensor or a PIL image.
         what: the kind of source with its article, for messages: "a distance map".
         readers: file ending -> function returning `(H, W)` or `(T, H, W)`, with a last dimension of `channels` where
-            the maps have one.
+            the maps have one; or `Pages`, of which T is always the first.
         num_frames: maps returned from a source with several; a single map stays single.
         channels: size of a last dimension; None: the maps have none.
         color_bytes: also accept uint8 maps with a last dimension of 3 (finished pictures among measurements).
@@ -175,7 +239,7 @@ def read_stack(
     Raises:
         MediaError: when a file cannot be read or the shapes do not fit.
     """
-    layout = _Layout(what, channels, color_bytes)
+    layout = MapLayout(what, channels, color_bytes)
 
     def chosen(count: int) -> list[int]:
         return pick(count, num_frames)
@@ -189,14 +253,16 @@ def read_stack(
         return _read_files([Path(item) for item in source], readers, chosen, layout)
     if isinstance(source, torch.Tensor):
         source = source.detach().cpu().numpy()
+    if isinstance(source, Image.Image):
+        source = _in_memory(source) if channels == 3 else pixels_of(source)
     if isinstance(source, np.ndarray):
-        return _choose(_with_time(source, layout, "The array"), chosen)
+        return _choose(with_time(source, layout, "The array"), chosen)
     accepted = f"a path, a folder, a list of paths, or an array {layout}"
     raise wrong_source(source, what=what, accepted=accepted, advice="Pass one of these.")
 
 
 def _read_files(
-    paths: Sequence[Path], readers: Mapping[str, Reader], chosen: _Chosen, layout: _Layout
+    paths: Sequence[Path], readers: Mapping[str, Reader], chosen: _Chosen, layout: MapLayout
 ) -> NDArray[np.generic]:
     if len(paths) == 1:
         return _choose(_read_file(paths[0], readers, layout), chosen)
@@ -213,80 +279,47 @@ def _read_files(
     return np.concatenate([read[number] for number in numbers])
 
 
-def _read_file(path: Path, readers: Mapping[str, Reader], layout: _Layout) -> NDArray[np.generic]:
+def _read_file(path: Path, readers: Mapping[str, Reader], layout: MapLayout) -> NDArray[np.generic]:
     checked = check_file(path, what=layout.what, suffixes=readers)
-    return _with_time(readers[checked.suffix.lower()](checked), layout, f"'{path}'")
+    read = readers[checked.suffix.lower()](checked)
+    if not isinstance(read, Pages):
+        return with_time(read, layout, f"'{path}'")
+    values = read.values
+    colors = values.ndim == 4
+    fits = (layout.channels == 3 or layout.color_bytes) if colors else layout.channels is None
+    return values if fits else with_time(values[0] if len(values) == 1 else values, layout, f"'{path}'")
 
 
 def _choose(maps: NDArray[np.generic], chosen: _Chosen) -> NDArray[np.generic]:
     return maps if len(maps) == 1 else maps[chosen(len(maps))]
 
 
-def _with_time(values: NDArray[np.generic], layout: _Layout, where: str) -> NDArray[np.generic]:
-    """Return the maps with time as the first dimension."""
-    require_numbers(values, name=where)
-    colors = layout.color_bytes and values.dtype == np.uint8 and values.ndim >= 3 and values.shape[-1] == 3
-    channels = 3 if colors else layout.channels
-    dims = 2 if channels is None else 3
-    fits = channels is None or values.shape[-1:] == (channels,)
-    if values.ndim not in (dims, dims + 1) or not fits or values.size == 0:
-        raise MediaError(
-            f"{where} has shape {values.shape}. {layout.what[0].upper()}{layout.what[1:]} has shape {layout}. "
-            "Change the layout."
-        )
-    return values if values.ndim == dims + 1 else values[None]
-
-
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Read a picture as 8-bit RGB.
+    """Read a picture as 8-bit RGB, upright.
 
     Returns:
-        `(H, W, 3)` uint8.
+        `(H, W, 3)` uint8; `(T, H, W, 3)` of an animated webp or png and of a tiff with several pages of one size.
 
     Raises:
         MediaError: when the file is absent, empty, damaged, of another type or has more than 8 bits per channel.
     """
-    values = read_raw_image(path)
-    if values.dtype != np.uint8:
-        raise MediaError(
-            f"'{path}' is a picture of {values.dtype} numbers. RGB pictures have 8 bits per channel. Convert it to 8 "
-            "bits, or give it to a modality that reads measurements."
-        )
-    rgb = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
-    return rgb.astype(np.uint8, copy=False)
+    values = read_pages(path).values
+    rgb = to_rgb(values, grey=values.ndim == 3, name=f"'{path}'")
+    return rgb[0] if len(rgb) == 1 else rgb
 
 
 def read_raw_image(path: str | Path) -> NDArray[np.generic]:
-    """Read a picture without changing its numbers.
+    """Read a picture without changing its numbers, upright.
 
     Returns:
         `(H, W)` uint8, uint16, int32 or float32 for grey, `(H, W, 3)` uint8 for colour (transparency dropped); a file
-        with several pages of one size gives `(T, H, W)` or `(T, H, W, 3)`.
+        with several pages of one size gives `(T, H, W)` or `(T, H, W, 3)`. `read_pages` always gives T first.
 
     Raises:
         MediaError: when the file is absent, empty, damaged or of another type.
     """
-    path = check_file(path, what="a picture", suffixes=IMAGE_SUFFIXES)
-    try:
-        with Image.open(path) as image:
-            pages = [_pixels(page) for page in ImageSequence.Iterator(image)]
-    except Image.DecompressionBombError as error:
-        raise MediaError(
-            f"'{path}' is larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. Larger pictures are not read, so "
-            "that a damaged or hostile one cannot fill the memory. Scale it down first."
-        ) from error
-    except Exception as error:
-        raise damaged(path, "the decoder found invalid data", what="a picture", suffixes=IMAGE_SUFFIXES) from error
-    same = all(page.shape == pages[0].shape and page.dtype == pages[0].dtype for page in pages)
-    return np.stack(pages) if len(pages) > 1 and same else pages[0]
-
-
-def _pixels(image: Image.Image) -> NDArray[np.generic]:
-    if image.mode in ("I;16", "I;16B", "I;16L"):
-        return np.asarray(image).astype(np.uint16)
-    if image.mode in ("L", "I", "F"):
-        return np.array(image)
-    return np.array(image.convert("L" if image.mode in ("1", "LA") else "RGB"))
+    values = read_pages(path).values
+    return values[0] if len(values) == 1 else values
 
 
 def read_array(path: str | Path, *, key: str | None = None) -> NDArray[np.generic]:
@@ -325,10 +358,23 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except Exception as error:
-        cause = "it is damaged, or no plain numpy array (pickled objects are refused)"
-        if isinstance(error, MemoryError):
-            cause = "what it announces does not fit into the memory"
-        raise damaged(path, cause, what="an array", suffixes=ARRAY_SUFFIXES) from error
+        raise _array_refusal(path, error) from error
+
+
+def _array_refusal(path: Path, error: Exception) -> MediaError:
+    said = first_line(error)
+    if "allow_pickle" in said and content_of(path) in _ARRAYS:
+        advice = "Save numbers: numpy.savez(path, name=values) with values of bool, whole numbers or floats."
+        cause = "it holds pickled objects, which are refused because they can run code (numpy)"
+        return damaged(path, cause, what="an array", suffixes=ARRAY_SUFFIXES, advice=advice)
+    holds = {"a numpy array", "a zip archive"}
+    lacks_data = content_of(path) == "a numpy array" and ("reshape" in said or "data" in said or "EOF" in said)
+    if lacks_data and not isinstance(error, MemoryError):
+        return damaged(path, f"it is cut short (numpy: {said})", what="an array", suffixes=ARRAY_SUFFIXES)
+    convert = "Save it with numpy.savez(path, name=values)."
+    return unreadable(
+        path, error, library="numpy", holds=holds, what="an array", suffixes=ARRAY_SUFFIXES, convert=convert
+    )
 
 
 def colorize(values: Tensor, colormap: ColormapName) -> Tensor:

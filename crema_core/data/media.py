@@ -9,7 +9,19 @@ Every reader raises `MediaError` for sources that are absent, empty, damaged or 
 """
 
 from crema_core.data.clips import CLIP_SUFFIXES, SOUND_SUFFIXES, Clip, read_clip
-from crema_core.data.files import accepts, check_file, damaged, list_files, require_numbers, wrong_source
+from crema_core.data.doubts import doubt
+from crema_core.data.files import (
+    accepts,
+    check_file,
+    content_of,
+    damaged,
+    is_cut,
+    list_files,
+    name_of,
+    require_numbers,
+    unreadable,
+    wrong_source,
+)
 from crema_core.data.images import (
     ARRAY_SUFFIXES,
     FRAME_SUFFIXES,
@@ -25,6 +37,7 @@ from crema_core.data.images import (
     read_stack,
     resize,
 )
+from crema_core.data.pictures import Pages, orientation_of, read_pages, upright
 from crema_core.data.sampling import Pick, file_of, middle_indices, rate_indices, segment_spans
 
 __all__ = [
@@ -35,25 +48,34 @@ __all__ = [
     "SOUND_SUFFIXES",
     "Clip",
     "ColormapName",
+    "Pages",
     "Pick",
     "Reader",
     "accepts",
     "check_file",
     "colorize",
+    "content_of",
     "damaged",
+    "doubt",
     "file_of",
+    "is_cut",
     "list_files",
     "middle_indices",
+    "name_of",
+    "orientation_of",
     "rate_indices",
     "read_array",
     "read_arrays",
     "read_clip",
     "read_frames",
     "read_image",
+    "read_pages",
     "read_raw_image",
     "read_stack",
     "require_numbers",
     "resize",
     "segment_spans",
+    "unreadable",
+    "upright",
     "wrong_source",
 ]

@@ -48,6 +48,13 @@ class ModalityOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+PICTURE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".jpe", ".jfif", ".mpo", ".apng", ".ppm", ".pgm", ".pnm",
+    ".jp2", ".avif",
+)  # fmt: skip
+"""Endings of the picture files core reads; here, because declarations import neither torch nor Pillow."""
+
+
 class InputSpec(BaseModel):
     """One kind of source the modality reads."""
 

@@ -37,6 +37,8 @@ _BEGINNINGS = {
     ".mat": b"MATLAB 5.0 MAT-file",
     ".nii": b"\x5c\x01\x00\x00",
     ".parquet": b"PAR1",
+    ".e57": b"ASTM-E57\x01\x00\x00\x00\x00\x00\x00\x00",
+    ".pfm": b"Pf\n32 32\n-1.0\n",
     ".pcd": b"# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\n",
     ".ply": b"ply\nformat ascii 1.0\nelement vertex 100\nproperty float x\nproperty float y\nproperty float z\n"
     b"end_header\n0.1 0.2 0.3\n0.4",
@@ -122,7 +124,7 @@ def _write(path: Path, suffix: str, example: object) -> None:
         torch.save(torch.from_numpy(numbers), path)
     elif suffix in IMAGE_SUFFIXES:
         Image.fromarray((numbers * 255).astype(np.uint8)).save(path)
-    elif suffix in (".csv", ".tsv", ".txt", ".xyz"):
+    elif suffix in (".csv", ".tsv", ".txt", ".xyz", ".pts"):
         mark = {".csv": ",", ".tsv": "\t"}.get(suffix, " ")
         np.savetxt(path, numbers[:, 0], delimiter=mark)
     elif suffix in _SOUND_CODECS:

@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-import trimesh
 from torch import Tensor
 
+from crema_3d.clouds import (
+    E57_SUFFIXES,
+    PCD_SUFFIXES,
+    TABLE_SUFFIXES,
+    CloudError,
+    CutCloudError,
+    read_e57,
+    read_pcd,
+    read_table,
+)
+from crema_3d.ply import CutPlyError, PlyError, read_vertices
 from crema_3d.rgbd import fuse_colors, fuse_features, is_scan, read_views
 from crema_3d.survey import SUFFIXES as LAS_SUFFIXES
 from crema_3d.survey import read_las
+from crema_3d.values import as_native, named_points, near_origin, unit_colors
 from crema_core.data.media import (
     ARRAY_SUFFIXES,
     check_file,
+    content_of,
     damaged,
+    is_cut,
     read_array,
     read_arrays,
     require_numbers,
+    unreadable,
     wrong_source,
 )
 from crema_core.errors import MediaError
 
+_Read = TypeVar("_Read")
 WHAT = "a point cloud"
 FEATURES = "a file of 3D features"
-SUFFIXES = (".ply", *ARRAY_SUFFIXES, ".las", ".laz")
+PLY_SUFFIXES = (".ply",)
+SUFFIXES = (*PLY_SUFFIXES, *ARRAY_SUFFIXES, *LAS_SUFFIXES, *TABLE_SUFFIXES, *PCD_SUFFIXES, *E57_SUFFIXES)
 FEATURE_SUFFIXES = (".npz", ".pt")
+ONE_TENSOR = "Save the tensor alone, with torch.save(features, path)."
 MEMORY = "a path, an array (N, 3) or (N, 6), or a dict with points and colors"
+POINT_KEYS, COLOR_KEYS = ("points", "xyz"), ("colors", "colours", "rgb")
 
 
 class Points(NamedTuple):
     """Points of one cloud.
 
     Attributes:
-        xyz: `(N, 3)` float32 metres.
+        xyz: `(N, 3)` float32 metres; coordinates of a map are moved near the origin before they are rounded.
         rgb: `(N, 3)` float32 in 0..1, or None.
     """
 
@@ -56,9 +74,10 @@ def read_points(source: object, *, voxel_m: float = 0.02, counts_per_metre: floa
     """Read positions and colours.
 
     Args:
-        source: a `.ply`, `.npz` or `.npy` file, an array `(N, 3)` or `(N, 6)` (colours last, 0..255 or 0..1), or a dict
-            with `points` and, optionally, `colors`; a `.las` or `.laz` file; an `.npz` or dict of RGB-D views (see
-            `crema_3d.rgbd.read_views`), which are fused.
+        source: a `.ply`, `.npz`, `.npy`, `.xyz`, `.pts`, `.pcd`, `.las`, `.laz` or `.e57` file; an array `(N, 3)`,
+            `(N, 6)` with colours last or `(N, 4)` with an intensity that is not used, or these transposed; an array
+            with named columns x y z red green blue; a dict with `points` and, optionally, `colors`; an `.npz` or dict
+            of RGB-D views (see `crema_3d.rgbd.read_views`), which are fused. Colours are 0..1, 0..255 or 0..65535.
         voxel_m: side of the voxels RGB-D views are fused in.
         counts_per_metre: of whole-number depth in RGB-D views.
 
@@ -67,10 +86,9 @@ def read_points(source: object, *, voxel_m: float = 0.02, counts_per_metre: floa
     """
     if isinstance(source, str | os.PathLike):
         path = check_file(source, what=WHAT, suffixes=SUFFIXES)
-        if path.suffix.lower() == ".ply":
-            return _checked(*_read_ply(path), name=f"'{path}'")
-        if path.suffix.lower() in LAS_SUFFIXES:
-            return _checked(*read_las(path), name=f"'{path}'")
+        for suffixes, reader in _READERS.items():
+            if path.suffix.lower() in suffixes:
+                return _checked(*reader(path), name=f"'{path}'")
         arrays, name = read_arrays(path), f"'{path}'"
     elif isinstance(source, Mapping):
         arrays, name = dict(source), "The dict"
@@ -142,36 +160,103 @@ def _read_3d_llm(path: Path) -> dict[str, Any]:
         )
     try:
         features = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(features, Tensor):
-            raise TypeError(f"it holds a {type(features).__name__}")
     except Exception as error:
-        raise damaged(path, "it is not a file of one tensor", what=FEATURES, suffixes=FEATURE_SUFFIXES) from error
+        if content_of(path) == "a zip archive" and not is_cut(path):
+            raise damaged(
+                path,
+                "it holds pickled objects, which are refused because they can run code (torch)",
+                what=FEATURES,
+                suffixes=FEATURE_SUFFIXES,
+                advice=ONE_TENSOR,
+            ) from error
+        raise unreadable(
+            path,
+            error,
+            library="torch",
+            holds={"a zip archive"},
+            what=FEATURES,
+            suffixes=FEATURE_SUFFIXES,
+            convert=ONE_TENSOR,
+        ) from error
+    if not isinstance(features, Tensor):
+        cause = f"it holds a {type(features).__name__}"
+        raise damaged(path, cause, what=FEATURES, suffixes=FEATURE_SUFFIXES, advice=ONE_TENSOR)
     return {"features": features, "coordinates": read_array(beside)}
 
 
 def _read_ply(path: Path) -> tuple[Tensor, Tensor | None]:
+    columns = _understood(path, read_vertices, holds={"a ply file"})
+    found = named_points(columns)
+    if found is None:
+        raise MediaError(
+            f"'{path}' has vertices with {', '.join(columns) or 'nothing'}. A point cloud has the properties x, y and "
+            "z. Rename them, or save it with numpy.savez(path, points=..., colors=...)."
+        )
+    return found
+
+
+def _understood(path: Path, reader: Callable[[Path], _Read], *, holds: set[str]) -> _Read:
+    """Return what a reader of this package gives; what it refuses is cut short, damaged or of another type."""
     try:
-        loaded: Any = trimesh.load(path, process=False)
-        xyz = np.asarray(loaded.vertices, dtype=np.float32)
-        colored = loaded.visual.kind == "vertex" and len(loaded.visual.vertex_colors) == len(xyz)
-        rgb = np.array(loaded.visual.vertex_colors[:, :3]) if colored else None
-    except Exception as error:
-        raise damaged(path, "it is not a complete ply file", what=WHAT, suffixes=SUFFIXES) from error
-    return torch.from_numpy(xyz), None if rgb is None else torch.from_numpy(rgb)
+        return reader(path)
+    except (CutPlyError, CutCloudError) as error:
+        raise damaged(path, f"it is cut short: {error}", what=WHAT, suffixes=SUFFIXES) from error
+    except (PlyError, CloudError, MemoryError, OverflowError) as error:
+        raise unreadable(
+            path,
+            error,
+            library="",
+            holds=holds,
+            what=WHAT,
+            suffixes=SUFFIXES,
+            convert="Convert it to ply.",
+        ) from error
+
+
+_READERS: Mapping[tuple[str, ...], Callable[[Path], tuple[Tensor, Tensor | None]]] = {
+    PLY_SUFFIXES: _read_ply,
+    LAS_SUFFIXES: read_las,
+    TABLE_SUFFIXES: lambda path: _understood(path, read_table, holds={"text"}),
+    PCD_SUFFIXES: lambda path: _understood(path, read_pcd, holds={"a pcd file", "text"}),
+    E57_SUFFIXES: read_e57,
+}
 
 
 def _from_mapping(arrays: Mapping[Any, Any], *, name: str) -> Points:
-    values = arrays.get("points", next(iter(arrays.values())) if len(arrays) == 1 else None)
+    values = _first(arrays, POINT_KEYS)
+    if values is None:
+        values = next(iter(arrays.values())) if len(arrays) == 1 else None
     if values is None:
         raise MediaError(
             f"{name} holds {', '.join(map(str, arrays)) or 'nothing'}. A point cloud has points (N, 3) or (N, 6) and, "
             "optionally, colors (N, 3). Save it with numpy.savez(path, points=..., colors=...)."
         )
-    points = _tensor(values, name=name)
-    colors = _tensor(arrays["colors"], name=name) if "colors" in arrays else None
+    if isinstance(values, np.ndarray) and values.dtype.names is not None:
+        found = named_points({column.lower(): values[column].ravel() for column in values.dtype.names})
+        if found is not None:
+            return _checked(*found, name=name)
+    given = _first(arrays, COLOR_KEYS)
+    points = _rows(_tensor(values, name=name))
+    colors = None if given is None else _rows(_tensor(given, name=name))
     if points.ndim == 2 and points.shape[1] == 6 and colors is None:
         points, colors = points[:, :3], points[:, 3:]
+    elif points.ndim == 2 and points.shape[1] == 4:
+        points = points[:, :3]
+    if colors is not None and colors.ndim == 2 and colors.shape[1] == 4:
+        colors = colors[:, :3]
     return _checked(points, colors, name=name)
+
+
+def _first(arrays: Mapping[Any, Any], keys: tuple[str, ...]) -> Any:
+    return next((arrays[key] for key in keys if key in arrays), None)
+
+
+def _rows(values: Tensor) -> Tensor:
+    """Return one point per row: a batch of one is opened, and columns of points, as networks take them, are turned."""
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    turned = values.ndim == 2 and values.shape[0] in (3, 6) and values.shape[1] not in (3, 4, 6)
+    return values.T if turned else values
 
 
 def _checked(xyz: Tensor, rgb: Tensor | None, *, name: str) -> Points:
@@ -182,13 +267,11 @@ def _checked(xyz: Tensor, rgb: Tensor | None, *, name: str) -> Points:
             f"{name} has points {shapes}. A point cloud has at least one point, finite x y z (N, 3) and as many "
             "colours. Remove broken points, or change the layout."
         )
-    if rgb is not None:
-        as_bytes = not rgb.is_floating_point() or float(rgb.max()) > 1
-        rgb = rgb.float() / 255 if as_bytes else rgb.float()
-    return Points(xyz.float(), rgb)
+    return Points(near_origin(xyz), None if rgb is None else unit_colors(rgb, name=name))
 
 
 def _tensor(values: Any, *, name: str) -> Tensor:
     if isinstance(values, np.ndarray):
         require_numbers(values, name=name)
-    return torch.as_tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values).detach().cpu()
+        values = np.ascontiguousarray(as_native(values))
+    return torch.as_tensor(values).detach().cpu()

@@ -25,8 +25,15 @@ from crema_3d.plugin import (
 from crema_3d.pointbert import PointBert, released_shapes
 from crema_3d.views import ViewTokens, read_view_tokens
 from crema_3d.weights import load_point_bert
+from crema_core.data.media import doubt, name_of
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
+
+MUCH_LARGER, MUCH_SMALLER = 10.0, 100.0
+"""A cloud so many times wider or narrower than the metres that become 1 looks to be in another unit."""
+MANY_M = 1000.0
+"""So wide is a survey, or a room in millimetres."""
+MOST_MEASURED = 100_000
 
 
 class PointCloudModality(Modality):
@@ -88,6 +95,7 @@ class PointCloudModality(Modality):
             kept = choose_points(len(stored.features), options.num_points)
             return _sample(features=stored.features[kept], coordinates=stored.coordinates[kept])
         cloud = read_points(source, **self._scan())
+        self._doubt_size(cloud.xyz, source)
         kept = choose_points(len(cloud.xyz), options.num_points)
         xyz, rgb = cloud.xyz[kept], None if cloud.rgb is None else cloud.rgb[kept]
         if options.center:
@@ -156,6 +164,24 @@ class PointCloudModality(Modality):
         kept = choose_points(len(cloud.xyz), options.num_points)
         rgb = None if cloud.rgb is None else cloud.rgb[kept]
         return draw_points(cloud.xyz[kept], rgb, num_available=len(cloud.xyz))
+
+    def _doubt_size(self, xyz_N3: Tensor, source: object) -> None:
+        """Note a cloud that is far larger or smaller than the metres that become 1."""
+        some = xyz_N3[:: len(xyz_N3) // MOST_MEASURED + 1]
+        low, high = torch.quantile(some, torch.tensor([0.02, 0.98]), dim=0)
+        size, extent_m = float((high - low).max()), self.options.extent_m
+        if size > MUCH_LARGER * extent_m:
+            advice = f"Set extent_m={size / 2:.2g}"
+            advice += ", or divide coordinates in millimetres by 1000." if size > MANY_M else " for a survey."
+        elif 0 < size < extent_m / MUCH_SMALLER:
+            advice = f"Set extent_m={size / 2:.2g}, or bring coordinates in another unit to metres."
+        else:
+            return
+        doubt(
+            "pointcloud: size",
+            f"{name_of(source)} is {size:.3g} m wide. With extent_m={extent_m:g} places are told apart in clouds of "
+            f"{extent_m / MUCH_SMALLER:g} to {MUCH_LARGER * extent_m:g} m. {advice}",
+        )
 
     def _views(self, source: object) -> ViewTokens:
         options = self.options

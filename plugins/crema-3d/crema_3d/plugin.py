@@ -92,6 +92,9 @@ SPEC = ModalitySpec(
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`points` (N, 3) or (N, 6), `colors` optional"),
         InputSpec(kind="features", suffixes=(".npz",), description="`features` (N, D), `coordinates` (N, 3) in 0..255"),
         InputSpec(kind="points", suffixes=(".las", ".laz"), description="laser scans; needs laspy"),
+        InputSpec(kind="points", suffixes=(".xyz", ".pts"), description="text, a point per row, colours optional"),
+        InputSpec(kind="points", suffixes=(".pcd",), description="Point Cloud Library: ascii, binary or compressed"),
+        InputSpec(kind="points", suffixes=(".e57",), description="scans, each put in its place; needs pye57"),
         InputSpec(
             kind="scan",
             suffixes=(".npz",),
@@ -111,5 +114,4 @@ SPEC = ModalitySpec(
         ),
     ),
     prefix="3D Model: ",
-    requires=("trimesh>=4.5",),
 )

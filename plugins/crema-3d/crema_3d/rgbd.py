@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crema_3d.values import as_native, near_origin
 from crema_core.data.media import require_numbers
 from crema_core.errors import MediaError
 
@@ -50,7 +51,8 @@ def read_views(arrays: Mapping[Any, Any], *, name: str, counts_per_metre: float 
 
     Args:
         arrays: `depth` (V, H, W), whole numbers are counts; `intrinsics` (3, 3) or (V, 3, 3); `poses` (V, 4, 4);
-            optionally `rgb` (V, H, W, 3) uint8 and `features` (V, h, w, C).
+            optionally `rgb` (V, H, W, 3) uint8 and `features` (V, h, w, C). Depth may have a channel dimension of 1 and
+            rgb its colours before H. Poses in coordinates of a map are moved near the origin.
         name: what the message calls the source.
         counts_per_metre: of whole-number depth.
 
@@ -60,10 +62,16 @@ def read_views(arrays: Mapping[Any, Any], *, name: str, counts_per_metre: float 
     given = {key: np.asarray(arrays[key]) for key in (*KEYS, "rgb", "features") if key in arrays}
     for key, values in given.items():
         require_numbers(values, name=f"{key} of {name}")
-    parts = {key: torch.as_tensor(values) for key, values in given.items()}
+    parts = {key: torch.as_tensor(as_native(values)) for key, values in given.items()}
+    depth = parts["depth"]
+    if depth.dim() == 4 and 1 in (depth.shape[1], depth.shape[3]) and depth.shape[1] != depth.shape[3]:
+        parts["depth"] = depth.squeeze(3) if depth.shape[3] == 1 else depth.squeeze(1)
+    colors = parts.get("rgb")
+    if colors is not None and colors.dim() == 4 and colors.shape[1] == 3 and colors.shape[3] != 3:
+        parts["rgb"] = colors.movedim(1, 3)
     depth = parts["depth"]
     metres = depth.float() if depth.is_floating_point() else depth.float() / counts_per_metre
-    intrinsics, poses = parts["intrinsics"].float(), parts["poses"].float()
+    intrinsics, poses = parts["intrinsics"].float(), _poses_near_origin(parts["poses"])
     if intrinsics.dim() == 2:
         intrinsics = intrinsics.expand(len(metres), -1, -1)
     rgb, features = parts.get("rgb"), parts.get("features")
@@ -93,6 +101,17 @@ def read_views(arrays: Mapping[Any, Any], *, name: str, counts_per_metre: float 
         None if rgb is None else rgb[tracked],
         None if features is None else features[tracked].float(),
     )
+
+
+def _poses_near_origin(poses_V44: Tensor) -> Tensor:
+    """Return poses as float32, moved before they are rounded where they are in coordinates of a map."""
+    rounded = poses_V44.float()
+    if poses_V44.dim() == 3 and poses_V44.shape[1:] == (4, 4):
+        tracked = torch.isfinite(poses_V44.double()).all(dim=(1, 2))
+        moved = rounded.clone()
+        moved[tracked, :3, 3] = near_origin(poses_V44[tracked, :3, 3])
+        return moved
+    return rounded
 
 
 def unproject(depth_VHW: Tensor, intrinsics_V33: Tensor, poses_V44: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crema_core.data.media import damaged
+from crema_core.data.media import unreadable
 from crema_core.errors import MediaError
 
 SUFFIXES = (".las", ".laz")
@@ -20,7 +20,7 @@ FULL = 65535.0
 def read_las(path: Path) -> tuple[Tensor, Tensor | None]:
     """Read positions `(N, 3)` in the file's unit, moved to the first point's neighbourhood, and colours 0..1 or None.
 
-    CacheSummary coordinates are millions of metres from their origin, which float32 cannot resolve; the whole-metre
+    Survey coordinates are millions of metres from their origin, which float32 cannot resolve; the whole-metre
     part of the smallest corner is taken away.
 
     Raises:
@@ -31,7 +31,7 @@ def read_las(path: Path) -> tuple[Tensor, Tensor | None]:
     except ImportError as error:
         raise MediaError(
             f"'{path}' is a laser scan, and the library that reads those is not installed. Accepted without it: .ply, "
-            '.npz, .npy. Run: pip install "crema-3d[las]"'
+            '.npz, .npy, .xyz, .pts, .pcd. Run: pip install "crema-3d[las]"'
         ) from error
     library: Any = laspy
     try:
@@ -42,9 +42,20 @@ def read_las(path: Path) -> tuple[Tensor, Tensor | None]:
         if {"red", "green", "blue"} <= names:
             rgb = np.stack([np.asarray(scan[name], dtype=np.float32) for name in ("red", "green", "blue")], axis=1)
     except Exception as error:
-        raise damaged(path, "it is not a complete las or laz file", what=WHAT, suffixes=SUFFIXES) from error
+        raise unreadable(
+            path,
+            error,
+            library="laspy",
+            holds={"a laser scan"},
+            what=WHAT,
+            suffixes=SUFFIXES,
+            convert="Convert it to .las 1.2 to 1.4, or to .ply.",
+            unsupported="backend" in str(error).lower() or "version" in str(error).lower(),
+        ) from error
     if len(xyz):
         xyz = xyz - np.floor(xyz.min(axis=0))
+    if rgb is not None and not rgb.any():
+        rgb = None  # point formats have fields of colour whether or not a scanner had a camera
     if rgb is not None:  # 16 bit by the standard; many writers store 8
         rgb = rgb / (FULL if len(rgb) and rgb.max() > 255 else 255.0)
     return torch.from_numpy(xyz.astype(np.float32)), None if rgb is None else torch.from_numpy(rgb)

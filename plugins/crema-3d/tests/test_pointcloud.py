@@ -17,7 +17,7 @@ from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Features
 from tests.support.numeric import assert_close_to_scale
 
-ACCEPTED = "A point cloud is read from .ply, .npz, .npy, .las, .laz."
+ACCEPTED = "A point cloud is read from .ply, .npz, .npy, .las, .laz, .xyz, .pts, .pcd, .e57."
 XYZ = np.array([[1.0, 2.0, 3.0], [-1.0, 0.5, -4.0], [0.0, 0.0, 2.0]], np.float32)
 RGB = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 51]], np.uint8)
 
@@ -207,12 +207,19 @@ def test_a_file_with_other_arrays_is_refused(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("cut", [20, 150, -20])
-def test_a_damaged_ply_is_named(tmp_path: Path, cut: int) -> None:
+@pytest.mark.parametrize(
+    ("cut", "cause"),
+    [
+        (20, "its header has no end"),
+        (150, "its header has no end"),
+        (-20, "it announces 3 rows of at least 15 bytes of 'vertex' and holds 25 bytes"),
+    ],
+)
+def test_a_ply_cut_short_is_named(tmp_path: Path, cut: int, cause: str) -> None:
     path = write_ply(tmp_path / "a.ply", text=False)
     path.write_bytes(path.read_bytes()[:cut])
     assert refusal(path) == (
-        f"'{path}' cannot be read: it is not a complete ply file. {ACCEPTED} Write or download the file again."
+        f"'{path}' cannot be read: it is cut short: {cause}. {ACCEPTED} Write or download the file again."
     )
 
 

@@ -165,8 +165,8 @@ def test_3d_llm_vectors_alone_and_pickles_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         read_features(path, feature_dim=5)
     assert str(caught.value) == (
-        f"'{path}' cannot be read: it is not a file of one tensor. A file of 3D features is read from .npz, .pt. Write "
-        "or download the file again."
+        f"'{path}' cannot be read: it holds pickled objects, which are refused because they can run code (torch). A "
+        "file of 3D features is read from .npz, .pt. Save the tensor alone, with torch.save(features, path)."
     )
 
 
@@ -195,12 +195,12 @@ def test_a_laser_scan_without_the_library_or_damaged_is_named(tmp_path: Path, mo
         read_points(path)
     assert str(caught.value) == (
         f"'{path}' is a laser scan, and the library that reads those is not installed. Accepted without it: .ply, "
-        '.npz, .npy. Run: pip install "crema-3d[las]"'
+        '.npz, .npy, .xyz, .pts, .pcd. Run: pip install "crema-3d[las]"'
     )
     monkeypatch.setitem(sys.modules, "laspy", SimpleNamespace(read=lambda path: 1 / 0))
     with pytest.raises(MediaError) as caught:
         read_points(path)
     assert str(caught.value) == (
-        f"'{path}' cannot be read: it is not a complete las or laz file. A laser scan is read from .las, .laz. "
-        "Write or download the file again."
+        f"'{path}' cannot be read: it holds text (laspy). A laser scan is read from .las, .laz. Give the file the "
+        "ending of what it holds, or convert it."
     )

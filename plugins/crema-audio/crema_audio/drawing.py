@@ -12,9 +12,10 @@ from torch import Tensor
 
 from crema_audio.encoders.base import cut_fbank
 from crema_audio.fbank import FBANK_STD, FRAMES_PER_S, LOWEST_HZ, SAMPLE_RATE_HZ, normalized_fbank
+from crema_audio.level import leveled
 from crema_audio.plugin import AudioOptions
 from crema_audio.sound import open_sound
-from crema_core.data.media import colorize
+from crema_core.data.media import colorize, name_of
 from crema_core.data.sheet import line, scale_bar, stack
 
 LONGEST_S = 60.0
@@ -37,6 +38,7 @@ def draw_sound(source: object, options: AudioOptions) -> Tensor:
         MediaError: when the source cannot be read.
     """
     sound = open_sound(source, sample_rate_hz=SAMPLE_RATE_HZ, start_s=options.start_s, end_s=options.end_s)
+    sound = leveled(sound, full_scale=options.full_scale, name=name_of(source))
     shown = sound.part(0, min(sound.num_samples, round(LONGEST_S * SAMPLE_RATE_HZ)))
     fbank = normalized_fbank(shown)  # (frames, 128)
     picture = colorize(((fbank + SHOWN) / (2 * SHOWN)).T.flip(0)[None], "inferno")  # (1, 3, 128, frames)

@@ -11,8 +11,10 @@ from torch import Tensor
 from crema_audio.drawing import draw_sound
 from crema_audio.encoders import BACKBONE, make_encoder
 from crema_audio.fbank import SAMPLE_RATE_HZ
+from crema_audio.level import leveled
 from crema_audio.plugin import SPEC, AudioOptions, chosen_options
 from crema_audio.sound import open_sound
+from crema_core.data.media import name_of
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 
 
@@ -49,7 +51,7 @@ class AudioModality(Modality):
 
         Args:
             source: a sound or video file, an array at 16 kHz, or a pair `(array, rate_hz)`; see
-                `crema_audio.sound.open_sound`.
+                `crema_audio.sound.open_sound` and `crema_audio.arrays.read_mono`.
 
         Returns:
             `windows` `(T, ...)`, what the encoder takes (`patches`, `beats`: filter banks `(T, F, 128)`, F a multiple
@@ -60,9 +62,11 @@ class AudioModality(Modality):
             MediaError: when the source is absent, empty, damaged, of another type or without sound.
         """
         options, rate_hz = self.options, self.encoder.sample_rate_hz
+        name = name_of(source)
         if isinstance(source, torch.Tensor) or hasattr(source, "__array__"):
             source = (source, SAMPLE_RATE_HZ)  # a bare array means the same whatever rate the encoder takes
         sound = open_sound(source, sample_rate_hz=rate_hz, start_s=options.start_s, end_s=options.end_s)
+        sound = leveled(sound, full_scale=options.full_scale, name=name)
         inputs, lengths, spans = self.encoder.cut(sound)
         times = torch.tensor([(sound.start_s + start, sound.start_s + end) for start, end in spans])
         return Sample({"windows": inputs, "lengths": lengths}, times)

@@ -55,6 +55,11 @@ class AudioOptions(ModalityOptions):
     )
     start_s: float | None = Field(default=None, ge=0, description="where to start listening, in seconds; None: at 0")
     end_s: float | None = Field(default=None, gt=0, description="where to stop, in seconds; None: at the end")
+    full_scale: float = Field(
+        default=1.0,
+        gt=0,
+        description="what floats have at full scale; 32768 for floats that were 16-bit numbers",
+    )
 
     @model_validator(mode="after")
     def _one_file(self) -> AudioOptions:
@@ -87,7 +92,7 @@ SPEC = ModalitySpec(
             kind="waveform", suffixes=(".wav", ".flac", ".mp3", ".ogg", ".m4a"), description="any rate and channels"
         ),
         InputSpec(kind="clip", suffixes=(".mp4", ".mov", ".mkv", ".webm"), description="the sound track is read"),
-        InputSpec(kind="array", description="(S,) or (channels, S) at 16 kHz, or a pair (array, rate in Hz)"),
+        InputSpec(kind="array", description="(S,), (channels, S) or (S, channels) at 16 kHz, or with its rate in Hz"),
     ),
     encoder="own",
     feature_dim=PATCH_DIM,

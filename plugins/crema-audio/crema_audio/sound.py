@@ -21,7 +21,8 @@ import torch
 from av.container import InputContainer
 from torch import Tensor
 
-from crema_core.data.media import SOUND_SUFFIXES, check_file, damaged, wrong_source
+from crema_audio.arrays import read_mono
+from crema_core.data.media import SOUND_SUFFIXES, check_file, damaged
 from crema_core.data.media_clock import Decoder, MediaClock, may_jump, open_container, origin_s, say_once
 from crema_core.data.sampling import split_span
 from crema_core.errors import MediaError
@@ -79,8 +80,8 @@ def open_sound(
     """Read a sound, average its channels and resample it; of a file longer than ten minutes only the parts asked for.
 
     Args:
-        source: a sound file, a clip with a sound track (`a.mp4#t=1,2` is a part of it), an array or tensor `(S,)` or
-            `(channels, S)` already at `sample_rate_hz`, or a pair `(array, rate_hz)`.
+        source: a sound file, a clip with a sound track (`a.mp4#t=1,2` is a part of it), an array or tensor `(S,)`,
+            `(channels, S)` or `(S, channels)` already at `sample_rate_hz`, or with its rate as `read_mono` takes it.
         sample_rate_hz: rate of the result.
         start_s, end_s: part to keep, seconds; None: from the start, to the end.
 
@@ -127,22 +128,7 @@ def _in_memory(samples: Tensor, start_s: float) -> Waveform:
 
 
 def _from_memory(source: object, rate_hz: int) -> Tensor:
-    given_hz = rate_hz
-    values = source
-    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], int | float):
-        values, given_hz = source[0], int(source[1])
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    legal = isinstance(values, np.ndarray) and values.ndim in (1, 2) and values.size > 0 and given_hz > 0
-    if not legal or not isinstance(values, np.ndarray) or values.dtype.kind not in "fi":
-        raise wrong_source(
-            values,
-            what=WHAT,
-            accepted="a path, an array (S,) or (channels, S) of floats in -1..1 or int16, or a pair (array, rate_hz)",
-            advice="Pass one of these.",
-        )
-    scale = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max) + 1.0
-    mono = (values if values.ndim == 1 else values.mean(axis=0)).astype(np.float32) / np.float32(scale)
+    mono, given_hz = read_mono(source, rate_hz=rate_hz)
     own = _finite(torch.from_numpy(np.ascontiguousarray(mono)), name="The waveform")
     if given_hz == rate_hz:
         return own

@@ -194,8 +194,8 @@ def test_broken_numbers_are_refused() -> None:
 )
 def test_other_sources_are_refused(source: object, found: str) -> None:
     assert refusal(source) == (
-        f"A sound came as {found}. Accepted: a path, an array (S,) or (channels, S) of floats in -1..1 or int16, or a "
-        "pair (array, rate_hz). Pass one of these."
+        f"A sound came as {found}. Accepted: a path, an array (S,), (channels, S) or (S, channels) of floats in -1..1, "
+        "int16, int32 or uint8, or a pair of it and its rate. Pass one of these."
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from crema_core.api.model import CremaModel
 from crema_core.errors import MediaError, OptionsError
@@ -95,6 +95,7 @@ def as_sources(media: Sequence[Any], to: Routes) -> dict[str, Any]:
 
 def _frames(pictures: Sequence[Image.Image]) -> torch.Tensor:
     """Return `(T, H, W, 3)` uint8; pictures of other sizes are brought to that of the first."""
+    pictures = [ImageOps.exif_transpose(own) for own in pictures]
     first = pictures[0].size
     same = [own.convert("RGB") if own.size == first else own.convert("RGB").resize(first) for own in pictures]
     return torch.stack([torch.from_numpy(np.array(own)) for own in same])

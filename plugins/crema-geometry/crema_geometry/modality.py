@@ -13,6 +13,7 @@ from crema_core.data.media import (
     ARRAY_SUFFIXES,
     IMAGE_SUFFIXES,
     Reader,
+    name_of,
     read_array,
     read_image,
     read_stack,
@@ -21,8 +22,9 @@ from crema_core.data.sheet import line, scale_bar, sheet, stack, times_as_captio
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.video.seeing import encode_by_backbone, prepare_for_backbone, with_usual_frames
+from crema_geometry.doubts import doubt_depth, doubt_normals
 from crema_geometry.exr import read_exr_depth, read_exr_normals
-from crema_geometry.files import read_depth_image, read_flo, read_kitti_flow
+from crema_geometry.files import read_depth_image, read_flo, read_kitti_flow, read_pfm, read_pfm_flow
 from crema_geometry.plugin import DEPTH, FLOW, NORMALS, DepthOptions, FlowOptions, NormalsOptions
 from crema_geometry.render import (
     depth_window,
@@ -77,6 +79,7 @@ class DepthModality(Modality):
             **dict.fromkeys(IMAGE_SUFFIXES, read_depth_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="depth")),
             ".exr": read_exr_depth,
+            ".pfm": read_pfm,
         }
         maps = read_stack(source, what="a depth map", readers=readers, num_frames=self.options.num_frames)
         if maps.dtype == np.uint8:
@@ -84,8 +87,15 @@ class DepthModality(Modality):
                 "The depth map has 8-bit numbers. Depth is 16-bit counts or float metres; 8 bits hold no distances. "
                 "Give the measured map, or give a finished picture to a modality that sees."
             )
-        scale = 1.0 if maps.dtype.kind == "f" else self.options.counts_per_metre
-        return torch.from_numpy(maps.astype(np.float32)) / scale
+        options = self.options
+        if maps.dtype.kind == "f":
+            metres = torch.from_numpy(maps.astype(np.float32)) * options.metres_per_unit
+        else:
+            metres = torch.from_numpy(maps.astype(np.float32)) / options.counts_per_metre
+        if options.unknown_value is not None:
+            metres[torch.from_numpy(maps == options.unknown_value)] = 0.0
+        doubt_depth(maps, metres, options, name=name_of(source))
+        return metres
 
     def encode(self, batch: Batch) -> Features:
         """Encode every map: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
@@ -125,6 +135,7 @@ class FlowModality(Modality):
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="flow")),
             ".flo": read_flo,
             ".png": read_kitti_flow,
+            ".pfm": read_pfm_flow,
         }
         maps = read_stack(source, what="a flow field", readers=readers, num_frames=self.options.num_frames, channels=2)
         return render_flow(torch.from_numpy(maps.astype(np.float32)), self.options.max_px)
@@ -172,9 +183,11 @@ class NormalsModality(Modality):
             **dict.fromkeys(IMAGE_SUFFIXES, read_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="normals")),
             ".exr": read_exr_normals,
+            ".pfm": read_pfm,
         }
         num_frames = self.options.num_frames
         maps = read_stack(source, what="a normal map", readers=readers, num_frames=num_frames, channels=3)
+        doubt_normals(maps, name=name_of(source))
         return render_normals(_directions(maps))
 
     def encode(self, batch: Batch) -> Features:

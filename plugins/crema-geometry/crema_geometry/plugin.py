@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from crema_core.plugins.spec import InputSpec, ModalityOptions, ModalitySpec
+from crema_core.plugins.spec import PICTURE_SUFFIXES, InputSpec, ModalityOptions, ModalitySpec
 
 
 class DepthOptions(ModalityOptions):
@@ -14,6 +14,12 @@ class DepthOptions(ModalityOptions):
 
     num_frames: int = Field(default=4, ge=1, description="maps taken from a sequence; a single map stays single")
     counts_per_metre: float = Field(default=1000.0, gt=0, description="what 16-bit images count per metre")
+    metres_per_unit: float = Field(
+        default=1.0, gt=0, description="metres in one unit of floats, 0.001 for millimetres; whole numbers: counts"
+    )
+    unknown_value: float | None = Field(
+        default=None, description="a stored number that means unknown, as 65535; 0 and not finite always do"
+    )
     near_m: float = Field(default=0.5, gt=0, description="metres shown as nearest; fixed for a whole data set")
     far_m: float = Field(default=10.0, gt=0, description="metres shown as farthest; fixed for a whole data set")
     window: Literal["fixed", "per_clip"] = Field(
@@ -56,11 +62,10 @@ DEPTH = ModalitySpec(
     options=DepthOptions,
     test_options=(DepthOptions(num_frames=2), DepthOptions(num_frames=2, window="per_clip", scale="inverse")),
     inputs=(
-        InputSpec(
-            kind="image", suffixes=(".png", ".tif", ".tiff"), description="16 bit: millimetres (option), 0: unknown"
-        ),
+        InputSpec(kind="image", suffixes=PICTURE_SUFFIXES, description="16 bit: millimetres (option), 0: unknown"),
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`depth` (H, W) or (T, H, W), float metres"),
         InputSpec(kind="image", suffixes=(".exr",), description="channel Z, V, Y or R in metres; needs OpenEXR"),
+        InputSpec(kind="array", suffixes=(".pfm",), description="portable float map of one number per pixel, metres"),
     ),
     encoder="vision",
     prefix="Depth Map {index}: ",
@@ -79,6 +84,7 @@ FLOW = ModalitySpec(
             kind="array", suffixes=(".npz", ".npy"), description="`flow` (T, H, W, 2): pixels right, pixels down"
         ),
         InputSpec(kind="field", suffixes=(".flo",), description="Middlebury format; one, a folder, or a list of them"),
+        InputSpec(kind="field", suffixes=(".pfm",), description="SceneFlow: right, down, and one that is not used"),
         InputSpec(kind="image", suffixes=(".png",), description="KITTI format, 16-bit RGB: (value - 2^15) / 64, valid"),
     ),
     encoder="vision",
@@ -97,8 +103,9 @@ NORMALS = ModalitySpec(
         InputSpec(
             kind="array", suffixes=(".npz", ".npy"), description="`normals` (T, H, W, 3): right, up, to the viewer"
         ),
-        InputSpec(kind="image", suffixes=(".png", ".jpg"), description="8 bit: (n + 1) / 2 as colour"),
+        InputSpec(kind="image", suffixes=PICTURE_SUFFIXES, description="8 bit: (n + 1) / 2 as colour"),
         InputSpec(kind="image", suffixes=(".exr",), description="channels X, Y, Z or R, G, B; needs OpenEXR"),
+        InputSpec(kind="array", suffixes=(".pfm",), description="portable float map of three numbers per pixel"),
     ),
     encoder="vision",
     prefix="Surface Normals {index}: ",

@@ -19,7 +19,7 @@ from crema_geometry.plugin import DEPTH, DepthOptions
 from crema_geometry.render import render_depth
 
 PLAIN = BuildContext(image_size=8, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0))
-ACCEPTED = f"A depth map is read from {', '.join((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES, '.exr'))}."
+ACCEPTED = f"A depth map is read from {', '.join((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES, '.exr', '.pfm'))}."
 
 
 def frames_of(source: object, **options: object) -> torch.Tensor:
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG but no more")
     assert refusal(path) == (
-        f"'{path}' cannot be read: the decoder found invalid data. A picture is read from {', '.join(IMAGE_SUFFIXES)}. "
+        f"'{path}' cannot be read: it is damaged (Pillow: it finds no picture). A picture is read from {', '.join(IMAGE_SUFFIXES)}. "
         "Write or download the file again."
     )
 

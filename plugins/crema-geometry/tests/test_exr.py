@@ -57,8 +57,8 @@ def test_other_channels_are_named(file: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(MediaError) as caught:
         read_exr_depth(file)
     assert str(caught.value) == (
-        f"'{file}' has the channels A, id. Depth is read from Z, V, Y or R. Rename the channel, or save the map as "
-        ".npz with the key depth."
+        f"'{file}' has the channels A, id. Depth is read from Z, V, Y or R, also of a layer named Depth (in "
+        "Blender: switch the pass Z on). Rename the channel, or save the map as .npz with the key depth."
     )
     with pytest.raises(MediaError) as caught:
         read_exr_normals(file)
@@ -73,8 +73,8 @@ def test_a_damaged_file_is_named(file: Path) -> None:
     with pytest.raises(MediaError) as caught:
         read_exr_depth(file)
     assert str(caught.value) == (
-        f"'{file}' cannot be read: the decoder found invalid data. An OpenEXR file is read from .exr. Write or "
-        "download the file again."
+        f"'{file}' cannot be read: it holds text (OpenEXR). An OpenEXR file is read from .exr. Give the file the "
+        "ending of what it holds, or convert it."
     )
 
 

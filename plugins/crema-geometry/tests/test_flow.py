@@ -20,7 +20,7 @@ from crema_geometry.plugin import FLOW
 from crema_geometry.render import render_flow
 
 PLAIN = BuildContext(image_size=8, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0))
-ACCEPTED = "A flow field is read from .npz, .npy, .flo, .png."
+ACCEPTED = "A flow field is read from .npz, .npy, .flo, .png, .pfm."
 
 
 def frames_of(source: object, **options: object) -> torch.Tensor:
@@ -122,8 +122,8 @@ def test_another_file_named_flo_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.flo"
     path.write_bytes(b"something else entirely")
     assert refusal(path) == (
-        f"'{path}' cannot be read: it does not begin with the Middlebury magic number. A flow field is read from .flo, "
-        ".png. Write or download the file again."
+        f"'{path}' cannot be read: it holds text. A flow field is read from .flo, .png, .pfm. Give the file the ending "
+        "of what it holds, or convert it."
     )
 
 
@@ -131,18 +131,17 @@ def test_a_flo_cut_short_is_refused(tmp_path: Path) -> None:
     path = write_flo(tmp_path / "a.flo", motion(1, 1)[0])
     path.write_bytes(path.read_bytes()[:100])
     assert refusal(path) == (
-        f"'{path}' cannot be read: it announces 10 x 6 vectors and holds 11. A flow field is read from .flo, .png. "
-        "Write or download the file again."
+        f"'{path}' cannot be read: it is cut short, it announces 10 x 6 vectors and holds 11. A flow field is read from "
+        ".flo, .png, .pfm. Write or download the file again."
     )
 
 
 def test_a_damaged_png_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG but no more")
-    assert refusal(path) == (
-        f"'{path}' cannot be read: the decoder found invalid data. A flow field is read from .flo, .png. Write or "
-        "download the file again."
-    )
+    said = refusal(path)
+    assert said.startswith(f"'{path}' cannot be read: it is damaged (FFmpeg: ")
+    assert said.endswith("). A flow field is read from .flo, .png, .pfm. Write or download the file again.")
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
@@ -157,6 +156,6 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 
 
 def test_another_layout_is_refused() -> None:
-    assert refusal(np.zeros((2, 4, 4))) == (
-        "The array has shape (2, 4, 4). A flow field has shape (H, W, 2) or (T, H, W, 2). Change the layout."
+    assert refusal(np.zeros((3, 4, 4))) == (
+        "The array has shape (3, 4, 4). A flow field has shape (H, W, 2) or (T, H, W, 2). Change the layout."
     )

@@ -17,7 +17,7 @@ from crema_geometry.plugin import NORMALS
 from crema_geometry.render import render_normals
 
 PLAIN = BuildContext(image_size=8, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0))
-ACCEPTED = f"A normal map is read from {', '.join((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES, '.exr'))}."
+ACCEPTED = f"A normal map is read from {', '.join((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES, '.exr', '.pfm'))}."
 
 
 def frames_of(source: object, **options: object) -> torch.Tensor:
@@ -87,10 +87,11 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    path.write_bytes(b"PK no zip")
+    np.savez(path, normals=np.zeros((4, 4, 3)))
+    path.write_bytes(path.read_bytes()[:-200])
     assert refusal(path) == (
-        f"'{path}' cannot be read: it is damaged, or no plain numpy array (pickled objects are refused). An array "
-        "is read from .npz, .npy. Write or download the file again."
+        f"'{path}' cannot be read: it is cut short (numpy: File is not a zip file). An array is read from .npz, .npy. "
+        "Write or download the file again."
     )
 
 

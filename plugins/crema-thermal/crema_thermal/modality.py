@@ -16,20 +16,26 @@ from crema_core.data.media import (
     ARRAY_SUFFIXES,
     CLIP_SUFFIXES,
     IMAGE_SUFFIXES,
+    Pages,
     Reader,
+    doubt,
     file_of,
+    name_of,
     read_array,
     read_clip,
-    read_raw_image,
+    read_pages,
     read_stack,
 )
 from crema_core.data.sheet import line, scale_bar, sheet, stack, times_as_captions
 from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Sample
 from crema_core.video.seeing import SeeingModality, with_usual_frames
-from crema_thermal.flir import is_flir, read_flir
+from crema_thermal.flir import is_flir, read_flir, refuse_dji
 from crema_thermal.plugin import SPEC, ThermalOptions
 from crema_thermal.render import ZERO_CELSIUS_K, heatmap, to_celsius, window_of
+
+NEARLY_ALL = 0.9
+"""From this share of pixels on outside the window a heatmap shows next to nothing."""
 
 
 class _Read(NamedTuple):
@@ -98,7 +104,7 @@ class ThermalModality(SeeingModality):
             if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
                 wanted = self.encoder.frames_wanted(self.options.num_frames)
                 return _Read(read_clip(str(source), num_frames=wanted).frames, None)
-        return self._understand(self._read_maps(source), name=_name_of(source))
+        return self._understand(self._read_maps(source), name=name_of(source))
 
     def _read_maps(self, source: object) -> NDArray[np.generic]:
         readers: dict[str, Reader] = {
@@ -113,11 +119,13 @@ class ThermalModality(SeeingModality):
             color_bytes=True,
         )
 
-    def _read_picture(self, path: Path) -> NDArray[np.generic]:
-        if self.options.flir == "temperature" and is_flir(path):
-            kelvin = read_flir(path)
-            return kelvin - np.float32(ZERO_CELSIUS_K) if self.options.unit == "celsius" else kelvin
-        return read_raw_image(path)
+    def _read_picture(self, path: Path) -> NDArray[np.generic] | Pages:
+        if self.options.flir == "temperature":
+            if is_flir(path):
+                kelvin = read_flir(path)
+                return kelvin - np.float32(ZERO_CELSIUS_K) if self.options.unit == "celsius" else kelvin
+            refuse_dji(path)
+        return read_pages(path)
 
     def _understand(self, maps: NDArray[np.generic], *, name: str) -> _Read:
         """Take `(T, H, W)` or 8-bit `(T, H, W, 3)`."""
@@ -130,11 +138,22 @@ class ThermalModality(SeeingModality):
                 "pixel. Pass kelvin (H, W), or an 8-bit heatmap."
             )
         celsius = to_celsius(maps, self.options.counts_per_kelvin, unit=self.options.unit, name=name)
+        self._doubt_window(celsius, whole=maps.dtype.kind in "ui", name=name)
         return _Read(torch.empty(0), celsius)
 
-
-def _name_of(source: object) -> str:
-    """Return what messages call a source: its path, or what it is."""
-    if isinstance(source, str | os.PathLike):
-        return f"'{source}'"
-    return "The list of files" if isinstance(source, list | tuple) else "The array"
+    def _doubt_window(self, celsius_THW: Tensor, *, whole: bool, name: str) -> None:
+        """Note temperatures outside the window, as raw counts taken for kelvin give."""
+        options = self.options
+        below = float((celsius_THW < options.coldest_c).float().mean())
+        above = float((celsius_THW > options.hottest_c).float().mean())
+        if options.window != "fixed" or max(below, above) < NEARLY_ALL:
+            return
+        where = f"below coldest_c={options.coldest_c:g}" if below > above else f"above hottest_c={options.hottest_c:g}"
+        counts = "counts_per_kelvin for other counts (raw ones are no temperatures), " if whole else ""
+        doubt(
+            "thermal: window",
+            f"{name} has {100 * max(below, above):.0f} % of its pixels {where} °C, in the middle "
+            f"{float(celsius_THW.median()):.0f} °C, and shows one colour. Temperatures are kelvin or "
+            f"{options.counts_per_kelvin:g} counts per kelvin. Set {counts}coldest_c and hottest_c or "
+            "window='per_clip' for such temperatures.",
+        )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from crema_core.plugins.spec import InputSpec, ModalitySpec
+from crema_core.plugins.spec import PICTURE_SUFFIXES, InputSpec, ModalitySpec
 from crema_core.video.options import VISION_ENCODER_ASSETS, SeeingOptions
 
 
@@ -18,7 +18,8 @@ class ThermalOptions(SeeingOptions):
     unit: Literal["kelvin", "celsius"] = Field(default="kelvin", description="what float arrays and tiffs hold")
     flir: Literal["temperature", "picture"] = Field(
         default="temperature",
-        description="FLIR jpegs: the temperatures stored inside (needs flyr), or the finished picture",
+        description="radiometric jpegs of FLIR or DJI: the temperatures stored inside (FLIR's, needs flyr), or the "
+        "finished picture",
     )
     coldest_c: float = Field(default=10.0, description="degrees Celsius shown black; fixed for a whole data set")
     hottest_c: float = Field(default=45.0, description="degrees Celsius shown brightest; fixed for a whole data set")
@@ -44,9 +45,7 @@ SPEC = ModalitySpec(
     test_options=(ThermalOptions(num_frames=2), ThermalOptions(num_frames=2, window="per_clip", colormap="grey")),
     inputs=(
         InputSpec(kind="image", suffixes=(".png", ".tif", ".tiff"), description="16 bit: kelvin times 100 (option)"),
-        InputSpec(
-            kind="image", suffixes=(".png", ".jpg", ".bmp"), description="8 bit: a finished heatmap, kept as it is"
-        ),
+        InputSpec(kind="image", suffixes=PICTURE_SUFFIXES, description="8 bit: a finished heatmap, kept as it is"),
         InputSpec(kind="image", suffixes=(".jpg",), description="FLIR radiometric jpeg; needs flyr"),
         InputSpec(kind="clip", suffixes=(".mp4", ".avi", ".mkv"), description="8-bit heatmap video, kept as it is"),
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`thermal` (H, W) or (T, H, W), float kelvin"),

@@ -72,8 +72,9 @@ def test_damaged_measurements_are_named(flir: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(MediaError) as caught:
         frames_of(flir)
     assert str(caught.value) == (
-        f"'{flir}' cannot be read: its measurements are damaged. A FLIR picture is read from .jpg, .jpeg. Write or "
-        "download the file again."
+        f"'{flir}' cannot be read: flyr does not support it, which does not mean that it is damaged (no magic "
+        "number). A FLIR picture is read from .jpg, .jpeg. Set the option flir='picture' to take the finished picture, "
+        "or save the temperatures as a tiff or .npz."
     )
 
 

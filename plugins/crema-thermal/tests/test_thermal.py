@@ -150,7 +150,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     Image.fromarray(counts(20.0)).save(path)
     path.write_bytes(path.read_bytes()[:40])
     assert refusal(path) == (
-        f"'{path}' cannot be read: the decoder found invalid data. A picture is read from {', '.join(IMAGE_SUFFIXES)}. "
+        f"'{path}' cannot be read: it is cut short (Pillow: Truncated File Read). A picture is read from {', '.join(IMAGE_SUFFIXES)}. "
         "Write or download the file again."
     )
 

@@ -1,0 +1,228 @@
+"""Points of a ply file: every property of its vertices, as the header declares them, in the order of the file.
+
+Written here on numpy because what is wanted is small: readers of meshes drop colours beside texture coordinates, number
+points anew where faces share them, and refuse properties that are lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_TYPES = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+    "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+    "float32": "f4", "float64": "f8", "int64": "i8", "uint64": "u8",
+}  # fmt: skip
+_FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_POINTS = ("vertex", "vertices", "point", "points")
+MOST_HEADER = 1 << 20
+
+
+class PlyError(ValueError):
+    """A file is no ply file, is cut short, or does not hold what its header declares."""
+
+
+class CutPlyError(PlyError):
+    """A file ends before what its header declares."""
+
+
+class _Property(NamedTuple):
+    name: str
+    kind: str  # numpy's name of the number type
+    counted_by: str | None  # type of the length in front of a list; None: a single number
+
+
+class _Element(NamedTuple):
+    name: str
+    count: int
+    properties: list[_Property]
+
+    @property
+    def smallest(self) -> int:
+        """Bytes of a binary row whose lists are empty."""
+        return sum(np.dtype(own.counted_by or own.kind).itemsize for own in self.properties)
+
+
+def read_vertices(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Read the single numbers of every vertex; lists are passed over.
+
+    Returns:
+        property name in lower case -> `(N,)` in the file's number type (ascii: float64 for floats).
+
+    Raises:
+        PlyError: when it is no ply file, has no vertices, or is damaged; `CutPlyError` when it is cut short.
+    """
+    raw = path.read_bytes()
+    order, elements, begin = _header(raw)
+    names = [element.name for element in elements]
+    chosen = next((names.index(name) for name in _POINTS if name in names), None)
+    if chosen is None:
+        raise PlyError(f"it has the elements {', '.join(names) or 'none'}, and points are those of 'vertex'")
+    if order == "":
+        return _of_text(raw[begin:], elements, chosen)
+    for element in elements[:chosen]:
+        begin = _rows(raw, begin, element, order)[1]
+    columns, end = _rows(raw, begin, elements[chosen], order)
+    behind = sum(element.count * element.smallest for element in elements[chosen + 1 :])
+    if end + behind > len(raw):
+        raise CutPlyError(f"it announces at least {end + behind:,} bytes and holds {len(raw):,}")
+    return columns
+
+
+def _header(raw: bytes) -> tuple[str, list[_Element], int]:
+    """Return the byte order ("" for text), the elements, and where they begin."""
+    if not raw.startswith(b"ply"):
+        raise PlyError("it does not begin with 'ply'")
+    order: str | None = None
+    elements: list[_Element] = []
+    position = 0
+    while position < min(len(raw), MOST_HEADER):
+        end = raw.find(b"\n", position)
+        if end < 0:
+            break
+        words = raw[position:end].decode("latin-1").split()
+        position = end + 1
+        try:
+            match words:
+                case ["format", name, *_]:
+                    order = _FORMATS[name]
+                case ["element", name, count]:
+                    elements.append(_Element(name.lower(), int(count), []))
+                case ["property", "list", length, kind, name]:
+                    elements[-1].properties.append(_Property(name.lower(), _TYPES[kind], _TYPES[length]))
+                case ["property", kind, name]:
+                    elements[-1].properties.append(_Property(name.lower(), _TYPES[kind], None))
+                case ["end_header"]:
+                    if order is None or any(element.count < 0 for element in elements):
+                        raise PlyError("its header has no format or a negative count")
+                    return order, elements, position
+        except (KeyError, IndexError, ValueError) as error:
+            raise PlyError(f"its header has the line '{' '.join(words)}'") from error
+    raise CutPlyError("its header has no end")
+
+
+def _of_text(body: bytes, elements: list[_Element], chosen: int) -> dict[str, NDArray[np.generic]]:
+    element = elements[chosen]
+    before = sum(own.count for own in elements[:chosen])
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    announced = sum(own.count for own in elements)
+    if len(lines) < announced:
+        raise CutPlyError(f"it announces {announced:,} rows and holds {len(lines):,}")
+    rows = lines[before : before + element.count]
+    if any(own.counted_by for own in element.properties):
+        table = np.array([list(_numbers_of(row.split(), element)) for row in rows])
+    else:
+        words = b" ".join(rows).split()
+        if len(words) != element.count * len(element.properties):
+            raise PlyError(f"its rows do not have {len(element.properties)} numbers each")
+        table = np.array(words).reshape(element.count, len(element.properties))
+    single = [own for own in element.properties if own.counted_by is None]
+    try:
+        wide = {own.name: table[:, index].astype(np.float64) for index, own in enumerate(single)}
+    except (ValueError, IndexError) as error:
+        raise PlyError(f"a row holds something else than numbers, {error}") from error
+    return {own.name: values if own.kind[0] == "f" else values.astype(own.kind) for own, values in zip(
+        single, wide.values(), strict=True)}  # fmt: skip
+
+
+def _numbers_of(words: list[bytes], element: _Element) -> Iterator[bytes]:
+    """Yield the single numbers of a row of text."""
+    position = 0
+    try:
+        for own in element.properties:
+            if own.counted_by is None:
+                yield words[position]
+                position += 1
+            else:
+                position += 1 + int(words[position])
+    except (IndexError, ValueError) as error:
+        raise PlyError("a row has fewer numbers than its lists announce") from error
+
+
+def _rows(raw: bytes, begin: int, element: _Element, order: str) -> tuple[dict[str, NDArray[np.generic]], int]:
+    """Return the single numbers of an element's rows, and where the element ends."""
+    if element.count * element.smallest > len(raw) - begin:
+        raise CutPlyError(
+            f"it announces {element.count:,} rows of at least {element.smallest} bytes of '{element.name}' and holds "
+            f"{len(raw) - begin:,} bytes"
+        )
+    single = [own for own in element.properties if own.counted_by is None]
+    if not element.properties or element.count == 0:
+        return {own.name: np.empty(0, own.kind) for own in single}, begin
+    lengths = _lengths_of(raw, begin, element, order)
+    row = _row_type(element, lengths, order)
+    size = element.count * row.itemsize
+    if begin + size <= len(raw):
+        table = np.frombuffer(raw, row, element.count, offset=begin)
+        if all((table[f"length {number}"] == length).all() for number, length in lengths.items()):
+            return {own.name: table[f"number {index}"] for index, own in _numbered(element) if own in single}, (
+                begin + size
+            )
+    return _uneven_rows(raw, begin, element, order)
+
+
+def _numbered(element: _Element) -> Iterator[tuple[int, _Property]]:
+    yield from enumerate(element.properties)
+
+
+def _lengths_of(raw: bytes, begin: int, element: _Element, order: str) -> dict[int, int]:
+    """Return the length of every list in an element's first row."""
+    lengths, position = {}, begin
+    for index, own in _numbered(element):
+        if own.counted_by is None:
+            position += np.dtype(own.kind).itemsize
+            continue
+        length, position = _length(raw, position, own, order)
+        lengths[index] = length
+    return lengths
+
+
+def _length(raw: bytes, position: int, own: _Property, order: str) -> tuple[int, int]:
+    """Return the length of the list that begins at `position`, and where the list ends."""
+    counter = np.dtype(order + (own.counted_by or ""))
+    if position + counter.itemsize > len(raw):
+        raise CutPlyError("it ends within a list")
+    length = int(np.frombuffer(raw, counter, 1, offset=position)[0])
+    end = position + counter.itemsize + length * np.dtype(own.kind).itemsize
+    if length < 0 or end > len(raw):
+        raise CutPlyError(f"it has a list of {length:,} numbers and ends before them")
+    return length, end
+
+
+def _row_type(element: _Element, lengths: dict[int, int], order: str) -> np.dtype[np.void]:
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
+    for index, own in _numbered(element):
+        if own.counted_by is None:
+            fields.append((f"number {index}", order + own.kind))
+        else:
+            fields.append((f"length {index}", order + own.counted_by))
+            fields.append((f"list {index}", order + own.kind, (lengths[index],)))
+    return np.dtype(fields)
+
+
+def _uneven_rows(raw: bytes, begin: int, element: _Element, order: str) -> tuple[dict[str, NDArray[np.generic]], int]:
+    """Read rows whose lists differ in length, one after the other."""
+    single = [own for own in element.properties if own.counted_by is None]
+    offsets = {own.name: np.empty(element.count, np.int64) for own in single}
+    position = begin
+    for number in range(element.count):
+        for own in element.properties:
+            if own.counted_by is None:
+                offsets[own.name][number] = position
+                position += np.dtype(own.kind).itemsize
+            else:
+                _, position = _length(raw, position, own, order)
+    if position > len(raw):
+        raise CutPlyError(f"it announces {element.count:,} rows of '{element.name}' and ends before them")
+    content = np.frombuffer(raw, np.uint8)
+    columns = {}
+    for own in single:
+        kind = np.dtype(order + own.kind)
+        picked = content[offsets[own.name][:, None] + np.arange(kind.itemsize)]
+        columns[own.name] = np.ascontiguousarray(picked).view(kind)[:, 0]
+    return columns, position
