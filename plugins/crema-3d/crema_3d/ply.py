@@ -101,6 +101,10 @@ def _header(raw: bytes) -> tuple[str, list[_Element], int]:
                     if order is None or any(element.count < 0 for element in elements):
                         raise PlyError("its header has no format or a negative count")
                     return order, elements, position
+                case [] | ["ply" | "comment" | "obj_info", *_]:
+                    continue
+                case _:
+                    raise ValueError
         except (KeyError, IndexError, ValueError) as error:
             raise PlyError(f"its header has the line '{' '.join(words)}'") from error
     raise CutPlyError("its header has no end")
