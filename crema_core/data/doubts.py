@@ -71,7 +71,7 @@ def say_once(own: Doubt, *, where: str) -> None:
         _said.add(own.sort)
         place = f" ({where})" if where else ""
         logger.warning(
-            "%s%s Further sources like it are not named; crema data check --deep lists them.", own.text, place
+            "%s%s Further ones are not named here; crema data check --deep lists them.", own.text, place
         )
 
 

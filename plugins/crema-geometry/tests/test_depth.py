@@ -125,8 +125,8 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG but no more")
     assert refusal(path) == (
-        f"'{path}' cannot be read: it is damaged (Pillow: it finds no picture). A picture is read from {', '.join(IMAGE_SUFFIXES)}. "
-        "Write or download the file again."
+        f"'{path}' cannot be read: it is damaged (Pillow: it finds no picture). A picture is read from "
+        f"{', '.join(IMAGE_SUFFIXES)}. Write or download the file again."
     )
 
 

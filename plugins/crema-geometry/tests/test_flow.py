@@ -131,8 +131,8 @@ def test_a_flo_cut_short_is_refused(tmp_path: Path) -> None:
     path = write_flo(tmp_path / "a.flo", motion(1, 1)[0])
     path.write_bytes(path.read_bytes()[:100])
     assert refusal(path) == (
-        f"'{path}' cannot be read: it is cut short, it announces 10 x 6 vectors and holds 11. A flow field is read from "
-        ".flo, .png, .pfm. Write or download the file again."
+        f"'{path}' cannot be read: it is cut short, it announces 10 x 6 vectors and holds 11. A flow field is read "
+        "from .flo, .png, .pfm. Write or download the file again."
     )
 
 

@@ -149,10 +149,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(counts(20.0)).save(path)
     path.write_bytes(path.read_bytes()[:40])
-    assert refusal(path) == (
-        f"'{path}' cannot be read: it is cut short (Pillow: Truncated File Read). A picture is read from {', '.join(IMAGE_SUFFIXES)}. "
-        "Write or download the file again."
-    )
+    said = refusal(path)
+    assert said.startswith(f"'{path}' cannot be read: it is cut short (Pillow: ")
+    assert said.endswith(f"A picture is read from {', '.join(IMAGE_SUFFIXES)}. Write or download the file again.")
 
 
 def test_an_empty_window_is_refused() -> None:
