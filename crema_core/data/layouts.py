@@ -102,7 +102,9 @@ def _with_channels(values: NDArray[np.generic], count: int, layout: MapLayout, w
             f"one picture with {count} colours per pixel or {count} maps of {_size(values.shape)}",
             "np.moveaxis(values, 0, -1) for the first, values[..., None] for the second",
         )
-    return np.ascontiguousarray(_batch(first, 4))  # sums over other strides differ in their last bits
+    if axes[0] != -1:
+        first = np.ascontiguousarray(first)  # sums over other strides differ in their last bits
+    return _batch(first, 4)
 
 
 def _without_channels(values: NDArray[np.generic], layout: MapLayout, where: str) -> NDArray[np.generic]:
