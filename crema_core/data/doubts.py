@@ -70,9 +70,7 @@ def say_once(own: Doubt, *, where: str) -> None:
     if own.sort not in _said:
         _said.add(own.sort)
         place = f" ({where})" if where else ""
-        logger.warning(
-            "%s%s Further ones are not named here; crema data check --deep lists them.", own.text, place
-        )
+        logger.warning("%s%s Further ones are not named here; crema data check --deep lists them.", own.text, place)
 
 
 _said: set[str] = set()

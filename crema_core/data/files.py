@@ -174,11 +174,18 @@ def is_cut(path: Path) -> bool:
     """Return whether a file of a format with a mark at its end, or a length at its beginning, ends before it."""
     size, holds = path.stat().st_size, content_of(path)
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(128)
         file.seek(max(size - _TAIL, 0))
         tail = file.read()
     if head.startswith(b"RIFF"):
         return int.from_bytes(head[4:8], "little") + 8 > size
+    if holds == "an E57 scan":
+        return int.from_bytes(head[16:24], "little") > size
+    if holds == "a laser scan" and len(head) == 128 and head[104] < 128:  # las, not laz
+        row, rows = int.from_bytes(head[105:107], "little"), int.from_bytes(head[107:111], "little")
+        return int.from_bytes(head[96:100], "little") + row * rows > size
+    if holds == "a BMP picture":
+        return int.from_bytes(head[2:6], "little") > size
     return holds in _ENDS and _ENDS[holds] not in tail
 
 

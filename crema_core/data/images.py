@@ -62,7 +62,8 @@ def read_frames(
     Args:
         source: a clip file (`a.mp4#t=1,2` is a part of it), a picture file, a folder or list of pictures, a PIL image
             or a list of them, or an array or tensor `(T, H, W, 3)`, `(T, 3, H, W)`, `(H, W, 3)` or `(3, H, W)`, uint8
-            0..255 or float 0..1. Pictures are turned as their EXIF orientation says; an animated webp or png is a clip.
+            0..255 or float 0..1; grey ones have 1 in place of 3, transparent ones 4 last. Pictures are turned as their
+            EXIF orientation says; an animated webp or png is a clip.
         num_frames: frames returned from a source with several; a single picture stays single (T = 1).
         start_s, end_s: part of a clip file in seconds; refused for sources without a clock.
         fps: frames per second of a clip file instead, at most `num_frames`; refused for sources without a clock.
@@ -130,6 +131,8 @@ def _frames_of_array(frames: Tensor) -> Tensor:
     axes = channel_axis(frames.shape, 3) if frames.dim() in (3, 4) and frames.numel() > 0 else []
     if not axes and frames.dim() in (3, 4) and frames.shape[-1] == 4 and frames.numel() > 0:
         frames, axes = frames[..., :3], [-1]  # transparency is dropped, as of files
+    if not axes and frames.dim() in (3, 4) and frames.numel() > 0 and len(grey := channel_axis(frames.shape, 1)) == 1:
+        frames, axes = frames.movedim(grey[0], -1).expand(*frames.movedim(grey[0], -1).shape[:-1], 3), [-1]
     if not axes:
         raise wrong_source(frames, what="a clip or picture", accepted=_ACCEPTED, advice="Change the layout.")
     if frames.dtype != torch.uint8 and not frames.is_floating_point():

@@ -43,6 +43,15 @@ def test_maps_of_several_numbers_per_pixel_in_every_layout(channels: int, count:
 
 
 @given(count=st.integers(4, 9), height=SIDES, width=SIDES)
+def test_grey_pictures_with_their_channel(count: int, height: int, width: int) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (count, height, width), dtype=np.uint8)
+    expected = np.repeat(grey[:, None], 3, axis=1)
+    for values in (grey[..., None], grey[:, None]):
+        assert np.array_equal(read_frames(values, num_frames=count).frames, expected)
+        assert np.array_equal(read_frames(values[0], num_frames=count).frames, expected[:1])
+
+
+@given(count=st.integers(4, 9), height=SIDES, width=SIDES)
 def test_pictures_in_every_layout(count: int, height: int, width: int) -> None:
     shape = (count, height, width, 3)
     pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

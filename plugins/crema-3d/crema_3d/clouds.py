@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,37 +50,39 @@ def read_table(path: Path) -> Cloud:
         CloudError: when rows differ in length, or hold something else than numbers.
     """
     names: list[str] = []
-    rows: list[list[str]] = []
-    announced = None
+    announced: int | None = None
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for line in file:
-            words = re.split(r"[\s,;]+", line.strip().lstrip("#/").strip(" \t,;"))
-            if words == [""]:
-                continue
+            words = _words(line)
             if {"x", "y", "z"} <= {word.lower() for word in words}:
                 names = [word.lower() for word in words]
-            elif line.lstrip().startswith(("#", "//")):
+            elif not words or line.lstrip().startswith(("#", "//")):
                 continue
-            elif not rows and announced is None and len(words) == 1:
-                announced = words[0]
+            elif announced is None and len(words) == 1 and words[0].isdigit():
+                announced = int(words[0])
             else:
-                rows.append(words)
-    if not rows:
-        raise CloudError("it holds no row of numbers")
-    widths = {len(row) for row in rows}
-    if len(widths) > 1:
-        short = next(number for number, row in enumerate(rows, start=1) if len(row) != len(rows[0]))
-        raise CloudError(f"row {short} of points has {len(rows[short - 1])} columns and the first {len(rows[0])}")
-    try:
-        table = np.array(rows).astype(np.float64)
-        count = len(rows) if announced is None else int(announced)
-    except ValueError as error:
-        raise CloudError(f"a row holds something else than numbers ({error})") from error
-    if count > len(rows):
-        raise CutCloudError(f"it announces {count:,} points and holds {len(rows):,}")
+                break
+        else:
+            raise CloudError("it holds no row of numbers")
+        table = _numbers(chain([line], file))
+    if announced is not None and announced > len(table):
+        raise CutCloudError(f"it announces {announced:,} points and holds {len(table):,}")
     if names and len(names) != table.shape[1]:
         raise CloudError(f"it names {len(names)} columns and has {table.shape[1]}")
     return _of_columns(table, names or _names_of(table))
+
+
+def _words(line: str) -> list[str]:
+    return re.split(r"[\s,;]+", line.strip().lstrip("#/").strip(" \t,;")) if line.strip() else []
+
+
+def _numbers(lines: Iterator[str]) -> NDArray[np.float64]:
+    """Return rows of numbers `(N, columns)`, without a Python object for every number."""
+    try:
+        plain = (line.replace(",", " ").replace(";", " ") for line in lines)
+        return np.loadtxt(plain, ndmin=2, comments=("#", "//"))
+    except ValueError as error:
+        raise CloudError(f"a row holds something else than as many numbers as the first, {error}") from error
 
 
 def _names_of(table: NDArray[np.float64]) -> list[str]:

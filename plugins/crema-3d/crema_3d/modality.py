@@ -89,6 +89,7 @@ class PointCloudModality(Modality):
         options = self.options
         if options.encoder == "views":
             patches = self._views(source)
+            self._doubt_size(patches.places[patches.known], source)
             return Sample({**patches._asdict(), "valid": torch.ones_like(patches.known)})
         if options.encoder == "features":
             stored = read_features(source, feature_dim=options.feature_dim, **self._scan())
@@ -161,6 +162,7 @@ class PointCloudModality(Modality):
                 colors=ALIKE,
             )
         cloud = read_points(source, **self._scan())
+        self._doubt_size(cloud.xyz, source)
         kept = choose_points(len(cloud.xyz), options.num_points)
         rgb = None if cloud.rgb is None else cloud.rgb[kept]
         return draw_points(cloud.xyz[kept], rgb, num_available=len(cloud.xyz))
@@ -168,6 +170,8 @@ class PointCloudModality(Modality):
     def _doubt_size(self, xyz_N3: Tensor, source: object) -> None:
         """Note a cloud that is far larger or smaller than the metres that become 1."""
         some = xyz_N3[:: len(xyz_N3) // MOST_MEASURED + 1]
+        if len(some) == 0:
+            return
         low, high = torch.quantile(some, torch.tensor([0.02, 0.98]), dim=0)
         size, extent_m = float((high - low).max()), self.options.extent_m
         if size > MUCH_LARGER * extent_m:

@@ -6,6 +6,8 @@ points anew where faces share them, and refuse properties that are lists.
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +41,7 @@ class _Property(NamedTuple):
 
 class _Element(NamedTuple):
     name: str
-    count: int
+    num_rows: int
     properties: list[_Property]
 
     @property
@@ -68,7 +70,7 @@ def read_vertices(path: Path) -> dict[str, NDArray[np.generic]]:
     for element in elements[:chosen]:
         begin = _rows(raw, begin, element, order)[1]
     columns, end = _rows(raw, begin, elements[chosen], order)
-    behind = sum(element.count * element.smallest for element in elements[chosen + 1 :])
+    behind = sum(element.num_rows * element.smallest for element in elements[chosen + 1 :])
     if end + behind > len(raw):
         raise CutPlyError(f"it announces at least {end + behind:,} bytes and holds {len(raw):,}")
     return columns
@@ -98,7 +100,7 @@ def _header(raw: bytes) -> tuple[str, list[_Element], int]:
                 case ["property", kind, name]:
                     elements[-1].properties.append(_Property(name.lower(), _TYPES[kind], None))
                 case ["end_header"]:
-                    if order is None or any(element.count < 0 for element in elements):
+                    if order is None or any(element.num_rows < 0 for element in elements):
                         raise PlyError("its header has no format or a negative count")
                     return order, elements, position
                 case [] | ["ply" | "comment" | "obj_info", *_]:
@@ -112,19 +114,21 @@ def _header(raw: bytes) -> tuple[str, list[_Element], int]:
 
 def _of_text(body: bytes, elements: list[_Element], chosen: int) -> dict[str, NDArray[np.generic]]:
     element = elements[chosen]
-    before = sum(own.count for own in elements[:chosen])
+    before = sum(own.num_rows for own in elements[:chosen])
+    if before == 0 and element.num_rows > 0 and not any(own.counted_by for own in element.properties):
+        return _of_plain_text(body, element, behind=sum(own.num_rows for own in elements[chosen + 1 :]))
     lines = [line for line in body.split(b"\n") if line.strip()]
-    announced = sum(own.count for own in elements)
+    announced = sum(own.num_rows for own in elements)
     if len(lines) < announced:
         raise CutPlyError(f"it announces {announced:,} rows and holds {len(lines):,}")
-    rows = lines[before : before + element.count]
+    rows = lines[before : before + element.num_rows]
     if any(own.counted_by for own in element.properties):
         table = np.array([list(_numbers_of(row.split(), element)) for row in rows])
     else:
         words = b" ".join(rows).split()
-        if len(words) != element.count * len(element.properties):
+        if len(words) != element.num_rows * len(element.properties):
             raise PlyError(f"its rows do not have {len(element.properties)} numbers each")
-        table = np.array(words).reshape(element.count, len(element.properties))
+        table = np.array(words).reshape(element.num_rows, len(element.properties))
     single = [own for own in element.properties if own.counted_by is None]
     try:
         wide = {own.name: table[:, index].astype(np.float64) for index, own in enumerate(single)}
@@ -132,6 +136,27 @@ def _of_text(body: bytes, elements: list[_Element], chosen: int) -> dict[str, ND
         raise PlyError(f"a row holds something else than numbers, {error}") from error
     return {own.name: values if own.kind[0] == "f" else values.astype(own.kind) for own, values in zip(
         single, wide.values(), strict=True)}  # fmt: skip
+
+
+def _of_plain_text(body: bytes, element: _Element, *, behind: int) -> dict[str, NDArray[np.generic]]:
+    """Read rows of single numbers, which are most files, without a Python object for every number."""
+    held = body.count(b"\n") + (not body.endswith(b"\n"))
+    if held < element.num_rows + behind:
+        raise CutPlyError(f"it announces {element.num_rows + behind:,} rows and holds {held:,}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # no row at all
+            table = np.loadtxt(io.BytesIO(body), max_rows=element.num_rows, ndmin=2, comments=None)
+    except (ValueError, UserWarning) as error:
+        raise PlyError(f"a row holds something else than numbers, {error}") from error
+    if len(table) < element.num_rows:
+        raise CutPlyError(f"it announces {element.num_rows:,} rows and holds {len(table):,}")
+    if table.shape[1] != len(element.properties):
+        raise PlyError(f"its rows have {table.shape[1]} numbers, and its header declares {len(element.properties)}")
+    return {
+        own.name: table[:, index] if own.kind[0] == "f" else table[:, index].astype(own.kind)
+        for index, own in enumerate(element.properties)
+    }
 
 
 def _numbers_of(words: list[bytes], element: _Element) -> Iterator[bytes]:
@@ -150,19 +175,19 @@ def _numbers_of(words: list[bytes], element: _Element) -> Iterator[bytes]:
 
 def _rows(raw: bytes, begin: int, element: _Element, order: str) -> tuple[dict[str, NDArray[np.generic]], int]:
     """Return the single numbers of an element's rows, and where the element ends."""
-    if element.count * element.smallest > len(raw) - begin:
+    if element.num_rows * element.smallest > len(raw) - begin:
         raise CutPlyError(
-            f"it announces {element.count:,} rows of at least {element.smallest} bytes of '{element.name}' and holds "
+            f"it announces {element.num_rows:,} rows of at least {element.smallest} bytes of '{element.name}' and holds "
             f"{len(raw) - begin:,} bytes"
         )
     single = [own for own in element.properties if own.counted_by is None]
-    if not element.properties or element.count == 0:
+    if not element.properties or element.num_rows == 0:
         return {own.name: np.empty(0, own.kind) for own in single}, begin
     lengths = _lengths_of(raw, begin, element, order)
     row = _row_type(element, lengths, order)
-    size = element.count * row.itemsize
+    size = element.num_rows * row.itemsize
     if begin + size <= len(raw):
-        table = np.frombuffer(raw, row, element.count, offset=begin)
+        table = np.frombuffer(raw, row, element.num_rows, offset=begin)
         if all((table[f"length {number}"] == length).all() for number, length in lengths.items()):
             return {own.name: table[f"number {index}"] for index, own in _numbered(element) if own in single}, (
                 begin + size
@@ -212,9 +237,9 @@ def _row_type(element: _Element, lengths: dict[int, int], order: str) -> np.dtyp
 def _uneven_rows(raw: bytes, begin: int, element: _Element, order: str) -> tuple[dict[str, NDArray[np.generic]], int]:
     """Read rows whose lists differ in length, one after the other."""
     single = [own for own in element.properties if own.counted_by is None]
-    offsets = {own.name: np.empty(element.count, np.int64) for own in single}
+    offsets = {own.name: np.empty(element.num_rows, np.int64) for own in single}
     position = begin
-    for number in range(element.count):
+    for number in range(element.num_rows):
         for own in element.properties:
             if own.counted_by is None:
                 offsets[own.name][number] = position
@@ -222,7 +247,7 @@ def _uneven_rows(raw: bytes, begin: int, element: _Element, order: str) -> tuple
             else:
                 _, position = _length(raw, position, own, order)
     if position > len(raw):
-        raise CutPlyError(f"it announces {element.count:,} rows of '{element.name}' and ends before them")
+        raise CutPlyError(f"it announces {element.num_rows:,} rows of '{element.name}' and ends before them")
     content = np.frombuffer(raw, np.uint8)
     columns = {}
     for own in single:

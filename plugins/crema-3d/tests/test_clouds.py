@@ -96,7 +96,7 @@ def test_laspy_agrees_on_a_scan(tmp_path: Path) -> None:
     torch.testing.assert_close(rgb[:, 0], torch.arange(40) * 1600 / 65535)
     whole = (tmp_path / "b.las").read_bytes()
     (tmp_path / "c.las").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(MediaError, match=r"cannot be read: it is (damaged|cut short) \(laspy: "):
+    with pytest.raises(MediaError, match=r"cannot be read: it is cut short \(laspy: "):
         read_points(tmp_path / "c.las")
 
 
@@ -183,10 +183,10 @@ def test_text_tables_of_every_sort(tmp_path: Path, text: str, num_points: int, r
     ("text", "said"),
     [
         ("3\n1 2 3\n", "it is cut short: it announces 3 points and holds 1"),
-        ("1 2 3\n1 2\n", "it is damaged (row 2 of points has 2 columns and the first 3)"),
-        ("3\nwater\nO 0 0 0\nH 0 0 1\nH 0 1 0\n", "it is damaged (row 2 of points has 4 columns and the first 1)"),
+        ("1 2 3\n1 2\n", "it is damaged (a row holds something else than as many numbers as the first, "),
+        ("3\nwater\nO 0 0 0\nH 0 0 1\nH 0 1 0\n", "it is damaged (a row holds something else than as many numbers"),
         ("1 2\n", "it is damaged (its rows have 2 columns without names; known are 3, 4, 6, 7, 9)"),
-        ("a b c\n", "it is damaged (a row holds something else than numbers"),
+        ("a b c\n", "it is damaged (a row holds something else than as many numbers"),
         ("# nothing\n", "it is damaged (it holds no row of numbers)"),
         ("<html>", "it holds a web page"),
     ],
