@@ -177,8 +177,8 @@ def _rows(raw: bytes, begin: int, element: _Element, order: str) -> tuple[dict[s
     """Return the single numbers of an element's rows, and where the element ends."""
     if element.num_rows * element.smallest > len(raw) - begin:
         raise CutPlyError(
-            f"it announces {element.num_rows:,} rows of at least {element.smallest} bytes of '{element.name}' and holds "
-            f"{len(raw) - begin:,} bytes"
+            f"it announces {element.num_rows:,} rows of at least {element.smallest} bytes of '{element.name}' and "
+            f"holds {len(raw) - begin:,} bytes"
         )
     single = [own for own in element.properties if own.counted_by is None]
     if not element.properties or element.num_rows == 0:
