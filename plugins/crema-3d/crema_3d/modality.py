@@ -174,16 +174,17 @@ class PointCloudModality(Modality):
             return
         low, high = torch.quantile(some, torch.tensor([0.02, 0.98]), dim=0)
         size, extent_m = float((high - low).max()), self.options.extent_m
+        meant = float(f"{size / 2:.2g}")
         if size > MUCH_LARGER * extent_m:
-            advice = f"Set extent_m={size / 2:.2g}"
+            advice = f"Set extent_m={meant:g}"
             advice += ", or divide coordinates in millimetres by 1000." if size > MANY_M else " for a survey."
         elif 0 < size < extent_m / MUCH_SMALLER:
-            advice = f"Set extent_m={size / 2:.2g}, or bring coordinates in another unit to metres."
+            advice = f"Set extent_m={meant:g}, or bring coordinates in another unit to metres."
         else:
             return
         doubt(
             "pointcloud: size",
-            f"{name_of(source)} is {size:.3g} m wide. With extent_m={extent_m:g} places are told apart in clouds of "
+            f"{name_of(source)} is {size:.4g} m wide. With extent_m={extent_m:g} places are told apart in clouds of "
             f"{extent_m / MUCH_SMALLER:g} to {MUCH_LARGER * extent_m:g} m. {advice}",
         )
 

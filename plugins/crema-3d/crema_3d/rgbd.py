@@ -52,7 +52,7 @@ def read_views(arrays: Mapping[Any, Any], *, name: str, counts_per_metre: float 
     Args:
         arrays: `depth` (V, H, W), whole numbers are counts; `intrinsics` (3, 3) or (V, 3, 3); `poses` (V, 4, 4);
             optionally `rgb` (V, H, W, 3) uint8 and `features` (V, h, w, C). Depth may have a channel dimension of 1 and
-            rgb its colours before H. Poses in coordinates of a map are moved near the origin.
+            rgb its colours before H; a single view may lack V. Poses in coordinates of a map are moved near the origin.
         name: what the message calls the source.
         counts_per_metre: of whole-number depth.
 
@@ -63,6 +63,8 @@ def read_views(arrays: Mapping[Any, Any], *, name: str, counts_per_metre: float 
     for key, values in given.items():
         require_numbers(values, name=f"{key} of {name}")
     parts = {key: torch.as_tensor(as_native(values)) for key, values in given.items()}
+    if parts["depth"].dim() == 2 and parts["poses"].dim() == 2:  # one view without a dimension for views
+        parts = {key: own if key == "intrinsics" else own[None] for key, own in parts.items()}
     depth = parts["depth"]
     if depth.dim() == 4 and 1 in (depth.shape[1], depth.shape[3]) and depth.shape[1] != depth.shape[3]:
         parts["depth"] = depth.squeeze(3) if depth.shape[3] == 1 else depth.squeeze(1)

@@ -289,6 +289,27 @@ def test_e57_scans_are_read_where_the_library_is_installed(tmp_path: Path, monke
     )
 
 
+def test_a_scan_in_every_layout() -> None:
+    random = np.random.default_rng(0)
+    scan = {
+        "depth": random.uniform(1, 2, (1, 4, 6)), "intrinsics": np.diag([5.0, 5.0, 1.0]), "poses": np.eye(4)[None],
+        "rgb": random.integers(0, 256, (1, 4, 6, 3), dtype=np.uint8),
+    }  # fmt: skip
+    expected = read_points(scan, voxel_m=1e-4)
+    single = {"depth": scan["depth"][0], "poses": scan["poses"][0], "rgb": scan["rgb"][0]}
+    for other in (
+        {"depth": scan["depth"][..., None]},
+        {"depth": scan["depth"][:, None]},
+        {"rgb": scan["rgb"].transpose(0, 3, 1, 2)},
+        single,
+    ):
+        cloud = read_points({**scan, **other}, voxel_m=1e-4)
+        assert torch.equal(cloud.xyz, expected.xyz)
+        assert cloud.rgb is not None
+        assert expected.rgb is not None
+        assert torch.equal(cloud.rgb, expected.rgb)
+
+
 def test_a_scan_in_map_coordinates_keeps_its_millimetres() -> None:
     poses = np.eye(4)[None].repeat(2, axis=0)
     poses[0, :3, 3], poses[1, :3, 3] = [500_000.25, 5_400_000.125, 300.0], [500_001.5, 5_400_000.375, 300.0]

@@ -28,7 +28,7 @@ def test_a_survey_is_doubted_and_its_option_is_named() -> None:
     (text,) = doubted(ROOM * 80)
     assert text.startswith("The array is 3")
     assert text.endswith(
-        "m wide. With extent_m=4 places are told apart in clouds of 0.04 to 40 m. Set extent_m=1.5e+02 for a survey."
+        "m wide. With extent_m=4 places are told apart in clouds of 0.04 to 40 m. Set extent_m=150 for a survey."
     )
     assert doubted(ROOM * 80, extent_m=150.0) == []
 

@@ -51,7 +51,7 @@ def doubt_depth(maps: NDArray[np.generic], metres_THW: Tensor, options: DepthOpt
     doubt(
         "depth: window",
         f"{name} has {100 * max(beyond, before):.0f} % of its known pixels {where} m, in the middle "
-        f"{float(known.median()):.3g} m, and shows one colour. Distances are metres; disparities are none. Set {unit} "
+        f"{float(known.median()):.4g} m, and shows one colour. Distances are metres; disparities are none. Set {unit} "
         "for another unit, near_m and far_m or window='per_clip' for such distances, and convert disparities first "
         "(focal length x baseline / disparity).",
     )
