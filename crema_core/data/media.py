@@ -25,7 +25,6 @@ from crema_core.data.files import (
 from crema_core.data.images import (
     ARRAY_SUFFIXES,
     FRAME_SUFFIXES,
-    IMAGE_SUFFIXES,
     ColormapName,
     Reader,
     colorize,
@@ -37,7 +36,7 @@ from crema_core.data.images import (
     read_stack,
     resize,
 )
-from crema_core.data.pictures import Pages, orientation_of, read_pages, upright
+from crema_core.data.pictures import IMAGE_SUFFIXES, Pages, orientation_of, read_pages, upright
 from crema_core.data.sampling import Pick, file_of, middle_indices, rate_indices, segment_spans
 
 __all__ = [

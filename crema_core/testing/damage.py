@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from crema_core.data.images import IMAGE_SUFFIXES
+from crema_core.data.pictures import IMAGE_SUFFIXES
 
 _RANDOM_BYTES = 4_099
 """A prime number, so that they are no whole number of rows of any format."""

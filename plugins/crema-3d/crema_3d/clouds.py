@@ -148,37 +148,46 @@ def _pcd_header(raw: bytes) -> tuple[dict[str, list[str]], int]:
     raise CutCloudError("its header has no line DATA") if header else CloudError("it has no header of a pcd file")
 
 
-def _pcd_columns(body: bytes, how: list[str], row: np.dtype[np.void], number: int) -> list[NDArray[Any]]:
-    """Return `(N, count)` numbers of every field."""
+def _pcd_columns(body: bytes, how: list[str], row: Any, number: int) -> list[NDArray[Any]]:
+    """Return `(N, count)` numbers of every field; `row` is the structured type of a point."""
     if how == ["ascii"]:
-        words = body.split()
-        width = sum(row[i].shape[0] for i in range(len(row)))
-        if len(words) < number * width:
-            raise CutCloudError(f"it announces {number:,} points and holds {len(words) // max(width, 1):,}")
-        try:
-            table = np.array(words[: number * width]).astype(np.float64).reshape(number, width)
-        except ValueError as error:
-            raise CloudError(f"a row holds something else than numbers ({error})") from error
-        edges = np.cumsum([0, *(row[i].shape[0] for i in range(len(row)))])
-        parts = [table[:, low:high] for low, high in pairwise(edges)]
-        return [part.astype(row[i].base) for i, part in enumerate(parts)]
+        return _ascii_columns(body, row, number)
     if how == ["binary_compressed"]:
-        packed_size, size = (int(own) for own in np.frombuffer(body[:8].ljust(8, b"\0"), "<u4"))
-        if len(body) - 8 < packed_size:
-            raise CutCloudError(f"it announces {packed_size:,} compressed bytes and holds {max(len(body) - 8, 0):,}")
-        body, columns, begin = unpack_lzf(body[8 : 8 + packed_size], size), [], 0
-        if size < number * row.itemsize:
-            raise CutCloudError(f"it announces {number:,} points of {row.itemsize} bytes and holds {size:,} bytes")
-        for i in range(len(row)):  # field by field, not point by point
-            columns.append(np.frombuffer(body, row[i].base, number * row[i].shape[0], offset=begin))
-            begin += number * row[i].itemsize
-        return [own.reshape(number, row[i].shape[0]) for i, own in enumerate(columns)]
+        return _compressed_columns(body, row, number)
     if how != ["binary"]:
         raise CloudError(f"its data are '{' '.join(how)}', and known are ascii, binary and binary_compressed")
     if len(body) < number * row.itemsize:
         raise CutCloudError(f"it announces {number:,} points of {row.itemsize} bytes and holds {len(body):,} bytes")
-    table = np.frombuffer(body, row, number)
-    return [table[f"{i}"] for i in range(len(row))]
+    points: Any = np.frombuffer(body, row, number)
+    return [points[name] for name in row.names]
+
+
+def _ascii_columns(body: bytes, row: Any, number: int) -> list[NDArray[Any]]:
+    edges = np.cumsum([0, *(row[name].shape[0] for name in row.names)]).tolist()
+    words, width = body.split(), edges[-1]
+    if len(words) < number * width:
+        raise CutCloudError(f"it announces {number:,} points and holds {len(words) // max(width, 1):,}")
+    try:
+        table = np.array(words[: number * width]).astype(np.float64).reshape(number, width)
+    except ValueError as error:
+        raise CloudError(f"a row holds something else than numbers ({error})") from error
+    parts = [table[:, low:high] for low, high in pairwise(edges)]
+    return [part.astype(row[name].base) for name, part in zip(row.names, parts, strict=True)]
+
+
+def _compressed_columns(body: bytes, row: Any, number: int) -> list[NDArray[Any]]:
+    packed_size, size = (int(own) for own in np.frombuffer(body[:8].ljust(8, b"\0"), "<u4"))
+    if len(body) - 8 < packed_size:
+        raise CutCloudError(f"it announces {packed_size:,} compressed bytes and holds {max(len(body) - 8, 0):,}")
+    if size < number * row.itemsize:
+        raise CutCloudError(f"it announces {number:,} points of {row.itemsize} bytes and holds {size:,} bytes")
+    plain, columns, begin = unpack_lzf(body[8 : 8 + packed_size], size), [], 0
+    for name in row.names:  # field by field, not point by point
+        count = row[name].shape[0]
+        numbers: NDArray[Any] = np.frombuffer(plain, row[name].base, number * count, offset=begin)
+        columns.append(numbers.reshape(number, count))
+        begin += number * row[name].itemsize
+    return columns
 
 
 def unpack_lzf(packed: bytes, size: int) -> bytes:

@@ -20,9 +20,11 @@ FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 TYPES = {"char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "uint": "I", "float": "f", "double": "d"}
 Property = tuple[str, str, str | None]
 """Name, type, and the type of the length of a list."""
+Element = tuple[list[Property], list[list[Any]]]
+"""Properties and rows."""
 
 
-def write_ply(path: Path, elements: dict[str, tuple[list[Property], list[list[Any]]]], *, how: str = "ascii") -> Path:
+def write_ply(path: Path, elements: dict[str, Element], *, how: str = "ascii") -> Path:
     """Write rows of numbers and, for lists, lists of numbers."""
     order, header, body = FORMATS[how], ["ply", f"format {how} 1.0", "comment by hand"], b""
     for name, (properties, rows) in elements.items():
@@ -166,3 +168,14 @@ def test_vertices_without_places_are_named(tmp_path: Path) -> None:
         f"'{path}' has vertices with x, u. A point cloud has the properties x, y and z. Rename them, or save it with "
         "numpy.savez(path, points=..., colors=...)."
     )
+
+
+def test_faces_that_are_cut_off_tell_that_the_file_is(tmp_path: Path) -> None:
+    faces: Element = ([("vertex_indices", "int", "uchar")], [[[0, 0, 0]]] * 9)
+    vertices: Element = (xyz(), [[1.0, 2.0, 3.0]])
+    for how in FORMATS:
+        path = write_ply(tmp_path / "a.ply", {"vertex": vertices, "face": faces}, how=how)
+        assert read_points(path).xyz.tolist() == [[1, 2, 3]]
+        path.write_bytes(path.read_bytes()[: -110 if FORMATS[how] else -40])
+        with pytest.raises(MediaError, match=r"cannot be read: it is cut short: it announces "):
+            read_points(path)

@@ -6,7 +6,6 @@ soundfile and scipy return `(samples, channels)`, torchaudio and librosa `(chann
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,8 @@ ACCEPTED = (
     "and its rate"
 )
 _SCALES = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
+
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
 class Mono(NamedTuple):
@@ -64,9 +65,9 @@ def _parts(source: object, rate_hz: int) -> tuple[Any, int]:
         return source["array"], int(source["sampling_rate"])
     if isinstance(source, tuple | list) and len(source) == 2:
         first, second = source
-        if isinstance(second, Real):
+        if isinstance(second, _NUMBERS):
             return first, int(second)
-        if isinstance(first, Real):
+        if isinstance(first, _NUMBERS):
             return second, int(first)
     return source, rate_hz
 

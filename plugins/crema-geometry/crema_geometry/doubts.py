@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -57,7 +59,7 @@ def doubt_depth(maps: NDArray[np.generic], metres_THW: Tensor, options: DepthOpt
     )
 
 
-def doubt_normals(maps: NDArray[np.generic], *, name: str) -> None:
+def doubt_normals(maps: NDArray[Any], *, name: str) -> None:
     """Note floats that are colours: directions to all sides have negative parts.
 
     Args:

@@ -78,8 +78,8 @@ def refuse_dji(path: Path) -> None:
         return
     with path.open("rb") as file:
         head = file.read(SEARCHED)
-        measured = DJI in head and sum(size for marker, size in _segments(file) if marker == DJI_SEGMENT)
-    if measured >= MEASURED_BYTES:
+        measured = sum(size for marker, size in _segments(file) if marker == DJI_SEGMENT)
+    if DJI in head and measured >= MEASURED_BYTES:
         raise MediaError(
             f"'{path}' is a DJI R-JPEG with temperatures inside, in a coding that no library here supports; it is not "
             f"damaged. Read are FLIR jpegs, tiffs and arrays of temperatures, and finished pictures. {PICTURE}"
