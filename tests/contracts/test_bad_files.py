@@ -36,7 +36,6 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """What a modality calls its source, and the endings it names."""
 AGAIN = "Write or download the file again."
-DECODER = "the decoder found invalid data"
 FFMPEG = "FFmpeg reports 'Invalid data found when processing input'"
 OTHER = "Give the file the ending of what it holds, or convert it."
 CUT = "it is cut short (…)"
