@@ -25,7 +25,12 @@ settings.register_profile("fixed", derandomize=True, deadline=None, database=Non
 settings.load_profile("fixed")
 
 
-START_PROCESSES = ("import_prints_nothing", "class_import_changes_nothing", "prepare_works_in_a_fresh_process")
+START_PROCESSES = (
+    "import_prints_nothing",
+    "class_import_changes_nothing",
+    "prepare_works_in_a_fresh_process",
+    "damaged_files_are_refused",
+)
 """Checks of the conformance kit that start a process of their own for every package."""
 
 

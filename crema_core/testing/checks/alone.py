@@ -281,21 +281,21 @@ def damaged_files_are_refused(under_test: UnderTest) -> None:
     endings = {suffix: kind.any_bytes for kind in under_test.spec.inputs for suffix in kind.suffixes}
     with tempfile.TemporaryDirectory() as folder:
         for number, modality in enumerate(modalities(under_test)):
-            given = source(modality, 0)
-            for suffix, any_bytes in endings.items():
-                place = Path(folder) / f"{number}{suffix}"
-                files = {
-                    str(file.path): file
-                    for file in damaged_files(place, suffix, example=given, declared=frozenset(endings))
-                }
+            given, declared = source(modality, 0), frozenset(endings)
+            files = {
+                str(file.path): (suffix, file)
+                for suffix in endings
+                for file in damaged_files(Path(folder) / f"{number}{suffix}", suffix, example=given, declared=declared)
+            }
+            under_test.batch = "damaged files"
+            readings = read_files(module, modality, list(files))
+            if readings is None:
+                readings = [_read_here(modality, path) for path in files]
+            for reading in readings:
+                suffix, file = files[reading.path]
                 under_test.batch = f"damaged {suffix} files"
-                readings = read_files(module, modality, list(files))
-                if readings is None:
-                    readings = [_read_here(modality, path) for path in files]
-                for reading in readings:
-                    file = files[reading.path]
-                    may_pass = reading.is_read and (file.may_be_read or (any_bytes and not file.is_always_refused))
-                    require(reading.is_refused or may_pass, f"prepare() of {file.what} gives {reading.text}.")
+                may_pass = reading.is_read and (file.may_be_read or (endings[suffix] and not file.is_always_refused))
+                require(reading.is_refused or may_pass, f"prepare() of {file.what} gives {reading.text}.")
 
 
 def _refusal(modality: Modality, given: object) -> BaseException | None:
