@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crema_core.evaluation.answer_tokens import Clash
 
 FINDINGS = 3
-NUM_LINES = 10
+NUM_LINES = 20
 TINY = "crema-tiny"
 """The backbone that `crema fit` takes where none is named."""
 
@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("files", nargs="+", metavar="FILE.jsonl", help="data files, for example of all splits")
     add_shared(check, "modalities", help="modalities to check; default: every installed one")
     check.add_argument("--deep", action="store_true", help="read every source once")
+    check.add_argument("--processes", type=int, default=1, metavar="N", help="of --deep: processes that read")
+    check.add_argument(
+        "--keep",
+        metavar="FILE",
+        help="of --deep: file that keeps what was read; given again, only what is new or has changed is read",
+    )
     add_shared(
         check,
         "backbone",
@@ -104,13 +110,20 @@ def _check(arguments: argparse.Namespace) -> int:
     from crema_core.data.check import check_data_file, check_shared, check_sources
 
     _refuse_two(arguments)
+    _refuse_shallow(arguments)
     reports = {path: check_data_file(path, modalities=arguments.modalities) for path in arguments.files}
     shared = check_shared(arguments.files, modalities=arguments.modalities)
     if arguments.deep:
         from crema_core.common.progress import StatusLine
 
         status = StatusLine()
-        deep = check_sources(arguments.files, modalities=arguments.modalities, say=status.show)
+        deep = check_sources(
+            arguments.files,
+            modalities=arguments.modalities,
+            num_processes=arguments.processes,
+            keep=arguments.keep,
+            say=status.show,
+        )
         status.done()
         reports = {path: replace(own, findings=(*own.findings, *deep.findings[path])) for path, own in reports.items()}
         shared += deep.shared
@@ -144,6 +157,16 @@ def _refuse_two(arguments: argparse.Namespace) -> None:
     if arguments.model and (arguments.backbone or arguments.language_model):
         raise OptionsError(
             "--model came with --backbone or --language-model. A saved model names its own tokenizer. Leave one out."
+        )
+
+
+def _refuse_shallow(arguments: argparse.Namespace) -> None:
+    if arguments.processes < 1:
+        raise OptionsError(f"--processes is {arguments.processes}. At least 1 is needed. Write --processes 2.")
+    if not arguments.deep and (arguments.keep or arguments.processes > 1):
+        raise OptionsError(
+            "--keep and --processes came without --deep. Sources are read with --deep alone. Add --deep, or leave them "
+            "out."
         )
 
 
@@ -195,13 +218,16 @@ def _page(path: str, report: CheckReport, tokens: _Tokens) -> str:
         parts.append(
             "\n".join([f"with the tokenizer of {TINY}, the default; name yours with --backbone or --model:", *listed])
         )
-    found = [f"- {own.text}{_lines(own.lines)}" for own in report.findings]
+    found = [f"- {own.text}{_lines(own)}" for own in report.findings]
     parts.append("\n".join([f"{counted(len(found), 'finding')}:", *found]) if found else "nothing to correct")
     return "\n\n".join(parts)
 
 
-def _lines(lines: tuple[int, ...]) -> str:
-    if len(lines) < 2:
-        return ""
-    shown = ", ".join(map(str, lines[:NUM_LINES]))
-    return f" Lines {shown}{f' and {len(lines) - NUM_LINES:,} more' if len(lines) > NUM_LINES else ''}."
+def _lines(finding: Finding) -> str:
+    """Return the lines of a finding whose text does not have them: of several, and of a file that cannot be read."""
+    from crema_core.data.check import numbers
+
+    lines = finding.lines
+    if len(lines) == 1:
+        return f" Line {lines[0]}." if finding.kind in ("damaged", "modality") else ""
+    return f" Lines {numbers(lines, most=NUM_LINES)}." if lines else ""

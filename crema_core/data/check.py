@@ -14,21 +14,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from crema_core.data.data_file import IgnoredKey, Record, describe_missing, missing_files, scan_data_file
-from crema_core.data.doubts import Doubt, collect_doubts
+from crema_core.data.data_file import IgnoredKey, Record, Source, scan_data_file, unusable_samples
+from crema_core.data.reading import Fault, Files, Found, build_readers, read_once
 from crema_core.data.sampling import file_of, split_span
-from crema_core.errors import CremaError, MediaError
-from crema_core.plugins import registry
-
-if TYPE_CHECKING:
-    from crema_core.modality import Modality
+from crema_core.data.unusable import SourceCheck, Unusable, Why
+from crema_core.errors import CremaError
 
 Kind = Literal[
     "line",
     "key",
     "missing",
+    "ending",
     "duplicate",
     "empty",
     "senseless",
@@ -41,6 +39,8 @@ Kind = Literal[
 ]
 ONE_SIDED_SHARE, ONE_SIDED_NUMBER = 0.9, 20
 """From this share of equal answers among so many questions on, guessing that answer looks like understanding."""
+NUM_SHOWN = 10
+"""Line numbers, or runs of them, in the text of a finding; its `lines` have all."""
 MAX_DIFFERENCE_S, MAX_DIFFERENCE = 1.0, 0.1
 """Two sources of a sample may differ in length by this many seconds, and by this share of the longer one."""
 
@@ -49,11 +49,12 @@ MAX_DIFFERENCE_S, MAX_DIFFERENCE = 1.0, 0.1
 class Finding:
     """Something to correct."""
 
-    # `line` (cannot be read), `key` (nearly the name of a field or modality), `missing` (file), `duplicate` (id,
-    # question or file), `empty` (question or answer), `senseless` (no source of any wanted modality), `balance` (nearly
-    # always one answer), `damaged` (file), `modality` (whose package fails on a source or altogether), `length` (of a
-    # file), `tokens` (answers that a language model cannot tell apart, see `crema_core.evaluation.answer_tokens`),
-    # `scale` (numbers that are unlikely in the unit they are read in, with the option that says otherwise)
+    # `line` (cannot be read), `key` (nearly the name of a field or modality), `missing` (file), `ending` (of a file
+    # that its modality does not read), `duplicate` (id, question, choice or file), `empty` (question, answer or file),
+    # `senseless` (no source of any wanted modality), `balance` (nearly always one answer), `damaged` (file), `modality`
+    # (whose package fails on a source or altogether), `length` (of a file), `tokens` (answers that a language model
+    # cannot tell apart, see `crema_core.evaluation.answer_tokens`), `scale` (numbers that are unlikely in the unit they
+    # are read in, with the option that says otherwise)
     kind: Kind
     text: str  # the finding as a sentence
     lines: tuple[int, ...]  # the data file lines concerned, from 1
@@ -114,9 +115,8 @@ def check_data_file(path: str | os.PathLike[str], *, modalities: Collection[str]
         for own in scan.ignored
         if own.near
     ]
-    if absent := missing_files(records):
-        text = describe_missing(path, absent, num_samples=len(records))
-        findings.append(Finding("missing", text, tuple(record.line for record, _ in absent)))
+    unusable = unusable_samples(((own.line, own) for own in records), name=path.name, folder=path.parent)
+    findings += _unusable(unusable, num_samples=len(records))
     findings += check_records(records)
     balance = answer_balance(records)
     findings += _one_sided(records, balance)
@@ -157,8 +157,8 @@ def check_shared(
 
 
 def check_records(records: Sequence[Record]) -> list[Finding]:
-    """Return what is wrong with usable lines: repeated ids or questions, empty texts, samples without any source."""
-    findings = _duplicates(records) + _repeated(records)
+    """Return what is wrong with usable lines: repeated ids, questions or choices, empty texts, no source at all."""
+    findings = _duplicates(records) + _repeated(records) + _repeated_choices(records)
     for field in ("question", "answer"):
         lines = [record.line for record in records if not getattr(record, field).strip()]
         findings += _several("empty", lines, f"an empty {field}")
@@ -166,9 +166,61 @@ def check_records(records: Sequence[Record]) -> list[Finding]:
     return findings + _several("senseless", lines, "no source at all")
 
 
+_UNUSABLE: Mapping[Why, tuple[Kind, str]] = {
+    "missing": ("missing", "a missing file"),
+    "empty": ("empty", "an empty file"),
+    "ending": ("ending", "a file that its modality does not read"),
+}
+
+
+def _unusable(unusable: Sequence[Unusable], *, num_samples: int) -> list[Finding]:
+    """Return a finding for each way in which files cannot be used."""
+    found = []
+    for why, (kind, what) in _UNUSABLE.items():
+        if own := [sample for sample in unusable if sample.why == why]:
+            verb, first = "has" if len(own) == 1 else "have", own[0]
+            reason = f" {first.reason}" if why == "ending" else ""
+            text = (
+                f"{len(own):,} of {num_samples:,} samples {verb} {what}, first: {first.source}{reason} (line "
+                f"{first.line} of {first.data})."
+            )
+            found.append(Finding(kind, text, tuple(sample.line for sample in own)))
+    return found
+
+
+def _repeated_choices(records: Sequence[Record]) -> list[Finding]:
+    cases = [(own.line, own.choices) for own in records if own.choices and len(set(own.choices)) < len(own.choices)]
+    twice = [repr(next(text for text in choices if choices.count(text) > 1)) for _, choices in cases]
+    return _several("duplicate", [line for line, _ in cases], "equal choices", twice)
+
+
+def numbers(lines: Sequence[int], *, most: int) -> str:
+    """Return line numbers as text, neighbours together; of many the first.
+
+    Example:
+        >>> numbers([3, 4, 5, 9, 12], most=3)
+        '3-5, 9, 12'
+        >>> numbers(range(2, 1000, 2), most=3)
+        '2, 4, 6 and 496 more'
+    """
+    runs: list[list[int]] = []
+    for line in lines:
+        if runs and line == runs[-1][1] + 1:
+            runs[-1][1] = line
+        else:
+            runs.append([line, line])
+    shown = runs[:most]
+    left = len(lines) - sum(last - first + 1 for first, last in shown)
+    ends = (
+        f"{first}-{last}" if last - first > 1 else ", ".join(map(str, range(first, last + 1))) for first, last in shown
+    )
+    text = ", ".join(ends)
+    return f"{text} and {left:,} more" if left else text
+
+
 def _duplicates(records: Sequence[Record]) -> list[Finding]:
     return [
-        Finding("duplicate", f"The id '{name}' is used on lines {', '.join(map(str, own))}.", tuple(own))
+        Finding("duplicate", f"The id '{name}' is used on lines {numbers(own, most=NUM_SHOWN)}.", tuple(own))
         for name, own in _lines_by(records, lambda record: [record.id]).items()
         if len(own) > 1
     ]
@@ -219,7 +271,7 @@ def _repeated(records: Sequence[Record]) -> list[Finding]:
     if not groups:
         return []
     subject = "1 question is" if len(groups) == 1 else f"{len(groups):,} questions are"
-    first = ", ".join(map(str, groups[0]))
+    first = numbers(groups[0], most=NUM_SHOWN)
     text = f"{subject} asked more than once about the same sources, first: lines {first}."
     return [Finding("duplicate", text, tuple(line for own in groups for line in own))]
 
@@ -271,48 +323,45 @@ def check_sources(
     paths: Sequence[str | os.PathLike[str]],
     *,
     modalities: Collection[str] | None = None,
+    num_processes: int = 1,
+    keep: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> DeepCheck:
     """Read every source of every sample, each once.
 
     What a modality's own code raises or returns against the contract is a finding too, as is a modality that cannot be
-    built; everything else is read all the same.
+    built; everything else is read all the same. Files that are missing, empty or of a kind their modality does not read
+    are findings of `check_data_file` and are passed over.
 
     Args:
         paths: data files.
         modalities: modalities wanted; None: every installed one.
+        num_processes: processes that read.
+        keep: file that keeps what was read; what it has already, unchanged, is not read again.
         say: told about progress.
 
     Raises:
-        DataFileError: when a data file cannot be read.
+        DataFileError: when a data file cannot be read, or `keep` not be used.
+        WorkerError: when one of several processes ends.
     """
-    from crema_core.data import modality_calls
-
     records = {str(path): scan_data_file(Path(path), modalities=modalities).records for path in paths}
-    names = sorted({name for own in records.values() for record in own for name in record.sources})
-    readers, absent = _readers(names)
-    problems: dict[_Files, CremaError | None] = {}
-    doubts: dict[_Files, list[Doubt]] = {}
-    done = 0
-    for record in (record for own in records.values() for record in own):
+    everything = [record for own in records.values() for record in own]
+    readers = build_readers(sorted({name for record in everything for name in record.sources}))
+    names_and_sizes = SourceCheck()
+    sources: dict[Files, Source] = {}
+    for record in everything:
         for name, source in record.sources.items():
-            key = (name, record.paths(name))
-            if name in absent or key in problems or not all(Path(file_of(path)).exists() for path in key[1]):
-                continue
-            problems[key] = None
-            with collect_doubts() as doubts[key]:
-                try:
-                    modality_calls.prepare(readers[name], source)
-                except CremaError as error:
-                    problems[key] = error
-            done += 1
-            say(f"reading sources: {done:,}")
-    digests = {path: _digests(own) for path, own in records.items()}
+            if name in readers.built and not any(names_and_sizes.fault(name, path) for path in record.paths(name)):
+                sources[name, record.paths(name)] = source
+    place = None if keep is None else Path(keep)
+    read = read_once(sources, readers, num_processes=num_processes, keep=place, say=say)
+    digests = _all_digests(records, say)
+    say("comparing the lengths of sources")
     findings = {
         path: [
-            *_absent(own, absent),
-            *_damaged(own, problems),
-            *_unlikely(own, doubts),
+            *_absent(own, readers.absent),
+            *_damaged(own, read),
+            *_unlikely(own, read),
             *_lengths(own),
             *_twice(own, digests[path]),
         ]
@@ -324,25 +373,6 @@ def check_sources(
 _READING = re.compile(r", reading '.*?'(?=\. )")
 """Where messages of `crema_core.data.modality_calls` have the file that was read."""
 
-_Files = tuple[str, tuple[str, ...]]
-"""A modality and the files of a source."""
-
-
-def _readers(names: Sequence[str]) -> tuple[dict[str, Modality], dict[str, CremaError]]:
-    """Build the modalities; returned are those that work, and why the others do not."""
-    from crema_core.data import modality_calls
-    from crema_core.modality import BuildContext
-
-    readers: dict[str, Modality] = {}
-    absent: dict[str, CremaError] = {}
-    for name in names:
-        try:
-            plugin = registry.resolve(name)
-            readers[name] = modality_calls.construct(plugin, plugin.options, BuildContext())
-        except CremaError as error:
-            absent[name] = error
-    return readers, absent
-
 
 def _absent(records: Sequence[Record], absent: Mapping[str, CremaError]) -> list[Finding]:
     return [
@@ -352,37 +382,38 @@ def _absent(records: Sequence[Record], absent: Mapping[str, CremaError]) -> list
     ]
 
 
-def _damaged(records: Sequence[Record], problems: Mapping[_Files, CremaError | None]) -> list[Finding]:
-    lines: defaultdict[tuple[Kind, str], list[int]] = defaultdict(list)
+def _damaged(records: Sequence[Record], read: Mapping[Files, Found]) -> list[Finding]:
+    lines: defaultdict[Fault, list[int]] = defaultdict(list)
     for record in records:
         for name in record.sources:
-            if error := problems.get((name, record.paths(name))):
-                kind: Kind = "damaged" if isinstance(error, MediaError) else "modality"
-                lines[(kind, f"{name}: {error}")].append(record.line)
+            found = read.get((name, record.paths(name)))
+            if found and (fault := found.fault):
+                lines[fault._replace(text=f"{name}: {fault.text}")].append(record.line)
     # A package at fault fails on every file in the same way: said once, with the first file.
-    firsts: dict[tuple[Kind, str], str] = {}
-    together: defaultdict[str, list[int]] = defaultdict(list)
-    for (kind, text), own in lines.items():
-        same = _READING.sub("", text) if kind == "modality" else text
-        together[firsts.setdefault((kind, same), text)] += own
-    return [Finding(kind, text, tuple(sorted(together[text]))) for (kind, _), text in firsts.items()]
+    firsts: dict[tuple[str, str], Fault] = {}
+    together: defaultdict[Fault, list[int]] = defaultdict(list)
+    for fault, own in lines.items():
+        same = _READING.sub("", fault.text) if fault.kind == "modality" else fault.text
+        together[firsts.setdefault((fault.kind, same), fault)] += own
+    return [Finding(fault.kind, fault.text, tuple(sorted(own))) for fault, own in together.items()]
 
 
-def _unlikely(records: Sequence[Record], doubts: Mapping[_Files, list[Doubt]]) -> list[Finding]:
+def _unlikely(records: Sequence[Record], read: Mapping[Files, Found]) -> list[Finding]:
     """Return what looks wrong, a finding per sort: the first source in words, and the lines of all."""
     lines: defaultdict[str, list[int]] = defaultdict(list)
     first: dict[str, str] = {}
     for record in records:
         for name in record.sources:
-            for own in doubts.get((name, record.paths(name)), []):
+            found = read.get((name, record.paths(name)))
+            for own in found.doubts if found else ():
                 lines[own.sort].append(record.line)
                 first.setdefault(own.sort, f"{name}: {own.text}")
-    found = []
+    findings = []
     for sort, own_lines in lines.items():
         numbers = tuple(dict.fromkeys(own_lines))
         more = f" {len(numbers) - 1:,} further samples look so too." if len(numbers) > 1 else ""
-        found.append(Finding("scale", first[sort] + more, numbers))
-    return found
+        findings.append(Finding("scale", first[sort] + more, numbers))
+    return findings
 
 
 def _lengths(records: Sequence[Record]) -> list[Finding]:
@@ -416,8 +447,25 @@ def _lengths(records: Sequence[Record]) -> list[Finding]:
     ]
 
 
-def _digests(records: Sequence[Record]) -> dict[str, str]:
-    """Return the sha256 of every file, by its real path; files of a folder count one by one."""
+def _all_digests(records: Mapping[str, Sequence[Record]], say: Callable[[str], None]) -> dict[str, dict[str, str]]:
+    """Return by data file what tells the content of every file apart, by its real path; those in a folder one by one.
+
+    Only files of equal size can be equal, so the sha256 of those alone is taken; of others their own path stands for
+    it.
+    """
+    files = {path: _real_files(own) for path, own in records.items()}
+    sizes = {file: Path(file).stat().st_size for own in files.values() for file in own}
+    counts = Counter(sizes.values())
+    digests: dict[str, str] = {}
+    alike = sorted(file for file, size in sizes.items() if counts[size] > 1)
+    for number, file in enumerate(alike, start=1):
+        say(f"comparing files of equal size: {number:,} of {len(alike):,}")
+        with Path(file).open("rb") as stream:
+            digests[file] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {path: {file: digests.get(file, file) for file in sorted(own)} for path, own in files.items()}
+
+
+def _real_files(records: Sequence[Record]) -> set[str]:
     named = {file_of(path) for record in records for name in record.sources for path in record.paths(name)}
     files: set[str] = set()
     for path in map(Path, named):
@@ -425,11 +473,7 @@ def _digests(records: Sequence[Record]) -> dict[str, str]:
             [own for own in path.rglob("*") if own.is_file()] if path.is_dir() else [path] if path.is_file() else []
         )
         files |= {os.path.realpath(own) for own in inside}
-    found = {}
-    for file in sorted(files):
-        with Path(file).open("rb") as stream:
-            found[file] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+    return files
 
 
 def _twice(records: Sequence[Record], digests: dict[str, str]) -> list[Finding]:

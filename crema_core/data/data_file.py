@@ -22,11 +22,14 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
+from crema_core.common.text import half_character
 from crema_core.data.sampling import file_of
+from crema_core.data.unusable import MAX_SKIPPED, OnError, SourceCheck, Unusable, settle
 from crema_core.errors import DataFileError
 from crema_core.plugins.registry import installed_names
+from crema_core.plugins.spec import ModalitySpec
 
 logger = logging.getLogger(__name__)
 
@@ -116,26 +119,109 @@ class Scan:
     num_lines: int  # lines that are not blank
 
 
+class Samples(NamedTuple):
+    """What was read of some data, before anything is left out."""
+
+    records: list[Record]  # every sample
+    numbers: list[int]  # of each, its line; of samples that are no file its place, from 1
+    unusable: list[Unusable]  # samples of which a file is missing, empty or of a kind its modality does not read
+    name: str  # of the data in messages: the file's name; empty for samples that are no file
+
+    @property
+    def usable(self) -> list[Record]:
+        """The samples that are not unusable."""
+        left_out = {own.line for own in self.unusable}
+        return [record for number, record in zip(self.numbers, self.records, strict=True) if number not in left_out]
+
+    def without(self, unreadable: Mapping[tuple[str, tuple[str, ...]], str]) -> Samples:
+        """Return the same samples, of which those are unusable too that have an unreadable source.
+
+        Args:
+            unreadable: reasons by modality and files of a source.
+        """
+        known = {own.line: own for own in self.unusable}
+        for number, record in zip(self.numbers, self.records, strict=True):
+            for modality in record.sources if number not in known else ():
+                paths = record.paths(modality)
+                if (reason := unreadable.get((modality, paths))) is not None:
+                    known[number] = Unusable(self.name, number, record.id, modality, paths[0], "unreadable", reason)
+                    break
+        return self._replace(unusable=[known[number] for number in sorted(known)])
+
+
 def read_data_file(
     path: str | os.PathLike[str],
     *,
     modalities: Collection[str] | None = None,
-    missing: Literal["error", "skip"] = "error",
+    on_error: OnError = "stop",
+    max_skipped: float = MAX_SKIPPED,
 ) -> list[Record]:
     """Read a data file.
 
     Args:
         path: the JSONL file.
         modalities: modalities wanted; files of others are neither looked for nor kept. None: every installed one.
-        missing: "skip" leaves out samples of which a file does not exist, with one notice.
+        on_error: "skip" leaves out samples of which a file is missing, empty or of a kind its modality does not read,
+            with one notice.
+        max_skipped: the largest share of the samples that "skip" leaves out.
 
     Raises:
-        DataFileError: naming every unusable line, or the samples with missing files.
+        DataFileError: naming every unusable line, or the samples with unusable files.
 
     Example:
         >>> records = read_data_file("train.jsonl", modalities=["audio"])    # doctest: +SKIP
     """
-    path = Path(path)
+    return as_records(path, modalities=modalities, on_error=on_error, max_skipped=max_skipped)
+
+
+def as_records(
+    data: Data,
+    *,
+    modalities: Collection[str] | None = None,
+    on_error: OnError = "stop",
+    max_skipped: float = MAX_SKIPPED,
+) -> list[Record]:
+    """Return the samples of a data file, or of records and mappings, which follow the same rules as lines.
+
+    Args:
+        data: the data file or the samples; a mapping has the keys of a line, and its paths are relative to the current
+            folder.
+        modalities, on_error, max_skipped: as in `read_data_file`.
+
+    Raises:
+        DataFileError: naming every sample that cannot be used, or that has an unusable file; a record is taken as it
+            is.
+
+    Example:
+        >>> as_records([{"id": 1, "question": "what ?", "answer": "red"}])[0].answer
+        'red'
+    """
+    samples = read_samples(data, modalities=modalities)
+    for line in settle([samples], on_error=on_error, max_skipped=max_skipped):
+        logger.warning("%s", line)
+    return samples.usable
+
+
+def read_samples(
+    data: Data,
+    *,
+    modalities: Collection[str] | None = None,
+    specs: Mapping[str, ModalitySpec] | None = None,
+    check_records: bool = False,
+) -> Samples:
+    """Read some data and look, without opening any file, which samples cannot be used; whoever calls decides.
+
+    Args:
+        data, modalities: as for `as_records`.
+        specs: declarations of modalities by name, which say what endings they read; None: those of installed packages.
+        check_records: look at the files of records too, which are otherwise taken as they are.
+
+    Raises:
+        DataFileError: naming every line or sample that is not one, or when there is none.
+    """
+    if not isinstance(data, str | os.PathLike):
+        return _given_samples(data, modalities=modalities, specs=specs, check_records=check_records)
+    path = Path(data)
     scan = scan_data_file(path, modalities=modalities)
     if scan.problems:
         raise DataFileError(_describe_problems(scan, f"lines of {path.name}", "line"))
@@ -145,52 +231,57 @@ def read_data_file(
             f"{_listed(REQUIRED)}. Write one line per question."
         )
     _report_ignored(path.name, scan.ignored)
-    absent = missing_files(scan.records)
-    if not absent:
-        return scan.records
-    summary = describe_missing(path, absent, num_samples=len(scan.records))
-    if missing == "error":
-        raise DataFileError(f'{summary} Fix the paths, or pass missing="skip" to leave those samples out.')
-    left = {record.line for record, _ in absent}
-    records = [record for record in scan.records if record.line not in left]
-    if not records:
-        raise DataFileError(f"{summary} No sample is left. Fix the paths.")
-    logger.warning("%s They are left out.", summary)
-    return records
+    numbered = [(own.line, own) for own in scan.records]
+    unusable = unusable_samples(numbered, name=path.name, folder=path.parent, specs=specs)
+    return Samples(scan.records, [number for number, _ in numbered], unusable, path.name)
 
 
-def as_records(data: Data, *, modalities: Collection[str] | None = None) -> list[Record]:
-    """Return the samples of a data file, or of records and mappings, which follow the same rules as lines.
-
-    Args:
-        data: the data file or the samples; a mapping has the keys of a line, and its paths are relative to the current
-            folder.
-        modalities: modalities wanted, as in `read_data_file`.
-
-    Raises:
-        DataFileError: naming every sample that cannot be used, or that has a missing file; a record is taken as it is.
-
-    Example:
-        >>> as_records([{"id": 1, "question": "what ?", "answer": "red"}])[0].answer
-        'red'
-    """
-    if isinstance(data, str | os.PathLike):
-        return read_data_file(data, modalities=modalities)
+def _given_samples(
+    data: Sequence[Record | Mapping[str, object]],
+    *,
+    modalities: Collection[str] | None,
+    specs: Mapping[str, ModalitySpec] | None,
+    check_records: bool,
+) -> Samples:
     given = {number: own for number, own in enumerate(data, start=1) if not isinstance(own, Record)}
     parsed = ((number, _plain(own)) for number, own in given.items())
     scan = _scan(parsed, modalities=modalities, folder=Path.cwd(), num_lines=len(given))
     if scan.problems:
         raise DataFileError(_describe_problems(scan, "records", "record"))
     _report_ignored("The data", scan.ignored)
-    if absent := missing_files(scan.records):
-        record, first = absent[0]
-        verb = "has" if len(absent) == 1 else "have"
-        raise DataFileError(
-            f"{len(absent):,} of {len(given):,} records {verb} a missing file, first: {first} (record {record.line}). "
-            "Paths are relative to the current folder. Fix the paths, or leave those records out."
-        )
     read = {record.line: record for record in scan.records}
-    return [own if isinstance(own, Record) else read[number] for number, own in enumerate(data, start=1)]
+    numbered = [(number, read.get(number, own)) for number, own in enumerate(data, start=1)]
+    records = [(number, own) for number, own in numbered if isinstance(own, Record)]
+    looked = [(number, own) for number, own in records if check_records or number in read]
+    unusable = unusable_samples(looked, specs=specs)
+    return Samples([own for _, own in records], [number for number, _ in records], unusable, "")
+
+
+def unusable_samples(
+    numbered: Iterable[tuple[int, Record]],
+    *,
+    name: str = "",
+    folder: Path | None = None,
+    specs: Mapping[str, ModalitySpec] | None = None,
+) -> list[Unusable]:
+    """Return the samples of which a file cannot be read, as far as its name and size say, each with its first one.
+
+    Args:
+        numbered: the samples with their lines or places.
+        name: of the data file; empty for samples that are no file.
+        folder: of the data file: paths below it are shown from there.
+        specs: as in `read_samples`.
+    """
+    check, base = SourceCheck(specs), None if folder is None else folder.absolute()
+    found = []
+    for number, record in numbered:
+        for modality, source in ((own, path) for own in record.sources for path in record.paths(own)):
+            if fault := check.fault(modality, source):
+                place = Path(source)
+                short = str(place.relative_to(base)) if base is not None and place.is_relative_to(base) else source
+                found.append(Unusable(name, number, record.id, modality, short, *fault))
+                break
+    return found
 
 
 def read_pairs(data: Data, modalities: Sequence[str]) -> list[Record]:
@@ -233,11 +324,11 @@ def read_pairs(data: Data, modalities: Sequence[str]) -> list[Record]:
         logger.warning(
             "%s: %s of %s samples lack %s, and are left out.", name, len(lines) - len(found), len(lines), both
         )
-    if absent := missing_files(found):
-        record, first = absent[0]
+    if unusable := unusable_samples((own.line, own) for own in found):
+        first = unusable[0]
         raise DataFileError(
-            f"{len(absent):,} of {len(found):,} pairs have a missing file, first: {first} (line {record.line}). Fix "
-            "the paths, or leave those lines out."
+            f"{len(unusable):,} of {len(found):,} pairs cannot be used, first: {first.source} {first.reason} (line "
+            f"{first.line}). Fix the paths, or leave those lines out."
         )
     return [replace(own, line=position) for position, own in enumerate(found)]
 
@@ -322,32 +413,6 @@ def _report_ignored(name: str, ignored: Sequence[IgnoredKey]) -> None:
         )
 
 
-def missing_files(records: Iterable[Record]) -> list[tuple[Record, str]]:
-    """Return the samples of which a file does not exist, each with its first such path; every path is tried once."""
-    exists: dict[str, bool] = {}
-    found = []
-    for record in records:
-        for path in (path for name in record.sources for path in record.paths(name)):
-            if path not in exists:
-                exists[path] = Path(file_of(path)).exists() or Path(path).exists()
-            if not exists[path]:
-                found.append((record, path))
-                break
-    return found
-
-
-def describe_missing(data_file: Path, absent: Sequence[tuple[Record, str]], *, num_samples: int) -> str:
-    """Return a sentence: "3 of 1,204 samples have a missing file, first: clips/7.mp4 (line 311 of train.jsonl)."."""
-    record, first = absent[0]
-    folder = data_file.parent.absolute()
-    shown = Path(first).relative_to(folder) if Path(first).is_relative_to(folder) else first
-    verb = "has" if len(absent) == 1 else "have"
-    return (
-        f"{len(absent):,} of {num_samples:,} samples {verb} a missing file, first: {shown} "
-        f"(line {record.line} of {data_file.name})."
-    )
-
-
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -357,9 +422,10 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise DataFileError(
-            f"The data file '{path}' is not UTF-8 text (byte {error.start}). A data file is JSONL, one object per "
-            "line. Save it as UTF-8."
+            f"The data file '{path}' is not UTF-8 text (line {line}, byte {error.start}). A data file is JSONL, one "
+            "object per line. Save it as UTF-8."
         ) from error
 
 
@@ -401,6 +467,12 @@ def find_faults(values: Mapping[str, object], wanted: frozenset[str], known: fro
     for key, value in values.items():
         if value is not None and (key in FIELDS or key in wanted) and (expected := _mistake(key, value)):
             faults.append(f"'{key}' is {_shown(value)}, not {expected}")
+    if half := half_character(values):
+        key = next((key for key, value in values.items() if half_character([key, value])), "")
+        faults.append(
+            f"{_shown(key)} holds {half}, one half of a character that was cut in two, which no file or tokenizer "
+            "takes; write the whole character, or leave it out"
+        )
     if not faults:
         faults += [f"unknown key '{key}'. Did you mean '{name}'?" for key, name in _misspelt(values, wanted, other)]
     choices = values.get("choices")

@@ -137,3 +137,21 @@ def test_an_evaluation_and_an_answer_say_what_tied(
     assert capsys.readouterr().out.splitlines()[0] == "tie: red, blue"
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tied"] == ["red", "blue"]
+
+
+def test_the_line_of_every_use_of_a_damaged_file_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, *({"id": i, "question": f"{i}?", "answer": str(i), "video": "a.mp4"} for i in range(30)))
+    keep = tmp_path / "read.jsonl"
+    assert main(["data", "check", file, "--deep", "--keep", str(keep)]) == 3
+    assert capsys.readouterr().out.rstrip().endswith("Lines 1-30.")
+    assert len(keep.read_text().splitlines()) == 1
+    write(tmp_path, {"id": 1, "question": "?", "answer": "x", "video": "a.mp4"})
+    assert main(["data", "check", file, "--deep", "--keep", str(keep)]) == 3
+    assert capsys.readouterr().out.rstrip().endswith("Line 1.")
+
+
+def test_what_belongs_to_reading_is_refused_without_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, KNOWN[0])
+    for more in (["--keep", "read.jsonl"], ["--processes", "2"]):
+        assert main(["data", "check", file, *more]) == 1
+        assert "Add --deep" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from crema_core.data import data_file
-from crema_core.data.check import Balance, Finding, Shared, check_data_file, check_shared
+from crema_core.data.check import Balance, Finding, Shared, check_data_file, check_shared, numbers
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +114,31 @@ def test_an_id_in_two_splits_counts_where_there_is_no_file_to_compare(tmp_path: 
     assert check_shared(files) == (
         Shared("id", f"1 id is in both {files[0]} and {files[1]}, first: 'b'.", {str(file): (2,) for file in files}),
     )
+
+
+def test_files_that_cannot_be_read_are_found_without_reading_any(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "frames").mkdir()
+    sources = ["a.mp4", "empty.mp4#t=1,2", "notes.txt", "frames", "gone.mp4", "notes.txt"]
+    lines = [{"id": i, "question": f"{i}?", "answer": "x", "video": own} for i, own in enumerate(sources)]
+    found = check_data_file(write(tmp_path, lines), modalities=["video"]).findings
+    assert [(own.kind, own.lines) for own in found] == [("missing", (5,)), ("empty", (2,)), ("ending", (3, 6))]
+    assert found[2].text.startswith(
+        "2 of 6 samples have a file that its modality does not read, first: notes.txt ends in '.txt', which 'video' "
+        "does not read (.avi, "
+    )
+
+
+def test_equal_choices_are_found(tmp_path: Path) -> None:
+    line = {"id": 1, "question": "?", "answer": "red", "choices": ["red", "blue", "red"]}
+    found, _ = check_data_file(write(tmp_path, [line])).findings
+    assert (found.kind, found.text) == ("duplicate", "1 sample has equal choices, first: line 1 ('red').")
+
+
+def test_a_thousand_line_numbers_are_not_written_out(tmp_path: Path) -> None:
+    lines = [{"id": "same", "question": "?", "answer": str(i % 2)} for i in range(1000)]
+    for own in check_data_file(write(tmp_path, lines)).findings:
+        assert len(own.text) < 120
+    assert numbers([1, 2, 4, 5, 6, 9], most=2) == "1, 2, 4-6 and 1 more"

@@ -101,31 +101,78 @@ def test_a_long_list_of_problems_is_cut(tmp_path: Path) -> None:
     assert lines[-2] == "- and 5 more"
 
 
-def test_missing_files_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+def test_samples_with_unusable_files_are_all_named(tmp_path: Path) -> None:
     lines = [LINE | {"radar": "a.bin"}, LINE | {"radar": "clips/b.bin", "sonar": "d.bin"}, LINE | {"radar": "c.bin"}]
     path = write(tmp_path, *lines, files=("a.bin",))
+    (tmp_path / "c.bin").touch()
     with pytest.raises(DataFileError) as error:
         read_data_file(path)
-    assert str(error.value) == (
-        "2 of 3 samples have a missing file, first: clips/b.bin (line 2 of train.jsonl). Fix the paths, or pass "
-        'missing="skip" to leave those samples out.'
-    )
+    assert str(error.value).splitlines() == [
+        "2 of 3 samples of train.jsonl cannot be used: 1 with a missing file, 1 with an empty file.",
+        "- train.jsonl line 2, radar: clips/b.bin does not exist",
+        "- train.jsonl line 3, radar: c.bin is empty (0 bytes)",
+        'Fix the files or their paths, or pass on_error="skip" to leave these samples out.',
+    ]
 
 
-def test_samples_with_missing_files_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_many_unusable_samples_the_first_twenty_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, *[LINE | {"radar": f"{number}.bin"} for number in range(25)])
+    with pytest.raises(DataFileError) as error:
+        read_data_file(path)
+    lines = str(error.value).splitlines()
+    assert lines[0] == "25 of 25 samples of train.jsonl cannot be used: 25 with a missing file."
+    assert lines[20:22] == ["- train.jsonl line 20, radar: 19.bin does not exist", "- and 5 more"]
+
+
+def test_samples_with_unusable_files_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path, LINE | {"radar": "a.bin"}, LINE | {"radar": "b.bin"}, files=("a.bin",))
-    assert [record.line for record in read_data_file(path, missing="skip")] == [1]
+    assert [record.line for record in read_data_file(path, on_error="skip", max_skipped=0.5)] == [1]
     assert caplog.messages == [
-        "1 of 2 samples has a missing file, first: b.bin (line 2 of train.jsonl). They are left out."
+        "1 of 2 samples of train.jsonl cannot be used: 1 with a missing file. They are left out."
+    ]
+
+
+def test_leaving_out_more_than_a_share_of_the_samples_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path, LINE | {"radar": "a.bin"}, LINE | {"radar": "b.bin"}, files=("a.bin",))
+    with pytest.raises(DataFileError) as error:
+        read_data_file(path, on_error="skip")
+    assert str(error.value).splitlines() == [
+        "1 of 2 samples of train.jsonl cannot be used: 1 with a missing file.",
+        "- train.jsonl line 2, radar: b.bin does not exist",
+        "That is 50.0% of the samples, and at most max_skipped=0.1 of them may be left out. Fix the files or their "
+        "paths, or pass max_skipped=0.5 to leave out as many.",
     ]
 
 
 def test_leaving_out_every_sample_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataFileError) as error:
-        read_data_file(write(tmp_path, LINE | {"radar": "a.bin"}), missing="skip")
-    assert str(error.value) == (
-        "1 of 1 samples has a missing file, first: a.bin (line 1 of train.jsonl). No sample is left. Fix the paths."
-    )
+        read_data_file(write(tmp_path, LINE | {"radar": "a.bin"}), on_error="skip", max_skipped=1.0)
+    assert str(error.value).splitlines()[-1] == "No sample is left. Fix the files or their paths."
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (LINE | {"question": "bell \ud83d?"}, "question"),
+        (LINE | {"id": "\udc00"}, "id"),
+        (LINE | {"answer": "red \udfff"}, "answer"),
+        (LINE | {"choices": ["red", "\ud800"]}, "choices"),
+        (LINE | {"answers": ["\ud800"]}, "answers"),
+        (LINE | {"type": "\ud83d"}, "type"),
+        (LINE | {"radar": "a\udcff.bin"}, "radar"),
+        (LINE | {"sonar": ["a.bin", "a\udcff.bin"]}, "sonar"),
+        (LINE | {"meta": {"note": ["\ud83d"]}}, "meta"),
+        (LINE | {"own": "\ud83d"}, "own"),
+        (LINE | {"\ud83d": 3}, "\\ud83d"),
+    ],
+)
+def test_half_a_character_is_refused_with_its_line(tmp_path: Path, line: dict[str, Any], key: str) -> None:
+    with pytest.raises(DataFileError, match="1 of 2 lines") as error:
+        read_data_file(write(tmp_path, LINE | {"question": "bell \U0001f514?"}, line))
+    assert f'- line 2: "{key}" holds \\ud' in str(error.value)
+    str(error.value).encode()  # the message itself can be written
+    with pytest.raises(DataFileError, match="record 1"):
+        as_records([line])
 
 
 def test_modalities_the_model_lacks_are_ignored_with_one_notice(
@@ -168,8 +215,8 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataFileError) as error:
         read_data_file(path)
     assert str(error.value) == (
-        f"The data file '{path}' is not UTF-8 text (byte 2). A data file is JSONL, one object per line. Save it as "
-        "UTF-8."
+        f"The data file '{path}' is not UTF-8 text (line 1, byte 2). A data file is JSONL, one object per line. Save "
+        "it as UTF-8."
     )
 
 
@@ -280,10 +327,12 @@ def test_samples_given_as_mappings_follow_the_rules_of_lines(
     ]
     with pytest.raises(DataFileError) as error:
         as_records([line, line | {"radar": "absent.bin"}])
-    assert str(error.value) == (
-        f"1 of 2 records has a missing file, first: {tmp_path}/absent.bin (record 2). Paths are relative to the "
-        "current folder. Fix the paths, or leave those records out."
-    )
+    assert str(error.value).splitlines() == [
+        "1 of 2 samples cannot be used: 1 with a missing file.",
+        f"- record 2, radar: {tmp_path}/absent.bin does not exist",
+        'Fix the files or their paths, or pass on_error="skip" to leave these samples out.',
+    ]
+    assert [own.line for own in as_records([line, line | {"radar": "x"}], on_error="skip", max_skipped=0.5)] == [1]
 
 
 def test_a_line_moves_to_another_folder_with_its_paths_and_nothing_else(tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from crema_core.data import modality_calls
 from crema_core.data.check import Finding, Shared, check_sources
+from crema_core.errors import DataFileError
+from crema_core.modality import Modality, Sample
 from crema_core.plugins import registry
 from tests.support.modalities import sound_spec
 from tests.support.official_datasets import write_clip
@@ -32,7 +35,11 @@ def test_fine_sources_have_no_findings_and_are_read_once(tmp_path: Path) -> None
         [write(tmp_path / "d.jsonl", {"video": "a.mp4", "sound": "a.mp4"}, {"video": "a.mp4"})], say=said.append
     )
     assert (list(found.findings.values()), found.shared) == ([[]], ())
-    assert said == ["reading sources: 1", "reading sources: 2"]
+    assert said == [
+        "reading sources: 1 of 2, 0 unreadable",
+        "reading sources: 2 of 2, 0 unreadable",
+        "comparing the lengths of sources",
+    ]
 
 
 def test_damaged_files_parts_beyond_the_end_and_unequal_lengths_are_found(tmp_path: Path) -> None:
@@ -89,6 +96,62 @@ def test_equal_files_are_found_within_and_between_data_files(tmp_path: Path) -> 
             {train: (1, 2), valid: (1,)},
         ),
     )
+
+
+def test_a_check_that_is_resumed_reads_only_what_is_new_or_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        write_clip(tmp_path / f"{name}.mp4", num_frames=2 + number)
+    (tmp_path / "cut.mp4").write_bytes(b"no clip")
+    names = ("a", "cut", "b", "c")
+    data_file = write(tmp_path / "d.jsonl", *({"video": f"{name}.mp4"} for name in names))
+    read: list[str] = []
+    prepare = modality_calls.prepare
+
+    def watched(modality: Modality, source: object) -> Sample:
+        read.append(Path(str(source)).stem)
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        return prepare(modality, source)
+
+    monkeypatch.setattr(modality_calls, "prepare", watched)
+    keep = tmp_path / "read.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        check_sources([data_file], keep=keep)
+    with keep.open("a") as file:
+        file.write('{"source": "tor')  # a line that the interruption cut off
+    (resumed,) = check_sources([data_file], keep=keep).findings.values()
+    assert read == ["a", "cut", "b", "b", "c"]
+    assert [(own.kind, own.lines) for own in resumed] == [("damaged", (2,))]
+    write_clip(tmp_path / "cut.mp4", num_frames=9)
+    said: list[str] = []
+    assert check_sources([data_file], keep=keep, say=said.append).findings == {data_file: []}
+    assert read[5:] == ["cut"]
+    assert said[0] == "reading sources: 4 of 4, 3 of them before, 0 unreadable"
+
+
+def test_another_file_is_not_written_into(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", num_frames=2)
+    data_file = write(tmp_path / "d.jsonl", {"video": "a.mp4"})
+    text = Path(data_file).read_bytes()
+    with pytest.raises(DataFileError, match="does not hold results of an earlier check"):
+        check_sources([data_file], keep=data_file)
+    assert Path(data_file).read_bytes() == text
+
+
+@pytest.mark.slow
+def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
+    lines = []
+    for number in range(20):
+        write_clip(tmp_path / f"{number}.mp4", num_frames=2 + number % 3)
+        if number % 7 == 3:
+            (tmp_path / f"{number}.mp4").write_bytes(b"no clip")
+        lines += [{"video": f"{number}.mp4"}] * (1 + number % 2)
+    data_file = write(tmp_path / "d.jsonl", *lines)
+    alone, together = (check_sources([data_file], num_processes=count) for count in (1, 2))
+    assert alone == together
+    assert sum(own.kind == "damaged" for own in alone.findings[data_file]) == 3
 
 
 def test_absent_files_are_left_to_the_quick_check(tmp_path: Path) -> None:
