@@ -90,7 +90,7 @@ def by_job(paths: list[Path], backbone: Path | str, folder: Path) -> Row:
     building = cpu_seconds(lambda: build(["video"], backbone=backbone))
     done = []
     seconds = cpu_seconds(lambda: done.append(encode(job)))
-    assert done[0].encoded == {"video": len(paths)}, done[0]
+    assert done[0].filled.encoded == {"video": len(paths)}, done[0].filled
     return {"part": "the whole job", "s_clip": (seconds - building) / len(paths)}
 
 

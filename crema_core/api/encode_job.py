@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import multiprocessing
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from crema_core.api.build import build
 from crema_core.common.progress import StatusLine
-from crema_core.data.data_file import Record, read_data_file
+from crema_core.data.data_file import Samples, read_samples
+from crema_core.data.unusable import MAX_SKIPPED, OnError, refuse_many, settle
 from crema_core.errors import CacheError, CremaError
 from crema_core.features.cache.store import DiskCache
-from crema_core.features.encode import Filled, Shard, cacheable, fill_cache, why_not_kept
+from crema_core.features.encode import Filled, Shard, Unreadable, cacheable, fill_cache, why_not_kept
 from crema_core.features.feature_cache import FeatureCache
+from crema_core.features.readable import Watch
 from crema_core.model.precision import DTYPES, computing_in
 from crema_core.model.settings import ModelSettings
 
@@ -45,45 +48,59 @@ class EncodeJob:
     # machine.
     device: str | None = None
     shard: Shard = field(default_factory=Shard)  # the part of the sources to encode
+    on_error: OnError = "stop"  # what is done about samples whose files cannot be used
+    max_skipped: float = MAX_SKIPPED  # the largest share of the samples of a data file that "skip" leaves out
 
 
-def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Filled:
+class Encoded(NamedTuple):
+    """What came of it."""
+
+    filled: Filled
+    samples: list[Samples]  # of every data file, with those that were left out
+
+
+def encode(job: EncodeJob, *, status: StatusLine | None = None) -> Encoded:
     """Encode what the cache does not hold yet.
 
     Raises:
         CacheError: when the folder cannot be a cache, or is full.
         BuildError: when the modalities cannot be built.
-        DataFileError: for unusable data.
-        MediaError: when a source cannot be read.
+        DataFileError: for unusable data, or more samples with unusable files than may be left out.
+        MediaError: when a source cannot be read, unless `on_error` is "skip".
     """
     disk = DiskCache(job.folder, limit_bytes=job.limit_bytes)
     model = build(job.modalities, job.model, device=job.device or default_device())
     model.backbone.require_weights()
-    records: list[Record] = []
-    for place in job.data:
-        records += read_data_file(place, modalities=model.names)
+    skips = job.on_error == "skip"
+    samples = [read_samples(place, modalities=model.names, specs=model.specs) for place in job.data]
+    settle(samples, on_error=job.on_error, max_skipped=job.max_skipped)
+    watch = Watch(samples, max_skipped=job.max_skipped)
+    unreadable = Unreadable(found=watch.add) if skips else None
     if status is not None and (skipped := why_not_kept(model, model.names)) is not None:
         status.note(skipped)
     dtype = DTYPES[job.cache_precision] if job.cache_precision != "fp32" else None
     with computing_in(job.precision, model.device):
-        return fill_cache(
+        filled = fill_cache(
             FeatureCache(model, dtype=dtype, disk=disk),
-            records,
+            [record for own in samples for record in own.usable],
             names=cacheable(model, model.names),
             batch_size=job.batch_size,
             num_workers=job.num_workers,
             status=status,
             shard=job.shard,
             disk_only=True,
+            unreadable=unreadable,
         )
+    return Encoded(filled, samples if unreadable is None else [own.without(unreadable.reasons) for own in samples])
 
 
-def encode_in_processes(job: EncodeJob, num_processes: int) -> Filled:
+def encode_in_processes(job: EncodeJob, num_processes: int) -> Encoded:
     """Encode in several processes of this machine; the first one shows its progress.
 
     Raises:
         CremaError: what the first process that failed raised; what was encoded is kept.
         CacheError: when a process was killed.
+        DataFileError: when more samples cannot be used than may be left out.
     """
     jobs = [
         replace(
@@ -107,7 +124,18 @@ def encode_in_processes(job: EncodeJob, num_processes: int) -> Filled:
     for result in results:
         if isinstance(result, str):
             raise CremaError(result)
-    return Filled.together([result for result in results if isinstance(result, Filled)])
+    done = [result for result in results if isinstance(result, Encoded)]
+    samples = [_together(own) for own in zip(*(one.samples for one in done), strict=True)]
+    for own in samples:
+        if own.unusable:
+            refuse_many(own, max_skipped=job.max_skipped)
+    return Encoded(Filled.together([one.filled for one in done]), samples)
+
+
+def _together(parts: Sequence[Samples]) -> Samples:
+    """Return the samples of one data file with what several processes found unusable."""
+    unusable = {one.line: one for part in reversed(parts) for one in part.unusable}
+    return parts[0]._replace(unusable=[unusable[line] for line in sorted(unusable)])
 
 
 def _start(threads: int) -> None:
@@ -115,7 +143,7 @@ def _start(threads: int) -> None:
     warnings.formatwarning = lambda message, *_, **__: f"crema: warning: {message}\n"
 
 
-def _encode_here(job: EncodeJob, rank: int) -> Filled | str:
+def _encode_here(job: EncodeJob, rank: int) -> Encoded | str:
     """Return what was done, or the text of our own error: not all of them survive pickling."""
     status = StatusLine(enabled=rank == 0)
     try:

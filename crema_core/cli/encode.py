@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crema_core.cli.fit_config import complete, read_config
-from crema_core.cli.inputs import add_shared, assignments, given, help_text, num_bytes, print_result, with_options
+from crema_core.cli.inputs import (
+    ON_ERROR,
+    add_on_error,
+    add_shared,
+    assignments,
+    given,
+    help_text,
+    num_bytes,
+    print_result,
+    with_options,
+)
 from crema_core.errors import OptionsError
 from crema_core.train.settings import NOT_A_FOLDER, train_settings
 
 if TYPE_CHECKING:
-    from crema_core.features.encode import Filled
+    from crema_core.api.encode_job import Encoded, EncodeJob
 
 HELP = help_text("encode")
 
@@ -36,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes that encode")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="encode only the I-th of N parts")
     parser.add_argument("--device", help="for example cuda")
+    add_on_error(parser)
     parser.add_argument("--max-size", metavar="SIZE", help="size of the folder at which to stop: 500MB, 20GB")
     add_shared(parser, "json")
 
@@ -46,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionsError(f"--processes is {arguments.processes}. At least 1 is needed. Write --processes 2.")
     index, count = _part(arguments.part)
     model = given(arguments, "modalities", "backbone", "image_size")
-    changes = given(arguments, "cache", "cache_precision", "precision", "batch_size", "num_workers")
+    changes = given(arguments, "cache", "cache_precision", "precision", "batch_size", "num_workers", *ON_ERROR)
     config = read_config(arguments.source, model, changes)
     settings = train_settings(config.preset, config.settings)  # misspelt ones are refused before anything is read
     if settings.cache in NOT_A_FOLDER:
@@ -74,12 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
         limit_bytes=limit,
         device=arguments.device,
         shard=Shard(index, count),
+        on_error=settings.on_error,
+        max_skipped=settings.max_skipped,
     )
     status, start = StatusLine(), time.monotonic()
     several = arguments.processes > 1
-    filled = encode_in_processes(job, arguments.processes) if several else encode(job, status=status)
+    encoded = encode_in_processes(job, arguments.processes) if several else encode(job, status=status)
     status.done()
-    _tell(filled, Path(job.folder), duration_s=time.monotonic() - start, as_json=arguments.json)
+    _tell(encoded, job, duration_s=time.monotonic() - start, as_json=arguments.json)
     return 0
 
 
@@ -91,9 +104,21 @@ def _part(text: str) -> tuple[int, int]:
     return int(index) - 1, int(count)
 
 
-def _tell(filled: Filled, folder: Path, *, duration_s: float, as_json: bool) -> None:
+def _tell(encoded: Encoded, job: EncodeJob, *, duration_s: float, as_json: bool) -> None:
+    from crema_core.data.unusable import SKIPPED, summary, write_skipped
     from crema_core.features.cache.folder import folder_bytes
 
+    folder = Path(job.folder)
+    skipped = {place: own.unusable for place, own in zip(job.data, encoded.samples, strict=True)}
+    lines = [str(encoded.filled)]
+    if job.on_error == "skip":
+        # Beside the cache: its folder belongs to all data files, and holds features alone.
+        listing = folder.with_name(f"{folder.name}.{SKIPPED}")
+        write_skipped(listing, skipped)
+        lines += [
+            f"{summary(own)} They are left out, and listed in {listing}." for own in encoded.samples if own.unusable
+        ]
     size = folder_bytes(folder)
-    facts = {"cache": str(folder), **dataclasses.asdict(filled), "num_bytes": size, "duration_s": duration_s}
-    print_result(facts, f"{filled}\n{folder}: {size / 1e6:,.1f} MB", as_json=as_json)
+    facts = {"cache": str(folder), **dataclasses.asdict(encoded.filled), "num_bytes": size, "duration_s": duration_s}
+    facts["skipped"] = {place: len(own) for place, own in skipped.items()}
+    print_result(facts, "\n".join([*lines, f"{folder}: {size / 1e6:,.1f} MB"]), as_json=as_json)

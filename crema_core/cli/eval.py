@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from crema_core.cli.inputs import (
     add_evaluation,
+    add_on_error,
     add_saved_model,
     add_shared,
     evaluation_settings,
@@ -17,6 +18,7 @@ from crema_core.cli.inputs import (
 )
 from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.common.tables import counted, table
+from crema_core.data.unusable import NUM_SHOWN
 
 if TYPE_CHECKING:
     from crema_core.api.model import CremaModel
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_evaluation(parser, "modalities", "shuffle", "seed", "batch_size", "max_new_tokens", "num_beams")
     add_evaluation(parser, "scorer", "measures", "prompts", "fusion")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features; the encoders run for the rest alone")
+    add_on_error(parser)
     add_processes(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="write every answer, one JSON object per line")
     parser.add_argument("--resume", action="store_true", help="continue with the answers that --out already has")
@@ -103,6 +106,11 @@ def _page(result: EvaluationResult, price: Price) -> str:
             "A tie counts as a draw among them, not as the first. crema data check DATA.jsonl --model MODEL names "
             "choices with equal tokens."
         )
+    if result.skipped:
+        text = f"{counted(len(result.skipped), 'sample')} left out, because a file of theirs cannot be used"
+        shown = [f"- {own}" for own in result.skipped[:NUM_SHOWN]]
+        more = [f"- and {len(result.skipped) - NUM_SHOWN:,} more"] if len(result.skipped) > NUM_SHOWN else []
+        parts.append("\n".join([f"{text}:", *shown, *more]))
     if result.measures:
         parts.append(table([["measure", "value"], *([key, f"{value:.4f}"] for key, value in result.measures.items())]))
     for output, means in result.extras.items():

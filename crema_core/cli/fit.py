@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crema_core.cli.fit_config import FitConfig, complete, read_config, show
-from crema_core.cli.inputs import add_shared, assignments, given, help_text, model_folder, print_result, with_options
+from crema_core.cli.inputs import (
+    ON_ERROR,
+    add_on_error,
+    add_shared,
+    assignments,
+    given,
+    help_text,
+    model_folder,
+    print_result,
+    with_options,
+)
 from crema_core.cli.launch import add_processes, fail, launch, wants_launch
 from crema_core.errors import TrainingError
 from crema_core.train.settings import NOT_A_FOLDER, TrainSettings, train_settings
@@ -35,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", nargs="?", metavar="CONFIG.yaml|DATA.jsonl", help="a configuration, or the training data"
     )
     add_shared(parser, "modalities", "backbone", "qformer", "language-model", "image-size")
+    add_on_error(parser)
     parser.add_argument("--eval-data", metavar="DATA.jsonl", help="validation data; with it the best weights are kept")
     parser.add_argument("--out", metavar="RUN", help="the run directory; default: a new one below runs/")
     add_shared(parser, "fusion", "preset")
@@ -48,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check everything that needs no torch, then train."""
     values = assignments(arguments.set)
-    settings = {key: value for key, value in values.items() if "." not in key}
+    settings = {key: value for key, value in values.items() if "." not in key} | given(arguments, *ON_ERROR)
     changes = given(arguments, *CHANGES)
     if arguments.show:
         print(show(arguments.preset, changes, settings))
@@ -108,7 +119,7 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
         )
     except TrainingInterrupted:
         return fail(f"interrupted; everything is saved. Continue with: crema resume {place}", INTERRUPTED)
-    sections = _examples(model, run.path, config, processes)
+    sections = [*_skipped(run), *_examples(model, run, config, processes)]
     if processes.is_main:
         _finish(model, run, sections, description)
         _tell(run, as_json=as_json)
@@ -117,11 +128,9 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
 
 
 def _refuse_used(folder: Path) -> None:
-    from crema_core.train.run import CONFIG as STARTED
-    from crema_core.train.run import refuse_used
+    from crema_core.train.run import has_begun, refuse_used
 
-    # A configuration alone is left by a training that was refused before it began, and may be tried again.
-    if (folder / CONFIG).exists() and (folder / STARTED).exists():
+    if (folder / CONFIG).exists() and has_begun(folder):
         raise TrainingError(
             f"'{folder}' already holds a run. A new run needs a folder of its own. Continue that run with "
             f"crema resume {folder}, or give another --out."
@@ -145,7 +154,23 @@ def _finish(model: CremaModel, run: Run, sections: list[ReportSection], descript
     write_run_report(run.path, title=f"Training run {run.path.name}", sections=sections)
 
 
-def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Processes) -> list[ReportSection]:
+def _skipped(run: Run) -> list[ReportSection]:
+    """Return a section about the samples that were left out, where there are any."""
+    from crema_core.data.unusable import NUM_SHOWN, SKIPPED
+    from crema_core.plugins.hookspecs import ReportSection
+    from crema_core.report.html import paragraphs, table_block
+
+    left_out = [one for own in run.skipped.values() for one in own]
+    if not left_out:
+        return []
+    more = f" The first {NUM_SHOWN} are shown." if len(left_out) > NUM_SHOWN else ""
+    text = f"{len(left_out):,} samples have a file that cannot be used; {SKIPPED} lists them.{more}"
+    rows = [["data", "line", "modality", "file", "reason"]]
+    rows += [[own.data, f"{own.line:,}", own.modality, own.source, own.reason] for own in left_out[:NUM_SHOWN]]
+    return [ReportSection("Samples that were left out", paragraphs(text) + table_block(rows))]
+
+
+def _examples(model: CremaModel, run: Run, config: FitConfig, processes: Processes) -> list[ReportSection]:
     """Answer some of the validation questions with the saved weights, to be looked at."""
     from crema_core.data.data_file import scan_data_file
     from crema_core.evaluation.run import evaluate
@@ -156,7 +181,9 @@ def _examples(model: CremaModel, folder: Path, config: FitConfig, processes: Pro
 
     if config.eval_data is None:
         return []
-    records = scan_data_file(Path(config.eval_data), modalities=model.names).records  # fit() said what is ignored
+    left_out = {own.line for own in run.skipped.get("eval_data", ())}
+    scanned = scan_data_file(Path(config.eval_data), modalities=model.names).records  # fit() said what is ignored
+    records, folder = [record for record in scanned if record.line not in left_out], run.path
     settings = train_settings(config.preset, config.settings)
     cache = None if settings.cache in NOT_A_FOLDER else make_cache(model, settings)
     with computing_in(settings.precision, model.device):
@@ -177,11 +204,14 @@ def _tell(run: Run, *, as_json: bool) -> None:
         "num_steps": run.num_steps,
         "exited": run.exited,
         "stopped": run.stopped,
+        "skipped": {name: len(own) for name, own in run.skipped.items()},
     }
     best = "" if run.best_score is None else f", best validation accuracy {run.best_score:.1%}"
     exited = "\n".join(run.exited.values()) or "no modality exited early"
     if run.stopped is not None:
         exited += f"\n{run.stopped}. Continue with: crema resume {run.path}"
+    if num_skipped := sum(map(len, run.skipped.values())):
+        exited += f"\n{num_skipped:,} samples left out: {run.path / 'skipped.jsonl'}"
     updates = f"{run.num_steps:,} update{'s' * (run.num_steps != 1)}"
     text = f"{updates}{best}\n{exited}\nmodel:  {facts['model']}\nreport: {facts['report']}"
     print_result(facts, text, as_json=as_json)

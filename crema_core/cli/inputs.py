@@ -202,6 +202,22 @@ def add_shared(parser: argparse.ArgumentParser, *options: str, **changes: Any) -
         parser.add_argument(f"--{name}", **{**fixed, **_SHARED[name], **changes})
 
 
+ON_ERROR = ("on_error", "max_skipped")
+"""What the options of `add_on_error` are called as settings."""
+
+
+def add_on_error(parser: argparse.ArgumentParser) -> None:
+    """Add what is done about samples whose files cannot be used."""
+    parser.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        help="samples whose files cannot be used: stop before the work (default), or skip: leave them out",
+    )
+    parser.add_argument(
+        "--max-skipped", type=float, metavar="SHARE", help="of skip: largest share of the samples; default: 0.1"
+    )
+
+
 def given(arguments: argparse.Namespace, *options: str) -> dict[str, Any]:
     """Return the values of those options that were given, by name."""
     return {name: value for name in options if (value := getattr(arguments, name)) is not None}
@@ -270,6 +286,7 @@ def evaluation_settings(arguments: argparse.Namespace, **fixed: object) -> Evalu
     from crema_core.evaluation.settings import EvaluationSettings
 
     every = {key: getattr(arguments, f"evaluation_{key}", None) for key in _EVALUATION}
+    every |= {key: getattr(arguments, key, None) for key in ON_ERROR}
     values = {key: value for key, value in every.items() if value is not None}
     return parse_settings(EvaluationSettings, {**values, **fixed}, title="evaluation")
 

@@ -19,7 +19,7 @@ from crema_core.data.data_file import Record
 from crema_core.data.doubts import Doubt, collect_doubts, say_once
 from crema_core.data.modality_calls import Carried, is_about_a_dead_worker, name_source
 from crema_core.data.order import kept_modalities
-from crema_core.errors import CremaError, WorkerError, first_line
+from crema_core.errors import CremaError, MediaError, WorkerError, first_line
 from crema_core.modality import Modality, Sample
 from crema_core.tokens import ModalityBatch
 
@@ -28,7 +28,12 @@ Key = tuple[int, int]
 
 
 def load_batches(
-    dataset: ModalityDataset, batches: Sequence[Sequence[Key]], *, num_workers: int = 0, seed: int = 0
+    dataset: ModalityDataset,
+    batches: Sequence[Sequence[Key]],
+    *,
+    num_workers: int = 0,
+    seed: int = 0,
+    pass_over: bool = False,
 ) -> Iterator[TrainBatch]:
     """Yield one batch per entry of `batches`, in that order.
 
@@ -37,16 +42,17 @@ def load_batches(
         batches: keys (epoch, index) of each batch.
         num_workers: worker processes; 0 prepares in this one.
         seed: of the workers; a generator of its own, so that the global random state is not touched.
+        pass_over: leave samples with an unreadable source out of their batch, which names them.
 
     Raises:
-        MediaError: when a source cannot be read, naming the sample.
+        MediaError: when a source cannot be read, naming the sample, unless such samples are passed over.
         ContractError: when a modality raises or returns what it must not, naming it and the sample.
         WorkerError: when a worker process ends.
     """
     loader = DataLoader(
         dataset,
         batch_sampler=[list(batch) for batch in batches],
-        collate_fn=partial(collate, modalities=dataset.modalities),
+        collate_fn=partial(collate, modalities=dataset.modalities, pass_over=pass_over),
         num_workers=num_workers,
         generator=torch.Generator().manual_seed(seed),
     )
@@ -150,6 +156,8 @@ class TrainBatch:
     present: dict[str, Tensor]  # for every modality in the batch `(R,)` int64, ascending, the samples that have it
     # the prepared ones of these modalities; the features of the others come from a cache
     modalities: dict[str, ModalityBatch]
+    # samples left out because a source of theirs cannot be read, each with the reason
+    unreadable: tuple[tuple[Record, Carried], ...] = ()
     doubts: tuple[tuple[Record, Doubt], ...] = ()  # what looks wrong about sources that were read
 
     @property
@@ -166,11 +174,25 @@ def _name(record: Record, noun: str) -> str:
     return f"{noun} '{record.id}'{f' (line {record.line})' if record.line else ''}"
 
 
-def collate(items: Sequence[Item], *, modalities: Mapping[str, Modality]) -> TrainBatch | Carried:
-    """Make a batch, or return why there is none: the first of its B items that could not be read, else the modality."""
+def reason_of(record: Record, carried: Carried) -> str:
+    """Return why a source of a sample cannot be read, without the sample: others may have the same source."""
+    return str(carried.error).removeprefix(f"{_name(record, 'Sample')}: ")
+
+
+def collate(
+    items: Sequence[Item], *, modalities: Mapping[str, Modality], pass_over: bool = False
+) -> TrainBatch | Carried:
+    """Make a batch, or return why there is none: the first of its B items that could not be read, else the modality.
+
+    With `pass_over` items with an unreadable source are named in the batch instead.
+    """
+    unreadable = []
     for item in items:
-        if item.problem:
+        if item.problem and not (pass_over and isinstance(item.problem.error, MediaError)):
             return item.problem
+        if item.problem:
+            unreadable.append((item.record, item.problem))
+    items = [item for item in items if not item.problem]
     rows = {name: [row for row, item in enumerate(items) if name in item.modalities] for name in modalities}
     present = {name: torch.tensor(own, dtype=torch.int64) for name, own in rows.items() if own}
     batches = {}
@@ -185,4 +207,4 @@ def collate(items: Sequence[Item], *, modalities: Mapping[str, Modality]) -> Tra
             return Carried(error)
         batches[name] = ModalityBatch(batch, own, labels)
     doubts = tuple((item.record, own) for item in items for own in item.doubts)
-    return TrainBatch(tuple(item.record for item in items), present, batches, doubts)
+    return TrainBatch(tuple(item.record for item in items), present, batches, tuple(unreadable), doubts)

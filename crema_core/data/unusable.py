@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from crema_core.common.atomic import write_text
 from crema_core.data.sampling import file_of
-from crema_core.errors import CheckpointError, CremaError, DataFileError
+from crema_core.errors import CheckpointError, CremaError, DataFileError, first_line
 from crema_core.plugins import registry
 from crema_core.plugins.spec import ModalitySpec
 
@@ -200,22 +200,33 @@ def describe(samples: SampleSet) -> str:
     return "\n".join([summary(samples), *shown])
 
 
-def write_skipped(path: Path, unusable: Sequence[Unusable]) -> None:
-    """Write the samples that were left out, one JSON object per line; the file appears whole or not at all."""
-    write_text(path, "".join(json.dumps(asdict(own), ensure_ascii=False) + "\n" for own in unusable))
+def write_skipped(path: Path, unusable: Mapping[str, Sequence[Unusable]]) -> None:
+    """Write the samples that were left out, one JSON object per line; the file appears whole or not at all.
+
+    Args:
+        path: the file.
+        unusable: by what the data are to the run: "data", "eval_data".
+    """
+    lines = [{"of": of, **asdict(one)} for of, own in unusable.items() for one in own]
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def read_skipped(path: Path) -> list[Unusable]:
-    """Return what `write_skipped` wrote.
+def read_skipped(path: Path) -> dict[str, list[Unusable]]:
+    """Return what `write_skipped` wrote; data without such samples are not in it.
 
     Raises:
         CheckpointError: when the file cannot be read.
     """
+    found: dict[str, list[Unusable]] = {}
     try:
-        return [Unusable(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, ValueError, TypeError) as error:
+        for text in path.read_text(encoding="utf-8").split("\n"):
+            if text:
+                values = json.loads(text)
+                found.setdefault(values.pop("of"), []).append(Unusable(**values))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
-            f"'{path}' cannot be read ({error}). It has one line for each sample that a run leaves out, and the run "
-            "continues without the same samples. Restore the file, or start a new run with another out=. Nothing was "
-            "changed."
+            f"'{path}' cannot be read ({type(error).__name__}: {first_line(error)}). It has one line for each sample "
+            "that a run leaves out, and the run continues without the same samples. Restore the file, or start a new "
+            "run with another out=. Nothing was changed."
         ) from error
+    return found

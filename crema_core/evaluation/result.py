@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from crema_core.data.unusable import Unusable
 from crema_core.evaluation.breakdown import Row
 from crema_core.evaluation.judge import CHOICES
 from crema_core.evaluation.predictions import Prediction
@@ -40,13 +41,18 @@ class EvaluationResult:
     extras: dict[str, Means] = field(default_factory=dict)
     # questions whose best options have equal scores, of which the model chose none; `table` has them by type
     num_ties: int = 0
+    # samples that were left out because a file of theirs cannot be used; empty unless `on_error` is "skip"
+    skipped: tuple[Unusable, ...] = ()
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The accuracies by name, as hooks and journals take them, and of multiple choice the number of ties."""
+        """The accuracies by name, as hooks and journals take them, of multiple choice the number of ties, and that of
+        samples left out, where there are any.
+        """
         by_type = {f"accuracy/{kind}": own for kind, own in self.by_type.items()}
         ties = {"ties": self.num_ties} if CHOICES in self.scorers else {}
-        return {"accuracy": self.accuracy} | by_type | ties | self.measures
+        skipped = {"skipped": len(self.skipped)} if self.skipped else {}
+        return {"accuracy": self.accuracy} | by_type | ties | skipped | self.measures
 
 
 def mean_extras(predictions: Iterable[Prediction]) -> dict[str, Means]:

@@ -21,9 +21,10 @@ from crema_core.api.model import CremaModel
 from crema_core.api.predict import QuestionBatch, predict
 from crema_core.common.processes import ALONE, Processes
 from crema_core.common.progress import StatusLine
-from crema_core.data.data_file import Data, Record, Source, as_records
+from crema_core.data.data_file import Data, Record, Samples, Source, read_samples, unusable_samples
 from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, derive_seed
+from crema_core.data.unusable import SKIPPED, settle, summary, write_skipped
 from crema_core.errors import DataFileError, OptionsError
 from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes
 from crema_core.evaluation.breakdown import breakdown
@@ -34,6 +35,7 @@ from crema_core.evaluation.result import EvaluationResult, mean_extras
 from crema_core.evaluation.settings import EvaluationSettings, FusionMode
 from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache, as_cache
+from crema_core.features.readable import find_unreadable
 from crema_core.fusion.base import Fusion
 from crema_core.fusion.strategies import ConcatFusion
 from crema_core.model.allocator import retain_freed_memory
@@ -77,7 +79,7 @@ def evaluate(
         OptionsError: for an unknown setting, modality, rule or measure, a missing package, or a cache of another model.
         CheckpointError: when `out` cannot be continued.
         CacheError: for a folder that cannot be a cache.
-        DataFileError: for data without any question.
+        DataFileError: for data without any question, or samples whose files cannot be used.
         MediaError: when a source cannot be read.
         OutOfMemoryError: when a batch does not fit.
 
@@ -90,10 +92,11 @@ def evaluate(
     for name in wanted:
         model.branch(name)  # raises with the nearest name
     taking_part = tuple(name for name in model.names if name in wanted)
-    records = as_records(data, modalities=model.names)
+    cache = as_cache(model, cache)
+    samples = usable_samples(model, data, settings, names=taking_part, cache=cache, status=status, processes=processes)
+    records = samples.usable
     if not records:
         raise DataFileError("There is nothing to evaluate: the data have no samples. Give at least one.")
-    cache = as_cache(model, cache)
     if settings.shuffle is not None:
         if settings.shuffle not in taking_part:
             raise OptionsError(
@@ -101,9 +104,7 @@ def evaluate(
                 f"{', '.join(taking_part) or 'none'}. Name one of these, or add it to modalities."
             )
         records = shuffle_modality(records, settings.shuffle, seed=settings.seed)
-    records = [
-        replace(record, sources={n: s for n, s in record.sources.items() if n in taking_part}) for record in records
-    ]
+    records = [_only(record, taking_part) for record in records]
     if announce and processes.is_main:
         clashes = check_answer_tokens(
             records,
@@ -148,10 +149,65 @@ def evaluate(
         fusion=settings.fusion,
         extras=mean_extras(results),
         num_ties=sum(bool(own.tied) for own in results),
+        skipped=tuple(samples.unusable),
     )
+    if settings.out is not None and settings.on_error == "skip":
+        out = settings.out
+        processes.from_main(lambda: write_skipped(out.with_name(f"{out.name}.{SKIPPED}"), {"data": samples.unusable}))
     if announce and processes.is_main:
         load_hooks().call("crema_evaluated", trainer=None, metrics=result.metrics, control=None)
     return result
+
+
+def usable_samples(
+    model: CremaModel,
+    data: Data,
+    settings: EvaluationSettings,
+    *,
+    names: Sequence[str],
+    cache: FeatureCache | None = None,
+    status: StatusLine | None = None,
+    processes: Processes = ALONE,
+) -> Samples:
+    """Read the samples of an evaluation, and refuse or find those whose files cannot be used.
+
+    Args:
+        model, data, cache, status, processes: as for `evaluate`.
+        settings: of the evaluation; `on_error` says what is done about unusable samples.
+        names: modalities that take part; files of others do not matter with "skip".
+
+    Raises:
+        DataFileError: for samples that cannot be used, or that are too many to be left out.
+    """
+    skips = settings.on_error == "skip"
+    samples = read_samples(data, modalities=model.names, specs=model.specs)
+    if skips:
+        records = [_only(record, names) for record in samples.records]
+        folder = Path(data).parent if isinstance(data, str | os.PathLike) else None
+        numbered = zip(samples.numbers, records, strict=True)
+        unusable = unusable_samples(numbered, name=samples.name, folder=folder, specs=model.specs)
+        samples = samples._replace(records=records, unusable=unusable)
+    settle([samples], on_error=settings.on_error, max_skipped=settings.max_skipped)
+    if not skips:
+        return samples
+    (samples,) = find_unreadable(
+        model,
+        [samples],
+        names,
+        cache=cache,
+        batch_size=settings.batch_size,
+        num_workers=settings.num_workers,
+        processes=processes,
+        status=status,
+        max_skipped=settings.max_skipped,
+    )
+    if samples.unusable and processes.is_main and status is not None:
+        status.note(f"{summary(samples)} They are left out.")
+    return samples
+
+
+def _only(record: Record, names: Sequence[str]) -> Record:
+    return replace(record, sources={name: own for name, own in record.sources.items() if name in names})
 
 
 def shuffle_modality(records: Sequence[Record], name: str, *, seed: int = 0) -> list[Record]:

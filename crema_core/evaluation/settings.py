@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crema_core.data.unusable import MAX_SKIPPED, OnError
+
 Prompts = Literal["model", "dataset"]
 FusionMode = Literal["model", "concat"]
 
@@ -42,6 +44,14 @@ class EvaluationSettings(BaseModel):
         default="model",
         description="concat bypasses the fusion and gives the language model every modality's own tokens, which needs "
         "no trained fusion (zero-shot, CREMA appendix A.5)",
+    )
+    on_error: OnError = Field(
+        default="stop",
+        description="samples whose files are missing, empty, of a kind their modality does not read or unreadable: "
+        "stop, or skip: leave them out, which reads every source once before the first question",
+    )
+    max_skipped: float = Field(
+        default=MAX_SKIPPED, ge=0, le=1, description="largest share of the samples that skip leaves out"
     )
     out: Path | None = Field(
         default=None,

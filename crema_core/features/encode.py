@@ -7,7 +7,7 @@ Features in a folder are found there by all; those in memory are handed round.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import torch
 from crema_core.common.processes import Processes
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Record, Source
-from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
+from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches, reason_of
 from crema_core.data.order import cut, derive_seed
+from crema_core.data.reading import Files
 from crema_core.data.sampling import file_of
 from crema_core.errors import CacheError, TrainingError
 from crema_core.features.feature_cache import FeatureCache, prepare_batch
@@ -78,6 +79,7 @@ class Filled:
     encoded: dict[str, int]  # sources that went through an encoder, by modality
     found: dict[str, int]  # sources whose features were there already, by modality
     written_bytes: int  # size of what was written to the cache's folder
+    unreadable: int = 0  # sources passed over because they cannot be read
 
     @staticmethod
     def together(parts: Sequence[Filled]) -> Filled:
@@ -86,12 +88,40 @@ class Filled:
             {name: sum(own[name] for own in counts) for name in counts[0]}
             for counts in ([own.encoded for own in parts], [own.found for own in parts])
         )
-        return Filled(encoded, found, sum(own.written_bytes for own in parts))
+        written, unreadable = sum(own.written_bytes for own in parts), sum(own.unreadable for own in parts)
+        return Filled(encoded, found, written, unreadable)
 
     def __str__(self) -> str:
         encoded, found = sum(self.encoded.values()), sum(self.found.values())
         written = f", {self.written_bytes / 1e6:,.1f} MB written" if self.written_bytes else ""
-        return f"features: {encoded:,} sources encoded{written}, {found:,} from the cache"
+        passed_over = f", {self.unreadable:,} unreadable" if self.unreadable else ""
+        return f"features: {encoded:,} sources encoded{written}, {found:,} from the cache{passed_over}"
+
+
+class Unreadable:
+    """Sources that cannot be read and are passed over, by modality and files, each with the reason.
+
+    Args:
+        known: found earlier; they are not read again. What is encoded beside them is the same as when they were read:
+            a batch of an encoder has the other sources it had then.
+        found: called with a new one, for example to stop when they are many.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[Files, str] | None = None,
+        *,
+        found: Callable[[Files, str], None] = lambda files, reason: None,
+    ) -> None:
+        self.known = dict(known or {})
+        self.reasons: dict[Files, str] = dict(self.known)
+        self._found = found
+
+    def add(self, files: Files, reason: str) -> None:
+        """Note one; `found` may raise."""
+        if files not in self.reasons:
+            self.reasons[files] = reason
+            self._found(files, reason)
 
 
 def fill_shared(
@@ -103,6 +133,7 @@ def fill_shared(
     processes: Processes,
     num_workers: int = 0,
     status: StatusLine | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Filled:
     """Do what `fill_cache` does, each source in one of several processes, whose caches then hold everything.
 
@@ -110,6 +141,7 @@ def fill_shared(
         cache, names, batch_size, num_workers, status: as for `fill_cache`.
         records: the same samples in all processes.
         processes: those that share the work.
+        unreadable: as for `fill_cache`; afterwards all processes know those that any of them found.
 
     Returns:
         What all processes together did.
@@ -123,17 +155,24 @@ def fill_shared(
         for name in names
     }
     new = {name: [own for own in mine if not cache.has(name, own.sources[name])] for name, mine in new.items()}
-    filled = fill_cache(
-        cache, records, names=names, batch_size=batch_size, num_workers=num_workers, status=status, shard=shard
-    )
+    more: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "status": status}
+    filled = fill_cache(cache, records, names=names, shard=shard, unreadable=unreadable, **more)
     if processes.count == 1:
         return filled
     everyone = processes.gather(filled)
+    if unreadable is not None:
+        for reasons in processes.gather(unreadable.reasons):
+            for files, reason in reasons.items():
+                unreadable.add(files, reason)
     if cache.disk is None:
         for name in names:
-            _hand_round(cache, name, new[name], processes)
+            passed_over = () if unreadable is None else unreadable.reasons
+            _hand_round(
+                cache, name, [own for own in new[name] if (name, own.paths(name)) not in passed_over], processes
+            )
     else:  # what did not fit into the folder is in the memory of one process, and the others encode it too
-        fill_cache(cache, records, names=names, batch_size=batch_size, num_workers=num_workers, status=status)
+        known = None if unreadable is None else Unreadable(unreadable.reasons)
+        fill_cache(cache, records, names=names, unreadable=known, **more)
     return Filled.together(everyone)
 
 
@@ -165,6 +204,7 @@ def fill_cache(
     status: StatusLine | None = None,
     shard: Shard = WHOLE,
     disk_only: bool = False,
+    unreadable: Unreadable | None = None,
 ) -> Filled:
     """Encode the sources of `records` that the cache does not hold yet.
 
@@ -177,38 +217,59 @@ def fill_cache(
         status: where progress is shown.
         shard: the part of the sources to look at, for several processes at one cache.
         disk_only: stop when the cache's folder is full, instead of keeping the rest in memory.
+        unreadable: where sources go that cannot be read; None: the first of them is an error.
 
     Raises:
         TrainingError: as soon as it is clear that the features will not fit into memory.
         CacheError: with `disk_only`, when the folder is full.
-        MediaError: when a source cannot be read.
+        MediaError: when a source cannot be read, unless such are passed over.
     """
     encoded, found, written = dict.fromkeys(names, 0), dict.fromkeys(names, 0), cache.written_bytes
+    num_unreadable = 0
     try:
         for name in names:
             sources = [own for own in distinct(records, name) if shard.has(own.sources[name])]
-            progress = _Progress(cache, name, len(sources), status)
+            progress = _Progress(cache, name, len(sources), status, unreadable)
             # In pieces, so that files are still in the system's memory from their digest when they are decoded.
             for piece in cut(sources, PIECE * batch_size):
                 missing = _missing(cache, name, piece, num_threads=num_workers)
                 found[name] += len(piece) - len(missing)
                 progress.show(encoded[name], found[name])
-                for count in _encode(cache, name, missing, batch_size=batch_size, num_workers=num_workers):
+                work = _encode(
+                    cache, name, missing, batch_size=batch_size, num_workers=num_workers, unreadable=unreadable
+                )
+                for count in work:
                     encoded[name] += count
                     progress.show(encoded[name], found[name])
                     progress.require_room(encoded[name], found[name], disk_only=disk_only)
+                num_unreadable += 0 if unreadable is None else _note_equal(cache, name, piece, unreadable)
             cache.flush()
             progress.require_room(encoded[name], found[name], disk_only=disk_only)
     finally:
         cache.flush()
-    return Filled(encoded, found, cache.written_bytes - written)
+    return Filled(encoded, found, cache.written_bytes - written, num_unreadable)
+
+
+def _note_equal(cache: FeatureCache, name: str, records: Sequence[Record], unreadable: Unreadable) -> int:
+    """Note sources whose content is that of an unreadable one, of which one was read; return how many there are now."""
+    reasons = {
+        cache.content(own.sources[name]): reason
+        for own in records
+        if (reason := unreadable.reasons.get((name, own.paths(name)))) is not None
+    }
+    for own in records if reasons else ():
+        if (reason := reasons.get(cache.content(own.sources[name]))) is not None:
+            unreadable.add((name, own.paths(name)), reason)
+    return sum((name, own.paths(name)) in unreadable.reasons for own in records)
 
 
 class _Progress:
     """The status line of one modality, and whether its features will fit."""
 
-    def __init__(self, cache: FeatureCache, name: str, total: int, status: StatusLine | None) -> None:
-        self.cache, self.name, self.total, self.status = cache, name, total, status
+    def __init__(
+        self, cache: FeatureCache, name: str, total: int, status: StatusLine | None, unreadable: Unreadable | None
+    ) -> None:
+        self.cache, self.name, self.total, self.status, self.unreadable = cache, name, total, status, unreadable
         self.start_bytes = cache.num_bytes
 
     def show(self, encoded: int, found: int) -> None:
@@ -216,6 +277,8 @@ class _Progress:
             kept = f"{self.cache.num_bytes / 1e6:,.0f} MB kept"
             if not self.cache.in_memory:
                 kept = f"{found:,} from the cache, {self.cache.written_bytes / 1e6:,.0f} MB written"
+            count = 0 if self.unreadable is None else len(self.unreadable.reasons)
+            kept += f", {count:,} unreadable" if count else ""
             self.status.show(f"encoding {self.name}: {encoded + found:,} of {self.total:,} sources, {kept}")
 
     def require_room(self, encoded: int, found: int, *, disk_only: bool) -> None:
@@ -248,14 +311,29 @@ def _missing(cache: FeatureCache, name: str, records: Sequence[Record], *, num_t
 
 
 def _encode(
-    cache: FeatureCache, name: str, records: Sequence[Record], *, batch_size: int, num_workers: int
+    cache: FeatureCache,
+    name: str,
+    records: Sequence[Record],
+    *,
+    batch_size: int,
+    num_workers: int,
+    unreadable: Unreadable | None,
 ) -> Iterator[int]:
     """Encode and keep the sources of one modality; yield how many after each pass."""
     model = cache.model
     only = [replace(record, sources={name: record.sources[name]}) for record in records]
     dataset = ModalityDataset(only, {name: model.branch(name).modality}, major=name)
     keys = cut([(0, index) for index in range(len(only))], batch_size)
-    for batch in load_batches(dataset, keys, num_workers=min(num_workers, len(keys))):
+    if unreadable is not None:
+        known = [(name, record.paths(name)) in unreadable.known for record in only]
+        keys = [left for piece in keys if (left := [key for key in piece if not known[key[1]]])]
+    pass_over = unreadable is not None
+    for batch in load_batches(dataset, keys, num_workers=min(num_workers, len(keys)), pass_over=pass_over):
+        for record, carried in batch.unreadable:
+            assert unreadable is not None, "only then samples are passed over"
+            unreadable.add((name, record.paths(name)), reason_of(record, carried))
+        if not len(batch):
+            continue
         features = model.encode(batch.modalities)[name].features
         cache.put(name, [record.sources[name] for record in batch.records], features)
         yield len(batch)

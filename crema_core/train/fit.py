@@ -11,7 +11,8 @@ from crema_core.api.model import CremaModel
 from crema_core.api.saved import record_of_today
 from crema_core.common.progress import StatusLine
 from crema_core.data.check import check_records
-from crema_core.data.data_file import Data, Record, as_records
+from crema_core.data.data_file import Data, Record, Samples, read_samples
+from crema_core.data.unusable import SKIPPED, Unusable, read_skipped, settle, write_skipped
 from crema_core.errors import CheckpointError, DataFileError, OptionsError, TrainingError, did_you_mean
 from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes
 from crema_core.modality import Modality
@@ -35,7 +36,7 @@ from crema_core.train.run import (
     write_start,
 )
 from crema_core.train.settings import RESUMABLE, TrainSettings, preset_settings, train_settings
-from crema_core.train.trainer import Trainer
+from crema_core.train.trainer import Readable, Trainer
 
 
 def fit(
@@ -99,9 +100,21 @@ def fit(
     require_trainable(model.config["backbone"]["precision"])
     _check_modalities(model, chosen)
     status = (status if status is not None else StatusLine()) if processes.is_main else StatusLine(enabled=False)
-    records = _read(data, model, status)
-    eval_records = _read(eval_data, model, status) if eval_data is not None else []
-    _check_data(model, chosen, records)
+    given: dict[str, Data] = {"data": data} | ({} if eval_data is None else {"eval_data": eval_data})
+    skips = chosen.on_error == "skip"
+    everything = {
+        name: read_samples(own, modalities=model.names, specs=model.specs, check_records=skips)
+        for name, own in given.items()
+    }
+    known = processes.from_main(lambda: _known_skipped(folder) if saved is not None and skips else None)
+    samples = everything if known is None else _left_out_again(everything, known)
+    if known is None:
+        settle(list(samples.values()), on_error=chosen.on_error, max_skipped=chosen.max_skipped)
+    for name, own in given.items():
+        _note_findings(own, samples[name].usable, status)
+    records = everything["data"].records
+    eval_records = everything["eval_data"].records if eval_data is not None else []
+    _check_data(model, chosen, samples["data"].usable)
     for name, own in (("data", records), ("eval_data", eval_records)) if processes.is_main else ():
         place = {"data": data, "eval_data": eval_data}[name]
         clashes = check_answer_tokens(
@@ -139,15 +152,21 @@ def fit(
         if checkpoint is None and processes.is_main:
             status.note("This run stopped before its first checkpoint; it starts from its beginning.")
             MetricsFile(folder / METRICS).truncate(0)
+    usable = {name: own.usable for name, own in samples.items()}
     trainer = Trainer(
         model,
-        records,
-        eval_records,
+        usable["data"],
+        usable.get("eval_data", []),
         chosen,
         folder=folder,
         hooks=hooks if hooks is not None else load_hooks(),
         status=status,
+        readable=Readable(samples, known=known is not None) if skips else None,
     )
+    if skips:
+        _check_data(model, chosen, trainer.records)
+        if known is None:
+            processes.from_main(lambda: write_skipped(folder / SKIPPED, trainer.skipped))
     trainer.train(resume_from=checkpoint)
     processes.wait()
     return Run(
@@ -157,7 +176,28 @@ def fit(
         exited={name: str(found) for name, found in trainer.early_exit.exits.items()},
         num_steps=trainer.step,
         stopped=trainer.stopped,
+        skipped={name: tuple(own) for name, own in trainer.skipped.items()},
     )
+
+
+def _known_skipped(folder: Path) -> dict[str, list[Unusable]] | None:
+    """Return the samples that a run to continue has left out; None when it stopped before it knew them all."""
+    return read_skipped(folder / SKIPPED) if (folder / SKIPPED).exists() else None
+
+
+def _left_out_again(everything: Mapping[str, Samples], known: Mapping[str, Sequence[Unusable]]) -> dict[str, Samples]:
+    """Return samples without those that a run has left out at its beginning.
+
+    Raises:
+        DataFileError: when others have become unusable since.
+    """
+    found = {}
+    for name, own in everything.items():
+        left_out = {one.line for one in known.get(name, ())}
+        if new := [one for one in own.unusable if one.line not in left_out]:
+            settle([own._replace(unusable=new)], on_error="stop")
+        found[name] = own._replace(unusable=list(known.get(name, ())))
+    return found
 
 
 def _of_today(folder: Path, saved: Mapping[str, Any], model: CremaModel) -> dict[str, Any]:
@@ -201,13 +241,10 @@ def _as_saved(saved: Mapping[str, Any], model: CremaModel, checkpoint: Checkpoin
     return found
 
 
-def _read(data: Data, model: CremaModel, status: StatusLine) -> list[Record]:
-    records = as_records(data, modalities=model.names)
-    if not isinstance(data, str | os.PathLike):
-        return records
-    for finding in check_records(records):
-        status.note(f"{Path(data).name}: {finding.text}")
-    return records
+def _note_findings(data: Data, records: Sequence[Record], status: StatusLine) -> None:
+    if isinstance(data, str | os.PathLike):
+        for finding in check_records(records):
+            status.note(f"{Path(data).name}: {finding.text}")
 
 
 def _name(data: Data | None, argument: str) -> str:

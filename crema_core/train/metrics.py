@@ -3,8 +3,9 @@
 `metrics.jsonl` has one flat JSON object of numbers per line. With several processes each keeps the same sums; the main
 one writes.
 
-Kinds of lines (`kind`): `step`, `epoch`, `valid` (an evaluation), `exit`, and what hooks asked for, `lr_factor` and
-`stop`. Values are plain numbers and texts, never tensors, so nothing keeps a graph alive.
+Kinds of lines (`kind`): `step`, `epoch`, `valid` (an evaluation), `exit`, what hooks asked for, `lr_factor` and `stop`,
+and with `on_error="skip"` first of all `skipped`, the number of samples that were left out, by data. Values are plain
+numbers and texts, never tensors, so nothing keeps a graph alive.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from crema_core.train.settings import TrainSettings
 from crema_core.train.steps import StepResult
 
 METRICS = "metrics.jsonl"
+SKIPPED_LINE = "skipped"
+"""Kind of the line that is written before the first update."""
 
 Value = float | int | str
 
@@ -121,6 +124,10 @@ class MetricLogger:
             f"epoch {at.epoch + 1}/{self.settings.epochs}  step {at.step:,}/{self.num_steps:,}  loss {loss:.4f}  "
             f"grad {norms}  {speed:.1f} samples/s  {describe_duration(left)} left"
         )
+
+    def skipped(self, at: Position, counts: Mapping[str, int]) -> None:
+        """Note how many samples of "data" and "eval_data" were left out."""
+        self._write(SKIPPED_LINE, at, counts)
 
     def epoch(
         self,

@@ -5,6 +5,7 @@ runs/my-run/
   config.json        settings, modalities, backbone fingerprint and data digests, which a resumed run must agree with,
                      fingerprints of features, and where data and model came from
   environment.json   Python, libraries and device
+  skipped.jsonl      samples that were left out, with the reasons; with on_error="skip" alone
   metrics.jsonl      one line per logged update, epoch, evaluation and exit, see `crema_core.train.metrics`
   checkpoints/       epoch-003-step-000120/, see `crema_core.train.checkpoints`; only the two named below are kept
   last               text: name of the newest checkpoint
@@ -21,7 +22,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
 from crema_core.data.data_file import Record
+from crema_core.data.unusable import SKIPPED, Unusable
 from crema_core.errors import CheckpointError, TrainingError
 from crema_core.saving.upgrades import FEATURES
-from crema_core.train.metrics import Value
+from crema_core.train.metrics import METRICS, SKIPPED_LINE, Value, read_metrics
 
 CONFIG, ENVIRONMENT, CHECKPOINTS = "config.json", "environment.json", "checkpoints"
 LAST, BEST = "last", "best"
@@ -52,6 +54,8 @@ class Run:
         exited: why each modality that exited early did, by name.
         num_steps: updates done.
         stopped: which plugin ended the run before its end, when and why; None when none did.
+        skipped: samples that were left out because a file of theirs cannot be used, by "data" and "eval_data"; empty
+            unless `on_error` is "skip".
     """
 
     path: Path
@@ -60,6 +64,7 @@ class Run:
     exited: dict[str, str]
     num_steps: int
     stopped: str | None = None
+    skipped: Mapping[str, tuple[Unusable, ...]] = field(default_factory=dict)
 
 
 def new_run_folder() -> Path:
@@ -70,14 +75,23 @@ def new_run_folder() -> Path:
 
 
 def refuse_used(folder: Path) -> None:
-    """Raise a TrainingError when `folder` holds a run already, or is no folder: a new run cannot be written there."""
+    """Raise a TrainingError when `folder` holds a run already, or is no folder: a new run cannot be written there.
+
+    What a run leaves behind that failed before its first update is no run: the same command may be given again.
+    """
     if folder.exists() and not folder.is_dir():
         raise TrainingError(f"'{folder}' is a file. A run needs a folder of its own. Give another out=.")
-    if (folder / CONFIG).exists():
+    if (folder / CONFIG).exists() and has_begun(folder):
         raise TrainingError(
             f"'{folder}' already holds a run. A new run needs a folder of its own. Pass resume=True to continue that "
             "run, or another out=."
         )
+
+
+def has_begun(folder: Path) -> bool:
+    """Return whether the run in a folder has made an update, or has saved anything."""
+    saved = (folder / LAST).exists() or any((folder / CHECKPOINTS).glob("*"))
+    return saved or any(line["kind"] != SKIPPED_LINE for line in read_metrics(folder / METRICS))
 
 
 def describe_run(
@@ -145,10 +159,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 def write_start(folder: Path, config: Mapping[str, Any]) -> None:
     """Write `environment.json` and `config.json`, which makes the folder a run.
 
+    What a run has left there that failed before its first update is removed.
+
     Raises:
         TrainingError: when the folder cannot be written.
     """
     try:
+        for leftover in (METRICS, SKIPPED):
+            (folder / leftover).unlink(missing_ok=True)
         write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from crema_core.data.unusable import MAX_SKIPPED, OnError
 from crema_core.errors import did_you_mean
 from crema_core.plugins.preset import Preset, find_preset
 from crema_core.plugins.spec import parse_settings
@@ -136,6 +137,15 @@ class TrainSettings(BaseModel):
         default=None, gt=0, description="size of the cache folder at which writing stops, in 10^9 bytes; None: no limit"
     )
     num_workers: int = Field(default=0, ge=0, description="processes that read media; 0: this one")
+
+    on_error: OnError = Field(
+        default="stop",
+        description="samples whose files are missing, empty, of a kind their modality does not read or unreadable: "
+        "stop before training, or skip: leave them out, which reads every source once before the first step",
+    )
+    max_skipped: float = Field(
+        default=MAX_SKIPPED, ge=0, le=1, description="largest share of the samples of a data file that skip leaves out"
+    )
 
     eval_every: int = Field(default=1, ge=1, description="epochs between evaluations on the validation data")
     eval_batch_size: int = Field(default=32, ge=1, description="samples in a minibatch of evaluation")

@@ -10,24 +10,26 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data.data_file import Record
+from crema_core.data.data_file import Record, Samples
 from crema_core.data.dataset import ModalityDataset, load_batches
 from crema_core.data.order import cut, derive_seed, epoch_order
+from crema_core.data.unusable import SKIPPED, Unusable, summary
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.cache.store import DiskCache
 from crema_core.features.encode import cacheable, encode_for_training, fill_shared, read_ahead, why_not_kept
 from crema_core.features.feature_cache import FeatureCache
+from crema_core.features.readable import find_unreadable
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.kernels import activation_checkpointing, compiled
 from crema_core.model.memory import explain_out_of_memory
@@ -48,6 +50,13 @@ from crema_core.train.settings import TrainSettings, less_memory
 from crema_core.train.steps import Minibatch, Stepper, modalities_to_train, share_language_model
 
 
+class Readable(NamedTuple):
+    """Samples of which those are left out that cannot be read, see `crema_core.features.readable`."""
+
+    samples: Mapping[str, Samples]  # "data" and, where there is any, "eval_data"
+    known: bool  # an earlier part of the run has found them all; they are the unusable ones
+
+
 class Trainer:
     """One training run.
 
@@ -59,8 +68,11 @@ class Trainer:
         folder: the run directory.
         hooks: called in the main process, see `crema_core.train.events`.
         status: where progress is shown.
+        readable: the samples that `records` and `eval_data` are the usable ones of: every source is read once before
+            training, and what cannot be read is left out. None: nothing is left out.
 
     Raises:
+        DataFileError: with `readable`, when more samples cannot be read than may be left out.
         OptionsError: when there are more processes than samples in a minibatch, or none to share a language model with.
     """
 
@@ -74,6 +86,7 @@ class Trainer:
         folder: Path,
         hooks: Hooks,
         status: StatusLine,
+        readable: Readable | None = None,
     ) -> None:
         model.backbone.require_weights()
         self.model, self.records, self.eval_data, self.settings = model, records, eval_data, settings
@@ -88,6 +101,12 @@ class Trainer:
         if settings.shard_language_model:
             share_language_model(model, self.distributed)
         model.to(self.distributed.device)
+        self.cache: FeatureCache | None = None
+        self._cached: frozenset[str] = frozenset()
+        self.skipped: dict[str, list[Unusable]] = {}  # samples left out, by "data" and "eval_data"
+        self._filled = readable is not None
+        if readable is not None:
+            self._leave_out(readable)
         self.early_exit = EarlyExit(
             modalities_to_train(model, settings),
             tau=settings.early_exit,
@@ -104,15 +123,13 @@ class Trainer:
         self.distributed.start_equal(self.stepper.parameters.values())
         self.checkpointer = Checkpointer(folder, self.stepper)
         steps_per_epoch = math.ceil(
-            math.ceil(len(records) / settings.batch_size) / settings.gradient_accumulation_steps
+            math.ceil(len(self.records) / settings.batch_size) / settings.gradient_accumulation_steps
         )
         self.schedule = make_schedule(settings, steps_per_epoch=steps_per_epoch)
         self.position = Position(0, 0, 0)
         self.lr_factor = 1.0  # what hooks multiply the schedule's rate with, in all processes
         self.stopped: str | None = None  # which plugin ended the run, when and why
         self.best_score: float | None = None  # best validation accuracy so far, or None
-        self.cache: FeatureCache | None = None
-        self._cached: frozenset[str] = frozenset()
         num_steps = steps_per_epoch * settings.epochs
         self.metric_logger = MetricLogger(
             folder, settings, num_steps=num_steps, distributed=self.distributed, status=status
@@ -153,6 +170,8 @@ class Trainer:
                 self.checkpointer.seed_dropout(self.position)
                 if resume_from is not None:
                     self._load(resume_from)
+                elif self._filled:
+                    self.metric_logger.skipped(self.position, {name: len(own) for name, own in self.skipped.items()})
                 self.events.tell("crema_train_started")
                 self._take_changes()
                 while self.position.epoch < self.settings.epochs and self.early_exit.active and not self.stopped:
@@ -314,7 +333,40 @@ class Trainer:
             if change.kind == "stop" and self.stopped is None:
                 self.stopped = text
 
+    def _leave_out(self, readable: Readable) -> None:
+        """Read every source once, into the cache where there is one, and leave out what cannot be read."""
+        self.cache = make_cache(self.model, self.settings)
+        if self.cache is not None:
+            self._cached = frozenset(cacheable(self.model, self.model.names))
+            if (skipped := why_not_kept(self.model, self.model.names)) is not None:
+                self.status.note(skipped)
+        before = list(readable.samples.values())
+        # What names and sizes tell was known before the first pass, too.
+        cheap = [own._replace(unusable=[one for one in own.unusable if one.why != "unreadable"]) for own in before]
+        with self.distributed.forward_pass():
+            found = find_unreadable(
+                self.model,
+                cheap,
+                self.model.names,
+                cache=self.cache,
+                known=before if readable.known else None,
+                batch_size=self.settings.batch_size,
+                num_workers=self.settings.num_workers,
+                processes=self.processes,
+                status=self.status,
+                max_skipped=self.settings.max_skipped,
+            )
+        samples = dict(zip(readable.samples, found, strict=True))
+        self.records = samples["data"].usable
+        self.eval_data = samples["eval_data"].usable if "eval_data" in samples else []
+        self.skipped = {name: own.unusable for name, own in samples.items()}
+        for own in found:
+            if own.unusable:
+                self.status.note(f"{summary(own)} They are left out, and listed in {self.folder / SKIPPED}.")
+
     def _fill_cache(self) -> None:
+        if self._filled:
+            return
         self.cache = make_cache(self.model, self.settings)
         if self.cache is None:
             return

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
-from crema_analysis.asking import Asked, Cache, Data, ask, chosen_settings, read_records
+from crema_analysis.asking import Asked, Cache, Data, ask, chosen_settings
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.common.tables import table
+from crema_core.data.data_file import Record
+from crema_core.data.unusable import NUM_SHOWN, Unusable
 from crema_core.datasets.spec import Column
 from crema_core.errors import OptionsError, did_you_mean
 from crema_core.evaluation.bootstrap import bootstrap_interval
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.predictions import clip_of
+from crema_core.evaluation.run import usable_samples
 from crema_core.evaluation.settings import EvaluationSettings
 from crema_core.features.feature_cache import FeatureCache, as_cache
 
@@ -96,11 +99,15 @@ class Ablation:
         variants: the model with all its modalities first.
         num_questions: questions each of them answered.
         num_clips: clips the questions are about.
+        left_out: comparisons that the data do not allow, by label, each with the reason.
+        skipped: samples left out because a file of theirs cannot be used; empty unless `on_error` is "skip".
     """
 
     variants: tuple[Variant, ...]
     num_questions: int
     num_clips: int
+    left_out: dict[str, str] = field(default_factory=dict)
+    skipped: tuple[Unusable, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -143,6 +150,12 @@ class Ablation:
         if tied := [f"{own.label} {own.num_ties:,}" for own in self.variants if own.num_ties]:
             note += f" Ties, each counted as a draw among the choices of equal score: {', '.join(tied)}."
         parts = [table(rows), note]
+        if self.left_out:
+            parts.append("\n".join(["Not compared:", *(f"- {label}: {why}" for label, why in self.left_out.items())]))
+        if self.skipped:
+            parts.append("\n".join(["Left out:", *(f"- {own}" for own in self.skipped[:NUM_SHOWN])]))
+            if len(self.skipped) > NUM_SHOWN:
+                parts[-1] += f"\n- and {len(self.skipped) - NUM_SHOWN:,} more"
         if self.of("leave-one-out") or self.of("shuffled"):
             parts.append(table(needed))
         return "\n\n".join(parts)
@@ -152,7 +165,9 @@ def _mark(cell: Cell) -> str:
     return "-" if cell.is_loss else "+" if cell.change_low > 0 else " "
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
+    """One way of asking, as it is planned: see `Variant`."""
+
     label: str
     what: str
     modalities: tuple[str, ...]
@@ -180,7 +195,9 @@ def ablate(
 ) -> Ablation:
     """Ask one model all questions with all modalities, and again with less.
 
-    Modalities that no question has a source of are left aside.
+    Modalities that no question has a source of are left aside, and so are comparisons that the data do not allow: a
+    modality is taken from another clip only where there are two. With `on_error="skip"` all variants are asked the
+    same questions, those whose sources of every modality can be read.
 
     Args:
         model: a built model; it is left in the mode it was in.
@@ -195,20 +212,21 @@ def ablate(
 
     Raises:
         OptionsError: for an unknown comparison or setting, an order of other modalities, a rule that does not exist, or
-            sources that cannot be exchanged.
-        DataFileError: for data without any question.
+            when the data allow none of the comparisons.
+        DataFileError: for data without any question, or samples whose files cannot be used.
         CheckpointError: when `out` cannot be continued.
 
     Example:
         >>> print(ablate(model, "test.jsonl", what="leave-one-out"))    # doctest: +SKIP
     """
     settings = chosen_settings(settings, changes, own=("modalities", "shuffle", "measures"), title="ablate")
-    wanted = _wanted(what)
-    records = read_records(data, model.names)
-    names = tuple(name for name in model.names if any(name in record.sources for record in records))
-    plans = list(_plans(names, wanted, order=_order(names, order)))
     given = as_cache(model, cache)
     features = FeatureCache(model) if given is None else given
+    samples = usable_samples(model, data, settings, names=model.names, cache=features, status=status)
+    records = samples.usable
+    names = tuple(name for name in model.names if any(name in record.sources for record in records))
+    plans, left_out = plan_comparisons(names, records, what=what, order=order)
+    settings = settings.model_copy(update={"on_error": "stop"})  # the same questions for all, found above
     done: dict[tuple[tuple[str, ...], str | None], Asked] = {}
     for plan in plans:
         key = plan.modalities, plan.shuffle
@@ -229,7 +247,37 @@ def ablate(
         result = done[key].result
         facts = result.tokens_per_answer, result.num_ties
         variants.append(Variant(plan.label, plan.what, plan.modalities, plan.modality, cells, *facts))
-    return Ablation(tuple(variants), len(records), len({own.clip for own in base}))
+    num_clips = len({own.clip for own in base})
+    return Ablation(tuple(variants), len(records), num_clips, left_out, tuple(samples.unusable))
+
+
+def plan_comparisons(
+    names: Sequence[str], records: Sequence[Record], *, what: What | Sequence[What], order: Sequence[str] | None
+) -> tuple[list[Plan], dict[str, str]]:
+    """Return the ways of asking, and the comparisons that the data do not allow, each with the reason.
+
+    Args:
+        names: modalities that the questions have sources of, in the model's order.
+        records: the questions.
+        what, order: as for `ablate`.
+
+    Raises:
+        OptionsError: for an unknown comparison, an order of other modalities, or when nothing can be compared.
+    """
+    wanted, names = _wanted(what), tuple(names)
+    plans, left_out = [], {}
+    for plan in _plans(names, wanted, order=_order(names, order)):
+        number = 2 if plan.shuffle is None else len({own.paths(plan.shuffle) for own in records} - {()})
+        if number < 2:
+            left_out[plan.label] = f"all questions have the same source of {plan.shuffle}, and exchanging needs two"
+        else:
+            plans.append(plan)
+    if len(plans) == 1 and left_out:
+        raise OptionsError(
+            f"Nothing can be compared: {'; '.join(f'{label}: {why}' for label, why in left_out.items())}. Comparisons: "
+            f"{', '.join(WHATS)}. Use data about several clips, or another comparison."
+        )
+    return plans, left_out
 
 
 def _wanted(what: What | Sequence[What]) -> tuple[What, ...]:
@@ -254,22 +302,22 @@ def _order(names: tuple[str, ...], order: Sequence[str] | None) -> tuple[str, ..
     return tuple(order)
 
 
-def _plans(names: tuple[str, ...], wanted: Sequence[What], *, order: tuple[str, ...]) -> Iterator[_Plan]:
-    yield _Plan("all modalities", ALL, names, "")
+def _plans(names: tuple[str, ...], wanted: Sequence[What], *, order: tuple[str, ...]) -> Iterator[Plan]:
+    yield Plan("all modalities", ALL, names, "")
     if "leave-one-out" in wanted:
         for name in names:
-            yield _Plan(f"without {name}", "leave-one-out", tuple(own for own in names if own != name), name)
+            yield Plan(f"without {name}", "leave-one-out", tuple(own for own in names if own != name), name)
     if "growing" in wanted:
-        yield _Plan("question alone", "growing", (), "")
+        yield Plan("question alone", "growing", (), "")
         for count, name in enumerate(order, start=1):
             modalities = tuple(own for own in names if own in order[:count])
-            yield _Plan(name if count == 1 else f"+ {name}", "growing", modalities, name)
+            yield Plan(name if count == 1 else f"+ {name}", "growing", modalities, name)
     if "shuffled" in wanted:
         for name in names:
-            yield _Plan(f"{name} of another clip", "shuffled", names, name, shuffle=name)
+            yield Plan(f"{name} of another clip", "shuffled", names, name, shuffle=name)
 
 
-def _file_name(plan: _Plan) -> str:
+def _file_name(plan: Plan) -> str:
     modalities = "-".join(plan.modalities) or "question"
     return modalities if plan.shuffle is None else f"{modalities}.{plan.shuffle}-shuffled"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from crema_analysis.ablation import Ablation, Cell, Variant, What
 from crema_analysis.plots import change_plot
 from crema_core.common.atomic import write_bytes, write_text
+from crema_core.data.unusable import NUM_SHOWN
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import figure_block, page, paragraphs, table_block
 from crema_core.report.plots import accuracy_plot
@@ -73,6 +74,14 @@ def _sections(ablation: Ablation, accuracy: bytes, change: bytes) -> Iterator[Re
         if variants:
             body = paragraphs(text) + table_block(_cells([ablation.variants[0], *variants], ablation.columns))
             yield ReportSection(heading, body)
+    if ablation.left_out:
+        rows = [["comparison", "why it was not made"], *map(list, ablation.left_out.items())]
+        yield ReportSection("Not compared", table_block(rows, text=True))
+    if ablation.skipped:
+        text = f"{len(ablation.skipped):,} samples have a file that cannot be used; {RESULTS} lists them all."
+        shown = ablation.skipped[:NUM_SHOWN]
+        rows = [["line", "modality", "file", "reason"], *([f"{o.line}", o.modality, o.source, o.reason] for o in shown)]
+        yield ReportSection("Samples that were left out", paragraphs(text) + table_block(rows, text=True))
 
 
 def _cells(variants: Sequence[Variant], columns: Sequence[str]) -> list[list[str]]:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from crema_analysis import ablate_verb
+from crema_core.api.build import build
 from crema_core.cli.main import main
+from tests.support.official_datasets import write_clip
 
 
 @pytest.mark.slow
@@ -37,3 +40,19 @@ def test_ablate_goes_on_only_with_a_folder(trained: Path, clips: Path, capsys: p
     assert capsys.readouterr().err == (
         "crema: --resume without --out. Answers are taken up from a folder. Add --out DIR.\n"
     )
+
+
+def test_what_cannot_be_compared_is_refused_before_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablate_verb, "load_saved", lambda arguments: pytest.fail("the model is loaded"))
+    model = build(["video"], backbone="crema-tiny")
+    model.save_pretrained(tmp_path / "model")
+    write_clip(tmp_path / "a.mp4", num_frames=2)
+    lines = [{"id": i, "question": f"{i}?", "answer": "red", "video": "a.mp4"} for i in range(3)]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["ablate", str(tmp_path / "model"), str(data), "--what", "shuffled"]) == 1
+    assert "Nothing can be compared: video of another clip" in capsys.readouterr().err
+    assert main(["ablate", str(tmp_path / "model"), str(data), "--order", "audio"]) == 1
+    assert "is not an order of the modalities" in capsys.readouterr().err

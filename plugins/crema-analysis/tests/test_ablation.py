@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from crema_analysis.ablation import Ablation, Cell, Variant, ablate
+from crema_analysis.ablation_report import write_ablation
 from crema_core.api.model import CremaModel
 from crema_core.data.data_file import Record
 from crema_core.errors import OptionsError
@@ -210,5 +211,42 @@ def test_what_an_ablation_chooses_itself_is_refused(new_model: MakeModel, tmp_pa
         ablate(new_model(), write_records(tmp_path / "data", 2), shuffle="wave")
     assert str(caught.value) == (
         "ablate: 'shuffle' came, which ablate chooses itself. Accepted: batch_size, max_new_tokens, num_beams, "
-        "num_workers, seed, scorer, prompts, fusion, out, resume. Leave shuffle out."
+        "num_workers, seed, scorer, prompts, fusion, on_error, max_skipped, out, resume. Leave shuffle out."
     )
+
+
+def one_wave(folder: Path) -> Path:
+    """Write data in which all questions have the same wave."""
+    data = write_data(folder, 6, modalities="mw")
+    lines = [json.loads(line) | {"wave": "wave-0.npy"} for line in data.read_text().splitlines()]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return data
+
+
+def test_comparisons_that_the_data_do_not_allow_are_left_out_and_named(new_model: MakeModel, tmp_path: Path) -> None:
+    data = one_wave(tmp_path / "data")
+    found = ablate(new_model(), data)
+    assert [own.modality for own in found.of("shuffled")] == ["main"]
+    assert list(found.left_out) == ["wave of another clip"]
+    assert "- wave of another clip: all questions have the same source of wave, and exchanging needs two" in str(found)
+    assert found.to_dict()["left_out"] == found.left_out
+    assert "Not compared" in write_ablation(tmp_path / "out", found).read_text()
+    only = data.with_name("only.jsonl")
+    lines = [json.loads(line) for line in data.read_text().splitlines()]
+    only.write_text("".join(json.dumps({k: v for k, v in own.items() if k != "main"}) + "\n" for own in lines))
+    with pytest.raises(OptionsError, match="Nothing can be compared: wave of another clip: all questions"):
+        ablate(new_model(), only, what="shuffled")
+
+
+def test_all_variants_are_asked_the_questions_whose_files_can_all_be_read(new_model: MakeModel, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 8, modalities="mp")
+    (tmp_path / "data" / "main-1.npy").write_bytes(b"damaged")
+    (tmp_path / "data" / "points-4.npy").unlink()
+    found = ablate(new_model(), data, on_error="skip", max_skipped=0.5)
+    assert [(own.line, own.modality, own.why) for own in found.skipped] == [
+        (2, "main", "unreadable"),
+        (5, "points", "missing"),
+    ]
+    assert {own.cell("all").number for own in found.variants} == {6}
+    assert "- data.jsonl line 5, points: points-4.npy does not exist" in str(found)
+    assert "Samples that were left out" in write_ablation(tmp_path / "out", found).read_text()
