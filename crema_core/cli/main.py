@@ -65,13 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     # Decided before parsing, so that it works even when the parsing itself fails.
     show_traceback = "--traceback" in words
+    parsers: list[argparse.ArgumentParser] = []
     enrol()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return _run([word for word in words if word != "--traceback"])
+            return _run([word for word in words if word != "--traceback"], parsers)
     except CremaError as error:
-        code = fail(str(error), FAILED, is_consequence=isinstance(error, LostProcessError))
+        from crema_core.cli.advice import for_command_line
+
+        text = for_command_line(str(error), parsers[0]) if parsers else str(error)
+        code = fail(text, FAILED, is_consequence=isinstance(error, LostProcessError))
         if show_traceback:
             traceback.print_exc()
         return code
@@ -83,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], parsers: list[argparse.ArgumentParser]) -> int:
+    """Run the verb that `words` name, whose parser is added to `parsers` for whoever words its errors."""
     name = next((word for word in words if not word.startswith("-")), None)
     commands: dict[str, Command | AddedCommand] = dict(own_commands())
     if name not in commands:
@@ -103,6 +108,7 @@ def _run(words: list[str]) -> int:
         return USAGE
     command = commands[name]
     verb, own_parser = _load(command) if isinstance(command, Command) else _load_of_package(command)
+    parsers.append(own_parser)
     position = words.index(name)
     arguments = _parse(own_parser, words[:position] + words[position + 1 :])
     if isinstance(arguments, int):

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from crema_core.cli.inputs import add_shared, assignments, help_text
+from crema_core.data.sampling import split_span
 from crema_core.errors import OptionsError
 
 HELP = help_text("show")
@@ -27,7 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     plugin = registry.resolve(arguments.modality)
     options = plugin.spec.parse_options(assignments(arguments.set))
-    name = Path(arguments.source).resolve().stem or "source"
+    part = split_span(arguments.source)
+    name = Path(part.path).resolve().stem or "source"
+    name += f".{part.label}" if part.label else ""
     out = Path(arguments.out or f"{name}.{plugin.spec.name}.show.png")
     if out.suffix.lower() != ".png":
         raise OptionsError(

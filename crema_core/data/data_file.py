@@ -208,13 +208,16 @@ def read_samples(
     modalities: Collection[str] | None = None,
     specs: Mapping[str, ModalitySpec] | None = None,
     check_records: bool = False,
+    tell_ignored: bool = True,
 ) -> Samples:
     """Read some data and look, without opening any file, which samples cannot be used; whoever calls decides.
 
     Args:
         data, modalities: as for `as_records`.
-        specs: declarations of modalities by name, which say what endings they read; None: those of installed packages.
+        specs: declarations of a model's modalities by name, which say what endings they read; None: those of installed
+            packages.
         check_records: look at the files of records too, which are otherwise taken as they are.
+        tell_ignored: warn of keys of a data file that are not read.
 
     Raises:
         DataFileError: naming every line or sample that is not one, or when there is none.
@@ -230,7 +233,8 @@ def read_samples(
             f"{path.name} holds no samples. A data file has one JSON object per line, with at least "
             f"{_listed(REQUIRED)}. Write one line per question."
         )
-    _report_ignored(path.name, scan.ignored)
+    if tell_ignored:
+        _report_ignored(path.name, scan.ignored, has_model=specs is not None)
     numbered = [(own.line, own) for own in scan.records]
     unusable = unusable_samples(numbered, name=path.name, folder=path.parent, specs=specs)
     return Samples(scan.records, [number for number, _ in numbered], unusable, path.name)
@@ -248,7 +252,7 @@ def _given_samples(
     scan = _scan(parsed, modalities=modalities, folder=Path.cwd(), num_lines=len(given))
     if scan.problems:
         raise DataFileError(_describe_problems(scan, "records", "record"))
-    _report_ignored("The data", scan.ignored)
+    _report_ignored("The data", scan.ignored, has_model=specs is not None)
     read = {record.line: record for record in scan.records}
     numbered = [(number, read.get(number, own)) for number, own in enumerate(data, start=1)]
     records = [(number, own) for number, own in numbered if isinstance(own, Record)]
@@ -395,15 +399,13 @@ def _scan(
     return Scan(records, problems, tuple(keys), num_lines)
 
 
-def _report_ignored(name: str, ignored: Sequence[IgnoredKey]) -> None:
+def _report_ignored(name: str, ignored: Sequence[IgnoredKey], *, has_model: bool = False) -> None:
     """Say once what of a data file is not read."""
     if unused := [own for own in ignored if own.installed]:
-        logger.warning(
-            "%s has sources of modalities that this model does not have: %s. They are ignored. "
-            "Name them in build(modalities=[...]) to use them.",
-            name,
-            ", ".join(map(str, unused)),
-        )
+        whose = "that this model does not have" if has_model else "that are not asked for"
+        advice = " Name them in build(modalities=[...]) to use them." if has_model else ""
+        listed = ", ".join(map(str, unused))
+        logger.warning("%s has sources of modalities %s: %s. They are ignored.%s", name, whose, listed, advice)
     if unknown := [own for own in ignored if not own.installed]:
         logger.warning(
             "%s has keys that are neither a field nor an installed modality, and are ignored: %s. Install the package "

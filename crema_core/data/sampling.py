@@ -30,6 +30,21 @@ class Span(NamedTuple):
     start_s: float | None = None
     end_s: float | None = None
 
+    @property
+    def label(self) -> str:
+        """The part as it stands in the names of files made of it; empty for a whole file.
+
+        Example:
+            >>> Span("a.mp4", 1.5, 3.0).label, Span("a.mp4", None, 3.0).label, Span("a.mp4").label
+            ('1.5-3s', '0-3s', '')
+        """
+        if self.start_s is None and self.end_s is None:
+            return ""
+        start, end = (
+            "" if own is None else f"{own:.6f}".rstrip("0").rstrip(".") for own in (self.start_s or 0.0, self.end_s)
+        )
+        return f"{start}-{end or 'end'}{'s' if end else ''}"
+
     def within(self, start_s: float | None, end_s: float | None) -> Span:
         """Return the part of this part between two times counted from its own beginning.
 

@@ -13,6 +13,7 @@ from crema_core.cli.main import main
 from crema_core.errors import ContractError
 from crema_core.modality import BuildContext
 from tests.support.modalities import WaveModality, wave_spec
+from tests.support.official_datasets import write_clip
 
 
 @pytest.fixture
@@ -76,3 +77,14 @@ def test_a_modality_without_a_picture_says_so() -> None:
         "The modality 'wave' draws no picture: WaveModality has no show(). It is optional. Ask its authors for one, or "
         "look at the file with other tools."
     )
+
+
+def test_a_part_of_a_clip_is_drawn_and_names_the_picture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip(folder / "x.mp4", num_frames=60)
+    assert main(["show", "x.mp4#t=1.2,3", "--modality", "video", "--set", "num_frames=2"]) == 0
+    assert main(["show", "x.mp4", "--modality", "video", "--set", "num_frames=2"]) == 0
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "x.1.2-3s.video.show.png",
+        "x.video.show.png",
+    ]
+    assert (folder / "x.1.2-3s.video.show.png").read_bytes() != (folder / "x.video.show.png").read_bytes()

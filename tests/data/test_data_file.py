@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from crema_core.data import data_file
-from crema_core.data.data_file import IgnoredKey, Record, as_records, moved_line, read_data_file, scan_data_file
+from crema_core.data.data_file import (
+    IgnoredKey,
+    Record,
+    as_records,
+    moved_line,
+    read_data_file,
+    read_samples,
+    scan_data_file,
+)
 from crema_core.errors import DataFileError
 
 LINE = {"id": "a", "question": "what ?", "answer": "red"}
@@ -183,6 +191,12 @@ def test_modalities_the_model_lacks_are_ignored_with_one_notice(
     with caplog.at_level(logging.WARNING):
         records = read_data_file(path, modalities=["radar"])
     assert [set(record.sources) for record in records] == [{"radar"}, {"radar"}]
+    assert caplog.messages == [
+        "train.jsonl has sources of modalities that are not asked for: 'sonar' (2 lines, first: line 1). They are "
+        "ignored."
+    ]
+    caplog.clear()
+    read_samples(path, modalities=["radar"], specs={})
     assert caplog.messages == [
         "train.jsonl has sources of modalities that this model does not have: 'sonar' (2 lines, first: line 1). They "
         "are ignored. Name them in build(modalities=[...]) to use them."

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from crema_core.cli.main import main
+from crema_core.data.clips import read_clip
 from crema_core.data.data_file import read_data_file
 from crema_core.errors import AssetError, MediaError, OptionsError
 from crema_core.modality import BuildContext, Modality
@@ -43,7 +44,7 @@ def write_clip(path: Path, *, num_frames: int = 12) -> Path:
         stream = container.add_stream("libx264", rate=6, options={"threads": "1"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(num_frames):
-            pixels = np.full((48, 64, 3), 20 * number, np.uint8)
+            pixels = np.full((48, 64, 3), 20 * number % 256, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     return path
@@ -141,7 +142,7 @@ def test_a_data_file_gains_the_results(folders: dict[str, Path], tmp_path: Path)
         {"id": "2", "question": "ü", "answer": "a", "type": "t", "video": "../data/clips/one.mp4"},
         {"id": "3", "question": "q", "answer": "a", "depth": "../data/clips/a.mp4"},
     ]  # fmt: skip
-    assert len(read_data_file(copy)) == 3
+    assert len(read_data_file(copy, modalities=["video"])) == 3
 
 
 def test_a_folder_of_pictures_is_a_video(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -172,14 +173,67 @@ def test_two_videos_that_would_write_one_file_are_refused(tmp_path: Path) -> Non
     )
 
 
-def test_an_absent_video_stops_everything_before_it_begins(tmp_path: Path) -> None:
-    good = write_clip(tmp_path / "good.mp4")
-    with pytest.raises(MediaError) as caught:
-        plan([str(good), str(tmp_path / "no.mp4")], ExtractSettings(modalities=("depth",)), out=tmp_path, root=None)
-    assert str(caught.value) == (
-        f"1 of 2 videos do not exist, first: {tmp_path / 'no.mp4'}. Each is a clip or a folder of pictures. Check the "
-        "paths. Nothing was written."
-    )
+def test_videos_that_cannot_be_used_stop_everything_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, empty = write_clip(tmp_path / "good.mp4"), tmp_path / "empty.mp4"
+    empty.touch()
+    words = ["extract", "depth", str(good), f"{tmp_path}/no.mp4", f"{empty}#t=1,2", "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "crema: 2 of 3 videos cannot be used:"
+    assert lines[1].startswith(f"- '{tmp_path}/no.mp4' does not exist. ")
+    assert lines[2].startswith(f"- '{empty}' is empty (0 bytes). ")
+    assert lines[3].endswith("pass --on-error skip to leave them out. Nothing was written.")
+    assert not (tmp_path / "out").exists()
+
+
+def test_videos_that_cannot_be_used_may_be_left_out(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip(tmp_path / "good.mp4")
+    (tmp_path / "bad.mp4").write_bytes((tmp_path / "good.mp4").read_bytes()[:300])
+    lines = [{"id": i, "question": "?", "answer": "a", "video": f"{name}.mp4", "audio": "a.wav"}
+             for i, name in enumerate(("good", "bad", "gone", "bad"))]  # fmt: skip
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "out"
+    flags = ["extract", "depth", "--data", str(data), "--out", str(out), *words(folders, "--on-error", "skip")]
+    assert main([*flags, "--max-skipped", "0.4"]) == 1
+    assert "1 of 2 videos cannot be read, and at most --max-skipped 0.4" in capsys.readouterr().err
+    assert main([*flags, "--max-skipped", "0.8"]) == 0
+    page = capsys.readouterr()
+    assert "this model" not in page.err
+    assert "not asked for" not in page.err
+    assert [json.loads(line)["line"] for line in (out / "skipped.jsonl").read_text().splitlines()] == [2, 3, 4]
+    assert (out / "good.depth.npz").exists()
+
+
+def test_parts_of_a_clip_have_results_of_their_own(folders: dict[str, Path], tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", num_frames=36)
+    parts = ["a.mp4#t=1,3", "a.mp4", "a.mp4#t=4.5", "a.mp4#t=,2"]
+    lines = [{"id": i, "question": "?", "answer": "a", "video": part} for i, part in enumerate(parts)]
+    data, copy, out = tmp_path / "data.jsonl", tmp_path / "new.jsonl", tmp_path / "out"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flags = ["--data", str(data), "--out-data", str(copy), "--out", str(out)]
+    assert main(["extract", "depth,flow", *flags, *words(folders)]) == 0
+    assert [json.loads(line)["depth"] for line in copy.read_text().splitlines()] == [
+        "out/a.1-3s.depth.npz", "out/a.depth.npz", "out/a.4.5-end.depth.npz", "out/a.0-2s.depth.npz",
+    ]  # fmt: skip
+    for name, (low, high) in {"a.1-3s": (1, 3), "a.4.5-end": (4.5, 6), "a": (0, 6)}.items():
+        with np.load(out / f"{name}.depth.npz") as file:
+            np.testing.assert_allclose(file["times"][[0, -1], [0, 1]], [low, high], atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["#t=1,3", "#t=0.5", "#t=,1.25", ""])
+@pytest.mark.parametrize("fps", [None, 2.0])
+def test_frames_of_a_part_are_those_a_modality_takes(tmp_path: Path, part: str, fps: float | None) -> None:
+    source = f"{write_clip(tmp_path / 'a.mp4', num_frames=24)}{part}"
+    ours = read_pairs(source, num_frames=5, fps=fps, gap_s=None, max_side=512)
+    theirs = read_clip(source, num_frames=5, fps=fps)
+    assert torch.equal(ours.frames, theirs.frames)
+    assert ours.times is not None
+    assert torch.equal(ours.times, theirs.times)
 
 
 def test_a_video_outside_the_root_is_refused(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from crema_core.data.media import (
     read_frames,
     segment_spans,
 )
+from crema_core.data.sampling import Span, split_span
 from crema_core.errors import MediaError
 
 
@@ -57,7 +58,8 @@ def read_pairs(
     """Read frames and their successors; the last frame's motion is seen from the one before it.
 
     Args:
-        source: a clip, a picture or a folder of pictures.
+        source: a clip, a picture or a folder of pictures; `a.mp4#t=1,2` is a part of a clip, whose frames alone are
+            looked at.
         num_frames, fps: as `crema_core.data.clips.read_clip`.
         gap_s: seconds between the frames of a pair; None: the next frame.
         max_side: larger frames are made smaller.
@@ -65,9 +67,15 @@ def read_pairs(
     Raises:
         MediaError: when the source cannot be read, or has no clock and `fps` or `gap_s` was asked.
     """
-    path = Path(source)
+    part = split_span(os.fspath(source))
+    path = Path(part.path)
     if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
-        return _of_clip(path, num_frames, fps, gap_s, max_side)
+        return _of_clip(part, num_frames, fps, gap_s, max_side)
+    if part.label:
+        raise MediaError(
+            f"'{source}' is a part of pictures, which have no clock. Seconds are counted in clip files. Leave the part "
+            "out, or name a clip."
+        )
     if fps is not None or gap_s is not None:
         raise MediaError(
             f"'{path}' holds pictures without a clock, and frames per second or a gap in seconds were asked. Those "
@@ -113,17 +121,20 @@ def shrink(frames_TCHW: Tensor, max_side: int) -> Tensor:
     return smaller.round().clamp(0, 255).to(torch.uint8)
 
 
-def _of_clip(path: Path, num_frames: int, fps: float | None, gap_s: float | None, max_side: int) -> Frames:
+def _of_clip(part: Span, num_frames: int, fps: float | None, gap_s: float | None, max_side: int) -> Frames:
     picked: list[Picked] = []
     spans: list[tuple[float, float]] = []
 
     def choose(timeline: Timeline) -> list[int]:
-        starts_s, finish_s = timeline
+        begin, end = _bounds(part, timeline)
+        starts_s = timeline.starts_s[begin:end]
+        finish_s = timeline.starts_s[end] if end < len(timeline.starts_s) else timeline.finish_s
         last = len(starts_s) - 1
         numbers = middle_indices(len(starts_s), num_frames)
         spans[:] = segment_spans(starts_s, finish_s, num_frames)
         if fps is not None:
-            at_rate, own = rate_indices(starts_s, finish_s, fps)
+            until_s = finish_s if part.end_s is None else min(part.end_s, finish_s)
+            at_rate, own = rate_indices(starts_s, until_s, fps, low_s=max(part.start_s or 0.0, starts_s[0]))
             if len(at_rate) <= num_frames:
                 numbers, spans[:] = at_rate, own
         ahead = None
@@ -135,12 +146,28 @@ def _of_clip(path: Path, num_frames: int, fps: float | None, gap_s: float | None
             back = steps[-1] if steps else 1
             ahead = [n + back if out else a for a, n, out in zip(ahead, numbers, beyond, strict=True)]
         first, second = successors(numbers, last=last, ahead=ahead)
-        wanted = sorted({*numbers, *first, *second})
-        picked[:] = [Picked(wanted, numbers, first, second)]
+        chosen = [[begin + number for number in own] for own in (numbers, first, second)]
+        wanted = sorted({number for own in chosen for number in own})
+        picked[:] = [Picked(wanted, *chosen)]
         return wanted
 
-    frames = shrink(read_chosen(path, choose), max_side)
+    frames = shrink(read_chosen(part.path, choose), max_side)
     return _arrange(frames, picked[0], torch.tensor(spans, dtype=torch.float32))
+
+
+def _bounds(part: Span, timeline: Timeline) -> tuple[int, int]:
+    """Return the first frame on screen in a part, and the first one after it."""
+    starts_s, finish_s = timeline.starts_s, timeline.finish_s
+    low = max(part.start_s or 0.0, starts_s[0])
+    high = finish_s if part.end_s is None else part.end_s
+    begin = max(bisect_right(starts_s, low + 1e-6) - 1, 0)
+    end = sum(start < high - 1e-6 for start in starts_s)
+    if begin >= end or low >= finish_s:
+        raise MediaError(
+            f"'{part.path}' has no frame between {low:g} s and {high:g} s; it lasts {finish_s:g} s. A part must "
+            f"overlap 0..{finish_s:g} s. Change the part."
+        )
+    return begin, end
 
 
 def _arrange(frames: Tensor, picked: Picked, times: Tensor | None) -> Frames:

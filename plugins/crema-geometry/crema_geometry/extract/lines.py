@@ -9,24 +9,39 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.common.atomic import write_text
-from crema_core.data.data_file import moved_line, read_data_file
+from crema_core.data.data_file import Samples, moved_line, read_samples
 from crema_core.errors import DataFileError
+from crema_geometry.extract.run import absolute_text
 
 
-def videos_of(data_file: Path, *, key: str = "video") -> list[str]:
-    """Return the files under `key`, each once, in order.
+def samples_of(data_file: Path, *, key: str = "video") -> Samples:
+    """Read a data file whose videos are under `key`, and which of them cannot be used; other keys do not matter.
 
     Raises:
         DataFileError: when the data file cannot be used or no line has the key.
     """
-    records = read_data_file(data_file, modalities=[key])
-    found = [path for record in records for path in record.paths(key)[:1]]
-    if not found:
+    samples = read_samples(data_file, modalities=[key], tell_ignored=False)
+    if not any(record.paths(key) for record in samples.records):
         raise DataFileError(
             f"No line of {data_file.name} has '{key}'. Videos are taken from that key. Name another with --key. "
             "Nothing was written."
         )
-    return list(dict.fromkeys(found))
+    return samples
+
+
+def videos_of(samples: Samples, *, key: str = "video") -> list[str]:
+    """Return the files under `key` of the usable lines, each once, in order."""
+    return list(dict.fromkeys(path for record in samples.usable for path in record.paths(key)[:1]))
+
+
+def with_failed(samples: Samples, failed: Mapping[str, str], *, key: str = "video") -> Samples:
+    """Return the samples, of which those are unusable too whose video failed: text of a video -> reason."""
+    unreadable = {
+        (key, record.paths(key)): failed[absolute_text(record.paths(key)[0])]
+        for record in samples.records
+        if record.paths(key) and absolute_text(record.paths(key)[0]) in failed
+    }
+    return samples.without(unreadable)
 
 
 def write_with_results(
@@ -39,7 +54,7 @@ def write_with_results(
     Args:
         data_file: the original.
         out: the copy; may be the original.
-        results: absolute video path -> modality -> file.
+        results: video as jobs name it, absolute -> modality -> file.
         key: the field videos are under.
 
     Returns:
@@ -53,7 +68,7 @@ def write_with_results(
         values: dict[str, Any] = moved_line(json.loads(text), here, there)
         source = values.get(key)
         first = source[0] if isinstance(source, list) else source
-        files = results.get(os.path.normpath(there / first), {}) if isinstance(first, str) else {}
+        files = results.get(absolute_text(str(there / first)), {}) if isinstance(first, str) else {}
         present = {modality: file for modality, file in files.items() if Path(file).exists()}
         gained += bool(present)
         for modality, file in present.items():

@@ -13,7 +13,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 from crema_core.common.atomic import write_text
 from crema_core.common.progress import StatusLine, describe_duration
+from crema_core.data.sampling import Span, split_span
+from crema_core.data.unusable import NUM_SHOWN
 from crema_core.errors import MediaError, OptionsError
 from crema_geometry.extract.settings import ExtractSettings
 
@@ -31,7 +33,7 @@ class Job(NamedTuple):
     """One video.
 
     Attributes:
-        source: the video.
+        source: the video, or a part of one.
         targets: modality -> file, all that is wanted.
         missing: the modalities whose file is not there yet.
     """
@@ -58,21 +60,19 @@ class Outcome(NamedTuple):
 def plan(videos: Sequence[str], settings: ExtractSettings, *, out: Path, root: Path | None) -> list[Job]:
     """Return a job per video; nothing is written.
 
+    Files are named after the video, those of a part of it (`a.mp4#t=2,6`) after the part too: `a.2-6s.depth.npz`.
+
     Raises:
         OptionsError: when a video is not below `root`, or two videos would write one file.
-        MediaError: when a video does not exist.
     """
-    paths = [_absolute(video) for video in dict.fromkeys(videos)]
-    absent = [str(path) for path in paths if not path.exists()]
-    if absent:
-        raise MediaError(
-            f"{len(absent)} of {len(paths)} videos do not exist, first: {absent[0]}. Each is a clip or a folder of "
-            "pictures. Check the paths. Nothing was written."
-        )
-    base = _absolute(root) if root is not None else Path(os.path.commonpath([p.parent for p in paths]))
+    if not videos:
+        return []
+    parts = [_absolute(video) for video in dict.fromkeys(videos)]
+    base = _lexical(root) if root is not None else Path(os.path.commonpath([Path(own.path).parent for own in parts]))
     jobs: list[Job] = []
-    owners: dict[Path, Path] = {}
-    for path in paths:
+    owners: dict[Path, Span] = {}
+    for part in parts:
+        path = Path(part.path)
         if not path.is_relative_to(base):
             raise OptionsError(
                 f"'{path}' is not below --root '{base}'. Results are named after the path below it. Name a folder that "
@@ -80,20 +80,91 @@ def plan(videos: Sequence[str], settings: ExtractSettings, *, out: Path, root: P
             )
         relative = path.relative_to(base)
         stem = relative.with_suffix("") if path.is_file() else relative
-        owner = owners.setdefault(stem, path)
-        if owner != path:
+        if part.label:
+            stem = stem.with_name(f"{stem.name}.{part.label}")
+        owner = owners.setdefault(stem, part)
+        if owner != part:
             raise OptionsError(
-                f"'{owner}' and '{path}' would both write '{out / stem}.*.npz'. Names without their ending are "
+                f"'{owner.path}' and '{path}' would both write '{out / stem}.*.npz'. Names without their ending are "
                 "different. Rename one. Nothing was written."
             )
         targets: dict[str, str] = {modality: str(out / f"{stem}.{modality}.npz") for modality in settings.modalities}
-        jobs.append(Job(str(path), targets, tuple(s for s, file in targets.items() if not Path(file).exists())))
+        missing = tuple(modality for modality, file in targets.items() if not Path(file).exists())
+        jobs.append(Job(source_text(part), targets, missing))
     return jobs
 
 
-def _absolute(path: str | Path) -> Path:
+def find_unusable(videos: Sequence[str]) -> dict[str, str]:
+    """Return the videos that names and sizes tell cannot be read, each with the reason."""
+    from crema_core.data.media import FRAME_SUFFIXES, check_file
+
+    found = {}
+    for video in dict.fromkeys(videos):
+        path = Path(split_span(video).path)
+        try:
+            if not path.is_dir():
+                check_file(path, what="a clip or picture", suffixes=FRAME_SUFFIXES)
+        except MediaError as error:
+            found[video] = str(error)
+    return found
+
+
+def refuse_unusable(unusable: Mapping[str, str], *, total: int) -> None:
+    """Raise when any video cannot be used.
+
+    Raises:
+        MediaError: naming the first of them.
+    """
+    if not unusable:
+        return
+    shown = [f"- {reason}" for reason in list(unusable.values())[:NUM_SHOWN]]
+    more = [f"- and {len(unusable) - NUM_SHOWN:,} more"] if len(unusable) > NUM_SHOWN else []
+    advice = 'Check these paths, or pass on_error="skip" to leave them out. Nothing was written.'
+    raise MediaError("\n".join([f"{len(unusable):,} of {total:,} videos cannot be used:", *shown, *more, advice]))
+
+
+def refuse_many(failed: Mapping[str, str], *, total: int, max_skipped: float) -> None:
+    """Raise when more videos cannot be read than may be left out.
+
+    Raises:
+        MediaError: naming the first of them; what is written is kept.
+    """
+    if len(failed) <= max_skipped * total:
+        return
+    shown = [f"- {reason}" for reason in list(failed.values())[:NUM_SHOWN]]
+    raise MediaError(
+        "\n".join(
+            [
+                f"{len(failed):,} of {total:,} videos cannot be read, and at most max_skipped={max_skipped:g} of them "
+                "may be left out:",
+                *shown,
+                "What is written is kept. Correct the paths, or pass a larger max_skipped, for example max_skipped=1.",
+            ]
+        )
+    )
+
+
+def source_text(part: Span) -> str:
+    """Return a part as the text that names it, of one form for one part."""
+    ends = ["" if own is None else f"{own:.6f}".rstrip("0").rstrip(".") for own in (part.start_s, part.end_s)]
+    if not part.label:
+        return part.path
+    return f"{part.path}#t={ends[0]}" + (f",{ends[1]}" if ends[1] else "")
+
+
+def _absolute(source: str) -> Span:
+    part = split_span(source)
+    return part._replace(path=str(_lexical(part.path)))
+
+
+def _lexical(path: str | Path) -> Path:
     # Links are kept: results are named as the user names the videos.
     return Path(os.path.normpath(Path(path).absolute()))
+
+
+def absolute_text(source: str) -> str:
+    """Return a video as jobs name it: absolute, its part of one form."""
+    return source_text(_absolute(source))
 
 
 def check_record(settings: ExtractSettings, out: Path) -> None:
@@ -129,7 +200,13 @@ def check_record(settings: ExtractSettings, out: Path) -> None:
 
 
 def run_jobs(
-    jobs: Sequence[Job], settings: ExtractSettings, *, num_processes: int = 1, status: StatusLine | None = None
+    jobs: Sequence[Job],
+    settings: ExtractSettings,
+    *,
+    num_processes: int = 1,
+    status: StatusLine | None = None,
+    failed_before: Mapping[str, str] | None = None,
+    max_skipped: float = 1.0,
 ) -> Outcome:
     """Run the experts on everything that is missing.
 
@@ -138,14 +215,19 @@ def run_jobs(
         settings: which experts.
         num_processes: each loads its own experts.
         status: where progress is shown.
+        failed_before: videos without a job that cannot be used, each with the reason; they are among those that failed.
+        max_skipped: the largest share of all videos that may fail.
 
     Raises:
+        MediaError: as soon as more of them fail; what is written is kept.
         AssetError: when an expert cannot be loaded.
         OptionsError: when one of several processes dies.
     """
     left = [job for job in jobs if job.missing]
     kept = sum(len(job.targets) - len(job.missing) for job in jobs)
-    failed: dict[str, str] = {}
+    failed: dict[str, str] = dict(failed_before or {})
+    total = len(jobs) + len(failed)
+    refuse_many(failed, total=total, max_skipped=max_skipped)
     written, begun = 0, time.monotonic()
     results = _each(left, settings, min(num_processes, max(len(left), 1)))
     for done, (job, problem) in enumerate(results, start=1):
@@ -153,9 +235,11 @@ def run_jobs(
             written += len(job.missing)
         else:
             failed[job.source] = problem
+            refuse_many(failed, total=total, max_skipped=max_skipped)
         if status is not None:
             rest_s = (time.monotonic() - begun) / done * (len(left) - done)
-            status.show(f"extracting: {done:,} of {len(left):,} videos, {describe_duration(rest_s)} left")
+            bad = f"{len(failed):,} unreadable, " if failed else ""
+            status.show(f"extracting: {done:,} of {len(left):,} videos, {bad}{describe_duration(rest_s)} left")
     if status is not None:
         status.done()
     return Outcome(written, kept, failed)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from crema_core.cli.inputs import add_on_error
 from crema_core.errors import OptionsError
 from crema_core.plugins.spec import parse_settings
 from crema_geometry.extract.settings import MODALITIES, ExtractSettings
@@ -19,8 +20,11 @@ HELP = """\
 Estimate depth, flow and normals from RGB videos with frozen experts, as CREMA made its inputs.
 
 For every video below --root: NAME.depth.npz (metres), NAME.flow.npz (pixels right and down), NAME.normals.npz (right,
-up, to the viewer), which the modalities depth, flow and normals read. What is there is kept, so an interrupted run
-continues. Videos that cannot be read are listed at the end (exit code 3); the others are done.
+up, to the viewer), which the modalities depth, flow and normals read; of a part such as clip.mp4#t=2,6 the files are
+called clip.2-6s.depth.npz. What is there is kept, so an interrupted run continues. Videos that are missing, empty or of
+another kind stop it before it begins; with --on-error skip they are left out. Videos that turn out to be unreadable are
+listed at the end (exit code 3), the others are done; with --on-error skip they are left out too (exit code 0), all of
+them are listed in OUT/skipped.jsonl, and more than --max-skipped of all videos stop the run.
 
 Examples:
   crema extract depth,flow clips/*.mp4 --out geometry --flow-model raft_small
@@ -39,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DATA.jsonl", help="take the videos from a data file")
     parser.add_argument("--key", default="video", metavar="MODALITY", help="its field with the videos; default: video")
     parser.add_argument("--out-data", metavar="NEW.jsonl", help="write a copy of it that names the results")
+    add_on_error(parser)
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="work in several processes")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     for name in SETTINGS:
@@ -57,22 +62,46 @@ def run(arguments: argparse.Namespace) -> int:
         return USAGE
     settings = _settings(arguments)
     from crema_core.common.progress import StatusLine
-    from crema_geometry.extract.lines import videos_of, write_with_results
-    from crema_geometry.extract.run import check_record, plan, run_jobs
+    from crema_core.data.unusable import MAX_SKIPPED, SKIPPED, Unusable, settle, write_skipped
+    from crema_geometry.extract.lines import samples_of, videos_of, with_failed, write_with_results
+    from crema_geometry.extract.run import check_record, find_unusable, plan, refuse_unusable, run_jobs
 
     out, data_file = Path(arguments.out), Path(arguments.data) if arguments.data else None
-    videos = videos_of(data_file, key=arguments.key) if data_file is not None else _expanded(arguments.videos)
+    skips = arguments.on_error == "skip"
+    max_skipped = MAX_SKIPPED if arguments.max_skipped is None else arguments.max_skipped
+    samples = None if data_file is None else samples_of(data_file, key=arguments.key)
+    if samples is not None:
+        settle([samples], on_error="skip" if skips else "stop", max_skipped=max_skipped)
+    videos = videos_of(samples, key=arguments.key) if samples is not None else _expanded(arguments.videos)
+    unusable = find_unusable(videos)
+    if not skips:
+        refuse_unusable(unusable, total=len(videos))
     root = Path(arguments.root) if arguments.root else None
-    jobs = plan(videos, settings, out=out, root=root)
+    jobs = plan([video for video in videos if video not in unusable], settings, out=out, root=root)
     check_record(settings, out)
     status = StatusLine()
-    outcome = run_jobs(jobs, settings, num_processes=arguments.processes, status=status)
+    outcome = run_jobs(
+        jobs,
+        settings,
+        num_processes=arguments.processes,
+        status=status,
+        failed_before=unusable,
+        max_skipped=max_skipped if skips else 1.0,
+    )
+    if skips:
+        left_out = [
+            Unusable("", number, "", arguments.key, source, "unreadable", reason)
+            for number, (source, reason) in enumerate(outcome.failed.items(), start=1)
+        ]
+        if samples is not None:
+            left_out = with_failed(samples, outcome.failed, key=arguments.key).unusable
+        write_skipped(out / SKIPPED, {"videos" if samples is None else "data": left_out})
     gained = None
     if data_file is not None and arguments.out_data:
         results = {job.source: job.targets for job in jobs}
         gained = write_with_results(data_file, Path(arguments.out_data), results, key=arguments.key)
     _report(outcome, arguments, gained)
-    return FINDINGS if outcome.failed else DONE
+    return FINDINGS if outcome.failed and not skips else DONE
 
 
 def _settings(arguments: argparse.Namespace) -> ExtractSettings:
