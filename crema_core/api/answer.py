@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from crema_core.api.predict import Answer, QuestionBatch, predict
+from crema_core.common.text import half_character
 from crema_core.errors import OptionsError
 from crema_core.features.deduplicate import sharing, spread_features
 from crema_core.features.encode import encode_sources
@@ -39,7 +40,7 @@ def answer_many(
 
     Raises:
         UnknownModalityError: for a source of a modality the model does not have.
-        OptionsError: for an item without a question or without any source.
+        OptionsError: for an item without a question or without any source, or with texts that cannot be asked.
         MediaError: for a source that cannot be read.
         OutOfMemoryError: when a batch does not fit.
     """
@@ -95,12 +96,43 @@ def _sources(model: CremaNetwork, item: Mapping[str, Any]) -> dict[str, Any]:
             "An item has no question. Each item needs 'question' and at least one source. "
             "Write {'question': '...', ...}."
         )
+    _check_texts(model, item)
     if not given:
         raise OptionsError(
             f"The question {item['question']!r} comes without any source. Accepted: one or more of "
             f"{', '.join(model.names)}. Write model.answer(question, {model.major}='file')."
         )
     return {name: given[name] for name in model.names if name in given}
+
+
+def _check_texts(model: CremaNetwork, item: Mapping[str, Any]) -> None:
+    """Refuse a question or choices that cannot be asked.
+
+    Raises:
+        OptionsError: for what is no text, half a character, fewer than two choices or more than can be told apart.
+    """
+    question, choices = item["question"], item.get("choices")
+    if not isinstance(question, str):
+        raise OptionsError(f"The question is {type(question).__name__}, not a text. Write it in quotes.")
+    if half := half_character([question, choices if isinstance(choices, str) else list(choices or ())]):
+        raise OptionsError(
+            f"A text of the question {question!a} holds {half}, one half of a character that was cut in two, which "
+            "no tokenizer takes. Write the whole character, or leave it out."
+        )
+    if choices is None or (not isinstance(choices, str) and len(choices) == 0):
+        return
+    if isinstance(choices, str) or not all(isinstance(text, str) for text in choices) or len(choices) < 2:
+        raise OptionsError(
+            f"choices is {choices!r}, not a list of at least two texts. Write choices=['left', 'right'], or leave "
+            "choices out for an open question."
+        )
+    most = model.template.most_choices
+    if most is not None and len(choices) > most:
+        raise OptionsError(
+            f"{len(choices)} choices came, and choice_scoring='{model.template.choice_scoring}' tells {most} apart, "
+            "one letter each. Give fewer, or build the model with template={'choice_scoring': 'likelihood'}, which "
+            "scores each choice's own text."
+        )
 
 
 def _chunks(items: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:

@@ -36,12 +36,13 @@ class Answer:
 
     Attributes:
         text: the generated text, or the best choice; of a tie "tie: " and the choices it is among.
-        scores: log-probability of each choice; of a choice that is given twice the higher one. Empty for open-ended
-            questions.
+        scores: log-probability of each choice by its text; of a choice that is given twice the higher one. Empty for
+            open-ended questions.
         used: names of the modalities that took part.
         num_tokens: tokens given to the language model, question included.
         extras: further outputs of the strategy, numbers by name of an output such as "encoder_weights".
         tied: choices with equal scores above all others, so that the model chose none of them; empty where it chose.
+        choice_scores: the same scores, one for each choice in the order given, of equal ones too.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Answer:
     num_tokens: int
     extras: Outputs
     tied: tuple[str, ...] = ()
+    choice_scores: tuple[float, ...] = ()
 
 
 @torch.no_grad()
@@ -86,7 +88,8 @@ def predict(
         used = tuple(name for name, rows in present.items() if row in rows)
         text, tied = choose(own, scored[row]) if own else (texts[row], ())
         scores = _by_choice(own, scored[row]) if own else {}
-        answers.append(Answer(text, scores, used, num_tokens[row], extras[row], tied))
+        each = tuple(scored[row]) if own else ()
+        answers.append(Answer(text, scores, used, num_tokens[row], extras[row], tied, each))
     return answers
 
 

@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     item = {"question": arguments.question, "choices": arguments.choices, **sources}
     answer = answer_many(model, [item], max_new_tokens=arguments.max_new_tokens, cache=arguments.cache)[0]
     facts = {"text": answer.text, "scores": answer.scores, "used": list(answer.used), "tied": list(answer.tied)}
+    facts["choice_scores"] = list(answer.choice_scores)
     print_result(facts, _as_text(answer), as_json=arguments.json)
     return 0
 

@@ -19,6 +19,7 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 from crema_core.data.data_file import Record
+from crema_core.errors import DataFileError
 from crema_core.evaluation.score import normalize
 from crema_core.model.chat_format import ChatFormat
 from crema_core.model.language import LETTERS
@@ -37,19 +38,46 @@ SIMILAR_LENGTH = "Use choices of similar length."
 Tokens = tuple[int, ...]
 
 
+def require_choices(records: Sequence[Record], template: PromptTemplate, *, name: str) -> None:
+    """Refuse questions with more choices than the scoring tells apart, before any time is spent.
+
+    Args:
+        records: the samples.
+        template: how choices are scored.
+        name: of the data, for the message.
+
+    Raises:
+        DataFileError: naming the first of these samples.
+    """
+    if template.most_choices is None:
+        return
+    numbered = [(own, own.line or number) for number, own in enumerate(records, start=1)]
+    many = [(own, number) for own, number in numbered if len(own.choices or ()) > template.most_choices]
+    if not many:
+        return
+    shown = ", ".join(f"{_place(own, number)} ({len(own.choices or ())})" for own, number in many[:NUM_EXAMPLES])
+    more = f" and {len(many) - NUM_EXAMPLES:,} more" if len(many) > NUM_EXAMPLES else ""
+    raise DataFileError(
+        f"{len(many):,} of {len(records):,} samples of {name} have more choices than there are letters: {shown}{more}. "
+        f"choice_scoring='{template.choice_scoring}' tells {template.most_choices} choices apart. Give fewer choices, "
+        "or build the model with template={'choice_scoring': 'likelihood'}, which scores each choice's own text."
+    )
+
+
 @dataclass(frozen=True)
 class Clash:
     """One way in which answers cannot be told apart.
 
     Attributes:
         kind: `equal` (texts that differ have the same tokens), `unknown` (with a token for what the tokenizer does not
-            know), `prefix` (a choice begins a much longer one) or `repeated` (a choice is given twice).
+            know), `prefix` (a choice begins a much longer one), `repeated` (a choice is given twice) or `many` (more
+            choices than letters).
         text: the finding as sentences: in how many samples, examples, and what follows.
         advice: what to do about it, sentence by sentence.
         lines: of the samples concerned, from 1; of records that come from no file, positions.
     """
 
-    kind: Literal["equal", "unknown", "prefix", "repeated"]
+    kind: Literal["equal", "unknown", "prefix", "repeated", "many"]
     text: str
     advice: tuple[str, ...]
     lines: tuple[int, ...]
@@ -95,6 +123,7 @@ def check_answer_tokens(
     by_letters = [ADVICE_LETTERS] if chat_format.letter_ids(LETTERS[:most]) and most <= len(LETTERS) else []
     return (
         *_repeated(asked),
+        *_many(asked, template),
         *_unknown(free, tokens, unknown, "free"),
         *_equal_answers(free, tokens),
         *_unknown(asked, tokens, unknown, scoring),
@@ -124,6 +153,16 @@ def _repeated(asked: Sequence[tuple[Record, int]]) -> Iterator[Clash]:
     if cases:
         text = _sentence(cases, len(asked), f"{MANY} a choice is given twice")
         yield Clash("repeated", text, ("Write each choice once.",), _lines(cases))
+
+
+def _many(asked: Sequence[tuple[Record, int]], template: PromptTemplate) -> Iterator[Clash]:
+    most = template.most_choices
+    found = [(own, number) for own, number in asked if most is not None and len(own.choices or ()) > most]
+    if found:
+        (record, number), share = found[0], f"In {len(found):,} of {len(asked):,} {MANY}"
+        text = f"{share} there are more than {most} choices, first: {_place(record, number)}. Letters end there."
+        advice = ("template={'choice_scoring': 'likelihood'} scores each choice's own text.",)
+        yield Clash("many", text, advice, tuple(number for _, number in found))
 
 
 def _unknown(

@@ -26,7 +26,7 @@ from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, derive_seed
 from crema_core.data.unusable import SKIPPED, settle, summary, write_skipped
 from crema_core.errors import DataFileError, OptionsError
-from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes
+from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes, require_choices
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.metric import measure
@@ -105,6 +105,7 @@ def evaluate(
             )
         records = shuffle_modality(records, settings.shuffle, seed=settings.seed)
     records = [_only(record, taking_part) for record in records]
+    require_choices(records, model.template, name=_name(data))
     if announce and processes.is_main:
         clashes = check_answer_tokens(
             records,
@@ -113,8 +114,7 @@ def evaluate(
             say=(status or StatusLine(enabled=False)).show,
         )
         if clashes:
-            name = Path(data).name if isinstance(data, str | os.PathLike) else "The data"
-            logger.warning("%s", describe_clashes(name, clashes))
+            logger.warning("%s", describe_clashes(_name(data), clashes))
     judge = Judge(records, scorer=settings.scorer, measures=settings.measures)
     prediction_log = _open_log(model, records, taking_part, settings, processes)
     left = prediction_log.left(records)
@@ -204,6 +204,10 @@ def usable_samples(
     if samples.unusable and processes.is_main and status is not None:
         status.note(f"{summary(samples)} They are left out.")
     return samples
+
+
+def _name(data: Data) -> str:
+    return Path(data).name if isinstance(data, str | os.PathLike) else "The data"
 
 
 def _only(record: Record, names: Sequence[str]) -> Record:

@@ -23,6 +23,7 @@ from crema_core.fusion.connector import Connector, QFormerText
 from crema_core.modality import Modality
 from crema_core.model.backbone import Backbone
 from crema_core.model.feature_tokens import pack_features, run_connector
+from crema_core.model.memory import require_room
 from crema_core.model.own_tokens import OwnTokens
 from crema_core.model.prompt import Prompt
 from crema_core.model.template import PromptTemplate
@@ -182,6 +183,9 @@ class CremaNetwork(nn.Module):
             questions: B texts already rendered.
             fusion: the strategy to fuse with; None: the model's own.
             watch: is filled in with what the fusion did, see `FusionWatch`; None: nobody looks.
+
+        Raises:
+            OutOfMemoryError: for a prompt that cannot fit into the machine's memory.
         """
         ordered = {name: tokens[name] for name in self.names if name in tokens}
         connectors = {name: self.branch(name).adapter for name in self.names}
@@ -201,7 +205,9 @@ class CremaNetwork(nn.Module):
                 connectors=connectors,
             )
             segments = fusion(modalities)
-        return self.language.prompt(segments, questions, max_question_tokens=self.template.max_question_tokens)
+        prompt = self.language.prompt(segments, questions, max_question_tokens=self.template.max_question_tokens)
+        require_room(prompt.embeds, self.language.model.config)
+        return prompt
 
     def _prefixes(self) -> dict[str, str]:
         """Return the prefix of every modality; fused tokens have that of the major one."""

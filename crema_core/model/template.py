@@ -63,11 +63,16 @@ class PromptTemplate(BaseModel):
     )
 
     def render(self, question: str, choices: Sequence[str] | None = None) -> str:
-        """Return the text given to the language model."""
+        """Return the text given to the language model.
+
+        Raises:
+            DataFileError: for more choices than there are letters, where letters are scored.
+        """
         if self.question_text == "released":
             question = released_question(question)
         if choices is None or self.choice_scoring == "likelihood":
             return self.open_ended.format(question=question)
+        require_letters(len(choices))
         options = " ".join(f"Option {letter}: {text}" for letter, text in zip(LETTERS, choices, strict=False))
         return self.multiple_choice.format(question=question, options=options)
 
@@ -75,7 +80,7 @@ class PromptTemplate(BaseModel):
         """Return the text the language model is trained to answer.
 
         Raises:
-            DataFileError: when the answer is not one of the choices.
+            DataFileError: when the answer is not one of the choices, or as `render`.
         """
         if choices is None or self.choice_scoring == "likelihood":
             return answer
@@ -84,7 +89,27 @@ class PromptTemplate(BaseModel):
                 f"The answer {answer!r} is not among the choices {list(choices)!r}. The answer must be written exactly "
                 "as one of them. Correct the line."
             )
+        require_letters(len(choices))
         return f"Option {LETTERS[list(choices).index(answer)]}"
+
+    @property
+    def most_choices(self) -> int | None:
+        """Largest number of choices a question may have; None: any, because letters play no part."""
+        return None if self.choice_scoring == "likelihood" else len(LETTERS)
+
+
+def require_letters(num_choices: int) -> None:
+    """Raise when there are more choices than letters.
+
+    Raises:
+        DataFileError: naming both numbers.
+    """
+    if num_choices > len(LETTERS):
+        raise DataFileError(
+            f"A question has {num_choices} choices, and choice_scoring='letters' tells {len(LETTERS)} apart, one "
+            "letter each. Give fewer choices, or build the model with template={'choice_scoring': 'likelihood'}, which "
+            "scores each choice's own text."
+        )
 
 
 def released_question(question: str) -> str:

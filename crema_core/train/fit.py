@@ -14,7 +14,7 @@ from crema_core.data.check import check_records
 from crema_core.data.data_file import Data, Record, Samples, read_samples
 from crema_core.data.unusable import SKIPPED, Unusable, read_skipped, settle, write_skipped
 from crema_core.errors import CheckpointError, DataFileError, OptionsError, TrainingError, did_you_mean
-from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes
+from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes, require_choices
 from crema_core.modality import Modality
 from crema_core.model.precision import require_trainable
 from crema_core.plugins.hooks import Hooks, load_hooks
@@ -111,6 +111,7 @@ def fit(
     if known is None:
         settle(list(samples.values()), on_error=chosen.on_error, max_skipped=chosen.max_skipped)
     for name, own in given.items():
+        require_choices(samples[name].usable, model.template, name=_name(own, name))
         _note_findings(own, samples[name].usable, status)
     records = everything["data"].records
     eval_records = everything["eval_data"].records if eval_data is not None else []

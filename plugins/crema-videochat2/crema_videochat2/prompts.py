@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from crema_core.errors import OptionsError
+from crema_core.errors import DataFileError, OptionsError
 
 IGNORED = -100
 VIDEO_INSTRUCTION = "Watch the video and answer the question."
@@ -146,10 +146,17 @@ def question_text(
 def choice_question(question: str, choices: Sequence[str]) -> str:
     """Return a multiple-choice question as the benchmarks ask it.
 
+    Raises:
+        DataFileError: for more choices than letters.
+
     Example:
         >>> choice_question("what moves ?", ["ball", "cat"])
         'Question: what moves ?\\nOptions:\\n(A) ball\\n(B) cat\\nOnly give the best option.'
     """
+    if len(choices) > len(LETTERS):
+        raise DataFileError(
+            f"A question has {len(choices)} choices, and {len(LETTERS)} letters tell them apart. Give fewer choices."
+        )
     options = "\n".join(f"({letter}) {text}" for letter, text in zip(LETTERS, choices, strict=False))
     return f"Question: {question}\nOptions:\n{options}\nOnly give the best option."
 
