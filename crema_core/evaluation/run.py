@@ -182,11 +182,10 @@ def usable_samples(
     skips = settings.on_error == "skip"
     samples = read_samples(data, modalities=model.names, specs=model.specs)
     if skips:
-        records = [_only(record, names) for record in samples.records]
         folder = Path(data).parent if isinstance(data, str | os.PathLike) else None
-        numbered = zip(samples.numbers, records, strict=True)
+        numbered = zip(samples.numbers, (_only(record, names) for record in samples.records), strict=True)
         unusable = unusable_samples(numbered, name=samples.name, folder=folder, specs=model.specs)
-        samples = samples._replace(records=records, unusable=unusable)
+        samples = samples._replace(unusable=unusable)
     settle([samples], on_error=settings.on_error, max_skipped=settings.max_skipped)
     if not skips:
         return samples

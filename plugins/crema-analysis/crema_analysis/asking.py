@@ -12,6 +12,7 @@ from typing import NamedTuple
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Record, read_data_file
+from crema_core.data.unusable import MAX_SKIPPED, OnError
 from crema_core.errors import OptionsError
 from crema_core.evaluation.predictions import Prediction, read_predictions
 from crema_core.evaluation.result import EvaluationResult
@@ -40,9 +41,13 @@ class Asked(NamedTuple):
     credit: list[float]
 
 
-def read_records(data: Data, names: Sequence[str]) -> list[Record]:
+def read_records(
+    data: Data, names: Sequence[str], *, on_error: OnError = "stop", max_skipped: float = MAX_SKIPPED
+) -> list[Record]:
     """Return the samples of a data set with their sources of the modalities `names`."""
-    return read_data_file(data, modalities=names) if isinstance(data, str | os.PathLike) else list(data)
+    if isinstance(data, str | os.PathLike):
+        return read_data_file(data, modalities=names, on_error=on_error, max_skipped=max_skipped)
+    return list(data)
 
 
 def chosen_settings(

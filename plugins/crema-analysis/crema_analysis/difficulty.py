@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crema_analysis.asking import Cache, Data, ask, chosen_settings, read_records
+from crema_analysis.asking import Cache, Data, ask, chosen_settings
 from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.progress import StatusLine
 from crema_core.common.tables import table
 from crema_core.data.data_file import Record, moved_line
 from crema_core.errors import OptionsError
+from crema_core.evaluation.run import usable_samples
 from crema_core.evaluation.settings import EvaluationSettings
+from crema_core.features.feature_cache import as_cache
 
 EASY, HARD, SUMMARY = "easy.jsonl", "hard.jsonl", "split.json"
 
@@ -80,6 +82,8 @@ def split_by_difficulty(
         status: where progress is shown.
         **changes: single settings, fields of `EvaluationSettings`.
 
+    With `on_error="skip"` questions whose files cannot be used are in neither part.
+
     Raises:
         OptionsError: for an unknown setting, a modality the model does not have, or a rule that does not exist.
         DataFileError: for data without any question.
@@ -92,8 +96,12 @@ def split_by_difficulty(
     settings = chosen_settings(settings, changes, own=("measures",), title="split")
     if settings.modalities is None:
         settings = settings.model_copy(update={"modalities": (model.major,)})
-    records = read_records(data, model.names)
-    asked = ask(model, records, settings, cache=cache, status=status)
+    names = settings.modalities or ()
+    features = as_cache(model, cache)
+    samples = usable_samples(model, data, settings, names=names, cache=features, status=status)
+    records = samples.usable
+    settings = settings.model_copy(update={"on_error": "stop"})  # what cannot be used was found above
+    asked = ask(model, records, settings, cache=features, status=status)
     pairs = list(zip(records, asked.right, strict=True))
     return Difficulty(
         easy=tuple(record for record, right in pairs if right),

@@ -43,12 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_analysis.maps import attention_maps, require_layer
     from crema_analysis.maps_report import maps_section
     from crema_core.common.atomic import write_text
-    from crema_core.data.data_file import read_data_file
+    from crema_core.data.data_file import read_samples
     from crema_core.report.html import page
 
     model = load_saved(arguments)
     require_layer(model, arguments.layer)
-    files = {data: read_data_file(data, modalities=model.names) for data in dict.fromkeys(data for data, _ in wanted)}
+    # Only the files of the lines that are named matter, and reading them says what is wrong with them.
+    files = {
+        data: read_samples(data, modalities=model.names, specs=model.specs).records
+        for data in dict.fromkeys(data for data, _ in wanted)
+    }
     records = [_record(files[data], data, number) for data, number in wanted]
     out, sections, numbers = Path(arguments.out), [], []
     for (data, number), record in zip(wanted, records, strict=True):

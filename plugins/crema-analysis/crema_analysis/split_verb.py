@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from crema_core.cli.inputs import add_evaluation, add_saved_model, evaluation_settings, load_saved, names
+from crema_core.cli.inputs import add_evaluation, add_on_error, add_saved_model, evaluation_settings, load_saved, names
 
 HELP = """\
 Tell easy questions from hard ones: easy is what a reference model answers right with its major modality alone.
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modalities", type=names, metavar="A,B", help="what the reference is given; default: its major modality"
     )
+    add_on_error(parser)
     add_evaluation(parser, "batch_size", "max_new_tokens", "scorer")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features")
     parser.add_argument("--resume", action="store_true", help="continue with the answers that OUT already has")

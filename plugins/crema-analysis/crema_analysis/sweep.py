@@ -18,10 +18,12 @@ from crema_core.api.build import build
 from crema_core.api.requests import ModalityRequest
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Record
+from crema_core.data.unusable import OnError
 from crema_core.errors import DataFileError, OptionsError
 from crema_core.evaluation.predictions import records_digest
 from crema_core.evaluation.settings import EvaluationSettings
 from crema_core.model.settings import ModelSettings
+from crema_core.train.settings import train_settings
 
 
 def sweep(
@@ -75,7 +77,10 @@ def sweep(
     chosen = tuple(values) if values is not None else axis.values or tuple(names)
     check_values(axis, chosen, modalities, model, base)
     _require_seeds(seeds)
-    records = {"train": _read(train, names), "test": _read(test, names)}
+    chosen_of_all = train_settings(None, {key: base[key] for key in ("on_error", "max_skipped") if key in base})
+    errors: dict[str, Any] = {"on_error": chosen_of_all.on_error, "max_skipped": chosen_of_all.max_skipped}
+    evaluation = evaluation.model_copy(update=errors)
+    records = {"train": _read(train, names, **errors), "test": _read(test, names, **errors)}
     folder = Path(out)
     identity = {
         "over": axis.name,
@@ -121,8 +126,8 @@ def _require_seeds(seeds: Sequence[int]) -> None:
         )
 
 
-def _read(data: Data, names: Sequence[str]) -> list[Record]:
-    records = read_records(data, names)
+def _read(data: Data, names: Sequence[str], *, on_error: OnError, max_skipped: float) -> list[Record]:
+    records = read_records(data, names, on_error=on_error, max_skipped=max_skipped)
     if not records:
         raise DataFileError(
             "A sweep needs samples to train on and to ask about, and there are none. Give some of each."
