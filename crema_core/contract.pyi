@@ -16,6 +16,7 @@ from crema_core.api.requests import resolve_requests as resolve_requests
 from crema_core.cli.fit_config import complete as complete
 from crema_core.cli.inputs import PRESET_HELP as PRESET_HELP
 from crema_core.cli.inputs import add_evaluation as add_evaluation
+from crema_core.cli.inputs import add_on_error as add_on_error
 from crema_core.cli.inputs import add_saved_model as add_saved_model
 from crema_core.cli.inputs import assignments as assignments
 from crema_core.cli.inputs import evaluation_settings as evaluation_settings
@@ -48,8 +49,10 @@ from crema_core.data.clips import Timeline as Timeline
 from crema_core.data.clips import read_chosen as read_chosen
 from crema_core.data.data_file import FIELDS as FIELDS
 from crema_core.data.data_file import Record as Record
+from crema_core.data.data_file import Samples as Samples
 from crema_core.data.data_file import moved_line as moved_line
 from crema_core.data.data_file import read_data_file as read_data_file
+from crema_core.data.data_file import read_samples as read_samples
 from crema_core.data.media import ARRAY_SUFFIXES as ARRAY_SUFFIXES
 from crema_core.data.media import CLIP_SUFFIXES as CLIP_SUFFIXES
 from crema_core.data.media import Clip as Clip
@@ -98,6 +101,16 @@ from crema_core.data.sheet import scale_bar as scale_bar
 from crema_core.data.sheet import sheet as sheet
 from crema_core.data.sheet import stack as stack
 from crema_core.data.sheet import times_as_captions as times_as_captions
+from crema_core.data.unusable import MAX_SKIPPED as MAX_SKIPPED
+from crema_core.data.unusable import NUM_SHOWN as NUM_SHOWN
+from crema_core.data.unusable import OnError as OnError
+from crema_core.data.unusable import SKIPPED as SKIPPED
+from crema_core.data.unusable import SourceCheck as SourceCheck
+from crema_core.data.unusable import Unusable as Unusable
+from crema_core.data.unusable import refuse_many as refuse_many
+from crema_core.data.unusable import settle as settle
+from crema_core.data.unusable import summary as summary
+from crema_core.data.unusable import write_skipped as write_skipped
 from crema_core.datasets.prepare import find_dataset as find_dataset
 from crema_core.datasets.prepare import prepare as prepare
 from crema_core.datasets.read import Entry as Entry
@@ -135,6 +148,7 @@ from crema_core.evaluation.predictions import read_predictions as read_predictio
 from crema_core.evaluation.predictions import records_digest as records_digest
 from crema_core.evaluation.result import EvaluationResult as EvaluationResult
 from crema_core.evaluation.run import evaluate as evaluate
+from crema_core.evaluation.run import usable_samples as usable_samples
 from crema_core.evaluation.score import normalize as normalize
 from crema_core.evaluation.settings import EvaluationSettings as EvaluationSettings
 from crema_core.features.feature_cache import FeatureCache as FeatureCache
@@ -237,6 +251,7 @@ from crema_core.report.plots import heat_map as heat_map
 from crema_core.report.plots import new_figure as new_figure
 from crema_core.report.plots import png_of as png_of
 from crema_core.report.run_report import run_sections as run_sections
+from crema_core.saving.bundle import read_model_config as read_model_config
 from crema_core.testing import conformance as conformance
 from crema_core.tokens import ModalityFeatures as ModalityFeatures
 from crema_core.tokens import ModalityTokens as ModalityTokens

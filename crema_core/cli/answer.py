@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="choose among these instead of writing freely")
     parser.add_argument("--max-new-tokens", type=int, default=10, help="longest free answer")
     parser.add_argument("--cache", metavar="DIR", help="folder of kept features")
-    add_shared(parser, "json", help="print JSON: text, scores, modalities used, choices that tie")
+    add_shared(
+        parser, "json", help="print JSON: text, scores (by choice, and in order), modalities used, choices that tie"
+    )
 
 
 def _no_modality(name: str) -> str:
@@ -60,8 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_saved(arguments)
     item = {"question": arguments.question, "choices": arguments.choices, **sources}
     answer = answer_many(model, [item], max_new_tokens=arguments.max_new_tokens, cache=arguments.cache)[0]
-    facts = {"text": answer.text, "scores": answer.scores, "used": list(answer.used), "tied": list(answer.tied)}
-    facts["choice_scores"] = list(answer.choice_scores)
+    facts = {
+        "text": answer.text,
+        "scores": answer.scores,
+        "choice_scores": answer.choice_scores,
+        "used": answer.used,
+        "tied": answer.tied,
+    }
     print_result(facts, _as_text(answer), as_json=arguments.json)
     return 0
 
