@@ -94,6 +94,7 @@ from crema_core.data.media_clock import origin_s as origin_s
 from crema_core.data.media_clock import say_once as say_once
 from crema_core.data.order import derive_seed as derive_seed
 from crema_core.data.sampling import Pick as Pick
+from crema_core.data.sampling import Span as Span
 from crema_core.data.sampling import middle_indices as middle_indices
 from crema_core.data.sampling import split_span as split_span
 from crema_core.data.sheet import line as line

@@ -130,13 +130,13 @@ def _endings(spec: ModalitySpec | None) -> frozenset[str] | None:
 
 
 def _families() -> list[frozenset[str]]:
-    from crema_core.data import clips, images
+    from crema_core.data import clips, images, pictures
 
     films = frozenset(clips.CLIP_SUFFIXES)
     return [
         films,
         frozenset(clips.SOUND_SUFFIXES) - films,
-        frozenset(images.IMAGE_SUFFIXES),
+        frozenset(pictures.IMAGE_SUFFIXES),
         frozenset(images.ARRAY_SUFFIXES),
     ]
 

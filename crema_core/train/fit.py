@@ -92,6 +92,8 @@ def fit(
     processes = join_processes()
     folder = processes.from_main(lambda: Path(out) if out is not None else new_run_folder())
     saved = read_config(folder) if resume else None
+    if saved is not None:  # settings that came later than the run had their defaults
+        saved["settings"] = TrainSettings().model_dump(mode="json") | saved["settings"]
     if saved is None:
         processes.from_main(lambda: refuse_used(folder))
         chosen = train_settings(preset, settings)

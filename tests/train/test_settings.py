@@ -59,7 +59,9 @@ FROM_ONE = (
     "eval_batch_size max_new_tokens log_every checkpoint_every"
 ).split()
 FROM_ZERO = "seed warmup_steps retained_graphs num_workers".split()
-RATES_FROM_ZERO = "min_lr warmup_ratio warmup_start_lr weight_decay modality_dropout early_exit_loss_drop".split()
+RATES_FROM_ZERO = (
+    "min_lr warmup_ratio warmup_start_lr weight_decay modality_dropout early_exit_loss_drop max_skipped".split()
+)
 ABOVE_ZERO = "lr max_grad_norm early_exit cache_limit_gb cache_disk_limit_gb".split()
 
 
@@ -68,7 +70,7 @@ ABOVE_ZERO = "lr max_grad_norm early_exit cache_limit_gb cache_disk_limit_gb".sp
     *((name, 0, -1) for name in FROM_ZERO),
     *((name, 0.0, -1e-9) for name in RATES_FROM_ZERO),
     *((name, 1e-9, 0.0) for name in ABOVE_ZERO),
-    ("warmup_ratio", 0.999, 1.0), ("modality_dropout", 1.0, 1.001),
+    ("warmup_ratio", 0.999, 1.0), ("modality_dropout", 1.0, 1.001), ("max_skipped", 1.0, 1.001),
     ("early_exit_loss_drop", 0.999, 1.0), ("cache", "a", ""),
 ])  # fmt: skip
 def test_numbers_are_taken_up_to_their_bounds_and_refused_beyond(name: str, accepted: object, refused: object) -> None:

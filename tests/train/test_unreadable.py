@@ -237,3 +237,15 @@ def test_the_advice_of_the_message_works(new_model: MakeModel, tmp_path: Path, d
     else:
         pytest.fail(f"the advice leads nowhere: {advised}")
     assert advised["on_error"] == "skip"
+
+
+def test_a_run_from_before_these_settings_is_continued(new_model: MakeModel, tmp_path: Path) -> None:
+    data, out = write_data(tmp_path / "data", 4, modalities="mo"), tmp_path / "run"
+    train(new_model, data, out)
+    config = json.loads((out / CONFIG).read_text())
+    del config["settings"]["on_error"], config["settings"]["max_skipped"]
+    (out / CONFIG).write_text(json.dumps(config))
+    run, _ = train(new_model, data, out, options={"resume": True})
+    assert run.skipped == {}
+    with pytest.raises(CheckpointError, match="on_error: stop -> skip"):
+        train(new_model, data, out, on_error="skip", options={"resume": True})
