@@ -100,7 +100,7 @@ def _sources(model: CremaNetwork, item: Mapping[str, Any]) -> dict[str, Any]:
     if not given:
         raise OptionsError(
             f"The question {item['question']!r} comes without any source. Accepted: one or more of "
-            f"{', '.join(model.names)}. Write model.answer(question, {model.major}='file')."
+            f"{', '.join(model.names)}. Pass one of them, for example {model.major}='FILE'."
         )
     return {name: given[name] for name in model.names if name in given}
 

@@ -16,6 +16,7 @@ _SETTING = re.compile(
     r"""(?P<name>[a-z][a-z0-9_]*)="""
     r"""(?P<value>"[^"\s]*"|'[^'\s]*'|-?\w+(?:[./]\w+)*|(?=[\s.,;]|$))"""
 )
+_CALL = re.compile(r"[\w.]+\([^()]*\)")
 
 
 def for_command_line(text: str, parser: argparse.ArgumentParser) -> str:
@@ -34,7 +35,11 @@ def for_command_line(text: str, parser: argparse.ArgumentParser) -> str:
     options = {action.dest: action for action in parser._actions if action.option_strings}
     flags = {string: action for action in parser._actions for string in action.option_strings}
 
+    calls = [found.span() for found in _CALL.finditer(text)]  # what is Python as a whole stays so
+
     def written(found: re.Match[str]) -> str:
+        if any(start < found.start() < end for start, end in calls):
+            return found[0]
         name, value = found["name"], found["value"].strip("\"'")
         flag = f"--{name.replace('_', '-')}"
         if flag in flags:

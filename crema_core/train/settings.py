@@ -182,8 +182,8 @@ class TrainSettings(BaseModel):
 
 
 RESUMABLE = frozenset(
-    "num_workers cache cache_limit_gb cache_disk_limit_gb max_skipped eval_batch_size log_every checkpoint_every trackers "
-    "gradient_checkpointing shard_language_model".split()
+    "num_workers cache cache_limit_gb cache_disk_limit_gb max_skipped eval_batch_size log_every checkpoint_every "
+    "trackers gradient_checkpointing shard_language_model".split()
 )
 """Settings that may differ when a run is continued: they change no number of the training."""
 

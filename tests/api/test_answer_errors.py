@@ -23,7 +23,7 @@ def test_a_question_without_sources_is_refused(model: CremaModel) -> None:
         model.answer("what ?")
     assert str(caught.value) == (
         "The question 'what ?' comes without any source. Accepted: one or more of main, other, wave, points. "
-        "Write model.answer(question, main='file')."
+        "Pass one of them, for example main='FILE'."
     )
 
 

@@ -104,8 +104,8 @@ def test_answer_as_json_names_the_modalities_used(
 def test_answer_without_any_file_is_our_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["answer", str(trained), "what?"]) == 1
     assert capsys.readouterr().err.endswith(
-        "crema: The question 'what?' comes without any source. Accepted: one or more of video, depth. Write "
-        "model.answer(question, video='file').\n"
+        "crema: The question 'what?' comes without any source. Accepted: one or more of video, depth. Pass one of "
+        "them, for example --video FILE.\n"
     )
 
 

@@ -163,6 +163,7 @@ def test_every_setting_that_a_message_names_exists() -> None:
         ("'runs/lr=3/a.mp4' does not exist", "'runs/lr=3/a.mp4' does not exist"),
         ("Name them in build(modalities=[...]) to use them.", "Name them in build(modalities=[...]) to use them."),
         ("x=3 and nothing=4", "x=3 and nothing=4"),
+        ("Write fit(data, out='runs', seed=3), or out='runs'.", "Write fit(data, out='runs', seed=3), or --out runs."),
     ],
 )  # fmt: skip
 def test_advice_is_worded_as_the_command_line_takes_it(said: str, shown: str) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from crema_core.common.processes import Processes
 from crema_core.common.progress import StatusLine
+from crema_core.data.unusable import SKIPPED
 from crema_core.errors import CremaError, LostProcessError
 from crema_core.evaluation.run import evaluate
 from crema_core.plugins.control import RunControl
@@ -376,3 +377,19 @@ def test_what_hooks_of_the_main_process_ask_for_holds_in_all_processes(
     assert [line["lr_factor"] for line in first.metrics if line["kind"] == "lr_factor"] == [0.5]
     assert seen == gradients  # the sums over both processes, in the main one alone
     assert nothing == []
+
+
+def test_samples_that_cannot_be_read_are_left_out_by_all_processes(t5_folder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 12, answers=LONG_AND_SHORT)
+    (tmp_path / "data" / "main-1.npy").write_bytes(b"damaged")
+    (tmp_path / "data" / "points-6.npy").write_bytes(b"damaged")
+    (tmp_path / "data" / "wave-8.npy").unlink()
+    settings: dict[str, Any] = {"epochs": 1, "on_error": "skip", "max_skipped": 0.3}
+    for cache in ("memory", "none", str(tmp_path / "features")):
+        places = [tmp_path / f"{Path(cache).name}-{count}" for count in (1, 2)]
+        alone = train(t5_folder, data, places[0], cache=cache, **settings)
+        first, second = together(train, t5_folder, data, places[1], cache=cache, **settings)
+        assert_equal_runs(alone, first)
+        assert largest_difference(first, second) == 0
+        assert (places[0] / SKIPPED).read_text() == (places[1] / SKIPPED).read_text()
+        assert alone.metrics[0]["data"] == 3
