@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -66,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Decided before parsing, so that it works even when the parsing itself fails.
     show_traceback = "--traceback" in words
     parsers: list[argparse.ArgumentParser] = []
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold bytes that are no character
+            stream.reconfigure(errors="backslashreplace")
     enrol()
     try:
         with warnings.catch_warnings():

@@ -31,6 +31,17 @@ class Span(NamedTuple):
     end_s: float | None = None
 
     @property
+    def text(self) -> str:
+        """The source that names this part, of one form for one part.
+
+        Example:
+            >>> Span("a.mp4", 1.50, 3.0).text, Span("a.mp4", None, 3.0).text, Span("a.mp4").text
+            ('a.mp4#t=1.5,3', 'a.mp4#t=,3', 'a.mp4')
+        """
+        start, end = _seconds(self.start_s), _seconds(self.end_s)
+        return f"{self.path}#t={start}{f',{end}' if end else ''}" if start or end else self.path
+
+    @property
     def label(self) -> str:
         """The part as it stands in the names of files made of it; empty for a whole file.
 
@@ -38,12 +49,8 @@ class Span(NamedTuple):
             >>> Span("a.mp4", 1.5, 3.0).label, Span("a.mp4", None, 3.0).label, Span("a.mp4").label
             ('1.5-3s', '0-3s', '')
         """
-        if self.start_s is None and self.end_s is None:
-            return ""
-        start, end = (
-            "" if own is None else f"{own:.6f}".rstrip("0").rstrip(".") for own in (self.start_s or 0.0, self.end_s)
-        )
-        return f"{start}-{end or 'end'}{'s' if end else ''}"
+        start, end = _seconds(self.start_s), _seconds(self.end_s)
+        return f"{start or '0'}-{f'{end}s' if end else 'end'}" if start or end else ""
 
     def within(self, start_s: float | None, end_s: float | None) -> Span:
         """Return the part of this part between two times counted from its own beginning.
@@ -56,6 +63,10 @@ class Span(NamedTuple):
         start = self.start_s if start_s is None else origin + start_s
         ends = [end for end in (self.end_s, None if end_s is None else origin + end_s) if end is not None]
         return Span(self.path, start, min(ends) if ends else None)
+
+
+def _seconds(time_s: float | None) -> str:
+    return "" if time_s is None else (f"{time_s:.6f}".rstrip("0").rstrip("."))
 
 
 def split_span(source: str) -> Span:

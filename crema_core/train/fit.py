@@ -29,6 +29,7 @@ from crema_core.train.run import (
     Run,
     describe_run,
     new_run_folder,
+    only_writer,
     read_config,
     refuse_changes,
     refuse_differences,
@@ -141,46 +142,48 @@ def fit(
         features=features,
     )
     refuse_differences(processes.gather(config))
-    checkpoint = None
-    if saved is None:
-        processes.from_main(lambda: write_start(folder, config))
-    else:
-        for line in refuse_changes(_of_today(folder, saved, model), config, resumable=RESUMABLE):
-            status.note(line)
-        checkpoint = pointed(folder, LAST)
-        # a damaged one is refused before any work
-        reached = None if checkpoint is None else read_checkpoint(checkpoint)
-        if check_features:
-            processes.from_main(lambda: compare_features(folder, _as_saved(saved, model, reached), stacklevel=5))
-        if checkpoint is None and processes.is_main:
-            status.note("This run stopped before its first checkpoint; it starts from its beginning.")
-            MetricsFile(folder / METRICS).truncate(0)
-    usable = {name: own.usable for name, own in samples.items()}
-    trainer = Trainer(
-        model,
-        usable["data"],
-        usable.get("eval_data", []),
-        chosen,
-        folder=folder,
-        hooks=hooks if hooks is not None else load_hooks(),
-        status=status,
-        readable=Readable(samples, known=known is not None) if skips else None,
-    )
-    if skips:
-        _check_data(model, chosen, trainer.records)
-        if known is None:
-            processes.from_main(lambda: write_skipped(folder / SKIPPED, trainer.skipped))
-    trainer.train(resume_from=checkpoint)
-    processes.wait()
-    return Run(
-        folder,
-        tuple(read_metrics(folder / METRICS)),
-        best_score=trainer.best_score,
-        exited={name: str(found) for name, found in trainer.early_exit.exits.items()},
-        num_steps=trainer.step,
-        stopped=trainer.stopped,
-        skipped={name: tuple(own) for name, own in trainer.skipped.items()},
-    )
+    with only_writer(folder, processes):
+        checkpoint = None
+        if saved is None:
+            processes.from_main(lambda: refuse_used(folder))  # another process may have trained here meanwhile
+            processes.from_main(lambda: write_start(folder, config))
+        else:
+            for line in refuse_changes(_of_today(folder, saved, model), config, resumable=RESUMABLE):
+                status.note(line)
+            checkpoint = pointed(folder, LAST)
+            # a damaged one is refused before any work
+            reached = None if checkpoint is None else read_checkpoint(checkpoint)
+            if check_features:
+                processes.from_main(lambda: compare_features(folder, _as_saved(saved, model, reached), stacklevel=5))
+            if checkpoint is None and processes.is_main:
+                status.note("This run stopped before its first checkpoint; it starts from its beginning.")
+                MetricsFile(folder / METRICS).truncate(0)
+        usable = {name: own.usable for name, own in samples.items()}
+        trainer = Trainer(
+            model,
+            usable["data"],
+            usable.get("eval_data", []),
+            chosen,
+            folder=folder,
+            hooks=hooks if hooks is not None else load_hooks(),
+            status=status,
+            readable=Readable(samples, known=known is not None) if skips else None,
+        )
+        if skips:
+            _check_data(model, chosen, trainer.records)
+            if known is None:
+                processes.from_main(lambda: write_skipped(folder / SKIPPED, trainer.skipped))
+        trainer.train(resume_from=checkpoint)
+        processes.wait()
+        return Run(
+            folder,
+            tuple(read_metrics(folder / METRICS)),
+            best_score=trainer.best_score,
+            exited={name: str(found) for name, found in trainer.early_exit.exits.items()},
+            num_steps=trainer.step,
+            stopped=trainer.stopped,
+            skipped={name: tuple(own) for name, own in trainer.skipped.items()},
+        )
 
 
 def _known_skipped(folder: Path) -> dict[str, list[Unusable]] | None:

@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from typing import Any
 from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
+from crema_core.common.processes import Processes
 from crema_core.data.data_file import Record
 from crema_core.data.unusable import SKIPPED, Unusable
 from crema_core.errors import CheckpointError, TrainingError
@@ -92,6 +95,45 @@ def has_begun(folder: Path) -> bool:
     """Return whether the run in a folder has made an update, or has saved anything."""
     saved = (folder / LAST).exists() or any((folder / CHECKPOINTS).glob("*"))
     return saved or any(line["kind"] != SKIPPED_LINE for line in read_metrics(folder / METRICS))
+
+
+@contextmanager
+def only_writer(folder: Path, processes: Processes) -> Iterator[None]:
+    """Let no other launch write into a run directory inside the block; where the system has such locks.
+
+    Raises:
+        TrainingError: in all processes, when another launch does.
+    """
+    held: list[int] = []
+    processes.from_main(lambda: held.extend(_locked(folder)))
+    try:
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def _locked(folder: Path) -> list[int]:
+    """Lock a folder and return its descriptor, whose end is that of the lock; nothing where there are no locks."""
+    try:
+        import fcntl
+
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # a folder that cannot be made is an error where it is written
+        return []
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise TrainingError(
+            f"Another process is training in '{folder}'. A run needs a folder of its own. Wait for its end, or give "
+            "another out=."
+        ) from error
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return []
+    return [descriptor]
 
 
 def describe_run(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +158,13 @@ def test_what_belongs_to_reading_is_refused_without_it(tmp_path: Path, capsys: p
     for more in (["--keep", "read.jsonl"], ["--processes", "2"]):
         assert main(["data", "check", file, *more]) == 1
         assert "Add --deep" in capsys.readouterr().err
+
+
+def test_a_file_whose_name_is_no_text_is_checked(tmp_path: Path) -> None:
+    file = write(tmp_path, KNOWN[0])
+    name = os.fsencode(tmp_path) + b"/\xff.jsonl"
+    Path(file).rename(os.fsdecode(name))
+    words = [sys.executable, "-m", "crema_core.cli.main", "data", "check", name, "--modalities", "video"]
+    done = subprocess.run(words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8"}, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\udcff.jsonl: 1 sample" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,26 @@ def test_the_file_of_a_part_must_exist(tmp_path: Path) -> None:
     data_file = tmp_path / "data.jsonl"
     data_file.write_text('{"id": 1, "question": "?", "answer": "x", "video": "clip.mp4#t=0,1"}\n')
     assert read_data_file(data_file)[0].paths("video") == (f"{tmp_path}/clip.mp4#t=0,1",)
+
+
+@pytest.mark.parametrize("start_s", [None, 0.0, 0.25, 7.0, 123456.789])
+@pytest.mark.parametrize("end_s", [None, 0.1, 8.5, 200000.0])
+def test_a_part_is_written_as_it_is_read(start_s: float | None, end_s: float | None) -> None:
+    part = Span("clips/a.b.mp4", start_s, end_s)
+    assert split_span(part.text) == part
+    assert ("/" in part.label, bool(part.label)) == (False, part.text != part.path)
+
+
+def test_one_place_takes_parts_out_of_sources() -> None:
+    """Elsewhere the sign stands in docstrings, comments and messages alone; crema-benchmarks writes it."""
+    root = Path(__file__).parents[2]
+    files = [*(root / "crema_core").rglob("*.py"), *(root / "plugins").glob("*/crema_*/**/*.py")]
+    found = []
+    for path in files:
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        prose = {id(own.value) for own in ast.walk(module) if isinstance(own, ast.Expr)}
+        for node in ast.walk(module):
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in prose else ""
+            if isinstance(text, str) and "#t=" in text and len(text) < 20:
+                found.append(path.name)
+    assert sorted(set(found)) == ["media.py", "sampling.py"]

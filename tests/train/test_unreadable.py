@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from crema_core.common.processes import ALONE
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import read_data_file
 from crema_core.data.unusable import SKIPPED, read_skipped
@@ -16,7 +17,7 @@ from crema_core.errors import CheckpointError, CremaError, DataFileError, MediaE
 from crema_core.plugins.hooks import Hooks, hookimpl
 from crema_core.train.fit import fit
 from crema_core.train.metrics import METRICS
-from crema_core.train.run import CONFIG, Run
+from crema_core.train.run import CONFIG, Run, only_writer
 from tests.support.metrics import without_times
 from tests.train.conftest import MakeModel
 from tests.train.file_modalities import trained_modalities, write_data
@@ -249,3 +250,12 @@ def test_a_run_from_before_these_settings_is_continued(new_model: MakeModel, tmp
     assert run.skipped == {}
     with pytest.raises(CheckpointError, match="on_error: stop -> skip"):
         train(new_model, data, out, on_error="skip", options={"resume": True})
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(new_model: MakeModel, tmp_path: Path) -> None:
+    data, out = write_data(tmp_path / "data", 4, modalities="mo"), tmp_path / "run"
+    out.mkdir()
+    with pytest.raises(TrainingError, match="Another process is training in"), only_writer(out, ALONE):
+        train(new_model, data, out)
+    assert list(out.iterdir()) == []
+    assert train(new_model, data, out)[0].num_steps == 4

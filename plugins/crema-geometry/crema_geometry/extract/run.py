@@ -90,7 +90,7 @@ def plan(videos: Sequence[str], settings: ExtractSettings, *, out: Path, root: P
             )
         targets: dict[str, str] = {modality: str(out / f"{stem}.{modality}.npz") for modality in settings.modalities}
         missing = tuple(modality for modality, file in targets.items() if not Path(file).exists())
-        jobs.append(Job(source_text(part), targets, missing))
+        jobs.append(Job(part.text, targets, missing))
     return jobs
 
 
@@ -144,14 +144,6 @@ def refuse_many(failed: Mapping[str, str], *, total: int, max_skipped: float) ->
     )
 
 
-def source_text(part: Span) -> str:
-    """Return a part as the text that names it, of one form for one part."""
-    ends = ["" if own is None else f"{own:.6f}".rstrip("0").rstrip(".") for own in (part.start_s, part.end_s)]
-    if not part.label:
-        return part.path
-    return f"{part.path}#t={ends[0]}" + (f",{ends[1]}" if ends[1] else "")
-
-
 def _absolute(source: str) -> Span:
     part = split_span(source)
     return part._replace(path=str(_lexical(part.path)))
@@ -164,7 +156,7 @@ def _lexical(path: str | Path) -> Path:
 
 def absolute_text(source: str) -> str:
     """Return a video as jobs name it: absolute, its part of one form."""
-    return source_text(_absolute(source))
+    return _absolute(source).text
 
 
 def check_record(settings: ExtractSettings, out: Path) -> None:
