@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field
 
 from crema_core.data.check import check_data_file
+from crema_core.data.data_file import read_samples
 from crema_core.errors import DataFileError, OptionsError
 from crema_core.model.settings import ModelSettings
 from crema_core.plugins.preset import find_preset
@@ -95,10 +96,11 @@ def complete(config: FitConfig) -> FitConfig:
     """Fill in what follows from the data, and make paths absolute so that the run can be resumed from elsewhere.
 
     Raises:
-        DataFileError: for data without any source of an installed modality.
+        DataFileError: for data without any source of an installed modality, or without a usable line.
     """
     found = config.modalities or tuple(check_data_file(config.data).modalities)
     if not found:
+        read_samples(config.data)  # says which lines cannot be used, where that is the reason
         raise DataFileError(
             f"'{config.data}' has no sample with a source of an installed modality. Training needs at least one "
             "modality. Add paths to the lines, or install the packages of their modalities."

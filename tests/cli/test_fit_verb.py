@@ -225,3 +225,12 @@ def test_a_run_that_a_package_stops_ends_well_states_who_stopped_it_and_is_resum
     assert main(["resume", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["stopped"], found["num_steps"] > 1) == (None, True)
+
+
+def test_a_file_without_a_usable_line_is_refused_for_the_reason_of_its_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"id": "1", "question": "bell \\ud83d?", "answer": "a", "video": "a.mp4"}\n')
+    assert main(["fit", str(data), "--out", str(tmp_path / "run")]) == 1
+    assert '- line 1: "question" holds \\ud83d, one half of a character' in capsys.readouterr().err
