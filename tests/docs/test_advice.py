@@ -30,7 +30,7 @@ FOREIGN_VERBS = {"without"}
 FOREIGN_NAMES = {
     "charset", "content", "class", "src", "alt", "lang", "name",  # of HTML
     "t",  # of a part of a clip
-    "compute", "append", "map",  # of numpy, PyTorch and transformers, in sentences about them
+    "axis", "compute", "append", "map",  # of numpy, PyTorch and transformers, in sentences about them
     "track_running_stats", "weights_only",
     "wrapper",  # of pluggy
 }  # fmt: skip
