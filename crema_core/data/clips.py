@@ -153,8 +153,8 @@ def _of_one_size(pictures: list[np.ndarray]) -> list[np.ndarray]:
     scaled = []
     for own in pictures:
         if own.shape != pictures[0].shape:
-            frame = av.VideoFrame.from_ndarray(own, format="rgb24").reformat(width=width, height=height)
-            own = frame.to_ndarray(format="rgb24")
+            frame = av.VideoFrame.from_ndarray(own, format="rgb24").reformat(width=width, height=height, threads=1)
+            own = frame.to_ndarray(format="rgb24", threads=1)
         scaled.append(own)
     return scaled
 
@@ -368,7 +368,8 @@ def _timed(shown: Sequence[tuple[int | None, int]]) -> list[tuple[int, int]]:
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
     """Return the pixels `(H, W, 3)` as a player shows them; phones store them as the sensor lies, or mirrored."""
-    pixels = frame.to_ndarray(format="rgb24")
+    # Threads that scale would be waited for when a worker process, which does not have them, frees the frame.
+    pixels = frame.to_ndarray(format="rgb24", threads=1)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
         return pixels

@@ -162,11 +162,11 @@ def read_data_file(
         path: the JSONL file.
         modalities: modalities wanted; files of others are neither looked for nor kept. None: every installed one.
         on_error: "skip" leaves out samples of which a file is missing, empty or of a kind its modality does not read,
-            with one notice.
+            with one notice; "stop" raises where one is missing, and leaves the others to whoever reads them.
         max_skipped: the largest share of the samples that "skip" leaves out.
 
     Raises:
-        DataFileError: naming every unusable line, or the samples with unusable files.
+        DataFileError: naming every unusable line, or the samples with missing files.
 
     Example:
         >>> records = read_data_file("train.jsonl", modalities=["audio"])    # doctest: +SKIP
@@ -189,14 +189,15 @@ def as_records(
         modalities, on_error, max_skipped: as in `read_data_file`.
 
     Raises:
-        DataFileError: naming every sample that cannot be used, or that has an unusable file; a record is taken as it
-            is.
+        DataFileError: naming every sample that cannot be used, or that has a missing file; a record is taken as it is.
 
     Example:
         >>> as_records([{"id": 1, "question": "what ?", "answer": "red"}])[0].answer
         'red'
     """
     samples = read_samples(data, modalities=modalities)
+    if on_error == "stop" and not any(own.why == "missing" for own in samples.unusable):
+        return samples.records
     for line in settle([samples], on_error=on_error, max_skipped=max_skipped):
         logger.warning("%s", line)
     return samples.usable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import struct
 from collections.abc import Container, Sequence
 from itertools import accumulate, pairwise
@@ -351,3 +353,31 @@ def test_spans_at_a_rate_cover_the_clip_without_gaps(gaps: list[float], fps: flo
     assert all(first[1] == second[0] for first, second in pairwise(spans))
     assert indices == sorted(indices)
     assert all(0 <= index < len(gaps) for index in indices)
+
+
+@pytest.mark.parametrize("size", [(48, 32), (640, 360)])
+def test_a_frame_that_a_forked_process_frees_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    """Workers are forks: threads that scaled the frame do not exist there, and freeing it would wait for them."""
+    kept: list[object] = []
+    upright = clips._upright
+
+    def keep(frame: av.VideoFrame) -> np.ndarray:
+        kept.append(frame)
+        return upright(frame)
+
+    monkeypatch.setattr(clips, "_upright", keep)
+    read_clip(write_clip(tmp_path / "a.mp4", size=size), num_frames=2)
+    assert kept
+
+    def free() -> None:
+        kept.clear()
+        gc.collect()  # a frame and its side data hold each other
+
+    child = multiprocessing.get_context("fork").Process(target=free)
+    child.start()
+    child.join(30)
+    ended = child.exitcode
+    child.kill()
+    assert ended == 0

@@ -123,6 +123,12 @@ def test_samples_with_unusable_files_are_all_named(tmp_path: Path) -> None:
     ]
 
 
+def test_where_no_file_is_missing_what_is_in_them_is_left_to_their_readers(tmp_path: Path) -> None:
+    path = write(tmp_path, LINE | {"radar": "a.bin"})
+    (tmp_path / "a.bin").touch()
+    assert [record.paths("radar") for record in read_data_file(path)] == [(str(tmp_path / "a.bin"),)]
+
+
 def test_of_many_unusable_samples_the_first_twenty_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, *[LINE | {"radar": f"{number}.bin"} for number in range(25)])
     with pytest.raises(DataFileError) as error:

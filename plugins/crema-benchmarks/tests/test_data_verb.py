@@ -78,7 +78,7 @@ def test_findings_show_their_lines(tmp_path: Path, capsys: pytest.CaptureFixture
     file.write_text("".join(json.dumps(line | {"id": str(n), "question": f"{n}?"}) + "\n" for n in range(12)))
     assert main(["data", "check", str(file)]) == 3
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "- 12 samples have an empty answer, first: line 1. Lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more."
+        "- 12 samples have an empty answer, first: line 1. Lines 1-12."
     )
 
 

@@ -151,7 +151,7 @@ def read_kitti_flow(path: Path) -> NDArray[np.float32]:
             f"'{path}' is a png of pixel format {frame.format.name}. A flow png is 16-bit RGB as KITTI writes it "
             "(other colour codes of flow cannot be undone). Save the field as .npz with the key flow."
         )
-    pixels = frame.to_ndarray(format="rgb48le")
+    pixels = frame.to_ndarray(format="rgb48le", threads=1)
     flow = (pixels[..., :2].astype(np.float32) - KITTI_ZERO) / KITTI_PER_PX
     flow[pixels[..., 2] == 0] = np.nan
     return flow
