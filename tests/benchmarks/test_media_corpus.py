@@ -12,7 +12,7 @@ from tests.support.media_files import CUT_SHORT, WHOLE
 pytest.importorskip("crema_audio")
 from benchmarks.media_corpus import compare
 
-pytestmark = needs_ffmpeg
+pytestmark = [needs_ffmpeg, pytest.mark.slow]
 FEW = """
 cut-av.mp4 cut-v.mov cut-twice.mp4 cut-open.ts cut-hevc.ts cut-mpeg4.avi cut.m4a cut.mp3 cut.flac edits-two.mp4
 edits-back.mp4

@@ -160,6 +160,7 @@ def test_what_belongs_to_reading_is_refused_without_it(tmp_path: Path, capsys: p
         assert "Add --deep" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_file_whose_name_is_no_text_is_checked(tmp_path: Path) -> None:
     file = write(tmp_path, KNOWN[0])
     name = os.fsencode(tmp_path) + b"/\xff.jsonl"

@@ -150,7 +150,7 @@ def test_an_error_in_one_process_is_told_in_its_words(
     words = ["encode", str(data), "--backbone", str(tiny_folder), "--cache", str(tmp_path / "c"), "--processes", "2"]
     assert main(words) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith(f"crema: Sample '1' (line 1): '{broken}' cannot be read: the decoder ")
+    assert last.startswith(f"crema: Sample '1' (line 1): '{broken}' cannot be read: FFmpeg reports ")
 
 
 def test_a_full_folder_ends_encoding_with_what_to_do(

@@ -15,6 +15,8 @@ from tests.support.fixtures import t5_folder
 from tests.support.modalities import frames_spec
 from tests.support.releases import Upgrade, upgrade
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["t5_folder", "upgrade"]
 
 

@@ -532,7 +532,7 @@ def test_a_heavy_import_that_hangs_or_crashes_ends_in_a_process_of_its_own(
     (tmp_path / "tried_heavy_sleeps.py").write_text("import time; time.sleep(60)")
     (tmp_path / "tried_heavy_leaves.py").write_text("import os; os._exit(4)")
     monkeypatch.syspath_prepend(str(tmp_path))
-    gone = {"changes": [], "is_gone": True, "sample": None}
+    gone = {"changes": [], "is_gone": True, "sample": None, "readings": []}
     assert heavy_import("tried_heavy_sleeps") == {**gone, "fault": "it was not done after 2 s"}
     assert heavy_import("tried_heavy_leaves") == {**gone, "fault": "it ended with exit code 4"}
     assert heavy_import("json")["fault"] is None

@@ -109,6 +109,7 @@ class User:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hear_ctrl_c,
         )
         try:
             out, err = process.communicate(timeout=timeout_s)
@@ -116,6 +117,11 @@ class User:
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
         return Done(process.returncode, out, err)
+
+
+def _hear_ctrl_c() -> None:
+    """Undo what a shell that runs the tests in the background does to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def new_user(place: Path, packages: list[Path]) -> User:

@@ -17,7 +17,7 @@ CHECKS = checks_up_to("gold", kind="fusion")
 OF_PACKAGES = [found.name for found in CHECKS if found.package]
 
 
-@pytest.mark.parametrize("fusion", [GoodFusion, OwnSizes])
+@pytest.mark.parametrize("fusion", [GoodFusion, pytest.param(OwnSizes, marks=pytest.mark.slow)])
 def test_a_good_fusion_given_as_a_class_passes_all_but_what_is_about_packages(fusion: type[GoodFusion]) -> None:
     report = check_fusion(fusion)
     assert [(own.check, own.message) for own in report.results if own.status not in ("passed", "skipped")] == []
@@ -50,6 +50,7 @@ def test_a_check_documents_what_it_looks_at_why_and_how_to_repair(found: Check) 
     assert [line.partition(":")[0] for line in lines] == ["Why", "Fix"]
 
 
+@pytest.mark.slow
 def test_an_installed_fusion_is_checked_with_its_package(
     install: Installer, capsys: pytest.CaptureFixture[str]
 ) -> None:

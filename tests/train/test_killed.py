@@ -114,10 +114,13 @@ def test_killed_after_any_update(whole: Outcome, t5_folder: Path, data: Path, tm
 
 
 @pytest.mark.slow
-def test_killed_at_any_point_of_writing(whole: Outcome, t5_folder: Path, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [(2, 4, 5, 9, 10, 11, 12, 13, 14, 16, 18), (20, 22, 23)], ids=["early", "late"])
+def test_killed_at_any_point_of_writing(
+    changes: tuple[int, ...], whole: Outcome, t5_folder: Path, data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     # A checkpoint is a dozen changes: five files, a rename, the pointers, the deletion of the one before.
-    for change in (2, 4, 5, 9, 10, 11, 12, 13, 14, 16, 18, 20, 22, 23):
+    for change in changes:
         assert start(train, t5_folder, data, out, count=1, before_change=change) == [("died", -signal.SIGKILL)]
         last = pointed(out, LAST)
         if last is not None:

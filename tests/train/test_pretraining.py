@@ -16,6 +16,8 @@ from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
 from crema_core.train.settings import train_settings
 
+pytestmark = pytest.mark.slow
+
 make_world = pytest.importorskip("crema_world").make_world
 AUDIO = {"name": "audio", "window_s": 0.5, "num_windows": 4, "mmqa": {"lora_rank": 4}}
 

@@ -75,7 +75,9 @@ def test_what_names_and_sizes_tell_of_all_data_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("cache", ["memory", "none", "folder"])
+@pytest.mark.parametrize(
+    "cache", ["memory", *(pytest.param(own, marks=pytest.mark.slow) for own in ("none", "folder"))]
+)
 def test_samples_left_out_leave_the_numbers_of_a_run_without_their_lines(
     new_model: MakeModel, tmp_path: Path, data: Path, cache: str
 ) -> None:
@@ -97,8 +99,8 @@ def test_samples_left_out_leave_the_numbers_of_a_run_without_their_lines(
     assert "Sample" not in run.skipped["data"][0].reason
 
 
-@pytest.mark.parametrize("cache", ["memory", "none"])
-@pytest.mark.parametrize("after_step", [0, 3])
+@pytest.mark.parametrize("cache", ["memory", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("after_step", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_run_that_left_samples_out_is_resumed_to_the_same_bits(
     new_model: MakeModel, tmp_path: Path, data: Path, cache: str, after_step: int
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from crema_core.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 def test_maps_draws_lines_of_a_data_file(
     trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -77,9 +77,7 @@ def test_findings_show_their_lines(tmp_path: Path, capsys: pytest.CaptureFixture
     line = {"id": "1", "question": "?", "answer": "", "video": "a.mp4"}
     file.write_text("".join(json.dumps(line | {"id": str(n), "question": f"{n}?"}) + "\n" for n in range(12)))
     assert main(["data", "check", str(file)]) == 3
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "- 12 samples have an empty answer, first: line 1. Lines 1-12."
-    )
+    assert capsys.readouterr().out.splitlines()[-1] == ("- 12 samples have an empty answer, first: line 1. Lines 1-12.")
 
 
 def test_missing_files_are_our_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

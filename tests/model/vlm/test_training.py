@@ -26,6 +26,8 @@ from crema_core.train.settings import train_settings
 from crema_core.train.steps import Minibatch, Stepper, StepResult, modalities_to_train
 from tests.support.vlm import save_vlm
 
+pytestmark = pytest.mark.slow
+
 SOUND = {"name": "audio", "encoder": "patches"}
 SMALL = {"layers": 1, "width": 64, "num_queries": 4}
 RATE_HZ = 16000
