@@ -32,8 +32,9 @@ SHORTEST = 1024
 WHAT = "a sound"
 LONG_S = 600.0
 """Files that say they last longer are read in parts; shorter ones are decoded once, whole."""
-BEFORE_S = 0.5
-"""Decoded before a part and thrown away, so that decoder and resampling filter have settled when it begins."""
+BEFORE_S = 2.0
+"""Decoded before a part and thrown away, so that decoder and resampling filter have settled when it begins. Wherever
+decoding starts, an Opus decoder leaves out what the header calls pre-skip, up to 65,535 samples or 1.4 s (RFC 7845)."""
 NEAR_END_S = 10.0
 """How long before its end a file's last packets are looked for."""
 TOLERANCE_S = 0.25
@@ -130,8 +131,11 @@ def _in_memory(samples: Tensor, start_s: float) -> Waveform:
 def _from_memory(source: object, rate_hz: int) -> Tensor:
     mono, given_hz = read_mono(source, rate_hz=rate_hz)
     own = _finite(torch.from_numpy(np.ascontiguousarray(mono)), name="The waveform")
-    if given_hz == rate_hz:
-        return own
+    return own if given_hz == rate_hz else _resampled(mono, given_hz=given_hz, rate_hz=rate_hz)
+
+
+def _resampled(mono: np.ndarray, *, given_hz: int, rate_hz: int) -> Tensor:
+    """Resample float32 samples `(S,)`, however few."""
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate_hz)
     # A sound shorter than the resampling filter would come out as nothing, so silence follows it and is cut off.
     behind = max(SHORTEST - len(mono), 0)
@@ -228,12 +232,23 @@ def decode_whole(path: Path, *, rate_hz: int) -> tuple[Tensor, float]:
                 end = position if end is None else end
                 pieces += [np.zeros(max(position - end, 0), np.float32), piece[max(end - position, 0) :]]
                 end = max(end, position + len(piece))
-        if not pieces or sum(map(len, pieces)) == 0:
-            raise damaged(path, "it holds no sample", what=WHAT, suffixes=SOUND_SUFFIXES)
+        if sum(map(len, pieces)) == 0:
+            return _few_samples(path, rate_hz=rate_hz), first_s
         _compare_length(container, stream, (end or 0) / rate_hz, path, is_whole=not decoder.lost_last)
         if decoder.num_lost:
             say_once(f"FFmpeg cannot decode {decoder.num_lost:,} packets of the sound of '{path}'. They are silent.")
     return torch.from_numpy(np.concatenate(pieces)), first_s
+
+
+def _few_samples(path: Path, *, rate_hz: int) -> Tensor:
+    """Return a sound that is shorter than the resampling filter; raises `MediaError` when it holds no sample at all."""
+    to_float = av.AudioResampler(format="fltp")
+    with _opened(path) as (container, stream):
+        pieces = [piece for _, frame in _frames(container, stream) for piece in to_float.resample(frame)]
+    if not pieces:
+        raise damaged(path, "it holds no sample", what=WHAT, suffixes=SOUND_SUFFIXES)
+    mono = np.concatenate([mean_of_channels(piece) for piece in pieces])
+    return _resampled(mono, given_hz=pieces[0].sample_rate, rate_hz=rate_hz)
 
 
 _Timed = tuple[float | None, av.AudioFrame]

@@ -68,6 +68,21 @@ def joined(path: Path, *parts: Path) -> Path:
     return path
 
 
+def set_pre_skip(path: Path, num_samples: int) -> None:
+    """Change what the header of an Opus file in Ogg says the decoder leaves out, and the checksum of its page."""
+    raw = bytearray(path.read_bytes())
+    at, end = raw.index(b"OpusHead") + 10, raw.index(b"OggS", 4)
+    raw[at : at + 2] = num_samples.to_bytes(2, "little")
+    raw[22:26] = bytes(4)
+    checksum = 0
+    for byte in raw[:end]:  # RFC 3533: polynomial 0x04c11db7, neither reflected nor inverted
+        checksum ^= byte << 24
+        for _ in range(8):
+            checksum = (checksum << 1 ^ (0x04C11DB7 if checksum >> 31 else 0)) & 0xFFFFFFFF
+    raw[22:26] = checksum.to_bytes(4, "little")
+    path.write_bytes(raw)
+
+
 def loud_moments(samples: torch.Tensor, start_s: float = 0.0) -> list[float]:
     """Return when loud moments begin, to a hundredth of a second; the first sample is heard at `start_s`."""
     loud = samples[: len(samples) // 160 * 160].reshape(-1, 160).abs().amax(1) > 0.4
@@ -111,6 +126,26 @@ def test_what_follows_a_gap_is_heard_where_it_was(tmp_path: Path, name: str, cod
     assert sound.start_s + len(sound.samples) / RATE == pytest.approx(SECONDS, abs=0.1)
     part = read_sound(f"{path}#t=2.3,2.9", sample_rate_hz=RATE)
     assert loud_moments(*part) == pytest.approx([2.5], abs=0.03)
+
+
+@pytest.mark.usefixtures("long")
+def test_parts_of_an_opus_file_are_heard_whatever_its_decoder_leaves_out_at_first(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ogg", "libopus", tone(6, rate=48_000), rate=48_000)
+    set_pre_skip(path, 65_535)
+    whole, _ = sound_module.decode_whole(path, rate_hz=RATE)
+    assert len(whole) / RATE == pytest.approx(6 - 65_535 / 48_000, abs=0.05)
+    parts = open_sound(path, sample_rate_hz=RATE)
+    for begin in range(0, parts.num_samples, round(0.3 * RATE)):
+        end = min(begin + 800, parts.num_samples)
+        torch.testing.assert_close(parts.part(begin, end), whole[begin:end], atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("num_samples", [1, 5, 40])
+def test_a_file_of_few_samples_is_read(tmp_path: Path, num_samples: int) -> None:
+    path = write(tmp_path / "a.wav", "pcm_s16le", np.full(num_samples, 0.5, np.float32), rate=8_000)
+    samples, start_s = read_sound(path, sample_rate_hz=RATE)
+    assert (len(samples), start_s) == (2 * num_samples, 0.0)
+    assert samples[num_samples // 2].item() == pytest.approx(0.5, abs=0.1)
 
 
 def test_many_lost_packets_do_not_add_up(tmp_path: Path) -> None:
