@@ -16,6 +16,8 @@ FAR = 10_000.0
 """From here on float32 does not tell millimetres apart."""
 FAR_IN_SIZES = 4.0
 """A cloud farther from the origin than so many times its own size is in coordinates of a map."""
+DEVIATIONS = 4
+"""Median deviations from the median that an evenly filled cloud is wide."""
 BYTE, SIXTEEN = 255.0, 65535.0
 NAMES = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
 """What writers call the colours of a point."""
@@ -25,8 +27,9 @@ def near_origin(xyz: Tensor) -> Tensor:
     """Move places in coordinates of a map near the origin, before float32 would round them.
 
     Map coordinates (UTM, national grids) are up to millions of metres, which float32 resolves to half a metre. The
-    whole-metre part of the smallest corner is taken away, as of laser scans. Anything else stays where it is: its
-    origin is the viewer.
+    whole-metre part of the smallest corner is taken away, as of laser scans. Where stray points, often at 0 0 0, lie far
+    from all others, that of the median is, so that the others keep their millimetres. Anything else stays where it
+    is: its origin is the viewer.
 
     Args:
         xyz: `(N, 3)` numbers of any type.
@@ -38,9 +41,15 @@ def near_origin(xyz: Tensor) -> Tensor:
         return xyz.float()
     low, high = (end.double() for end in (xyz.amin(0), xyz.amax(0)))
     farthest, size = float(torch.maximum(low.abs(), high.abs()).max()), float((high - low).max())
-    if farthest <= FAR or farthest <= FAR_IN_SIZES * size or not bool(torch.isfinite(low + high).all()):
+    if farthest <= FAR or not bool(torch.isfinite(low + high).all()):
         return xyz.float()
-    return (xyz.double() - low.floor()).float()
+    if farthest > FAR_IN_SIZES * size:
+        return (xyz.double() - low.floor()).float()
+    middle = xyz.double().median(0).values
+    deviation = float((xyz.double() - middle).abs().median(0).values.max())
+    if float(middle.abs().max()) > max(FAR, FAR_IN_SIZES * DEVIATIONS * deviation):
+        return (xyz.double() - middle.floor()).float()
+    return xyz.float()
 
 
 def unit_colors(rgb: Tensor, *, name: str) -> Tensor:
