@@ -101,6 +101,16 @@ def test_resize_gives_squares_in_the_unit_range() -> None:
     assert float(small.max()) <= 1
 
 
+def test_large_pictures_are_resized_as_small_ones_are_to_a_byte() -> None:
+    rows, columns = torch.arange(1000)[:, None], torch.arange(1001)[None]
+    large = torch.stack([rows % 256 + 0 * columns, columns % 256 + 0 * rows, (rows * columns) % 251])[None]
+    exact = resize(large / 255, 32)
+    found = resize(large.to(torch.uint8), 32)
+    torch.testing.assert_close(found, exact, atol=1 / 255, rtol=0)
+    assert torch.equal((found * 255).round() / 255, found)  # bytes
+    assert not torch.equal(found, exact)
+
+
 def test_resize_keeps_frames_of_the_right_size() -> None:
     frames = torch.rand(2, 3, 16, 16)
     assert torch.equal(resize(frames, 16), frames)

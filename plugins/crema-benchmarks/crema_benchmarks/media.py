@@ -61,7 +61,7 @@ def frame_rate_hz(place: Place, path: str) -> float | None:
     import av
 
     try:
-        with av.open(str(place.root / path)) as container:
+        with av.open(str(place.root / path), metadata_errors="replace") as container:
             rate = container.streams.video[0].average_rate
     except (av.error.FFmpegError, IndexError) as error:
         raise DatasetError(

@@ -24,7 +24,7 @@ def read_exr_depth(path: Path) -> NDArray[np.float32]:
     Raises:
         MediaError: when the library is absent, or the file is damaged or has none of them.
     """
-    channels = _channels(path)
+    channels = read_exr_channels(path)
     in_layers = sorted(name for name in channels if _is_depth_of_layer(name))
     name = next((name for name in (*DEPTH_CHANNELS, *in_layers) if name in channels), None)
     if name is None:
@@ -47,7 +47,7 @@ def read_exr_normals(path: Path) -> NDArray[np.float32]:
     Raises:
         MediaError: when the library is absent, or the file is damaged or has neither.
     """
-    channels = _channels(path)
+    channels = read_exr_channels(path)
     layers = sorted({name.rpartition(".")[0] for name in channels if "normal" in name.lower()})
     prefixes = ["", *(f"{layer}." for layer in layers if layer)]
     for names in (tuple(prefix + axis for axis in axes) for prefix in prefixes for axes in ("XYZ", "RGB")):
@@ -59,7 +59,12 @@ def read_exr_normals(path: Path) -> NDArray[np.float32]:
     )
 
 
-def _channels(path: Path) -> dict[str, NDArray[np.float32]]:
+def read_exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read every channel `(H, W)` float32 by its name.
+
+    Raises:
+        MediaError: when the library is absent, or the file is damaged or of a kind it does not support.
+    """
     try:
         import OpenEXR
     except ImportError as error:
