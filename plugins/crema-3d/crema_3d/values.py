@@ -26,10 +26,7 @@ NAMES = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_gre
 def near_origin(xyz: Tensor) -> Tensor:
     """Move places in coordinates of a map near the origin, before float32 would round them.
 
-    Map coordinates (UTM, national grids) are up to millions of metres, which float32 resolves to half a metre. The
-    whole-metre part of the smallest corner is taken away, as of laser scans. Where stray points, often at 0 0 0, lie far
-    from all others, that of the median is, so that the others keep their millimetres. Anything else stays where it
-    is: its origin is the viewer.
+    Anything else stays where it is: its origin is the viewer.
 
     Args:
         xyz: `(N, 3)` numbers of any type.
@@ -37,19 +34,35 @@ def near_origin(xyz: Tensor) -> Tensor:
     Returns:
         `(N, 3)` float32.
     """
+    origin = map_origin(xyz)
+    return xyz.float() if origin is None else (xyz.double() - origin).float()
+
+
+def map_origin(xyz: Tensor) -> Tensor | None:
+    """Return what to take away from places in coordinates of a map; None for other places.
+
+    Map coordinates (UTM, national grids) are up to millions of metres, which float32 resolves to half a metre. It is the
+    whole-metre part of the smallest corner, as of laser scans; where stray points, often at 0 0 0, lie far from all
+    others, that of the median, so that the others keep their millimetres.
+
+    Args:
+        xyz: `(N, 3)` numbers of any type.
+
+    Returns:
+        `(3,)` float64.
+    """
     if len(xyz) == 0:
-        return xyz.float()
+        return None
     low, high = (end.double() for end in (xyz.amin(0), xyz.amax(0)))
     farthest, size = float(torch.maximum(low.abs(), high.abs()).max()), float((high - low).max())
     if farthest <= FAR or not bool(torch.isfinite(low + high).all()):
-        return xyz.float()
+        return None
     if farthest > FAR_IN_SIZES * size:
-        return (xyz.double() - low.floor()).float()
+        return low.floor()
     middle = xyz.double().median(0).values
     deviation = float((xyz.double() - middle).abs().median(0).values.max())
-    if float(middle.abs().max()) > max(FAR, FAR_IN_SIZES * DEVIATIONS * deviation):
-        return (xyz.double() - middle.floor()).float()
-    return xyz.float()
+    is_far = float(middle.abs().max()) > max(FAR, FAR_IN_SIZES * DEVIATIONS * deviation)
+    return middle.floor() if is_far else None
 
 
 def unit_colors(rgb: Tensor, *, name: str) -> Tensor:
