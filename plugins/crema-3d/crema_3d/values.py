@@ -41,9 +41,9 @@ def near_origin(xyz: Tensor) -> Tensor:
 def map_origin(xyz: Tensor) -> Tensor | None:
     """Return what to take away from places in coordinates of a map; None for other places.
 
-    Map coordinates (UTM, national grids) are up to millions of metres, which float32 resolves to half a metre. It is the
-    whole-metre part of the smallest corner, as of laser scans; where stray points, often at 0 0 0, lie far from all
-    others, that of the median, so that the others keep their millimetres.
+    Map coordinates (UTM, national grids) are up to millions of metres, which float32 resolves to half a metre. It is
+    the whole-metre part of the smallest corner, as of laser scans; where stray points, often at 0 0 0, lie far from
+    all others, that of the median, so that the others keep their millimetres.
 
     Args:
         xyz: `(N, 3)` numbers of any type.
