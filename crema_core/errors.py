@@ -98,6 +98,10 @@ class CheckpointError(CremaError):
     """A saved model, adapter or run directory cannot be used; nothing was changed."""
 
 
+class WriteError(CremaError):
+    """A file or folder cannot be written: full disk, no permission, a name that is taken; the cause is chained."""
+
+
 class CacheError(CremaError):
     """A folder of kept features cannot be used, or has no room left."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import torch
 
+from crema_core.common import atomic
 from crema_core.common.atomic import (
     MARKER,
     fresh_folder,
@@ -20,7 +23,8 @@ from crema_core.common.atomic import (
     write_bytes,
     write_text,
 )
-from crema_core.errors import CheckpointError
+from crema_core.common.tensors import write_tensors
+from crema_core.errors import CheckpointError, WriteError
 
 WRITERS = [new_folder, fresh_folder]
 Writer = Callable[[Path], AbstractContextManager[Path]]
@@ -98,7 +102,7 @@ def refuse_renames_to(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
         if target in refused:
             refused.remove(target)
             assert [own.name for own in target.parent.iterdir() if not own.name.startswith(".")] == []
-            raise OSError("no room")
+            raise OSError(errno.ENOSPC, "no room")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", failing)
@@ -175,7 +179,7 @@ def test_a_folder_whose_rename_fails_leaves_nothing(
     tmp_path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_renames_to(monkeypatch, tmp_path / "new")
-    with pytest.raises(OSError, match="no room"), writer(tmp_path / "new") as temporary:
+    with pytest.raises(WriteError, match="the disk is full"), writer(tmp_path / "new") as temporary:
         (temporary / "weights").write_text("new")
     assert names(tmp_path) == []
 
@@ -199,8 +203,8 @@ def test_every_file_is_flushed_the_marker_with_them_before_the_folder_takes_its_
         (temporary / "inside").mkdir()
         for path in ("a", "inside/b"):
             (temporary / path).write_text("new")
-    assert sorted(events[:-1]) == [("flushed", "a"), ("flushed", "b"), ("flushed", MARKER)]
-    assert events[-1] == ("renamed to", "new")
+    assert sorted(events[:-2]) == [("flushed", "a"), ("flushed", "b"), ("flushed", MARKER)]
+    assert events[-2:] == [("renamed to", "new"), ("flushed", tmp_path.name)]
 
 
 def test_a_folder_without_marker_is_flushed_too(tmp_path: Path, events: list[tuple[str, str]]) -> None:
@@ -217,7 +221,12 @@ def test_the_marker_is_not_there_while_a_folder_is_written(tmp_path: Path) -> No
     require_complete(tmp_path / "new", what="saved model")
 
 
-def test_an_earlier_save_is_replaced_as_a_whole(saved: Path) -> None:
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_an_earlier_save_is_replaced_as_a_whole(
+    saved: Path, can_exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not can_exchange:
+        monkeypatch.setattr(atomic, "_renameat2", lambda: None)
     with new_folder(saved) as temporary:
         (temporary / "other").write_text("new")
         assert (saved / "weights").read_text() == "old", "the old one stands until the new one is whole"
@@ -226,7 +235,8 @@ def test_an_earlier_save_is_replaced_as_a_whole(saved: Path) -> None:
 
 def test_an_earlier_save_comes_back_when_the_rename_fails(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_renames_to(monkeypatch, saved)
-    with pytest.raises(OSError, match="no room"), new_folder(saved) as temporary:
+    monkeypatch.setattr(atomic, "_renameat2", lambda: None)
+    with pytest.raises(WriteError, match="the disk is full"), new_folder(saved) as temporary:
         (temporary / "weights").write_text("new")
     assert names(saved.parent) == ["saved", f"saved/{MARKER}", "saved/weights"]
     assert (saved / "weights").read_text() == "old"
@@ -276,7 +286,7 @@ def test_a_folder_for_the_user_replaces_nothing(tmp_path: Path, saved: Path) -> 
     for place in (saved, tmp_path / "mine"):
         place.mkdir(exist_ok=True)
         (place / "thing").write_text("mine")
-        with pytest.raises(OSError), fresh_folder(place) as temporary:
+        with pytest.raises(WriteError, match="somebody else has filled it"), fresh_folder(place) as temporary:
             (temporary / "thing").write_text("new")
         assert (place / "thing").read_text() == "mine"
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["mine", "saved"]
@@ -297,3 +307,96 @@ def test_what_is_not_completely_written_is_refused(tmp_path: Path, saved: Path) 
         assert str(caught.value) == (
             f"There is no folder '{place}'. A saved model is a folder. Check the path. Nothing was changed."
         )
+
+
+def test_a_save_is_there_at_every_moment_where_names_can_be_exchanged(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if atomic._renameat2() is None:
+        pytest.skip("this system cannot exchange names")
+    monkeypatch.setattr(Path, "rename", lambda self, target: pytest.fail("the place was free for an instant"))
+    with new_folder(saved) as temporary:
+        (temporary / "weights").write_text("new")
+    assert (saved / "weights").read_text() == "new"
+
+
+def gone() -> int:
+    """Number of a process that does not exist."""
+    return next(number for number in range(400_000, 500_000) if not Path(f"/proc/{number}").exists())
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("way", ["read", "save"])
+def test_a_save_killed_between_its_two_renames_comes_back(saved: Path, way: str) -> None:
+    old = saved.parent / f".saved.old-{atomic._host()}-{gone()}-x"
+    old.mkdir()
+    saved.rename(old / "folder")
+    if way == "read":
+        require_complete(saved, what="saved model")
+        assert (saved / "weights").read_text() == "old"
+    else:
+        with pytest.raises(RuntimeError), new_folder(saved):
+            raise RuntimeError
+    assert names(saved.parent) == ["saved", f"saved/{MARKER}", "saved/weights"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
+def test_what_killed_processes_left_goes_with_the_next_write_and_nothing_else(tmp_path: Path) -> None:
+    left, foreign = f"{atomic._host()}-{gone()}", f"00000000-{gone()}"
+    kept = [f".a.tmp-{foreign}-x", f".a.tmp-{atomic._host()}-{os.getppid()}-x", ".a.tmp-mine", "a.tmp-file"]
+    for name in (f".a.tmp-{left}-x", *kept):
+        (tmp_path / name).write_text("")
+    (tmp_path / f".b.tmp-{left}-y").mkdir()
+    (tmp_path / f".b.tmp-{left}-y" / "weights").write_text("half")
+    write_text(tmp_path / "c", "new")
+    assert names(tmp_path) == sorted([*kept, "c"])
+
+
+def test_a_link_is_followed_and_stays_a_link(tmp_path: Path, saved: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name, target in (("latest", tmp_path / "elsewhere" / "file"), ("dangling", tmp_path / "elsewhere" / "none")):
+        target.write_text("old") if name == "latest" else None
+        (tmp_path / name).symlink_to(target)
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+        assert target.read_text() == "new"
+    (tmp_path / "model").symlink_to(saved)
+    with new_folder(tmp_path / "model") as temporary:
+        (temporary / "weights").write_text("new")
+    assert (tmp_path / "model").is_symlink()
+    assert (saved / "weights").read_text() == "new"
+
+
+def test_a_file_keeps_the_permissions_that_somebody_gave_it(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("old")
+    (tmp_path / "secret").chmod(0o640)
+    write_text(tmp_path / "secret", "new")
+    assert permissions(tmp_path / "secret") == 0o640
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_weights_can_be_read_by_whom_the_umask_allows(tmp_path: Path, mask: int, writer: Writer) -> None:
+    with writer(tmp_path / "new") as temporary:
+        (temporary / "inside").mkdir()
+        write_tensors(temporary / "inside" / "weights.safetensors", {"a": torch.zeros(2)})
+    assert permissions(tmp_path / "new" / "inside" / "weights.safetensors") == 0o666 & ~mask
+
+
+def test_a_device_is_written_to_and_stays_a_device() -> None:
+    before = Path(os.devnull).stat()
+    write_text(Path(os.devnull), "new")
+    assert Path(os.devnull).stat().st_rdev == before.st_rdev
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_pipe_gets_what_is_written_or_says_that_nobody_reads(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(WriteError, match=r"no program reads from this pipe\. Start the reader first"):
+        write_text(pipe, "new")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "new")
+    assert os.read(reader, 100) == b"new"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crema_core.common.atomic import fresh_folder, set_aside
+from crema_core.errors import WriteError
 
 
 @pytest.mark.parametrize("flush", [True, False])
@@ -43,7 +44,7 @@ def test_a_place_that_was_filled_meanwhile_is_not_touched(tmp_path: Path) -> Non
             place.mkdir()
             (place / "theirs").write_text("theirs")
 
-    with pytest.raises(OSError, match="not empty"):
+    with pytest.raises(WriteError, match="somebody else has filled it meanwhile"):
         late()
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
     assert [path.name for path in place.iterdir()] == ["theirs"]
