@@ -29,9 +29,8 @@ from crema_core.data.files import check_file, damaged
 from crema_core.data.media_clock import Decoder, MediaClock, open_container, origin_s, say_once
 from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, split_span
 from crema_core.errors import MediaError
+from crema_core.plugins.spec import CLIP_SUFFIXES, SOUND_SUFFIXES
 
-CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif")
-SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", *(s for s in CLIP_SUFFIXES if s != ".gif"))
 WHAT = "a clip"
 
 
@@ -117,8 +116,9 @@ def read_clip(
             numbers, spans[:] = rate_indices(starts_s[first:last], until_s, fps, low_s=low_s)
             if len(numbers) <= num_frames:
                 return [first + number for number in numbers]
-        spans[:] = segment_spans(starts_s[first:last], limit_s, num_frames)
-        return [first + offset for offset in pick(last - first, num_frames)]
+        offsets = pick(last - first, num_frames)
+        spans[:] = segment_spans(starts_s[first:last], limit_s, len(offsets))
+        return [first + offset for offset in offsets]
 
     frames = read_chosen(file, choose)
     return Clip(frames, torch.tensor(spans, dtype=torch.float32))
@@ -190,7 +190,7 @@ def _index(container: InputContainer, stream: av.VideoStream, path: Path) -> _In
         if not packet.size:
             continue
         clock.set(packet)
-        if packet.stream_index != stream.index:
+        if packet.stream.index != stream.index:
             continue
         num_packets += 1
         is_corrupt |= packet.is_corrupt
@@ -334,7 +334,7 @@ def _decode_all(path: Path, index: _Index, wanted: set[int]) -> tuple[dict[int, 
         decoder, clock = Decoder(container), MediaClock(container, stream)
         for packet in container.demux(clock.streams):
             clock.set(packet)
-            if packet.stream_index != stream.index:
+            if packet.stream.index != stream.index:
                 continue
             for frame in decoder.frames(packet):
                 if len(shown) in wanted:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crema_core.data.sampling import Span, loose_part, split_span
 from crema_core.errors import MediaError, first_line
 
 AGAIN = "Write or download the file again."
@@ -85,7 +86,7 @@ def check_file(path: str | os.PathLike[str], *, what: str, suffixes: Iterable[st
     path = Path(path)
     accepted = accepts(what, suffixes)
     if not path.exists():
-        raise MediaError(f"'{path}' does not exist. {accepted} Check the path.")
+        raise absent(path, accepted)
     if path.is_dir():
         raise MediaError(f"'{path}' is a folder. {accepted} Name a file inside it.")
     if path.suffix.lower() not in suffixes:
@@ -94,6 +95,27 @@ def check_file(path: str | os.PathLike[str], *, what: str, suffixes: Iterable[st
     if path.stat().st_size == 0:
         raise MediaError(f"'{path}' is empty (0 bytes). {accepted} Write or download the file again.")
     return path
+
+
+def absent(path: Path, accepted: str) -> MediaError:
+    """Return the error for a file that is not there; `#t=...` behind one that is there is a part nobody can take.
+
+    Args:
+        path: the file, perhaps with a part behind it that the reader did not take away.
+        accepted: which files are read, a sentence.
+    """
+    file, part = loose_part(str(path))
+    if not part or not Path(file).exists():
+        return MediaError(f"'{path}' does not exist. {accepted} Check the path.")
+    if split_span(str(path)).path == file:
+        return MediaError(
+            f"'{path}' names a part of a file that is read as a whole. Parts in seconds are taken of clips and sounds. "
+            f"Name the file alone: {file}"
+        )
+    return MediaError(
+        f"'{path}' names a part that cannot be read: '{part}'. Parts are seconds from the beginning of a file, "
+        f"START,END, and either may be left out. Write {Span(file, 62.0, 90.5).text}, for example."
+    )
 
 
 def accepts(what: str, suffixes: Iterable[str]) -> str:

@@ -19,16 +19,16 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from crema_core.data.clips import CLIP_SUFFIXES, Clip, Timeline, read_clip
+from crema_core.data.clips import Clip, Timeline, read_clip
 from crema_core.data.files import check_file, content_of, damaged, list_files, unreadable, wrong_source
 from crema_core.data.layouts import MapLayout, channel_axis, with_time
 from crema_core.data.pictures import IMAGE_SUFFIXES, Pages, is_several, pixels_of, read_pages, to_rgb
 from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, split_span
 from crema_core.errors import MediaError, first_line
+from crema_core.plugins.spec import ARRAY_SUFFIXES, CLIP_SUFFIXES
 
 MEGAPIXEL = 1_000_000
 """From here on resizing floats would cost more than decoding the frame."""
-ARRAY_SUFFIXES = (".npz", ".npy")
 FRAME_SUFFIXES = (*CLIP_SUFFIXES, *IMAGE_SUFFIXES)
 _ACCEPTED = "(T, H, W, 3), (T, 3, H, W), (H, W, 3) or (3, H, W), uint8 0..255 or float 0..1"
 _ARRAYS = ("a numpy array", "a zip archive")
@@ -210,8 +210,9 @@ def _frames_of_pages(
             if len(numbers) <= num_frames:
                 return [first + number for number in numbers]
         limit_s = starts_s[first + len(shown)] if first + len(shown) < len(starts_s) else finish_s
-        spans[:] = segment_spans(shown, limit_s, num_frames)
-        return [first + offset for offset in pick(len(shown), num_frames)]
+        offsets = pick(len(shown), num_frames)
+        spans[:] = segment_spans(shown, limit_s, len(offsets))
+        return [first + offset for offset in offsets]
 
     values = read_pages(path, choose).values
     rgb = to_rgb(values, grey=values.ndim == 3, name=f"'{path}'")

@@ -8,7 +8,7 @@
 Every reader raises `MediaError` for sources that are absent, empty, damaged or of another type.
 """
 
-from crema_core.data.clips import CLIP_SUFFIXES, SOUND_SUFFIXES, Clip, read_clip
+from crema_core.data.clips import Clip, read_clip
 from crema_core.data.doubts import doubt
 from crema_core.data.files import (
     accepts,
@@ -23,7 +23,6 @@ from crema_core.data.files import (
     wrong_source,
 )
 from crema_core.data.images import (
-    ARRAY_SUFFIXES,
     FRAME_SUFFIXES,
     ColormapName,
     Reader,
@@ -38,6 +37,7 @@ from crema_core.data.images import (
 )
 from crema_core.data.pictures import IMAGE_SUFFIXES, Pages, orientation_of, read_pages, upright
 from crema_core.data.sampling import Pick, file_of, middle_indices, rate_indices, segment_spans
+from crema_core.plugins.spec import ARRAY_SUFFIXES, CLIP_SUFFIXES, SOUND_SUFFIXES
 
 __all__ = [
     "ARRAY_SUFFIXES",

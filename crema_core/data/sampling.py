@@ -15,6 +15,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -85,6 +86,17 @@ def split_span(source: str) -> Span:
     return Span(found["path"], start, end)
 
 
+def loose_part(source: str) -> tuple[str, str]:
+    """Return what stands before the sign of a part and what behind it, whether or not it is a part.
+
+    Example:
+        >>> loose_part("a.mp4#t=1:02"), loose_part("a.mp4")
+        (('a.mp4', '1:02'), ('a.mp4', ''))
+    """
+    file, _, part = source.partition("#t=")
+    return file, part
+
+
 def file_of(source: str) -> str:
     """Return the file a source names, without the part."""
     return split_span(source).path
@@ -109,6 +121,35 @@ def middle_indices(num_available: int, num_wanted: int) -> list[int]:
     """
     bounds = segment_bounds(num_available, num_wanted)
     return [(low + high) // 2 for low, high in pairwise(bounds)]
+
+
+@dataclass
+class RememberedPick:
+    """A rule that remembers what it chose, for pictures that tell which frames are taken.
+
+    Attributes:
+        pick: the rule.
+        num_available: how many frames there were; 1 where there was nothing to choose from.
+        chosen: which of them were taken.
+
+    Example:
+        >>> picked = RememberedPick(middle_indices)
+        >>> picked(16, 4), picked.captions
+        ([2, 6, 10, 14], ['3 of 16', '7 of 16', '11 of 16', '15 of 16'])
+    """
+
+    pick: Pick
+    num_available: int = 1
+    chosen: list[int] = field(default_factory=lambda: [0])
+
+    def __call__(self, num_available: int, num_wanted: int) -> list[int]:
+        self.num_available, self.chosen = num_available, self.pick(num_available, num_wanted)
+        return self.chosen
+
+    @property
+    def captions(self) -> list[str]:
+        """ "3 of 16" for every frame that was taken."""
+        return [f"{number + 1} of {self.num_available}" for number in self.chosen]
 
 
 def segment_spans(starts_s: Sequence[float], end_s: float, num_wanted: int) -> list[tuple[float, float]]:

@@ -11,8 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from crema_core.data.images import ColormapName, colorize
+from crema_core.data.sampling import middle_indices
 
 TEXT_PX, GAP_PX = 18, 6
+LARGE_SHOWN, MOST_SHOWN = 16, 64
+"""So many frames are drawn large, and so many at all."""
 INK, EDGE, PAPER = (40, 40, 40), (190, 190, 190), (255, 255, 255)
 
 
@@ -29,7 +32,8 @@ def sheet(frames_TCHW: Tensor, captions: Sequence[str] = (), *, height: int = 22
         `(rows, columns, 3)` uint8 pixels.
     """
     pictures = [_enlarged(frame, height) for frame in frames_TCHW]
-    width = pictures[0].width
+    texts = [math.ceil(_length(text)) for text in captions]
+    width = max(pictures[0].width, *texts) if texts else pictures[0].width
     across = min(columns, len(pictures))
     down = math.ceil(len(pictures) / across)
     text = TEXT_PX if captions else 0
@@ -39,10 +43,31 @@ def sheet(frames_TCHW: Tensor, captions: Sequence[str] = (), *, height: int = 22
         row, column = divmod(number, across)
         left, top = GAP_PX + column * (width + GAP_PX), GAP_PX + row * (height + text + GAP_PX)
         canvas.paste(picture, (left, top))
-        draw.rectangle((left - 1, top - 1, left + width, top + height), outline=EDGE)
+        draw.rectangle((left - 1, top - 1, left + picture.width, top + height), outline=EDGE)
         if captions:
             draw.text((left, top + height + 2), captions[number], fill=INK, font=_font())
     return _pixels(canvas)
+
+
+def frames_panel(frames_TCHW: Tensor, captions: Sequence[str], *, has_times: bool = True) -> Tensor:
+    """Arrange the frames a modality takes, smaller ones where they are many, and say how many they are.
+
+    Args:
+        frames_TCHW: `(T, 3, H, W)`, uint8 0..255 or float 0..1; of more than `MOST_SHOWN` an even part is drawn.
+        captions: one per frame.
+        has_times: whether these are times.
+
+    Returns:
+        `(rows, columns, 3)` uint8 pixels.
+    """
+    total = len(frames_TCHW)
+    are = "1 frame is" if total == 1 else f"{total} frames are"
+    shown = middle_indices(total, min(total, MOST_SHOWN))
+    height, columns = (224, 4) if len(shown) <= LARGE_SHOWN else (112, 8)
+    panel = sheet(frames_TCHW[shown], [captions[index] for index in shown], height=height, columns=columns)
+    notes = [f"{len(shown)} of them are drawn"] if len(shown) < total else []
+    notes += ["below each is the time it stands for"] if has_times else []
+    return stack([panel, line(", ".join([f"{are} taken", *notes]))]) if notes else panel
 
 
 def stack(panels: Sequence[Tensor]) -> Tensor:
@@ -58,7 +83,7 @@ def stack(panels: Sequence[Tensor]) -> Tensor:
 
 def line(text: str) -> Tensor:
     """Return a line of text as a panel `(24, W, 3)` uint8, W as long as the text."""
-    width = math.ceil(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(text, font=_font()))
+    width = math.ceil(_length(text))
     canvas = Image.new("RGB", (width + 2 * GAP_PX, TEXT_PX + GAP_PX), PAPER)
     ImageDraw.Draw(canvas).text((GAP_PX, GAP_PX // 2), text, fill=INK, font=_font())
     return _pixels(canvas)
@@ -93,6 +118,10 @@ def _enlarged(frame_CHW: Tensor, height: int) -> Image.Image:
 def _picture(frame_CHW: Tensor) -> Image.Image:
     values = frame_CHW if frame_CHW.dtype == torch.uint8 else (frame_CHW.float().clamp(0, 1) * 255).round().byte()
     return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
+
+
+def _length(text: str) -> float:
+    return ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(text, font=_font())
 
 
 def _pixels(picture: Image.Image) -> Tensor:

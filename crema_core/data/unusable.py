@@ -17,7 +17,7 @@ from crema_core.common.atomic import write_text
 from crema_core.data.sampling import file_of
 from crema_core.errors import CheckpointError, CremaError, DataFileError, first_line
 from crema_core.plugins import registry
-from crema_core.plugins.spec import ModalitySpec
+from crema_core.plugins.spec import ARRAY_SUFFIXES, CLIP_SUFFIXES, PICTURE_SUFFIXES, SOUND_SUFFIXES, ModalitySpec
 
 OnError = Literal["stop", "skip"]
 """What is done about samples whose files cannot be used."""
@@ -28,6 +28,13 @@ SKIPPED = "skipped.jsonl"
 """File of a run folder with the samples that were left out, one JSON object per line."""
 NUM_SHOWN = 20
 
+_FAMILIES = (
+    frozenset(CLIP_SUFFIXES),
+    frozenset(SOUND_SUFFIXES) - frozenset(CLIP_SUFFIXES),
+    frozenset(PICTURE_SUFFIXES),
+    frozenset(ARRAY_SUFFIXES),
+)
+"""Endings that one reader of core reads: who declares one of them reads them all."""
 _COUNTED: Mapping[Why, str] = {
     "missing": "with a missing file",
     "empty": "with an empty file",
@@ -126,19 +133,7 @@ def _endings(spec: ModalitySpec | None) -> frozenset[str] | None:
     declared = set() if spec is None else {suffix.lower() for own in spec.inputs for suffix in own.suffixes}
     if not declared:
         return None
-    return frozenset(declared.union(*(family for family in _families() if declared & family)))
-
-
-def _families() -> list[frozenset[str]]:
-    from crema_core.data import clips, images, pictures
-
-    films = frozenset(clips.CLIP_SUFFIXES)
-    return [
-        films,
-        frozenset(clips.SOUND_SUFFIXES) - films,
-        frozenset(pictures.IMAGE_SUFFIXES),
-        frozenset(images.ARRAY_SUFFIXES),
-    ]
+    return frozenset(declared.union(*(family for family in _FAMILIES if declared & family)))
 
 
 def settle(samples: Sequence[SampleSet], *, on_error: OnError, max_skipped: float = MAX_SKIPPED) -> list[str]:

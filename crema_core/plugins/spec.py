@@ -53,6 +53,19 @@ PICTURE_SUFFIXES = (
     ".jp2", ".avif",
 )  # fmt: skip
 """Endings of the picture files core reads; here, because declarations import neither torch nor Pillow."""
+CLIP_SUFFIXES = (
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif", ".qt", ".3gp", ".3g2", ".f4v",
+    ".flv", ".wmv", ".asf", ".vob", ".m2t", ".m2ts", ".mts", ".ogv", ".divx", ".mxf",
+)  # fmt: skip
+"""Endings of the clips core reads."""
+SOUND_SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".aac", ".aiff", ".aif", ".aifc", ".au", ".snd",
+    ".caf", ".w64", ".wma", ".mka", ".weba", ".mp2", ".ac3", ".amr",
+    *(suffix for suffix in CLIP_SUFFIXES if suffix != ".gif"),
+)  # fmt: skip
+"""Endings of the sounds that can be read: sound files, and clips for their sound track."""
+ARRAY_SUFFIXES = (".npz", ".npy")
+"""Endings of the arrays core reads."""
 
 
 class InputSpec(BaseModel):

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from crema_core.data.media import Clip, middle_indices, read_frames
-from crema_core.data.sampling import Pick
-from crema_core.data.sheet import sheet, times_as_captions
+from crema_core.data.sampling import Pick, RememberedPick
 from crema_core.errors import OptionsError
 from crema_core.modality import BuildContext, Sample
 from crema_core.video.plugin import SPEC, VideoOptions
@@ -69,8 +68,9 @@ class VideoModality(SeeingModality):
 
     def show(self, source: object) -> torch.Tensor:
         """Return the frames that are looked at, each with its time."""
-        clip = self.read(source, num_frames=self.options.num_frames)
-        return sheet(clip.frames, times_as_captions(clip.times, len(clip.frames)))
+        num_frames, picked = self.options.num_frames, RememberedPick(middle_indices)
+        clip = self.read(source, num_frames=self.encoder.frames_wanted(num_frames), pick=picked)
+        return self.draw_frames(clip.frames, clip.times, picked, num_frames=num_frames)
 
     def example(self, generator: torch.Generator) -> torch.Tensor:
         """Return noise `(8, 3, 40, 48)` uint8."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from crema_core.plugins.spec import PICTURE_SUFFIXES, Capabilities, InputSpec, ModalitySpec
+from crema_core.plugins.spec import CLIP_SUFFIXES, PICTURE_SUFFIXES, Capabilities, InputSpec, ModalitySpec
 from crema_core.video.options import VISION_ENCODER_ASSETS, SeeingOptions
 
 _MOVED: dict[str, Any] = {"encoders": None, "encoder_frames": "middle", "encoders_at_once": True}
@@ -51,7 +51,7 @@ SPEC = ModalitySpec(
     options=VideoOptions,
     test_options=(VideoOptions(num_frames=2),),
     inputs=(
-        InputSpec(kind="clip", suffixes=(".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"), description="RGB video"),
+        InputSpec(kind="clip", suffixes=CLIP_SUFFIXES, description="RGB video"),
         InputSpec(kind="image", suffixes=PICTURE_SUFFIXES, description="8-bit RGB; one, a folder, or a list of them"),
         InputSpec(kind="array", description="(T, H, W, 3) or (T, 3, H, W), uint8 0..255 or float 0..1"),
     ),

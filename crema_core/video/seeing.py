@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.data.images import resize
-from crema_core.data.sampling import middle_indices
+from crema_core.data.sampling import RememberedPick, middle_indices
+from crema_core.data.sheet import frames_panel, times_as_captions
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.plugins import registry
 from crema_core.plugins.spec import ModalityOptions
@@ -65,6 +66,26 @@ class SeeingModality(Modality):
         features: Features = self.encoder(batch)
         return features
 
+    def draw_frames(
+        self, frames_TCHW: Tensor, times_T2: Tensor | None, picked: RememberedPick, *, num_frames: int
+    ) -> Tensor:
+        """Return the frames that are looked at, each with its time, for `show`.
+
+        Args:
+            frames_TCHW: `(T, 3, H, W)`, what `prepare` hands to the encoder.
+            times_T2: when each is on screen, or None.
+            picked: which of the source's they are, where there are no times.
+            num_frames: what was asked for.
+
+        Returns:
+            `(rows, columns, 3)` uint8 pixels.
+        """
+        captions = times_as_captions(times_T2, len(frames_TCHW))
+        if times_T2 is None and len(picked.chosen) == len(frames_TCHW):
+            captions = picked.captions
+        kept = self.encoder.frames_kept(len(frames_TCHW), num_frames)
+        return frames_panel(frames_TCHW[kept], [captions[index] for index in kept], has_times=times_T2 is not None)
+
 
 class SeeingEncoder(nn.Module):
     """Turn RGB frames into a prepared sample, and prepared batches into features.
@@ -110,6 +131,19 @@ class SeeingEncoder(nn.Module):
         """Return how many frames to read when `num_frames` are asked for."""
         return num_frames if self.vision_encoder is None else self.vision_encoder.frames_wanted(num_frames)
 
+    def frames_kept(self, num_read: int, num_frames: int = 1) -> list[int]:
+        """Return which of the frames that were read are looked at, by number; a number comes again where one repeats.
+
+        Args:
+            num_read: how many there are.
+            num_frames: what was asked for.
+        """
+        if self.reader is None and self.vision_encoder is not None and self.vision_encoder.sees_clips:
+            wanted = self.vision_encoder.frames_wanted(num_frames)
+            if num_read != wanted:
+                return middle_indices(num_read, wanted)
+        return list(range(num_read))
+
     def prepare(self, frames_TCHW: Tensor, times_T2: Tensor | None = None, *, num_frames: int = 1) -> Sample:
         """Resize and normalise.
 
@@ -128,11 +162,10 @@ class SeeingEncoder(nn.Module):
             return prepare_for_backbone(frames_TCHW, times_T2, context=self.context)
         if not self.vision_encoder.sees_clips:
             return Sample({"frames": self.vision_encoder.prepare(frames_TCHW)}, times_T2)
-        wanted, joined = self.vision_encoder.frames_wanted(num_frames), self.vision_encoder.frames_per_step
-        if len(frames_TCHW) != wanted:
-            kept = middle_indices(len(frames_TCHW), wanted)
+        kept = self.frames_kept(len(frames_TCHW), num_frames)
+        if kept != list(range(len(frames_TCHW))):
             frames_TCHW, times_T2 = frames_TCHW[kept], None if times_T2 is None else times_T2[kept]
-        return _in_steps(self.vision_encoder.prepare(frames_TCHW), times_T2, joined)
+        return _in_steps(self.vision_encoder.prepare(frames_TCHW), times_T2, self.vision_encoder.frames_per_step)
 
     def forward(self, batch: Batch) -> Features:
         """Encode `frames` of a batch -> `(B, S, N, D)`."""

@@ -16,9 +16,7 @@ import pytest
 from PIL import Image
 
 from crema_core.cli.main import main
-from crema_core.data.clips import CLIP_SUFFIXES
-from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES
-from crema_core.data.media import SOUND_SUFFIXES
+from crema_core.data.media import ARRAY_SUFFIXES, CLIP_SUFFIXES, IMAGE_SUFFIXES, SOUND_SUFFIXES
 from tests.support.packages import needs_names
 
 MEASURED = (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)

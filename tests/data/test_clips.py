@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crema_core.data import clips
-from crema_core.data.clips import CLIP_SUFFIXES, read_clip
+from crema_core.data.clips import read_clip
+from crema_core.data.media import CLIP_SUFFIXES
 from crema_core.data.sampling import rate_indices
 from crema_core.errors import MediaError
 from tests.support.media_files import edited

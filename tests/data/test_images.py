@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crema_core.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES, read_array, read_image, read_raw_image
+from crema_core.data.images import read_array, read_image, read_raw_image
+from crema_core.data.media import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from crema_core.errors import MediaError
 
 AGAIN = "Write or download the file again."

@@ -1,4 +1,4 @@
-"""A cloud as a picture: three orthogonal views."""
+"""A cloud as a picture: three orthogonal views, in which nearer points hide farther ones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from torch import Tensor
 from crema_core.data.media import colorize
 from crema_core.data.sheet import line, scale_bar, sheet, stack
 
-SIDE_PX, DOT_PX = 320, 3
-VIEWS = (("x right, y up", 0, 1, 2), ("x right, z up", 0, 2, 1), ("y right, z up", 1, 2, 0))
+SIDE_PX, DOT_PX, GROUND = 320, 3, 0.12
+VIEWS = (
+    ("x right, y up, seen from +z", 0, 1, 2, 1),
+    ("x right, z up, seen from -y", 0, 2, 1, -1),
+    ("y right, z up, seen from +x", 1, 2, 0, 1),
+)
+"""What it is called, the axes across, up and towards the viewer, and the sign of the last (axes are right-handed)."""
 
 ALIKE = "alike features look alike (their three principal directions)"
 """What `principal_colors` says, for the text."""
@@ -31,7 +36,10 @@ def draw_points(
     size = float((high - low).max().clamp(min=1e-6))
     colors_N3 = rgb_N3 if rgb_N3 is not None else _by_height(xyz_N3[:, 2])
     placed = (xyz_N3 - (low + high) / 2) / size + 0.5  # 0..1 along every axis, one scale
-    views = [_view(placed[:, across], placed[:, up], placed[:, depth], colors_N3) for _, across, up, depth in VIEWS]
+    views = [
+        _view(placed[:, across], placed[:, up], sign * placed[:, towards], colors_N3)
+        for _, across, up, towards, sign in VIEWS
+    ]
     ranges = ", ".join(
         f"{name} {a:.2f}..{b:.2f}" for name, a, b in zip("xyz", low.tolist(), high.tolist(), strict=True)
     )
@@ -59,14 +67,18 @@ def _by_height(values_N: Tensor) -> Tensor:
     return colorize(share[None, None], "turbo")[0, :, 0].T
 
 
-def _view(across_N: Tensor, up_N: Tensor, depth_N: Tensor, colors_N3: Tensor) -> Tensor:
-    picture = torch.full((3, SIDE_PX, SIDE_PX), 0.12)
-    order = depth_N.argsort()  # what is in front is drawn last
-    room = SIDE_PX - DOT_PX - 1
-    column = (across_N[order] * room).round().long().clamp(0, room)
-    row = ((1 - up_N[order]) * room).round().long().clamp(0, room)
-    for down in range(DOT_PX):
-        for right in range(DOT_PX):
-            # Later points win: indices are written in order.
-            picture[:, row + down, column + right] = colors_N3[order].T.float()
-    return picture
+def _view(across_N: Tensor, up_N: Tensor, nearness_N: Tensor, colors_N3: Tensor) -> Tensor:
+    """Return `(3, SIDE_PX, SIDE_PX)`: every point a square of `DOT_PX`, the nearest of a pixel's points on it."""
+    room = SIDE_PX - DOT_PX
+    column = (across_N * room).round().long().clamp(0, room)
+    row = ((1 - up_N) * room).round().long().clamp(0, room)
+    order = nearness_N.argsort(stable=True)
+    offsets = torch.arange(DOT_PX)
+    rows = row[order, None, None] + offsets[:, None]
+    pixels = (rows * SIDE_PX + column[order, None, None] + offsets).flatten(1)  # (N, DOT_PX * DOT_PX)
+    ranks = torch.arange(len(order))[:, None].expand_as(pixels)
+    # The rank of the nearest point on every pixel; -1 where there is none.
+    nearest = torch.full((SIDE_PX * SIDE_PX,), -1).scatter_reduce_(0, pixels.flatten(), ranks.flatten(), "amax")
+    picture = torch.full((SIDE_PX * SIDE_PX, 3), GROUND)
+    picture[nearest >= 0] = colors_N3[order[nearest[nearest >= 0]]].float()
+    return picture.T.reshape(3, SIDE_PX, SIDE_PX)

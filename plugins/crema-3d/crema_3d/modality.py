@@ -136,7 +136,7 @@ class PointCloudModality(Modality):
         return Features(values[:, None], mask[:, None])
 
     def show(self, source: object) -> Tensor:
-        """Return the points that are kept, seen from above, from behind the viewer and from the side."""
+        """Return the points that are kept, seen along each axis, nearer ones before farther ones."""
         options = self.options
         if options.encoder == "views":
             patches = self._views(source)

@@ -13,7 +13,7 @@ from crema_audio.encoders import BACKBONE, make_encoder
 from crema_audio.fbank import SAMPLE_RATE_HZ
 from crema_audio.level import leveled
 from crema_audio.plugin import SPEC, AudioOptions, chosen_options
-from crema_audio.sound import open_sound
+from crema_audio.sound import Waveform, open_sound
 from crema_core.data.media import name_of
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 
@@ -61,12 +61,7 @@ class AudioModality(Modality):
         Raises:
             MediaError: when the source is absent, empty, damaged, of another type or without sound.
         """
-        options, rate_hz = self.options, self.encoder.sample_rate_hz
-        name = name_of(source)
-        if isinstance(source, torch.Tensor) or hasattr(source, "__array__"):
-            source = (source, SAMPLE_RATE_HZ)  # a bare array means the same whatever rate the encoder takes
-        sound = open_sound(source, sample_rate_hz=rate_hz, start_s=options.start_s, end_s=options.end_s)
-        sound = leveled(sound, full_scale=options.full_scale, name=name)
+        sound = self._open(source, self.encoder.sample_rate_hz)
         inputs, lengths, spans = self.encoder.cut(sound)
         times = torch.tensor([(sound.start_s + start, sound.start_s + end) for start, end in spans])
         return Sample({"windows": inputs, "lengths": lengths}, times)
@@ -78,8 +73,18 @@ class AudioModality(Modality):
         return Features(values, mask & batch.mask[..., None], batch.times)
 
     def show(self, source: object) -> Tensor:
-        """Return the spectrogram with the windows the modality listens to, whatever the encoder."""
-        return draw_sound(source, self.options)
+        """Return the spectrogram of the whole sound and of every window that is listened to."""
+        rate_hz, sound = self.encoder.sample_rate_hz, self._open(source, SAMPLE_RATE_HZ)
+        heard = sound if rate_hz == SAMPLE_RATE_HZ else self._open(source, rate_hz)
+        return draw_sound(sound, self.encoder.spans(heard))
+
+    def _open(self, source: object, rate_hz: int) -> Waveform:
+        """Return the part of a sound that the options name, at a rate."""
+        options, name = self.options, name_of(source)
+        if isinstance(source, torch.Tensor) or hasattr(source, "__array__"):
+            source = (source, SAMPLE_RATE_HZ)  # a bare array means the same whatever rate the encoder takes
+        sound = open_sound(source, sample_rate_hz=rate_hz, start_s=options.start_s, end_s=options.end_s)
+        return leveled(sound, full_scale=options.full_scale, name=name)
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a second of a decaying tone of 200 to 2000 Hz in noise, `(16000,)`."""

@@ -6,7 +6,15 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from crema_core.plugins.spec import Asset, Capabilities, InputSpec, ModalityOptions, ModalitySpec
+from crema_core.plugins.spec import (
+    CLIP_SUFFIXES,
+    SOUND_SUFFIXES,
+    Asset,
+    Capabilities,
+    InputSpec,
+    ModalityOptions,
+    ModalitySpec,
+)
 
 PATCH = 16
 """Side of a patch: 16 frames (0.16 s) by 16 mel bands."""
@@ -89,9 +97,15 @@ SPEC = ModalitySpec(
     ),
     inputs=(
         InputSpec(
-            kind="waveform", suffixes=(".wav", ".flac", ".mp3", ".ogg", ".m4a"), description="any rate and channels"
+            kind="waveform",
+            suffixes=tuple(suffix for suffix in SOUND_SUFFIXES if suffix not in CLIP_SUFFIXES),
+            description="any rate and channels",
         ),
-        InputSpec(kind="clip", suffixes=(".mp4", ".mov", ".mkv", ".webm"), description="the sound track is read"),
+        InputSpec(
+            kind="clip",
+            suffixes=tuple(suffix for suffix in SOUND_SUFFIXES if suffix in CLIP_SUFFIXES),
+            description="the sound track is read",
+        ),
         InputSpec(kind="array", description="(S,), (channels, S) or (S, channels) at 16 kHz, or with its rate in Hz"),
     ),
     encoder="own",

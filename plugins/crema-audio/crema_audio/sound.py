@@ -273,7 +273,7 @@ def _frames(
     is_raw, is_first, num_lost = container.format.name in RAW_FORMATS, True, 0
     for packet in container.demux(clock.streams):
         clock.set(packet)
-        if packet.stream_index != stream.index:
+        if packet.stream.index != stream.index:
             continue
         if packet.pts is not None and packet.pts * unit_s - begin_s < from_s:
             continue
@@ -355,7 +355,7 @@ def _walked_end_s(container: InputContainer, stream: av.AudioStream) -> tuple[fl
     unit_s, end_s, is_corrupt = float(stream.time_base or 1), 0.0, False
     for packet in container.demux(clock.streams):
         clock.set(packet)
-        if packet.stream_index == stream.index and packet.pts is not None:
+        if packet.stream.index == stream.index and packet.pts is not None:
             end_s = max(end_s, (packet.pts + (packet.duration or 0)) * unit_s - begin_s)
             is_corrupt |= packet.is_corrupt
     return end_s, not (clock.num_jumps or clock.is_corrected or is_corrupt)

@@ -13,22 +13,25 @@ from crema_core.data.media import (
     ARRAY_SUFFIXES,
     IMAGE_SUFFIXES,
     Reader,
+    doubt,
+    middle_indices,
     name_of,
     read_array,
     read_image,
     read_stack,
 )
-from crema_core.data.sheet import line, scale_bar, sheet, stack, times_as_captions
+from crema_core.data.sampling import Pick, RememberedPick
+from crema_core.data.sheet import frames_panel, line, scale_bar, sheet, stack
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.video.seeing import encode_by_backbone, prepare_for_backbone, with_usual_frames
 from crema_geometry.doubts import doubt_depth, doubt_normals
+from crema_geometry.drawing import draw_wheel, flat_hint, measured_speed
 from crema_geometry.exr import read_exr_depth, read_exr_normals
 from crema_geometry.files import read_depth_image, read_flo, read_kitti_flow, read_pfm, read_pfm_flow
 from crema_geometry.plugin import DEPTH, FLOW, NORMALS, DepthOptions, FlowOptions, NormalsOptions
 from crema_geometry.render import (
     depth_window,
-    flow_wheel,
     known_depth,
     normals_ball,
     render_depth,
@@ -62,7 +65,8 @@ class DepthModality(Modality):
 
     def show(self, source: object) -> Tensor:
         """Return the coloured maps with what their colours stand for."""
-        options, metres = self.options, self._metres(source)
+        options, picked = self.options, RememberedPick(middle_indices)
+        metres = self._metres(source, picked)
         known = known_depth(metres)
         near, far = depth_window(metres[known], options)
         frames = render_depth(metres, options)
@@ -71,17 +75,21 @@ class DepthModality(Modality):
         measured = "nothing is known"
         if bool(known.any()):
             measured = f"measured {float(metres[known].min()):.2f} to {float(metres[known].max()):.2f} m"
-        note = f"{measured}; black: unknown, {unknown:.1f} %"
-        return stack([sheet(frames, times_as_captions(None, len(frames))), bar, line(note)])
+        panels = [_panel(frames, picked), bar, line(f"{measured}; black: unknown, {unknown:.1f} %")]
+        if hint := flat_hint(metres[known], options):
+            doubt("depth: flat", f"{name_of(source)} {hint}")
+            panels.append(line("flat, nearly one colour: a narrower near_m to far_m or window='per_clip' shows more"))
+        return stack(panels)
 
-    def _metres(self, source: object) -> Tensor:
+    def _metres(self, source: object, pick: Pick = middle_indices) -> Tensor:
         readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, read_depth_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="depth")),
             ".exr": read_exr_depth,
             ".pfm": read_pfm,
         }
-        maps = read_stack(source, what="a depth map", readers=readers, num_frames=self.options.num_frames)
+        num_frames = self.options.num_frames
+        maps = read_stack(source, what="a depth map", readers=readers, num_frames=num_frames, pick=pick)
         if maps.dtype == np.uint8:
             raise MediaError(
                 "The depth map has 8-bit numbers. Depth is 16-bit counts or float metres; 8 bits hold no distances. "
@@ -120,25 +128,37 @@ class FlowModality(Modality):
 
     def prepare(self, source: object) -> Sample:
         """Read motion and colour it; arguments and errors as in `DepthModality.prepare`, arrays `(T, H, W, 2)`."""
-        return _sample(self, self._pictures(source))
+        return _sample(self, render_flow(self._flow(source), self.options.max_px))
 
     def show(self, source: object) -> Tensor:
-        """Return the coloured fields beside the wheel of directions."""
-        frames, limit = self._pictures(source), self.options.max_px
+        """Return the coloured fields, the wheel of directions, the measured speed and the share that is unknown."""
+        picked, limit = RememberedPick(middle_indices), self.options.max_px
+        flow = self._flow(source, picked)
+        measured = measured_speed(flow, limit)
         fastest = "the fastest pixel of the source" if limit is None else f"{limit:g} pixels per frame"
-        wheel = sheet(flow_wheel(), ["moves to where it points"])
-        note = line(f"hue: direction, as from the middle of the wheel outwards; full colour: {fastest}; white: rest")
-        return stack([sheet(frames, times_as_captions(None, len(frames))), wheel, note])
+        if measured.hint:
+            doubt("flow: window", f"{name_of(source)} {measured.hint}")
+        return stack(
+            [
+                _panel(render_flow(flow, limit), picked),
+                line(measured.text),
+                draw_wheel(),
+                line(
+                    f"colour: where it moves to, as from the middle of the wheel; full colour: {fastest}; white: rest"
+                ),
+            ]
+        )
 
-    def _pictures(self, source: object) -> Tensor:
+    def _flow(self, source: object, pick: Pick = middle_indices) -> Tensor:
         readers: dict[str, Reader] = {
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="flow")),
             ".flo": read_flo,
             ".png": read_kitti_flow,
             ".pfm": read_pfm_flow,
         }
-        maps = read_stack(source, what="a flow field", readers=readers, num_frames=self.options.num_frames, channels=2)
-        return render_flow(torch.from_numpy(maps.astype(np.float32)), self.options.max_px)
+        num_frames = self.options.num_frames
+        maps = read_stack(source, what="a flow field", readers=readers, num_frames=num_frames, channels=2, pick=pick)
+        return torch.from_numpy(maps.astype(np.float32))
 
     def encode(self, batch: Batch) -> Features:
         """Encode every field: `(B, T, 3, S, S)` -> `(B, T, N, D)`."""
@@ -168,17 +188,18 @@ class NormalsModality(Modality):
 
     def show(self, source: object) -> Tensor:
         """Return the coloured maps beside a ball, whose every direction is known."""
-        frames = self._pictures(source)
+        picked = RememberedPick(middle_indices)
+        frames = self._pictures(source, picked)
         ball = sheet(normals_ball(), ["a ball, for comparison"])
         return stack(
             [
-                sheet(frames, times_as_captions(None, len(frames))),
+                _panel(frames, picked),
                 ball,
                 line("right red, up green, to the viewer blue; grey: unknown"),
             ]
         )
 
-    def _pictures(self, source: object) -> Tensor:
+    def _pictures(self, source: object, pick: Pick = middle_indices) -> Tensor:
         readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, read_image),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="normals")),
@@ -186,7 +207,7 @@ class NormalsModality(Modality):
             ".pfm": read_pfm,
         }
         num_frames = self.options.num_frames
-        maps = read_stack(source, what="a normal map", readers=readers, num_frames=num_frames, channels=3)
+        maps = read_stack(source, what="a normal map", readers=readers, num_frames=num_frames, channels=3, pick=pick)
         doubt_normals(maps, name=name_of(source))
         return render_normals(_directions(maps))
 
@@ -202,6 +223,11 @@ class NormalsModality(Modality):
 def _directions(maps: NDArray[np.generic]) -> Tensor:
     values = torch.from_numpy(maps.astype(np.float32))
     return values / 127.5 - 1 if maps.dtype == np.uint8 else values
+
+
+def _panel(frames: Tensor, picked: RememberedPick) -> Tensor:
+    """Return coloured maps, each with its number in the source."""
+    return frames_panel(frames, picked.captions, has_times=False)
 
 
 def _sample(modality: Modality, frames: Tensor) -> Sample:

@@ -27,14 +27,18 @@ def render_depth(metres_THW: Tensor, options: DepthOptions) -> Tensor:
     """
     known = known_depth(metres_THW)
     near, far = depth_window(metres_THW[known], options)
-    metres = torch.where(known, metres_THW, far).clamp(near, far)
-    if options.scale == "log":
-        nearness = (far / metres).log() / max(math.log(far / near), 1e-6)
-    elif options.scale == "inverse":
-        nearness = (1 / metres - 1 / far) / max(1 / near - 1 / far, 1e-9)
-    else:
-        nearness = (far - metres) / max(far - near, 1e-6)
-    return colorize(nearness, options.colormap) * known[:, None]
+    metres = torch.where(known, metres_THW, far)
+    return colorize(depth_position(metres, near, far, options.scale), options.colormap) * known[:, None]
+
+
+def depth_position(metres: Tensor, near_m: float, far_m: float, scale: str) -> Tensor:
+    """Return where distances are in the colour map, 0 (far) to 1 (near), of the same shape."""
+    metres = metres.clamp(near_m, far_m)
+    if scale == "log":
+        return (far_m / metres).log() / max(math.log(far_m / near_m), 1e-6)
+    if scale == "inverse":
+        return (1 / metres - 1 / far_m) / max(1 / near_m - 1 / far_m, 1e-9)
+    return (far_m - metres) / max(far_m - near_m, 1e-6)
 
 
 def known_depth(metres_THW: Tensor) -> Tensor:

@@ -121,17 +121,20 @@ class EncoderGroup(nn.Module):
             step, so that encoders with other numbers of frames share a sample.
         """
         tensors = {}
-        for name, count, encoder, vision_encoder in zip(
-            self.names, self.frames, self.encoders, self._encoders(), strict=True
-        ):
-            seen = frames_TCHW[self._seen(len(frames_TCHW), count)]
+        kept = self.frames_kept(len(frames_TCHW))
+        for name, encoder, vision_encoder in zip(self.names, self.encoders, self._encoders(), strict=True):
+            seen = frames_TCHW[kept[name]]
             as_trained, wanted = encoder.resize == "trained", vision_encoder.preprocessing
             pixels = resize_as_trained(seen, wanted) if as_trained else resize(seen, wanted.size)
             tensors[name] = wanted.normalize(pixels)[None]
         clock = None if times_T2 is None else torch.stack([times_T2[0, 0], times_T2[-1, 1]])[None]
         return Sample(tensors, clock)
 
-    def _seen(self, available: int, count: int) -> list[int]:
+    def frames_kept(self, num_read: int) -> dict[str, list[int]]:
+        """Return for every encoder, by its name, which of the frames that were read it sees."""
+        return {name: self._kept(num_read, count) for name, count in zip(self.names, self.frames, strict=True)}
+
+    def _kept(self, available: int, count: int) -> list[int]:
         if self.frame_rule == "released" and available % count == 0:
             return list(range(0, available, available // count))
         return middle_indices(available, count)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from crema_core.data.sheet import sheet, times_as_captions
+from crema_core.data.sampling import RememberedPick
+from crema_core.data.sheet import frames_panel, line, stack, times_as_captions
 from crema_core.modality import Batch, BuildContext, FeaturePart, Features, Sample
 from crema_core.video.modality import VideoModality
 from crema_core.video.plugin import SPEC
@@ -71,8 +72,16 @@ class EncodersVideo(VideoModality):
         return features
 
     def show(self, source: object) -> torch.Tensor:
-        """Return the frames that are looked at, each with its time."""
+        """Return the frames that every encoder looks at, each with its time."""
         if self.group is None:
             return super().show(source)
-        clip = self.read(source, num_frames=self.group.frames_wanted, pick=self.group.pick)
-        return sheet(clip.frames, times_as_captions(clip.times, len(clip.frames)))
+        picked = RememberedPick(self.group.pick)
+        clip = self.read(source, num_frames=self.group.frames_wanted, pick=picked)
+        captions = times_as_captions(clip.times, len(clip.frames))
+        if clip.times is None and len(picked.chosen) == len(clip.frames):
+            captions = picked.captions
+        panels = []
+        for name, kept in self.group.frames_kept(len(clip.frames)).items():
+            own = [captions[index] for index in kept]
+            panels += [line(f"{name}:"), frames_panel(clip.frames[kept], own, has_times=clip.times is not None)]
+        return stack(panels)

@@ -20,19 +20,21 @@ from crema_core.data.media import (
     Reader,
     doubt,
     file_of,
+    middle_indices,
     name_of,
     read_array,
     read_clip,
     read_pages,
     read_stack,
 )
-from crema_core.data.sheet import line, scale_bar, sheet, stack, times_as_captions
+from crema_core.data.sampling import Pick, RememberedPick
+from crema_core.data.sheet import line, scale_bar, stack
 from crema_core.errors import MediaError
 from crema_core.modality import BuildContext, Sample
 from crema_core.video.seeing import SeeingModality, with_usual_frames
 from crema_thermal.flir import is_flir, read_flir, refuse_dji
 from crema_thermal.plugin import SPEC, ThermalOptions
-from crema_thermal.render import ZERO_CELSIUS_K, heatmap, to_celsius, window_of
+from crema_thermal.render import ZERO_CELSIUS_K, flat_hint, heatmap, to_celsius, window_of
 
 NEARLY_ALL = 0.9
 """From this share of pixels on outside the window a heatmap shows next to nothing."""
@@ -43,6 +45,7 @@ class _Read(NamedTuple):
 
     frames: Tensor
     celsius: Tensor | None
+    times: Tensor | None = None  # when each picture of a clip is on screen
 
 
 class ThermalModality(SeeingModality):
@@ -72,11 +75,12 @@ class ThermalModality(SeeingModality):
 
     def show(self, source: object) -> Tensor:
         """Return the heatmaps with what their colours stand for."""
-        read, options = self._read(source), self.options
+        options, picked = self.options, RememberedPick(middle_indices)
+        read = self._read(source, picked)
         if read.celsius is None:
-            frames, note = read.frames, "finished heatmap, kept as it is: its colours' temperatures are not known"
-            return stack([sheet(frames, times_as_captions(None, len(frames))), line(note)])
-        frames = heatmap(read.celsius, options)
+            drawn = self.draw_frames(read.frames, read.times, picked, num_frames=options.num_frames)
+            return stack([drawn, line("finished heatmap, kept as it is: its colours' temperatures are not known")])
+        drawn = self.draw_frames(heatmap(read.celsius, options), None, picked, num_frames=options.num_frames)
         low, high = window_of(read.celsius, options)
         bar = scale_bar(options.colormap, f"{low:.1f} °C", f"{high:.1f} °C")
         outside = float(((read.celsius < low) | (read.celsius > high)).float().mean())
@@ -84,7 +88,13 @@ class ThermalModality(SeeingModality):
             f"measured {float(read.celsius.min()):.1f} to {float(read.celsius.max()):.1f} °C, "
             f"{100 * outside:.0f} % outside the window ({options.window})"
         )
-        return stack([sheet(frames, times_as_captions(None, len(frames))), bar, line(note)])
+        panels = [drawn, bar, line(note)]
+        if hint := flat_hint(read.celsius, options):
+            doubt("thermal: flat", f"{name_of(source)} {hint}")
+            panels.append(
+                line("flat, nearly one colour: a narrower coldest_c to hottest_c or window='per_clip' shows more")
+            )
+        return stack(panels)
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a room with a warm spot somewhere, `(3, 24, 32)` float kelvin."""
@@ -98,15 +108,16 @@ class ThermalModality(SeeingModality):
         read = self._read(source)
         return read.frames if read.celsius is None else heatmap(read.celsius, self.options)
 
-    def _read(self, source: object) -> _Read:
+    def _read(self, source: object, pick: Pick = middle_indices) -> _Read:
         if isinstance(source, str | os.PathLike):
             path = Path(file_of(str(source)))
             if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
                 wanted = self.encoder.frames_wanted(self.options.num_frames)
-                return _Read(read_clip(str(source), num_frames=wanted).frames, None)
-        return self._understand(self._read_maps(source), name=name_of(source))
+                clip = read_clip(str(source), num_frames=wanted)
+                return _Read(clip.frames, None, clip.times)
+        return self._understand(self._read_maps(source, pick), name=name_of(source))
 
-    def _read_maps(self, source: object) -> NDArray[np.generic]:
+    def _read_maps(self, source: object, pick: Pick) -> NDArray[np.generic]:
         readers: dict[str, Reader] = {
             **dict.fromkeys(IMAGE_SUFFIXES, self._read_picture),
             **dict.fromkeys(ARRAY_SUFFIXES, partial(read_array, key="thermal")),
@@ -117,6 +128,7 @@ class ThermalModality(SeeingModality):
             readers=readers,
             num_frames=self.encoder.frames_wanted(self.options.num_frames),
             color_bytes=True,
+            pick=pick,
         )
 
     def _read_picture(self, path: Path) -> NDArray[np.generic] | Pages:

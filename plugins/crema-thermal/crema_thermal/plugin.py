@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from crema_core.plugins.spec import PICTURE_SUFFIXES, InputSpec, ModalitySpec
+from crema_core.plugins.spec import CLIP_SUFFIXES, PICTURE_SUFFIXES, InputSpec, ModalitySpec
 from crema_core.video.options import VISION_ENCODER_ASSETS, SeeingOptions
 
 
@@ -47,7 +47,7 @@ SPEC = ModalitySpec(
         InputSpec(kind="image", suffixes=(".png", ".tif", ".tiff"), description="16 bit: kelvin times 100 (option)"),
         InputSpec(kind="image", suffixes=PICTURE_SUFFIXES, description="8 bit: a finished heatmap, kept as it is"),
         InputSpec(kind="image", suffixes=(".jpg",), description="FLIR radiometric jpeg; needs flyr"),
-        InputSpec(kind="clip", suffixes=(".mp4", ".avi", ".mkv"), description="8-bit heatmap video, kept as it is"),
+        InputSpec(kind="clip", suffixes=CLIP_SUFFIXES, description="8-bit heatmap video, kept as it is"),
         InputSpec(kind="array", suffixes=(".npz", ".npy"), description="`thermal` (H, W) or (T, H, W), float kelvin"),
     ),
     encoder="vision",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from crema_core.errors import MediaError
 from crema_thermal.plugin import ThermalOptions
 
 ZERO_CELSIUS_K = 273.15
+FLAT = 0.1
+"""Temperatures that differ by less than this share of the window have nearly one colour."""
 
 
 def to_celsius(
@@ -62,3 +66,26 @@ def window_of(celsius_THW: Tensor, options: ThermalOptions) -> tuple[float, floa
         return options.coldest_c, options.hottest_c
     low, high = np.percentile(celsius_THW.numpy(), (1, 99))
     return float(low), float(high)
+
+
+def flat_hint(celsius_THW: Tensor, options: ThermalOptions) -> str:
+    """Return what is said of temperatures that have nearly one colour, to follow the source's name; else nothing.
+
+    The 1st to 99th percentile counts, so that a single dead pixel does not.
+    """
+    low, high = (float(end) for end in np.percentile(celsius_THW.numpy(), (1, 99)))
+    wide = options.hottest_c - options.coldest_c
+    if options.window != "fixed" or high - low >= FLAT * wide:
+        return ""
+    coldest, hottest = _round_window(low, high)
+    return (
+        f"has temperatures of {low:.1f} to {high:.1f} °C, {high - low:.1f} of the {wide:g} °C that the colours "
+        f"cover (coldest_c={options.coldest_c:g} to hottest_c={options.hottest_c:g}), so its picture is nearly one "
+        f"colour. Such differences are seen in a narrower window. Set coldest_c={coldest:g} and "
+        f"hottest_c={hottest:g} for the whole data set, or window='per_clip'."
+    )
+
+
+def _round_window(low_c: float, high_c: float) -> tuple[float, float]:
+    """Return whole degrees around two temperatures, at least two apart."""
+    return float(math.floor(low_c)), float(max(math.ceil(high_c), math.floor(low_c) + 2))

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from crema_core.data.media import middle_indices, read_frames, resize
-from crema_core.data.sheet import line, sheet, stack, times_as_captions
+from crema_core.data.media import Clip, middle_indices, read_frames, resize
+from crema_core.data.sampling import RememberedPick
+from crema_core.data.sheet import line, stack
 from crema_core.errors import MediaError
 from crema_core.modality import Sample
 from crema_core.video.seeing import SeeingModality
@@ -42,38 +43,50 @@ class TouchModality(SeeingModality):
             MediaError: when the source or the background is absent, empty, damaged or of another type, or has too few
                 frames to find the background in.
         """
-        return self.encoder.prepare(self._frames(source), num_frames=self.options.num_frames)
+        return self.encoder.prepare(self._read(source).frames, num_frames=self.options.num_frames)
 
     def show(self, source: object) -> Tensor:
         """Return the images as the encoder gets them, before it normalises, at the proportions of the sensor."""
-        frames = self._frames(source)
+        picked = RememberedPick(middle_indices)
+        clip = self._read(source, picked)
         height, width = read_frames(locate(source), num_frames=1).frames.shape[-2:]
-        side = frames.shape[-1]
-        wide = torch.nn.functional.interpolate(frames, (side, max(round(side * width / height), 1)), mode="bilinear")
+        side = clip.frames.shape[-1]
+        size = (side, max(round(side * width / height), 1))
+        wide = torch.nn.functional.interpolate(clip.frames, size, mode="bilinear")
         how = "grey: no contact, colours: pressed" if self.options.background is not None else "as recorded"
         note = f"{how}; sensor {width} x {height}, encoder {side} x {side} pixels"
-        return stack([sheet(wide, times_as_captions(None, len(frames))), line(note)])
+        drawn = self.draw_frames(wide, clip.times, picked, num_frames=self.options.num_frames)
+        return stack([drawn, line(note)])
 
     def example(self, generator: torch.Generator) -> Tensor:
         """Return a smooth random relief `(3, 3, 32, 40)` float in 0..1, a recording of three frames."""
         coarse = torch.rand(3, 3, 4, 5, generator=generator)
         return torch.nn.functional.interpolate(coarse, size=(32, 40), mode="bilinear")
 
-    def _frames(self, source: object) -> Tensor:
-        """Return `(T, 3, S, S)` in 0..1, as the encoder will see them before it normalises."""
+    def _read(self, source: object, picked: RememberedPick | None = None) -> Clip:
+        """Return frames `(T, 3, S, S)` in 0..1, as the encoder will see them before it normalises.
+
+        Args:
+            source: as of `prepare`.
+            picked: is told which frames are taken.
+        """
+        picked = picked or RememberedPick(middle_indices)
         options, size = self.options, self.encoder.image_size
         source = locate(source)
         wanted = self.encoder.frames_wanted(options.num_frames)
         searched = wanted if not options.only_contact else max(NUM_SEARCHED, wanted)
         background = self._background(source)
-        frames = resize(read_frames(source, num_frames=searched).frames, size)
+        read, times = read_frames(source, num_frames=searched, pick=picked)
+        frames = resize(read, size)
         if background is None:
-            return frames
+            return Clip(frames, times)
         background = resize(background, size)
         if options.only_contact and len(frames) > wanted:
             touching = frames_in_contact(frames, background)
-            frames = frames[[touching[index] for index in middle_indices(len(touching), wanted)]]
-        return subtract_background(frames, background)
+            kept = [touching[index] for index in middle_indices(len(touching), wanted)]
+            frames, times = frames[kept], None if times is None else times[kept]
+            picked.chosen = [picked.chosen[index] for index in kept]
+        return Clip(subtract_background(frames, background), times)
 
     def _background(self, source: object) -> Tensor | None:
         options = self.options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from crema_core.plugins.spec import PICTURE_SUFFIXES, InputSpec, ModalitySpec
+from crema_core.plugins.spec import CLIP_SUFFIXES, PICTURE_SUFFIXES, InputSpec, ModalitySpec
 from crema_core.video.options import VISION_ENCODER_ASSETS, SeeingOptions
 
 AUTO = "auto"
@@ -42,7 +42,7 @@ SPEC = ModalitySpec(
     test_options=(TouchOptions(), TouchOptions(num_frames=2), TouchOptions(background=AUTO, background_frames=1)),
     inputs=(
         InputSpec(kind="image", suffixes=PICTURE_SUFFIXES, description="8-bit RGB; one, a folder, or a list of them"),
-        InputSpec(kind="clip", suffixes=(".mp4", ".avi", ".mkv"), description="recording of a tactile sensor"),
+        InputSpec(kind="clip", suffixes=CLIP_SUFFIXES, description="recording of a tactile sensor"),
         InputSpec(kind="folder", description="Touch and Go: a folder with gelsight_frame/ or gelsight.mp4 inside"),
         InputSpec(kind="array", description="(H, W, 3), (3, H, W) or with T before, uint8 0..255 or float 0..1"),
     ),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from crema_core.plugins.spec import PICTURE_SUFFIXES, Capabilities, InputSpec, ModalitySpec
+from crema_core.plugins.spec import CLIP_SUFFIXES, PICTURE_SUFFIXES, Capabilities, InputSpec, ModalitySpec
 from crema_core.video.options import VISION_ENCODER_ASSETS, SeeingOptions
-
-CLIPS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 
 class DenseVideoOptions(SeeingOptions):
@@ -36,7 +34,7 @@ DENSE = ModalitySpec(
     options=DenseVideoOptions,
     test_options=(DenseVideoOptions(num_frames=6), DenseVideoOptions(num_frames=4, pool=None)),
     inputs=(
-        InputSpec(kind="clip", suffixes=CLIPS, description="RGB video"),
+        InputSpec(kind="clip", suffixes=CLIP_SUFFIXES, description="RGB video"),
         InputSpec(kind="image", suffixes=PICTURE_SUFFIXES, description="8-bit RGB; one, a folder, or a list of them"),
         InputSpec(kind="array", description="(T, H, W, 3) or (T, 3, H, W), uint8 0..255 or float 0..1"),
     ),
@@ -53,7 +51,7 @@ VIEWS = ModalitySpec(
     options=ViewsOptions,
     test_options=(ViewsOptions(num_frames=2, pool=2), ViewsOptions(num_frames=3, pool=None)),
     inputs=(
-        InputSpec(kind="clip", suffixes=CLIPS, description="RGB video; one, or a list with one per camera"),
+        InputSpec(kind="clip", suffixes=CLIP_SUFFIXES, description="RGB video; one, or a list with one per camera"),
         InputSpec(kind="image", suffixes=PICTURE_SUFFIXES, description="8-bit RGB; one, or a list with one per camera"),
         InputSpec(kind="array", description="a list of (T, H, W, 3) or (T, 3, H, W), uint8 0..255 or float 0..1"),
     ),

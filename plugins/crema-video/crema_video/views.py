@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from crema_core.data.media import Clip, read_frames
-from crema_core.data.sheet import sheet, stack, times_as_captions
+from crema_core.data.media import Clip, middle_indices, read_frames
+from crema_core.data.sampling import RememberedPick
+from crema_core.data.sheet import line, stack
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, Features, Sample
 from crema_core.video.seeing import SeeingModality
@@ -43,14 +44,9 @@ class ViewsModality(SeeingModality):
         """
         samples = [
             self.encoder.prepare(clip.frames, clip.times, num_frames=self.options.num_frames)
-            for clip in self._read(source)
+            for clip, _ in self._read(source)
         ]
-        counts = [len(sample.tensors["frames"]) for sample in samples]
-        if len(set(counts)) > 1:
-            raise MediaError(
-                f"The views have {', '.join(map(str, counts))} frames. Views of one instant belong together, so all "
-                "need as many. Give clips for all cameras, or one picture for each."
-            )
+        _require_equal([len(sample.tensors["frames"]) for sample in samples])
         return Sample({"frames": torch.stack([sample.tensors["frames"] for sample in samples], 1)}, samples[0].times)
 
     def encode(self, batch: Batch) -> Features:
@@ -68,18 +64,33 @@ class ViewsModality(SeeingModality):
 
     def show(self, source: object) -> Tensor:
         """Return the frames of every view, a row per camera, each with its time."""
-        clips = self._read(source)
-        return stack([sheet(clip.frames, times_as_captions(clip.times, len(clip.frames))) for clip in clips])
+        views, num_frames = self._read(source), self.options.num_frames
+        _require_equal([len(self.encoder.frames_kept(len(clip.frames), num_frames)) for clip, _ in views])
+        panels = []
+        for number, (clip, picked) in enumerate(views, start=1):
+            panels += [line(f"camera {number} of {len(views)}")] if len(views) > 1 else []
+            panels.append(self.draw_frames(clip.frames, clip.times, picked, num_frames=num_frames))
+        return stack(panels)
 
     def example(self, generator: torch.Generator) -> list[Tensor]:
         """Return noise of two cameras, each `(6, 3, 40, 48)` uint8."""
         return [torch.randint(0, 256, (6, 3, 40, 48), generator=generator, dtype=torch.uint8) for _ in range(2)]
 
-    def _read(self, source: object) -> list[Clip]:
+    def _read(self, source: object) -> list[tuple[Clip, RememberedPick]]:
         views = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
         if not views:
             raise MediaError(
                 "A list of views is empty. Accepted: one source per camera. List the files, or leave the modality out."
             )
         wanted = self.encoder.frames_wanted(self.options.num_frames)
-        return [read_frames(view, num_frames=wanted) for view in views]
+        picked = [RememberedPick(middle_indices) for _ in views]
+        return [(read_frames(view, num_frames=wanted, pick=own), own) for view, own in zip(views, picked, strict=True)]
+
+
+def _require_equal(counts: Sequence[int]) -> None:
+    """Raise when views have different numbers of frames."""
+    if len(set(counts)) > 1:
+        raise MediaError(
+            f"The views have {', '.join(map(str, counts))} frames. Views of one instant belong together, so all "
+            "need as many. Give clips for all cameras, or one picture for each."
+        )

@@ -64,6 +64,10 @@ class AudioEncoder(nn.Module, abc.ABC):
     def cut(self, sound: Waveform) -> Windows:
         """Cut a waveform at `sample_rate_hz`, of which only the windows are read; runs in worker processes."""
 
+    def spans(self, sound: Waveform) -> list[tuple[float, float]]:
+        """Return the windows that `cut` makes, seconds of the sound; needs no weights and no front end."""
+        return self.cut(sound).spans_s
+
     @abc.abstractmethod
     def forward(self, inputs_BT: Tensor, lengths_BT: Tensor, starts_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Encode windows.
@@ -94,7 +98,7 @@ def cut_fbank(sound: Waveform, options: AudioOptions) -> Windows:
     stride = None if options.stride_s is None else max(round(options.stride_s * FRAMES_PER_S), 1)
     starts = window_starts(num_frames, length, options.num_windows, options.placement, stride=stride)
     kept = min(length, math.ceil(num_frames / PATCH) * PATCH)
-    windows = [_fbank(sound, start, min(start + length, num_frames)) for start in starts]
+    windows = [fbank_part(sound, start, min(start + length, num_frames)) for start in starts]
     padded = [nn.functional.pad(window, (0, 0, 0, kept - len(window))) for window in windows]
     spans = [
         (start / FRAMES_PER_S, (start + len(window)) / FRAMES_PER_S)
@@ -103,7 +107,7 @@ def cut_fbank(sound: Waveform, options: AudioOptions) -> Windows:
     return Windows(torch.stack(padded), torch.tensor([len(window) for window in windows]), spans)
 
 
-def _fbank(sound: Waveform, first: int, last: int) -> Tensor:
+def fbank_part(sound: Waveform, first: int, last: int) -> Tensor:
     """Return frames `first` to `last` of the sound's filter banks, `(last - first, 128)`."""
     end = min((last - 1) * FRAME_SHIFT + FRAME_LENGTH, sound.num_samples)
     return normalized_fbank(sound.part(first * FRAME_SHIFT, end))

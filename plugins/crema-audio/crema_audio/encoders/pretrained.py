@@ -98,6 +98,10 @@ class PretrainedEncoder(AudioEncoder):
         windows, lengths, spans = cut_samples(sound, self.options, rate_hz=self.sample_rate_hz)
         return Windows(torch.stack([self.front(window.numpy()) for window in windows]), lengths, spans)
 
+    def spans(self, sound: Waveform) -> list[tuple[float, float]]:
+        """See `AudioEncoder.spans`."""
+        return cut_samples(sound, self.options, rate_hz=self.sample_rate_hz)[2]
+
     def front(self, window_S: np.ndarray) -> Tensor:
         """Return the encoder's input for one window, the same shape for all."""
         found = self.extractor(window_S, sampling_rate=self.sample_rate_hz, return_tensors="pt")
