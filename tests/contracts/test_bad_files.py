@@ -219,7 +219,7 @@ def test_a_bad_file_is_refused_in_whole_words(
 def test_empty_absent_and_other_files_are_refused(
     modality: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    what, suffixes = READ_BY[modality]
+    _, suffixes = READ_BY[modality]
     empty, other, absent = tmp_path / f"a{suffixes[0]}", tmp_path / "a.docx", tmp_path / f"b{suffixes[0]}"
     empty.touch()
     other.write_bytes(b"text")
@@ -227,7 +227,11 @@ def test_empty_absent_and_other_files_are_refused(
     if suffixes[0] in CLIP_SUFFIXES:
         accepted = CLIP
     assert refusal(modality, empty, capsys) == f"'{empty}' is empty (0 bytes). {accepted} {AGAIN}"
-    assert refusal(modality, absent, capsys) == f"'{absent}' does not exist. {accepted} Check the path."
-    assert refusal(modality, other, capsys) == (
-        f"'{other}' ends in '.docx'. {sentence(what, suffixes)} Convert the file, or pass its values as an array."
-    )
+    for path, begins, ends in (
+        (absent, "does not exist.", "Check the path."),
+        (other, "ends in '.docx'.", "Convert the file, or rename it if its ending is wrong. Nothing was written."),
+    ):
+        before = re.escape(f"'{path}' {begins} '{modality}' reads ")
+        said = re.fullmatch(f"{before}(.*?)[.] {re.escape(ends)}", refusal(modality, path, capsys))
+        assert said, path
+        assert set(suffixes) <= set(said[1].split(", ")), "torch was not asked, so it is what the package declares"

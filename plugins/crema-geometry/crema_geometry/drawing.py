@@ -55,7 +55,13 @@ def _speed_hint(beyond: float, max_px: float, most: float) -> str:
     else:
         return ""
     usual = "Flow is counted in pixels of its own map from one frame to the next"
-    return f"{found}. {usual}, not in shares of its width. Set max_px={most:.2g} for such motion."
+    return f"{found}. {usual}, not in shares of its width. Set max_px={_at_least(most):g} for such motion."
+
+
+def _at_least(value: float) -> float:
+    """Return a number with two digits that is not smaller."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / unit - 1e-6) * unit:.2g}")
 
 
 def draw_wheel() -> Tensor:
