@@ -15,7 +15,6 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -123,14 +122,11 @@ def middle_indices(num_available: int, num_wanted: int) -> list[int]:
     return [(low + high) // 2 for low, high in pairwise(bounds)]
 
 
-@dataclass
 class RememberedPick:
     """A rule that remembers what it chose, for pictures that tell which frames are taken.
 
-    Attributes:
+    Args:
         pick: the rule.
-        num_available: how many frames there were; 1 where there was nothing to choose from.
-        chosen: which of them were taken.
 
     Example:
         >>> picked = RememberedPick(middle_indices)
@@ -138,9 +134,12 @@ class RememberedPick:
         ([2, 6, 10, 14], ['3 of 16', '7 of 16', '11 of 16', '15 of 16'])
     """
 
-    pick: Pick
-    num_available: int = 1
-    chosen: list[int] = field(default_factory=lambda: [0])
+    def __init__(self, pick: Pick) -> None:
+        self.pick = pick
+        self.num_available = 1
+        """How many frames there were; 1 where there was nothing to choose from."""
+        self.chosen = [0]
+        """Which of them were taken."""
 
     def __call__(self, num_available: int, num_wanted: int) -> list[int]:
         self.num_available, self.chosen = num_available, self.pick(num_available, num_wanted)

@@ -127,7 +127,7 @@ def test_files_that_cannot_be_read_are_found_without_reading_any(tmp_path: Path)
     assert [(own.kind, own.lines) for own in found] == [("missing", (5,)), ("empty", (2,)), ("ending", (3, 6))]
     assert found[2].text.startswith(
         "2 of 6 samples have a file that its modality does not read, first: notes.txt ends in '.txt', which 'video' "
-        "does not read (.apng, "
+        "does not read (.3g2, .3gp, .apng, "
     )
 
 
