@@ -13,6 +13,8 @@ import transformers as hf
 
 from crema_core.api.build import build as build_model
 from crema_core.api.load import load
+from crema_core.data import sheet as sheets
+from crema_core.data.media import resize
 from crema_core.errors import AssetError, OptionsError
 from crema_core.features.cache.store import pad, split
 from crema_core.modality import BuildContext, FeaturePart
@@ -205,10 +207,26 @@ def test_a_model_with_several_encoders_is_saved_and_comes_back(
     assert again.answer("what is it", video=clip).text == answer.text
 
 
-def test_the_sheet_shows_the_frames_of_the_encoder_with_most(clip: str, folders: dict[str, str]) -> None:
-    sheet = build(folders).show(clip)
-    assert sheet.dim() == 3
-    assert sheet.shape == build(folders, "siglip", num_frames=4).show(clip).shape
+def test_the_picture_shows_the_frames_that_each_encoder_sees(
+    clip: str, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.Tensor] = []
+
+    def panel(frames: torch.Tensor, captions: list[str], *, has_times: bool) -> torch.Tensor:
+        assert has_times
+        assert len(captions) == len(frames)
+        drawn.append(frames)
+        return sheets.frames_panel(frames, captions, has_times=has_times)
+
+    monkeypatch.setattr("crema_merv.video.frames_panel", panel)
+    modality = build(folders)
+    assert modality.show(clip).dim() == 3
+    assert modality.group is not None
+    prepared = modality.prepare(clip).tensors
+    assert list(prepared) == modality.group.names
+    for given, frames, seeing in zip(prepared.values(), drawn, modality.group.vision_encoders, strict=True):
+        pixels = seeing.preprocessing.normalize(resize(frames, given.shape[-1]))
+        torch.testing.assert_close(given[0].mean((1, 2, 3)), pixels.mean((1, 2, 3)), atol=1e-3, rtol=0)
 
 
 def test_loading_says_where_weights_are_missing(tmp_path: Path) -> None:
