@@ -136,8 +136,10 @@ from crema_core.errors import OptionsError as OptionsError
 from crema_core.errors import PluginError as PluginError
 from crema_core.errors import did_you_mean as did_you_mean
 from crema_core.errors import first_line as first_line
-from crema_core.evaluation.bootstrap import bootstrap_interval as bootstrap_interval
 from crema_core.evaluation.breakdown import breakdown as breakdown
+from crema_core.evaluation.intervals import CHANGE_METHOD as CHANGE_METHOD
+from crema_core.evaluation.intervals import METHOD as METHOD
+from crema_core.evaluation.intervals import change_interval as change_interval
 from crema_core.evaluation.judge import Judge as Judge
 from crema_core.evaluation.metric import Metric as Metric
 from crema_core.evaluation.metric import Pairs as Pairs

@@ -70,9 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
     leave_processes()
     if not processes.is_main:
         return 0
+    from crema_core.evaluation.intervals import METHOD
+
     price = _price(model, result)
-    facts = dataclasses.asdict(result) | {"cost": dataclasses.asdict(price)}
-    print_result(facts, _page(result, price), as_json=arguments.json)
+    facts = dataclasses.asdict(result) | {"intervals": METHOD, "cost": dataclasses.asdict(price)}
+    print_result(facts, _page(result, price, METHOD), as_json=arguments.json)
     return 0
 
 
@@ -87,7 +89,7 @@ def _price(model: CremaModel, result: EvaluationResult) -> Price:
     return Price(sum(own.numel() for own in parameters), result.tokens_per_answer, gflops)
 
 
-def _page(result: EvaluationResult, price: Price) -> str:
+def _page(result: EvaluationResult, price: Price, intervals: str) -> str:
     rows = [["questions", "number", "accuracy", "95% interval", *(["ties"] if result.num_ties else [])]]
     for row in result.table:
         ties = [f"{row.ties:,}"] if result.num_ties else []
@@ -123,4 +125,4 @@ def _page(result: EvaluationResult, price: Price) -> str:
         "GFLOPs per answer": f"{price.gflops_per_answer:,.4g}",
         "seconds": f"{result.duration_s:.1f}",
     }
-    return "\n\n".join([*parts, table([list(cost), list(cost.values())])])
+    return "\n\n".join([*parts, table([list(cost), list(cost.values())]), f"Intervals: {intervals}."])

@@ -259,7 +259,7 @@ def load_saved(arguments: argparse.Namespace, *, device: str | torch.device | No
 _EVALUATION: Mapping[str, Mapping[str, Any]] = {
     "modalities": {"type": names, "metavar": "A,B", "help": "modalities that take part; '' for none"},
     "shuffle": {"metavar": "MODALITY", "help": "exchange this modality's sources between samples"},
-    "seed": {"type": int, "help": "of exchanged sources and of draws"},
+    "seed": {"type": int, "help": "of exchanged sources"},
     "batch_size": {"type": int, "help": "questions per pass"},
     "max_new_tokens": {"type": int, "help": "longest open-ended answer"},
     "num_beams": {"type": int, "help": "beams of the search for open-ended answers"},

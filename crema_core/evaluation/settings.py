@@ -27,7 +27,7 @@ class EvaluationSettings(BaseModel):
     max_new_tokens: int = Field(default=10, ge=1, description="longest open-ended answer")
     num_beams: int = Field(default=1, ge=1, description="beams of the search for open-ended answers; 1 is greedy")
     num_workers: int = Field(default=0, ge=0, description="processes that read media")
-    seed: int = Field(default=0, description="of `shuffle`, and of intervals")
+    seed: int = Field(default=0, description="of `shuffle`")
     scorer: str | None = Field(
         default=None,
         description="rule for open-ended answers, a metric with a verdict on single answers; None: that of the data "

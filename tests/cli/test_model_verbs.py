@@ -22,6 +22,7 @@ def test_eval_prints_accuracy_by_type(trained: Path, clips: Path, capsys: pytest
     ]
     assert lines[14].split()[:2] == ["all", "54"]
     assert lines[16].split("  ")[0] == "trainable parameters"
+    assert lines[-1].startswith("Intervals: 95% Wilson score interval, ")
 
 
 def test_eval_as_json_with_one_modality_shuffled_writes_every_answer(

@@ -51,3 +51,13 @@ def test_some_benchmarks_average_their_types() -> None:
 
 def test_questions_without_a_type_count_in_the_total_alone() -> None:
     assert [row.name for row in breakdown(answered("", [True, False]))] == ["all"]
+
+
+def test_rows_of_few_questions_have_intervals_with_a_width() -> None:
+    rows = breakdown([*answered("a", [False] * 2), *answered("b", [True] * 2)], average_types=True)
+    assert [(row.name, f"{row.low:.2f} to {row.high:.2f}") for row in rows] == [
+        ("a", "0.00 to 0.66"),
+        ("b", "0.34 to 1.00"),
+        ("all", "0.15 to 0.85"),
+        (MEAN_OF_TYPES, "0.17 to 0.83"),
+    ]

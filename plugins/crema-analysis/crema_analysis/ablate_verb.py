@@ -32,7 +32,8 @@ Comparisons of --what; all of them by default:
   leave-one-out  every modality left out once
   growing        the question alone, then one modality more at a time (--order)
   shuffled       every modality taken from another clip once; the number of tokens stays
-Every variant answers the same questions, so losses have paired intervals: 95% of 1,000 bootstrap draws of clips.
+Every variant answers the same questions, so losses have intervals of pairs: Bonett and Price's at
+95%, in which questions about one clip count as a cluster.
 A comparison that the data do not allow is left out and named: a modality of another clip needs two clips.
 With --out, the folder gets ablation.html with heat maps, ablation.json, two pictures and all answers; an interrupted
 ablation continues with --resume.

@@ -20,7 +20,7 @@ from crema_core.data.data_file import Record
 from crema_core.data.unusable import NUM_SHOWN, Unusable
 from crema_core.datasets.spec import Column
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.evaluation.bootstrap import bootstrap_interval
+from crema_core.evaluation.intervals import CHANGE_METHOD, METHOD, change_interval
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.predictions import clip_of
@@ -44,9 +44,9 @@ class Cell:
         name: a question type, a group of types the data set reports, or "all".
         accuracy: 0..1.
         number: questions.
-        low, high: 95% bootstrap interval over clips.
+        low, high: 95% interval, see `crema_core.evaluation.intervals`.
         change: accuracy minus that with all modalities, -1..1.
-        change_low, change_high: 95% interval of the change, over pairs.
+        change_low, change_high: 95% interval of the change, of pairs.
     """
 
     name: str
@@ -135,7 +135,8 @@ class Ablation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        return {**asdict(self), "needed": {name: list(own) for name, own in self.needed().items()}}
+        needed = {name: list(own) for name, own in self.needed().items()}
+        return {**asdict(self), "needed": needed, "intervals": {"accuracy": METHOD, "change": CHANGE_METHOD}}
 
     def __str__(self) -> str:
         rows = [["modalities", *self.columns]]
@@ -144,8 +145,8 @@ class Ablation:
         needed = [["questions", "modalities they need"]]
         needed += [[name, ", ".join(own) or "none found"] for name, own in self.needed().items()]
         note = (
-            "Accuracy in per cent. -: below that with all modalities, +: above, where the 95% interval over "
-            f"{self.num_clips:,} clips does not contain equality."
+            "Accuracy in per cent. -: below that with all modalities, +: above, where the 95% interval of "
+            f"pairs about {self.num_clips:,} clips does not contain equality."
         )
         if tied := [f"{own.label} {own.num_ties:,}" for own in self.variants if own.num_ties]:
             note += f" Ties, each counted as a draw among the choices of equal score: {', '.join(tied)}."
@@ -202,8 +203,8 @@ def ablate(
     Args:
         model: a built model; it is left in the mode it was in.
         data: a data file, or records.
-        settings: of the evaluations, whole; `out` is a folder for the answers of every variant, one file each, and
-            `seed` also that of the bootstrap. None: the defaults.
+        settings: of the evaluations, whole; `out` is a folder for the answers of every variant, one file each.
+            None: the defaults.
         what: comparisons, any of "leave-one-out", "growing" and "shuffled".
         order: modalities in the order of growing sets; None: the model's.
         cache: features of this model, or the folder of a cache; None: in memory, so the encoders run once all the same.
@@ -243,7 +244,7 @@ def ablate(
     variants = []
     for plan in plans:
         key = plan.modalities, plan.shuffle
-        cells = _cells(answered[key], base, columns, seed=settings.seed)
+        cells = _cells(answered[key], base, columns)
         result = done[key].result
         facts = result.tokens_per_answer, result.num_ties
         variants.append(Variant(plan.label, plan.what, plan.modalities, plan.modality, cells, *facts))
@@ -322,18 +323,16 @@ def _file_name(plan: Plan) -> str:
     return modalities if plan.shuffle is None else f"{modalities}.{plan.shuffle}-shuffled"
 
 
-def _cells(
-    answered: Sequence[_Answered], base: Sequence[_Answered], columns: Sequence[Column], *, seed: int
-) -> tuple[Cell, ...]:
+def _cells(answered: Sequence[_Answered], base: Sequence[_Answered], columns: Sequence[Column]) -> tuple[Cell, ...]:
     """Return the accuracies of a variant, compared with those of the model with all its modalities."""
     types = {column.name: column.types for column in columns}
     cells = []
-    for row in breakdown(answered, columns=columns, seed=seed):
+    for row in breakdown(answered, columns=columns):
         kept = [
             place for place, own in enumerate(base) if row.name == ALL or own.type in types.get(row.name, (row.name,))
         ]
         right, before = [answered[place].credit for place in kept], [base[place].credit for place in kept]
-        low, high = bootstrap_interval(right, [base[place].clip for place in kept], before=before, seed=seed)
+        low, high = change_interval(right, before, [base[place].clip for place in kept])
         change = (sum(right) - sum(before)) / len(kept)
         cells.append(Cell(row.name, row.accuracy, row.number, row.low, row.high, change, low, high))
     return tuple(cells)

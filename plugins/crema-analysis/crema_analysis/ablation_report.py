@@ -62,7 +62,7 @@ def _sections(ablation: Ablation, accuracy: bytes, change: bytes) -> Iterator[Re
         caption = "Change of accuracy in percentage points; bold: the 95% interval does not contain 0."
         rule = (
             "A modality is needed where its absence, or another clip's in its place, costs accuracy and the 95% "
-            "interval of the loss, drawn over clips, lies below 0. The most costly stands first."
+            "interval of the loss lies below 0. The most costly stands first."
         )
         yield ReportSection(
             "Which modality matters for which questions",
