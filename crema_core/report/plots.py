@@ -53,7 +53,7 @@ def gradient_plot(metrics: Lines, *, num_epochs: int | None = None) -> bytes:
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     exits = {line["modality"]: line for line in metrics if line["kind"] == "exit"}
     names = _names(epochs, "grad_norm/")
-    last = max([int(line["epoch"]) for line in epochs], default=0) if num_epochs is None else num_epochs - 1
+    last = max(map(epoch_number, epochs), default=1) if num_epochs is None else num_epochs
     figure = Figure(figsize=(WIDTH_IN, 0.9 + 1.35 * max(len(names), 1)), dpi=DPI, layout="constrained")
     rows = figure.subplots(max(len(names), 1), 1, sharex=True, squeeze=False)[:, 0]
     for axes, name, color in zip(rows, names, itertools.cycle(COLORS), strict=False):
@@ -64,14 +64,14 @@ def gradient_plot(metrics: Lines, *, num_epochs: int | None = None) -> bytes:
             axes, held, "epoch", f"grad_norm/{name}", color="black", linestyle="", marker="o", mfc="none", markersize=7
         )
         if name in exits:
-            at, value = _number(exits[name]["epoch"]), _number(exits[name]["value"])
+            at, value = epoch_number(exits[name]), _number(exits[name]["value"])
             axes.plot([at], [value], "x", color="black", markersize=9, mew=2.5)
             axes.axvspan(at + 0.5, max(last, at) + 0.5, color="0.92")
         axes.set_title(name, loc="left", fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(3))
-    rows[-1].set_xlim(-0.5, last + 0.5)
+    rows[-1].set_xlim(0.5, last + 0.5)
     rows[-1].set_xlabel("epoch")
     rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supylabel("gradient norm")
@@ -140,8 +140,17 @@ def new_figure(height_in: float) -> tuple[Figure, Axes]:
 
 
 def _curve(axes: Axes, lines: Lines, along: str, key: str, **style: object) -> None:
-    points = [(_number(line[along]), _number(line[key])) for line in lines if key in line]
+    points = [(_place(line, along), _number(line[key])) for line in lines if key in line]
     axes.plot([x for x, _ in points], [y for _, y in points], **style)  # type: ignore[arg-type]
+
+
+def epoch_number(line: Mapping[str, Value]) -> int:
+    """Return the epoch of a line as people are told it, from 1; the file counts from 0."""
+    return int(line["epoch"]) + 1
+
+
+def _place(line: Mapping[str, Value], along: str) -> float:
+    return epoch_number(line) if along == "epoch" else _number(line[along])
 
 
 def _names(lines: Lines, prefix: str) -> list[str]:

@@ -1,5 +1,7 @@
 """The sections of a report that every training run has: curves, early exit and changes by packages explained, settings,
 environment.
+
+Epochs count from 1, as in the status line; `metrics.jsonl` and settings count from 0.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from crema_core.common.progress import describe_duration
 from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import facts_block, figure_block, page, paragraphs, table_block
-from crema_core.report.plots import Lines, gradient_plot, loss_plot
+from crema_core.report.plots import Lines, epoch_number, gradient_plot, loss_plot
 from crema_core.train.early_exit import exit_start_epoch, why_no_exit
 from crema_core.train.metrics import METRICS, Value, read_metrics
 from crema_core.train.run import read_config
@@ -95,7 +97,7 @@ def explain_changes(metrics: Lines) -> list[str]:
     """
     texts = []
     for index, line in enumerate(metrics):
-        place = f"after update {line['step']:,} (epoch {line['epoch']})"
+        place = f"after update {line['step']:,} (epoch {epoch_number(line)})"
         if line["kind"] == "stop":
             resumed = any(later["kind"] == "step" for later in metrics[index:])
             text = f"{line['by']} stopped the run {place}: {line['reason']}"
@@ -115,7 +117,7 @@ def _rule(settings: TrainSettings) -> str:
     return (
         f"A modality exits at the end of an epoch when the {value[settings.early_exit_value]} is above "
         f"{settings.early_exit:g} times the mean of the epochs {compared[settings.early_exit_reference]} (tested from "
-        f"epoch {exit_start_epoch(settings)}, counted from 0){_unless(settings)}."
+        f"epoch {exit_start_epoch(settings) + 1} on){_unless(settings)}."
     )
 
 
@@ -152,14 +154,14 @@ def _explain(name: str, found: Mapping[str, Value] | None, epochs: Lines) -> str
     if found is not None:
         value, mean, tau = float(found["value"]), float(found["mean"]), float(found["tau"])
         return (
-            f"{name} stopped after epoch {found['epoch']}: its gradient norm was {value:.4g}, and {tau:g} times the "
+            f"{name} stopped after epoch {epoch_number(found)}: its gradient norm was {value:.4g}, and {tau:g} times the "
             f"mean of the {found['num_epochs']} epochs before ({mean:.4g}) is {tau * mean:.4g}."
         )
     norm, threshold = f"grad_norm/{name}", f"exit_threshold/{name}"
-    tested = [(float(line[norm]), float(line[threshold]), line["epoch"]) for line in epochs if threshold in line]
+    tested = [(float(line[norm]), float(line[threshold]), epoch_number(line)) for line in epochs if threshold in line]
     if not tested:
         return f"{name} trained to the end: no epoch of it was tested."
-    if held := [str(line["epoch"]) for line in epochs if f"exit_held/{name}" in line]:
+    if held := [f"{epoch_number(line)}" for line in epochs if f"exit_held/{name}" in line]:
         return (
             f"{name} trained to the end: in epoch {', '.join(held)} its norm was high enough, but the loss still fell."
         )
@@ -178,7 +180,7 @@ def _validation(metrics: Lines) -> str:
     rows = []
     for line in lines:
         accuracies = [f"{float(line[key]):.1%}" if key in line else "" for key in keys]
-        rows.append([str(line["epoch"]), *accuracies, *([str(line.get("ties", ""))] if tied else [])])
+        rows.append([f"{epoch_number(line)}", *accuracies, *([str(line.get("ties", ""))] if tied else [])])
     note = "A tie is a question whose best choices have equal scores; it counts as a draw among them."
     return table_block([header, *rows]) + (paragraphs(note) if tied else "")
 

@@ -29,7 +29,7 @@ class Exit:
     """Why a modality stopped."""
 
     modality: str  # its name
-    epoch: int  # 0-based epoch at whose end it stopped
+    epoch: int  # 0-based epoch at whose end it stopped; texts count from 1
     value: float  # the epoch's gradient norm
     mean: float  # the mean norm of the epochs it is compared with
     num_epochs: int  # how many those are; they end with the epoch before
@@ -37,7 +37,7 @@ class Exit:
 
     def __str__(self) -> str:
         return (
-            f"'{self.modality}' exits after epoch {self.epoch}: gradient norm {self.value:.4g} > "
+            f"'{self.modality}' exits after epoch {self.epoch + 1}: gradient norm {self.value:.4g} > "
             f"{self.tau:g} x {self.mean:.4g}, the mean of the {self.num_epochs} epochs before."
         )
 

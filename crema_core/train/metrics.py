@@ -5,7 +5,8 @@ one writes.
 
 Kinds of lines (`kind`): `step`, `epoch`, `valid` (an evaluation), `exit`, what hooks asked for, `lr_factor` and `stop`,
 and with `on_error="skip"` first of all `skipped`, the number of samples that were left out, by data. Values are plain
-numbers and texts, never tensors, so nothing keeps a graph alive.
+numbers and texts, never tensors, so nothing keeps a graph alive. `epoch` counts from 0 there, and from 1 in the status
+line, in messages and in reports.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def test_a_run_that_a_package_stops_ends_well_states_who_stopped_it_and_is_resum
         patch.setattr("crema_core.train.fit.load_hooks", lambda: load_hooks([Stopping()]))
         assert main(words(clips, tiny_folder, out)) == 0
     assert f"{text}. Continue with: crema resume {out}\n" in capsys.readouterr().out
-    assert "Stopping stopped the run after update 1 (epoch 0): enough." in (out / "report.html").read_text("utf-8")
+    assert "Stopping stopped the run after update 1 (epoch 1): enough." in (out / "report.html").read_text("utf-8")
     assert crema_core.load(out / "model").names == ("video", "depth")
     assert main(["resume", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

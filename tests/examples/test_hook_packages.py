@@ -75,5 +75,5 @@ def test_a_training_that_stands_still_is_slowed_stopped_and_resumed(user: User) 
     assert 'http-equiv="refresh"' in (run / "live.html").read_text()
     report = (run / "report.html").read_text()
     assert "<h2>Gradients</h2>" in report
-    assert "crema-plateau 0.1.0 (plateau) stopped the run after update 14 (epoch 6)" in report
+    assert "crema-plateau 0.1.0 (plateau) stopped the run after update 14 (epoch 7)" in report
     assert user.run("-c", SCRIPT, "-r").splitlines()[-1] == "16 None"

@@ -101,11 +101,11 @@ RELEASED = {"early_exit": 1.8, "early_exit_start_epoch": 1, "early_exit_referenc
 def test_an_exit_is_explained_with_its_numbers_and_what_it_saved() -> None:
     assert explain_exits([*EPOCHS, EXIT], RELEASED) == [
         "A modality exits at the end of an epoch when the mean gradient norm of its LoRA is above 1.8 times the mean "
-        "of the epochs before (tested from epoch 1, counted from 0).",
+        "of the epochs before (tested from epoch 2 on).",
         "40 of 60 sub-steps were made: early exit saved 33% of them, about 6s at what a sub-step of each modality "
         "took.",
-        "a stopped after epoch 1: its gradient norm was 3, and 1.8 times the mean of the 1 epochs before (1) is 1.8.",
-        "b trained to the end: it was nearest to an exit in epoch 2, with a gradient norm of 1.5; exiting needed more "
+        "a stopped after epoch 2: its gradient norm was 3, and 1.8 times the mean of the 1 epochs before (1) is 1.8.",
+        "b trained to the end: it was nearest to an exit in epoch 3, with a gradient norm of 1.5; exiting needed more "
         "than 1.7.",
     ]
 
@@ -114,7 +114,7 @@ def test_the_epochs_from_the_peak_on_are_named_in_the_rule() -> None:
     rule = explain_exits(EPOCHS, {"early_exit": 0.9, "epochs": 20, "early_exit_metric": "adapter"})[0]
     assert rule == (
         "A modality exits at the end of an epoch when the mean gradient norm of its adapter is above 0.9 times the "
-        "mean of the epochs from its highest on, 5 or more (tested from epoch 5, counted from 0), unless the loss is "
+        "mean of the epochs from its highest on, 5 or more (tested from epoch 6 on), unless the loss is "
         "more than 10% below that of the three epochs before."
     )
 
@@ -122,7 +122,7 @@ def test_the_epochs_from_the_peak_on_are_named_in_the_rule() -> None:
 def test_a_modality_that_the_loss_held_back_is_explained() -> None:
     held = [line | ({"exit_held/b": 1} if line["epoch"] == 2 else {}) for line in EPOCHS]
     assert explain_exits(held, {"early_exit": 0.9, "epochs": 4})[-1] == (
-        "b trained to the end: in epoch 2 its norm was high enough, but the loss still fell."
+        "b trained to the end: in epoch 3 its norm was high enough, but the loss still fell."
     )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from crema_core.report import plots
 from crema_core.report.plots import accuracy_plot, gradient_plot, loss_plot
 
 METRICS = [
@@ -46,3 +49,15 @@ def test_a_heat_map_grows_with_its_rows_and_leaves_missing_cells_empty() -> None
     one = pixels(accuracy_plot({"a": {"all": 0.5, "color": 1.0}}))
     three = pixels(accuracy_plot({"a": {"all": 0.5}, "b": {"color": 1.0}, "c": {"all": 0.1}}, mark={"b": ["color"]}))
     assert three.shape[0] > one.shape[0]
+
+
+def test_epochs_of_the_axis_count_from_one_as_on_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plots, "png_of", lambda figure, axes=None: drawn.append(figure) or b"")
+    gradient_plot(METRICS, num_epochs=3)
+    top, bottom = drawn[0].axes
+    assert list(top.lines[0].get_xdata()) == [1, 2]
+    assert [list(line.get_xdata()) for line in top.lines if line.get_marker() == "x"] == [[2]]
+    assert bottom.get_xlim() == (0.5, 3.5)
+    (saved,) = top.patches
+    assert (saved.get_x(), saved.get_x() + saved.get_width()) == (2.5, 3.5)

@@ -203,7 +203,7 @@ def test_nobody_exits_without_tau() -> None:
 
 def test_an_exit_says_why() -> None:
     assert str(Exit("a", 3, 2.0, 1.0, 3, 1.8)) == (
-        "'a' exits after epoch 3: gradient norm 2 > 1.8 x 1, the mean of the 3 epochs before."
+        "'a' exits after epoch 4: gradient norm 2 > 1.8 x 1, the mean of the 3 epochs before."
     )
 
 

@@ -331,11 +331,11 @@ def test_a_run_stopped_after_an_evaluation_ends_with_its_checkpoint_and_report(
     assert last is not None
     assert last.name == "epoch-001-step-000003"
     report = write_run_report(run.path, title="t").read_text(encoding="utf-8")
-    assert "judge stopped the run after update 3 (epoch 0): good enough." in report
+    assert "judge stopped the run after update 3 (epoch 1): good enough." in report
     resumed = train(new_model(), tmp_path, "run", epochs=5, resume=True)
     assert resumed.num_steps == 15
     report = write_run_report(run.path, title="t").read_text(encoding="utf-8")
-    assert "judge stopped the run after update 3 (epoch 0): good enough; it was resumed." in report
+    assert "judge stopped the run after update 3 (epoch 1): good enough; it was resumed." in report
 
 
 def test_a_run_stopped_before_its_first_update_has_a_report_and_can_be_resumed(

@@ -48,11 +48,11 @@ def table_section(own: TrainedTable) -> str:
         parts.insert(2, figure_block(accuracy_plot(means), "Mean accuracy in per cent, by question type."))
     exits = [
         f"{row.label}, seed {seed}: "
-        + ", ".join(f"{modality} after epoch {epoch}" for modality, epoch in cell.exited.items())
+        + ", ".join(f"{modality} after epoch {epoch + 1}" for modality, epoch in cell.exited.items())
         for row in own.rows
         for seed, cell in row.cells.items()
         if cell.exited
     ]
     if exits:
-        parts.append(paragraphs("Modalities that exited early (epochs from 0): " + "; ".join(exits) + "."))
+        parts.append(paragraphs("Modalities that exited early: " + "; ".join(exits) + "."))
     return "".join(parts)

@@ -22,6 +22,6 @@ def test_a_page_has_a_section_for_each_table_with_spread_exits_and_notes(tmp_pat
     assert page.count('<img class="plot"') == 4
     assert "<td>&lt;a&gt;</td><td>60.0 ± 14.1</td><td>60.0 ± 14.1</td>" in page
     assert "<p>Read it so.</p>" in page
-    assert "&lt;a&gt;, seed 1: wave after epoch 3." in page
+    assert "&lt;a&gt;, seed 1: wave after epoch 4." in page
     assert page.count("exited early") == 1
     assert [own["title"] for own in json.loads((tmp_path / "both.json").read_text())] == ["fusion", "mode"]
