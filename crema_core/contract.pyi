@@ -241,6 +241,7 @@ from crema_core.plugins.spec import parse_settings as parse_settings
 from crema_core.plugins.spec import with_changes as with_changes
 from crema_core.report.card import write_card as write_card
 from crema_core.report.html import ANSWERED as ANSWERED
+from crema_core.report.html import About as About
 from crema_core.report.html import examples_block as examples_block
 from crema_core.report.html import facts_block as facts_block
 from crema_core.report.html import figure_block as figure_block

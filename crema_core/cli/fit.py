@@ -167,16 +167,18 @@ def _skipped(run: Run) -> list[ReportSection]:
     text = f"{len(left_out):,} samples have a file that cannot be used; {SKIPPED} lists them.{more}"
     rows = [["data", "line", "modality", "file", "reason"]]
     rows += [[own.data, f"{own.line:,}", own.modality, own.source, own.reason] for own in left_out[:NUM_SHOWN]]
-    return [ReportSection("Samples that were left out", paragraphs(text) + table_block(rows))]
+    return [ReportSection("Samples that were left out", paragraphs(text) + table_block(rows, text=True))]
 
 
 def _examples(model: CremaModel, run: Run, config: FitConfig, processes: Processes) -> list[ReportSection]:
     """Answer some of the validation questions with the saved weights, to be looked at."""
+    from crema_core.common.progress import StatusLine
     from crema_core.data.data_file import scan_data_file
     from crema_core.evaluation.run import evaluate
     from crema_core.model.precision import computing_in
     from crema_core.plugins.hookspecs import ReportSection
     from crema_core.report.html import ANSWERED, examples_block, read_lines
+    from crema_core.report.thumbnails import samples_shown
     from crema_core.train.trainer import make_cache
 
     if config.eval_data is None:
@@ -192,7 +194,10 @@ def _examples(model: CremaModel, run: Run, config: FitConfig, processes: Process
         evaluate(model, some, out=folder / ANSWERED, cache=cache, measures=(), announce=False, processes=processes)
     if not processes.is_main:
         return []
-    return [ReportSection("Validation questions and answers", examples_block(read_lines(folder / ANSWERED)))]
+    status = StatusLine()
+    cards = examples_block(read_lines(folder / ANSWERED), about=samples_shown(model, some, status=status))
+    status.done()
+    return [ReportSection("Validation questions and answers", cards)]
 
 
 def _tell(run: Run, *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,25 @@ from crema_core.plugins.hookspecs import ReportSection
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 Line = Mapping[str, Any]
 """One line of what `evaluate(out=...)` writes, see `crema_core.evaluation.run.Prediction`."""
-NUM_RIGHT, NUM_WRONG = 9, 9
+NUM_CARDS = 18
+"""Most questions that a page shows with their answers; with their pictures (`crema_core.report.thumbnails`) 0.7 MB."""
+PLOT_PX = 780
+"""Width of a plot (`crema_core.report.plots`) that `page.css` shows 40rem wide."""
+MAX_CHARS, MAX_CHOICES, MAX_CHOICE_CHARS = 400, 10, 120
+"""Longest text of a card, most choices it lists, and the longest of these."""
 ANSWERED = "examples.jsonl"
 """File of a run directory with the validation questions its model answered at the end, where there were any."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a card shows of the sample that a question is about."""
+
+    file: str = ""  # name of its file; of several the first, and how many more
+    choices: tuple[str, ...] = ()  # of a multiple-choice question
+    image: bytes = b""  # PNG or JPEG
+    alt: str = ""  # says what the image shows, for who does not see it
+    reason: str = ""  # why there is no image
 
 
 def page(title: str, lead: str, sections: Sequence[ReportSection]) -> str:
@@ -28,12 +45,14 @@ def page(title: str, lead: str, sections: Sequence[ReportSection]) -> str:
         sections: complete bodies under their headings, in order.
     """
     body = "\n".join(f"<h2>{escape(part.title)}</h2>\n{part.html}" for part in sections)
-    return (
+    whole = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
         f'<p class="lead">{escape(lead)}</p>\n{body}\n</body>\n</html>\n'
     )
+    # Names of files may hold bytes that are no text.
+    return whole.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def table_block(rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
@@ -47,7 +66,9 @@ def table_block(rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows[1:]]
     kind = ' class="text"' if text else ""
     body = "".join(f"<tr>{line}</tr>\n" for line in lines)
-    return f'<div class="scroll"><table{kind}>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
+    # A box that has the focus is scrolled by keys.
+    inner = f"<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table{kind}>\n{inner}</table></div>'
 
 
 def facts_block(facts: Mapping[str, object]) -> str:
@@ -57,8 +78,11 @@ def facts_block(facts: Mapping[str, object]) -> str:
 
 def figure_block(png: bytes, caption: str) -> str:
     """Return a plot with its caption, embedded in the page."""
+    # A plot wider than usual keeps the size of its letters on a desk; its width is the first number of a PNG's header.
+    wide = int.from_bytes(png[16:20]) / PLOT_PX
+    style = f' style="max-width: {40 * wide:.1f}rem"' if wide > 1 else ""
     return (
-        f'<figure><img class="plot" alt="{escape(caption)}" src="{data_url(png)}">'
+        f'<figure><img class="plot"{style} alt="{escape(caption)}" src="{data_url(png)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -68,9 +92,10 @@ def paragraphs(*texts: str) -> str:
     return "\n".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
-def data_url(png: bytes) -> str:
-    """Return an image as text that a page can contain."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def data_url(image: bytes) -> str:
+    """Return a PNG or JPEG image as text that a page can contain."""
+    kind = "jpeg" if image.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(image).decode("ascii")
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -82,29 +107,64 @@ def examples_block(
     lines: Sequence[Line],
     *,
     note: Callable[[Line], str] = lambda line: line["type"],
-    picture: Callable[[Line], bytes] = lambda line: b"",
+    about: Callable[[Line], About] = lambda line: About(),
 ) -> str:
-    """Return some answered questions side by side where there is room, right ones first.
+    """Return some answered questions side by side where there is room, and by which rule they were taken.
 
     Args:
         lines: of one evaluation.
         note: a small text under an answer.
-        picture: a PNG image beside an answer, or nothing.
+        about: what is shown of a line's sample; called for the lines that are taken only.
     """
-    chosen = [*alternating(lines, correct=True)[:NUM_RIGHT], *alternating(lines, correct=False)[:NUM_WRONG]]
-    return f'<div class="cards">{"".join(_card(line, note(line), picture(line)) for line in chosen)}</div>'
+    chosen = chosen_lines(lines)
+    cards = f'<div class="cards">{"".join(_card(line, note(line), about(line)) for line in chosen)}</div>'
+    if not chosen:
+        return cards
+    wrong = sum(not line["correct"] for line in chosen)
+    rule = (
+        f"{len(chosen)} of {len(lines):,} answered questions, the {wrong} wrong ones first; types of question take "
+        "turns, and so do samples."
+    )
+    return paragraphs(rule) + cards
 
 
-def _card(line: Line, note: str, png: bytes) -> str:
-    picture = f'<img alt="" src="{data_url(png)}">' if png else ""
+def chosen_lines(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines that are shown: at most `NUM_CARDS`, wrong ones first.
+
+    A third of the places are for right ones; what one kind does not need the other gets. Within a kind types of
+    question take turns. The same lines give the same choice.
+    """
+    wrong, right = alternating(lines, correct=False), alternating(lines, correct=True)
+    num_right = min(len(right), max(NUM_CARDS // 3, NUM_CARDS - len(wrong)))
+    return [*wrong[: NUM_CARDS - num_right], *right[:num_right]]
+
+
+def _card(line: Line, note: str, about: About) -> str:
     verdict = (
         "right" if line["correct"] else f"{'not chosen' if line.get('tied') else 'wrong'}, expected: {line['answer']}"
     )
-    return (
-        f'<div class="card">{picture}<div>{escape(line["question"])}<br>'
-        f'<b class="{"good" if line["correct"] else "bad"}">{escape(line["prediction"]) or "(nothing)"}</b> '
-        f"({escape(verdict)})<br><small>{escape(note)}</small></div></div>"
+    parts = []
+    if about.image:
+        parts.append(f'<img alt="{escape(about.alt)}" loading="lazy" src="{data_url(about.image)}">')
+    elif about.reason:
+        parts.append(f'<p class="none">No picture: {_cut(about.reason)}</p>')
+    if about.file:
+        parts.append(f'<p class="file">{_cut(about.file)}</p>')
+    parts.append(f"<p>{_cut(line['question'])}</p>")
+    if about.choices:
+        items = [f"<li>{_cut(choice, MAX_CHOICE_CHARS)}</li>" for choice in about.choices[:MAX_CHOICES]]
+        more = len(about.choices) - MAX_CHOICES
+        parts.append(f"<ol>{''.join(items)}</ol>" + (f"<p>and {more:,} more choices</p>" if more > 0 else ""))
+    parts.append(
+        f'<p><b class="{"good" if line["correct"] else "bad"}">{_cut(line["prediction"]) or "(nothing)"}</b> '
+        f"({_cut(verdict)})<br><small>{_cut(note)}</small></p>"
     )
+    return f'<div class="card">{"".join(parts)}</div>'
+
+
+def _cut(text: str, length: int = MAX_CHARS) -> str:
+    """Return a text of others as HTML, without what is beyond a length."""
+    return escape(text if len(text) <= length else text[: length - 1] + "…")
 
 
 def alternating(lines: Sequence[Line], *, correct: bool) -> list[Line]:

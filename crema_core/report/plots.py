@@ -10,8 +10,11 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
+import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from crema_core.train.metrics import Value
@@ -21,6 +24,7 @@ Lines = Sequence[Mapping[str, Value]]
 # Okabe and Ito's colours, told apart by colour-blind readers too; black is kept for the mean.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D31", "#7B4173", "#999999", "#B8A500")
 WIDTH_IN, DPI = 5.2, 150
+MAX_LABEL_CHARS = 28
 
 
 def loss_plot(metrics: Lines) -> bytes:
@@ -110,30 +114,47 @@ def heat_map(
         a PNG image.
     """
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    figure, axes = new_figure(0.9 + 0.3 * len(rows))
+    names = [label(column) for column in columns]
+    # Slanted names of twelve letters and eleven columns fit; more of either need room.
+    height_in = 0.9 + 0.3 * len(rows) + 0.05 * max(0, max(map(len, names), default=0) - 12)
+    figure, axes = new_figure(height_in, width_in=WIDTH_IN + 0.32 * max(0, len(columns) - 11))
     values = [[row.get(column, math.nan) for column in columns] for row in rows.values()]
-    axes.imshow(values, cmap=colors, vmin=low, vmax=high, aspect="auto")
+    drawn = axes.imshow(values, cmap=colors, vmin=low, vmax=high, aspect="auto")
     for y, row in enumerate(values):
         for x, value in enumerate(row):
             if not math.isnan(value):
                 bold = columns[x] in mark.get(list(rows)[y], ())
                 weight = "bold" if bold else "normal"
-                axes.text(x, y, form.format(100 * value), ha="center", va="center", fontsize=9, fontweight=weight)
-    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="left", fontsize=9)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+                ink = _ink(drawn.to_rgba(np.array([value]))[0].tolist())
+                text = form.format(100 * value)
+                axes.text(x, y, text, ha="center", va="center", fontsize=9, fontweight=weight, color=ink)
+    axes.set_xticks(range(len(columns)), names, rotation=40, ha="left", fontsize=9)
+    axes.set_yticks(range(len(rows)), map(label, rows), fontsize=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return png_of(figure)
 
 
-def new_figure(height_in: float) -> tuple[Figure, Axes]:
-    """Return a figure of the usual width with one pair of axes.
+def label(text: str) -> str:
+    """Return a text of others as it fits beside a plot: one line, its beginning where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_LABEL_CHARS else line[: MAX_LABEL_CHARS - 1] + "…"
+
+
+def _ink(color: Sequence[float]) -> str:
+    """Return black or white, whichever is read better on a colour (WCAG 2, relative luminance)."""
+    red, green, blue = (own / 12.92 if own <= 0.04045 else ((own + 0.055) / 1.055) ** 2.4 for own in color[:3])
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "white"
+
+
+def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes, of the usual width unless another is given.
 
     Args:
-        height_in: in inches.
+        height_in, width_in: in inches.
     """
-    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -164,9 +185,15 @@ def _number(value: Value) -> float:
 
 
 def png_of(figure: Figure, axes: Axes | None = None) -> bytes:
-    """Return a figure as a PNG image, with a legend where axes with labels are given."""
+    """Return a figure as a PNG image, with a legend where axes with labels are given.
+
+    Dollar signs in names of types, modalities and files are no formulas.
+    """
     if axes is not None and axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, ncols=2, frameon=False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with matplotlib.rc_context({"text.parse_math": False}):  # for ticks that are made while it is drawn
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -154,8 +154,8 @@ def _explain(name: str, found: Mapping[str, Value] | None, epochs: Lines) -> str
     if found is not None:
         value, mean, tau = float(found["value"]), float(found["mean"]), float(found["tau"])
         return (
-            f"{name} stopped after epoch {epoch_number(found)}: its gradient norm was {value:.4g}, and {tau:g} times the "
-            f"mean of the {found['num_epochs']} epochs before ({mean:.4g}) is {tau * mean:.4g}."
+            f"{name} stopped after epoch {epoch_number(found)}: its gradient norm was {value:.4g}, and {tau:g} times "
+            f"the mean of the {found['num_epochs']} epochs before ({mean:.4g}) is {tau * mean:.4g}."
         )
     norm, threshold = f"grad_norm/{name}", f"exit_threshold/{name}"
     tested = [(float(line[norm]), float(line[threshold]), epoch_number(line)) for line in epochs if threshold in line]

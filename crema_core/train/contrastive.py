@@ -274,8 +274,8 @@ class _Training:
                 loss, found = info_nce(sides[0], sides[1], scale=sides[2], same_BB=same_BB)
             if not math.isfinite(float(loss.detach())):
                 raise TrainingError(
-                    f"The loss became {float(loss.detach())} in epoch {at.epoch + 1}. A loss must be finite. Lower lr, set "
-                    'max_grad_norm=1.0, or use precision="fp32".'
+                    f"The loss became {float(loss.detach())} in epoch {at.epoch + 1}. A loss must be finite. Lower lr, "
+                    'set max_grad_norm=1.0, or use precision="fp32".'
                 )
             loss.backward()
             if self.settings.max_grad_norm is not None:

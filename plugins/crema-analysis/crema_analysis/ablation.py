@@ -20,8 +20,8 @@ from crema_core.data.data_file import Record
 from crema_core.data.unusable import NUM_SHOWN, Unusable
 from crema_core.datasets.spec import Column
 from crema_core.errors import OptionsError, did_you_mean
-from crema_core.evaluation.intervals import CHANGE_METHOD, METHOD, change_interval
 from crema_core.evaluation.breakdown import breakdown
+from crema_core.evaluation.intervals import CHANGE_METHOD, METHOD, change_interval
 from crema_core.evaluation.judge import Judge
 from crema_core.evaluation.predictions import clip_of
 from crema_core.evaluation.run import usable_samples

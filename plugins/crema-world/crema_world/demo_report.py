@@ -13,7 +13,16 @@ from crema_core.common.atomic import write_text
 from crema_core.data.data_file import Record
 from crema_core.data.media import read_frames, resize
 from crema_core.plugins.hookspecs import ReportSection
-from crema_core.report.html import examples_block, facts_block, figure_block, page, paragraphs, read_lines, table_block
+from crema_core.report.html import (
+    About,
+    examples_block,
+    facts_block,
+    figure_block,
+    page,
+    paragraphs,
+    read_lines,
+    table_block,
+)
 from crema_core.report.plots import accuracy_plot
 from crema_core.report.run_report import run_sections
 from crema_world.demo_results import DemoResult, Row, cells
@@ -96,15 +105,24 @@ def _examples(predictions: Path, records: Sequence[Record]) -> str:
     return examples_block(
         read_lines(predictions),
         note=lambda line: f"needs {MODALITY_OF_TYPE[line['type']]}",
-        picture=lambda line: picture(by_id[line["id"]]),
+        about=lambda line: about(by_id[line["id"]]),
     )
+
+
+def about(record: Record) -> About:
+    """Return the middle frame of a clip, and its name."""
+    file = Path(_clip(record)).name
+    return About(file, record.choices or (), picture(record), alt=f"middle frame of {file}")
 
 
 def picture(record: Record) -> bytes:
     """Return the middle frame of a clip as a PNG image."""
-    source = record.sources[next(iter(MODALITY_OF_TYPE.values()))]
-    frame_3HW = resize(read_frames(source, num_frames=1).frames, IMAGE_SIZE)[0]
+    frame_3HW = resize(read_frames(_clip(record), num_frames=1).frames, IMAGE_SIZE)[0]
     pixels = (frame_3HW.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
     return buffer.getvalue()
+
+
+def _clip(record: Record) -> str:
+    return record.paths(next(iter(MODALITY_OF_TYPE.values())))[0]
