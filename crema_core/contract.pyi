@@ -254,6 +254,7 @@ from crema_core.report.plots import DPI as DPI
 from crema_core.report.plots import WIDTH_IN as WIDTH_IN
 from crema_core.report.plots import accuracy_plot as accuracy_plot
 from crema_core.report.plots import heat_map as heat_map
+from crema_core.report.plots import label as label
 from crema_core.report.plots import new_figure as new_figure
 from crema_core.report.plots import png_of as png_of
 from crema_core.report.run_report import run_sections as run_sections

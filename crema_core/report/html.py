@@ -120,10 +120,10 @@ def examples_block(
     cards = f'<div class="cards">{"".join(_card(line, note(line), about(line)) for line in chosen)}</div>'
     if not chosen:
         return cards
-    wrong = sum(not line["correct"] for line in chosen)
+    wrong, shown_wrong = (sum(not line["correct"] for line in some) for some in (lines, chosen))
     rule = (
-        f"{len(chosen)} of {len(lines):,} answered questions, the {wrong} wrong ones first; types of question take "
-        "turns, and so do samples."
+        f"{len(chosen)} of {len(lines):,} answered questions: {shown_wrong} of {wrong:,} wrong ones, then "
+        f"{len(chosen) - shown_wrong} of {len(lines) - wrong:,} right ones. Types of question take turns."
     )
     return paragraphs(rule) + cards
 

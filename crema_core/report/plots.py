@@ -36,7 +36,7 @@ def loss_plot(metrics: Lines) -> bytes:
     figure, axes = new_figure(3.4)
     steps = [line for line in metrics if line["kind"] == "step"]
     for index, name in enumerate(_names(steps, "loss/")):
-        _curve(axes, steps, "step", f"loss/{name}", color=COLORS[index % len(COLORS)], label=name, alpha=0.55)
+        _curve(axes, steps, "step", f"loss/{name}", color=COLORS[index % len(COLORS)], label=label(name), alpha=0.55)
     _curve(axes, steps, "step", "loss", color="black", label="mean", linewidth=1.8)
     axes.set_xlabel("updates")
     axes.set_ylabel("loss (cross-entropy)")
@@ -71,7 +71,7 @@ def gradient_plot(metrics: Lines, *, num_epochs: int | None = None) -> bytes:
             at, value = epoch_number(exits[name]), _number(exits[name]["value"])
             axes.plot([at], [value], "x", color="black", markersize=9, mew=2.5)
             axes.axvspan(at + 0.5, max(last, at) + 0.5, color="0.92")
-        axes.set_title(name, loc="left", fontsize="medium")
+        axes.set_title(label(name), loc="left", fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(3))

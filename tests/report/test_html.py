@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from crema_core.errors import CheckpointError
 from crema_core.plugins.hookspecs import ReportSection
-from crema_core.report.html import examples_block, facts_block, figure_block, page, table_block
-from crema_core.report.run_report import explain_exits, run_sections, write_run_report
+from crema_core.report.html import (
+    STYLE,
+    About,
+    examples_block,
+    facts_block,
+    figure_block,
+    page,
+    paragraphs,
+    table_block,
+)
+from crema_core.report.plots import accuracy_plot
+from crema_core.report.run_report import explain_changes, explain_exits, run_sections, write_run_report
 from crema_core.train.metrics import read_metrics
 
 
@@ -43,6 +54,118 @@ def test_texts_of_others_are_escaped() -> None:
     ):
         assert "<script" not in html
         assert "&lt;script&gt;" in html
+
+
+FOREIGN = (
+    '<script>alert("1")</script>',
+    "</style></title></head><img src=x onerror=alert(1)>",
+    "\"><svg/onload='x'>",
+    "' onmouseover='x",
+    "<!-- <a href='data:text/html,<b>'>&lt;i&gt;",
+    "]]></p></div></td></table><iframe>",
+)
+TAGS = set("html head meta title style body h1 h2 p div b br small ol li figure img figcaption".split())
+TAGS |= set("table thead tbody tr th td".split())
+ATTRIBUTES = set("lang charset name content class tabindex style alt loading src".split())
+
+
+class Structure(HTMLParser):
+    """Notes every tag with its attributes, and the text between tags."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.others: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_comment(self, data: str) -> None:
+        self.others.append(data)
+
+    handle_decl = handle_pi = unknown_decl = handle_comment
+
+
+@pytest.mark.parametrize("bad", FOREIGN)
+def test_texts_of_others_add_no_tag_and_no_attribute(bad: str) -> None:
+    """File names, questions, choices, answers, settings, names of modalities and reasons, everywhere on a page."""
+    lines = [
+        {"type": bad, "question": bad, "answer": bad, "prediction": bad, "correct": own, "tied": ()}
+        for own in (True, False)
+    ]
+    metrics = [line | {key.replace("/a", f"/{bad}"): own for key, own in line.items()} for line in EPOCHS]
+    changes = [{"kind": "stop", "by": bad, "reason": bad, "step": 1, "epoch": 0}]
+
+    def whole(text: str) -> Structure:
+        about = About(file=text, choices=(text,), image=b"png", alt=text)
+        answered = [own | dict.fromkeys(("type", "question", "answer", "prediction"), text) for own in lines]
+        bodies = [
+            table_block([[text], [text]]),
+            table_block([[text], [text]], text=True),
+            facts_block({text: text}),
+            figure_block(b"\x89PNG", text),
+            examples_block(answered, about=lambda line: about, note=lambda line: text),
+            examples_block(answered[:1], about=lambda line: About(file=text, reason=text)),
+            paragraphs(text, *explain_changes([changes[0] | {"by": text, "reason": text}])),
+        ]  # fmt: skip
+        return Structure(page(text, text, [ReportSection(text, body) for body in bodies]))
+
+    plain, attacked = whole("plain"), whole(bad)
+    assert [tag for tag, _ in attacked.tags] == [tag for tag, _ in plain.tags]
+    assert [sorted(own) for _, own in attacked.tags] == [sorted(own) for _, own in plain.tags]
+    assert {tag for tag, _ in attacked.tags} <= TAGS
+    assert {name for _, own in attacked.tags for name in own} <= ATTRIBUTES
+    assert attacked.others == plain.others == ["doctype html"]
+    assert attacked.text.count(bad) == plain.text.count("plain") > 20
+    assert sum(bad in str(own.get("alt")) for _, own in attacked.tags) == 3
+    assert bad in Structure(page("", "", [ReportSection("", paragraphs(*explain_exits(metrics, RELEASED)))])).text
+
+
+def test_a_name_that_is_no_text_is_written_with_its_bytes() -> None:
+    html = page("t", "l", [ReportSection("s", table_block([["file"], ["clip\udcff.mp4"]]))])
+    assert "<td>clip\\udcff.mp4</td>" in html
+    assert html.encode("utf-8")
+
+
+def test_every_picture_has_a_text_and_tables_can_be_scrolled_by_keys() -> None:
+    about = About("a.mp4", image=b"png", alt="clip of a.mp4")
+    line = {"type": "", "question": "q", "answer": "a", "prediction": "a", "correct": True}
+    html = examples_block([line], about=lambda own: about) + figure_block(b"png", "caption") + table_block([["a"]])
+    tags = Structure(html).tags
+    assert [own["alt"] for tag, own in tags if tag == "img"] == ["clip of a.mp4", "caption"]
+    assert [own.get("tabindex") for tag, own in tags if own.get("class") == "scroll"] == ["0"]
+    assert '<html lang="en">' in page("", "", [])
+
+
+def test_a_wide_plot_keeps_the_size_of_its_letters() -> None:
+    rows = {"a": {f"type {number}": 0.5 for number in range(30)}}
+    (image,) = (own for tag, own in Structure(figure_block(accuracy_plot(rows), "wide")).tags if tag == "img")
+    assert float(str(image["style"]).removeprefix("max-width: ").removesuffix("rem")) > 70
+    (image,) = (own for tag, own in Structure(figure_block(accuracy_plot({"a": {"b": 1.0}}), "c")).tags if tag == "img")
+    assert "style" not in image
+
+
+def relative_luminance(color: str) -> float:
+    digits = color.lstrip("#")
+    digits = "".join(2 * own for own in digits) if len(digits) == 3 else digits[:6]
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (own / 12.92 if own <= 0.04045 else ((own + 0.055) / 1.055) ** 2.4 for own in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_color_of_a_text_can_be_read_on_every_ground() -> None:
+    inks = re.findall(r"[{; ]color: (#[0-9a-f]+)", STYLE)
+    assert len(inks) >= 5
+    for ink in inks:
+        for ground in ("#fff", "#f6f8fa"):
+            contrast = (relative_luminance(ground) + 0.05) / (relative_luminance(ink) + 0.05)
+            assert contrast >= 4.5, (ink, ground)  # WCAG 2, level AA
 
 
 def test_an_example_says_what_was_expected_only_when_the_answer_is_wrong() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -61,3 +62,15 @@ def test_epochs_of_the_axis_count_from_one_as_on_the_console(monkeypatch: pytest
     assert bottom.get_xlim() == (0.5, 3.5)
     (saved,) = top.patches
     assert (saved.get_x(), saved.get_x() + saved.get_width()) == (2.5, 3.5)
+
+
+@pytest.mark.parametrize("name", [r"$\\frac{1$", "costs $5 and $6", "x$^$", "a" * 300, "two\nlines", "<script>"])
+def test_names_of_others_are_no_formulas_and_take_no_more_room_than_there_is(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        heat = pixels(accuracy_plot({name: {name: 0.5, "b": 1.0}}, mark={name: [name]}))
+        named = [{key.replace("/a", f"/{name}"): own for key, own in line.items()} for line in METRICS]
+        curves = pixels(gradient_plot(named))
+    assert heat.shape[1] == 780
+    assert (heat < 128).any()
+    assert curves.size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from crema_core.report.plots import COLORS, heat_map, new_figure, png_of
+from crema_core.report.plots import COLORS, heat_map, label, new_figure, png_of
 
 
 def change_plot(rows: Mapping[str, Mapping[str, float]], *, mark: Mapping[str, Sequence[str]] | None = None) -> bytes:
@@ -28,7 +28,7 @@ def seeds_plot(rows: Mapping[str, Sequence[float]]) -> bytes:
         per_cent = [100 * value for value in values]
         axes.barh(y, sum(per_cent) / len(per_cent), color=COLORS[5], height=0.6, alpha=0.5)
         axes.plot(per_cent, [y] * len(per_cent), "o", color=COLORS[0], markersize=4)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.set_yticks(range(len(rows)), map(label, rows), fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("accuracy, per cent")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from crema_core.plugins.hookspecs import ReportSection
 from crema_core.report.html import Line, figure_block, table_block
-from crema_core.report.plots import COLORS, new_figure, png_of
+from crema_core.report.plots import COLORS, label, new_figure, png_of
 from crema_merv.weights import Said, mean_weights, strongest_clips
 
 
@@ -42,7 +42,7 @@ def weights_plot(rows: Mapping[str, Mapping[str, float]]) -> bytes:
         labels = [f"{100 * width:.0f}" if width > 0.06 else "" for width in widths]
         axes.bar_label(bars, labels, label_type="center", fontsize=8, color="white")
         left = [start + width for start, width in zip(left, widths, strict=True)]
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.set_yticks(range(len(rows)), map(label, rows), fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the tokens")
