@@ -17,6 +17,8 @@ Line = Mapping[str, Any]
 """One line of what `evaluate(out=...)` writes, see `crema_core.evaluation.run.Prediction`."""
 NUM_CARDS = 18
 """Most questions that a page shows with their answers; with their pictures (`crema_core.report.thumbnails`) 0.7 MB."""
+MANY_COLUMNS, LONG_NAME = 9, 32
+"""Columns from which a table of numbers is set smaller, and letters of a name that are not kept in one line."""
 PLOT_PX = 780
 """Width of a plot (`crema_core.report.plots`) that `page.css` shows 40rem wide."""
 MAX_CHARS, MAX_CHOICES, MAX_CHOICE_CHARS = 400, 10, 120
@@ -64,7 +66,10 @@ def table_block(rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
     """
     header = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows[1:]]
-    kind = ' class="text"' if text else ""
+    kinds = ["text"] if text else ["dense"] if len(rows[0]) > MANY_COLUMNS else []
+    if not text and any(len(row[0]) > LONG_NAME for row in rows if row):
+        kinds.append("long")
+    kind = f' class="{" ".join(kinds)}"' if kinds else ""
     body = "".join(f"<tr>{line}</tr>\n" for line in lines)
     # A box that has the focus is scrolled by keys.
     inner = f"<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody>"

@@ -143,6 +143,14 @@ def test_every_picture_has_a_text_and_tables_can_be_scrolled_by_keys() -> None:
     assert '<html lang="en">' in page("", "", [])
 
 
+def test_tables_of_many_columns_are_set_smaller_and_long_names_wrap() -> None:
+    few, many, text = [["h"] * 9, ["1"] * 9], [["h"] * 10, ["1"] * 10], [["h"] * 10, ["long"] * 10]
+    assert "<table>" in table_block(few)
+    assert '<table class="dense">' in table_block(many)
+    assert '<table class="text">' in table_block(text, text=True)
+    assert '<table class="dense long">' in table_block([many[0], ["name" * 20, *many[1][1:]]])
+
+
 def test_a_wide_plot_keeps_the_size_of_its_letters() -> None:
     rows = {"a": {f"type {number}": 0.5 for number in range(30)}}
     (image,) = (own for tag, own in Structure(figure_block(accuracy_plot(rows), "wide")).tags if tag == "img")

@@ -12,7 +12,7 @@ MAX_FRAMES = 8
 
 
 def over_pictures(title: str, heat: Tensor, pictures: Tensor, times: Tensor | None) -> bytes:
-    """Draw steps, at most eight evenly spread: pictures above, the same with the heat over them below.
+    """Draw steps, at most eight evenly spread: pictures above, with the heat over them below; one alone beside.
 
     Args:
         title: heading.
@@ -25,11 +25,10 @@ def over_pictures(title: str, heat: Tensor, pictures: Tensor, times: Tensor | No
     """
     shown = spread_steps(heat.shape[0])
     captions = times_as_captions(times, heat.shape[0])
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = Figure(
-        figsize=(WIDTH_IN, 0.3 + rows * 2 * (0.95 * WIDTH_IN / columns + 0.1)), dpi=DPI, layout="constrained"
-    )
+    alone = len(shown) == 1
+    columns = 2 if alone else min(4, len(shown))
+    rows = 1 if alone else 2 * -(-len(shown) // columns)
+    figure = Figure(figsize=(WIDTH_IN, 0.3 + rows * (0.95 * WIDTH_IN / columns + 0.1)), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=10)
     highest = float(heat[shown].amax())
     height, width = pictures.shape[-2:]
@@ -37,7 +36,8 @@ def over_pictures(title: str, heat: Tensor, pictures: Tensor, times: Tensor | No
         row, column = divmod(place, columns)
         picture = pictures[step].permute(1, 2, 0).numpy()
         for below in (False, True):
-            axes = figure.add_subplot(rows * 2, columns, (2 * row + below) * columns + column + 1)
+            at = below if alone else (2 * row + below) * columns + column
+            axes = figure.add_subplot(rows, columns, at + 1)
             axes.imshow(picture, extent=(0, width, height, 0))
             axes.set_axis_off()
             if below:
