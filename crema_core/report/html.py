@@ -150,7 +150,7 @@ def _card(line: Line, note: str, about: About) -> str:
     )
     parts = []
     if about.image:
-        parts.append(f'<img alt="{escape(about.alt)}" loading="lazy" src="{data_url(about.image)}">')
+        parts.append(f'<img alt="{escape(about.alt)}" src="{data_url(about.image)}">')
     elif about.reason:
         parts.append(f'<p class="none">No picture: {_cut(about.reason)}</p>')
     if about.file:

@@ -28,7 +28,7 @@ FOREIGN_OPTIONS = {"--force-reinstall", "--no-build-isolation", "--no-deps"}
 FOREIGN_VERBS = {"without"}
 """`run crema without the package` is prose."""
 FOREIGN_NAMES = {
-    "charset", "content", "class", "src", "alt", "lang", "name",  # of HTML
+    "charset", "content", "class", "src", "alt", "lang", "name", "style", "tabindex",  # of HTML
     "t",  # of a part of a clip
     "axis", "compute", "append", "map",  # of numpy, PyTorch and transformers, in sentences about them
     "track_running_stats", "weights_only",

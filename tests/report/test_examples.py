@@ -47,7 +47,7 @@ def test_an_evaluation_without_any_wrong_answer_is_fine() -> None:
 def test_a_card_shows_file_choices_and_picture_or_why_there_is_none() -> None:
     about = About("a.mp4#t=1,2", ("yes", "no"), b"\xff\xd8jpeg", 'clip of "a.mp4"')
     html = examples_block(LINES[:1], about=lambda entry: about)
-    assert '<img alt="clip of &quot;a.mp4&quot;" loading="lazy" src="data:image/jpeg;base64,/9hqcGVn">' in html
+    assert '<img alt="clip of &quot;a.mp4&quot;" src="data:image/jpeg;base64,/9hqcGVn">' in html
     assert '<p class="file">a.mp4#t=1,2</p><p>a 0?</p><ol><li>yes</li><li>no</li></ol>' in html
     html = examples_block(LINES[:1], about=lambda entry: About("a.mp4", reason="'a.mp4' is empty"))
     assert '<p class="none">No picture: &#x27;a.mp4&#x27; is empty</p><p class="file">a.mp4</p>' in html
