@@ -98,8 +98,16 @@ class CheckpointError(CremaError):
     """A saved model, adapter or run directory cannot be used; nothing was changed."""
 
 
-class WriteError(CremaError):
-    """A file or folder cannot be written: full disk, no permission, a name that is taken; the cause is chained."""
+class WriteError(CremaError, OSError):
+    """A file or folder cannot be written: full disk, no permission, a name that is taken; the cause is chained.
+
+    Attributes:
+        errno: the system's number.
+        strerror: the reason in words, a part of the message.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class CacheError(CremaError):

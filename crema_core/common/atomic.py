@@ -62,7 +62,7 @@ def new_file(place: Path) -> Iterator[Path]:
         with _for_stream(named) as temporary:
             yield temporary
         return
-    with writing(named, is_kept=True):
+    with writing(named, inside=place.parent, is_kept=True):
         _clear(place.parent)
         handle, name = tempfile.mkstemp(dir=place.parent, prefix=_prefix(place, "tmp"))
     os.close(handle)
@@ -124,7 +124,7 @@ def fresh_folder(place: Path, *, flush: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def _beside(place: Path) -> Iterator[Path]:
-    with writing(place, is_kept=True):
+    with writing(place, inside=place.parent, is_kept=True):
         place.parent.mkdir(parents=True, exist_ok=True)
         _clear(place.parent)
         temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(place, "tmp")))

@@ -66,27 +66,33 @@ def writing(place: Path, *, inside: Path | None = None, is_kept: bool = False) -
 
     Args:
         place: what is written, for the message.
-        inside: the temporary file or folder that takes `place` later; errors about other files pass.
+        inside: the temporary file or folder that takes `place` later, or where it is made; errors about other files
+            pass.
         is_kept: whether what was at `place` before is there as it was.
 
     Raises:
-        WriteError: instead of an `OSError` or an error of safetensors that is about writing.
+        WriteError: instead of another `OSError`, or an error of safetensors, that is about writing.
     """
     try:
         yield
+    except WriteError:
+        raise
     except (OSError, SafetensorError) as error:
         number = number_of(error)
         if number is None or not (number in _ONLY_WRITING or _is_about(error, place, inside)):
             raise
-        raise WriteError(text_of(place, error, is_kept=is_kept)) from error
+        raise write_error(place, error, is_kept=is_kept) from error
 
 
-def text_of(place: Path | str, error: BaseException, *, is_kept: bool = False) -> str:
-    """Return the message for a place that cannot be written."""
-    reason, advice = _REASONS.get(number_of(error) or 0, (first_line(error), "Name another place."))
+def write_error(place: Path, error: BaseException, *, is_kept: bool = False) -> WriteError:
+    """Return the error for a place that cannot be written."""
+    number = number_of(error)
+    reason, advice = _REASONS.get(number or 0, (first_line(error), "Name another place."))
     kept = " What was there before is as it was." if is_kept else ""
     name = str(place) if len(str(place)) < MOST_SHOWN else f"{str(place)[:MOST_SHOWN]}..."
-    return f"'{name}' cannot be written: {reason}. {advice}{kept}"
+    found = WriteError(f"'{name}' cannot be written: {reason}. {advice}{kept}")
+    found.errno, found.strerror = number, reason
+    return found
 
 
 def number_of(error: BaseException) -> int | None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
+from crema_core.common.atomic import is_stream
+from crema_core.common.writing import writing
 from crema_core.data.doubts import Doubt, collect_doubts
 from crema_core.data.sampling import file_of
 from crema_core.errors import CremaError, DataFileError, MediaError, WorkerError, first_line
@@ -185,6 +187,11 @@ def _kept(path: Path) -> dict[str, Found]:
     """Read earlier results; a last line that an interruption cut off is left out."""
     if not path.exists():
         return {}
+    if is_stream(path):
+        raise DataFileError(
+            f"'{path}' is a device or a pipe, and keeps nothing. --keep names a file. Name another one, or leave it "
+            "out. Nothing was changed."
+        )
     found: dict[str, Found] = {}
     try:
         *whole, _ = path.read_text(encoding="utf-8").split("\n")
@@ -226,9 +233,10 @@ class _Log:
 
     def add(self, key: str, found: Found) -> None:
         """Write one result, as soon as it is known."""
-        if self._file is not None:
-            self._file.write(json.dumps({"source": key, "fault": found.fault, "doubts": found.doubts}) + "\n")
-            self._file.flush()
+        if self._file is not None and self.path is not None:
+            with writing(self.path):
+                self._file.write(json.dumps({"source": key, "fault": found.fault, "doubts": found.doubts}) + "\n")
+                self._file.flush()
 
     def __exit__(self, *error: object) -> None:
         if self._file is not None:

@@ -10,12 +10,14 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from crema_core.common.atomic import write_text
+from crema_core.common.atomic import is_stream, write_text
+from crema_core.common.writing import writing
 from crema_core.data.data_file import Record
 from crema_core.data.sampling import file_of
 from crema_core.errors import CheckpointError
@@ -64,33 +66,38 @@ class PredictionFile:
     def __init__(self, path: Path | None, identity: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path = path
         self.done: list[Prediction] = []
+        self._file: TextIO | None = None
         if path is None:
+            return
+        if is_stream(path):  # a pipe or device keeps nothing that could be continued
             return
         beside = path.with_name(path.name + ".run.json")
         if resume and path.is_file():
             _require_same(path, beside, identity)
             self.done = read_predictions(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         # What was cut off in the middle of a line goes; the rest is written back whole.
         write_text(path, "".join(_line(own) for own in self.done))
         write_text(beside, json.dumps(identity, indent=2) + "\n")
-        self._file: TextIO | None = None
 
     def __enter__(self) -> PredictionFile:
-        self._file = None if self.path is None else self.path.open("a", encoding="utf-8")
+        if self.path is not None:
+            with writing(self.path):
+                self._file = self.path.open("w" if is_stream(self.path) else "a", encoding="utf-8")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError) if error else nullcontext():  # what could not be written is written again
+                self._file.close()
 
     def add(self, prediction: Prediction) -> None:
         """Write one prediction."""
-        if self._file is not None:
-            self._file.write(_line(prediction))
-            self._file.flush()
+        if self._file is not None and self.path is not None:
+            with writing(self.path):
+                self._file.write(_line(prediction))
+                self._file.flush()
 
     def left(self, records: Sequence[Record]) -> list[Record]:
         """Return the samples that are not answered yet; of equal ids as many are left as are missing."""

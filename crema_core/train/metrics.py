@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.common.progress import StatusLine, describe_duration
+from crema_core.common.writing import writing
 from crema_core.plugins.control import RunChange
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import Exit
@@ -45,7 +46,7 @@ class MetricsFile:
         for key, value in values.items():
             assert isinstance(value, float | int | str), f"{key} is {type(value).__name__}, not a number or a text"
         line = {"kind": kind} | {key: _finite(value) for key, value in values.items()}
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     @property
@@ -56,7 +57,7 @@ class MetricsFile:
     def truncate(self, num_bytes: int) -> None:
         """Drop what was written after a checkpoint: those updates will be trained, and written, again."""
         if self.num_bytes > num_bytes:
-            with self.path.open("r+b") as file:
+            with writing(self.path), self.path.open("r+b") as file:
                 file.truncate(num_bytes)
 
 

@@ -57,6 +57,28 @@ def test_every_name_the_file_system_takes_is_written(tmp_path: Path, name: str) 
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_may_not_be_written_is_a_message(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir(mode=0o555)
+    assert "this user may not write there" in refusal(tmp_path / "theirs" / "new")
+    for writer in (new_folder, fresh_folder):
+        with pytest.raises(WriteError, match="this user may not write there"), writer(tmp_path / "theirs" / "new"):
+            pytest.fail("there is nowhere to write")
+
+
+def test_errors_of_making_a_temporary_neighbour_are_about_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(prefix: str, dir: Path) -> None:  # noqa: A002
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir / f"{prefix}x"))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    assert "this user may not write there" in refusal(tmp_path / "new")
+    with pytest.raises(WriteError, match="this user may not write there"), new_folder(tmp_path / "new"):
+        pytest.fail("there is nowhere to write")
+
+
 def test_a_deleted_working_directory_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

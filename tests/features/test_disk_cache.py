@@ -317,7 +317,7 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CacheError) as caught:
         DiskCache(tmp_path / "thesis.tex" / "cache")
     assert str(caught.value) == (
-        f"The feature cache '{tmp_path / 'thesis.tex' / 'cache'}' cannot be made: Not a directory. A cache needs a "
+        f"The feature cache '{tmp_path / 'thesis.tex' / 'cache'}' cannot be made: a part of its path is a file. A cache needs a "
         "folder that can be written. Name another folder."
     )
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -249,7 +248,7 @@ def write_shard(path: Path, entries: Mapping[str, StoredFeatures]) -> None:
     """Write features by digest of their source; the file appears when it is complete and on disk.
 
     Raises:
-        OSError: when it cannot be written, for example on a full disk; nothing is left behind.
+        WriteError: when it cannot be written, for example on a full disk; nothing is left behind.
     """
     tensors: dict[str, Tensor] = {}
     metadata = {}
@@ -262,10 +261,7 @@ def write_shard(path: Path, entries: Mapping[str, StoredFeatures]) -> None:
             value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
         metadata[digest] = f"{encoded} {value:08x}"
     with new_file(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:  # how the library reports a full disk
-            raise OSError(str(error)) from error
+        save_file(tensors, temporary, metadata=metadata)
 
 
 class MappedShard:
