@@ -12,7 +12,7 @@ from torch import nn
 from crema_core.api.assembly import common_queries, make_branch, query_counts, seeded
 from crema_core.api.requests import ModalityRequest, check_encoders, resolve_requests
 from crema_core.api.saved import is_missing, saved_request, saved_with
-from crema_core.common.tensors import check_state, copy_state, read_tensors
+from crema_core.common.tensors import check_state, copy_state, read_tensors, require_finite
 from crema_core.errors import BuildError, OptionsError, PluginError
 from crema_core.fusion import fusion_class, plan_fusion
 from crema_core.fusion.base import Fusion
@@ -116,6 +116,7 @@ def load_adapter(
     name = description["name"]
     check_fits(model, description)
     state = read_tensors(place / TENSORS, sha256=description["sha256"])
+    require_finite(state, place=place / TENSORS)
     if description["fusion"] != model.config["fusion"]["name"] or name == model.major:
         state = {key: value for key, value in state.items() if not key.startswith("fusion.")}
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from crema_core.api.build import build
+from crema_core.common.parent import watch_parent
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Samples, read_samples
 from crema_core.data.unusable import MAX_SKIPPED, OnError, refuse_many, settle
@@ -139,6 +140,7 @@ def _together(parts: Sequence[Samples]) -> Samples:
 
 
 def _start(threads: int) -> None:
+    watch_parent()
     torch.set_num_threads(threads)
     warnings.formatwarning = lambda message, *_, **__: f"crema: warning: {message}\n"
 

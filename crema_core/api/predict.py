@@ -12,6 +12,7 @@ import torch
 from crema_core.features.deduplicate import shared_tokens
 from crema_core.fusion.base import Fusion
 from crema_core.model.network import CremaNetwork, Outputs
+from crema_core.model.precision import no_numbers
 from crema_core.tokens import ModalityFeatures
 
 
@@ -80,6 +81,9 @@ def predict(
     scored, texts = [], []
     if any(batch.choices):
         scored = model.score_choices(prompt, [own or ["", ""] for own in batch.choices])
+        for own, scores, text in zip(batch.choices, scored, batch.texts, strict=True):
+            if own and any(map(math.isnan, scores)):
+                raise no_numbers(f"for the question {text!r}")
     if not all(batch.choices):
         texts = model.generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
     present = {name: own.rows.tolist() for name, own in batch.features.items()}

@@ -83,18 +83,33 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
 
     Without a folder the run directory is a new one below `runs/`; `settings` go before those of the configuration.
     """
+    from crema_core.common.progress import StatusLine
+    from crema_core.train.distributed import join_processes, leave_processes
+    from crema_core.train.run import only_writer, run_folder
+
+    processes = join_processes()
+    with (
+        run_folder(folder, processes) as place,
+        only_writer(place, processes, StatusLine(enabled=processes.is_main).note),
+    ):
+        code = _train(config, place, processes, resume=resume, settings=settings, as_json=as_json)
+    if code == 0:
+        leave_processes()
+    return code
+
+
+def _train(
+    config: FitConfig, place: Path, processes: Processes, *, resume: bool, settings: dict[str, Any], as_json: bool
+) -> int:
+    """Train in a run directory that belongs to this launch, and leave a saved model and a report in it."""
     from crema_core.api.build import build
     from crema_core.api.describe import describe_model
     from crema_core.common.atomic import write_text
     from crema_core.saving.bundle import init_from
-    from crema_core.train.distributed import join_processes, leave_processes
     from crema_core.train.fit import fit
     from crema_core.train.run import CONFIG as STARTED
-    from crema_core.train.run import new_run_folder
     from crema_core.train.trainer import TrainingInterrupted
 
-    processes = join_processes()
-    place = processes.from_main(lambda: folder if folder is not None else new_run_folder())
     if not resume:
         processes.from_main(lambda: _refuse_used(place))
     assert config.modalities is not None, "complete() fills them in"
@@ -119,11 +134,11 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
         )
     except TrainingInterrupted:
         return fail(f"interrupted; everything is saved. Continue with: crema resume {place}", INTERRUPTED)
+    config = config.model_copy(update={"settings": {**config.settings, **settings}})
     sections = [*_skipped(run), *_examples(model, run, config, processes)]
     if processes.is_main:
         _finish(model, run, sections, description)
         _tell(run, as_json=as_json)
-    leave_processes()
     return 0
 
 

@@ -22,11 +22,14 @@ from types import FrameType
 from typing import NamedTuple
 
 from crema_core.common.atomic import write_text
+from crema_core.common.parent import end_with_parent
 from crema_core.errors import OptionsError
 
 FAILED, INTERRUPTED = 1, 130
 FOLDER = "CREMA_LAUNCH_FOLDER"
 """Environment variable: the folder of the launch."""
+LAUNCHER = "CREMA_LAUNCHER"
+"""Environment variable: the id of the process that started the launch, with which its processes end."""
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +71,12 @@ def launch(words: Sequence[str], count: int) -> int:
         folder = Path(name)
         try:
             with _interrupts_handed_on(folder):
-                run_processes("crema_core.cli.main", without_processes(words), count, environment={FOLDER: name})
+                run_processes(
+                    "crema_core.cli.main",
+                    without_processes(words),
+                    count,
+                    environment={FOLDER: name, LAUNCHER: str(os.getpid())},
+                )
         except LaunchedProcessError as error:
             found = outcomes(folder)
             told = found[0] if found else None
@@ -132,9 +140,11 @@ def fail(message: str, code: int, *, is_consequence: bool = False) -> int:
 
 
 def enrol() -> None:
-    """Tell the launcher, if there is one, which process this is, so that Ctrl-C reaches it."""
+    """Tell the launcher, if there is one, which process this is, so that Ctrl-C reaches it; and end when it ends."""
     folder = os.environ.get(FOLDER)
     if folder is not None:
+        if (launcher := os.environ.get(LAUNCHER)) is not None:
+            end_with_parent(int(launcher))
         (Path(folder) / f"process-{os.getpid()}").write_text("", encoding="utf-8")
 
 

@@ -35,19 +35,23 @@ def run(arguments: argparse.Namespace) -> int:
     options = {key: value for key, value in values.items() if "." in key}
     requests = with_options([arguments.against, arguments.modality], options)
     from crema_core.api.build import build
+    from crema_core.common.processes import ALONE
+    from crema_core.common.progress import StatusLine
     from crema_core.train.contrastive import pretrain
+    from crema_core.train.run import only_writer, run_folder
 
     model = build(requests, major=arguments.against, **given(arguments, "backbone", "image_size"))
-    found = pretrain(
-        model,
-        arguments.data,
-        modality=arguments.modality,
-        against=arguments.against,
-        out=arguments.out,
-        resume=arguments.resume,
-        **settings,
-    )
-    model.save_pretrained(found.path / MODEL)
+    with run_folder(arguments.out, ALONE) as folder, only_writer(folder, ALONE, StatusLine().note):
+        found = pretrain(
+            model,
+            arguments.data,
+            modality=arguments.modality,
+            against=arguments.against,
+            out=folder,
+            resume=arguments.resume,
+            **settings,
+        )
+        model.save_pretrained(found.path / MODEL)
     last = found.metrics[-1]
     text = (
         f"{len(found.metrics)} epochs, loss {last['loss']:.3f}, accuracy {last['accuracy']:.1%} (chance "

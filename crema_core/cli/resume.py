@@ -11,9 +11,9 @@ from crema_core.cli.fit_config import FitConfig
 from crema_core.cli.inputs import assignments, help_text
 from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.errors import CheckpointError
-from crema_core.train.settings import RESUMABLE
+from crema_core.train.settings import CHANGEABLE, RESUMABLE
 
-HELP = help_text("resume", settings=", ".join(sorted(RESUMABLE)))
+HELP = help_text("resume", settings=", ".join(sorted(RESUMABLE)), changeable=", ".join(sorted(CHANGEABLE)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

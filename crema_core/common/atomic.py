@@ -248,20 +248,42 @@ def _flush_parent(place: Path) -> None:
 
 
 def _replace(temporary: Path, place: Path) -> None:
+    """Put a folder in its place. Of several processes that do so at once each succeeds, and the last one's stays."""
+    while not _try_to_replace(temporary, place):
+        continue
+
+
+def _try_to_replace(temporary: Path, place: Path) -> bool:
+    """Do so once; return whether no other process came between."""
     if not place.exists():
-        temporary.rename(place)
-        return
-    if _exchange(temporary, place):
-        return  # what was there before is thrown away as the temporary folder
-    old = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(place, "old")))
-    place.rename(old / "folder")
+        try:
+            temporary.rename(place)
+        except OSError:
+            if not place.exists():
+                raise
+            return False  # another one's is there now
+        return True
     try:
-        temporary.rename(place)
-    except OSError:
-        (old / "folder").rename(place)
-        raise
+        if _exchange(temporary, place):
+            return True  # what was there before is thrown away as the temporary folder
+    except FileNotFoundError:
+        return False  # another one has taken it away, to put its own there
+    old = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(place, "old")))
+    try:
+        try:
+            place.rename(old / "folder")
+        except FileNotFoundError:
+            return False  # another one has taken it away, to put its own there
+        try:
+            temporary.rename(place)
+        except OSError:
+            if place.exists():
+                return False
+            (old / "folder").rename(place)
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+    return True
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -88,6 +88,42 @@ def mismatches(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
     return lines
 
 
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors with a number that is NaN or infinite; each kind of device is asked once.
+
+    Example:
+        >>> not_finite({"a": torch.tensor([1.0, torch.nan]), "b": torch.tensor([1.0]), "c": torch.tensor([2])})
+        ['a']
+    """
+    names = [name for name, own in tensors.items() if own.is_floating_point() and own.numel()]
+    if not names:
+        return []
+    # The largest magnitude of a tensor is finite exactly when all its numbers are.
+    largest = torch._foreach_norm([tensors[name].detach() for name in names], torch.inf)
+    device = largest[0].device
+    flags = torch.stack([own.isfinite().to(device) for own in largest]).tolist()
+    return [name for name, fine in zip(names, flags, strict=True) if not fine]
+
+
+def require_finite(tensors: Mapping[str, Tensor], *, place: str | Path) -> None:
+    """Refuse weights that cannot compute anything.
+
+    Args:
+        tensors: by name.
+        place: where they come from or go to, for the message.
+
+    Raises:
+        CheckpointError: naming the first tensor with a number that is NaN or infinite.
+    """
+    if bad := not_finite(tensors):
+        own = tensors[bad[0]]
+        raise CheckpointError(
+            f"'{place}': {len(bad):,} of {len(tensors):,} tensors hold NaN or infinity, first '{bad[0]}' "
+            f"({int((~own.isfinite()).sum()):,} of {own.numel():,} numbers). Weights must be finite. "
+            "Use an earlier save, or train again with a lower lr. Nothing was changed."
+        )
+
+
 @torch.no_grad()
 def copy_state(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]) -> None:
     """Copy values into parameters; keys and shapes must agree exactly.

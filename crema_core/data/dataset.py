@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from crema_core.common.parent import watch_parent
 from crema_core.data import modality_calls
 from crema_core.data.data_file import Record
 from crema_core.data.doubts import Doubt, collect_doubts, say_once
@@ -54,6 +55,7 @@ def load_batches(
         batch_sampler=[list(batch) for batch in batches],
         collate_fn=partial(collate, modalities=dataset.modalities, pass_over=pass_over),
         num_workers=num_workers,
+        worker_init_fn=_end_with_parent,
         generator=torch.Generator().manual_seed(seed),
     )
     batches_read = iter(loader)
@@ -78,6 +80,11 @@ def load_batches(
         for record, own in batch.doubts:  # here, because every worker would say it again
             say_once(own, where=f"line {record.line}" if record.line else "")
         yield batch
+
+
+def _end_with_parent(worker: int) -> None:
+    # torch's own watchdog looks only between two batches; a reader that hangs would stay for ever.
+    watch_parent()
 
 
 @dataclass(frozen=True)

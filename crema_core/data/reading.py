@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
 from crema_core.common.atomic import is_stream
+from crema_core.common.parent import watch_parent
 from crema_core.common.writing import writing
 from crema_core.data.doubts import Doubt, collect_doubts
 from crema_core.data.sampling import file_of
@@ -155,6 +156,7 @@ def _start(names: Sequence[str], count: int) -> None:
     global _readers
     import torch
 
+    watch_parent()
     torch.set_num_threads(max((os.cpu_count() or 1) // count, 1))
     _readers = build_readers(names)
 

@@ -14,7 +14,7 @@ Line = dict[str, Any]
 
 
 class _Declaration(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class AnnotationFile(_Declaration):

@@ -11,6 +11,7 @@ import os
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.api.predict import QuestionBatch, predict
+from crema_core.common.owner import owned_file
 from crema_core.common.processes import ALONE, Processes
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Data, Record, Samples, Source, read_samples, unusable_samples
 from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, derive_seed
 from crema_core.data.unusable import SKIPPED, settle, summary, write_skipped
-from crema_core.errors import DataFileError, OptionsError
+from crema_core.errors import CheckpointError, DataFileError, OptionsError
 from crema_core.evaluation.answer_tokens import check_answer_tokens, describe_clashes, require_choices
 from crema_core.evaluation.breakdown import breakdown
 from crema_core.evaluation.judge import Judge
@@ -77,7 +79,7 @@ def evaluate(
 
     Raises:
         OptionsError: for an unknown setting, modality, rule or measure, a missing package, or a cache of another model.
-        CheckpointError: when `out` cannot be continued.
+        CheckpointError: when `out` cannot be continued, or another evaluation is writing it.
         CacheError: for a folder that cannot be a cache.
         DataFileError: for data without any question, or samples whose files cannot be used.
         MediaError: when a source cannot be read.
@@ -116,19 +118,19 @@ def evaluate(
         if clashes:
             logger.warning("%s", describe_clashes(_name(data), clashes))
     judge = Judge(records, scorer=settings.scorer, measures=settings.measures)
-    prediction_log = _open_log(model, records, taking_part, settings, processes)
-    left = prediction_log.left(records)
-    started = time.monotonic()
-    mode = model.training
-    model.eval()
-    try:
-        with prediction_log, explain_out_of_memory(f"A pass over {settings.batch_size} questions", NEEDS_LESS):
-            results = list(prediction_log.done)
-            for prediction in _predict(model, left, taking_part, settings, judge, cache, status, processes):
-                prediction_log.add(prediction)
-                results.append(prediction)
-    finally:
-        model.train(mode)
+    started, mode = time.monotonic(), model.training
+    with _only_writer(settings.out, processes, status):
+        prediction_log = _open_log(model, records, taking_part, settings, processes)
+        left = prediction_log.left(records)
+        model.eval()
+        try:
+            with prediction_log, explain_out_of_memory(f"A pass over {settings.batch_size} questions", NEEDS_LESS):
+                results = list(prediction_log.done)
+                for prediction in _predict(model, left, taking_part, settings, judge, cache, status, processes):
+                    prediction_log.add(prediction)
+                    results.append(prediction)
+        finally:
+            model.train(mode)
     free = [(own.prediction, own.answers) for own in results if not own.chosen]
     table = breakdown(results, columns=judge.columns, average_types=judge.averages_types)
     types = table[: len({own.type for own in results if own.type})]  # a table begins with them
@@ -245,6 +247,17 @@ def shuffle_modality(records: Sequence[Record], name: str, *, seed: int = 0) -> 
         else record
         for record in records
     ]
+
+
+@contextmanager
+def _only_writer(out: Path | None, processes: Processes, status: StatusLine | None) -> Iterator[None]:
+    """Let no other evaluation write the file of answers inside the block; the main process holds the lock for all."""
+    with ExitStack() as stack:
+        if out is not None:
+            say = logger.warning if status is None else status.note
+            owned = owned_file(out, work="an evaluation", advice="give another out=", say=say, error=CheckpointError)
+            processes.from_main(lambda: stack.enter_context(owned))
+        yield
 
 
 def _open_log(

@@ -16,7 +16,7 @@ FusionMode = Literal["model", "concat"]
 class EvaluationSettings(BaseModel):
     """How questions are asked and answers judged, and where they are written; frozen, unknown names refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     modalities: tuple[str, ...] | None = Field(
         default=None,

@@ -19,6 +19,8 @@ from transformers import (
     DynamicCache,
     EncoderDecoderCache,
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,6 +28,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from crema_core.errors import OptionsError
 from crema_core.model.chat_format import ChatFormat, own_chat_format
+from crema_core.model.precision import no_numbers
 from crema_core.model.prompt import Prompt, assemble, padded
 from crema_core.tokens import Segment
 
@@ -186,9 +189,17 @@ class Language:
         inputs = {"inputs_embeds": prompt.embeds, "attention_mask": mask}
         if self.is_encoder_decoder and num_beams > 1:
             inputs = beam_inputs(self.model, prompt.embeds, mask, num_beams)
-        return cast(Any, self.model).generate(
-            **inputs, num_beams=num_beams, do_sample=False, synced_gpus=self.in_step, **settings
+        watch = _NumberWatch()
+        found = cast(Any, self.model).generate(
+            **inputs,
+            num_beams=num_beams,
+            do_sample=False,
+            synced_gpus=self.in_step,
+            logits_processor=LogitsProcessorList([watch]),
+            **settings,
         )
+        watch.require_numbers()
+        return found
 
     def letter_scores(self, prompt: Prompt, num_choices: int) -> Tensor:
         """Return the log-probabilities `(B, num_choices)` of the answer letters, normalised over them.
@@ -256,6 +267,23 @@ class Language:
     def _pad(self) -> int:
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.chat_format.end)
+
+
+class _NumberWatch(LogitsProcessor):
+    """Notices scores of tokens that are no numbers, for which generation would return an empty or a random text."""
+
+    def __init__(self) -> None:
+        self.bad: Tensor | None = None  # stays on the device: asked once, at the end
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores as they came."""
+        found = scores.isnan().any()
+        self.bad = found if self.bad is None else self.bad | found
+        return scores
+
+    def require_numbers(self) -> None:
+        if self.bad is not None and bool(self.bad):
+            raise no_numbers("for the next token")
 
 
 def _padded_answers(rows: Sequence[Sequence[int]]) -> Tensor:

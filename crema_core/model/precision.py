@@ -27,6 +27,15 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 _T5_LIKE = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers"})
 
 
+def no_numbers(where: str) -> PrecisionError:
+    """Return the error about a language model whose scores are NaN; `where` says of what."""
+    return PrecisionError(
+        f"The scores of the language model {where} are no numbers (NaN), so there is no answer. That comes of weights "
+        "that are not finite, or of values outside the number format. Build or load the model again, with "
+        'precision="bf16" or "fp32" if it runs in fp16.'
+    )
+
+
 def frozen_dtype(precision: str, language: PreTrainedConfig) -> torch.dtype:
     """Return the dtype of the frozen parts.
 

@@ -21,7 +21,7 @@ _RELEASED_WORDS = 50
 class PromptTemplate(BaseModel):
     """Wording of questions, saved with the model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     open_ended: str = Field(default="{question}", description="question without choices; '{question}' is replaced")
     multiple_choice: str = Field(

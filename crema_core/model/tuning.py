@@ -33,7 +33,7 @@ MAMBA_CALLED = "in_proj"
 class LanguageLora(BaseModel):
     """LoRA on the language model; the defaults are those of PAVE's released training configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rank: int = Field(default=64, ge=1, description="of the low-rank matrices")
     alpha: int = Field(default=16, ge=1, description="scale; what LoRA adds is multiplied by alpha / rank")

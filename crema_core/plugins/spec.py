@@ -7,9 +7,10 @@ The entry point of a modality package names a `ModalitySpec`. Everything that li
 from __future__ import annotations
 
 import json
+import math
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -45,7 +46,7 @@ OPTION_KEYS_OF_CORE = frozenset(("name", "mmqa", "prefix"))
 class ModalityOptions(BaseModel):
     """Base of a plugin's options: frozen, unknown keys refused. Subclass it and give every field a description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 PICTURE_SUFFIXES = (
@@ -71,7 +72,7 @@ ARRAY_SUFFIXES = (".npz", ".npy")
 class InputSpec(BaseModel):
     """One kind of source the modality reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: str = Field(description="what the source is, in one word: clip, waveform, image, points, array")
     suffixes: tuple[str, ...] = Field(default=(), description="file endings read, with the dot, lower case")
@@ -85,7 +86,7 @@ class InputSpec(BaseModel):
 class MMQASpec(BaseModel):
     """The Modality-specific Multi-Query Adapter's sizes (CREMA section 3.2; ranks Table 19, queries Table 22)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     num_queries: int | None = Field(default=None, ge=1, description="learnable queries; None: as many as the backbone")
     lora_rank: int = Field(
@@ -109,7 +110,7 @@ class MMQASpec(BaseModel):
 class Asset(BaseModel):
     """Weights or data the modality needs, shown before anything is downloaded."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     id: str = Field(description="hub id or file name")
     revision: str | None = Field(default=None, description="pinned revision on the hub")
@@ -122,7 +123,7 @@ class Asset(BaseModel):
 class Capabilities(BaseModel):
     """Declared properties that core relies on; tested by the conformance kit, never sniffed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     default_major: bool = Field(default=False, description="chosen as the major modality when the user names none")
     deterministic: bool = Field(default=True, description="encode gives equal results for equal inputs in eval mode")
@@ -139,7 +140,7 @@ class ModalitySpec(BaseModel):
         pydantic.ValidationError: for an illegal name, factory string or version.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     name: str = Field(description="name used in `build`, in data files and in state-dict keys")
     api_version: str = Field(default=API_VERSION, pattern=r"^\d+\.\d+$", description="contract version written against")
@@ -295,11 +296,28 @@ def _is_newer_minor(version: str) -> bool:
 
 def parse_settings(model: type[Settings], values: dict[str, Any], *, title: str) -> Settings:
     """Build a pydantic settings object, turning its errors into one `OptionsError` people can act on."""
+    for key, value in _leaves(values):
+        if isinstance(value, float) and not math.isfinite(value):  # also inside fields that take any JSON data
+            raise OptionsError(
+                f"{title}.{key}: a finite number is needed, got {value!r}. Give another value, for example the default."
+            )
     try:
         return model(**values)
     except ValidationError as error:
         lines = [_explain(model, entry, title) for entry in error.errors()]
         raise OptionsError("\n".join(lines)) from None
+
+
+def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the values of nested mappings and lists under dotted keys."""
+    if isinstance(value, Mapping):
+        for name, own in value.items():
+            yield from _leaves(own, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for own in value:
+            yield from _leaves(own, key)
+    else:
+        yield key, value
 
 
 def with_changes(settings: Settings, changes: Mapping[str, object], *, title: str) -> Settings:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from crema_core.common.atomic import new_folder, require_complete
-from crema_core.common.tensors import checksum, write_tensors
+from crema_core.common.tensors import checksum, require_finite, write_tensors
 from crema_core.errors import CheckpointError, ModalityWarning, ProcessingWarning
 from crema_core.fusion import plan_fusion
 from crema_core.saving.fingerprint import feature_fingerprint
@@ -42,9 +42,10 @@ def save_adapter(model: CremaNetwork, name: str, folder: str | Path) -> None:
 
     Raises:
         UnknownModalityError: when the model has no such modality.
-        CheckpointError: when the folder holds something else.
+        CheckpointError: when the folder holds something else, or a weight is not finite.
     """
     model.branch(name)
+    require_finite(adapter_tensors(model, name), place=folder)
     with new_folder(Path(folder)) as place:
         write_adapter(model, name, place)
 

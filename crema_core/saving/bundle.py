@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from crema_core.common.atomic import MARKER, new_folder
-from crema_core.common.tensors import checksum, mismatches, read_tensors, write_tensors
+from crema_core.common.tensors import checksum, mismatches, read_tensors, require_finite, write_tensors
 from crema_core.errors import CheckpointError
 from crema_core.model.network import LeftOut, LeftOutModality
 from crema_core.plugins import registry
@@ -53,8 +53,9 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
     """Save a model; the backbone is named, not copied.
 
     Raises:
-        CheckpointError: when the folder holds something this package did not write.
+        CheckpointError: when the folder holds something this package did not write, or a weight is not finite.
     """
+    require_finite(model.trainable_parameters(), place=folder)
     with new_folder(Path(folder)) as place:
         left_out = model.left_out or LeftOut({}, {}, [])
         shared: dict[str, torch.Tensor] = {**model.fusion.shared_parameters()}
@@ -106,6 +107,7 @@ def read_state(place: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor
         own = place / entry["name"]
         for key, value in read_tensors(own / TENSORS, sha256=read_description(own)["sha256"]).items():
             state[key if key.startswith("fusion.") else f"modalities.{entry['name']}.{key}"] = value
+    require_finite(state, place=place)
     return state
 
 
@@ -196,6 +198,7 @@ def left_out_of(place: Path, config: Mapping[str, Any], names: Collection[str]) 
         own = place / entry["name"]
         description = read_description(own)
         read = read_tensors(own / TENSORS, sha256=description["sha256"])
+        require_finite(read, place=own / TENSORS)
         tensors = {key: value.clone() for key, value in read.items()}  # the file may be replaced by the next save
         modalities[entry["name"]] = LeftOutModality(position, entry, description, tensors)
         needed = [name for name in kept if "qformer" in read_description(place / name)]

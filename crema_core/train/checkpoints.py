@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from crema_core.common.atomic import new_folder, require_complete, write_text
-from crema_core.common.tensors import checksum, read_tensors, write_tensors
+from crema_core.common.owner import require_owned
+from crema_core.common.tensors import checksum, read_tensors, require_finite, write_tensors
 from crema_core.data.order import derive_seed
 from crema_core.errors import TrainingError
 from crema_core.train.optim import Position
@@ -62,11 +63,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        CheckpointError: when it was not written completely, or a file is damaged.
+        CheckpointError: when it was not written completely, a file is damaged, or a number is not finite.
     """
     require_complete(folder, what="checkpoint")
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     tensors = {file: read_tensors(folder / f"{file}.safetensors", sha256=state["sha256"][file]) for file in _FILES}
+    require_finite(tensors["adapters"] | tensors["optimizer"], place=folder)
     return Checkpoint(**tensors, state=state)
 
 
@@ -167,10 +169,13 @@ class Checkpointer:
             The folder, in the main process.
 
         Raises:
-            TrainingError: when the processes do not hold the same weights.
+            TrainingError: when the processes do not hold the same weights, when a weight or moment is not finite, and
+                when another launch has taken over the run; the checkpoints that are there stay.
         """
         if self._saved == at:
             return None
+        self.processes.from_main(lambda: require_owned(self.run))
+        self.stepper.require_finite(optimizer_state(self.stepper.optimizer, self.stepper.parameters))
         self._refuse_unequal(at)
         states = self.processes.gather(random_state(self.distributed.device))
         folder = None

@@ -29,7 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crema_core.api.model import CremaModel
+from crema_core.common.processes import ALONE
 from crema_core.common.progress import StatusLine
+from crema_core.common.tensors import not_finite
 from crema_core.data.data_file import Data, Record, read_pairs
 from crema_core.data.dataset import ModalityDataset, load_batches
 from crema_core.data.order import cut, derive_seed, epoch_order
@@ -53,7 +55,16 @@ from crema_core.train.checkpoints import (
 from crema_core.train.distributed import Distributed, join_processes
 from crema_core.train.metrics import METRICS, MetricsFile, Value, read_metrics
 from crema_core.train.optim import Position, make_optimizer, make_schedule, set_learning_rate
-from crema_core.train.run import CONFIG, LAST, data_digest, new_run_folder, read_config, refuse_used, write_start
+from crema_core.train.run import (
+    CONFIG,
+    LAST,
+    data_digest,
+    only_writer,
+    read_config,
+    refuse_used,
+    run_folder,
+    write_start,
+)
 from crema_core.train.settings import train_settings
 
 MAX_SCALE = 100.0
@@ -64,7 +75,7 @@ _SHARED = ("epochs", "batch_size", "lr", "min_lr", "warmup_ratio", "weight_decay
 class PretrainSettings(BaseModel):
     """Settings of a pretraining."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=20, ge=1, description="passes over the pairs")
     batch_size: int = Field(default=64, ge=2, description="pairs told apart at once: more make a harder, better task")
@@ -121,7 +132,8 @@ def pretrain(
     Raises:
         OptionsError: for a setting or a modality that does not fit.
         DataFileError: for unusable data, and fewer than two pairs.
-        TrainingError: when the loss is not finite, or a run is there already.
+        TrainingError: when loss, gradient or weights are not finite, another process trains there, or a
+            run is there already.
         CheckpointError: when a run to continue differs from this one.
 
     Example:
@@ -129,8 +141,23 @@ def pretrain(
     """
     chosen = parse_settings(PretrainSettings, dict(settings), title="pretrain")
     _require_roles(model, modality, against)
-    folder = Path(out) if out is not None else new_run_folder()
     status = status or StatusLine()
+    with run_folder(out, ALONE) as folder, only_writer(folder, ALONE, status.note):
+        return _pretrain(model, data, chosen, modality, against, folder, resume=resume, status=status)
+
+
+def _pretrain(
+    model: CremaModel,
+    data: Data,
+    chosen: PretrainSettings,
+    modality: str,
+    against: str,
+    folder: Path,
+    *,
+    resume: bool,
+    status: StatusLine,
+) -> Pretraining:
+    """Train in a run directory that belongs to this process."""
     model.backbone.require_weights()
     records = read_pairs(data, (modality, against))
     config: dict[str, Any] = {
@@ -273,13 +300,14 @@ class _Training:
                 sides = self.heads(pooled(features), other_BD)
                 loss, found = info_nce(sides[0], sides[1], scale=sides[2], same_BB=same_BB)
             if not math.isfinite(float(loss.detach())):
-                raise TrainingError(
-                    f"The loss became {float(loss.detach())} in epoch {at.epoch + 1}. A loss must be finite. Lower lr, "
-                    'set max_grad_norm=1.0, or use precision="fp32".'
-                )
+                raise self._not_finite(f"The loss became {float(loss.detach())}", at, batch.ids)
             loss.backward()
+            trained = list(self.parameters.values())
+            total = nn.utils.get_total_norm([own.grad for own in trained if own.grad is not None])
+            if not math.isfinite(float(total)):
+                raise self._not_finite(f"The norm of the gradient became {float(total)}", at, batch.ids)
             if self.settings.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+                nn.utils.clip_grads_with_norm_(trained, self.settings.max_grad_norm, total)
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.model.branch(self.name).trained_features = None
@@ -299,6 +327,13 @@ class _Training:
         }
         self.metrics.write("epoch", line)
         return Position(at.epoch + 1, 0, at.step)
+
+    def _not_finite(self, what: str, at: Position, ids: Sequence[str]) -> TrainingError:
+        return TrainingError(
+            f"{what} in epoch {at.epoch + 1}, training {self.name} on the samples {', '.join(ids)}. Only finite numbers "
+            f"are kept, and the checkpoints in '{self.folder}' are finite. Look at these samples; if they are fine, start "
+            'again with a lower lr, max_grad_norm=1.0, or precision="fp32".'
+        )
 
     def _batches(self, epoch: int) -> list[list[int]]:
         """Return the pairs of every batch; a rest of one pair has nothing to be told apart from, and is left out."""
@@ -337,10 +372,12 @@ class _Training:
 
     def _save(self, at: Position) -> None:
         weights = {key: value.detach().cpu().clone() for key, value in self.parameters.items()}
-        name = f"epoch-{at.epoch:03d}-step-{at.step:06d}"
+        name, moments = f"epoch-{at.epoch:03d}-step-{at.step:06d}", optimizer_state(self.optimizer, self.parameters)
+        if bad := not_finite(weights | moments):
+            raise self._not_finite(f"'{bad[0]}' is not finite after the last update", at, ())
         checkpoint = Checkpoint(
             adapters=weights,
-            optimizer=optimizer_state(self.optimizer, self.parameters),
+            optimizer=moments,
             random={f"0.{kind}": own for kind, own in random_state(self.model.device).items()},
             state={"position": list(at), "metrics_bytes": self.metrics.num_bytes},
         )

@@ -22,6 +22,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import nn
 
+from crema_core.common.parent import end_with_parent
 from crema_core.common.processes import ALONE, Processes
 from crema_core.errors import OptionsError, TrainingError
 
@@ -45,6 +46,10 @@ def join_processes() -> Processes:
             f"WORLD_SIZE={count} says that this is one of {count} processes, but {', '.join(missing)} is not set. "
             "Launchers set all of these. Use crema fit --processes, accelerate launch or torchrun, or unset WORLD_SIZE."
         )
+    if (
+        "TORCHELASTIC_RUN_ID" in os.environ
+    ):  # torchrun and accelerate launch; of other launchers nobody knows the parent
+        end_with_parent()
     # Without an accelerator accelerate would take each process for the only one, unless told to use CPUs.
     PartialState(
         cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_PATIENCE

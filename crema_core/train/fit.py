@@ -9,6 +9,7 @@ from typing import Any
 
 from crema_core.api.model import CremaModel
 from crema_core.api.saved import record_of_today
+from crema_core.common.processes import Processes
 from crema_core.common.progress import StatusLine
 from crema_core.data.check import check_records
 from crema_core.data.data_file import Data, Record, Samples, read_samples
@@ -28,15 +29,16 @@ from crema_core.train.run import (
     LAST,
     Run,
     describe_run,
-    new_run_folder,
     only_writer,
     read_config,
+    record_changes,
     refuse_changes,
     refuse_differences,
     refuse_used,
+    run_folder,
     write_start,
 )
-from crema_core.train.settings import RESUMABLE, TrainSettings, preset_settings, train_settings
+from crema_core.train.settings import CHANGEABLE, RESUMABLE, TrainSettings, preset_settings, train_settings
 from crema_core.train.trainer import Readable, Trainer
 
 
@@ -66,7 +68,9 @@ def fit(
         out: the run directory, new or to be continued; None: a new one below `runs/`.
         resume: continue the run in `out` from its last checkpoint, or from its beginning when it has none, with the
             numbers of an uninterrupted one. Its settings are taken from its `config.json`; those that change no number
-            may be given anew, and the number of processes may be another.
+            may be given anew, and the number of processes may be another. Of those that do, the ones in
+            `crema_core.train.settings.CHANGEABLE`, such as lr, may be given to change them from here on, which
+            `config.json` and `metrics.jsonl` record.
         check_features: with `resume`, compare the features of every modality's example with those the run began with:
             an upgraded package may make others. What differs is a warning, with `CREMA_PLUGINS_STRICT=1` an error.
         hooks: called in the main process, see `crema_core.plugins.hookspecs`; None: those of the installed packages.
@@ -91,7 +95,38 @@ def fit(
     if resume and out is None:
         raise TrainingError("resume=True without a run. Continuing needs the run directory. Pass out='runs/...'.")
     processes = join_processes()
-    folder = processes.from_main(lambda: Path(out) if out is not None else new_run_folder())
+    status = (status if status is not None else StatusLine()) if processes.is_main else StatusLine(enabled=False)
+    with run_folder(out, processes) as folder, only_writer(folder, processes, status.note):
+        return _fit(
+            model,
+            data,
+            eval_data,
+            folder=folder,
+            processes=processes,
+            preset=preset,
+            resume=resume,
+            check_features=check_features,
+            hooks=hooks,
+            status=status,
+            settings=settings,
+        )
+
+
+def _fit(
+    model: CremaModel,
+    data: Data,
+    eval_data: Data | None,
+    *,
+    folder: Path,
+    processes: Processes,
+    preset: str | None,
+    resume: bool,
+    check_features: bool,
+    hooks: Hooks | None,
+    status: StatusLine,
+    settings: Mapping[str, object],
+) -> Run:
+    """Train in a run directory that belongs to this launch."""
     saved = read_config(folder) if resume else None
     if saved is not None:  # settings that came later than the run had their defaults
         saved["settings"] = TrainSettings().model_dump(mode="json") | saved["settings"]
@@ -99,10 +134,9 @@ def fit(
         processes.from_main(lambda: refuse_used(folder))
         chosen = train_settings(preset, settings)
     else:
-        chosen = train_settings(None, saved["settings"] | preset_settings(preset) | settings)
+        chosen = train_settings(None, saved["settings"] | preset_settings(preset) | dict(settings))
     require_trainable(model.config["backbone"]["precision"])
     _check_modalities(model, chosen)
-    status = (status if status is not None else StatusLine()) if processes.is_main else StatusLine(enabled=False)
     given: dict[str, Data] = {"data": data} | ({} if eval_data is None else {"eval_data": eval_data})
     skips = chosen.on_error == "skip"
     everything = {
@@ -142,48 +176,52 @@ def fit(
         features=features,
     )
     refuse_differences(processes.gather(config))
-    with only_writer(folder, processes):
-        checkpoint = None
-        if saved is None:
-            processes.from_main(lambda: refuse_used(folder))  # another process may have trained here meanwhile
-            processes.from_main(lambda: write_start(folder, config))
-        else:
-            for line in refuse_changes(_of_today(folder, saved, model), config, resumable=RESUMABLE):
-                status.note(line)
-            checkpoint = pointed(folder, LAST)
-            # a damaged one is refused before any work
-            reached = None if checkpoint is None else read_checkpoint(checkpoint)
-            if check_features:
-                processes.from_main(lambda: compare_features(folder, _as_saved(saved, model, reached), stacklevel=5))
-            if checkpoint is None and processes.is_main:
-                status.note("This run stopped before its first checkpoint; it starts from its beginning.")
-                MetricsFile(folder / METRICS).truncate(0)
-        usable = {name: own.usable for name, own in samples.items()}
-        trainer = Trainer(
-            model,
-            usable["data"],
-            usable.get("eval_data", []),
-            chosen,
-            folder=folder,
-            hooks=hooks if hooks is not None else load_hooks(),
-            status=status,
-            readable=Readable(samples, known=known is not None) if skips else None,
-        )
-        if skips:
-            _check_data(model, chosen, trainer.records)
-            if known is None:
-                processes.from_main(lambda: write_skipped(folder / SKIPPED, trainer.skipped))
-        trainer.train(resume_from=checkpoint)
-        processes.wait()
-        return Run(
-            folder,
-            tuple(read_metrics(folder / METRICS)),
-            best_score=trainer.best_score,
-            exited={name: str(found) for name, found in trainer.early_exit.exits.items()},
-            num_steps=trainer.step,
-            stopped=trainer.stopped,
-            skipped={name: tuple(own) for name, own in trainer.skipped.items()},
-        )
+    checkpoint, changes = None, list[dict[str, Any]]()
+    if saved is None:
+        processes.from_main(lambda: write_start(folder, config))
+    else:
+        named = CHANGEABLE & settings.keys()
+        for line in refuse_changes(_of_today(folder, saved, model), config, resumable=RESUMABLE | named):
+            status.note(line)
+        checkpoint = pointed(folder, LAST)
+        # a damaged one is refused before any work
+        reached = None if checkpoint is None else read_checkpoint(checkpoint)
+        step = 0 if reached is None else int(reached.state["position"][2])
+        changes = processes.from_main(lambda: record_changes(folder, config["settings"], named, step=step))
+        for change in changes:
+            if change["step"] == step:
+                status.note(f"{change['setting']}: {change['was']} -> {change['now']}, from update {step + 1:,} on")
+        if check_features:
+            processes.from_main(lambda: compare_features(folder, _as_saved(saved, model, reached), stacklevel=6))
+        if checkpoint is None and processes.is_main:
+            status.note("This run stopped before its first checkpoint; it starts from its beginning.")
+            MetricsFile(folder / METRICS).truncate(0)
+    usable = {name: own.usable for name, own in samples.items()}
+    trainer = Trainer(
+        model,
+        usable["data"],
+        usable.get("eval_data", []),
+        chosen,
+        folder=folder,
+        hooks=hooks if hooks is not None else load_hooks(),
+        status=status,
+        readable=Readable(samples, known=known is not None) if skips else None,
+    )
+    if skips:
+        _check_data(model, chosen, trainer.records)
+        if known is None:
+            processes.from_main(lambda: write_skipped(folder / SKIPPED, trainer.skipped))
+    trainer.train(resume_from=checkpoint, changes=changes)
+    processes.wait()
+    return Run(
+        folder,
+        tuple(read_metrics(folder / METRICS)),
+        best_score=trainer.best_score,
+        exited={name: str(found) for name, found in trainer.early_exit.exits.items()},
+        num_steps=trainer.step,
+        stopped=trainer.stopped,
+        skipped={name: tuple(own) for name, own in trainer.skipped.items()},
+    )
 
 
 def _known_skipped(folder: Path) -> dict[str, list[Unusable]] | None:

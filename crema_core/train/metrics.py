@@ -4,9 +4,9 @@
 one writes.
 
 Kinds of lines (`kind`): `step`, `epoch`, `valid` (an evaluation), `exit`, what hooks asked for, `lr_factor` and `stop`,
-and with `on_error="skip"` first of all `skipped`, the number of samples that were left out, by data. Values are plain
-numbers and texts, never tensors, so nothing keeps a graph alive. `epoch` counts from 0 there, and from 1 in the status
-line, in messages and in reports.
+of a run that was continued with other settings `setting`, and with `on_error="skip"` first of all `skipped`, the
+number of samples that were left out, by data. Values are plain numbers and texts, never tensors, so nothing keeps a
+graph alive. `epoch` counts from 0 there, and from 1 in the status line, in messages and in reports.
 """
 
 from __future__ import annotations
@@ -190,6 +190,10 @@ class MetricLogger:
         self._write(change.kind, at, facts)
         self.status.note(text)
         return text
+
+    def setting(self, at: Position, change: Mapping[str, Any]) -> None:
+        """Note that a setting is another one from here on: a mapping with "setting", "was" and "now"."""
+        self._write("setting", at, {key: str(change[key]) for key in ("setting", "was", "now")})
 
     def state_dict(self) -> dict[str, object]:
         """Return what a checkpoint needs, as JSON data."""

@@ -75,8 +75,18 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
     """Return the L2 norm of all gradients together; parameters without one count as zero."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    return gradient_norms([parameters])[0]
+
+
+def gradient_norms(groups: Iterable[Iterable[nn.Parameter]], *more: Tensor) -> list[float]:
+    """Return the L2 norm of the gradients of every group, and `more` scalars, in one transfer from the device."""
+    found = []
+    for parameters in groups:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        found.append(nn.utils.get_total_norm(gradients))
+    device = next((own.device for own in [*more, *found] if own.device.type != "cpu"), torch.device("cpu"))
+    numbers: list[float] = torch.stack([own.to(device, torch.float64) for own in [*found, *more]]).tolist()
+    return numbers
 
 
 def make_schedule(settings: TrainSettings, *, steps_per_epoch: int) -> Schedule:

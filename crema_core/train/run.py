@@ -10,6 +10,7 @@ runs/my-run/
   checkpoints/       epoch-003-step-000120/, see `crema_core.train.checkpoints`; only the two named below are kept
   last               text: name of the newest checkpoint
   best               text: name of the checkpoint with the best validation accuracy
+  owner.lock, owner.json   who writes here; while somebody does, see `crema_core.common.owner`
 ```
 
 Two descriptions of a run differ in two tiers: what would change a number is refused, versions of packages are
@@ -22,8 +23,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from typing import Any
 from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
+from crema_core.common.owner import owned_folder, this_process
 from crema_core.common.processes import Processes
 from crema_core.data.data_file import Record
 from crema_core.data.unusable import SKIPPED, Unusable
@@ -40,6 +42,8 @@ from crema_core.train.metrics import METRICS, SKIPPED_LINE, Value, read_metrics
 
 CONFIG, ENVIRONMENT, CHECKPOINTS = "config.json", "environment.json", "checkpoints"
 LAST, BEST = "last", "best"
+CHANGES = "changes"
+"""Key of `config.json`: settings that were changed when the run was continued."""
 FORMAT = 1
 _GUARDED = ("modalities", "major", "backbone", "data", "eval_data")
 _FREE = ("model.backbone.source", "model.backbone.revision", "model.seed")  # the backbone is known by its contents
@@ -70,11 +74,48 @@ class Run:
     skipped: Mapping[str, tuple[Unusable, ...]] = field(default_factory=dict)
 
 
+@contextmanager
+def run_folder(out: str | os.PathLike[str] | None, processes: Processes) -> Iterator[Path]:
+    """Yield `out`, or for None a new folder below `runs/`, which goes again when it stays empty."""
+    made: list[Path] = []
+
+    def choose() -> Path:
+        if out is not None:
+            return Path(out)
+        made.append(new_run_folder())
+        return made[0]
+
+    folder = processes.from_main(choose)
+    try:
+        yield folder
+    finally:
+        for own in made:
+            with suppress(OSError):  # it is not empty
+                own.rmdir()
+
+
 def new_run_folder() -> Path:
-    """Return an unused folder name below `runs/`, made of date and time."""
+    """Make a folder below `runs/`, named by date and time, and return it: no other process can have the same one.
+
+    Raises:
+        TrainingError: when the folder cannot be made.
+    """
     name = time.strftime("%Y%m%d-%H%M%S")
-    candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{number}" for number in range(2, 1000))]
-    return next(path for path in candidates if not path.exists())
+    try:
+        Path("runs").mkdir(exist_ok=True)
+        for ending in ("", *(f"-{number}" for number in range(2, 1000))):
+            with suppress(FileExistsError):
+                (place := Path("runs") / f"{name}{ending}").mkdir()
+                return place
+    except OSError as error:
+        raise TrainingError(
+            f"No folder for this run can be made below '{Path('runs').absolute()}': {error.strerror}. A run writes its "
+            "metrics and checkpoints there. Give another out=."
+        ) from error
+    raise TrainingError(
+        f"There are 999 runs of the second {name} in '{Path('runs').absolute()}'. A run needs a folder of its own. "
+        "Give another out=."
+    )
 
 
 def refuse_used(folder: Path) -> None:
@@ -98,42 +139,24 @@ def has_begun(folder: Path) -> bool:
 
 
 @contextmanager
-def only_writer(folder: Path, processes: Processes) -> Iterator[None]:
-    """Let no other launch write into a run directory inside the block; where the system has such locks.
+def only_writer(folder: Path, processes: Processes, say: Callable[[str], None]) -> Iterator[None]:
+    """Let no other launch write into a run directory inside the block; see `crema_core.common.owner`.
+
+    Args:
+        folder: made when it is not there, and removed again when nothing was written.
+        processes: of this launch; the main one holds the lock for all.
+        say: told in the main process when what a crash left is taken over.
 
     Raises:
         TrainingError: in all processes, when another launch does.
     """
-    held: list[int] = []
-    processes.from_main(lambda: held.extend(_locked(folder)))
-    try:
+    members = processes.gather(this_process())
+    with ExitStack() as stack:
+        owned = owned_folder(
+            folder, work="a training", advice="give another out=", say=say, members=members, error=TrainingError
+        )
+        processes.from_main(lambda: stack.enter_context(owned))
         yield
-    finally:
-        for descriptor in held:
-            os.close(descriptor)
-
-
-def _locked(folder: Path) -> list[int]:
-    """Lock a folder and return its descriptor, whose end is that of the lock; nothing where there are no locks."""
-    try:
-        import fcntl
-
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):  # a folder that cannot be made is an error where it is written
-        return []
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise TrainingError(
-            f"Another process is training in '{folder}'. A run needs a folder of its own. Wait for its end, or give "
-            "another out=."
-        ) from error
-    except OSError:  # a file system without locks
-        os.close(descriptor)
-        return []
-    return [descriptor]
 
 
 def describe_run(
@@ -244,6 +267,30 @@ def refuse_changes(saved: Mapping[str, Any], now: Mapping[str, Any], *, resumabl
             "out=. Nothing was changed."
         )
     return [line for key, line in _changes(saved, now, "model") if key.endswith(_VERSIONS)]
+
+
+def record_changes(
+    folder: Path, settings: Mapping[str, Any], names: Collection[str], *, step: int
+) -> list[dict[str, Any]]:
+    """Write into `config.json` which settings of a continued run are others from now on, and return all changes so far.
+
+    Args:
+        folder: the run directory.
+        settings: all settings, as they are now.
+        names: those that may be others.
+        step: updates done before.
+
+    Returns:
+        Mappings with "step", "setting", "was" and "now", the earliest first.
+    """
+    config = read_config(folder)
+    before, changes = config["settings"], list(config.get(CHANGES, []))
+    new = [name for name in sorted(names) if before.get(name) != settings[name]]
+    if new:
+        changes += [{"step": step, "setting": name, "was": before.get(name), "now": settings[name]} for name in new]
+        config |= {"settings": before | {name: settings[name] for name in new}, CHANGES: changes}
+        write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    return changes
 
 
 def refuse_differences(configs: Sequence[Mapping[str, Any]]) -> None:

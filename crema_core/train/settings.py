@@ -6,7 +6,7 @@ Torch-free, so that help texts and configuration files are checked in millisecon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -17,6 +17,8 @@ from crema_core.plugins.spec import parse_settings
 
 MicroBatchSize = int | tuple[int, ...] | None
 """For all sub-steps of an update; for each, the last number for all further ones; everything at once."""
+
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 NOT_A_FOLDER = ("memory", "none")
 """Values of `cache` that name no folder."""
@@ -33,7 +35,7 @@ class TrainSettings(BaseModel):
     and "released" name both.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mode: Literal["sequential", "joint"] = Field(
         default="sequential", description="one update per modality in each minibatch, or one update of all modalities"
@@ -62,7 +64,7 @@ class TrainSettings(BaseModel):
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1, description="part of all steps, where warmup_steps is None")
     warmup_start_lr: float = Field(default=1e-8, ge=0, description="learning rate of the first warm-up step")
     weight_decay: float = Field(default=0.05, ge=0, description="of matrices; norms and biases have none")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="AdamW's decay rates")
+    betas: tuple[DecayRate, DecayRate] = Field(default=(0.9, 0.999), description="AdamW's decay rates")
     max_grad_norm: float | None = Field(default=None, gt=0, description="largest gradient norm of an update; None: any")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="number format of the forward pass")
 
@@ -186,6 +188,11 @@ RESUMABLE = frozenset(
     "trackers gradient_checkpointing shard_language_model".split()
 )
 """Settings that may differ when a run is continued: they change no number of the training."""
+
+
+CHANGEABLE = frozenset("lr min_lr warmup_start_lr weight_decay betas max_grad_norm precision micro_batch_size".split())
+"""Settings that may be changed when a run is continued, if they are named: the numbers are others from there on, which
+the run records. What decides the order of the data or the length of the schedule is not among them."""
 
 
 def less_memory(settings: TrainSettings) -> str:

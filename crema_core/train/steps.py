@@ -9,9 +9,9 @@ every minibatch. The loss is the mean over all answer tokens of the update, wher
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, isfinite
+from math import ceil, inf, isfinite
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from crema_core.api.model import CremaModel
+from crema_core.common.tensors import not_finite
 from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
 from crema_core.errors import OptionsError, TrainingError
@@ -28,9 +29,12 @@ from crema_core.tokens import ModalityInput, ModalityTokens
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import training_order
 from crema_core.train.events import TrainEvents
-from crema_core.train.optim import gradient_norm, make_optimizer
+from crema_core.train.optim import gradient_norms, make_optimizer
 from crema_core.train.settings import TrainSettings
 from crema_core.train.token_cache import TokenCache, micro_batches, size_in
+
+NUM_NAMED = 16
+"""Samples a message names."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,9 @@ class Stepper:
             for name, part in self.adapters.items()
             for key in part
         }
+        # what a person can do when numbers are not finite, for messages
+        self.recovery: Callable[[], str] = lambda: 'Lower lr, set max_grad_norm=1.0, or use precision="fp32".'
+        self._last: tuple[Sequence[str], Sequence[Record]] = ((), ())  # modalities and samples of the last sub-step
         # over all parameters
         self.optimizer: torch.optim.Optimizer = make_optimizer(self.parameters, settings, lr_scales=scales)
 
@@ -129,7 +136,7 @@ class Stepper:
         for sub_step, name in enumerate(whole.present):
             started = time.perf_counter()
             loss = self._accumulate(group, caches, [name], whole, sub_step)
-            result.losses[name] = self._step([name], loss, result)
+            result.losses[name] = self._step([name], loss, result, group)
             if name != whole.present[-1]:
                 for cache in caches:
                     for other in self._changed(name):
@@ -157,7 +164,7 @@ class Stepper:
             # One cache at a time: the graphs of a minibatch are freed by its backward pass.
             caches = (self._cache(one, kept=whole.present) for one in group)
             loss = self._accumulate(group, caches, whole.present, whole, 0)
-            result.losses["joint"] = self._step(whole.present, loss, result)
+            result.losses["joint"] = self._step(whole.present, loss, result, group)
             result.seconds["joint"] = time.perf_counter() - started
         return result
 
@@ -193,7 +200,7 @@ class Stepper:
                     self.events.tokens(names, one.batch, part, tokens)
                 records = one.batch.records[part.start : part.stop]
                 loss = self._loss(records, tokens, whole.num_tokens, names)
-                total += _finite(loss, records)
+                total += _finite(loss, names, records, self.recovery)
                 if loss.requires_grad:  # not so where no trained modality and no trained fusion block takes part
                     loss.backward()
             # Another process has more parts: the last batch of an epoch may be smaller than the number of processes.
@@ -224,24 +231,53 @@ class Stepper:
     def _answers(self, records: Sequence[Record]) -> list[str]:
         return [self.model.template.target(record.answer, record.choices) for record in records]
 
-    def _step(self, names: Sequence[str], loss: float, result: StepResult) -> float:
-        """Step with the gradients of all processes; return the loss of all of them."""
+    def _step(self, names: Sequence[str], loss: float, result: StepResult, group: Sequence[Minibatch]) -> float:
+        """Step with the gradients of all processes; return the loss of all of them.
+
+        Raises:
+            TrainingError: when a gradient, or a weight that the step before has moved, is not finite.
+        """
         allowed = [parameter for name in names for parameter in self.adapters[name].values()]
         allowed += self.shared.values()
         self._assert_only(allowed)
         loss = self.distributed.reduce_gradients(allowed, loss)
         updated = [parameter for parameter in allowed if parameter.grad is not None]
-        for name in names:
-            result.gradient_norms[name] = gradient_norm(self.measured[name])
+        gradients = [parameter.grad for parameter in updated if parameter.grad is not None]
+        total = nn.utils.get_total_norm(gradients)
+        weight = nn.utils.get_total_norm([parameter.detach() for parameter in updated], inf)
+        # All numbers of the sub-step in one transfer from the device.
+        norms = gradient_norms([self.measured[name] for name in names], total, weight)
+        result.gradient_norms.update(zip(names, norms, strict=False))
+        self._last = (names, [record for one in group for record in one.batch.records])
+        if not all(map(isfinite, norms[-2:])):
+            self._refuse(
+                {f"the gradient of {key}": own.grad for key, own in self.parameters.items() if own.grad is not None}
+                | {key: own.detach() for key, own in self.parameters.items()}
+            )
         if self.events is not None:
             self.events.gradients(names, self.parameters)
         if self.settings.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(updated, self.settings.max_grad_norm)
+            nn.utils.clip_grads_with_norm_(updated, self.settings.max_grad_norm, total)
         self.optimizer.step()
         self.optimizer.zero_grad()
         for name in names:
             self.model.branch(name).trained_features = None  # from now on those of the installed package
         return loss
+
+    def require_finite(self, more: Mapping[str, Tensor]) -> None:
+        """Raise a TrainingError when a weight, or one of `more` tensors by name, is not finite."""
+        tensors = {key: own.detach() for key, own in self.parameters.items()} | dict(more)
+        if not_finite(tensors):
+            self._refuse(tensors)
+
+    def _refuse(self, tensors: Mapping[str, Tensor]) -> None:
+        names, records = self._last
+        bad = not_finite(tensors)
+        first = f", first {bad[0]}" if bad else ": the norm of the gradient is too large for float32"
+        raise TrainingError(
+            f"The update of {', '.join(names)} on the samples {_some(records)} gave numbers that are NaN or infinite"
+            f"{first}. Only finite weights are kept, so nothing was saved. {self.recovery()}"
+        )
 
     def _assert_only(self, allowed: Sequence[nn.Parameter]) -> None:
         known = set(map(id, allowed))
@@ -267,15 +303,19 @@ def modalities_to_train(model: CremaModel, settings: TrainSettings) -> tuple[str
     return tuple(name for name in names if model.adapter_parameters(name) or model.fusion_parameters([name])) or names
 
 
-def _finite(loss: Tensor, records: Sequence[Record]) -> float:
+def _finite(loss: Tensor, names: Sequence[str], records: Sequence[Record], recovery: Callable[[], str]) -> float:
     value = float(loss.detach())
     if not isfinite(value):
-        samples = ", ".join(record.id for record in records)
         raise TrainingError(
-            f"The loss became {value} on the samples {samples}. A loss must be finite. Look at these samples; if they "
-            'are fine, lower lr, set max_grad_norm=1.0, or use precision="fp32".'
+            f"The loss of {', '.join(names)} became {value} on the samples {_some(records)}. A loss must be finite. "
+            f"Look at these samples; if they are fine: {recovery()}"
         )
     return value
+
+
+def _some(records: Sequence[Record]) -> str:
+    more = f" and {len(records) - NUM_NAMED:,} more" if len(records) > NUM_NAMED else ""
+    return ", ".join(record.id for record in records[:NUM_NAMED]) + more
 
 
 def share_language_model(model: CremaModel, distributed: Distributed) -> None:

@@ -45,7 +45,7 @@ from crema_core.train.early_exit import EarlyExit, exit_start_epoch
 from crema_core.train.events import TrainEvents
 from crema_core.train.metrics import MetricLogger
 from crema_core.train.optim import Position, make_schedule, set_learning_rate
-from crema_core.train.run import BEST
+from crema_core.train.run import BEST, LAST
 from crema_core.train.settings import TrainSettings, less_memory
 from crema_core.train.steps import Minibatch, Stepper, modalities_to_train, share_language_model
 
@@ -120,6 +120,7 @@ class Trainer:
         self.stepper = Stepper(
             model, settings, trained=self.early_exit.order, distributed=self.distributed, events=self.events
         )
+        self.stepper.recovery = self._recovery
         self.distributed.start_equal(self.stepper.parameters.values())
         self.checkpointer = Checkpointer(folder, self.stepper)
         steps_per_epoch = math.ceil(
@@ -141,11 +142,12 @@ class Trainer:
         return self.position.step
 
     @retain_freed_memory()
-    def train(self, *, resume_from: Path | None = None) -> None:
+    def train(self, *, resume_from: Path | None = None, changes: Sequence[Mapping[str, Any]] = ()) -> None:
         """Train to the end, until every modality has exited, or until a hook stops the run.
 
         Args:
             resume_from: checkpoint folder to continue from.
+            changes: settings that were changed when the run was continued, as `config.json` records them.
 
         Raises:
             TrainingError: when features do not fit into memory or the loss is not finite.
@@ -172,6 +174,9 @@ class Trainer:
                     self._load(resume_from)
                 elif self._filled:
                     self.metric_logger.skipped(self.position, {name: len(own) for name, own in self.skipped.items()})
+                for change in changes:
+                    if change["step"] >= self.step:  # the line of an earlier one is there
+                        self.metric_logger.setting(self.position, change)
                 self.events.tell("crema_train_started")
                 self._take_changes()
                 while self.position.epoch < self.settings.epochs and self.early_exit.active and not self.stopped:
@@ -241,6 +246,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         at = self.position
+        self.stepper.require_finite({})
         exits = self.early_exit.end_epoch(at.epoch)
         self.metric_logger.epoch(
             at,
@@ -291,6 +297,19 @@ class Trainer:
         if folder is not None:
             config = {"position": list(self.position), **progress}
             self.events.tell("crema_checkpoint_saved", path=folder, config=config)
+
+    def _recovery(self) -> str:
+        """Return what to do when numbers are not finite, for messages."""
+        lr, last = f"lr={self.settings.lr / 10:.3g}", pointed(self.folder, LAST)
+        others = "" if self.settings.max_grad_norm is not None else ", max_grad_norm=1.0"
+        others += "" if self.settings.precision == "fp32" else ', precision="fp32"'
+        instead = f" Instead of a lower lr, try{others.removeprefix(',')}." if others else ""
+        if last is None:
+            return f"There is no checkpoint yet. Begin again with a lower rate, for example {lr}.{instead}"
+        return (
+            f"The last checkpoint, {last.name}, is finite. Continue from it with a lower rate: crema resume "
+            f"{self.folder} --set {lr}, in Python fit(..., resume=True, {lr}).{instead}"
+        )
 
     def _features(self) -> dict[str, Any]:
         """Return fingerprints of what trainable encoders make of their examples now; nothing without any.

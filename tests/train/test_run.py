@@ -106,8 +106,7 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path, monkey
     monkeypatch.setattr(time, "strftime", lambda _: "20260102-030405")
     found = []
     for _ in range(3):
-        found.append(new_run_folder())
-        found[-1].mkdir(parents=True)
+        found.append(new_run_folder())  # makes it
     assert found == [Path("runs") / f"20260102-030405{ending}" for ending in ("", "-2", "-3")]
 
 

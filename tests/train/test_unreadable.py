@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -256,8 +258,11 @@ def test_a_run_from_before_these_settings_is_continued(new_model: MakeModel, tmp
 
 def test_a_folder_in_which_another_process_trains_is_refused(new_model: MakeModel, tmp_path: Path) -> None:
     data, out = write_data(tmp_path / "data", 4, modalities="mo"), tmp_path / "run"
-    out.mkdir()
-    with pytest.raises(TrainingError, match="Another process is training in"), only_writer(out, ALONE):
-        train(new_model, data, out)
-    assert list(out.iterdir()) == []
+    with ThreadPoolExecutor(1) as other, ExitStack() as stack:
+        other.submit(stack.enter_context, only_writer(out, ALONE, print)).result()
+        with pytest.raises(TrainingError, match=r"'.*run' belongs to another process: a training of \w+ on "):
+            train(new_model, data, out)
+        assert sorted(path.name for path in out.iterdir()) == ["owner.json", "owner.lock"]
+        other.submit(stack.close).result()
+    assert not out.exists()
     assert train(new_model, data, out)[0].num_steps == 4

@@ -30,7 +30,7 @@ HEAD_WIDTH = 64
 class NewQFormer(BaseModel):
     """Sizes of a new Q-Former."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     layers: int = Field(default=2, ge=1, description="each with self-attention, cross-attention and feed-forward")
     width: int = Field(default=512, ge=HEAD_WIDTH, multiple_of=HEAD_WIDTH, description="of queries and features")

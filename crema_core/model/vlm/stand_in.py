@@ -26,7 +26,7 @@ COMPONENTS = ("image_processor", "video_processor", "feature_extractor")
 class StandIn(BaseModel):
     """What a processor is built of."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     processor: str = Field(description="its class in transformers")
     arguments: dict[str, Any] = Field(default={}, description="more of its arguments")

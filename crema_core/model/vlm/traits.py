@@ -20,7 +20,7 @@ FILE = Path(__file__).parent / "families.yaml"
 class Traits(BaseModel):
     """How a family departs from the rest; the defaults are what most families do."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     placeholders: tuple[str, ...] = Field(
         default=("image_token_id", "video_token_id"),

@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 class MervOptions(BaseModel):
     """Options of the strategy; the defaults are the paper's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     projector: ProjectorKind = Field(default="average", description="how every encoder's patches become tokens")
     map_kind: MapKind = Field(default="linear", description="map of a token into the language model")

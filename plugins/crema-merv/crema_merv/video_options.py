@@ -16,7 +16,7 @@ FACTORY = "crema_merv.video:EncodersVideo"
 class EncoderOptions(BaseModel):
     """One of several encoders that see the same clip."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(
         description="an encoder: clip, dinov2, dinov3, languagebind, siglip, timm, videomae, vivit, vjepa2, or one "

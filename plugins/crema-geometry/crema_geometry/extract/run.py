@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crema_core.common.atomic import write_text
+from crema_core.common.parent import watch_parent
 from crema_core.common.progress import StatusLine, describe_duration
 from crema_core.data.sampling import Span, split_span
 from crema_core.data.unusable import NUM_SHOWN
@@ -287,6 +288,7 @@ def _start(settings: ExtractSettings, num_processes: int) -> None:
     global _settings
     import torch
 
+    watch_parent()
     torch.set_num_threads(max((os.cpu_count() or 1) // num_processes, 1))
     _settings = settings
 

@@ -12,7 +12,7 @@ MODALITIES = ("depth", "flow", "normals")
 class ExtractSettings(BaseModel):
     """Which experts look at which frames."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     modalities: tuple[Literal["depth", "flow", "normals"], ...] = Field(min_length=1, description="what is estimated")
     num_frames: int = Field(default=16, ge=1, description="frames per video, the middle ones of equal segments")

@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("crema extract: --out-data writes a copy of --data; name that too.", file=sys.stderr)
         return USAGE
     settings = _settings(arguments)
+    from crema_core.common.owner import owned_folder
     from crema_core.common.progress import StatusLine
     from crema_core.data.unusable import MAX_SKIPPED, SKIPPED, Unusable, settle, write_skipped
     from crema_geometry.extract.lines import samples_of, videos_of, with_failed, write_with_results
@@ -78,24 +79,25 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_unusable(unusable, total=len(videos))
     root = Path(arguments.root) if arguments.root else None
     jobs = plan([video for video in videos if video not in unusable], settings, out=out, root=root)
-    check_record(settings, out)
     status = StatusLine()
-    outcome = run_jobs(
-        jobs,
-        settings,
-        num_processes=arguments.processes,
-        status=status,
-        failed_before=unusable,
-        max_skipped=max_skipped if skips else 1.0,
-    )
-    if skips:
-        left_out = [
-            Unusable("", number, "", arguments.key, source, "unreadable", reason)
-            for number, (source, reason) in enumerate(outcome.failed.items(), start=1)
-        ]
-        if samples is not None:
-            left_out = with_failed(samples, outcome.failed, key=arguments.key).unusable
-        write_skipped(out / SKIPPED, {"videos" if samples is None else "data": left_out})
+    with owned_folder(out, work="an extraction", advice="give another out=", say=status.note):
+        check_record(settings, out)
+        outcome = run_jobs(
+            jobs,
+            settings,
+            num_processes=arguments.processes,
+            status=status,
+            failed_before=unusable,
+            max_skipped=max_skipped if skips else 1.0,
+        )
+        if skips:
+            left_out = [
+                Unusable("", number, "", arguments.key, source, "unreadable", reason)
+                for number, (source, reason) in enumerate(outcome.failed.items(), start=1)
+            ]
+            if samples is not None:
+                left_out = with_failed(samples, outcome.failed, key=arguments.key).unusable
+            write_skipped(out / SKIPPED, {"videos" if samples is None else "data": left_out})
     gained = None
     if data_file is not None and arguments.out_data:
         results = {job.source: job.targets for job in jobs}
