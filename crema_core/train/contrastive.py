@@ -303,11 +303,11 @@ class _Training:
                 raise self._not_finite(f"The loss became {float(loss.detach())}", at, batch.ids)
             loss.backward()
             trained = list(self.parameters.values())
-            total = nn.utils.get_total_norm([own.grad for own in trained if own.grad is not None])
-            if not math.isfinite(float(total)):
-                raise self._not_finite(f"The norm of the gradient became {float(total)}", at, batch.ids)
+            norm = nn.utils.get_total_norm([own.grad for own in trained if own.grad is not None])
+            if not math.isfinite(float(norm)):
+                raise self._not_finite(f"The norm of the gradient became {float(norm)}", at, batch.ids)
             if self.settings.max_grad_norm is not None:
-                nn.utils.clip_grads_with_norm_(trained, self.settings.max_grad_norm, total)
+                nn.utils.clip_grads_with_norm_(trained, self.settings.max_grad_norm, norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.model.branch(self.name).trained_features = None
@@ -330,9 +330,9 @@ class _Training:
 
     def _not_finite(self, what: str, at: Position, ids: Sequence[str]) -> TrainingError:
         return TrainingError(
-            f"{what} in epoch {at.epoch + 1}, training {self.name} on the samples {', '.join(ids)}. Only finite numbers "
-            f"are kept, and the checkpoints in '{self.folder}' are finite. Look at these samples; if they are fine, start "
-            'again with a lower lr, max_grad_norm=1.0, or precision="fp32".'
+            f"{what} in epoch {at.epoch + 1}, training {self.name} on the samples {', '.join(ids)}. Only finite "
+            f"numbers are kept, and the checkpoints in '{self.folder}' are finite. Look at these samples; if they are fine, "
+            'start again with a lower lr, max_grad_norm=1.0, or precision="fp32".'
         )
 
     def _batches(self, epoch: int) -> list[list[int]]:

@@ -88,6 +88,37 @@ def test_a_killed_process_ends_all_and_ctrl_c_saves(clips: Path, tiny_folder: Pa
     )
 
 
+@pytest.mark.slow
+def test_a_live_run_is_not_continued_and_its_processes_end_with_the_launcher(
+    clips: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    more = ["--set", "epochs=200", "--set", "checkpoint_every=1", "--processes", "2"]
+    command = [sys.executable, "-m", "crema_core.cli.main"]
+    first = _start([*command, *words(clips, tiny_folder, run, *more)])
+    _wait_for(run / "last", first)
+    workers, config = _workers(first), (run / "fit.json").read_text()
+    for verb in (["resume", str(run)], words(clips, tiny_folder, run)):
+        refused = subprocess.run([*command, *verb], capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert f"crema: '{run}' belongs to another process: a training of " in refused.stderr
+        assert f"process {workers[0].pid}, since " in refused.stderr
+        another = "out=" if verb[0] == "resume" else "--out"
+        assert refused.stderr.endswith(
+            f"end it (kill {workers[0].pid}), or give another {another}. Nothing was changed.\n"
+        )
+    assert (run / "fit.json").read_text() == config
+    first.kill()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    second = _start([*command, "resume", str(run)])
+    before = (run / "last").read_text()
+    _wait_for(run / "last", second, other_than=before)
+    second.send_signal(signal.SIGINT)
+    said = second.communicate(timeout=60)[1]
+    assert f"'{run}' was left by a training of " in said
+    assert "which is gone. This process takes over." in said
+
+
 def _start(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from torch.nn import functional
 from crema_core.api.build import build
 from crema_core.api.load import load
 from crema_core.api.model import CremaModel
-from crema_core.errors import CheckpointError, DataFileError, OptionsError
+from crema_core.common.processes import ALONE
+from crema_core.common.progress import StatusLine
+from crema_core.errors import CheckpointError, DataFileError, OptionsError, TrainingError
 from crema_core.modality import Features
 from crema_core.plugins import registry
 from crema_core.tokens import ModalityFeatures
 from crema_core.train import contrastive
+from crema_core.train.checkpoints import pointed
 from crema_core.train.contrastive import info_nce, pooled, pretrain
+from crema_core.train.run import LAST, only_writer
 from tests.train.file_modalities import trained_modalities
 from tests.train.test_steps import snapshot
 
@@ -49,6 +55,33 @@ def new_model(t5_folder: Path) -> Any:
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     return write_pairs(tmp_path / "pairs")
+
+
+def test_a_gradient_that_is_not_finite_ends_it_and_the_checkpoint_before_stays(
+    new_model: Any, pairs: Path, tmp_path: Path
+) -> None:
+    model, seen = new_model(), list[int]()
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        seen.append(1)
+        return gradient if len(seen) < 5 else torch.full_like(gradient, torch.nan)
+
+    encoder = next(iter(model.branch("gait").encoder_parameters().values()))
+    encoder.requires_grad_(True).register_hook(spoil)
+    with pytest.raises(TrainingError, match=r"^The norm of the gradient became nan in epoch 1, training gait on "):
+        pretrain(model, pairs, out=tmp_path / "run", status=StatusLine(enabled=False), **ROLES, **QUICK)
+    last = pointed(tmp_path / "run", LAST)
+    assert last is not None
+    assert last.name == "epoch-001-step-000003"
+    assert bool(encoder.isfinite().all())
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(new_model: Any, pairs: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as other, ExitStack() as stack:
+        other.submit(stack.enter_context, only_writer(tmp_path / "run", ALONE, print)).result()
+        with pytest.raises(TrainingError, match="belongs to another process: a training of"):
+            pretrain(new_model(), pairs, out=tmp_path / "run", **ROLES, **QUICK)
+        other.submit(stack.close).result()
 
 
 def test_the_loss_is_the_cross_entropy_of_both_directions() -> None:

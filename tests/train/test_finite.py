@@ -1,4 +1,4 @@
-"""Only finite states are kept: what is not is told with modality, samples and what to do, and the last good one stays."""
+"""Only finite states are kept; what is not is told with modality, samples and what to do, and the last one stays."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(new_model: MakeModel, tmp_p
         parameter = next(iter(model.adapter_parameters("main").values()))
         parameter.register_hook(lambda gradient: torch.full_like(gradient, torch.nan))
 
-    with pytest.raises(
-        TrainingError, match=r"^The update of main on the samples s\d, s\d gave .* the gradient of modal"
-    ):
+    with pytest.raises(TrainingError, match=r"^The update of main on the samples .* the gradient of modal"):
         train(new_model, data, out, spoil)
     after = models[0].adapter_state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -82,7 +80,7 @@ def test_a_run_continues_with_another_rate_that_is_recorded(
     data, out = write_data(tmp_path / "data", 4, modalities="mo"), tmp_path / "run"
     with pytest.raises(TrainingError, match="NaN or infinite"):
         train(new_model, data, out, lambda model: weight(model).fill_(torch.nan))
-    with pytest.raises(CheckpointError, match="modality_dropout: 0.0 -> 0.5"):
+    with pytest.raises(CheckpointError, match=r"modality_dropout: 0\.0 -> 0\.5"):
         train(new_model, data, out, resume=True, lr=1e-3, modality_dropout=0.5)
     assert read_config(out)["settings"]["lr"] == 1e-2
     run = fit(new_model(num=2), data, out=out, resume=True, lr=1e-3, max_grad_norm=1.0)

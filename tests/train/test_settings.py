@@ -22,6 +22,22 @@ def test_single_settings_replace_a_presets() -> None:
     assert (settings.epochs, settings.early_exit_start_epoch, settings.early_exit_metric) == (3, 5, "lora")
 
 
+@pytest.mark.parametrize(("values", "said"), [
+    ({"lr": float("inf")}, "fit.lr: a finite number is needed, got inf. "),
+    ({"weight_decay": float("inf")}, "fit.weight_decay: a finite number is needed, got inf. "),
+    ({"max_grad_norm": float("nan")}, "fit.max_grad_norm: a finite number is needed, got nan. "),
+    ({"betas": (0.9, float("nan"))}, "fit.betas: a finite number is needed, got nan. "),
+    ({"betas": (0.9, 1)}, "fit.betas.1: input should be less than 1, got 1. "),
+    ({"betas": (-0.1, 0.9)}, "fit.betas.0: input should be greater than or equal to 0, got -0.1. "),
+])  # fmt: skip
+def test_no_setting_is_without_bounds(values: dict[str, object], said: str) -> None:
+    with pytest.raises(OptionsError) as error:
+        train_settings(None, values)
+    assert str(error.value).startswith(said)
+    with pytest.raises(ValidationError):
+        TrainSettings(**values)
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         train_settings().epochs = 3  # type: ignore[misc]
