@@ -34,6 +34,8 @@ from crema_core.common.atomic import refuse_foreign as refuse_foreign
 from crema_core.common.atomic import write_bytes as write_bytes
 from crema_core.common.atomic import write_text as write_text
 from crema_core.common.environment import environment as environment
+from crema_core.common.owner import owned_folder as owned_folder
+from crema_core.common.parent import watch_parent as watch_parent
 from crema_core.common.processes import ALONE as ALONE
 from crema_core.common.processes import Processes as Processes
 from crema_core.common.progress import StatusLine as StatusLine
