@@ -308,7 +308,7 @@ def _finite(loss: Tensor, names: Sequence[str], records: Sequence[Record], recov
     if not isfinite(value):
         raise TrainingError(
             f"The loss of {', '.join(names)} became {value} on the samples {_some(records)}. A loss must be finite. "
-            f"Look at these samples; if they are fine: {recovery()}"
+            f"Look at these samples first. {recovery()}"
         )
     return value
 

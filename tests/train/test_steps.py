@@ -441,8 +441,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples(
     ids = str(error.value).partition("samples ")[2].partition(".")[0]
     assert set(ids.split(", ")) == {"s0", "s1"}
     assert str(error.value) == (
-        f"The loss became nan on the samples {ids}. A loss must be finite. Look at these samples; if they are fine, "
-        'lower lr, set max_grad_norm=1.0, or use precision="fp32".'
+        f"The loss of main became nan on the samples {ids}. A loss must be finite. Look at these samples first. "
+        'Lower lr, set max_grad_norm=1.0, or use precision="fp32".'
     )
 
 
