@@ -81,8 +81,8 @@ def predict(
     scored, texts = [], []
     if any(batch.choices):
         scored = model.score_choices(prompt, [own or ["", ""] for own in batch.choices])
-        for own, scores, text in zip(batch.choices, scored, batch.texts, strict=True):
-            if own and any(map(math.isnan, scores)):
+        for own, row_scores, text in zip(batch.choices, scored, batch.texts, strict=True):
+            if own and any(map(math.isnan, row_scores)):
                 raise no_numbers(f"for the question {text!r}")
     if not all(batch.choices):
         texts = model.generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
