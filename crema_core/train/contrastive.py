@@ -331,8 +331,8 @@ class _Training:
     def _not_finite(self, what: str, at: Position, ids: Sequence[str]) -> TrainingError:
         return TrainingError(
             f"{what} in epoch {at.epoch + 1}, training {self.name} on the samples {', '.join(ids)}. Only finite "
-            f"numbers are kept, and the checkpoints in '{self.folder}' are finite. Look at these samples; if they are fine, "
-            'start again with a lower lr, max_grad_norm=1.0, or precision="fp32".'
+            f"numbers are kept, and the checkpoints in '{self.folder}' are finite. Look at these samples; if they are "
+            'fine, start again with a lower lr, max_grad_norm=1.0, or precision="fp32".'
         )
 
     def _batches(self, epoch: int) -> list[list[int]]:
