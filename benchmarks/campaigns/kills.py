@@ -87,13 +87,12 @@ def run(work: Callable[[], object], *, last: int = MOST) -> tuple[int, int]:
         its exit code, and how many changes it made unless it was killed.
     """
     ours, theirs = os.pipe()
-    silent = os.open(os.devnull, os.O_WRONLY)
+    silent, errors = os.open(os.devnull, os.O_WRONLY), os.dup(2)
     child = os.fork()
     if child == 0:
         code = 99
         try:
             made = count_changes(last)
-            errors = os.dup(2)
             for stream in (1, 2):
                 os.dup2(silent, stream)
             work()
@@ -102,11 +101,12 @@ def run(work: Callable[[], object], *, last: int = MOST) -> tuple[int, int]:
         except BaseException:  # noqa: BLE001  # the exit code tells it
             import traceback
 
-            traceback.print_exc()
+            os.write(errors, traceback.format_exc().encode())
         finally:
             os._exit(code)
     os.close(theirs)
     os.close(silent)
+    os.close(errors)
     _, status = os.waitpid(child, 0)
     text = os.read(ours, 100)
     os.close(ours)

@@ -72,7 +72,8 @@ class PredictionFile:
         if is_stream(path):  # a pipe or device keeps nothing that could be continued
             return
         beside = path.with_name(path.name + ".run.json")
-        if resume and path.is_file():
+        # An empty file has nothing to continue: a process was killed before it wrote what its answers depend on.
+        if resume and path.is_file() and path.stat().st_size > 0:
             _require_same(path, beside, identity)
             self.done = read_predictions(path)
         # What was cut off in the middle of a line goes; the rest is written back whole.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crema_core.data.data_file import Record
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, WriteError
 from crema_core.evaluation.predictions import Prediction, PredictionFile, records_digest
 from crema_core.evaluation.run import evaluate
 from tests.train.conftest import MakeModel
@@ -32,6 +33,41 @@ def test_without_resume_the_file_begins_anew(tmp_path: Path) -> None:
         file.add(ONE)
     assert PredictionFile(path, {}).done == []
     assert path.read_text() == ""
+
+
+@pytest.mark.parametrize("identity", [None, "{}", '{"data": "other"}'])
+def test_an_empty_file_begins_anew_whatever_stands_beside_it(tmp_path: Path, identity: str | None) -> None:
+    path = tmp_path / "p.jsonl"
+    path.touch()
+    if identity is not None:
+        (tmp_path / "p.jsonl.run.json").write_text(identity)
+    with PredictionFile(path, {"data": "1"}, resume=True) as file:
+        file.add(ONE)
+    assert PredictionFile(path, {"data": "1"}, resume=True).done == [ONE]
+
+
+def test_a_pipe_gets_predictions_line_by_line_and_keeps_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with PredictionFile(path, {}) as file:
+        file.add(ONE)
+        assert json.loads(os.read(reader, 10_000))["id"] == "a"
+    os.close(reader)
+    assert [own.name for own in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_device_gets_predictions_and_stays_one() -> None:
+    with PredictionFile(Path(os.devnull), {}, resume=True) as file:
+        file.add(ONE)
+    assert Path(os.devnull).is_char_device()
+    assert not Path(f"{os.devnull}.run.json").exists()
+
+
+def test_predictions_that_cannot_be_written_are_a_message() -> None:
+    full = pytest.raises(WriteError, match="'/dev/full' cannot be written: the disk is full")
+    with full, PredictionFile(Path("/dev/full"), {}) as file:
+        file.add(ONE)
 
 
 def test_of_equal_ids_as_many_are_left_as_are_missing() -> None:
