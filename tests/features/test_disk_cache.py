@@ -317,8 +317,8 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CacheError) as caught:
         DiskCache(tmp_path / "thesis.tex" / "cache")
     assert str(caught.value) == (
-        f"The feature cache '{tmp_path / 'thesis.tex' / 'cache'}' cannot be made: a part of its path is a file. A cache "
-        "needs a folder that can be written. Name another folder."
+        f"The feature cache '{tmp_path / 'thesis.tex' / 'cache'}' cannot be made: a part of its path is a file. A "
+        "cache needs a folder that can be written. Name another folder."
     )
 
 
