@@ -98,6 +98,14 @@ class CheckpointError(CremaError):
     """A saved model, adapter or run directory cannot be used; nothing was changed."""
 
 
+class ReadError(CremaError, ValueError):
+    """A file cannot be read, or its text is not what it should be; `reason` is the middle of the sentence alone."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class WriteError(CremaError, OSError):
     """A file or folder cannot be written: full disk, no permission, a name that is taken; the cause is chained.
 
@@ -140,6 +148,10 @@ class CacheWarning(UserWarning):
 
 class ProcessingWarning(UserWarning):
     """A saved model or adapter was trained with another processor, other settings of it, or another transformers."""
+
+
+class RevisionWarning(UserWarning):
+    """What a saved model was built from is no longer the newest on the hub; the recorded revision is used."""
 
 
 class PluginVersionWarning(UserWarning):
@@ -190,7 +202,8 @@ def first_line(error: BaseException) -> str:
     >>> first_line(OSError("No such file.\\nTry again."))
     'No such file'
     """
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    said = f"it {error.reason}" if isinstance(error, ReadError) else str(error)
+    return (said.strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

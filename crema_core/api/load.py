@@ -26,7 +26,7 @@ from crema_core.errors import (
 from crema_core.fusion import fusion_class
 from crema_core.model.settings import ModelSettings
 from crema_core.plugins.spec import with_changes
-from crema_core.saving.adapters import as_saved, read_description, warn_of_processing
+from crema_core.saving.adapters import as_saved, read_part, warn_of_processing
 from crema_core.saving.bundle import fusion_of, left_out_of, missing_parts, read_model_config, read_state
 from crema_core.saving.upgrades import compare_features, go_back, package_change, package_of, require_widths
 
@@ -98,7 +98,7 @@ def load(
             f"A model fits the language model it was trained with, {saved.language_model!r}. Pass "
             "language_model='...' with the original weights. Nothing was changed."
         )
-    modalities = [as_saved(model, read_description(place / entry["name"])) for entry in entries]
+    modalities = [as_saved(model, read_part(place, entry["name"])) for entry in entries]
     require_widths(place, modalities)
     state = read_state(place, {**config, "modalities": entries})
     if left_out is not None:

@@ -8,9 +8,11 @@ from typing import Any
 import yaml
 from pydantic import Field
 
+from crema_core.common.reading import read_yaml, shown
+from crema_core.common.text import half_character
 from crema_core.data.check import check_data_file
 from crema_core.data.data_file import read_samples
-from crema_core.errors import DataFileError, OptionsError
+from crema_core.errors import DataFileError, OptionsError, ReadError
 from crema_core.model.settings import ModelSettings
 from crema_core.plugins.preset import find_preset
 from crema_core.plugins.spec import parse_settings
@@ -115,17 +117,17 @@ def complete(config: FitConfig) -> FitConfig:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        values = read_yaml(path)
+    except ReadError as error:
         raise OptionsError(
-            f"The configuration '{path}' cannot be read: {error.strerror}. It is a YAML file. Check the path."
+            f"The configuration {shown(path)} {error.reason}. It is a YAML file, one 'key: value' per line. Check the "
+            "path, or correct it."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where else ""
+    if half := half_character(values):
         raise OptionsError(
-            f"The configuration '{path}' is not YAML{line}. It has one 'key: value' per line. Correct it."
-        ) from error
+            f"The configuration '{path}' holds {half}, one half of a character that was cut in two, which no file or "
+            "tokenizer takes. It is a YAML file of whole characters. Write the whole character, or leave it out."
+        )
     if not isinstance(values, dict):
         raise OptionsError(
             f"The configuration '{path}' is {type(values).__name__}, not 'key: value' lines. At least 'data: FILE' is "

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from crema_core.errors import OptionsError, did_you_mean
+from crema_core.common.reading import parse_yaml
+from crema_core.errors import OptionsError, ReadError, did_you_mean
 from crema_core.plugins.spec import MMQASpec, parse_settings
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ def assignments(items: Iterable[str]) -> dict[str, Any]:
     >>> assignments(["epochs=3", "max_grad_norm=null", "modalities=[a, b]"])
     {'epochs': 3, 'max_grad_norm': None, 'modalities': ['a', 'b']}
     """
-    import yaml
 
     found = {}
     for item in items:
@@ -74,7 +74,7 @@ def assignments(items: Iterable[str]) -> dict[str, Any]:
             raise OptionsError(f"'{item}' sets nothing. Accepted: key=value. Write --set epochs=3, for example.")
         try:
             found[key.strip()] = yaml_value(value)
-        except yaml.YAMLError as error:
+        except ReadError as error:
             raise OptionsError(
                 f"The value of '{item}' cannot be read. Values are written as in YAML: 3, 0.001, true, null, [a, b]. "
                 "Put the item in quotes if it has brackets or spaces."
@@ -104,9 +104,8 @@ def qformer(text: str) -> str | dict[str, Any]:
 
 def yaml_value(text: str) -> Any:
     """Read one YAML value; `2e-3` is a number here, which YAML 1.1 takes for a text."""
-    import yaml
 
-    value = yaml.safe_load(text)
+    value = parse_yaml(text)
     if isinstance(value, str):
         try:
             return float(value)

@@ -10,7 +10,9 @@ from crema_core.cli.fit import CONFIG, add_common, train
 from crema_core.cli.fit_config import FitConfig
 from crema_core.cli.inputs import assignments, help_text
 from crema_core.cli.launch import add_processes, launch, wants_launch
-from crema_core.errors import CheckpointError
+from crema_core.common.reading import read_object
+from crema_core.errors import CheckpointError, ReadError, first_line
+from crema_core.plugins.spec import parse_settings
 from crema_core.train.settings import CHANGEABLE, RESUMABLE
 
 HELP = help_text("resume", settings=", ".join(sorted(RESUMABLE)), changeable=", ".join(sorted(CHANGEABLE)))
@@ -34,7 +36,13 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
-    config = FitConfig.model_validate_json(file.read_text(encoding="utf-8"))
+    try:
+        config = parse_settings(FitConfig, read_object(file), title=CONFIG)
+    except ReadError as error:
+        raise CheckpointError(
+            f"The run '{folder}' cannot be continued: {CONFIG} cannot be read, {first_line(error)}. Needed is the file "
+            "that crema fit wrote. Copy the folder again. Nothing was changed."
+        ) from error
     config = config.model_copy(update={"modalities": _modalities(folder, config)})
     return train(config, folder, resume=True, settings=assignments(arguments.set), as_json=arguments.json)
 

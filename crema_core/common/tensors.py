@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from crema_core.errors import CheckpointError, first_line
+from crema_core.common.reading import require_file, why
+from crema_core.errors import CheckpointError, ReadError, first_line
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -32,16 +33,17 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         CheckpointError: when the file is absent, damaged, or another than the config's.
     """
     try:
+        require_file(path)
         if sha256 is not None and checksum(path) != sha256:
             raise CheckpointError(
                 f"'{path}' is not the file its config describes (another sha256). It was damaged or replaced. Copy "
                 "the folder again. Nothing was changed."
             )
         return load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, ReadError, SafetensorError, MemoryError) as error:
         raise CheckpointError(
-            f"'{path}' cannot be read: {error}. It must be a complete safetensors file. Copy the folder again. "
-            "Nothing was changed."
+            f"'{path}' cannot be read: {_reason(error)}. It must be a complete safetensors file. Copy the folder "
+            "again. Nothing was changed."
         ) from error
 
 
@@ -55,6 +57,7 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_tensors(path)
     try:
+        require_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
@@ -68,6 +71,10 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
             "checkpoint file of the released code."
         )
     return dict(state)
+
+
+def _reason(error: BaseException) -> str:
+    return f"it {why(error)}" if isinstance(error, OSError | MemoryError) else first_line(error)
 
 
 def checksum(path: Path) -> str:

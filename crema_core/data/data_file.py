@@ -24,10 +24,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from crema_core.common.reading import parse_json, read_text, shown
 from crema_core.common.text import half_character
 from crema_core.data.sampling import file_of
 from crema_core.data.unusable import MAX_SKIPPED, OnError, SourceCheck, Unusable, settle
-from crema_core.errors import DataFileError
+from crema_core.errors import DataFileError, ReadError
 from crema_core.plugins.registry import installed_names
 from crema_core.plugins.spec import ModalitySpec
 
@@ -417,27 +418,21 @@ def _report_ignored(name: str, ignored: Sequence[IgnoredKey], *, has_model: bool
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataFileError(
-            f"The data file '{path}' {what}. A data file is JSONL, one object per line. Check the path."
-        )
     try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
+        return read_text(path, most=None).split("\n")
+    except ReadError as error:
+        advice = "Save it as UTF-8." if "UTF" in error.reason else "Check the path."
         raise DataFileError(
-            f"The data file '{path}' is not UTF-8 text (line {line}, byte {error.start}). A data file is JSONL, one "
-            "object per line. Save it as UTF-8."
+            f"The data file {shown(path)} {error.reason}. A data file is JSONL, one object per line. {advice}"
         ) from error
 
 
 def _parsed(text: str) -> dict[str, object] | str:
     """Return the values of a line, or what is wrong with all of it."""
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg} at column {error.colno})"
+        values = parse_json(text)
+    except ReadError as error:
+        return error.reason.removeprefix("is ")
     return values if isinstance(values, dict) else f"{type(values).__name__} instead of an object in braces"
 
 
@@ -511,6 +506,8 @@ def _mistake(key: str, value: object) -> str:
         return "" if texts else "a list of texts"
     if key == "choices":
         return "" if texts and isinstance(value, list) and len(value) > 1 else "a list of at least two texts"
+    if "\0" in (str(value) if isinstance(value, str) else "".join(map(str, value)) if texts else ""):  # type: ignore[call-overload]
+        return "a path, which has no NUL character"
     return "" if texts or (isinstance(value, str) and value) else "a path or a list of paths"
 
 

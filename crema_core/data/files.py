@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crema_core.common.reading import ABSENT, obstacle, shown
 from crema_core.data.sampling import Span, loose_part, split_span
 from crema_core.errors import MediaError, first_line
 
@@ -85,10 +86,12 @@ def check_file(path: str | os.PathLike[str], *, what: str, suffixes: Iterable[st
     """
     path = Path(path)
     accepted = accepts(what, suffixes)
-    if not path.exists():
+    if (reason := obstacle(path)) is not None:
+        if path.is_dir():
+            raise MediaError(f"{shown(path)} is a folder. {accepted} Name a file inside it.")
+        if reason != ABSENT:
+            raise MediaError(f"{shown(path)} {reason}. {accepted} Check the path, or name a file.")
         raise absent(path, accepted)
-    if path.is_dir():
-        raise MediaError(f"'{path}' is a folder. {accepted} Name a file inside it.")
     if path.suffix.lower() not in suffixes:
         ending = f"ends in '{path.suffix}'" if path.suffix else "has no ending"
         raise MediaError(f"'{path}' {ending}. {accepted} Convert the file, or pass its values as an array.")

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
 from crema_core.common.atomic import is_stream
 from crema_core.common.parent import watch_parent
+from crema_core.common.reading import parse_json, read_text
 from crema_core.common.writing import writing
 from crema_core.data.doubts import Doubt, collect_doubts
 from crema_core.data.sampling import file_of
-from crema_core.errors import CremaError, DataFileError, MediaError, WorkerError, first_line
+from crema_core.errors import CremaError, DataFileError, MediaError, ReadError, WorkerError, first_line
 from crema_core.plugins import registry
 
 if TYPE_CHECKING:
@@ -196,13 +197,13 @@ def _kept(path: Path) -> dict[str, Found]:
         )
     found: dict[str, Found] = {}
     try:
-        *whole, _ = path.read_text(encoding="utf-8").split("\n")
+        *whole, _ = read_text(path, most=None).split("\n")
         for text in whole:
-            line = json.loads(text)
+            line = parse_json(text)
             fault = line["fault"]
             doubts = tuple(Doubt(*own) for own in line["doubts"])
             found[line["source"]] = Found(None if fault is None else Fault(*fault), doubts)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ReadError, TypeError, KeyError) as error:
         raise DataFileError(
             f"'{path}' does not hold results of an earlier check ({type(error).__name__}: {first_line(error)}). --keep "
             "names a file of its own. Name another one. Nothing was changed."

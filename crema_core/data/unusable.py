@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from crema_core.common.atomic import write_text
+from crema_core.common.reading import obstacle_of_source, parse_json, read_text
 from crema_core.data.sampling import file_of
 from crema_core.errors import CheckpointError, CremaError, DataFileError, first_line
 from crema_core.plugins import registry
@@ -102,8 +103,8 @@ class SourceCheck:
         return self._faults[key]
 
     def _look(self, modality: str, file: Path) -> tuple[Why, str] | None:
-        if not file.exists():
-            return "missing", "does not exist"
+        if (reason := obstacle_of_source(file)) is not None:
+            return "missing", reason
         if file.is_dir():
             return None
         accepted = self.endings(modality)
@@ -214,9 +215,9 @@ def read_skipped(path: Path) -> dict[str, list[Unusable]]:
     """
     found: dict[str, list[Unusable]] = {}
     try:
-        for text in path.read_text(encoding="utf-8").split("\n"):
+        for text in read_text(path, most=None).split("\n"):
             if text:
-                values = json.loads(text)
+                values = parse_json(text)
                 found.setdefault(values.pop("of"), []).append(Unusable(**values))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(

@@ -17,10 +17,11 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from crema_core.common.atomic import is_stream, write_text
+from crema_core.common.reading import parse_json, read_object, read_text, shown
 from crema_core.common.writing import writing
 from crema_core.data.data_file import Record
 from crema_core.data.sampling import file_of
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, ReadError, first_line
 from crema_core.model.network import Outputs
 
 
@@ -134,21 +135,31 @@ def read_predictions(path: Path) -> list[Prediction]:
     """
     names = {own.name for own in fields(Prediction)} - {"extras"}
     found = []
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # after the last line break stands nothing, or a torn line
+    *whole, _ = _text_of(path).split("\n")  # after the last line break stands nothing, or a torn line
     for number, text in enumerate(whole, start=1):
         try:
-            line = json.loads(text)
+            line = parse_json(text)
             values: dict[str, Any] = {
                 key: tuple(value) if isinstance(value, list) else value for key, value in line.items() if key in names
             }
             extras = {key: value for key, value in line.items() if key not in names and isinstance(value, dict)}
             found.append(Prediction(**values, extras=extras))
-        except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        except (ReadError, AttributeError, TypeError) as error:
             raise CheckpointError(
                 f"Line {number} of '{path.name}' is no prediction. A line is a JSON object as this evaluation writes "
                 "it. Correct or remove the line. Nothing was changed."
             ) from error
     return found
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return read_text(path, most=None)
+    except ReadError as error:
+        raise CheckpointError(
+            f"The predictions {shown(path)} cannot be read: {first_line(error)}. Needed is the file that an evaluation "
+            "wrote. Check the path, or evaluate anew. Nothing was changed."
+        ) from error
 
 
 def clip_of(record: Record) -> str:
@@ -158,8 +169,8 @@ def clip_of(record: Record) -> str:
 
 def _require_same(path: Path, beside: Path, identity: Mapping[str, Any]) -> None:
     try:
-        earlier = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        earlier = read_object(beside)
+    except ReadError as error:
         raise CheckpointError(
             f"'{path.name}' cannot be continued: '{beside.name}', which states what its answers depend on, cannot be "
             "read. Name another file, or leave --resume out to begin anew. Nothing was changed."

@@ -7,7 +7,6 @@ checkpoint is never run.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -22,7 +21,8 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from crema_core.errors import CheckpointError, CremaError, first_line
+from crema_core.common.reading import read_object
+from crema_core.errors import CheckpointError, CremaError, ReadError, first_line
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 """Anything else can only be a folder."""
@@ -146,10 +146,10 @@ def read_json(
     if file is None:
         return None
     try:
-        settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as cause:
+        settings = read_object(file)
+    except ReadError as cause:
         raise error(
-            f"'{file}' is not JSON ({cause}). It must be the file the checkpoint came with. Download it again."
+            f"'{file}' {cause.reason}. It must be the file the checkpoint came with. Download it again."
         ) from cause
     return settings
 
@@ -188,8 +188,9 @@ def is_pretrained(place: Path) -> bool:
     Args:
         place: folder, or hub id.
     """
-    file = place / BACKBONE
-    return not file.is_file() or json.loads(file.read_text(encoding="utf-8")).get("pretrained", True) is not False
+    if not (place / BACKBONE).exists():
+        return True
+    return (read_json(place, BACKBONE, revision=None) or {}).get("pretrained", True) is not False
 
 
 def own_template(place: str, revision: str | None) -> dict[str, Any]:

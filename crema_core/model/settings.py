@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from crema_core.plugins.spec import parse_settings
+
 
 class BackboneSettings(BaseModel):
     """Which frozen backbone is loaded, and how; frozen, unknown names refused."""
@@ -135,20 +137,21 @@ class ModelSettings(BackboneSettings):
         Adapter sizes and encoders are recorded by modality there, so they are not among them.
         """
         origin, language = config["backbone"], config.get("language_model") or {}
-        return cls(
-            backbone=origin["source"],
-            revision=origin["revision"],
-            precision=origin["precision"],
-            image_size=origin.get("image_size"),
-            language_model=language.get("source"),
-            language_revision=language.get("revision"),
-            # The second is the earlier name of the key; a configuration with neither is damaged.
-            backbone_dropout=config["backbone_dropout" if "backbone_dropout" in config else "frozen_dropout"],
-            quantization=config.get("quantization"),
-            qformer=config.get("qformer"),
-            tuning=config.get("tuning"),
-            fusion=config["fusion"],
-            major=config["major"],
-            template=config["template"],
-            seed=config["seed"],
-        )
+        dropout = "backbone_dropout" if "backbone_dropout" in config else "frozen_dropout"  # the earlier name
+        values = {
+            "backbone": origin["source"],
+            "revision": origin.get("revision"),
+            "precision": origin.get("precision"),
+            "image_size": origin.get("image_size"),
+            "language_model": language.get("source"),
+            "language_revision": language.get("revision"),
+            "backbone_dropout": config.get(dropout),  # a configuration with neither is damaged
+            "quantization": config.get("quantization"),
+            "qformer": config.get("qformer"),
+            "tuning": config.get("tuning"),
+            "fusion": config["fusion"],
+            "major": config["major"],
+            "template": config["template"],
+            "seed": config["seed"],
+        }
+        return parse_settings(cls, values, title="saved model")

@@ -29,6 +29,8 @@ Settings = TypeVar("Settings", bound=BaseModel)
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9_]{1,31}$")
 FACTORY_PATTERN = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
+MOST_SHOWN = 200
+"""Characters of a wrong value in a message."""
 _NAMES: dict[str, list[str]] = json.loads(Path(__file__).with_name("names.json").read_text(encoding="utf-8"))
 
 # Attributes of torch.nn.Module and torch.nn.ModuleDict: a child module of such a name cannot be registered. Written
@@ -302,7 +304,7 @@ def parse_settings(model: type[Settings], values: dict[str, Any], *, title: str)
                 f"{title}.{key}: a finite number is needed, got {value!r}. Give another value, for example the default."
             )
     try:
-        return model(**values)
+        return model.model_validate(values)
     except ValidationError as error:
         lines = [_explain(model, entry, title) for entry in error.errors()]
         raise OptionsError("\n".join(lines)) from None
@@ -334,7 +336,12 @@ def _explain(model: type[BaseModel], entry: Any, title: str) -> str:
     message = entry["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     place = f"{title}.{key}" if key else title
-    return f"{place}: {message}, got {entry['input']!r}. Give another value, for example the default."
+    return f"{place}: {message}, got {_briefly(entry['input'])}. Give another value, for example the default."
+
+
+def _briefly(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}

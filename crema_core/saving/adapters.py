@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from crema_core.common.atomic import new_folder, require_complete
+from crema_core.common.reading import inside, read_object, shown
 from crema_core.common.tensors import checksum, require_finite, write_tensors
-from crema_core.errors import CheckpointError, ModalityWarning, ProcessingWarning
+from crema_core.errors import CheckpointError, ModalityWarning, ProcessingWarning, ReadError, first_line
 from crema_core.fusion import plan_fusion
 from crema_core.saving.fingerprint import feature_fingerprint
+from crema_core.saving.records import AdapterRecord, check_record
 from crema_core.saving.upgrades import FEATURES, SavedModality
 
 if TYPE_CHECKING:
@@ -89,8 +91,29 @@ def write_adapter_as_read(place: Path, description: Mapping[str, Any], tensors: 
 
 
 def read_description(place: Path) -> dict[str, Any]:
-    """Read `adapter.json`, see `read_described`."""
-    return read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
+    """Read `adapter.json`, see `read_described`.
+
+    Raises:
+        CheckpointError: also when it holds something else than `save_adapter` writes.
+    """
+    found = read_described(place, DESCRIPTION, what="adapter", writer="save_adapter", accepted=FORMAT)
+    check_record(place / DESCRIPTION, found, AdapterRecord, writer="save_adapter")
+    return found
+
+
+def read_part(place: Path, name: str) -> dict[str, Any]:
+    """Read the `adapter.json` of a modality of the saved model in the folder `place`.
+
+    Raises:
+        CheckpointError: as `read_description`, and when it is of another modality.
+    """
+    found = read_description(inside(place, name, what="the folder of a modality"))
+    if found["name"] != name:
+        raise CheckpointError(
+            f"{shown(place / name / DESCRIPTION)} describes '{found['name']}', and the model has '{name}' there. Copy "
+            "the folder again. Nothing was changed."
+        )
+    return found
 
 
 def as_saved(
@@ -251,11 +274,12 @@ def read_described(place: Path, name: str, *, what: str, writer: str, accepted: 
     """
     require_complete(place, what=f"saved {what}")
     try:
-        description: dict[str, Any] = json.loads((place / name).read_text(encoding="utf-8"))
+        description = read_object(place / name)
         found = description["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ReadError, KeyError) as error:
+        reason = first_line(error) if isinstance(error, ReadError) else "it states no format"
         raise CheckpointError(
-            f"'{place / name}' cannot be read: {error!r}. It must be the JSON file {writer} wrote. Copy the folder "
+            f"'{place / name}' cannot be read: {reason}. It must be the JSON file {writer} wrote. Copy the folder "
             "again. Nothing was changed."
         ) from error
     if found != accepted:

@@ -33,10 +33,11 @@ from crema_core.saving.adapters import (
     parts_of,
     processing_of,
     read_described,
-    read_description,
+    read_part,
     write_adapter,
     write_adapter_as_read,
 )
+from crema_core.saving.records import ModelRecord, check_names, check_record
 from crema_core.saving.upgrades import compare_features
 
 if TYPE_CHECKING:
@@ -88,8 +89,16 @@ def save(model: CremaNetwork, folder: str | Path) -> None:
 
 
 def read_model_config(place: Path) -> dict[str, Any]:
-    """Read `crema.json`, see `read_described`."""
-    return read_described(place, CONFIG, what="model", writer="save_pretrained", accepted=FORMAT)
+    """Read `crema.json`, see `read_described`.
+
+    Raises:
+        CheckpointError: also when it holds something else than `save_pretrained` writes, or names what is not in the
+            folder.
+    """
+    found = read_described(place, CONFIG, what="model", writer="save_pretrained", accepted=FORMAT)
+    check_record(place / CONFIG, found, ModelRecord, writer="save_pretrained")
+    check_names(place, found)
+    return found
 
 
 def read_state(place: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -105,7 +114,7 @@ def read_state(place: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor
         state |= {f"language.{key}": value for key, value in tuned.items()}
     for entry in config["modalities"]:
         own = place / entry["name"]
-        for key, value in read_tensors(own / TENSORS, sha256=read_description(own)["sha256"]).items():
+        for key, value in read_tensors(own / TENSORS, sha256=read_part(place, entry["name"])["sha256"]).items():
             state[key if key.startswith("fusion.") else f"modalities.{entry['name']}.{key}"] = value
     require_finite(state, place=place)
     return state
@@ -151,7 +160,7 @@ def init_from(model: CremaNetwork, folder: str | Path) -> list[str]:
         entry["name"]: {key.removeprefix(f"modalities.{entry['name']}."): value for key, value in state.items()}
         for entry in entries
     }
-    descriptions = [read_description(place / name) for name in of_each]
+    descriptions = [read_part(place, name) for name in of_each]
     compare_features(place, [as_saved(model, own, of_each[own["name"]]) for own in descriptions])
     for key, value in state.items():
         parameters[key].copy_(value)
@@ -196,12 +205,12 @@ def left_out_of(place: Path, config: Mapping[str, Any], names: Collection[str]) 
         if entry["name"] not in names:
             continue
         own = place / entry["name"]
-        description = read_description(own)
+        description = read_part(place, entry["name"])
         read = read_tensors(own / TENSORS, sha256=description["sha256"])
         require_finite(read, place=own / TENSORS)
         tensors = {key: value.clone() for key, value in read.items()}  # the file may be replaced by the next save
         modalities[entry["name"]] = LeftOutModality(position, entry, description, tensors)
-        needed = [name for name in kept if "qformer" in read_description(place / name)]
+        needed = [name for name in kept if "qformer" in read_part(place, name)]
         if description.get("qformer", {}).get("brought") and needed:
             raise CheckpointError(
                 f"'{place}' cannot be opened without '{entry['name']}': the Q-Former that {', '.join(needed)} pass was "

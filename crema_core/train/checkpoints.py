@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from crema_core.common.atomic import new_folder, require_complete, write_text
 from crema_core.common.owner import require_owned
+from crema_core.common.reading import inside, read_object, read_text
 from crema_core.common.tensors import checksum, read_tensors, require_finite, write_tensors
 from crema_core.data.order import derive_seed
-from crema_core.errors import TrainingError
+from crema_core.errors import CheckpointError, ReadError, TrainingError, first_line
 from crema_core.train.optim import Position
 from crema_core.train.run import BEST, CHECKPOINTS, CONFIG, ENVIRONMENT, LAST
 from crema_core.train.steps import Stepper
@@ -66,8 +67,17 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: when it was not written completely, a file is damaged, or a number is not finite.
     """
     require_complete(folder, what="checkpoint")
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    tensors = {file: read_tensors(folder / f"{file}.safetensors", sha256=state["sha256"][file]) for file in _FILES}
+    try:
+        state = read_object(folder / STATE)
+        Position(*state["position"])
+        sums = {file: str(state["sha256"][file]) for file in _FILES}
+    except (ReadError, KeyError, TypeError) as error:
+        reason = first_line(error) if isinstance(error, ReadError) else "it states no position or no checksums"
+        raise CheckpointError(
+            f"'{folder / STATE}' cannot be read: {reason}. It must be the file that training wrote. Copy the run "
+            "again, or start a new one. Nothing was changed."
+        ) from error
+    tensors = {file: read_tensors(folder / f"{file}.safetensors", sha256=sums[file]) for file in _FILES}
     require_finite(tensors["adapters"] | tensors["optimizer"], place=folder)
     return Checkpoint(**tensors, state=state)
 
@@ -80,7 +90,16 @@ def point(run: Path, pointer: str, name: str) -> None:
 def pointed(run: Path, pointer: str) -> Path | None:
     """Return the checkpoint folder that `last` or `best` names, or None when there is none yet."""
     file = run / pointer
-    return run / CHECKPOINTS / file.read_text(encoding="utf-8").strip() if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        name = read_text(file).strip()
+    except ReadError as error:
+        raise CheckpointError(
+            f"'{file}' cannot be read: {first_line(error)}. It names a checkpoint of this run. Write the name of a "
+            f"folder of {run / CHECKPOINTS} into it. Nothing was changed."
+        ) from error
+    return inside(run / CHECKPOINTS, name, what=f"its checkpoint '{pointer}'")
 
 
 def prune(run: Path, keep: Collection[Path | None]) -> None:

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.common.progress import StatusLine, describe_duration
+from crema_core.common.reading import parse_json, read_text
 from crema_core.common.writing import writing
+from crema_core.errors import CheckpointError, ReadError, first_line
 from crema_core.plugins.control import RunChange
 from crema_core.train.distributed import Distributed
 from crema_core.train.early_exit import Exit
@@ -65,8 +67,24 @@ def read_metrics(path: Path) -> list[dict[str, Value]]:
     """Return the lines of a metrics file; a last line cut off by a crash is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]  # what follows the last line break is empty or cut off
+    found: list[dict[str, Value]] = []
+    try:
+        lines = read_text(path, most=None).split("\n")
+        for number, line in enumerate(lines[:-1], start=1):  # what follows the last line break is empty or cut off
+            values = parse_json(line) if line else None
+            if line and not (isinstance(values, dict) and isinstance(values.get("kind"), str)):
+                raise CheckpointError(_not_metrics(path, f"line {number} holds no object with a kind"))
+            found += [values] if line else []
+    except ReadError as error:
+        raise CheckpointError(_not_metrics(path, first_line(error))) from error
+    return found
+
+
+def _not_metrics(path: Path, reason: str) -> str:
+    return (
+        f"The metrics '{path}' cannot be read: {reason}. A line is a JSON object as a run writes it. Correct or remove "
+        "what is damaged. Nothing was changed."
+    )
 
 
 def _finite(value: Value) -> Value:

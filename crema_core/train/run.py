@@ -34,9 +34,10 @@ from crema_core.common.atomic import write_text
 from crema_core.common.environment import environment
 from crema_core.common.owner import owned_folder, this_process
 from crema_core.common.processes import Processes
+from crema_core.common.reading import read_json
 from crema_core.data.data_file import Record
 from crema_core.data.unusable import SKIPPED, Unusable
-from crema_core.errors import CheckpointError, TrainingError
+from crema_core.errors import CheckpointError, ReadError, TrainingError, first_line
 from crema_core.saving.upgrades import FEATURES
 from crema_core.train.metrics import METRICS, SKIPPED_LINE, Value, read_metrics
 
@@ -207,11 +208,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         CheckpointError: when the folder holds no run, or one of another format.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        config = read_json(folder / CONFIG)
+    except ReadError as error:
         raise CheckpointError(
-            f"'{folder}' holds no run to continue ({CONFIG}: {error}). A run directory is what fit(out=...) wrote. "
-            "Check the path, or pass resume=False to start anew. Nothing was changed."
+            f"'{folder}' holds no run to continue ({CONFIG}: {first_line(error)}). A run directory is what "
+            "fit(out=...) wrote. Check the path, or pass resume=False to start anew. Nothing was changed."
         ) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CheckpointError(

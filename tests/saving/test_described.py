@@ -29,9 +29,9 @@ def test_a_description_of_this_format_is_returned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "reason"), [
-    ("{", "JSONDecodeError('Expecting property name enclosed in double quotes: line 1 column 2 (char 1)')"),
-    ("{}", "KeyError('format')"),
-    ("[]", "TypeError('list indices must be integers or slices, not str')"),
+    ("{", "it is not JSON (Expecting property name enclosed in double quotes at column 2)"),
+    ("{}", "it states no format"),
+    ("[]", "it holds a list instead of an object in braces"),
 ])  # fmt: skip
 def test_a_damaged_description_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     place = saved(tmp_path / "box", text)

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crema_core.common.atomic import write_text
-from crema_core.errors import CacheError
+from crema_core.common.reading import parse_json, read_json, require_file, why
+from crema_core.errors import CacheError, ReadError
 
 MARKER, FEATURES, FILES, IDENTITY = "crema-cache.json", "features", "files", "identity.json"
 SHARD, DAMAGED = ".safetensors", ".damaged"
@@ -83,8 +84,8 @@ def open_folder(folder: Path) -> None:
 def require_cache(folder: Path) -> None:
     """Raise `CacheError` unless a folder is a cache of this format."""
     try:
-        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = read_json(folder / MARKER)
+    except ReadError as error:
         raise CacheError(
             f"'{folder}' is no feature cache (its {MARKER} cannot be read). Accepted: a folder that crema encode, or "
             "fit with cache=DIR, wrote. Check the path. Nothing was changed."
@@ -109,13 +110,19 @@ def read_entries(path: Path) -> dict[str, Entry]:
         FileNotFoundError: when it is gone, for example evicted by another process.
     """
     try:
+        if path.exists():  # one that is gone is the caller's to notice
+            require_file(path)
         with path.open("rb") as stream:
             size = path.stat().st_size
             length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
             if not 2 <= length <= min(size, _MAX_HEADER_BYTES):
                 raise CacheError("it has no header")
-            return _parse(json.loads(stream.read(length)), begin=_LENGTH_BYTES + length, size=size)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+            return _parse(parse_json(stream.read(length)), begin=_LENGTH_BYTES + length, size=size)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CacheError(f"it {why(error)}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         raise CacheError(f"its header cannot be read ({type(error).__name__})") from error
 
 
@@ -320,8 +327,8 @@ def _rubbish(folder: Path) -> list[Path]:
 
 def _identity(place: Path) -> dict[str, object]:
     try:
-        found = json.loads((place / IDENTITY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(place / IDENTITY)
+    except ReadError:
         return {}  # only names in a table are missing then
     return found if isinstance(found, dict) else {}
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 import sys
 import time
 import zlib
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 
 import crema_core.modality
+from crema_core.common.reading import ABSENT, obstacle, obstacle_of_source, parse_json
 from crema_core.data import media
 from crema_core.data.sampling import split_span
 from crema_core.errors import CacheError, MediaError
@@ -38,6 +40,7 @@ from crema_core.model.trainable import fingerprint
 Source = str | Sequence[str]
 Stamp = tuple[int, int, int, int]
 JOURNAL = ".jsonl"
+_DIGEST = re.compile("[0-9a-f]{64}")
 # A file changed again within the clock's resolution keeps its time stamp, so the digest of a file just written is used
 # but not noted (git calls such entries "racily clean").
 SETTLED_NS = 2_000_000_000
@@ -52,7 +55,7 @@ class FileDigests:
         self._notes: dict[str, tuple[Stamp, str]] = {}
         self._sources: dict[str | tuple[str, ...], str] = {}
         for path in sorted(folder.glob(f"*{JOURNAL}")):
-            with suppress(FileNotFoundError):  # tidied up by another process
+            with suppress(OSError):  # tidied up by another process, or not ours to read
                 self._notes.update(read_notes(path))
 
     def of(self, source: Source) -> str:
@@ -83,6 +86,11 @@ class FileDigests:
         return digest.hexdigest()[:40]
 
     def _of_path(self, path: Path) -> str:
+        if (reason := obstacle_of_source(path)) is not None and reason != ABSENT:
+            raise MediaError(
+                f"'{path}' {reason}. Its content is needed to find its kept features, and read to its end. Check the "
+                "path, or name a file."
+            )
         try:
             if path.is_dir():
                 inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
@@ -114,14 +122,29 @@ class FileDigests:
 
 
 def read_notes(path: Path) -> dict[str, tuple[Stamp, str]]:
-    """Read a journal, leaving out lines that are not whole."""
-    notes = {}
+    """Read a journal, leaving out lines that are not whole, and those of another content than is written here."""
+    notes: dict[str, tuple[Stamp, str]] = {}
+    if obstacle(path) not in (None, ABSENT):
+        return {}
     for line in path.read_bytes().splitlines():
         value, _, text = line.partition(b" ")
-        if value == b"%08x" % zlib.crc32(text):
-            place, size, changed, altered, inode, digest = json.loads(text)
-            notes[place] = ((size, changed, altered, inode), digest)
+        if value == b"%08x" % zlib.crc32(text) and (note := _note(text)) is not None:
+            notes[note[0]] = note[1:]
     return notes
+
+
+def _note(text: bytes) -> tuple[str, Stamp, str] | None:
+    """Return path, stamp and digest of a note; None where the line holds something else.
+
+    Its checksum shows that nothing was cut off, not who wrote it.
+    """
+    try:
+        place, size, changed, altered, inode, digest = parse_json(text)
+    except (ValueError, TypeError):
+        return None
+    stamp = (size, changed, altered, inode)
+    fits = isinstance(place, str) and isinstance(digest, str) and _DIGEST.fullmatch(digest)
+    return (place, stamp, digest) if fits and all(type(number) is int for number in stamp) else None
 
 
 def _stamp(path: Path) -> Stamp:
