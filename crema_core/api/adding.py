@@ -18,6 +18,7 @@ from crema_core.fusion import fusion_class, plan_fusion
 from crema_core.fusion.base import Fusion
 from crema_core.model.mmqa import MMQA
 from crema_core.model.network import CremaNetwork, ModalityBranch
+from crema_core.model.revisions import REVISIONS, pinned, recording
 from crema_core.plugins.hooks import load_hooks
 from crema_core.saving.adapters import (
     TENSORS,
@@ -71,7 +72,8 @@ def add_modality(
         common_queries(counts | {name: count}, fusion, type(model.fusion))
     check_encoders(request, fusion=fusion, mixed=False)
     plan = plan_fusion(model.config["fusion"])
-    branch = make_branch(request, model.backbone, model.config["seed"], plan=plan, fusion=fusion)
+    with recording() as revisions:
+        branch = make_branch(request, model.backbone, model.config["seed"], plan=plan, fusion=fusion)
     if check is not None:
         tried = copy.deepcopy(model.fusion)  # adapters and fusions are small, and a block cannot be taken out again
         _add_supporting(tried, name, branch, model.config["seed"])
@@ -81,6 +83,8 @@ def add_modality(
     _add_supporting(model.fusion, name, branch, model.config["seed"])
     model.modalities[name] = branch.to(model.device)
     model.config["modalities"].append(request.record())
+    if revisions:
+        model.config[REVISIONS] = {**model.config.get(REVISIONS, {}), **revisions}
     model.to(model.device)
     model.train(model.training)
 
@@ -135,7 +139,8 @@ def load_adapter(
             )
         check(model.branch(name), adapter_tensors(model, name))
     else:
-        add_modality(model, _asked(model, place, description, options), check=check)
+        with pinned({**model.config.get(REVISIONS, {}), **description.get(REVISIONS, {})}):
+            add_modality(model, _asked(model, place, description, options), check=check)
     copy_state(wanted(adapter_tensors(model, name), state), state)
     warn_of_processing(model, place, description)
 

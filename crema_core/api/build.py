@@ -6,7 +6,7 @@ heavy imported or loaded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,10 +17,11 @@ from crema_core.api.requests import ModalityRequest, check
 from crema_core.fusion import build_fusion
 from crema_core.model.backbone import Backbone
 from crema_core.model.load_backbone import read_backbone
+from crema_core.model.revisions import REVISIONS, recording
 from crema_core.model.settings import ModelSettings
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins import registry
-from crema_core.plugins.hooks import load_hooks
+from crema_core.plugins.hooks import Hooks, load_hooks
 from crema_core.plugins.spec import parse_settings, with_changes
 
 
@@ -61,6 +62,18 @@ def build(
         changes["backbone"] = backbone if loaded is None else loaded.source
     settings = with_changes(settings or ModelSettings(), changes, title="build")
     hooks = load_hooks()
+    with recording() as revisions:
+        return _built(modalities, settings, loaded, hooks, device, revisions)
+
+
+def _built(
+    modalities: Sequence[ModalityRequest],
+    settings: ModelSettings,
+    loaded: Backbone | None,
+    hooks: Hooks,
+    device: str | torch.device | None,
+    revisions: Mapping[str, Mapping[str, str]],
+) -> CremaModel:
     settings, requests, fusion, plan, tuned = check(modalities, settings, loaded)
     names, name, major = [request.spec.name for request in requests], str(fusion["name"]), str(settings.major)
     hooks.call(
@@ -93,6 +106,7 @@ def build(
         )
         branches[request.spec.name] = branch
         hooks.call("crema_modality_built", modality=branch.modality, spec=branch.spec)
+    revisions = {**loaded.revisions, **revisions}
     supporting = [own for own in names if own != major]
     with seeded(settings.seed, "fusion"):
         fused = build_fusion(name, plan, supporting, fusion_sizes(name, plan, branches, major, loaded))
@@ -108,6 +122,7 @@ def build(
         "seed": settings.seed,
         "template": wording.model_dump(),
         "modalities": [request.record() for request in requests],
+        **({REVISIONS: {place: dict(own) for place, own in revisions.items()}} if revisions else {}),
     }
     model = CremaModel(loaded, branches, fused, major=major, template=wording, config=config)
     if device is not None:

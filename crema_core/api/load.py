@@ -21,9 +21,11 @@ from crema_core.errors import (
     OptionsError,
     PluginError,
     Problems,
+    RevisionWarning,
     did_you_mean,
 )
 from crema_core.fusion import fusion_class
+from crema_core.model.revisions import REVISIONS, moved, pinned
 from crema_core.model.settings import ModelSettings
 from crema_core.plugins.spec import with_changes
 from crema_core.saving.adapters import as_saved, read_part, warn_of_processing
@@ -84,7 +86,10 @@ def load(
         changes["precision"] = precision
     settings = with_changes(saved, changes, title="load")
     try:
-        model = build(requests, settings)
+        named = str(backbone), str(language_model)  # as they are now
+        pins = {hub: own for hub, own in config.get(REVISIONS, {}).items() if hub not in named}
+        with pinned(pins):
+            model = build(requests, settings)
     except BuildError as error:
         raise BuildError([*error.problems, *saved_with(place, entries, missing=())]) from error
     if model.backbone.identity() != config["identity"]:
@@ -116,6 +121,13 @@ def load(
         compare_features(place, modalities)
     if without:
         _say_without(place, model)
+    if changed := moved(pins):
+        warnings.warn(
+            f"'{place}': {'; '.join(changed)} since it was saved. The recorded commit is read, so that its answers "
+            "stay the same. To use what is there now, build a model and train it.",
+            RevisionWarning,
+            stacklevel=2,
+        )
     return model
 
 

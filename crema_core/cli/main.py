@@ -1,6 +1,7 @@
 """Entry of the `crema` command: finds the verb, imports only its module, turns errors into exit codes.
 
-Exit codes: 0 done, 1 an error of ours (message on stderr, no traceback), 2 wrong usage, 3 findings, 130 interrupted.
+Exit codes: 0 done, 1 an error (message on stderr; no traceback but of a bug), 2 wrong usage, 3 findings, 130
+interrupted.
 
 A verb's module has three names:
 
@@ -89,6 +90,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`crema ... | head`): nothing is wrong, and nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except Exception as error:  # noqa: BLE001 - the border: behind it there is nobody to catch it
+        from crema_core.cli.border import bug_message, system_message
+
+        text = system_message(error)
+        if text is None or show_traceback:
+            traceback.print_exc()
+        return fail(text or bug_message(error, provider=_provider(words)), FAILED)
+
+
+def _provider(words: list[str]) -> str | None:
+    """Return the package whose verb was typed, None for one of core or none at all."""
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is None or name in own_commands():
+        return None
+    try:
+        return plugin_commands()[name].provider
+    except Exception:  # noqa: BLE001 - the listing itself may be what failed
+        return None
 
 
 def _run(words: list[str], parsers: list[argparse.ArgumentParser]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,17 @@ def run(arguments: argparse.Namespace) -> int:
             "that crema fit wrote. Copy the folder again. Nothing was changed."
         ) from error
     config = config.model_copy(update={"modalities": _modalities(folder, config)})
-    return train(config, folder, resume=True, settings=assignments(arguments.set), as_json=arguments.json)
+    with _commits(folder):
+        return train(config, folder, resume=True, settings=assignments(arguments.set), as_json=arguments.json)
+
+
+def _commits(folder: Path) -> AbstractContextManager[None]:
+    """Return a block in which the hub is read as it was when the run began."""
+    from crema_core.model.revisions import REVISIONS, pinned
+    from crema_core.train.run import CONFIG as STARTED
+    from crema_core.train.run import read_config
+
+    return pinned(read_config(folder)["model"].get(REVISIONS, {}) if (folder / STARTED).is_file() else {})
 
 
 def _modalities(folder: Path, config: FitConfig) -> tuple[str | dict[str, Any], ...] | None:

@@ -95,6 +95,11 @@ def write_error(place: Path, error: BaseException, *, is_kept: bool = False) -> 
     return found
 
 
+def is_about_room(error: BaseException) -> bool:
+    """Return whether an error is one that only writing meets: a full disk, a quota, a limit, a read-only place."""
+    return number_of(error) in _ONLY_WRITING
+
+
 def number_of(error: BaseException) -> int | None:
     """Return the system's number of an error (`errno`), also of one that safetensors tells in words."""
     if isinstance(error, OSError):

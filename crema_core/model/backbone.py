@@ -63,6 +63,7 @@ class Backbone(nn.Module):
         provenance: name, package and version of the family that loaded it, recorded in checkpoints; None where no
             family did.
         weights: of shapes alone, the hub id of the weights; else None.
+        revisions: commits of the hub it was read from, see `crema_core.model.revisions`.
     """
 
     whole_clips: bool = False
@@ -97,6 +98,7 @@ class Backbone(nn.Module):
         self.settings, self.source, self.tokenizer = settings, settings.source, tokenizer
         self.image_mean, self.image_std = image_mean, image_std
         self.provenance: dict[str, str] | None = None
+        self.revisions: dict[str, dict[str, str]] = {}
         self.weights: str | None = None
         if not shape_only:
             keep_full(self.qformer, self.language_projection)

@@ -8,7 +8,6 @@ checkpoint is never run.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,15 +20,19 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from crema_core.common.reading import read_object
+from crema_core.common.reading import A_FOLDER, inside, obstacle, read_object, shown
 from crema_core.errors import CheckpointError, CremaError, ReadError, first_line
+from crema_core.model.revisions import HUB_ID, MAIN, revision_of
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-"""Anything else can only be a folder."""
 TEMPLATE = "crema_template.json"
 """A backbone folder may carry the wording its language model knows in this file."""
 BACKBONE = "crema_backbone.json"
 """File of a backbone's folder with what its configuration cannot say, see `is_pretrained`."""
+FILES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
+"""Endings of the files of a checkpoint."""
+# What transformers raises of files that are no checkpoint of its own, besides errors of the system: it takes the content
+# of config.json as it is.
+_UNREADABLE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError)
 RGB = tuple[float, float, float]
 CLIP_MEAN: RGB = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: RGB = (0.26862954, 0.26130258, 0.27577711)
@@ -65,9 +68,12 @@ def read_config(
     Raises:
         CremaError: of the class `error`, when there is none.
     """
+    require_files(place, error=error)
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(place, revision=revision)
-    except (OSError, ValueError) as cause:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            place, revision=revision_of(place, revision), trust_remote_code=False
+        )
+    except _UNREADABLE as cause:
         hub = HUB_ID.fullmatch(str(place)) or Path(place).exists()
         reason = first_line(cause) if hub else "there is no such folder"
         raise error(f"No {what} was found at '{place}': {reason}. Accepted: {accepted}. {try_next}") from cause
@@ -96,12 +102,18 @@ def read_weights(
     Raises:
         CremaError: of the class `error`, when the files are absent or damaged, or hold another kind of model.
     """
+    require_files(place, error=error)
     try:
         with _quiet():
             model, found = model_class.from_pretrained(
-                place, revision=revision or "main", dtype=dtype, output_loading_info=True, **arguments
+                place,
+                revision=revision_of(place, revision) or MAIN,
+                dtype=dtype,
+                output_loading_info=True,
+                trust_remote_code=False,
+                **arguments,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as cause:
+    except (*_UNREADABLE, SafetensorError, MemoryError) as cause:
         raise error(
             f"The weights of '{place}' cannot be read: {first_line(cause)}. Accepted: a complete checkpoint in "
             "safetensors format. Download or copy it again."
@@ -158,7 +170,7 @@ def find_file(place: str | Path, name: str, *, revision: str | None) -> Path | N
     """Return a file beside the weights, fetched from the hub where it is not local; None where there is none."""
     if not (HUB_ID.fullmatch(str(place)) or Path(place).exists()):
         return None  # no folder, and nothing the hub could be asked for
-    file = cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    file = cached_file(place, name, revision=revision_of(place, revision), _raise_exceptions_for_missing_entries=False)
     return None if file is None else Path(file)
 
 
@@ -169,14 +181,50 @@ def read_tokenizer(place: str, revision: str | None, *, subfolder: str = "") -> 
         CheckpointError: when there is none, or it needs a package that is not installed.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, subfolder=subfolder)
-    except (OSError, ValueError, ImportError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(
+            place, revision=revision_of(place, revision), subfolder=subfolder, trust_remote_code=False
+        )
+    except (*_UNREADABLE, ImportError) as error:
         where = f"'{place}/{subfolder}'" if subfolder else f"'{place}'"
         raise CheckpointError(
             f"The tokenizer of {where} cannot be read: {first_line(error)}. Accepted: tokenizer.json and "
             "tokenizer_config.json as the hub has them. Download or copy the files again."
         ) from error
     return tokenizer
+
+
+def require_files(place: str | Path, *, error: type[CremaError] = CheckpointError) -> None:
+    """Refuse a folder in which something else than a file is where a file of a checkpoint belongs.
+
+    A pipe or device there would be read for ever. The list of shards names files of the folder alone.
+
+    Args:
+        place: folder; of a hub id nothing is looked at.
+        error: class of the error.
+
+    Raises:
+        CremaError: of the class `error`.
+    """
+    folder = Path(place)
+    if not folder.is_dir():
+        return
+    for file in sorted(folder.iterdir()):
+        if file.suffix not in FILES or (reason := obstacle(file)) in (None, A_FOLDER):
+            continue
+        raise error(
+            f"{shown(file)} {reason}. In the folder of a checkpoint stand files that end. Download or copy it again."
+        )
+    for index in folder.glob("*.index.json"):
+        try:
+            listed = read_object(index).get("weight_map", {})
+        except ReadError as cause:
+            raise error(
+                f"{shown(index)} {cause.reason}. It lists the files of the weights. Download it again."
+            ) from cause
+        if not isinstance(listed, dict):
+            raise error(f"{shown(index)} lists no files of weights. It maps tensors to files. Download it again.")
+        for name in {str(own) for own in listed.values()}:
+            inside(folder, name, what="a file of its weights", error=error)
 
 
 def is_pretrained(place: Path) -> bool:

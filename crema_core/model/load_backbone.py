@@ -15,6 +15,7 @@ from crema_core.model.backbone_family import BackboneFamily, BackboneRequest, Na
 from crema_core.model.chat_format import ChatFormat, tokenizer_chat_format
 from crema_core.model.checkpoint import own_template, read_config, read_json, read_tokenizer
 from crema_core.model.language_override import load_override, read_override_config
+from crema_core.model.revisions import recording
 from crema_core.model.settings import BackboneSettings
 from crema_core.plugins import registry
 from crema_core.plugins.spec import parse_settings
@@ -54,6 +55,13 @@ def read_backbone(settings: BackboneSettings) -> Backbone:
         OptionsError: for an image size the backbone cannot take.
         PrecisionError: for a precision the language model cannot hold.
     """
+    with recording() as revisions:
+        backbone = _read(settings)
+    backbone.revisions = {place: dict(own) for place, own in revisions.items()}
+    return backbone
+
+
+def _read(settings: BackboneSettings) -> Backbone:
     if settings.source == ALONE and settings.language_model is not None:
         return _language_alone(settings, settings.language_model)
     place = settings.source

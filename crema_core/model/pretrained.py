@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from crema_core.errors import AssetError
+from crema_core.common.reading import require_file, why
+from crema_core.errors import AssetError, ReadError
 from crema_core.model import checkpoint
+from crema_core.model.revisions import revision_of
 from crema_core.model.trainable import freeze
 
 
@@ -92,7 +94,7 @@ def read_processor(processor_class: Any, source: str | Path, *, revision: str | 
         AssetError: when the checkpoint has none.
     """
     try:
-        return processor_class.from_pretrained(source, revision=revision)
+        return processor_class.from_pretrained(source, revision=revision_of(source, revision), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise AssetError(
             f"'{source}' has weights but no preprocessor_config.json. {needed} Download that file into the folder too."
@@ -112,11 +114,11 @@ def require_digest(path: str | Path, sha256: str | None) -> None:
     if sha256 is None:
         return
     try:
-        with Path(path).open("rb") as stream:
+        with require_file(path).open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
+    except (OSError, ReadError) as error:
         raise AssetError(
-            f"'{path}' cannot be opened: {error.strerror}. Its sha256 was asked for. Check the path of the weights."
+            f"'{path}' cannot be opened: it {why(error)}. Its sha256 was asked for. Check the path of the weights."
         ) from error
     if found != sha256.lower():
         raise AssetError(

@@ -25,6 +25,7 @@ from crema_core.common.reading import inside, read_object, shown
 from crema_core.common.tensors import checksum, require_finite, write_tensors
 from crema_core.errors import CheckpointError, ModalityWarning, ProcessingWarning, ReadError, first_line
 from crema_core.fusion import plan_fusion
+from crema_core.model.revisions import REVISIONS
 from crema_core.saving.fingerprint import feature_fingerprint
 from crema_core.saving.records import AdapterRecord, check_record
 from crema_core.saving.upgrades import FEATURES, SavedModality
@@ -78,6 +79,7 @@ def write_adapter(model: CremaNetwork, name: str, place: Path) -> None:
         **_new_qformer(model, name),
         **({INDIVIDUAL: True} if _has_individual(model) else {}),
         **processing_of(model),
+        **({REVISIONS: commits} if (commits := model.config.get(REVISIONS)) else {}),
         "sha256": checksum(place / TENSORS),
     }
     (place / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")

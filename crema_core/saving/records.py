@@ -128,6 +128,28 @@ class AdapterRecord(ModalityRecord):
     revisions: Revisions = {}
 
 
+class _BuiltModel(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    fusion: _Named
+    modalities: list[ModalityRecord]
+    revisions: Revisions = {}
+
+
+class RunRecord(BaseModel):
+    """`config.json` of a training run."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    settings: dict[str, Any]
+    modalities: list[str]
+    major: str
+    backbone: str
+    data: str
+    eval_data: str | None
+    model: _BuiltModel
+
+
 def check_record(file: Path, values: Mapping[str, Any], model: type[BaseModel], *, writer: str) -> None:
     """Refuse the content of a file that is not what its writer writes.
 

@@ -74,7 +74,8 @@ def read_metrics(path: Path) -> list[dict[str, Value]]:
             values = parse_json(line) if line else None
             if line and not (isinstance(values, dict) and isinstance(values.get("kind"), str)):
                 raise CheckpointError(_not_metrics(path, f"line {number} holds no object with a kind"))
-            found += [values] if line else []
+            if isinstance(values, dict):
+                found.append(values)
     except ReadError as error:
         raise CheckpointError(_not_metrics(path, first_line(error))) from error
     return found

@@ -38,6 +38,8 @@ from crema_core.common.reading import read_json
 from crema_core.data.data_file import Record
 from crema_core.data.unusable import SKIPPED, Unusable
 from crema_core.errors import CheckpointError, ReadError, TrainingError, first_line
+from crema_core.model.revisions import REVISIONS
+from crema_core.saving.records import RunRecord, check_record
 from crema_core.saving.upgrades import FEATURES
 from crema_core.train.metrics import METRICS, SKIPPED_LINE, Value, read_metrics
 
@@ -48,6 +50,7 @@ CHANGES = "changes"
 FORMAT = 1
 _GUARDED = ("modalities", "major", "backbone", "data", "eval_data")
 _FREE = ("model.backbone.source", "model.backbone.revision", "model.seed")  # the backbone is known by its contents
+_COMMITS = f"model.{REVISIONS}."  # so are those of the hub, whose weights are compared
 _VERSIONS = (".version", ".distribution", ".api_version", ".options_version")
 
 
@@ -219,6 +222,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"The run in '{folder}' has another format than {FORMAT}. Only runs of this format can be continued. "
             "Start a new run with another out=. Nothing was changed."
         )
+    check_record(folder / CONFIG, config, RunRecord, writer="fit")
     return config
 
 
@@ -323,7 +327,7 @@ def _changes(
     """Yield key and line `key: was -> now` of every value below `part` that differs."""
     old, new = dict(_flat(was[part], prefix)), dict(_flat(now[part], prefix))
     for key in sorted(old.keys() | new.keys()):
-        if key not in _FREE and old.get(key) != new.get(key):
+        if key not in _FREE and not key.startswith(_COMMITS) and old.get(key) != new.get(key):
             yield key, f"{key}: {old.get(key)} -> {new.get(key)}"
 
 

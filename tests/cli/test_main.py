@@ -95,13 +95,50 @@ def test_our_error_is_one_line_on_stderr(verb: types.ModuleType, capsys: pytest.
     assert "Traceback (most recent call last):" in capsys.readouterr().err
 
 
-def test_an_error_that_is_not_ours_is_not_hidden(verb: types.ModuleType) -> None:
+def test_a_bug_keeps_its_traceback_and_ends_with_a_line_that_says_so(
+    verb: types.ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(arguments: argparse.Namespace) -> int:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by nothing")
 
     verb.run = fail
-    with pytest.raises(ZeroDivisionError):
-        main(["try"])
+    assert main(["try"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith(f"crema: this is a bug of crema-core {crema_core.__version__}, not of what was typed (")
+    assert lines[-1].endswith("with the lines above and the output of: crema plugins doctor")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file", "a.jsonl"), "The system refused something: 'a.jsonl' does not exist."),
+        (PermissionError(13, "Permission denied", "a.jsonl"), "'a.jsonl' may not be read by this user."),
+        (OSError(36, "File name too long", "a" * 5000), "has a name that is too long for the file system."),
+        (OSError(28, "No space left on device", "out/a"), "'out/a' cannot be written: the disk is full."),
+        (OSError("the connection was lost"), "The system refused something: the connection was lost."),
+        (MemoryError(), "The memory is used up (MemoryError). Needed is more than is free."),
+        (RecursionError("maximum recursion depth"), "Something is nested deeper than can be followed."),
+        ("\ud800", "A text cannot be spelled here ('utf-8' codec can't encode character"),
+    ],
+)
+def test_what_the_system_refuses_is_one_message_in_three_parts(
+    error: Exception | str, said: str, verb: types.ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: argparse.Namespace) -> int:
+        if isinstance(error, str):
+            error.encode("utf-8")
+        raise error  # type: ignore[misc]
+
+    verb.run = fail
+    assert main(["try"]) == 1
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.endswith(" With --traceback, crema shows where.\n")
+    assert line.count("\n") == 1
+    assert len(line) < 600
+    assert main(["try", "--traceback"]) == 1
+    assert "Traceback (most recent call last):" in capsys.readouterr().err
 
 
 def test_interrupted(verb: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

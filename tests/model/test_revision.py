@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -10,10 +11,13 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, SiglipVisionModel
 
-from crema_core.errors import AssetError, CheckpointError
+from crema_core.api.build import build
+from crema_core.api.load import load
+from crema_core.errors import AssetError, CheckpointError, RevisionWarning
 from crema_core.model.backbone import ALONE
 from crema_core.model.load_backbone import load_backbone
 from crema_core.model.pretrained import load_frozen, read_processor
+from crema_core.model.revisions import moved, pinned, recording, revision_of
 from tests.support import vision_encoders
 from tests.support.checkpoints import save_language, save_published
 
@@ -106,3 +110,57 @@ def test_an_encoder_and_its_preprocessing_are_read_from_their_revision(hub: Path
         load_frozen(SiglipVisionModel, "some/siglip")
     with pytest.raises(AssetError, match=r"^'some/siglip' has weights but no preprocessor_config.json\. It is needed"):
         read_processor(AutoImageProcessor, "some/siglip", needed="It is needed.")
+
+
+def advance(hub: Path, name: str, commit: str) -> None:
+    """Let the branch `main` of a repository in the cache have another commit, of equal files."""
+    repository = hub / f"models--{name.replace('/', '--')}"
+    (repository / "snapshots" / commit).symlink_to(repository / "snapshots" / COMMIT)
+    (repository / "refs" / "main").write_text(commit)
+
+
+def test_the_commit_of_a_branch_is_recorded_with_the_model_read_again_and_named_when_the_branch_has_moved(
+    hub: Path, tmp_path: Path
+) -> None:
+    downloaded(hub, "some/backbone", save_published(tmp_path / "folder", "blip2-opt"), revision="main")
+    model = build(["video"], backbone="some/backbone")
+    pins = {"some/backbone": {"main": COMMIT}}
+    assert model.config["revisions"] == pins
+    model.save_pretrained(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "crema.json").read_text())["revisions"] == pins
+    assert json.loads((tmp_path / "model" / "video" / "adapter.json").read_text())["revisions"] == pins
+    later = "f" * 40
+    advance(hub, "some/backbone", later)
+    with pytest.warns(RevisionWarning) as caught:
+        again = load(tmp_path / "model")
+    assert str(caught[0].message) == (
+        f"'{tmp_path / 'model'}': 'main' of 'some/backbone' has moved from {COMMIT[:12]} to {later[:12]} since it was "
+        "saved. The recorded commit is read, so that its answers stay the same. To use what is there now, build a "
+        "model and train it."
+    )
+    assert again.config["revisions"] == pins
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RevisionWarning)
+        newer = load(tmp_path / "model", backbone="some/backbone")  # named again: as it is now
+    assert newer.config["revisions"] == {"some/backbone": {"main": later}}
+
+
+def test_what_a_folder_or_a_commit_names_is_not_resolved(hub: Path, tmp_path: Path) -> None:
+    with recording() as found:
+        assert revision_of(tmp_path, None) is None
+        assert revision_of("some/backbone", COMMIT) == COMMIT
+        assert revision_of("some/backbone", "main") == "main"  # nobody knows it here; whoever reads it says so
+    assert found == {}
+
+
+def test_all_files_of_one_reading_come_from_one_commit(hub: Path, tmp_path: Path) -> None:
+    downloaded(hub, "some/siglip", vision_encoders.save_siglip(tmp_path / "siglip"), revision="main")
+    with recording() as found:
+        assert revision_of("some/siglip", None) == COMMIT
+        advance(hub, "some/siglip", "f" * 40)
+        assert revision_of("some/siglip", None) == COMMIT
+    assert found == {"some/siglip": {"main": COMMIT}}
+    with pinned(found):
+        assert revision_of("some/siglip", "main") == COMMIT
+    assert revision_of("some/siglip", "main") == "f" * 40
+    assert moved(found) == [f"'main' of 'some/siglip' has moved from {COMMIT[:12]} to {'f' * 12}"]

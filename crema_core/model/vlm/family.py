@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import (
 from crema_core.errors import CheckpointError, OptionsError, first_line
 from crema_core.model.backbone_family import BackboneFamily, BackboneRequest
 from crema_core.model.checkpoint import own_template, read_model, read_tokenizer
+from crema_core.model.revisions import revision_of
 from crema_core.model.shapes import shape_model
 from crema_core.model.vlm.backbone import VisualBackbone, beside_decoder
 from crema_core.model.vlm.hooks import captured, placed
@@ -163,7 +164,7 @@ def read_processor(place: str, revision: str | None) -> Any:
         CheckpointError: when there is none, or it needs a package that is not installed.
     """
     try:
-        return AutoProcessor.from_pretrained(place, revision=revision)
+        return AutoProcessor.from_pretrained(place, revision=revision_of(place, revision), trust_remote_code=False)
     except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"The processor of '{place}' cannot be read: {first_line(error)}. Accepted: processor_config.json, "
