@@ -269,9 +269,9 @@ def test_no_remote_code_and_no_unsafe_pickle() -> None:
             if trust is not None and not (isinstance(trust, ast.Constant) and trust.value is False):
                 hits.append(place(path, node))
             # Left out, transformers asks at a terminal whether to run the code of a checkpoint.
-            asks = isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
-            if asks and trust is None:
-                hits.append(f"{place(path, node)}: from_pretrained without trust_remote_code=False")
+            called = ast.unparse(node.func)
+            if re.fullmatch(r"(Auto\w+|\w+_class)\.from_pretrained", called) and trust is None:
+                hits.append(f"{place(path, node)}: {called} without trust_remote_code=False")
             is_torch_load = (
                 isinstance(node.func, ast.Attribute)
                 and node.func.attr == "load"

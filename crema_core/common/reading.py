@@ -233,7 +233,9 @@ def parse_yaml(text: str) -> Any:
         raise _faulty(f"is not YAML (a value cannot be read: {str(error) or type(error).__name__})") from error
 
 
-def inside(folder: Path, name: object, *, what: str, error: type[CremaError] = CheckpointError) -> Path:
+def inside(
+    folder: Path, name: object, *, what: str, error: type[CremaError] = CheckpointError, links: bool = False
+) -> Path:
     """Return the folder or file `name` directly inside `folder`, where `name` comes out of a file.
 
     Args:
@@ -241,6 +243,7 @@ def inside(folder: Path, name: object, *, what: str, error: type[CremaError] = C
         name: as the file has it.
         what: that is named, for the message: "a modality's folder".
         error: class of the error.
+        links: whether a link may lead out, as those of the hub's cache do, whose files lie in a folder of their own.
 
     Raises:
         CremaError: of the class `error`, for an absolute path, one with parts, and a link that leads out.
@@ -249,7 +252,7 @@ def inside(folder: Path, name: object, *, what: str, error: type[CremaError] = C
     if plain:
         place = folder / str(name)
         try:
-            if not place.is_symlink() or place.resolve().parent == folder.resolve():
+            if links or not place.is_symlink() or place.resolve().parent == folder.resolve():
                 return place
         except (OSError, RuntimeError, ValueError):  # a link in a circle, a name no file can have: it is refused below
             plain = False

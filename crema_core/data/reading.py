@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
 from crema_core.common.atomic import is_stream
 from crema_core.common.parent import watch_parent
-from crema_core.common.reading import parse_json, read_text
+from crema_core.common.reading import ABSENT, obstacle, parse_json, read_text
 from crema_core.common.writing import writing
 from crema_core.data.doubts import Doubt, collect_doubts
 from crema_core.data.sampling import file_of
@@ -188,7 +188,7 @@ def _state(path: Path) -> tuple[str, int, int]:
 
 def _kept(path: Path) -> dict[str, Found]:
     """Read earlier results; a last line that an interruption cut off is left out."""
-    if not path.exists():
+    if obstacle(path) == ABSENT:
         return {}
     if is_stream(path):
         raise DataFileError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -30,9 +31,17 @@ BACKBONE = "crema_backbone.json"
 """File of a backbone's folder with what its configuration cannot say, see `is_pretrained`."""
 FILES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
 """Endings of the files of a checkpoint."""
-# What transformers raises of files that are no checkpoint of its own, besides errors of the system: it takes the content
-# of config.json as it is.
-_UNREADABLE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError)
+# What transformers raises of files that are no checkpoint: it takes the content of config.json as it is.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    StrictDataclassError,
+)
 RGB = tuple[float, float, float]
 CLIP_MEAN: RGB = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: RGB = (0.26862954, 0.26130258, 0.27577711)
@@ -224,7 +233,7 @@ def require_files(place: str | Path, *, error: type[CremaError] = CheckpointErro
         if not isinstance(listed, dict):
             raise error(f"{shown(index)} lists no files of weights. It maps tensors to files. Download it again.")
         for name in {str(own) for own in listed.values()}:
-            inside(folder, name, what="a file of its weights", error=error)
+            inside(folder, name, what="a file of its weights", error=error, links=True)
 
 
 def is_pretrained(place: Path) -> bool:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from crema_core.common.atomic import new_folder, require_complete, write_text
 from crema_core.common.owner import require_owned
-from crema_core.common.reading import inside, read_object, read_text
+from crema_core.common.reading import ABSENT, inside, obstacle, read_object, read_text
 from crema_core.common.tensors import checksum, read_tensors, require_finite, write_tensors
 from crema_core.data.order import derive_seed
 from crema_core.errors import CheckpointError, ReadError, TrainingError, first_line
@@ -90,7 +90,7 @@ def point(run: Path, pointer: str, name: str) -> None:
 def pointed(run: Path, pointer: str) -> Path | None:
     """Return the checkpoint folder that `last` or `best` names, or None when there is none yet."""
     file = run / pointer
-    if not file.exists():
+    if obstacle(file) == ABSENT:
         return None
     try:
         name = read_text(file).strip()

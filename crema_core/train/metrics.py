@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.common.progress import StatusLine, describe_duration
-from crema_core.common.reading import parse_json, read_text
+from crema_core.common.reading import ABSENT, obstacle, parse_json, read_text
 from crema_core.common.writing import writing
 from crema_core.errors import CheckpointError, ReadError, first_line
 from crema_core.plugins.control import RunChange
@@ -65,7 +65,7 @@ class MetricsFile:
 
 def read_metrics(path: Path) -> list[dict[str, Value]]:
     """Return the lines of a metrics file; a last line cut off by a crash is left out."""
-    if not path.exists():
+    if obstacle(path) == ABSENT:
         return []
     found: list[dict[str, Value]] = []
     try:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crema_core.common.atomic import write_text
-from crema_core.common.reading import parse_json, read_json, require_file, why
+from crema_core.common.reading import ABSENT, obstacle, parse_json, read_json, require_file, why
 from crema_core.errors import CacheError, ReadError
 
 MARKER, FEATURES, FILES, IDENTITY = "crema-cache.json", "features", "files", "identity.json"
@@ -110,7 +110,7 @@ def read_entries(path: Path) -> dict[str, Entry]:
         FileNotFoundError: when it is gone, for example evicted by another process.
     """
     try:
-        if path.exists():  # one that is gone is the caller's to notice
+        if obstacle(path) != ABSENT:  # one that is gone is the caller's to notice
             require_file(path)
         with path.open("rb") as stream:
             size = path.stat().st_size

@@ -254,7 +254,7 @@ def write_checkpoint(
             "The LoRA was to be merged, and the file has none (stage 2 has none). Accepted: a stage-3 file. Leave "
             "--merge out."
         )
-    language = AutoConfig.from_pretrained(language_model, revision=language_revision)
+    language = AutoConfig.from_pretrained(language_model, revision=language_revision, trust_remote_code=False)
     local = str(Path(language_model).resolve()) if Path(language_model).exists() else language_model
     place = LANGUAGE_FOLDER if lora == "merged" else local
     revision = None if lora == "merged" else language_revision
@@ -324,7 +324,7 @@ def parts_of(
     Raises:
         CheckpointError: when parts are absent or do not fit each other.
     """
-    language = AutoConfig.from_pretrained(language_model)
+    language = AutoConfig.from_pretrained(language_model, trust_remote_code=False)
     trunk = trunk_of(weights, config_of(weights, language, sizes))
     model, tokenizer = _language_model(language_model, None, language, dtype)
     if weights.lora:
