@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from crema_core.common.reading import parse_yaml, shown
-from crema_core.errors import OptionsError, ReadError, did_you_mean, first_line
+from crema_core.errors import OptionsError, ReadError, did_you_mean
 from crema_core.plugins.spec import MMQASpec, parse_settings
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ def assignments(items: Iterable[str]) -> dict[str, Any]:
     for item in items:
         key, sign, value = item.partition("=")
         if not sign or not key.strip():
-            raise OptionsError(f"'{item}' sets nothing. Accepted: key=value. Write --set epochs=3, for example.")
+            raise OptionsError(f"{shown(item)} sets nothing. Accepted: key=value. Write --set epochs=3, for example.")
         try:
             found[key.strip()] = yaml_value(value)
         except ReadError as error:
             raise OptionsError(
-                f"The value of {shown(item)} cannot be read: {first_line(error)}. Values are written as in YAML: 3, 0.001, true, null, [a, b]. "
-                "Put the item in quotes if it has brackets or spaces."
+                f"The value of {shown(item)} cannot be read. Values are written as in YAML: 3, 0.001, true, null, "
+                "[a, b]. Put the item in quotes if it has brackets or spaces."
             ) from error
     return found
 

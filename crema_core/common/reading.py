@@ -213,6 +213,11 @@ def parse_yaml(text: str) -> Any:
     import yaml
 
     try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # what follows calls itself for every bracket
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_DEPTH:
+                raise _faulty(f"is nested deeper than {MOST_DEPTH} brackets")
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:

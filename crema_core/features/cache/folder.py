@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crema_core.common.atomic import write_text
-from crema_core.common.reading import ABSENT, obstacle, parse_json, read_json, require_file, why
+from crema_core.common.reading import ABSENT, obstacle, parse_json, read_json, why
 from crema_core.errors import CacheError, ReadError
 
 MARKER, FEATURES, FILES, IDENTITY = "crema-cache.json", "features", "files", "identity.json"
@@ -109,9 +109,9 @@ def read_entries(path: Path) -> dict[str, Entry]:
         CacheError: for a file that is not a whole shard, saying how one sees it.
         FileNotFoundError: when it is gone, for example evicted by another process.
     """
+    if (reason := obstacle(path)) not in (None, ABSENT):  # one that is gone is the caller's to notice
+        raise CacheError(f"it {reason}")
     try:
-        if obstacle(path) != ABSENT:  # one that is gone is the caller's to notice
-            require_file(path)
         with path.open("rb") as stream:
             size = path.stat().st_size
             length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
