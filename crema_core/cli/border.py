@@ -10,7 +10,7 @@ import sys
 
 import crema_core
 from crema_core.common.reading import shown, why
-from crema_core.common.writing import is_about_room, text_of
+from crema_core.common.writing import is_about_room, write_error
 from crema_core.errors import first_line
 
 WHERE = "With --traceback, crema shows where."
@@ -35,7 +35,7 @@ def system_message(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError):
         if is_about_room(error):
-            return f"{text_of(error.filename or 'What was to be written', error)} {WHERE}"
+            return f"{write_error(str(error.filename or 'a file'), error)} {WHERE}"
         what = f"{shown(str(error.filename))} {why(error)}" if error.filename is not None else first_line(error)
         return (
             f"The system refused something: {what}. Needed are files and folders that this user may use. Check the "

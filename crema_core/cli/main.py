@@ -93,10 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the border: behind it there is nobody to catch it
         from crema_core.cli.border import bug_message, system_message
 
-        text = system_message(error)
-        if text is None or show_traceback:
+        message = system_message(error)
+        if message is None or show_traceback:
             traceback.print_exc()
-        return fail(text or bug_message(error, provider=_provider(words)), FAILED)
+        return fail(message or bug_message(error, provider=_provider(words)), FAILED)
 
 
 def _provider(words: list[str]) -> str | None:

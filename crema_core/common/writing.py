@@ -84,7 +84,7 @@ def writing(place: Path, *, inside: Path | None = None, is_kept: bool = False) -
         raise write_error(place, error, is_kept=is_kept) from error
 
 
-def write_error(place: Path, error: BaseException, *, is_kept: bool = False) -> WriteError:
+def write_error(place: Path | str, error: BaseException, *, is_kept: bool = False) -> WriteError:
     """Return the error for a place that cannot be written."""
     number = number_of(error)
     reason, advice = _REASONS.get(number or 0, (first_line(error), "Name another place."))
