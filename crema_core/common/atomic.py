@@ -153,7 +153,7 @@ def _for_stream(place: Path) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "content"
-        temporary.touch()
+        temporary.write_bytes(b"")
         yield temporary
         with writing(place):
             # Without a reader, opening a pipe would wait for ever.
