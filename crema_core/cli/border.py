@@ -13,7 +13,7 @@ from crema_core.common.reading import shown, why
 from crema_core.common.writing import is_about_room, write_error
 from crema_core.errors import first_line
 
-WHERE = "With --traceback, crema shows where."
+WHERE = "Add --traceback to see where."
 
 
 def system_message(error: BaseException) -> str | None:

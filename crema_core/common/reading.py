@@ -213,10 +213,10 @@ def parse_yaml(text: str) -> Any:
     import yaml
 
     try:
-        depth = 0
+        level = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):  # what follows calls itself for every bracket
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MOST_DEPTH:
+            level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if level > MOST_DEPTH:
                 raise _faulty(f"is nested deeper than {MOST_DEPTH} brackets")
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -335,16 +335,16 @@ def _require_plain(root: yaml.Node) -> None:
     measures: dict[int, tuple[int, int]] = {}  # of every node: values and levels below it
     begun: set[int] = set()
 
-    def measure(node: Any, depth: int) -> tuple[int, int]:
+    def measure(node: Any, level: int) -> tuple[int, int]:
         if id(node) in begun:
             raise _faulty(f"has an alias of what it stands in (line {node.start_mark.line + 1})")
         if id(node) not in measures:
             begun.add(id(node))
-            below = [measure(part, depth + 1) for part in _parts_of_node(node)]
+            below = [measure(part, level + 1) for part in _parts_of_node(node)]
             begun.remove(id(node))
             measures[id(node)] = 1 + sum(size for size, _ in below), 1 + max((levels for _, levels in below), default=0)
         size, levels = measures[id(node)]
-        if depth + levels > MOST_DEPTH:
+        if level + levels > MOST_DEPTH:
             raise _faulty(f"is nested deeper than {MOST_DEPTH} brackets")
         if size > MOST_NODES:
             raise _faulty(f"unfolds to more than {MOST_NODES:,} values")

@@ -170,7 +170,7 @@ def _pretrain(
         "features": {against: feature_fingerprint(model.branch(against).modality)},
     }
     if resume:
-        _refuse_changes(read_config(folder), config)
+        _refuse_changes(read_config(folder, of_pairs=True), config)
     else:
         refuse_used(folder)
         write_start(folder, config)

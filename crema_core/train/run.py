@@ -204,8 +204,12 @@ def data_digest(records: Sequence[Record]) -> str:
     return f"{len(records)} samples, {digest.hexdigest()[:16]}"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, *, of_pairs: bool = False) -> dict[str, Any]:
     """Read `config.json` of a run to continue.
+
+    Args:
+        folder: the run.
+        of_pairs: whether it is a pretraining, whose file has other keys.
 
     Raises:
         CheckpointError: when the folder holds no run, or one of another format.
@@ -222,7 +226,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"The run in '{folder}' has another format than {FORMAT}. Only runs of this format can be continued. "
             "Start a new run with another out=. Nothing was changed."
         )
-    check_record(folder / CONFIG, config, RunRecord, writer="fit")
+    if not of_pairs:
+        check_record(folder / CONFIG, config, RunRecord, writer="fit")
     return config
 
 

@@ -161,7 +161,11 @@ def test_an_unknown_key_of_the_configuration_names_the_nearest(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "The configuration '{file}' is not YAML (line 1). It has one 'key: value' per line. Correct it."),
+        (
+            "a: [",
+            "The configuration '{file}' is not YAML (expected the node content, but found '<stream end>', line 1). It is "
+            "a YAML file, one 'key: value' per line. Check the path, or correct it.",
+        ),
         (
             "- a",
             "The configuration '{file}' is list, not 'key: value' lines. At least 'data: FILE' is needed. Write it.",
@@ -180,8 +184,8 @@ def test_an_absent_configuration_is_explained(tmp_path: Path) -> None:
     with pytest.raises(OptionsError) as caught:
         read_config(str(tmp_path / "no.yaml"), {}, {})
     assert str(caught.value) == (
-        f"The configuration '{tmp_path / 'no.yaml'}' cannot be read: No such file or directory. It is a YAML file. "
-        "Check the path."
+        f"The configuration '{tmp_path / 'no.yaml'}' does not exist. It is a YAML file, one 'key: value' per line. Check "
+        "the path, or correct it."
     )
 
 

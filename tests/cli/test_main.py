@@ -134,7 +134,7 @@ def test_what_the_system_refuses_is_one_message_in_three_parts(
     assert main(["try"]) == 1
     line = capsys.readouterr().err
     assert said in line
-    assert line.endswith(" With --traceback, crema shows where.\n")
+    assert line.endswith(" Add --traceback to see where.\n")
     assert line.count("\n") == 1
     assert len(line) < 600
     assert main(["try", "--traceback"]) == 1
