@@ -163,8 +163,8 @@ def test_an_unknown_key_of_the_configuration_names_the_nearest(tmp_path: Path) -
     [
         (
             "a: [",
-            "The configuration '{file}' is not YAML (expected the node content, but found '<stream end>', line 1). It is "
-            "a YAML file, one 'key: value' per line. Check the path, or correct it.",
+            "The configuration '{file}' is not YAML (expected the node content, but found '<stream end>', line 1). It "
+            "is a YAML file, one 'key: value' per line. Check the path, or correct it.",
         ),
         (
             "- a",
@@ -184,8 +184,8 @@ def test_an_absent_configuration_is_explained(tmp_path: Path) -> None:
     with pytest.raises(OptionsError) as caught:
         read_config(str(tmp_path / "no.yaml"), {}, {})
     assert str(caught.value) == (
-        f"The configuration '{tmp_path / 'no.yaml'}' does not exist. It is a YAML file, one 'key: value' per line. Check "
-        "the path, or correct it."
+        f"The configuration '{tmp_path / 'no.yaml'}' does not exist. It is a YAML file, one 'key: value' per line. "
+        "Check the path, or correct it."
     )
 
 
