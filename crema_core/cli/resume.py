@@ -63,11 +63,14 @@ def _modalities(folder: Path, config: FitConfig) -> tuple[str | dict[str, Any], 
     from crema_core.api.requests import name_and_options
     from crema_core.api.saved import continued_request
     from crema_core.fusion import fusion_class
+    from crema_core.saving.records import ContinuedRecord, check_record
     from crema_core.train.run import CONFIG as STARTED
     from crema_core.train.run import read_config
 
     if config.modalities is None or not (folder / STARTED).is_file():  # it was stopped before it began
         return config.modalities
-    entries = read_config(folder)["model"]["modalities"]
+    built = read_config(folder)["model"]
+    check_record(folder / STARTED, built, ContinuedRecord, writer="fit")
+    entries = built["modalities"]
     extended = fusion_class(name_and_options(config.fusion, "fusion")[0]).extended
     return tuple(continued_request(folder, item, entries, extended=extended) for item in config.modalities)

@@ -128,12 +128,27 @@ class AdapterRecord(ModalityRecord):
     revisions: Revisions = {}
 
 
+class _Of(_Named):
+    distribution: str = ""
+    version: str = ""
+    options: dict[str, Any] = {}
+    options_version: int = 1
+
+
 class _BuiltModel(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
-    fusion: _Named
-    modalities: list[ModalityRecord]
+    fusion: _Named | None = None
+    modalities: list[_Of]
     revisions: Revisions = {}
+
+
+class ContinuedRecord(BaseModel):
+    """What of the model of a run is asked for again when it is continued."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    modalities: list[ModalityRecord]
 
 
 class RunRecord(BaseModel):
@@ -142,11 +157,6 @@ class RunRecord(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     settings: dict[str, Any]
-    modalities: list[str]
-    major: str
-    backbone: str
-    data: str
-    eval_data: str | None
     model: _BuiltModel
 
 

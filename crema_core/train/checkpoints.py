@@ -69,10 +69,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     require_complete(folder, what="checkpoint")
     try:
         state = read_object(folder / STATE)
-        Position(*state["position"])
+        if "position" in state:
+            Position(*state["position"])
         sums = {file: str(state["sha256"][file]) for file in _FILES}
     except (ReadError, KeyError, TypeError) as error:
-        reason = first_line(error) if isinstance(error, ReadError) else "it states no position or no checksums"
+        reason = first_line(error) if isinstance(error, ReadError) else "it states no place in the run or no checksums"
         raise CheckpointError(
             f"'{folder / STATE}' cannot be read: {reason}. It must be the file that training wrote. Copy the run "
             "again, or start a new one. Nothing was changed."

@@ -91,8 +91,8 @@ def test_settings_are_read_where_they_are(tmp_path: Path, error: type[CremaError
     with pytest.raises(error) as caught:
         read_json(tmp_path, "settings.json", revision=None, error=error)
     assert str(caught.value) == (
-        f"'{file}' is not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)). It must "
-        "be the file the checkpoint came with. Download it again."
+        f"'{file}' is not JSON (Expecting property name enclosed in double quotes at column 2). It must be "
+        "the file the checkpoint came with. Download it again."
     )
 
 

@@ -45,8 +45,7 @@ def test_an_absent_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssetError) as caught:
         require_digest(path, DIGEST)
     assert str(caught.value) == (
-        f"'{path}' cannot be opened: No such file or directory. Its sha256 was asked for. Check the path of the "
-        "weights."
+        f"'{path}' cannot be opened: it does not exist. Its sha256 was asked for. Check the path of the weights."
     )
 
 
