@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import json
 import re
@@ -24,7 +25,7 @@ from crema_core.cli.scaffold import ENCODERS, SCAFFOLDS, ScaffoldKind, new_packa
 from crema_core.common import atomic
 from crema_core.contract import EXTENSIONS, TOOLS
 from crema_core.datasets.prepare import prepare
-from crema_core.errors import OptionsError
+from crema_core.errors import OptionsError, WriteError
 from crema_core.model.shipped import tiny_backbone_path
 from crema_core.plugins import registry
 from crema_core.testing import check_modality
@@ -208,11 +209,11 @@ def test_an_unknown_encoder_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(folder: Path) -> None:
-        raise OSError("the disk is full")
+    def fail(folder: Path, *, flush: bool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic, "_flush", fail)
-    with pytest.raises(OSError, match="the disk is full"):
+    monkeypatch.setattr(atomic, "_finish", fail)
+    with pytest.raises(WriteError, match="the disk is full"):
         new_package("radar", output=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
