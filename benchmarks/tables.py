@@ -62,7 +62,7 @@ class Scale:
     backbone: str = DEMO.backbone
     clips: int = 320
     test_clips: int = 100
-    epochs: int = 8
+    epochs: int = 6
     seed: int = 0
 
     def identity(self) -> dict[str, Any]:
