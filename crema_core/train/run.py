@@ -78,6 +78,10 @@ class Run:
     skipped: Mapping[str, tuple[Unusable, ...]] = field(default_factory=dict)
 
 
+RUNS = Path("runs")
+"""Where runs are that were given no place."""
+
+
 @contextmanager
 def run_folder(out: str | os.PathLike[str] | None, processes: Processes) -> Iterator[Path]:
     """Yield `out`, or for None a new folder below `runs/`, which goes again when it stays empty."""
@@ -86,7 +90,9 @@ def run_folder(out: str | os.PathLike[str] | None, processes: Processes) -> Iter
     def choose() -> Path:
         if out is not None:
             return Path(out)
+        is_first = not RUNS.exists()
         made.append(new_run_folder())
+        made.extend([RUNS] if is_first else [])
         return made[0]
 
     folder = processes.from_main(choose)
@@ -106,18 +112,17 @@ def new_run_folder() -> Path:
     """
     name = time.strftime("%Y%m%d-%H%M%S")
     try:
-        Path("runs").mkdir(exist_ok=True)
         for ending in ("", *(f"-{number}" for number in range(2, 1000))):
             with suppress(FileExistsError):
-                (place := Path("runs") / f"{name}{ending}").mkdir()
+                (place := RUNS / f"{name}{ending}").mkdir(parents=True)
                 return place
     except OSError as error:
         raise TrainingError(
-            f"No folder for this run can be made below '{Path('runs').absolute()}': {error.strerror}. A run writes its "
+            f"No folder for this run can be made below '{RUNS.absolute()}': {error.strerror}. A run writes its "
             "metrics and checkpoints there. Give another out=."
         ) from error
     raise TrainingError(
-        f"There are 999 runs of the second {name} in '{Path('runs').absolute()}'. A run needs a folder of its own. "
+        f"There are 999 runs of the second {name} in '{RUNS.absolute()}'. A run needs a folder of its own. "
         "Give another out=."
     )
 
