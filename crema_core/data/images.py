@@ -87,13 +87,15 @@ def read_frames(
             if is_several(path):
                 return _frames_of_pages(path, num_frames=num_frames, start_s=start_s, end_s=end_s, fps=fps, pick=pick)
     _refuse_times(start_s, end_s, fps)
+    if isinstance(source, Image.Image):  # its numbers have one layout, however small it is
+        return Clip(torch.from_numpy(_rgb_of(source)).permute(2, 0, 1)[None].contiguous(), None)
     source = _in_memory(source)
     if isinstance(source, np.ndarray):
         source = torch.from_numpy(np.ascontiguousarray(source))
     if isinstance(source, Tensor):
         frames = _frames_of_array(source)
         return Clip(frames if len(frames) == 1 else frames[pick(len(frames), num_frames)], None)
-    readers = dict.fromkeys(IMAGE_SUFFIXES, read_image)
+    readers = dict.fromkeys(IMAGE_SUFFIXES, _read_rgb_pages)
     stack = read_stack(source, what="a picture", readers=readers, num_frames=num_frames, channels=3, pick=pick)
     return Clip(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), None)
 
@@ -167,8 +169,7 @@ def _frames_of_array(frames: Tensor) -> Tensor:
 def _in_memory(source: object) -> object:
     """Return pictures of Pillow, alone or in a list, and lists of arrays as one array; anything else as it is."""
     if isinstance(source, Image.Image):
-        pixels = pixels_of(source)
-        return to_rgb(pixels, grey=pixels.ndim == 2, name="A PIL image")
+        return _rgb_of(source)
     kinds = (Image.Image, np.ndarray, Tensor)
     if not isinstance(source, list | tuple) or not source or not all(isinstance(item, kinds) for item in source):
         return source
@@ -180,6 +181,11 @@ def _in_memory(source: object) -> object:
             "one clip, of equal size and number format, each (H, W, 3) or (3, H, W). Resize them first."
         )
     return torch.stack(pictures)
+
+
+def _rgb_of(image: Image.Image) -> NDArray[np.uint8]:
+    pixels = pixels_of(image)
+    return to_rgb(pixels, grey=pixels.ndim == 2, name="A PIL image")
 
 
 def _as_numpy(item: object) -> object:
@@ -312,9 +318,13 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         MediaError: when the file is absent, empty, damaged, of another type or has more than 8 bits per channel.
     """
-    values = read_pages(path).values
-    rgb = to_rgb(values, grey=values.ndim == 3, name=f"'{path}'")
+    rgb = _read_rgb_pages(path).values.astype(np.uint8, copy=False)
     return rgb[0] if len(rgb) == 1 else rgb
+
+
+def _read_rgb_pages(path: str | Path) -> Pages:
+    values = read_pages(path).values
+    return Pages(to_rgb(values, grey=values.ndim == 3, name=f"'{path}'"))
 
 
 def read_raw_image(path: str | Path) -> NDArray[np.generic]:

@@ -101,6 +101,14 @@ def test_resize_gives_squares_in_the_unit_range() -> None:
     assert float(small.max()) <= 1
 
 
+@pytest.mark.parametrize("size", [(3, 3), (3, 4), (1, 3), (5, 3)])
+def test_a_picture_of_three_pixels_has_the_layout_of_every_other(size: tuple[int, int], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for source in (tmp_path / "a.png", Image.fromarray(pixels), [tmp_path / "a.png"]):
+        assert np.array_equal(read_frames(source, num_frames=1).frames[0].permute(1, 2, 0).numpy(), pixels)
+
+
 def test_large_pictures_are_resized_as_small_ones_are_to_a_byte() -> None:
     rows, columns = torch.arange(1000)[:, None], torch.arange(1001)[None]
     large = torch.stack([rows % 256 + 0 * columns, columns % 256 + 0 * rows, (rows * columns) % 251])[None]
