@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -56,6 +57,11 @@ def open_container(path: Path, *, what: str, suffixes: Iterable[str]) -> Iterato
             f"'{path}' cannot be read: FFmpeg (PyAV {av.__version__}) reports '{error.strerror}'. It need not be "
             f"damaged; this release cannot decode it. {accepts(what, suffixes)} Convert it with another program."
         ) from error
+    except IndexError as error:
+        if not _is_of_library(error):
+            raise
+        cause = "a stream begins in the middle of it that its beginning does not name"
+        raise damaged(path, cause, what=what, suffixes=suffixes) from error
     except av.error.PermissionError as error:
         if os.access(path, os.R_OK):
             raise damaged(path, f"FFmpeg reports '{error.strerror}'", what=what, suffixes=suffixes) from error
@@ -64,6 +70,12 @@ def open_container(path: Path, *, what: str, suffixes: Iterable[str]) -> Iterato
         ) from error
     except av.error.FFmpegError as error:
         raise damaged(path, f"FFmpeg reports '{error.strerror}'", what=what, suffixes=suffixes) from error
+
+
+def _is_of_library(error: BaseException) -> bool:
+    """Return whether PyAV raised an error, in code without Python sources."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith("av/")
 
 
 def origin_s(container: InputContainer) -> float:

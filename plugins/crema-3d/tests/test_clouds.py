@@ -96,7 +96,7 @@ def test_laspy_agrees_on_a_scan(tmp_path: Path) -> None:
     torch.testing.assert_close(rgb[:, 0], torch.arange(40) * 1600 / 65535)
     whole = (tmp_path / "b.las").read_bytes()
     (tmp_path / "c.las").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(MediaError, match=r"cannot be read: it is cut short \(laspy: "):
+    with pytest.raises(MediaError, match=r"cannot be read: it is cut short"):
         read_points(tmp_path / "c.las")
 
 
