@@ -30,6 +30,8 @@ from crema_core.errors import MediaError
 SHORTEST = 1024
 """Samples that every resampling filter gives an output for."""
 WHAT = "a sound"
+LOWEST_HZ, HIGHEST_HZ = 100, 10_000_000
+"""Rates of sounds, of machines and of the sea too. Beyond them a forged header would ask for hours of work."""
 LONG_S = 600.0
 """Files that say they last longer are read in parts; shorter ones are decoded once, whole."""
 BEFORE_S = 2.0
@@ -142,7 +144,8 @@ def _resampled(mono: np.ndarray, *, given_hz: int, rate_hz: int) -> Tensor:
     frame = av.AudioFrame.from_ndarray(np.pad(mono, (0, behind))[None], format="fltp", layout="mono")
     frame.sample_rate = given_hz
     pieces = [*resampler.resample(frame), *resampler.resample(None)]
-    samples = torch.from_numpy(np.concatenate([mean_of_channels(piece) for piece in pieces]))
+    found = [mean_of_channels(piece) for piece in pieces]
+    samples = torch.from_numpy(np.concatenate(found) if found else np.zeros(0, np.float32))
     return samples[: math.ceil(len(mono) * rate_hz / given_hz)] if behind else samples
 
 
@@ -247,8 +250,12 @@ def _few_samples(path: Path, *, rate_hz: int) -> Tensor:
         pieces = [piece for _, frame in _frames(container, stream) for piece in to_float.resample(frame)]
     if not pieces:
         raise damaged(path, "it holds no sample", what=WHAT, suffixes=SOUND_SUFFIXES)
-    mono = np.concatenate([mean_of_channels(piece) for piece in pieces])
-    return _resampled(mono, given_hz=pieces[0].sample_rate, rate_hz=rate_hz)
+    mono, given_hz = np.concatenate([mean_of_channels(piece) for piece in pieces]), pieces[0].sample_rate
+    samples = _resampled(mono, given_hz=given_hz, rate_hz=rate_hz)
+    if not len(samples):
+        cause = f"its {len(mono):,} samples at {given_hz:,} Hz give none at {rate_hz:,} Hz"
+        raise damaged(path, cause, what=WHAT, suffixes=SOUND_SUFFIXES)
+    return samples
 
 
 _Timed = tuple[float | None, av.AudioFrame]
@@ -331,6 +338,13 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, av.AudioStream]]:
             raise MediaError(
                 f"'{path}' has sound in a coding that this FFmpeg (PyAV {av.__version__}) cannot decode. Accepted are "
                 "those it knows. Convert the sound: ffmpeg -i FILE sound.wav"
+            )
+        rate_hz = streams[0].rate or 0
+        if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
+            raise MediaError(
+                f"'{path}' states {rate_hz:,} samples a second, which is no rate of a sound; its header may be damaged. "
+                f"Accepted are {LOWEST_HZ:,} to {HIGHEST_HZ:,}. Write or download the file again, or state the true "
+                "rate: ffmpeg -ar RATE -f s16le -i DATA sound.wav"
             )
         yield container, streams[0]
 

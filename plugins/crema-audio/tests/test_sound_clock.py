@@ -140,6 +140,16 @@ def test_parts_of_an_opus_file_are_heard_whatever_its_decoder_leaves_out_at_firs
         torch.testing.assert_close(parts.part(begin, end), whole[begin:end], atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("rate", [0, 1, 99, 10_000_001, 0x20_00_80_00])
+def test_a_rate_of_no_sound_is_refused_before_it_is_resampled(tmp_path: Path, rate: int) -> None:
+    path = write(tmp_path / "a.wav", "pcm_s16le", tone(1.0), rate=RATE)
+    raw = bytearray(path.read_bytes())
+    raw[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(raw)
+    with pytest.raises(MediaError, match=r"samples a second, which is no rate of a sound|FFmpeg reports|cannot"):
+        read_sound(path, sample_rate_hz=RATE)
+
+
 @pytest.mark.parametrize("num_samples", [1, 5, 40])
 def test_a_file_of_few_samples_is_read(tmp_path: Path, num_samples: int) -> None:
     path = write(tmp_path / "a.wav", "pcm_s16le", np.full(num_samples, 0.5, np.float32), rate=8_000)
