@@ -98,7 +98,8 @@ def whole_file(suffix: str, modality: str, world: Path, folder: Path) -> Path:
     elif suffix == ".ply":
         path.write_bytes(next(world.rglob("*.ply")).read_bytes())
     elif suffix == ".pcd":
-        head = "VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 50\nHEIGHT 1\nPOINTS 50\nDATA binary\n"
+        head = "VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\n"
+        head += "WIDTH 50\nHEIGHT 1\nPOINTS 50\nDATA binary\n"
         path.write_bytes(head.encode() + points.tobytes())
     elif suffix == ".xyz":
         np.savetxt(path, points)
