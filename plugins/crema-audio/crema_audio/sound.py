@@ -343,8 +343,8 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, av.AudioStream]]:
         if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
             raise MediaError(
                 f"'{path}' states {rate_hz:,} samples a second, which is no rate of a sound; its header may be "
-                f"damaged. Accepted are {LOWEST_HZ:,} to {HIGHEST_HZ:,}. Write or download the file again, or state the true "
-                "rate: ffmpeg -ar RATE -f s16le -i DATA sound.wav"
+                f"damaged. Accepted are {LOWEST_HZ:,} to {HIGHEST_HZ:,}. Write or download the file again, or state "
+                "the true rate: ffmpeg -ar RATE -f s16le -i DATA sound.wav"
             )
         yield container, streams[0]
 

@@ -156,12 +156,12 @@ def test_an_update_of_the_owner_of_a_new_qformer_reaches_the_others_in_the_same_
     found: list[tuple[float, float]] = []
     step = stepper._step
 
-    def watched(names: Any, loss: float, result: StepResult) -> float:
+    def watched(names: Any, loss: float, result: StepResult, *more: Any) -> float:
         if list(names) == ["thermal"]:
             with torch.no_grad():
                 fresh = model.loss(model.tokens(features, [QUESTION]), [QUESTION], ["low"])
             found.append((loss, float(fresh)))
-        return step(names, loss, result)
+        return step(names, loss, result, *more)
 
     monkeypatch.setattr(stepper, "_step", watched)
     with torch.no_grad():
