@@ -7,7 +7,9 @@ Methods that need a learning rate of their own get the one with the highest accu
 neither trained on nor in the tables: starting at the demo's, halved or doubled as long as that is better, with one
 seed of its own. Rows of one method share it.
 
-Finished trainings are kept in OUT, so an interrupted run continues, and more seeds may be asked for later. Early exit
+Finished trainings are kept in OUT, so an interrupted run continues, and more seeds may be asked for later. Those of
+docs/analysis.md are in `benchmarks/results/tables`: with `cp -r benchmarks/results/tables runs/` they are not repeated,
+but for what asks their models again (easy and hard questions). Early exit
 (Table 7) is `benchmarks.early_exit`, zero-shot use (Table 18) `benchmarks.pretraining`.
 
 Prints a table and one line of JSON per question; OUT/tables.html has all of them with pictures.
