@@ -317,7 +317,9 @@ def _prefix(place: Path, kind: str) -> str:
 
 @cache
 def _host() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """Return what tells whose processes a number means; containers of one name number their own."""
+    space = str(Path("/proc/self/ns/pid").readlink()) if platform.system() == "Linux" else ""
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
 
 
 def _recover(place: Path) -> None:
@@ -345,13 +347,17 @@ def _clear(folder: Path) -> None:
     if folder in _cleared:
         return
     _cleared.add(folder)
-    with os.scandir(folder) as entries:
-        left = [Path(entry) for entry in entries if ".tmp-" in entry.name and _is_orphan(entry.name)]
-    for path in left:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    with suppress(OSError):  # a folder that may be written to and not listed
+        for path in [Path(entry) for entry in os.scandir(folder) if _is_temporary(entry.name)]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):  # another user's
+                    path.unlink(missing_ok=True)
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and ".tmp-" in name and _is_orphan(name)
 
 
 def _is_orphan(name: str) -> bool:
@@ -360,10 +366,6 @@ def _is_orphan(name: str) -> bool:
     number = rest.partition("-")[0]
     if host != _host() or not number.isdecimal() or int(number) == os.getpid():
         return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # it is somebody else's
-        return False
-    return False
+    import psutil
+
+    return not psutil.pid_exists(int(number))

@@ -343,13 +343,31 @@ def test_a_save_killed_between_its_two_renames_comes_back(saved: Path, way: str)
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
 def test_what_killed_processes_left_goes_with_the_next_write_and_nothing_else(tmp_path: Path) -> None:
     left, foreign = f"{atomic._host()}-{gone()}", f"00000000-{gone()}"
-    kept = [f".a.tmp-{foreign}-x", f".a.tmp-{atomic._host()}-{os.getppid()}-x", ".a.tmp-mine", "a.tmp-file"]
+    kept = [f".a.tmp-{foreign}-x", f".a.tmp-{atomic._host()}-{os.getppid()}-x", ".a.tmp-mine", f"a.tmp-{left}-x"]
     for name in (f".a.tmp-{left}-x", *kept):
         (tmp_path / name).write_text("")
     (tmp_path / f".b.tmp-{left}-y").mkdir()
     (tmp_path / f".b.tmp-{left}-y" / "weights").write_text("half")
     write_text(tmp_path / "c", "new")
     assert names(tmp_path) == sorted([*kept, "c"])
+
+
+@pytest.mark.parametrize("what", ["scandir", "unlink"])
+def test_a_leftover_that_may_not_be_removed_stops_no_write(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / f".a.tmp-{atomic._host()}-{gone()}-x"
+    left.write_text("")
+    unlink = Path.unlink
+
+    def refuse(path: Path, **more: bool) -> None:
+        if what == "scandir" or path == left:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        unlink(path, **more)
+
+    monkeypatch.setattr(os, "scandir", refuse) if what == "scandir" else monkeypatch.setattr(Path, "unlink", refuse)
+    write_text(tmp_path / "c", "new")
+    assert (tmp_path / "c").read_text() == "new"
 
 
 def test_a_link_is_followed_and_stays_a_link(tmp_path: Path, saved: Path) -> None:
