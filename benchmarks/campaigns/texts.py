@@ -115,7 +115,7 @@ def readers() -> list[Reader]:
             fusion: object
 
         found = read_run(path.parent)
-        return _modalities(path.parent, Config(({"name": "video"},), found["model"]["fusion"]))  # type: ignore[arg-type]
+        return _modalities(path.parent, Config(({"name": "video"},), found["model"].get("fusion", "self_gated")))  # type: ignore[arg-type]
 
     def pointer(path: Path) -> object:
         found = pointed(path.parent, path.name)

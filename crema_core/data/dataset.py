@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +25,13 @@ from crema_core.errors import CremaError, MediaError, WorkerError, first_line
 from crema_core.modality import Modality, Sample
 from crema_core.tokens import ModalityBatch
 
-Key = tuple[int, int]
-"""Epoch and index of the record."""
+
+class Key(NamedTuple):
+    """What is asked for."""
+
+    epoch: int
+    sample: int  # index of the record
+    held: tuple[str, ...] = ()  # modalities whose sources another sample brings, see `crema_core.features.window`
 
 
 def load_batches(
@@ -40,7 +46,7 @@ def load_batches(
 
     Args:
         dataset: what prepares the samples.
-        batches: keys (epoch, index) of each batch.
+        batches: keys of each batch.
         num_workers: worker processes; 0 prepares in this one.
         seed: of the workers; a generator of its own, so that the global random state is not touched.
         pass_over: leave samples with an unreadable source out of their batch, which names them.
@@ -93,7 +99,7 @@ class Item:
 
     record: Record  # the line it comes from
     modalities: tuple[str, ...]  # the modalities it has and keeps, in the model's order
-    samples: dict[str, Sample]  # prepared sources of those modalities whose features are not in a cache
+    samples: dict[str, Sample]  # prepared sources of those modalities whose features are not known
     # why a source could not be read, None when all could. Carried instead of raised, because a worker's exception
     # arrives in the main process as a stack trace.
     problem: Carried | None = None
@@ -130,24 +136,26 @@ class ModalityDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: Key) -> Item:
-        epoch, index = key
-        record = self.records[index]
-        modalities = kept_modalities(
-            [name for name in self.modalities if name in record.sources],
+    def kept(self, key: Key) -> tuple[str, ...]:
+        """Return the modalities that a sample has and keeps, in the model's order."""
+        return kept_modalities(
+            [name for name in self.modalities if name in self.records[key.sample].sources],
             seed=self.seed,
-            epoch=epoch,
-            index=index,
+            epoch=key.epoch,
+            index=key.sample,
             dropout=self.dropout,
             major=self.major,
             drop_major=self.drop_major,
         )
+
+    def __getitem__(self, key: Key) -> Item:
+        record, modalities = self.records[key.sample], self.kept(key)
         with collect_doubts() as doubts:
             try:
                 samples = {
                     name: modality_calls.prepare(self.modalities[name], record.sources[name])
                     for name in modalities
-                    if name not in self.cached
+                    if name not in self.cached and name not in key.held
                 }
             except CremaError as error:
                 error.args = (f"{_name(record, 'Sample')}: {error}",)  # type, traceback and cause stay
@@ -161,7 +169,7 @@ class TrainBatch:
 
     records: tuple[Record, ...]  # B samples
     present: dict[str, Tensor]  # for every modality in the batch `(R,)` int64, ascending, the samples that have it
-    # the prepared ones of these modalities; the features of the others come from a cache
+    # the prepared ones of these modalities and samples; the features of the others are known
     modalities: dict[str, ModalityBatch]
     # samples left out because a source of theirs cannot be read, each with the reason
     unreadable: tuple[tuple[Record, Carried], ...] = ()
@@ -203,8 +211,9 @@ def collate(
     rows = {name: [row for row, item in enumerate(items) if name in item.modalities] for name in modalities}
     present = {name: torch.tensor(own, dtype=torch.int64) for name, own in rows.items() if own}
     batches = {}
-    for name, own in present.items():
-        given = [item for item in items if name in item.samples]
+    for name in present:
+        own = torch.tensor([row for row, item in enumerate(items) if name in item.samples], dtype=torch.int64)
+        given = [items[row] for row in own.tolist()]
         if not given:
             continue
         labels = tuple(f"{_name(item.record, 'sample')}, {name_source(item.record.sources[name])}" for item in given)

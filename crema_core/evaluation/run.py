@@ -24,7 +24,7 @@ from crema_core.common.owner import owned_file
 from crema_core.common.processes import ALONE, Processes
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Data, Record, Samples, Source, read_samples, unusable_samples
-from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, derive_seed
 from crema_core.data.unusable import SKIPPED, settle, summary, write_skipped
 from crema_core.errors import CheckpointError, DataFileError, OptionsError
@@ -38,6 +38,7 @@ from crema_core.evaluation.settings import EvaluationSettings, FusionMode
 from crema_core.features.encode import cacheable, encode_batch, fill_shared, read_ahead
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.features.readable import find_unreadable
+from crema_core.features.window import Window, by_source
 from crema_core.fusion.base import Fusion
 from crema_core.fusion.strategies import ConcatFusion
 from crema_core.model.allocator import retain_freed_memory
@@ -46,6 +47,9 @@ from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.spec import with_changes
 
 logger = logging.getLogger(__name__)
+
+KEPT_BATCHES = 2
+"""Without a cache, the features of so many batches of sources are kept for further questions about them."""
 
 __all__ = ["EvaluationResult", "Prediction", "chosen_fusion", "evaluate"]
 
@@ -320,23 +324,42 @@ def _predict(
     dataset = ModalityDataset(
         records, {name: model.branch(name).modality for name in taking_part}, major=model.major, cached=cached
     )
-    # Scoring choices and generating text are different passes, so a batch has questions of one kind.
-    kinds = [[i for i, record in enumerate(records) if bool(record.choices) is kind] for kind in (True, False)]
-    pieces = [piece for kind in kinds for piece in cut(kind, settings.batch_size)]
+    pieces = _pieces(records, taking_part, settings.batch_size)
     shards = [processes.shard(piece) for piece in pieces]
     # Where the language model's layers are shared out every process makes every pass: one without a question of its own
     # answers another's too, and nobody hears of it.
     stand_ins = [piece[:1] if model.language.in_step else [] for piece in pieces]
-    keys = [[(0, index) for index in shard or other] for shard, other in zip(shards, stand_ins, strict=True)]
+    keys = [[Key(0, index) for index in shard or other] for shard, other in zip(shards, stand_ins, strict=True)]
+    shared = () if cache is not None else cacheable(model, taking_part)
+    window = Window(shared, num_sources=KEPT_BATCHES * settings.batch_size)
     done = 0
-    batches = load_batches(dataset, keys, num_workers=0 if cached.issuperset(taking_part) else settings.num_workers)
+    num_workers = 0 if cached.issuperset(taking_part) else settings.num_workers
+    batches = load_batches(dataset, window.plan(dataset, keys), num_workers=num_workers)
     for shard, batch in zip(shards, read_ahead(batches, cache), strict=True):
-        own = _answer_batch(model, batch, settings, judge, cache, fusion)
+        own = _answer_batch(model, batch, settings, judge, (cache, window), fusion)
         found = [prediction for part in processes.gather(own[: len(shard)]) for prediction in part]
         yield from found
         done += len(found)
         if status is not None:
             status.show(f"evaluating: {done:,} of {len(records):,} questions")
+
+
+def _pieces(records: Sequence[Record], taking_part: Sequence[str], batch_size: int) -> list[list[int]]:
+    """Return the positions of the records of each batch, those about one source in one batch or the next.
+
+    Scoring choices and generating text are different passes, so a batch has questions of one kind. Where a source is
+    asked about in both ways, the kinds take turns, so that it is still known.
+    """
+    groups = by_source(records, taking_part)
+    chosen = [bool(record.choices) for record in records]
+    takes_turns = any(len({chosen[position] for position in group}) == 2 for group in groups)
+    turns = cut(groups, KEPT_BATCHES * batch_size) if takes_turns else [groups]
+    pieces = []
+    for turn in turns:
+        for kind in (True, False):
+            own = [position for group in turn for position in group if chosen[position] is kind]
+            pieces += cut(own, batch_size)
+    return pieces
 
 
 @torch.no_grad()
@@ -345,13 +368,13 @@ def _answer_batch(
     batch: TrainBatch,
     settings: EvaluationSettings,
     judge: Judge,
-    cache: FeatureCache | None,
+    known: tuple[FeatureCache | None, Window],
     fusion: Fusion,
 ) -> list[Prediction]:
     """Answer the questions of a batch of prepared modalities and judge the answers."""
     if len(batch) == 0:  # fewer questions than processes
         return []
-    features = encode_batch(model, cache, batch)
+    features = encode_batch(model, known[0], batch, known[1])
     templates = judge.templates(model.template) if settings.prompts == "dataset" else {}
     texts = [templates.get(own.dataset, model.template).render(own.question, own.choices) for own in batch.records]
     keys = {name: [batch.records[row].paths(name) for row in own.rows.tolist()] for name, own in features.items()}

@@ -17,12 +17,13 @@ import torch
 from crema_core.common.processes import Processes
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Record, Source
-from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches, reason_of
+from crema_core.data.dataset import Key, ModalityDataset, TrainBatch, load_batches, reason_of
 from crema_core.data.order import cut, derive_seed
 from crema_core.data.reading import Files
 from crema_core.data.sampling import file_of
 from crema_core.errors import CacheError, TrainingError
 from crema_core.features.feature_cache import FeatureCache, prepare_batch
+from crema_core.features.window import Window
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.network import CremaNetwork
 from crema_core.tokens import ModalityFeatures, ModalityInput
@@ -323,10 +324,10 @@ def _encode(
     model = cache.model
     only = [replace(record, sources={name: record.sources[name]}) for record in records]
     dataset = ModalityDataset(only, {name: model.branch(name).modality}, major=name)
-    keys = cut([(0, index) for index in range(len(only))], batch_size)
+    keys = cut([Key(0, index) for index in range(len(only))], batch_size)
     if unreadable is not None:
         known = [(name, record.paths(name)) in unreadable.known for record in only]
-        keys = [left for piece in keys if (left := [key for key in piece if not known[key[1]]])]
+        keys = [left for piece in keys if (left := [key for key in piece if not known[key.sample]])]
     pass_over = unreadable is not None
     for batch in load_batches(dataset, keys, num_workers=min(num_workers, len(keys)), pass_over=pass_over):
         for record, carried in batch.unreadable:
@@ -339,15 +340,32 @@ def _encode(
         yield len(batch)
 
 
-def encode_for_training(model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch) -> dict[str, ModalityInput]:
+def encode_for_training(
+    model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch, window: Window
+) -> dict[str, ModalityInput]:
     """Return what the tokens of a batch are made of: as `encode_batch`, and what trainable encoders read."""
-    found = model.encode_frozen(batch.modalities) | ({} if cache is None else cache.features(batch))
+    own = {name: prepared for name, prepared in batch.modalities.items() if model.branch(name).modality.trainable}
+    frozen = {name: prepared for name, prepared in batch.modalities.items() if name not in own}
+    found: dict[str, ModalityInput] = dict(window.complete(batch, model.encode(frozen)))
+    found |= model.encode_frozen(own) | ({} if cache is None else cache.features(batch))
     return {name: found[name] for name in batch.present}
 
 
-def encode_batch(model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch) -> dict[str, ModalityFeatures]:
-    """Return the features of a batch, from the cache or the encoders, in the model's order."""
-    found = model.encode(batch.modalities) | ({} if cache is None else cache.features(batch))
+def encode_batch(
+    model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch, window: Window | None = None
+) -> dict[str, ModalityFeatures]:
+    """Return the features of a batch in the model's order: from the cache, the encoders, or the batches before it.
+
+    Args:
+        model: whose encoders run.
+        cache: has the features of the modalities that were not read.
+        batch: prepared samples.
+        window: has those of sources that were read for other samples; None: each sample's own were read.
+    """
+    found = model.encode(batch.modalities)
+    if window is not None:
+        found = window.complete(batch, found)
+    found |= {} if cache is None else cache.features(batch)
     return {name: found[name] for name in batch.present}
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from crema_core.common.processes import ALONE, Processes
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Samples
-from crema_core.data.dataset import ModalityDataset, load_batches, reason_of
+from crema_core.data.dataset import Key, ModalityDataset, load_batches, reason_of
 from crema_core.data.order import cut
 from crema_core.data.reading import Files
 from crema_core.data.unusable import describe, refuse_many
@@ -153,7 +153,7 @@ def _read(
         if shard.has(own.sources[name])
     ]
     dataset = ModalityDataset(mine, {name: model.branch(name).modality}, major=name)
-    keys = cut([(0, index) for index in range(len(mine))], batch_size)
+    keys = cut([Key(0, index) for index in range(len(mine))], batch_size)
     done = 0
     for batch in load_batches(dataset, keys, num_workers=min(num_workers, len(keys)), pass_over=True):
         for record, carried in batch.unreadable:

@@ -226,7 +226,7 @@ def _encoders_of_others(config: Mapping[str, Any], names: Collection[str]) -> li
     others = [entry["options"] for entry in config["modalities"] if entry["name"] not in names]
     return [
         part
-        for part in config.get(PARTS, {}).get("encoders", ())
+        for part in (config.get(PARTS) or {}).get("encoders", ())
         if _mentions(own, part["name"]) and not _mentions(others, part["name"])
     ]
 
@@ -251,9 +251,9 @@ def missing_parts(place: Path, config: Mapping[str, Any], *, without: Collection
         A message for every part that is not there, with what installs its package.
     """
     problems = []
-    parts = config.get(PARTS, {})
+    parts = config.get(PARTS) or {}
     kinds: tuple[KindName, ...] = ("fusion", "backbone")
-    wanted: list[tuple[KindName, Mapping[str, str]]] = [(kind, parts[kind]) for kind in kinds if kind in parts]
+    wanted: list[tuple[KindName, Mapping[str, str]]] = [(kind, parts[kind]) for kind in kinds if parts.get(kind)]
     unused = _encoders_of_others(config, without)
     wanted += [("encoder", part) for part in parts.get("encoders", ()) if part not in unused]
     for kind, part in wanted:

@@ -33,7 +33,7 @@ from crema_core.common.processes import ALONE
 from crema_core.common.progress import StatusLine
 from crema_core.common.tensors import not_finite
 from crema_core.data.data_file import Data, Record, read_pairs
-from crema_core.data.dataset import ModalityDataset, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, load_batches
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.errors import CheckpointError, OptionsError, TrainingError
 from crema_core.model.trainable import names_of, set_trainable
@@ -341,7 +341,7 @@ class _Training:
         return [batch for batch in cut(order, self.settings.batch_size) if len(batch) > 1]
 
     def _prepared(self, epoch: int) -> Iterator[Any]:
-        keys = [[(epoch, index) for index in batch] for batch in self._batches(epoch)]
+        keys = [[Key(epoch, index) for index in batch] for batch in self._batches(epoch)]
         seed = derive_seed("loader", self.settings.seed, epoch)
         return load_batches(self._dataset(self.name), keys, num_workers=self.settings.num_workers, seed=seed)
 
@@ -355,7 +355,7 @@ class _Training:
         first: dict[tuple[str, ...], int] = {}
         for index, record in enumerate(self.records):
             first.setdefault(record.paths(self.against), index)
-        keys = [[(0, index) for index in batch] for batch in cut(list(first.values()), self.settings.batch_size)]
+        keys = [[Key(0, index) for index in batch] for batch in cut(list(first.values()), self.settings.batch_size)]
         rows: list[Tensor] = []
         batches = load_batches(self._dataset(self.against), keys, num_workers=self.settings.num_workers)
         with self.distributed.forward_pass():

@@ -21,7 +21,7 @@ import torch
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Record, Samples
-from crema_core.data.dataset import ModalityDataset, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, load_batches
 from crema_core.data.order import cut, derive_seed, epoch_order
 from crema_core.data.unusable import SKIPPED, Unusable, summary
 from crema_core.errors import OptionsError
@@ -30,6 +30,7 @@ from crema_core.features.cache.store import DiskCache
 from crema_core.features.encode import cacheable, encode_for_training, fill_shared, read_ahead, why_not_kept
 from crema_core.features.feature_cache import FeatureCache
 from crema_core.features.readable import find_unreadable
+from crema_core.features.window import Window
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.kernels import activation_checkpointing, compiled
 from crema_core.model.memory import explain_out_of_memory
@@ -230,14 +231,16 @@ class Trainer:
             drop_major=settings.modality_dropout_major,
             cached=self._cached,
         )
-        keys = [[(epoch, index) for index in self.processes.shard(batch)] for batch in batches]
+        keys = [[Key(epoch, index) for index in self.processes.shard(batch)] for batch in batches]
+        # Not beyond a minibatch: a run that continues at any of them computes what it would have.
+        window = Window(() if self.cache else cacheable(self.model, self.model.names), num_sources=0)
         num_workers = 0 if self._cached.issuperset(self.model.names) else settings.num_workers
         group: list[Minibatch] = []
         seed = derive_seed("loader", settings.seed, epoch)
-        prepared = load_batches(dataset, keys, num_workers=num_workers, seed=seed)
+        prepared = load_batches(dataset, window.plan(dataset, keys), num_workers=num_workers, seed=seed)
         for batch in read_ahead(prepared, self.cache):
             with self.distributed.forward_pass():
-                group.append(Minibatch(batch, encode_for_training(self.model, self.cache, batch)))
+                group.append(Minibatch(batch, encode_for_training(self.model, self.cache, batch, window)))
             if len(group) == settings.gradient_accumulation_steps:
                 yield group
                 group = []

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crema_core.data.data_file import Record
-from crema_core.data.dataset import ModalityDataset, TrainBatch, collate, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, TrainBatch, collate, load_batches
 from crema_core.errors import MediaError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.plugins.spec import ModalityOptions
@@ -54,7 +54,7 @@ def test_a_batch_holds_each_modality_for_the_samples_that_have_it(
     given: list[dict[str, str]], cached: tuple[str, ...]
 ) -> None:
     dataset = ModalityDataset(records(*given), modalities(), major="main", cached=cached)
-    (batch,) = load_batches(dataset, [[(0, index) for index in range(len(given))]])
+    (batch,) = load_batches(dataset, [[Key(0, index) for index in range(len(given))]])
     for name in NAMES:
         rows = [row for row, own in enumerate(given) if name in own]
         assert (name in batch.present) == bool(rows)
@@ -69,9 +69,9 @@ def test_dropout_is_a_function_of_the_position_alone() -> None:
     dataset = ModalityDataset(
         records(*[{"main": "1", "a": "2", "b": "3"}] * 6), modalities(), major="main", dropout=0.5
     )
-    first = [dataset[(4, index)].modalities for index in range(6)]
-    assert first == [dataset[(4, index)].modalities for index in range(6)]
-    assert first != [dataset[(5, index)].modalities for index in range(6)]
+    first = [dataset[Key(4, index)].modalities for index in range(6)]
+    assert first == [dataset[Key(4, index)].modalities for index in range(6)]
+    assert first != [dataset[Key(5, index)].modalities for index in range(6)]
     assert len(set(first)) > 1
 
 
@@ -79,13 +79,13 @@ def test_dropout_is_a_function_of_the_position_alone() -> None:
 def test_an_unreadable_source_is_named_with_its_sample(num_workers: int) -> None:
     dataset = ModalityDataset(records({"main": "1"}, {"main": "2", "a": "bad"}), modalities(), major="main")
     with pytest.raises(MediaError) as error:
-        list(load_batches(dataset, [[(0, 0)], [(0, 1)]], num_workers=num_workers))
+        list(load_batches(dataset, [[Key(0, 0)], [Key(0, 1)]], num_workers=num_workers))
     assert str(error.value) == "Sample 's1' (line 2): 'bad' cannot be read. A number is accepted. Write it again."
 
 
 def test_workers_give_the_same_batches_in_the_same_order() -> None:
     dataset = ModalityDataset(records(*[{"main": str(1 + i % 3)} for i in range(7)]), modalities(), major="main")
-    keys = [[(0, 6), (0, 1)], [(0, 3)], [(0, 2), (0, 5)]]
+    keys = [[Key(0, 6), Key(0, 1)], [Key(0, 3)], [Key(0, 2), Key(0, 5)]]
     state = torch.get_rng_state()
     plain, busy = (list(load_batches(dataset, keys, num_workers=num)) for num in (0, 2))
     assert [batch.ids for batch in plain] == [("s6", "s1"), ("s3",), ("s2", "s5")]
@@ -99,6 +99,6 @@ def test_workers_give_the_same_batches_in_the_same_order() -> None:
 
 def test_samples_without_any_modality_make_a_batch_of_questions() -> None:
     dataset = ModalityDataset(records({}, {}), modalities(), major="main")
-    batch = collate([dataset[(0, 0)], dataset[(0, 1)]], modalities=dataset.modalities)
+    batch = collate([dataset[Key(0, 0)], dataset[Key(0, 1)]], modalities=dataset.modalities)
     assert isinstance(batch, TrainBatch)
     assert (len(batch), batch.present, batch.modalities) == (2, {}, {})

@@ -12,7 +12,7 @@ import torch
 
 from crema_core.data import modality_calls
 from crema_core.data.data_file import Record
-from crema_core.data.dataset import ModalityDataset, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, load_batches
 from crema_core.data.modality_calls import Carried
 from crema_core.errors import (
     AssetError,
@@ -306,7 +306,7 @@ def test_faults_come_out_of_worker_processes_as_they_are(
     dataset = ModalityDataset(records, {"bad_calls": bad(fault)}, major="bad_calls")
     before = set(multiprocessing.active_children())
     with pytest.raises(kind) as caught:
-        list(load_batches(dataset, [[(0, 0), (0, 1)]], num_workers=num_workers))
+        list(load_batches(dataset, [[Key(0, 0), Key(0, 1)]], num_workers=num_workers))
     assert set(multiprocessing.active_children()) <= before  # although the error still holds its traceback
     assert str(caught.value).startswith(said.format(path=guilty))
     if num_workers:
@@ -318,7 +318,7 @@ def test_a_worker_that_crashes_is_said_with_how_to_find_the_reader(bad: MakeModa
     records = [Record("s0", "?", "x", {"bad_calls": str(guilty)}, line=1)]
     dataset = ModalityDataset(records, {"bad_calls": bad("prepare crashes")}, major="bad_calls")
     with pytest.raises(WorkerError) as caught:
-        list(load_batches(dataset, [[(0, 0)]], num_workers=1))
+        list(load_batches(dataset, [[Key(0, 0)]], num_workers=1))
     assert str(caught.value).startswith("A worker process that reads sources ended (DataLoader worker (pid")
     assert "Run again with num_workers=0 and PYTHONFAULTHANDLER=1" in str(caught.value)
 

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from crema_core.data import modality_calls
+from crema_core.data.data_file import Record
 from crema_core.errors import DataFileError, OptionsError, UnknownModalityError
-from crema_core.evaluation.run import evaluate
+from crema_core.evaluation.run import KEPT_BATCHES, evaluate
 from crema_core.features.feature_cache import FeatureCache
+from crema_core.features.window import Window
 from tests.support.birds import register_songbirds
 from tests.train.conftest import MakeModel
 from tests.train.file_modalities import ANSWERS, write_data, write_records
@@ -186,3 +191,71 @@ def test_measures_of_the_data_set_are_reported_and_reach_hooks(new_model: MakeMo
     assert result.metrics.keys() >= {"accuracy", "words"}
     assert result.scorers == ("last_word",)
     assert evaluate(new_model(), records, measures=()).measures == {}
+
+
+def _questions(folder: Path, *, each: int) -> list[Record]:
+    """Return questions about four samples' sources, chosen and open-ended ones, in no order."""
+    records = [
+        replace(record, id=f"{record.id}-{number}", choices=ANSWERS if number % 2 else ())
+        for record in write_records(folder, 4)
+        for number in range(each)
+    ]
+    random.Random(0).shuffle(records)
+    return records
+
+
+def _count_reading(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    read: Counter[str] = Counter()
+    prepare = modality_calls.prepare
+
+    def counted(modality, source):  # type: ignore[no-untyped-def]
+        read[str(source)] += 1
+        return prepare(modality, source)
+
+    monkeypatch.setattr(modality_calls, "prepare", counted)
+    return read
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_every_source_is_read_and_encoded_once_without_a_cache(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    model, records = new_model(), _questions(tmp_path / "data", each=5)
+    cached = evaluate(model, records, batch_size=batch_size, cache=FeatureCache(model))
+    read = _count_reading(monkeypatch)
+    encoded: Counter[str] = Counter()
+    encode = model.encode
+
+    def counted(batches):  # type: ignore[no-untyped-def]
+        encoded.update({name: len(batch.rows) for name, batch in batches.items()})
+        return encode(batches)
+
+    monkeypatch.setattr(model, "encode", counted)
+    alone = evaluate(model, records, batch_size=batch_size)
+    assert set(read) == {str(source) for record in records for source in record.sources.values()}
+    assert set(read.values()) == {1}
+    assert encoded.total() == read.total()
+    assert replace(alone, duration_s=0.0) == replace(cached, duration_s=0.0)
+
+
+def test_what_is_kept_without_a_cache_is_bounded(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sources that come again long after are read again: here by a second modality, whose sources are shuffled."""
+    model, records = new_model(), write_records(tmp_path / "data", 12)
+    waves = [record.sources["wave"] for record in records if "wave" in record.sources]
+    again = [
+        replace(record, id=f"{record.id}-again", sources=record.sources | {"wave": waves[-1 - number % 3]})
+        for number, record in enumerate(records)
+    ]
+    sizes: list[int] = []
+    complete = Window.complete
+
+    def measured(self, batch, encoded):  # type: ignore[no-untyped-def]
+        found = complete(self, batch, encoded)
+        sizes.append(max(map(len, self._kept.values())))
+        return found
+
+    monkeypatch.setattr(Window, "complete", measured)
+    evaluate(model, records + again, batch_size=1)
+    assert max(sizes) <= KEPT_BATCHES

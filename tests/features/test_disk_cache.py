@@ -19,7 +19,7 @@ import torch
 from crema_core.api.answer import answer_many
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data.dataset import ModalityDataset, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, load_batches
 from crema_core.errors import CacheError, CacheWarning, MediaError, OptionsError
 from crema_core.evaluation.run import evaluate
 from crema_core.features.cache import keys
@@ -414,7 +414,7 @@ def test_the_next_batch_is_read_ahead_of_the_current_ones_work(
     assert cache.disk is not None
     digests = [cache.disk.files.of(record.sources["main"]) for record in records]
     seen = []
-    for batch in read_ahead(load_batches(dataset, [[(0, 2)], [(0, 0)], [(0, 1)]]), cache):
+    for batch in read_ahead(load_batches(dataset, [[Key(0, 2)], [Key(0, 0)], [Key(0, 1)]]), cache):
         seen.append((batch.ids, list(asked)))
     two, nought, one = digests[2], digests[0], digests[1]
     assert seen == [

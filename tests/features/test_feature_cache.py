@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crema_core.api.model import CremaModel
-from crema_core.data.dataset import ModalityDataset, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, load_batches
 from crema_core.errors import TrainingError
 from crema_core.features.encode import cacheable, encode_batch, fill_cache
 from crema_core.features.feature_cache import FeatureCache
@@ -42,7 +42,7 @@ def test_tokens_from_kept_features_are_those_from_the_encoders(
     filled: tuple[CremaModel, FeatureCache, ModalityDataset, ModalityDataset], indices: list[int]
 ) -> None:
     model, cache, direct, cached = filled
-    keys = [[(0, index) for index in indices]]
+    keys = [[Key(0, index) for index in indices]]
     (online,) = load_batches(direct, keys)
     (kept,) = load_batches(cached, keys)
     assert kept.modalities == {}

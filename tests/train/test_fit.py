@@ -6,7 +6,9 @@ import io
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
+from crema_core.data import modality_calls
 from crema_core.errors import CheckpointError, DataFileError, TrainingError
 from crema_core.evaluation.run import EvaluationResult
 from crema_core.plugins.hooks import Hooks, hookimpl
@@ -24,7 +27,7 @@ from crema_core.train.run import Run
 from crema_core.train.trainer import Trainer, TrainingInterrupted
 from tests.support.metrics import without_times
 from tests.train.conftest import MakeModel
-from tests.train.file_modalities import write_data
+from tests.train.file_modalities import write_data, write_records
 
 SETTINGS: dict[str, Any] = {
     "epochs": 2, "batch_size": 2, "lr": 1e-2, "log_every": 1, "modality_dropout": 0.3, "seed": 7,
@@ -311,6 +314,24 @@ def test_workers_and_the_cache_change_no_number(new_model: MakeModel, tmp_path: 
     plain = train(new_model(), tmp_path, "plain", cache="none", epochs=1)
     busy = train(new_model(), tmp_path, "busy", cache="none", num_workers=2, epochs=1)
     assert numbers(plain) == numbers(busy)
+
+
+def test_without_a_cache_a_minibatch_reads_each_source_once(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [own for own in write_records(tmp_path / "data", 2) for _ in range(4)]
+    records = [replace(own, id=str(number)) for number, own in enumerate(records)]
+    read: Counter[str] = Counter()
+    prepare = modality_calls.prepare
+
+    def counted(modality, source):  # type: ignore[no-untyped-def]
+        read[str(source)] += 1
+        return prepare(modality, source)
+
+    monkeypatch.setattr(modality_calls, "prepare", counted)
+    fit(new_model(), records, out=tmp_path / "run", epochs=2, batch_size=8, cache="none")
+    assert set(read) == {str(source) for own in records for source in own.sources.values()}
+    assert set(read.values()) == {2}
 
 
 def test_a_new_run_is_not_written_over_an_old_one(new_model: MakeModel, tmp_path: Path) -> None:

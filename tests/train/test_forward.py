@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crema_core.api.model import CremaModel
-from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, TrainBatch, load_batches
 from crema_core.errors import OptionsError
 from crema_core.features.encode import encode_batch
 from crema_core.features.feature_cache import FeatureCache
@@ -25,7 +25,7 @@ def one_batch(model: CremaModel, folder: Path, *, cached: frozenset[str] = froze
     ]
     modalities = {name: model.branch(name).modality for name in model.names}
     dataset = ModalityDataset(records, modalities, major=model.major, cached=cached)
-    return next(iter(load_batches(dataset, [[(0, index) for index in range(5)]])))
+    return next(iter(load_batches(dataset, [[Key(0, index) for index in range(5)]])))
 
 
 def test_it_is_the_loss_of_the_parts_called_by_hand(new_model: MakeModel, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from crema_core.api.build import build
 from crema_core.api.model import CremaModel
 from crema_core.data.data_file import Record
-from crema_core.data.dataset import ModalityDataset, TrainBatch, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, TrainBatch, load_batches
 from crema_core.data.order import cut, epoch_order
 from crema_core.errors import TrainingError
 from crema_core.model.trainable import names_of, set_trainable
@@ -36,7 +36,7 @@ def batches(model: CremaModel, records: Sequence[Record], size: int, num: int) -
     epoch = 0
     while len(keys) < num:
         order = epoch_order(len(records), seed=0, epoch=epoch)
-        keys += [[(epoch, index) for index in piece] for piece in cut(order, size)]
+        keys += [[Key(epoch, index) for index in piece] for piece in cut(order, size)]
         epoch += 1
     return load_batches(dataset, keys[:num])
 

@@ -314,7 +314,7 @@ class MappedShard:
 
 
 class StoredFeatures(NamedTuple):
-    """Features of one source on the CPU, without padding."""
+    """Features of one source without padding, on the CPU where a cache keeps them."""
 
     values: Tensor  # `(T, N, D)`, perhaps rounded to a smaller number format
     mask: Tensor  # `(T,)` or `(T, N)` bool
@@ -333,18 +333,20 @@ class StoredFeatures(NamedTuple):
         return sum(tensor.nbytes for tensor in self.parts().values())
 
 
-def split(features: Features, *, dtype: torch.dtype | None) -> list[StoredFeatures]:
+def split(features: Features, *, dtype: torch.dtype | None, keeps_device: bool = False) -> list[StoredFeatures]:
     """Cut the features of R sources to each one's own length.
 
     Args:
         features: padded, as an encoder returned them.
         dtype: number format to keep; None: as encoded.
+        keeps_device: leave them where they are instead of bringing them to the CPU.
     """
     encoded = features.values.dtype
-    values_RTND = features.values.to(dtype or encoded).cpu()
-    mask = features.mask.cpu()
-    times = None if features.times is None else features.times.cpu()
-    extras = {name: extra.cpu() for name, extra in features.extras.items()}
+    device = features.values.device if keeps_device else torch.device("cpu")
+    values_RTND = features.values.to(dtype or encoded).to(device)
+    mask = features.mask.to(device)
+    times = None if features.times is None else features.times.to(device)
+    extras = {name: extra.to(device) for name, extra in features.extras.items()}
     return [
         _cut(values_RTND[row], mask[row], None if times is None else times[row], encoded)._replace(
             extras={name: own for name, extra in extras.items() if (own := unpadded(extra[row])).numel()}
@@ -363,10 +365,11 @@ def pad(entries: Sequence[StoredFeatures], *, device: torch.device) -> Features:
     width = entries[0].values.shape[2]
     # A mask of steps is enough as long as all sources have equally many tokens in a step.
     per_token = any(entry.mask.dim() == 2 or entry.values.shape[1] != tokens for entry in entries)
-    values_RTND = torch.zeros(len(entries), steps, tokens, width, dtype=entries[0].encoded)
-    mask = torch.zeros(values_RTND.shape[:3] if per_token else values_RTND.shape[:2], dtype=torch.bool)
+    place = entries[0].values.device
+    values_RTND = torch.zeros(len(entries), steps, tokens, width, dtype=entries[0].encoded, device=place)
+    mask = torch.zeros(values_RTND.shape[:3] if per_token else values_RTND.shape[:2], dtype=torch.bool, device=place)
     clocked = any(entry.times is not None for entry in entries)
-    times_RT2 = torch.zeros(len(entries), steps, 2) if clocked else None
+    times_RT2 = torch.zeros(len(entries), steps, 2, device=place) if clocked else None
     for row, entry in enumerate(entries):
         t, n, _ = entry.values.shape
         values_RTND[row, :t, :n] = entry.values
