@@ -16,9 +16,10 @@ from crema_core.features.deduplicate import sharing, spread_features
 from crema_core.features.encode import encode_sources
 from crema_core.features.feature_cache import FeatureCache, as_cache
 from crema_core.model.memory import NEEDS_LESS, explain_out_of_memory
-from crema_core.model.network import CremaNetwork
+from crema_core.model.network import CremaNetwork, computes_as_built
 
 
+@computes_as_built
 def answer_many(
     model: CremaNetwork,
     items: Iterable[Mapping[str, Any]],

@@ -43,6 +43,7 @@ from crema_core.fusion.base import Fusion
 from crema_core.fusion.strategies import ConcatFusion
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.memory import NEEDS_LESS, explain_out_of_memory
+from crema_core.model.network import computes_as_built
 from crema_core.plugins.hooks import load_hooks
 from crema_core.plugins.spec import with_changes
 
@@ -55,6 +56,7 @@ __all__ = ["EvaluationResult", "Prediction", "chosen_fusion", "evaluate"]
 
 
 @retain_freed_memory()
+@computes_as_built
 def evaluate(
     model: CremaModel,
     data: Data,

@@ -7,9 +7,11 @@ computed twice; `model(batch)` does all of it and returns the loss, as any modul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from crema_core.model.backbone import Backbone
 from crema_core.model.feature_tokens import pack_features, run_connector
 from crema_core.model.memory import require_room
 from crema_core.model.own_tokens import OwnTokens
+from crema_core.model.precision import computing_as_built
 from crema_core.model.prompt import Prompt
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
@@ -35,6 +38,22 @@ ENCODER = "encoder."
 
 Outputs = Mapping[str, Mapping[str, float]]
 """Further numbers about a sample: by name of an output, such as "encoder_weights", numbers by name."""
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def computes_as_built(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let a function whose argument `model` comes first compute as that answers, see `CremaNetwork.computing`."""
+
+    @functools.wraps(call)
+    def computing(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        model = cast(CremaNetwork, args[0] if args else kwargs["model"])
+        with model.computing():
+            return call(*args, **kwargs)
+
+    return computing
 
 
 class CremaNetwork(nn.Module):
@@ -103,6 +122,10 @@ class CremaNetwork(nn.Module):
         branch = self.modalities[name]
         assert isinstance(branch, ModalityBranch)
         return branch
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Compute what is inside as this model answers: in bf16 where it was built so, see `computing_as_built`."""
+        return computing_as_built(self.config["backbone"]["precision"], self.device)
 
     def encode(self, batches: Mapping[str, ModalityBatch]) -> dict[str, ModalityFeatures]:
         """Run the encoders, frozen ones without gradient."""

@@ -1,8 +1,8 @@
 """The dtype policy, in one place.
 
-Adapters, Q-Former and fusion stay in float32: they are small and trained. Precision concerns the frozen vision encoder
-and language model; what a checkpoint's configuration gives (`torch_dtype`) is overridden by it. fp32 and bf16 have the
-same range and are always accepted. fp16 ends at 65504:
+Adapters, Q-Former and fusion are kept in float32: they are small and trained. Precision concerns the frozen vision
+encoder and language model, and in bf16 what everything is computed in; what a checkpoint's configuration gives
+(`torch_dtype`) is overridden by it. fp32 and bf16 have the same range and are always accepted. fp16 ends at 65504:
 
 - T5's feed-forward outputs exceed that, so a FlanT5 turns into NaN (reports of the transformers project); refused.
 - A checkpoint that says it was trained in bfloat16 (Llama 3, Qwen, Gemma) may exceed it; refused.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal, get_args
 
 import torch
@@ -101,8 +102,36 @@ def computed_in(device: torch.device) -> str:
     return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
 
 
+_CHOSEN: ContextVar[bool] = ContextVar("chosen", default=False)
+"""Whether what runs now computes in a precision that somebody chose, as training does."""
+
+
+@contextmanager
+def chosen_precision() -> Iterator[None]:
+    """Let what is inside compute as its caller arranges, whatever the model was built in."""
+    before = _CHOSEN.set(True)
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(before)
+
+
 @contextmanager
 def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
     """Compute what is inside as training in this precision does: bf16 where that is safe, or as the weights are."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with chosen_precision(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
+@contextmanager
+def computing_as_built(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute what is inside as a model of this precision answers: under autocast where it was built in bf16.
+
+    Adapters and Q-Former, whose weights are float32, then compute in bf16 too, as in training, and kept features are
+    those of training. Inside of `computing_in`, of training or of an autocast it is the caller's choice.
+    """
+    if precision != "bf16" or _CHOSEN.get() or torch.is_autocast_enabled(device.type):
+        yield
+        return
+    with torch.autocast(device.type, dtype=torch.bfloat16):
         yield

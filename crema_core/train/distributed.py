@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,7 @@ from torch import nn
 from crema_core.common.parent import end_with_parent
 from crema_core.common.processes import ALONE, Processes
 from crema_core.errors import OptionsError, TrainingError
+from crema_core.model.precision import chosen_precision
 
 _PATIENCE = timedelta(hours=12)  # one process may encode, evaluate or write much longer than the others
 
@@ -112,9 +113,11 @@ class Distributed:
         self.device = torch.device(self.accelerator.device)  # where the model is put
         assert self.accelerator.num_processes == self.processes.count, "accelerate counts other processes"
 
-    def forward_pass(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def forward_pass(self) -> Iterator[None]:
         """Compute what is inside in the chosen number format."""
-        return cast(AbstractContextManager[None], self.accelerator.autocast())
+        with chosen_precision(), self.accelerator.autocast():
+            yield
 
     def reduce_gradients(self, parameters: Sequence[nn.Parameter], loss: float) -> float:
         """Add up gradients and loss over all processes, in one flat buffer.

@@ -12,8 +12,10 @@ import torch
 
 from crema_core.api.build import build
 from crema_core.api.load import load
+from crema_core.api.model import CremaModel
 from crema_core.errors import PrecisionError
 from crema_core.model.load_backbone import load_backbone
+from crema_core.model.precision import chosen_precision, computing_in
 from crema_core.train.fit import fit
 from tests.support.checkpoints import Language, Published, save_language
 from tests.support.modalities import four_modalities, register_modalities, wave_spec
@@ -116,3 +118,36 @@ def test_an_unknown_precision_is_refused_with_the_nearest_name(t5_folder: Path) 
         "'bfp16' is not a precision. Accepted: fp32, bf16, fp16. Did you mean 'fp16'? "
         'Use precision="bf16" on a GPU and "fp32" on a CPU.'
     )
+
+
+def _formats(model: CremaModel, ask: Callable[[], object]) -> set[torch.dtype]:
+    """Return the number formats that an adapter's product with features comes out in while something is asked."""
+    found: set[torch.dtype] = set()
+    layer = model.branch("wave").adapter.projection
+    handle = layer.register_forward_hook(lambda module, given, out: found.add(out.dtype))
+    try:
+        ask()
+    finally:
+        handle.remove()
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_everything_computes_in_the_models_own_precision_unless_somebody_chose(
+    published: Published_, precision: str
+) -> None:
+    register_modalities()
+    model = build(four_modalities(), backbone=published("blip2-flan-t5"), precision=precision)
+    own = {torch.float32 if precision == "fp32" else torch.bfloat16}
+    wave = {"question": "What is it?", "wave": SOURCES["wave"]}
+
+    def answer() -> object:
+        return model.answer_many([wave, wave | {"choices": ["red", "blue"]}])
+
+    assert _formats(model, answer) == own
+    with chosen_precision():
+        assert _formats(model, answer) == {torch.float32}
+    with computing_in("bf16", model.device):
+        assert _formats(model, answer) == {torch.bfloat16}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert _formats(model, answer) == {torch.bfloat16}

@@ -6,7 +6,8 @@ Shape letters: T steps of a modality, N feature tokens of a step, Q queries, H a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,9 +153,7 @@ def attention_maps(
             "fusion='token_mixture', or another one."
         )
     model.backbone.require_weights()
-    mode = model.training
-    model.eval()
-    try:
+    with _answering(model):
         batches = prepare_batch(model, [sources])
         features = model.encode(batches)
         asked = [model.template.render(question, choices)]
@@ -180,8 +179,6 @@ def attention_maps(
             answer, _ = choose(choices, model.score_choices(prompt, [choices])[0])
         else:
             answer = model.generate(prompt)[0]
-    finally:
-        model.train(mode)
     found_reads: dict[str, ReadMap] = {}
     if watch.reads and major is not None:
         pictures = _pictures(major.batch, num_steps=tokens[model.major].values.shape[1])
@@ -191,6 +188,17 @@ def attention_maps(
     gate = None if watch.gate is None else watch.gate[0].cpu()
     fused = GateMap(gate, shares) if gate is not None or shares else None
     return Maps(question, answer, modalities, fused, found_reads)
+
+
+@contextmanager
+def _answering(model: CremaModel) -> Iterator[None]:
+    mode = model.training
+    model.eval()
+    try:
+        with model.computing():
+            yield
+    finally:
+        model.train(mode)
 
 
 def _pictures(batch: Batch, *, num_steps: int) -> Tensor | None:

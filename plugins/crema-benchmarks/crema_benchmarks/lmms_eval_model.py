@@ -113,10 +113,12 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
             for request in few:
                 _, target, _, index, task, split = request.args
                 targets.append(target if isinstance(target, str) else str(target(self._document(task, split, index))))
-            questions, tokens = self._read(few)
             language = self.crema.language
             ids_BA = language.answer_ids(targets).to(self.crema.device)
-            logprobs_BAV = language.logits(self.crema.prompt(tokens, questions), ids_BA).float().log_softmax(-1)
+            with self.crema.computing():
+                questions, tokens = self._read(few)
+                logits_BAV = language.logits(self.crema.prompt(tokens, questions), ids_BA)
+            logprobs_BAV = logits_BAV.float().log_softmax(-1)
             real = ids_BA != IGNORED
             picked = logprobs_BAV.gather(2, ids_BA.clamp(min=0)[:, :, None]).squeeze(2) * real
             greedy = ((logprobs_BAV.argmax(-1) == ids_BA) | ~real).all(1)
@@ -136,12 +138,13 @@ class CremaLmms(lmms):  # type: ignore[misc]  # lmms-eval is not installed where
 
     @torch.no_grad()
     def _generate(self, requests: Sequence[Any], settings: Mapping[str, Any]) -> list[str]:
-        questions, tokens = self._read(requests)
-        texts = self.crema.generate(
-            self.crema.prompt(tokens, questions),
-            max_new_tokens=int(settings.get("max_new_tokens") or MAX_NEW_TOKENS),
-            num_beams=int(settings.get("num_beams") or 1),
-        )
+        with self.crema.computing():
+            questions, tokens = self._read(requests)
+            texts = self.crema.generate(
+                self.crema.prompt(tokens, questions),
+                max_new_tokens=int(settings.get("max_new_tokens") or MAX_NEW_TOKENS),
+                num_beams=int(settings.get("num_beams") or 1),
+            )
         until = settings.get("until") or []
         return [_cut(text, [until] if isinstance(until, str) else until) for text in texts]
 
