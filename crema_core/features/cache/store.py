@@ -146,6 +146,7 @@ class FeatureStore:
         self._places: dict[str, list[Path]] = {}
         self._scanned: set[Path] = set()
         self._mapped: OrderedDict[Path, MappedShard] = OrderedDict()
+        self._headers: dict[Path, dict[str, Entry]] = {}  # of shards that were mapped once; they never change
         self._verified: set[str] = set()
         self.unwritten: dict[str, StoredFeatures] = {}
         self.unwritten_bytes, self._unwritten_since = 0, 0.0
@@ -237,7 +238,8 @@ class FeatureStore:
     def _open(self, path: Path) -> MappedShard:
         shard = self._mapped.get(path)
         if shard is None:
-            shard = self._mapped[path] = MappedShard(path)
+            shard = self._mapped[path] = MappedShard(path, self._headers.get(path))
+            self._headers[path] = shard.entries
             if len(self._mapped) > MAX_MAPPED:
                 self._mapped.popitem(last=False)
         self._mapped.move_to_end(path)
@@ -267,13 +269,17 @@ def write_shard(path: Path, entries: Mapping[str, StoredFeatures]) -> None:
 class MappedShard:
     """A shard mapped into memory; what is read stays in the system's page cache, not in this process.
 
+    Args:
+        path: the file.
+        entries: what its header says, where that was read before.
+
     Raises:
         CacheError: when it is no whole shard.
         FileNotFoundError: when it is gone.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.entries = path, read_entries(path)
+    def __init__(self, path: Path, entries: dict[str, Entry] | None = None) -> None:
+        self.path, self.entries = path, read_entries(path) if entries is None else entries
         with path.open("rb") as stream:
             # A private copy that is never written: torch refuses to share read-only memory without a warning.
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from crema_core.errors import CacheWarning
-from crema_core.features.cache.folder import SHARD, read_entries
+from crema_core.features.cache.folder import SHARD, Entry, read_entries
 from crema_core.features.cache.store import FeatureStore, StoredFeatures, pad, split, write_shard
 from crema_core.modality import Features
 
@@ -233,3 +233,22 @@ def test_few_shards_are_mapped_at_a_time(tmp_path: Path, monkeypatch: pytest.Mon
         store.will_need(f"{number}")
         assert same(store.get(f"{number}"), features(number))
     assert len(store._mapped) == 2
+
+
+def test_the_header_of_a_shard_is_parsed_once_however_often_it_is_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crema_core.features.cache.store.MAX_MAPPED", 1)
+    store = new_store(tmp_path, shard_bytes=1)
+    for number in range(3):
+        store.add(f"{number}", features(number))
+    parsed: list[Path] = []
+
+    def counted(path: Path) -> dict[str, Entry]:
+        parsed.append(path)
+        return read_entries(path)
+
+    monkeypatch.setattr("crema_core.features.cache.store.read_entries", counted)
+    for number in (0, 1, 2, 0, 1, 2):
+        assert same(store.get(f"{number}"), features(number))
+    assert len(parsed) == len(set(parsed)) == 3
