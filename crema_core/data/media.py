@@ -35,6 +35,7 @@ from crema_core.data.images import (
     read_stack,
     resize,
 )
+from crema_core.data.limits import in_time, require_room, require_size, require_time
 from crema_core.data.pictures import IMAGE_SUFFIXES, Pages, orientation_of, read_pages, upright
 from crema_core.data.sampling import Pick, file_of, middle_indices, rate_indices, segment_spans
 from crema_core.plugins.spec import ARRAY_SUFFIXES, CLIP_SUFFIXES, SOUND_SUFFIXES
@@ -57,6 +58,7 @@ __all__ = [
     "damaged",
     "doubt",
     "file_of",
+    "in_time",
     "is_cut",
     "list_files",
     "middle_indices",
@@ -72,6 +74,9 @@ __all__ = [
     "read_raw_image",
     "read_stack",
     "require_numbers",
+    "require_room",
+    "require_size",
+    "require_time",
     "resize",
     "segment_spans",
     "unreadable",

@@ -115,10 +115,14 @@ class MediaClock:
         self._last_s: dict[int, float] = {}
         self._next_s: dict[int, float] = {}
         self._guess: dict[int, int] = {}
+        self._units_s: dict[int, float] = {}
 
     def set(self, packet: av.Packet[Any]) -> None:
         """Move the time stamps of a packet."""
-        unit_s, number = float(packet.time_base or 1), packet.stream_index
+        number = packet.stream_index
+        unit_s = self._units_s.get(number)
+        if unit_s is None:  # a fraction of Python, which takes longer than all the rest
+            unit_s = self._units_s[number] = float(packet.time_base or 1)
         if packet.dts is None:  # presentation times go to and fro, so they tell nothing
             if number in self._next_s:
                 self._next_s[number] += (packet.duration or 0) * unit_s

@@ -1,4 +1,7 @@
-"""Reading many sources once, as training would, and what came of each: in several processes, and not twice.
+"""Reading many sources once, as training would, and what came of each: in processes of their own, and not twice.
+
+Decoders are native code, which a damaged file can make crash, hang or take all memory. A process that ends so is a
+finding about the source it was reading, and another one goes on with the next.
 
 What was read may be kept in a file, so that a check that was interrupted, or comes again next week, reads only what is
 new or has changed since: another path, size or time of change, or another version or setting of the modality.
@@ -10,10 +13,14 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
@@ -22,6 +29,7 @@ from crema_core.common.parent import watch_parent
 from crema_core.common.reading import ABSENT, obstacle, parse_json, read_text
 from crema_core.common.writing import writing
 from crema_core.data.doubts import Doubt, collect_doubts
+from crema_core.data.limits import ending_process, how_it_ended
 from crema_core.data.sampling import file_of
 from crema_core.errors import CremaError, DataFileError, MediaError, ReadError, WorkerError, first_line
 from crema_core.plugins import registry
@@ -49,6 +57,7 @@ class Found(NamedTuple):
 
     fault: Fault | None  # None: it can be read
     doubts: tuple[Doubt, ...] = ()  # what looks wrong although it can
+    is_lasting: bool = True  # False: another time, or with more memory, something else may come of it
 
 
 @dataclass(frozen=True)
@@ -91,13 +100,13 @@ def read_once(
     Args:
         sources: of modalities that are built, each once.
         readers: the modalities.
-        num_processes: that read; each builds the modalities itself.
+        num_processes: that read; what ends one of them is what came of the source it was reading.
         keep: file to which every result is added as it comes, and whose results are not sought again.
         say: told about progress.
 
     Raises:
         DataFileError: when `keep` is another file, or cannot be written.
-        WorkerError: when a process ends while it reads.
+        WorkerError: when a process cannot begin.
     """
     keys = {files: _key(files, readers.identities[files[0]]) for files in sources}
     known = {} if keep is None else _kept(keep)
@@ -108,34 +117,89 @@ def read_once(
         for files, own in _read(left, readers, num_processes):
             found[files] = own
             num_bad += own.fault is not None
-            log.add(keys[files], own)
+            if own.is_lasting:
+                log.add(keys[files], own)
             before = f", {num_known:,} of them before" if num_known else ""
             say(f"reading sources: {len(found):,} of {len(sources):,}{before}, {num_bad:,} unreadable")
     return found
 
 
 def _read(work: Sequence[tuple[Files, Work]], readers: Readers, count: int) -> Iterator[tuple[Files, Found]]:
-    pieces = [work[start : start + _AT_ONCE] for start in range(0, len(work), _AT_ONCE)]
-    count = min(count, len(pieces))
-    if count <= 1:
-        yield from ((files, _try(readers, own)) for files, own in work)
-        return
+    """Read in processes of their own, so that a decoder that crashes or hangs costs one source and not the check."""
+    waiting = deque(range(len(work)))
     names = tuple(dict.fromkeys(name for _, (name, _) in work))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_start, initargs=(names, count)) as pool:
-        futures = {pool.submit(_read_piece, [own for _, own in piece]): piece for piece in pieces}
+    count = min(count, -(-len(work) // _AT_ONCE))
+    hands: list[_Hand] = []
+    try:
+        while waiting or any(hand.given for hand in hands):
+            hands += [_Hand(names, readers) for _ in range(min(count - len(hands), len(waiting)))]
+            for hand in hands:
+                if not hand.given and waiting:
+                    hand.give([waiting.popleft() for _ in range(min(_AT_ONCE, len(waiting)))], work)
+            ready = wait([hand.pipe for hand in hands if hand.given])
+            for hand in [own for own in hands if own.pipe in ready]:
+                number, found = hand.take(work)
+                yield work[number][0], found
+                if hand.has_ended:
+                    waiting.extendleft(reversed(hand.given))
+                    hands.remove(hand)
+    finally:
+        for hand in hands:
+            hand.end()
+
+
+class _Hand:
+    """A process that reads sources, one after the other, until one of them ends it."""
+
+    def __init__(self, names: Sequence[str], readers: Readers) -> None:
+        # A forked process has the modalities at once, and those of a notebook too; torch's DataLoader forks as well.
+        forks = sys.platform == "linux"
+        context = multiprocessing.get_context("fork" if forks else "spawn")
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, tuple(names), readers if forks else None)
+        self.process: BaseProcess = context.Process(target=_serve, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        self.process.start()
+        theirs.close()
+        self.given: deque[int] = deque()
+        self.has_ended = False
+        self.has_begun = False
+
+    def give(self, numbers: Sequence[int], work: Sequence[tuple[Files, Work]]) -> None:
+        self.given = deque(numbers)
         try:
-            for future in as_completed(futures):
-                yield from ((files, own) for (files, _), own in zip(futures[future], future.result(), strict=True))
-        except BrokenProcessPool as error:
-            raise WorkerError(
-                "A process that reads sources ended. A reader that crashes, or takes all memory, ends its process. Run "
-                "again with --processes 1 and PYTHONFAULTHANDLER=1, which prints where; of a killed one, use fewer "
-                "--processes. With --keep FILE what was read before is not read again."
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            self.pipe.send([work[number][1] for number in numbers])
+        except OSError:  # it has ended since: what it leaves is taken below
+            return
+
+    def take(self, work: Sequence[tuple[Files, Work]]) -> tuple[int, Found]:
+        """Return what came of the source that was read."""
+        try:
+            found: Found | str = self.pipe.recv()
+        except (EOFError, OSError):
+            found = self._lost(work[self.given[0]][1])
+        if isinstance(found, str):
+            raise _not_begun(found)
+        self.has_begun = True
+        return self.given.popleft(), found
+
+    def _lost(self, own: Work) -> Found:
+        self.has_ended = True
+        self.process.join()
+        if not self.has_begun and self.process.exitcode == 1:  # its own traceback is printed
+            raise _not_begun("exit code 1")
+        from crema_core.data.modality_calls import name_source
+
+        text = (
+            f"{name_source(own[1])} {how_it_ended(self.process.exitcode)}. A source is read or refused with an error, "
+            "and a damaged file can do this to a decoder. Write or download it again, or leave it out."
+        )
+        return Found(Fault("damaged", text), is_lasting=False)
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
 
 
 def _try(readers: Readers, work: Work) -> Found:
@@ -150,21 +214,42 @@ def _try(readers: Readers, work: Work) -> Found:
     return Found(None, tuple(doubts))
 
 
-_readers: Readers | None = None
+def _not_begun(why: str) -> WorkerError:
+    return WorkerError(
+        f"A process that reads sources ended before it read any ({why}). It imports the program and builds the "
+        "modalities anew. In a script, put what runs under if __name__ == '__main__':"
+    )
 
 
-def _start(names: Sequence[str], count: int) -> None:
-    global _readers
-    import torch
+def _serve(pipe: Connection, names: Sequence[str], readers: Readers | None) -> None:
+    """Read what comes through a pipe and send what came of it, source by source."""
+    try:
+        import torch
 
-    watch_parent()
-    torch.set_num_threads(max((os.cpu_count() or 1) // count, 1))
-    _readers = build_readers(names)
+        watch_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+        _be_taken_first()
+        # Threads that have computed in the process that forked this one are not here, and would be waited for.
+        torch.set_num_threads(1)
+        own = build_readers(names) if readers is None else readers
+    except Exception as error:  # noqa: BLE001 - the other end of the pipe raises it
+        pipe.send(f"{type(error).__name__}: {first_line(error)}")
+        return
+    while True:
+        try:
+            piece: list[Work] = pipe.recv()
+        except EOFError:
+            return
+        for work in piece:
+            with ending_process():
+                found = _try(own, work)
+            pipe.send(found)
 
 
-def _read_piece(piece: Sequence[Work]) -> list[Found]:
-    assert _readers is not None, "the initializer builds them"
-    return [_try(_readers, work) for work in piece]
+def _be_taken_first() -> None:
+    """Where memory runs out, let the system (Linux) end this process and not the one that reports it."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _key(files: Files, identity: str) -> str:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from crema_core.data import modality_calls
 from crema_core.data.check import Finding, Shared, check_sources
+from crema_core.data.limits import MAX_SECONDS
 from crema_core.errors import DataFileError
 from crema_core.modality import Modality, Sample
 from crema_core.plugins import registry
-from tests.support.modalities import sound_spec
+from tests.support.modalities import SoundModality, sound_spec
 from tests.support.official_datasets import write_clip
 
 
@@ -106,28 +112,32 @@ def test_a_check_that_is_resumed_reads_only_what_is_new_or_has_changed(
     (tmp_path / "cut.mp4").write_bytes(b"no clip")
     names = ("a", "cut", "b", "c")
     data_file = write(tmp_path / "d.jsonl", *({"video": f"{name}.mp4"} for name in names))
-    read: list[str] = []
-    prepare = modality_calls.prepare
+    log, prepare = tmp_path / "log", modality_calls.prepare
 
     def watched(modality: Modality, source: object) -> Sample:
-        read.append(Path(str(source)).stem)
-        if len(read) == 3:
-            raise KeyboardInterrupt
+        with log.open("a") as file:  # it is another process that reads
+            file.write(f"{Path(str(source)).stem}\n")
         return prepare(modality, source)
+
+    def interrupted(text: str) -> None:
+        if text.startswith("reading sources: 2"):
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(modality_calls, "prepare", watched)
     keep = tmp_path / "read.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        check_sources([data_file], keep=keep)
+        check_sources([data_file], keep=keep, say=interrupted)
+    before = log.read_text().split()
+    assert before[:2] == ["a", "cut"]
     with keep.open("a") as file:
         file.write('{"source": "tor')  # a line that the interruption cut off
     (resumed,) = check_sources([data_file], keep=keep).findings.values()
-    assert read == ["a", "cut", "b", "b", "c"]
+    assert log.read_text().split()[len(before) :] == ["b", "c"]
     assert [(own.kind, own.lines) for own in resumed] == [("damaged", (2,))]
     write_clip(tmp_path / "cut.mp4", num_frames=9)
     said: list[str] = []
     assert check_sources([data_file], keep=keep, say=said.append).findings == {data_file: []}
-    assert read[5:] == ["cut"]
+    assert log.read_text().split()[len(before) + 2 :] == ["cut"]
     assert said[0] == "reading sources: 4 of 4, 3 of them before, 0 unreadable"
 
 
@@ -156,3 +166,53 @@ def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
 
 def test_absent_files_are_left_to_the_quick_check(tmp_path: Path) -> None:
     assert check_sources([write(tmp_path / "d.jsonl", {"video": "no.mp4"})]).findings == {str(tmp_path / "d.jsonl"): []}
+
+
+@pytest.fixture
+def ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a decoder do what the name of a file says, as native code does."""
+
+    def decode(source: object) -> None:
+        match Path(str(source)).stem:
+            case "crashes":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "is-killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hangs":
+                time.sleep(60)
+            case "leaves":
+                os._exit(3)
+
+    def prepare(self: Modality, source: object) -> Sample:
+        decode(source)
+        return Sample({"x": torch.zeros(1, 1)})
+
+    monkeypatch.setattr(SoundModality, "prepare", prepare)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.usefixtures("ending")
+def test_a_decoder_that_ends_its_process_or_hangs_is_a_finding_and_the_check_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_processes: int
+) -> None:
+    monkeypatch.setenv(MAX_SECONDS, "0.2")
+    names = ["fine", "crashes", "is-killed", "hangs", "leaves", "crashes", "last"]
+    for name in names:
+        (tmp_path / f"{name}.wav").write_text(name)
+    data_file, keep = write(tmp_path / "d.jsonl", *({"sound": f"{name}.wav"} for name in names)), tmp_path / "kept"
+    before = set(multiprocessing.active_children())
+    (findings,) = check_sources([data_file], num_processes=num_processes, keep=keep).findings.values()
+    said = {own.text.partition("'")[2].split("'")[0].rpartition("/")[2]: own for own in findings}
+    assert {name: (own.kind, own.lines) for name, own in said.items()} == {
+        "crashes.wav": ("damaged", (2, 6)),
+        "is-killed.wav": ("damaged", (3,)),
+        "hangs.wav": ("damaged", (4,)),
+        "leaves.wav": ("damaged", (5,)),
+    }
+    assert "ended the process that read it (SIGSEGV). A source is read or refused" in said["crashes.wav"].text
+    assert "(SIGKILL: by the system, mostly because memory ran out" in said["is-killed.wav"].text
+    assert "took longer than 0.2 s, and the process that read it was ended" in said["hangs.wav"].text
+    assert "(exit code 3)" in said["leaves.wav"].text
+    assert set(multiprocessing.active_children()) <= before
+    assert len(keep.read_text().splitlines()) == 2  # what may be otherwise another time is read again

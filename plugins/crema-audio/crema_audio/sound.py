@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -22,7 +23,7 @@ from av.container import InputContainer
 from torch import Tensor
 
 from crema_audio.arrays import read_mono
-from crema_core.data.media import SOUND_SUFFIXES, check_file, damaged
+from crema_core.data.media import SOUND_SUFFIXES, check_file, damaged, in_time, require_room
 from crema_core.data.media_clock import Decoder, MediaClock, may_jump, open_container, origin_s, say_once
 from crema_core.data.sampling import split_span
 from crema_core.errors import MediaError
@@ -43,6 +44,9 @@ TOLERANCE_S = 0.25
 """What a file may hold less than it says; it is silence then."""
 RAW_FORMATS = ("mp3", "aac", "flac")
 """Formats without time stamps: their packets follow each other, but for those that cannot be decoded."""
+MOST_SHORT = 100
+"""Packets of plain numbers that may hold fewer than they announce, as the last of a track."""
+_PLAIN = re.compile(r"pcm_[fsu](\d+)")
 LEAST_GAP_S, MOST_GAP_S = 0.02, 0.1
 """Time stamps that are off by less are rounded; in between, what is about as long as a packet is a gap."""
 
@@ -166,6 +170,7 @@ class LongFile(NamedTuple):
         Raises:
             MediaError: when the file is damaged, or ends long before it says.
         """
+        _require_samples(self.path, high - low)
         wanted = np.zeros(high - low, np.float32)
         reached = low
         for first, piece in self._pieces_from(low):
@@ -224,7 +229,7 @@ def decode_whole(path: Path, *, rate_hz: int) -> tuple[Tensor, float]:
     """
     pieces: list[np.ndarray] = []
     end: int | None = None
-    first_s = 0.0
+    first_s, first_position = 0.0, 0
     with _opened(path) as (container, stream):
         decoder = Decoder(container)
         frames = _frames(container, stream, decoder=decoder)
@@ -232,7 +237,9 @@ def decode_whole(path: Path, *, rate_hz: int) -> tuple[Tensor, float]:
         if first is not None:
             first_s = first[0] or 0.0
             for position, piece in _placed(chain([first], frames), rate_hz=rate_hz):
-                end = position if end is None else end
+                if end is None:
+                    end = first_position = position
+                _require_samples(path, max(position, end) + len(piece) - first_position)
                 pieces += [np.zeros(max(position - end, 0), np.float32), piece[max(end - position, 0) :]]
                 end = max(end, position + len(piece))
         if sum(map(len, pieces)) == 0:
@@ -241,6 +248,10 @@ def decode_whole(path: Path, *, rate_hz: int) -> tuple[Tensor, float]:
         if decoder.num_lost:
             say_once(f"FFmpeg cannot decode {decoder.num_lost:,} packets of the sound of '{path}'. They are silent.")
     return torch.from_numpy(np.concatenate(pieces)), first_s
+
+
+def _require_samples(path: Path, num_samples: int) -> None:
+    require_room(path, 4 * num_samples, f"{num_samples:,} samples or more at the rate they are read in")
 
 
 def _few_samples(path: Path, *, rate_hz: int) -> Tensor:
@@ -278,7 +289,7 @@ def _frames(
     clock, begin_s = MediaClock(container, stream), origin_s(container)
     unit_s = float(stream.time_base or 1)
     is_raw, is_first, num_lost = container.format.name in RAW_FORMATS, True, 0
-    for packet in container.demux(clock.streams):
+    for packet in _packets(container, clock.streams):
         clock.set(packet)
         if packet.stream.index != stream.index:
             continue
@@ -367,7 +378,7 @@ def _walked_end_s(container: InputContainer, stream: av.AudioStream) -> tuple[fl
     """Return when the last packet of sound ends and whether times can be sought in the file; none is decoded."""
     clock, begin_s = MediaClock(container, stream), origin_s(container)
     unit_s, end_s, is_corrupt = float(stream.time_base or 1), 0.0, False
-    for packet in container.demux(clock.streams):
+    for packet in _packets(container, clock.streams):
         clock.set(packet)
         if packet.stream.index == stream.index and packet.pts is not None:
             end_s = max(end_s, (packet.pts + (packet.duration or 0)) * unit_s - begin_s)
@@ -375,11 +386,45 @@ def _walked_end_s(container: InputContainer, stream: av.AudioStream) -> tuple[fl
     return end_s, not (clock.num_jumps or clock.is_corrected or is_corrupt)
 
 
+def _packets(
+    container: InputContainer, streams: Sequence[av.VideoStream | av.AudioStream]
+) -> Iterator[av.Packet[Any]]:
+    """Yield packets while there is time, and refuse files whose packets announce more samples than they hold.
+
+    Raises:
+        MediaError: when time is over, or more packets than the end of a track has are too short.
+    """
+    path, num_short = Path(container.name), 0
+    for packet in in_time(path, container.demux(streams)):
+        held = _num_held(packet)
+        told = round((packet.duration or 0) * float(packet.time_base or 1) * _rate_of(packet)) if held else 0
+        num_short += bool(held) and 10 * (held or 0) < 9 * told
+        if num_short > MOST_SHORT:
+            cause = f"its packets announce {told:,} samples each and hold {held:,}"
+            raise damaged(path, cause, what=WHAT, suffixes=SOUND_SUFFIXES)
+        yield packet
+
+
+def _num_held(packet: av.Packet[Any]) -> int | None:
+    """Return how many samples a packet holds; None where only decoding tells, as of every coding but plain numbers."""
+    context = packet.stream.codec_context
+    if not isinstance(context, av.AudioCodecContext) or not context.name.startswith("pcm_"):
+        return None
+    bits = _PLAIN.match(context.name)
+    return packet.size * 8 // (int(bits[1]) * context.channels) if bits and context.channels else None
+
+
+def _rate_of(packet: av.Packet[Any]) -> int:
+    return packet.stream.rate or 0 if isinstance(packet.stream, av.AudioStream) else 0
+
+
 def _end_s(container: InputContainer, stream: av.AudioStream, path: Path) -> float:
     """Return when the last packet of sound ends; none is decoded. The track may be shorter than the container says."""
     unit_s, begin_s = float(stream.time_base or 1), origin_s(container)
     if _seek(container, (container.duration or 0) / av.time_base - NEAR_END_S):
-        ends = [packet.pts + (packet.duration or 0) for packet in container.demux(stream) if packet.pts is not None]
+        ends = [packet.pts + (packet.duration or 0) for packet in _packets(container, [stream])
+            if packet.pts is not None
+        ]
         if ends:
             return max(ends) * unit_s - begin_s
     with _opened(path) as (anew, whole):
