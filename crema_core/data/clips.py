@@ -26,6 +26,7 @@ from av.sidedata.sidedata import SideData
 from torch import Tensor
 
 from crema_core.data.files import check_file, damaged
+from crema_core.data.limits import in_time, require_room
 from crema_core.data.media_clock import Decoder, MediaClock, open_container, origin_s, say_once
 from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, split_span
 from crema_core.errors import MediaError
@@ -139,23 +140,33 @@ def read_chosen(path: str | Path, choose: Chooser) -> Tensor:
         stream = _picture_stream(container, path)
         index = _index(container, stream, path)
         chosen = choose(_timeline(container, stream, index.stamps, index.finish))
+        _require_pictures(path, len(set(chosen)), stream.codec_context.width, stream.codec_context.height)
         if not index.is_doubtful:
-            pictures = _decode(container, stream, index, sorted(set(chosen)))
+            pictures = _decode(container, stream, index, sorted(set(chosen)), path)
     if pictures is None:
         chosen, pictures = _choose_of_decoded(path, index, choose, guess=set(chosen))
-    frames = torch.from_numpy(np.stack(_of_one_size([pictures[number] for number in chosen])))
-    return frames.permute(0, 3, 1, 2).contiguous()
+    height, width, _ = pictures[chosen[0]].shape
+    _require_pictures(path, len(chosen), width, height)
+    pictures = _of_one_size(pictures, height=height, width=width)
+    frames = torch.empty(len(chosen), 3, height, width, dtype=torch.uint8)
+    for row, number in enumerate(chosen):
+        frames[row] = torch.from_numpy(pictures[number]).permute(2, 0, 1)
+    return frames
 
 
-def _of_one_size(pictures: list[np.ndarray]) -> list[np.ndarray]:
-    """Scale pictures to the size of the first where it changes inside a file, as the ffmpeg program does."""
-    height, width, _ = pictures[0].shape
-    scaled = []
-    for own in pictures:
-        if own.shape != pictures[0].shape:
+def _require_pictures(path: Path, count: int, width: int, height: int) -> None:
+    pictures = "a picture" if count == 1 else f"{count:,} pictures"
+    require_room(path, count * width * height * 3, f"{pictures} of {width:,} x {height:,} pixels")
+
+
+def _of_one_size(pictures: dict[int, np.ndarray], *, height: int, width: int) -> dict[int, np.ndarray]:
+    """Scale pictures to one size where it changes inside a file, as the ffmpeg program does."""
+    scaled = {}
+    for number, own in pictures.items():
+        if own.shape[:2] != (height, width):
             frame = av.VideoFrame.from_ndarray(own, format="rgb24").reformat(width=width, height=height, threads=1)
             own = frame.to_ndarray(format="rgb24", threads=1)
-        scaled.append(own)
+        scaled[number] = own
     return scaled
 
 
@@ -186,7 +197,7 @@ def _index(container: InputContainer, stream: av.VideoStream, path: Path) -> _In
     clock = MediaClock(container, stream)
     packets: list[_Packet] = []
     num_packets, is_corrupt = 0, False
-    for packet in container.demux(clock.streams):
+    for packet in in_time(path, container.demux(clock.streams)):
         if not packet.size:
             continue
         clock.set(packet)
@@ -237,7 +248,7 @@ def _first_decoded(path: Path) -> int:
     with open_container(path, what=WHAT, suffixes=CLIP_SUFFIXES) as container:
         stream = _picture_stream(container, path)
         decoder = Decoder(container)
-        for packet in container.demux(stream):
+        for packet in in_time(path, container.demux(stream)):
             for frame in decoder.frames(packet):
                 if (stamp := _stamp(frame)) is not None:
                     return stamp
@@ -282,7 +293,7 @@ def _part(
 
 
 def _decode(
-    container: InputContainer, stream: av.VideoStream, index: _Index, wanted: list[int]
+    container: InputContainer, stream: av.VideoStream, index: _Index, wanted: list[int], path: Path
 ) -> dict[int, np.ndarray] | None:
     """Return the wanted frames; None when what is decoded disagrees with the index."""
     pictures: dict[int, np.ndarray] = {}
@@ -294,7 +305,7 @@ def _decode(
         key = max((key for key in index.keys if key.stamp <= target), default=index.keys[0])
         if position is None or key.stamp > position:
             container.seek(key.seek_to, stream=stream, backward=True)
-            frames = container.decode(stream)
+            frames = in_time(path, container.decode(stream))
             due = numbers.get(key.stamp)  # the frame that must come next
         try:
             for frame in frames:
@@ -309,6 +320,7 @@ def _decode(
             return None
         if position != target:  # the container's seeking is not exact, or its packets have no times
             return None
+        _require_pictures(path, 1, frame.width, frame.height)  # they may be others than the file announces
         pictures[number] = _upright(frame)
     return pictures
 
@@ -332,12 +344,13 @@ def _decode_all(path: Path, index: _Index, wanted: set[int]) -> tuple[dict[int, 
         # Frames decoded beside a damaged one would be lost with it.
         stream.thread_type = "SLICE"
         decoder, clock = Decoder(container), MediaClock(container, stream)
-        for packet in container.demux(clock.streams):
+        for packet in in_time(path, container.demux(clock.streams)):
             clock.set(packet)
             if packet.stream.index != stream.index:
                 continue
             for frame in decoder.frames(packet):
                 if len(shown) in wanted:
+                    _require_pictures(path, 1, frame.width, frame.height)
                     pictures[len(shown)] = _upright(frame)
                 shown.append((_stamp(frame), frame.duration or 0))
         if not shown:
@@ -395,7 +408,7 @@ def length_s(path: str) -> float | None:
             shared = MediaClock(container, streams[0])
             clocks = {own.index: shared if own in shared.streams else MediaClock(container, own) for own in streams}
             ends_s = [0.0]
-            for packet in container.demux(streams):
+            for packet in in_time(path, container.demux(streams)):
                 clocks[packet.stream_index].set(packet)
                 if packet.pts is not None and not packet.is_discard:
                     ends_s.append((packet.pts + (packet.duration or 0)) * float(packet.time_base or 1))

@@ -18,6 +18,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from crema_core.data.clips import Timeline
 from crema_core.data.files import check_file, content_of, unreadable
+from crema_core.data.limits import require_room, require_time
 from crema_core.errors import MediaError, first_line
 from crema_core.plugins.spec import PICTURE_SUFFIXES
 
@@ -37,6 +38,11 @@ _OPTIONAL = {"a JPEG 2000 picture": "jpg_2000", "an AVIF picture": "avif", "a We
 _ORIENTATION = 0x0112
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
 _WHOLE_SIXTEEN = ("I;16", "I;16B", "I;16L")
+_GREY = {"L": 1, "I": 4, "F": 4}
+"""Pillow's modes whose numbers are kept, with their bytes."""
+_TO_GREY = ("1", "LA")
+_STRIP = 1 << 22
+"""Pixels that are copied from Pillow to numpy at a time."""
 
 
 class Pages(NamedTuple):
@@ -63,32 +69,53 @@ def read_pages(path: str | Path, choose: Callable[[Timeline | int], Sequence[int
     """
     path = check_file(path, what=WHAT, suffixes=IMAGE_SUFFIXES)
     with _opened(path) as image:
-        numbers = _page_numbers(image)
+        numbers = _page_numbers(image, path)
         if choose is not None and len(numbers) > 1:
-            timeline = _timeline(image, numbers)
+            timeline = _timeline(image, numbers, path)
             numbers = [numbers[index] for index in choose(len(numbers) if timeline is None else timeline)]
-        pages = [_page(image, number) for number in numbers]
+        _require_pages(path, image, len(numbers))
+        pages = [_page(image, number, path) for number in numbers]
     alike = all(page.shape == pages[0].shape and page.dtype == pages[0].dtype for page in pages)
-    return Pages(np.stack(pages if alike else pages[:1]))
+    return Pages(np.stack(pages) if alike and len(pages) > 1 else pages[0][None])
 
 
 def is_several(path: Path) -> bool:
     """Return whether a picture file holds several pages; raises as `read_pages`."""
     with _opened(path) as image:
-        return len(_page_numbers(image)) > 1
+        return len(_page_numbers(image, path)) > 1
 
 
 def pixels_of(image: Image.Image) -> NDArray[np.generic]:
     """Return the numbers of a picture, upright: `(H, W)`, or `(H, W, 3)` uint8 for colour (transparency dropped)."""
     image.load()  # a tiff is turned by Pillow when it is loaded, and has no orientation any more
     orientation = image.getexif().get(_ORIENTATION, 1)
-    if image.mode in _WHOLE_SIXTEEN:
-        values: NDArray[np.generic] = np.asarray(image).astype(np.uint16)
-    elif image.mode in ("L", "I", "F"):
-        values = np.array(image)
-    else:
-        values = np.array(image.convert("L" if image.mode in ("1", "LA") else "RGB"))
+    width, height = image.size
+    rows = max(_STRIP // max(width, 1), 1)
+    if rows >= height:
+        return upright(_as_stored(image), orientation)
+    # Pillow's own way to numpy needs three times the picture beside it, so it goes in strips.
+    first = _as_stored(image.crop((0, 0, width, rows)))
+    values = np.empty((height, *first.shape[1:]), first.dtype)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        values[top : top + rows] = _as_stored(strip)
     return upright(values, orientation)
+
+
+def _as_stored(image: Image.Image) -> NDArray[np.generic]:
+    if image.mode in _WHOLE_SIXTEEN:
+        return np.asarray(image).astype(np.uint16)
+    if image.mode in _GREY:
+        return np.array(image)
+    return np.array(image.convert("L" if image.mode in _TO_GREY else "RGB"))
+
+
+def _require_pages(path: Path, image: Image.Image, count: int) -> None:
+    """Compare what a header announces with the bound, before anything is decoded."""
+    width, height = image.size
+    wide = 2 if image.mode in _WHOLE_SIXTEEN else _GREY.get(image.mode) or (1 if image.mode in _TO_GREY else 3)
+    pages = "" if count == 1 else f"{count:,} pages of "
+    require_room(path, count * width * height * wide, f"{pages}{width:,} x {height:,} pixels")
 
 
 def orientation_of(path: Path) -> int:
@@ -164,7 +191,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def _page_numbers(image: Image.Image) -> list[int]:
+def _page_numbers(image: Image.Image, path: Path) -> list[int]:
     count = getattr(image, "n_frames", 1)
     if count == 1 or image.format == "MPO":
         return [0]
@@ -173,6 +200,7 @@ def _page_numbers(image: Image.Image) -> list[int]:
         return numbers
     kept, first = [], None
     for number in numbers:
+        require_time(path)
         image.seek(number)
         if not image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK:  # type: ignore[attr-defined]
             kept.append(number)
@@ -182,10 +210,11 @@ def _page_numbers(image: Image.Image) -> list[int]:
     return kept or [0]
 
 
-def _timeline(image: Image.Image, numbers: Sequence[int]) -> Timeline | None:
+def _timeline(image: Image.Image, numbers: Sequence[int], path: Path) -> Timeline | None:
     """Return when the pages of an animation are on screen; None for pages without times."""
     lasts_s = []
     for number in numbers:
+        require_time(path)
         image.seek(number)
         if image.format == "WEBP":
             image.load()  # it tells a page's time only then
@@ -196,9 +225,11 @@ def _timeline(image: Image.Image, numbers: Sequence[int]) -> Timeline | None:
     return Timeline(starts_s, finish_s)
 
 
-def _page(image: Image.Image, number: int) -> NDArray[np.generic]:
+def _page(image: Image.Image, number: int, path: Path) -> NDArray[np.generic]:
+    require_time(path)
     if getattr(image, "n_frames", 1) > 1:
         image.seek(number)
+        _require_pages(path, image, 1)  # pages may differ in size
     return pixels_of(image)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crema_3d.values import named_points
-from crema_core.data.media import unreadable
+from crema_core.data.media import require_room, require_size, unreadable
 from crema_core.errors import MediaError
 
 Cloud = tuple[Tensor, Tensor | None]
@@ -49,6 +49,7 @@ def read_table(path: Path) -> Cloud:
     Raises:
         CloudError: when rows differ in length, or hold something else than numbers.
     """
+    require_size(path)
     names: list[str] = []
     announced: int | None = None
     with path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -109,6 +110,7 @@ def read_pcd(path: Path) -> Cloud:
     Raises:
         CloudError: when the header lacks something or the data are damaged; `CutCloudError` when they end early.
     """
+    require_size(path)
     raw = path.read_bytes()
     header, begin = _pcd_header(raw)
     try:
@@ -117,10 +119,11 @@ def read_pcd(path: Path) -> Cloud:
         kinds = [f"<{_PCD_TYPES[kind]}{size}" for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
         number = int(header["POINTS"][0]) if "POINTS" in header else int(header["WIDTH"][0]) * int(header["HEIGHT"][0])
         row = np.dtype([(f"{i}", kind, (n,)) for i, (kind, n) in enumerate(zip(kinds, counts, strict=True))])
-        if len(fields) != len(kinds) or number < 0:
-            raise ValueError(f"{len(fields)} names and {len(kinds)} types")
+        if len(fields) != len(kinds) or number < 0 or min(counts) < 1:
+            raise ValueError(f"{len(fields)} names, {len(kinds)} types, {number} points, {counts} numbers each")
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise CloudError(f"its header lacks something or has unknown words ({error})") from error
+    require_room(path, number * max(row.itemsize, 8 * sum(counts)), f"{number:,} points of {sum(counts)} numbers")
     columns = _pcd_columns(raw[begin:], header["DATA"][:1], row, number)
     named = {name: columns[i][:, 0] for i, name in enumerate(fields) if columns[i].shape[1] == 1}
     packed = named.pop("rgb", named.pop("rgba", None))
@@ -179,6 +182,8 @@ def _compressed_columns(body: bytes, row: Any, number: int) -> list[NDArray[Any]
     packed_size, size = (int(own) for own in np.frombuffer(body[:8].ljust(8, b"\0"), "<u4"))
     if len(body) - 8 < packed_size:
         raise CutCloudError(f"it announces {packed_size:,} compressed bytes and holds {max(len(body) - 8, 0):,}")
+    if size > 2 * number * row.itemsize + 64:
+        raise CloudError(f"its compressed data announce {size:,} bytes for {number:,} points of {row.itemsize} bytes")
     if size < number * row.itemsize:
         raise CutCloudError(f"it announces {number:,} points of {row.itemsize} bytes and holds {size:,} bytes")
     plain, columns, begin = unpack_lzf(body[8 : 8 + packed_size], size), [], 0
@@ -247,11 +252,15 @@ def read_e57(path: Path) -> Cloud:
     library: Any = pye57
     try:
         scans = library.E57(str(path))
+        num_points = sum(scans.get_header(i).point_count for i in range(scans.scan_count))
+        require_room(path, 36 * num_points, f"{num_points:,} points with colours")
         read = [scans.read_scan(i, colors=True, ignore_missing_fields=True) for i in range(scans.scan_count)]
         xyz = np.concatenate([np.stack([own[f"cartesian{axis}"] for axis in "XYZ"], axis=1) for own in read])
         names = ("colorRed", "colorGreen", "colorBlue")
         colored = all(name in own for own in read for name in names)
         rgb = np.concatenate([np.stack([own[name] for name in names], axis=1) for own in read]) if colored else None
+    except MediaError:
+        raise
     except Exception as error:
         raise unreadable(
             path,

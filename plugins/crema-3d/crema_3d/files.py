@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,6 +37,8 @@ from crema_core.data.media import (
     read_array,
     read_arrays,
     require_numbers,
+    require_room,
+    require_size,
     unreadable,
     wrong_source,
 )
@@ -158,6 +162,11 @@ def _read_3d_llm(path: Path) -> dict[str, Any]:
             f"'{path}' has no '{beside.name}' beside it. 3D-LLM stores vectors in .pt and their voxel numbers in an "
             ".npy of the same name. Put both into one folder."
         )
+    require_size(path)
+    if zipfile.is_zipfile(path):  # its tensors may be stored compressed
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+            require_room(path, total, f"tensors of {total:,} bytes")
     try:
         features = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

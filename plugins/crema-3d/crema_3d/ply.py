@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crema_core.data.media import require_room, require_size
+
 _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
     "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
@@ -58,13 +60,17 @@ def read_vertices(path: Path) -> dict[str, NDArray[np.generic]]:
 
     Raises:
         PlyError: when it is no ply file, has no vertices, or is damaged; `CutPlyError` when it is cut short.
+        MediaError: when it needs more memory than one source may take.
     """
+    require_size(path)
     raw = path.read_bytes()
     order, elements, begin = _header(raw)
     names = [element.name for element in elements]
     chosen = next((names.index(name) for name in _POINTS if name in names), None)
     if chosen is None:
         raise PlyError(f"it has the elements {', '.join(names) or 'none'}, and points are those of 'vertex'")
+    num_points, num_numbers = elements[chosen].num_rows, len(elements[chosen].properties)
+    require_room(path, 8 * num_points * num_numbers, f"{num_points:,} points of {num_numbers} numbers")
     if order == "":
         return _of_text(raw[begin:], elements, chosen)
     for element in elements[:chosen]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crema_3d.values import map_origin
-from crema_core.data.media import damaged, unreadable
+from crema_core.data.media import damaged, require_room, unreadable
 from crema_core.errors import MediaError
 
 SUFFIXES = (".las", ".laz")
@@ -22,6 +22,8 @@ FULL_VERSION = 4
 SHORTEST_HEADER = 227
 RECORD, LONG_RECORD, LEAST_POINT = 54, 60, 20
 """Bytes of the head of a record, of a long record, and of the smallest point."""
+DECODED = 36
+"""Bytes of a point's place and colours as they are returned, beside the point as it is stored."""
 COMPRESSED, VARIABLE = 0x80, 0xFFFFFFFF
 """The bit of a point format, and the chunk size, of compressed points and of chunks of any size."""
 MOST_RECORDS = 2**20
@@ -82,6 +84,9 @@ def impossible(path: Path) -> str | None:
     Asked first, because the library walks through as many records, and makes room for as many points, as a damaged
     header names. Offsets are those of the LAS specification 1.4, table 3; the chunk table of compressed points is that
     of LASzip.
+
+    Raises:
+        MediaError: when as many points need more memory than one source may take.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -101,8 +106,14 @@ def impossible(path: Path) -> str | None:
         if row_bytes < LEAST_POINT:
             return f"its header gives a point {row_bytes} bytes, and the smallest has {LEAST_POINT}"
         if not kind & COMPRESSED:
-            return None if begin + num_points * row_bytes <= size else _too_few(num_points, (size - begin) // row_bytes)
-        return _impossible_chunks(file, size, begin=begin, num_points=num_points, row_bytes=row_bytes)
+            if begin + num_points * row_bytes > size:
+                return _too_few(num_points, (size - begin) // row_bytes)
+            require_room(path, num_points * (row_bytes + DECODED), f"{num_points:,} points")
+            return None
+        cause = _impossible_chunks(file, size, begin=begin, num_points=num_points, row_bytes=row_bytes)
+        if cause is None:
+            require_room(path, num_points * (row_bytes + DECODED), f"{num_points:,} points")
+        return cause
 
 
 def _impossible_chunks(file: BinaryIO, size: int, *, begin: int, num_points: int, row_bytes: int) -> str | None:

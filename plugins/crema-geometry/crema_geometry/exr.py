@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crema_core.data.media import unreadable
+from crema_core.data.media import require_room, unreadable
 from crema_core.errors import MediaError
 
 DEPTH_CHANNELS = ("Z", "depth.Z", "Depth.Z", "V", "Y", "R")
+MAGIC, SEVERAL_PARTS = 20000630, 0x1000
+"""The first number of a file, and the bit of its second that announces several parts."""
+MOST_PARTS, MOST_ATTRIBUTES, MOST_NAME, MOST_HEADER = 1_000, 10_000, 255, 1 << 20
 WHAT, SUFFIXES = "an OpenEXR file", (".exr",)
 
 
@@ -73,6 +77,8 @@ def read_exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
             '.png, .tif, .npz, .npy. Run: pip install "crema-geometry[exr]"'
         ) from error
     library: Any = OpenEXR
+    if num_bytes := announced_bytes(path):
+        require_room(path, num_bytes, f"channels of {num_bytes // 4:,} numbers in all")
     try:
         with library.File(str(path), separate_channels=True) as file:
             return {name: np.asarray(channel.pixels, dtype=np.float32) for name, channel in file.channels().items()}
@@ -87,3 +93,55 @@ def read_exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
             convert="Save the map as .npz.",
             unsupported="unsupported" in str(error).lower() or "unknown compression" in str(error).lower(),
         ) from error
+
+
+def announced_bytes(path: Path) -> int:
+    """Return the bytes that the channels of a file take as 32-bit numbers, by its headers; 0 where they are damaged.
+
+    Attributes are those of "OpenEXR File Layout"; of a file of several parts all are read.
+    """
+    with path.open("rb") as file:
+        magic, version = struct.unpack("<II", file.read(8).ljust(8, b"\0"))
+        if magic != MAGIC:
+            return 0
+        total = 0
+        for _ in range(MOST_PARTS):
+            num_bytes, is_last = _announced_by_part(file)
+            total += num_bytes
+            if is_last or not version & SEVERAL_PARTS:
+                break
+    return total
+
+
+def _announced_by_part(file: BinaryIO) -> tuple[int, bool]:
+    """Return the bytes of one part, and whether there is none behind it."""
+    area, num_channels = 0, 0
+    for number in range(MOST_ATTRIBUTES):
+        name = _text(file)
+        if not name:
+            return 4 * area * num_channels, number == 0
+        kind = _text(file)
+        (size,) = struct.unpack("<I", file.read(4).ljust(4, b"\0"))
+        if kind == b"box2i" and name == b"dataWindow":
+            left, top, right, bottom = struct.unpack("<4i", file.read(size)[:16].ljust(16, b"\0"))
+            area = max(right - left + 1, 0) * max(bottom - top + 1, 0)
+        elif kind == b"chlist":
+            num_channels = _num_channels(file.read(min(size, MOST_HEADER)))
+        else:
+            file.seek(size, 1)
+    return 4 * area * num_channels, True
+
+
+def _num_channels(content: bytes) -> int:
+    """Return how many channels a list has: a name that ends in 0, and 16 bytes about it, for each."""
+    count, at = 0, 0
+    while (end := content.find(b"\0", at)) > at:
+        count, at = count + 1, end + 17
+    return count
+
+
+def _text(file: BinaryIO) -> bytes:
+    found = bytearray()
+    while (byte := file.read(1)) not in (b"", b"\0") and len(found) < MOST_NAME:
+        found += byte
+    return bytes(found)

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from crema_core.data.media import Pages, damaged, read_pages, unreadable
+from crema_core.data.media import Pages, damaged, read_pages, require_size, unreadable
 from crema_core.errors import MediaError
 
 FLO_MAGIC = 202021.25
@@ -50,6 +50,7 @@ def read_pfm(path: Path) -> NDArray[np.float32]:
     Raises:
         MediaError: when the file is of another type or cut short.
     """
+    require_size(path)
     raw = path.read_bytes()
     header = PFM_HEADER.match(raw)
     if header is None:
@@ -102,6 +103,7 @@ def read_flo(path: Path) -> NDArray[np.float32]:
     Raises:
         MediaError: when the file is not of that format or is cut short.
     """
+    require_size(path)
     raw = path.read_bytes()
     if len(raw) < 12 or np.frombuffer(raw, "<f4", 1)[0] != FLO_MAGIC:
         raise unreadable(
