@@ -153,8 +153,8 @@ def check(modality: Modality, path: Path) -> str:
     return "read" if all(bool(own.isfinite().all()) for own in tensors) else "not finite"
 
 
-def read_all(paths: Sequence[Path], read: Callable[[Path], str]) -> list[str]:
-    """Read files in forked processes, one after the other in each until it dies."""
+def read_all(paths: Sequence[Path], read: Callable[[Path], str], *, max_s: float = MAX_S) -> list[str]:
+    """Read files in forked processes, one after the other in each until it dies, or is ended after `max_s`."""
     outcomes: list[str] = []
     while len(outcomes) < len(paths):
         ours, theirs = os.pipe()
@@ -172,21 +172,21 @@ def read_all(paths: Sequence[Path], read: Callable[[Path], str]) -> list[str]:
             finally:
                 os._exit(99)
         os.close(theirs)
-        outcomes += _outcomes_of(child, ours, len(paths) - len(outcomes))
+        outcomes += _outcomes_of(child, ours, len(paths) - len(outcomes), max_s)
     return outcomes
 
 
-def _outcomes_of(child: int, ours: int, most: int) -> list[str]:
+def _outcomes_of(child: int, ours: int, most: int, max_s: float) -> list[str]:
     found, rest, since = list[str](), b"", time.monotonic()
     while len(found) < most:
-        ready, _, _ = select.select([ours], [], [], max(since + MAX_S - time.monotonic(), 0))
+        ready, _, _ = select.select([ours], [], [], max(since + max_s - time.monotonic(), 0))
         piece = os.read(ours, 65_536) if ready else b""
         if not piece:
             break
         *whole, rest = (rest + piece).split(b"\n")
         found += [json.loads(line) for line in whole]
         since = time.monotonic()
-    is_hanging = len(found) < most and time.monotonic() - since >= MAX_S
+    is_hanging = len(found) < most and time.monotonic() - since >= max_s
     if is_hanging:
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)

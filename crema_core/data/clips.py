@@ -149,8 +149,11 @@ def read_chosen(path: str | Path, choose: Chooser) -> Tensor:
     _require_pictures(path, len(chosen), width, height)
     pictures = _of_one_size(pictures, height=height, width=width)
     frames = torch.empty(len(chosen), 3, height, width, dtype=torch.uint8)
+    last = {number: row for row, number in enumerate(chosen)}
     for row, number in enumerate(chosen):
         frames[row] = torch.from_numpy(pictures[number]).permute(2, 0, 1)
+        if last[number] == row:
+            del pictures[number]  # large pictures are in memory once, not twice
     return frames
 
 

@@ -6,10 +6,17 @@ worker processes need not be told when an epoch begins.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +26,7 @@ from crema_core.common.parent import watch_parent
 from crema_core.data import modality_calls
 from crema_core.data.data_file import Record
 from crema_core.data.doubts import Doubt, collect_doubts, say_once
+from crema_core.data.limits import MAX_SECONDS, ending_process, max_seconds
 from crema_core.data.modality_calls import Carried, is_about_a_dead_worker, name_source
 from crema_core.data.order import kept_modalities
 from crema_core.errors import CremaError, MediaError, WorkerError, first_line
@@ -54,30 +62,32 @@ def load_batches(
     Raises:
         MediaError: when a source cannot be read, naming the sample, unless such samples are passed over.
         ContractError: when a modality raises or returns what it must not, naming it and the sample.
-        WorkerError: when a worker process ends.
+        WorkerError: when a worker process ends, naming the source that it was reading.
     """
+    current = _Current(num_workers)
     loader = DataLoader(
         dataset,
         batch_sampler=[list(batch) for batch in batches],
         collate_fn=partial(collate, modalities=dataset.modalities, pass_over=pass_over),
         num_workers=num_workers,
-        worker_init_fn=_end_with_parent,
+        worker_init_fn=current.begin,
         generator=torch.Generator().manual_seed(seed),
     )
     batches_read = iter(loader)
+    held = _HeldBack()
     while True:
         try:
+            held.deliver()
             batch = next(batches_read)
         except StopIteration:
             return
         except RuntimeError as error:
             if not is_about_a_dead_worker(error):
                 raise
-            raise WorkerError(
-                f"A worker process that reads sources ended ({first_line(error)}). A reader raises an error for what "
-                "it cannot read; one that crashes, or takes all memory, ends its process. Run again with num_workers=0 "
-                "and PYTHONFAULTHANDLER=1, which prints where; of a killed one, use fewer num_workers."
-            ) from error
+            lost = current.lost(dataset, error)
+            error.__traceback__ = None  # it keeps the iterator, and the iterator the other workers
+            del batches_read
+            raise lost from error
         if isinstance(batch, Carried):
             # Workers end here. An error keeps the iterator alive in its traceback, and a collection that happens in the
             # thread which feeds them would wait five seconds for each.
@@ -85,12 +95,110 @@ def load_batches(
             raise batch.error
         for record, own in batch.doubts:  # here, because every worker would say it again
             say_once(own, where=f"line {record.line}" if record.line else "")
-        yield batch
+        with held:
+            yield batch
 
 
-def _end_with_parent(worker: int) -> None:
-    # torch's own watchdog looks only between two batches; a reader that hangs would stay for ever.
-    watch_parent()
+class _HeldBack:
+    """Holds back, while a batch is used, the signal that a child process has ended.
+
+    At that signal torch raises an error about a worker in whatever code the main process runs: mostly in the middle of
+    a training step. Delivered when the next batch is asked for, it can be understood there.
+    """
+
+    def __init__(self) -> None:
+        self._before: Any = None
+        self._has_come = False
+
+    def __enter__(self) -> None:
+        if _takes_signals():
+            self._before = signal.signal(signal.SIGCHLD, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._has_come = True
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None and _takes_signals():
+            signal.signal(signal.SIGCHLD, self._before)
+
+    def deliver(self) -> None:
+        """Send the signal that was held back, if there was one; torch's handler raises where a worker has failed."""
+        if self._has_come:
+            self._has_come = False
+            signal.raise_signal(signal.SIGCHLD)
+
+
+def _takes_signals() -> bool:
+    return sys.platform != "win32" and threading.current_thread() is threading.main_thread()
+
+
+class _Current:
+    """What each worker is reading, in memory that the main process can look at when a worker has ended.
+
+    Args:
+        num_workers: how many there are.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        # Of each worker its process, the record and the modality, from 1; 0: none.
+        self._numbers = multiprocessing.RawArray("q", 3 * num_workers) if num_workers else []
+        self._num_workers = num_workers
+        self._start = 0
+
+    def begin(self, worker: int) -> None:
+        """Begin in a worker process."""
+        global _current
+        # torch's own watchdog looks only between two batches; a reader that hangs would stay for ever.
+        watch_parent()
+        self._start = 3 * worker
+        self._numbers[self._start] = os.getpid()
+        _current = self
+
+    @contextmanager
+    def reading(self, record: int, modality: int) -> Iterator[None]:
+        """Note what is read inside the block, which ends this process when it takes much too long."""
+        with ending_process():
+            self._numbers[self._start + 1], self._numbers[self._start + 2] = record + 1, modality + 1
+            try:
+                yield
+            finally:
+                self._numbers[self._start + 1] = 0
+
+    def lost(self, dataset: ModalityDataset, error: RuntimeError) -> WorkerError:
+        """Return the error for a worker that has ended, with what it was reading.
+
+        Args:
+            dataset: what the workers read.
+            error: of torch, which names processes.
+        """
+        told = first_line(error)
+        processes = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", told)
+        named = set(map(int, processes[1].split(","))) if processes else set()
+        sources, names = [], list(dataset.modalities)
+        for start in range(0, 3 * self._num_workers, 3):
+            process, record_number, modality = self._numbers[start : start + 3]
+            if process in named and record_number:
+                record, name = dataset.records[record_number - 1], names[modality - 1]
+                sources.append(f"{name_source(record.sources[name])} with '{name}' for {_name(record, 'sample')}")
+        if not sources:
+            return WorkerError(
+                f"A worker process ended ({told}), and it was not reading a source. It may have been ended by somebody, "
+                "or by the system because memory ran out. Use fewer num_workers, or num_workers=0."
+            )
+        slow = f" It took longer than {max_seconds():g} s ({MAX_SECONDS})." if "Alarm clock" in told else ""
+        return WorkerError(
+            f"A worker process ended while it read {' or '.join(sources)} ({told}).{slow} A source is read or refused "
+            "with an error; one that is damaged can make a decoder crash or take all memory. Find every such source: "
+            "crema data check --deep FILE.jsonl. Of a process that was killed, use fewer num_workers."
+        )
+
+
+_current: _Current | None = None
+"""Of this process, where it is a worker."""
+
+
+def _noted(record: int, modality: int) -> AbstractContextManager[None]:
+    return nullcontext() if _current is None else _current.reading(record, modality)
 
 
 @dataclass(frozen=True)
@@ -152,11 +260,11 @@ class ModalityDataset(Dataset[Item]):
         record, modalities = self.records[key.sample], self.kept(key)
         with collect_doubts() as doubts:
             try:
-                samples = {
-                    name: modality_calls.prepare(self.modalities[name], record.sources[name])
-                    for name in modalities
-                    if name not in self.cached and name not in key.held
-                }
+                samples = {}
+                for number, name in enumerate(self.modalities):
+                    if name in modalities and name not in self.cached and name not in key.held:
+                        with _noted(key.sample, number):
+                            samples[name] = modality_calls.prepare(self.modalities[name], record.sources[name])
             except CremaError as error:
                 error.args = (f"{_name(record, 'Sample')}: {error}",)  # type, traceback and cause stay
                 return Item(record, modalities, {}, problem=Carried(error))

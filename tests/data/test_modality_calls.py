@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from crema_core.data import modality_calls
 from crema_core.data.data_file import Record
 from crema_core.data.dataset import Key, ModalityDataset, load_batches
+from crema_core.data.limits import MAX_SECONDS
 from crema_core.data.modality_calls import Carried
 from crema_core.errors import (
     AssetError,
@@ -314,13 +316,35 @@ def test_faults_come_out_of_worker_processes_as_they_are(
         assert "modality.py" in str(caught.value.__cause__) or fault == "prepare gives None"
 
 
-def test_a_worker_that_crashes_is_said_with_how_to_find_the_reader(bad: MakeModality, guilty: Path) -> None:
-    records = [Record("s0", "?", "x", {"bad_calls": str(guilty)}, line=1)]
-    dataset = ModalityDataset(records, {"bad_calls": bad("prepare crashes")}, major="bad_calls")
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("prepare crashes", "(DataLoader worker (pid"),
+        ("prepare segfaults", "is killed by signal: Segmentation fault"),
+        ("prepare is killed", "is killed by signal: Killed"),
+        ("prepare hangs", "It took longer than 0.2 s (CREMA_MAX_SOURCE_S)."),
+    ],
+)
+@pytest.mark.slow
+def test_a_worker_that_ends_is_said_with_the_source_it_was_reading_and_no_other_stays(
+    bad: MakeModality, guilty: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
+) -> None:
+    monkeypatch.setenv(MAX_SECONDS, "0.2")
+    (good := guilty.with_name("good.txt")).write_text("1")
+    records = [
+        Record(f"s{row}", "?", "x", {"bad_calls": str(path)}, line=row + 1)
+        for row, path in enumerate([good] * 6 + [guilty] + [good] * 9)
+    ]
+    dataset = ModalityDataset(records, {"bad_calls": bad(fault)}, major="bad_calls")
+    before = set(multiprocessing.active_children())
     with pytest.raises(WorkerError) as caught:
-        list(load_batches(dataset, [[Key(0, 0)]], num_workers=1))
-    assert str(caught.value).startswith("A worker process that reads sources ended (DataLoader worker (pid")
-    assert "Run again with num_workers=0 and PYTHONFAULTHANDLER=1" in str(caught.value)
+        for _ in load_batches(dataset, [[Key(0, row)] for row in range(len(records))], num_workers=2):
+            time.sleep(0.3)  # a step of training, in which the worker ends
+    assert set(multiprocessing.active_children()) <= before
+    text = str(caught.value)
+    assert text.startswith(f"A worker process ended while it read '{guilty}' with 'bad_calls' for sample 's6' (line 7)")
+    assert said in text
+    assert "crema data check --deep FILE.jsonl" in text
 
 
 def test_errors_of_every_kind_survive_the_way_from_a_worker() -> None:

@@ -271,15 +271,22 @@ def test_e57_scans_are_read_where_the_library_is_installed(tmp_path: Path, monke
         def __init__(self, path: str) -> None:
             self.path = path
 
+        def get_header(self, number: int) -> SimpleNamespace:
+            return SimpleNamespace(point_count=counts[number])
+
         def read_scan(self, number: int, **settings: bool) -> dict[str, np.ndarray]:
             assert settings == {"colors": True, "ignore_missing_fields": True}
             return {**places, **colors}
 
+    counts = [len(MAP_XYZ)] * 2
     monkeypatch.setitem(sys.modules, "pye57", SimpleNamespace(E57=Library))
     cloud = read_points(path)
     torch.testing.assert_close(cloud.xyz, torch.from_numpy(np.concatenate([NEAR, NEAR])).float(), atol=1e-6, rtol=0)
     assert cloud.rgb is not None
     torch.testing.assert_close(cloud.rgb[:40], torch.from_numpy(RGB).float() / 255)
+    counts[1] = 10**12
+    with pytest.raises(MediaError, match=r"holds 1,000,000,000,040 points with colours: 36 TB once decoded"):
+        read_points(path)
     monkeypatch.setitem(sys.modules, "pye57", None)
     with pytest.raises(MediaError) as caught:
         read_points(path)

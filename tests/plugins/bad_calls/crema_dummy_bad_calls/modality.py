@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,9 @@ SAMPLES: dict[str, Callable[[Path], Any]] = {
     "prepare raises": lambda path: _fail(ValueError("boom")),
     "prepare exits": lambda path: sys.exit(0),
     "prepare crashes": lambda path: os._exit(3),
+    "prepare segfaults": lambda path: os.kill(os.getpid(), signal.SIGSEGV),
+    "prepare is killed": lambda path: os.kill(os.getpid(), signal.SIGKILL),
+    "prepare hangs": lambda path: time.sleep(60),
     "prepare needs memory": lambda path: _fail(MemoryError("Unable to allocate 3 TiB")),
     "prepare refuses without a name": lambda path: _fail(MediaError("It is no number. Accepted is one. Write it.")),
     "prepare refuses oddly": lambda path: _fail(UnpicklableMediaError(path, line=7)),
