@@ -213,6 +213,9 @@ def _page_numbers(image: Image.Image, path: Path) -> list[int]:
 def _timeline(image: Image.Image, numbers: Sequence[int], path: Path) -> Timeline | None:
     """Return when the pages of an animation are on screen; None for pages without times."""
     lasts_s = []
+    if image.format == "WEBP":  # decoding holds two canvases, what is between them and Pillow, and Pillow's picture
+        width, height = image.size
+        require_room(path, 4 * 4 * width * height, f"an animation of {width:,} x {height:,} pixels")
     for number in numbers:
         require_time(path)
         image.seek(number)
