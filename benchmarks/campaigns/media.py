@@ -153,8 +153,17 @@ def check(modality: Modality, path: Path) -> str:
     return "read" if all(bool(own.isfinite().all()) for own in tensors) else "not finite"
 
 
-def read_all(paths: Sequence[Path], read: Callable[[Path], str], *, max_s: float = MAX_S) -> list[str]:
-    """Read files in forked processes, one after the other in each until it dies, or is ended after `max_s`."""
+def read_all(
+    paths: Sequence[Path], read: Callable[[Path], str], *, max_s: float = MAX_S, max_bytes: int = MAX_BYTES
+) -> list[str]:
+    """Read files in forked processes, one after the other in each until it dies, or is ended after `max_s`.
+
+    Args:
+        paths: the files.
+        read: returns what came of one.
+        max_s: longest time of one.
+        max_bytes: memory that a process may ask for beyond what it has.
+    """
     outcomes: list[str] = []
     while len(outcomes) < len(paths):
         ours, theirs = os.pipe()
@@ -162,7 +171,7 @@ def read_all(paths: Sequence[Path], read: Callable[[Path], str], *, max_s: float
         if child == 0:
             try:
                 _, hard = resource.getrlimit(resource.RLIMIT_AS)
-                resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MAX_BYTES, hard))
+                resource.setrlimit(resource.RLIMIT_AS, (_address_space() + max_bytes, hard))
                 silent = os.open(os.devnull, os.O_WRONLY)
                 for stream in (1, 2):
                     os.dup2(silent, stream)

@@ -33,6 +33,8 @@ from crema_core.errors import MediaError
 from crema_core.plugins.spec import CLIP_SUFFIXES, SOUND_SUFFIXES
 
 WHAT = "a clip"
+LARGE = 1 << 26
+"""Pixels of a frame, four times those of 8K, from which on memory counts for more than speed."""
 
 
 class Clip(NamedTuple):
@@ -187,7 +189,9 @@ def _picture_stream(container: InputContainer, path: Path) -> av.VideoStream:
             f"'{path}' has pictures in a coding that this FFmpeg (PyAV {av.__version__}) cannot decode. Accepted are "
             "those it knows. Convert the clip: ffmpeg -i CLIP -c:v libx264 clip.mp4"
         )
-    streams[0].thread_type = "AUTO"
+    context = streams[0].codec_context
+    # Threads that decode a frame each would hold as many large ones.
+    streams[0].thread_type = "AUTO" if context.width * context.height <= LARGE else "SLICE"
     return streams[0]
 
 

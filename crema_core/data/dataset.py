@@ -182,8 +182,8 @@ class _Current:
                 sources.append(f"{name_source(record.sources[name])} with '{name}' for {_name(record, 'sample')}")
         if not sources:
             return WorkerError(
-                f"A worker process ended ({told}), and it was not reading a source. It may have been ended by somebody, "
-                "or by the system because memory ran out. Use fewer num_workers, or num_workers=0."
+                f"A worker process ended ({told}), and it was not reading a source. It may have been ended by "
+                "somebody, or by the system because memory ran out. Use fewer num_workers, or num_workers=0."
             )
         slow = f" It took longer than {max_seconds():g} s ({MAX_SECONDS})." if "Alarm clock" in told else ""
         return WorkerError(

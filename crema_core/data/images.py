@@ -19,11 +19,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from crema_core.data.announced import require_arrays
 from crema_core.data.clips import Clip, Timeline, read_clip
 from crema_core.data.files import check_file, content_of, damaged, list_files, unreadable, wrong_source
 from crema_core.data.layouts import MapLayout, channel_axis, with_time
 from crema_core.data.pictures import IMAGE_SUFFIXES, Pages, is_several, pixels_of, read_pages, to_rgb
-from crema_core.data.announced import require_arrays
 from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, split_span
 from crema_core.errors import MediaError, first_line
 from crema_core.plugins.spec import ARRAY_SUFFIXES, CLIP_SUFFIXES

@@ -41,6 +41,8 @@ _WHOLE_SIXTEEN = ("I;16", "I;16B", "I;16L")
 _GREY = {"L": 1, "I": 4, "F": 4}
 """Pillow's modes whose numbers are kept, with their bytes."""
 _TO_GREY = ("1", "LA")
+_FLOATS = 16
+"""Bytes that a measured pixel takes while it is turned into what an encoder sees."""
 _STRIP = 1 << 22
 """Pixels that are copied from Pillow to numpy at a time."""
 
@@ -114,8 +116,10 @@ def _require_pages(path: Path, image: Image.Image, count: int) -> None:
     """Compare what a header announces with the bound, before anything is decoded."""
     width, height = image.size
     wide = 2 if image.mode in _WHOLE_SIXTEEN else _GREY.get(image.mode) or (1 if image.mode in _TO_GREY else 3)
+    # Of measurements a modality makes floats, in several steps; of how many pages is its business, of one at least.
+    least = _FLOATS if wide > 1 and wide != 3 else wide
     pages = "" if count == 1 else f"{count:,} pages of "
-    require_room(path, count * width * height * wide, f"{pages}{width:,} x {height:,} pixels")
+    require_room(path, width * height * max(count * wide, least), f"{pages}{width:,} x {height:,} pixels")
 
 
 def orientation_of(path: Path) -> int:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-for package in ("crema_audio", "crema_3d", "crema_geometry", "crema_thermal"):
-    pytest.importorskip(package)
+pytest.importorskip("crema_audio")
+pytest.importorskip("crema_3d")
+pytest.importorskip("crema_geometry")
+pytest.importorskip("crema_thermal")
 from benchmarks.campaigns.bombs import UNFOLDING, measure
 
 pytestmark = pytest.mark.slow

@@ -91,9 +91,7 @@ def test_a_large_picture_that_is_copied_in_strips_is_the_same_picture(
     assert np.array_equal(strips, whole)
 
 
-def test_frames_of_a_clip_are_compared_before_they_are_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_of_a_clip_are_compared_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_clip(tmp_path / "a.mp4", num_frames=8)
     height, width = read_frames(tmp_path / "a.mp4", num_frames=1).frames.shape[2:]
     monkeypatch.setenv(MAX_BYTES, str(4 * height * width * 3))
@@ -136,8 +134,8 @@ def test_time_is_counted_from_prepare_on_and_looked_at_between_packets(
     with pytest.raises(MediaError) as caught, limits.timed():
         read_frames(tmp_path / "a.mp4", num_frames=2)
     assert str(caught.value) == (
-        f"'{tmp_path / 'a.mp4'}' takes longer than 1e-09 s to read. One source may take that long, so that a damaged or "
-        "hostile file cannot hold everything up. Cut or convert it, or allow more with the environment variable: "
+        f"'{tmp_path / 'a.mp4'}' takes longer than 1e-09 s to read. One source may take that long, so that a damaged "
+        "or hostile file cannot hold everything up. Cut or convert it, or allow more with the environment variable: "
         "export CREMA_MAX_SOURCE_S=1"
     )
     monkeypatch.setenv(MAX_SECONDS, "0")

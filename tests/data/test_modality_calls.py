@@ -337,9 +337,13 @@ def test_a_worker_that_ends_is_said_with_the_source_it_was_reading_and_no_other_
     ]
     dataset = ModalityDataset(records, {"bad_calls": bad(fault)}, major="bad_calls")
     before = set(multiprocessing.active_children())
-    with pytest.raises(WorkerError) as caught:
+
+    def train() -> None:
         for _ in load_batches(dataset, [[Key(0, row)] for row in range(len(records))], num_workers=2):
-            time.sleep(0.3)  # a step of training, in which the worker ends
+            time.sleep(0.3)  # a step, in which the worker ends
+
+    with pytest.raises(WorkerError) as caught:
+        train()
     assert set(multiprocessing.active_children()) <= before
     text = str(caught.value)
     assert text.startswith(f"A worker process ended while it read '{guilty}' with 'bad_calls' for sample 's6' (line 7)")

@@ -327,3 +327,16 @@ def test_a_scan_in_map_coordinates_keeps_its_millimetres() -> None:
     near = read_points({**scan, "poses": poses}, voxel_m=1e-4).xyz
     torch.testing.assert_close(xyz, near)
     assert torch.equal(wide, xyz)
+
+
+@pytest.mark.parametrize("how", ["ascii", "binary", "binary_compressed"])
+def test_a_pcd_file_of_points_without_numbers_or_of_too_many_is_refused(tmp_path: Path, how: str) -> None:
+    def write(count: int, each: int) -> Path:
+        head = f"FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT {each} {each} {each}\nPOINTS {count}\nDATA {how}\n"
+        (tmp_path / "a.pcd").write_bytes(head.encode() + bytes(36))
+        return tmp_path / "a.pcd"
+
+    with pytest.raises(MediaError, match="its header lacks something"):
+        read_points(write(10**12, 0))
+    with pytest.raises(MediaError, match="holds 1,000,000,000,000 points of 3 numbers: 24 TB once decoded"):
+        read_points(write(10**12, 1))

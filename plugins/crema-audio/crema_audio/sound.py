@@ -386,9 +386,7 @@ def _walked_end_s(container: InputContainer, stream: av.AudioStream) -> tuple[fl
     return end_s, not (clock.num_jumps or clock.is_corrected or is_corrupt)
 
 
-def _packets(
-    container: InputContainer, streams: Sequence[av.VideoStream | av.AudioStream]
-) -> Iterator[av.Packet[Any]]:
+def _packets(container: InputContainer, streams: Sequence[av.VideoStream | av.AudioStream]) -> Iterator[av.Packet[Any]]:
     """Yield packets while there is time, and refuse files whose packets announce more samples than they hold.
 
     Raises:
@@ -422,8 +420,8 @@ def _end_s(container: InputContainer, stream: av.AudioStream, path: Path) -> flo
     """Return when the last packet of sound ends; none is decoded. The track may be shorter than the container says."""
     unit_s, begin_s = float(stream.time_base or 1), origin_s(container)
     if _seek(container, (container.duration or 0) / av.time_base - NEAR_END_S):
-        ends = [packet.pts + (packet.duration or 0) for packet in _packets(container, [stream])
-            if packet.pts is not None
+        ends = [
+            packet.pts + (packet.duration or 0) for packet in _packets(container, [stream]) if packet.pts is not None
         ]
         if ends:
             return max(ends) * unit_s - begin_s
