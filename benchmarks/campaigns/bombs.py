@@ -1,8 +1,8 @@
 """Small files that announce or unfold to gigabytes: is each refused, or read within the bound on one source?
 
 Every file is read by a modality's own `prepare` in a process of its own; printed are what came of it, the most memory
-that the process took beyond what it had, and the seconds of a processor. An outcome is wrong when it is neither a sample
-nor a `MediaError`, when it takes more than `MAX_BYTES` of memory, or longer than `MAX_S`.
+that the process took beyond what it had, and the seconds of a processor. An outcome is wrong when it is neither a
+sample nor a `MediaError`, when it takes more than `MAX_BYTES` of memory, or longer than `MAX_S`.
 
     python -m benchmarks.campaigns.bombs [--only png-13000 ply-binary]
 

@@ -36,5 +36,5 @@ def test_a_sound_is_bounded_while_it_is_decoded(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv(MAX_BYTES, "6400")
     assert len(read_sound(tmp_path / "a.caf", sample_rate_hz=16_000).samples) == 1600
     monkeypatch.setenv(MAX_BYTES, "6300")
-    with pytest.raises(MediaError, match="a.caf' holds 1,600 samples or more at the rate they are read in"):
+    with pytest.raises(MediaError, match=r"a.caf' holds 1,600 samples or more at the rate they are read in"):
         read_sound(tmp_path / "a.caf", sample_rate_hz=16_000)
