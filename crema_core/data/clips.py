@@ -161,7 +161,8 @@ def read_chosen(path: str | Path, choose: Chooser) -> Tensor:
 
 def _require_pictures(path: Path, count: int, width: int, height: int) -> None:
     pictures = "a picture" if count == 1 else f"{count:,} pictures"
-    require_room(path, count * width * height * 3, f"{pictures} of {width:,} x {height:,} pixels")
+    copies = 1 if width * height <= LARGE else 2  # a decoder's own frames are small beside others
+    require_room(path, copies * count * width * height * 3, f"{pictures} of {width:,} x {height:,} pixels")
 
 
 def _of_one_size(pictures: dict[int, np.ndarray], *, height: int, width: int) -> dict[int, np.ndarray]:
