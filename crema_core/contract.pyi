@@ -67,6 +67,7 @@ from crema_core.data.media import content_of as content_of
 from crema_core.data.media import damaged as damaged
 from crema_core.data.media import doubt as doubt
 from crema_core.data.media import file_of as file_of
+from crema_core.data.media import in_time as in_time
 from crema_core.data.media import is_cut as is_cut
 from crema_core.data.media import list_files as list_files
 from crema_core.data.media import name_of as name_of
@@ -81,6 +82,9 @@ from crema_core.data.media import read_pages as read_pages
 from crema_core.data.media import read_raw_image as read_raw_image
 from crema_core.data.media import read_stack as read_stack
 from crema_core.data.media import require_numbers as require_numbers
+from crema_core.data.media import require_room as require_room
+from crema_core.data.media import require_size as require_size
+from crema_core.data.media import require_time as require_time
 from crema_core.data.media import resize as resize
 from crema_core.data.media import segment_spans as segment_spans
 from crema_core.data.media import unreadable as unreadable
