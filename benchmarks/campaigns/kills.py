@@ -158,7 +158,9 @@ def _encode(given: Path, folder: Path) -> object:
 
 
 def _cache(folder: Path) -> list[str]:
-    return [damage.text for damage in check(folder / "features")[1]] if (folder / "features").exists() else []
+    """Return what is damaged; a folder that is empty, or has hidden files only, is taken as a new one."""
+    visible = [own for own in (folder / "features").glob("*") if not own.name.startswith(".")]
+    return [damage.text for damage in check(folder / "features")[1]] if visible else []
 
 
 def _tree(place: Path) -> list[str] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from crema_core.cli.inputs import (
     print_result,
     with_options,
 )
-from crema_core.cli.launch import add_processes, fail, launch, wants_launch
+from crema_core.cli.launch import add_processes, launch, wants_launch
 from crema_core.errors import TrainingError
 from crema_core.train.settings import NOT_A_FOLDER, TrainSettings, train_settings
 
@@ -36,7 +38,6 @@ CONFIG, MODEL = "fit.json", "model"
 NUM_EXAMPLES = 64
 CHANGES = "modalities backbone qformer language_model image_size eval_data out fusion major preset init_from".split()
 """Options that replace fields of the configuration."""
-INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,11 +92,34 @@ def train(config: FitConfig, folder: Path | None, *, resume: bool, settings: dic
     with (
         run_folder(folder, processes) as place,
         only_writer(place, processes, StatusLine(enabled=processes.is_main).note),
+        _told_how_to_go_on(place),
     ):
         code = _train(config, place, processes, resume=resume, settings=settings, as_json=as_json)
     if code == 0:
         leave_processes()
     return code
+
+
+@contextmanager
+def _told_how_to_go_on(place: Path) -> Iterator[None]:
+    """Note, for whoever stops a training, what is saved and what to type next."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        from crema_core.train.run import LAST
+        from crema_core.train.trainer import TrainingInterrupted
+
+        if isinstance(stop, TrainingInterrupted):
+            saved = "everything is saved"
+        elif (place / LAST).exists():
+            saved = "everything up to the last checkpoint is saved"
+        elif (place / CONFIG).exists():
+            saved = "there is no checkpoint yet, so it will start from its beginning"
+        else:
+            stop.add_note("nothing was written. Run the same command again.")
+            raise
+        stop.add_note(f"{saved}. Continue with: crema resume {place}")
+        raise
 
 
 def _train(
@@ -108,7 +132,6 @@ def _train(
     from crema_core.saving.bundle import init_from
     from crema_core.train.fit import fit
     from crema_core.train.run import CONFIG as STARTED
-    from crema_core.train.trainer import TrainingInterrupted
 
     if not resume:
         processes.from_main(lambda: _refuse_used(place))
@@ -122,18 +145,15 @@ def _train(
     resume = processes.from_main(lambda: resume and (place / STARTED).exists())
     if config.init_from is not None and not resume:
         init_from(model, model_folder(config.init_from))
-    try:
-        run = fit(
-            model,
-            config.data,
-            config.eval_data,
-            preset=None if resume else config.preset,
-            out=place,
-            resume=resume,
-            **(settings if resume else {**config.settings, **settings}),
-        )
-    except TrainingInterrupted:
-        return fail(f"interrupted; everything is saved. Continue with: crema resume {place}", INTERRUPTED)
+    run = fit(
+        model,
+        config.data,
+        config.eval_data,
+        preset=None if resume else config.preset,
+        out=place,
+        resume=resume,
+        **(settings if resume else {**config.settings, **settings}),
+    )
     config = config.model_copy(update={"settings": {**config.settings, **settings}})
     sections = [*_skipped(run), *_examples(model, run, config, processes)]
     if processes.is_main:

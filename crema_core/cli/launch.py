@@ -1,8 +1,8 @@
 """`--processes N`: the same verb in N processes on this machine, started by accelerate's launcher, and how it ends.
 
 When one process fails the others soon fail too, with messages about lost connections; so each leaves its message in a
-folder, and the launcher ends them all and prints the message that explains the others. Ctrl-C is handed on to them, so
-that training saves itself as it does in one process, however long its last update takes.
+folder, and the launcher ends them all and prints the message that explains the others. Ctrl-C and SIGTERM are handed
+on to them, so that training saves itself as it does in one process, however long its last update takes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,9 +22,10 @@ from typing import NamedTuple
 
 from crema_core.common.atomic import write_text
 from crema_core.common.parent import end_with_parent
+from crema_core.common.stopping import handled, stop_for
 from crema_core.errors import OptionsError
 
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 FOLDER = "CREMA_LAUNCH_FOLDER"
 """Environment variable: the folder of the launch."""
 LAUNCHER = "CREMA_LAUNCHER"
@@ -70,7 +70,7 @@ def launch(words: Sequence[str], count: int) -> int:
     with tempfile.TemporaryDirectory(prefix="crema-") as name:
         folder = Path(name)
         try:
-            with _interrupts_handed_on(folder):
+            with _signals_handed_on(folder) as seen:
                 run_processes(
                     "crema_core.cli.main",
                     without_processes(words),
@@ -80,6 +80,8 @@ def launch(words: Sequence[str], count: int) -> int:
         except LaunchedProcessError as error:
             found = outcomes(folder)
             told = found[0] if found else None
+            if told is None and seen:  # they were stopped before they could say so
+                raise stop_for(seen[0]) from None
             if told is None or (told.is_consequence and error.num_silent):
                 print(f"crema: {error}", file=sys.stderr)
                 return FAILED
@@ -96,27 +98,21 @@ def without_processes(words: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _interrupts_handed_on(folder: Path) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    presses = 0
+def _signals_handed_on(folder: Path) -> Iterator[list[int]]:
+    """Hand Ctrl-C and SIGTERM on inside the block; yielded is what came so far."""
+    seen: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:
-        nonlocal presses
-        presses += 1
+        seen.append(number)
         begun = enrolled(folder)
-        if not begun or presses > 2:  # a third one ends them without asking
-            raise KeyboardInterrupt
+        if not begun or seen.count(signal.SIGINT) > 2:  # a third one ends them without asking
+            raise stop_for(number)
         for process in begun:
             with suppress(ProcessLookupError):  # it ended by itself
-                os.kill(process, signal.SIGINT)
+                os.kill(process, number)
 
-    previous = signal.signal(signal.SIGINT, hand_on)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    with handled(hand_on, only_default=False):
+        yield seen
 
 
 class Outcome(NamedTuple):

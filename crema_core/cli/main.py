@@ -1,7 +1,7 @@
 """Entry of the `crema` command: finds the verb, imports only its module, turns errors into exit codes.
 
 Exit codes: 0 done, 1 an error (message on stderr; no traceback but of a bug), 2 wrong usage, 3 findings, 130
-interrupted.
+interrupted by Ctrl-C, 143 terminated by SIGTERM. A verb that knows how to go on adds a note to the `KeyboardInterrupt`.
 
 A verb's module has three names:
 
@@ -26,12 +26,13 @@ from typing import NamedTuple, Protocol, TextIO, cast
 import crema_core
 from crema_core.cli.inputs import Parser
 from crema_core.cli.launch import enrol, fail, rank
+from crema_core.common.stopping import cause, exit_code, stoppable
 from crema_core.errors import CremaError, LostProcessError, PluginError, PluginExitError, did_you_mean
 from crema_core.plugins.fence import fault_text, fenced, switch_off
 from crema_core.plugins.groups import directory
 from crema_core.plugins.hookspecs import Command
 
-DONE, FAILED, USAGE, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, USAGE, FINDINGS = 0, 1, 2, 3
 
 VERBS = (
     Command("fit", "train the adapters of a model on a data file", "crema_core.cli.fit"),
@@ -64,7 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit code.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    with stoppable():
+        try:
+            return _main(list(sys.argv[1:] if argv is None else argv))
+        except KeyboardInterrupt as stop:
+            return fail("; ".join([cause(stop), *getattr(stop, "__notes__", ())[-1:]]), exit_code(stop))
+
+
+def _main(words: list[str]) -> int:
+    """Run the command line; what `main` does besides is to stop when it is told to."""
     # Decided before parsing, so that it works even when the parsing itself fails.
     show_traceback = "--traceback" in words
     parsers: list[argparse.ArgumentParser] = []
@@ -84,8 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if show_traceback:
             traceback.print_exc()
         return code
-    except KeyboardInterrupt:
-        return fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`crema ... | head`): nothing is wrong, and nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

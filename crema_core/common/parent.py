@@ -31,6 +31,25 @@ def end_with_parent(parent: int | None = None) -> None:
     watch_parent(parent)
 
 
+def leave_stopping_to_parent() -> None:
+    """Let this worker process overhear Ctrl-C and a SIGTERM that its parent did not send.
+
+    Terminals, SLURM and torch's launcher send them to all processes of a job. The parent ends its workers when it has
+    saved; one that ended before would be taken for a crash.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS and Windows do not tell who sent a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # threads that start later take it over
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            continue
+        os._exit(0)
+
+    threading.Thread(target=wait, name="crema-stop", daemon=True).start()
+
+
 def watch_parent(parent: int | None = None) -> None:
     """Do the same by a thread alone, for workers whose starting thread may end before its process does."""
     if os.name != "posix":  # Windows: `os.getppid` goes on naming a process that has ended

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from crema_core.common.parent import watch_parent
+from crema_core.common.parent import leave_stopping_to_parent, watch_parent
 from crema_core.data import modality_calls
 from crema_core.data.data_file import Record
 from crema_core.data.doubts import Doubt, collect_doubts, say_once
@@ -148,6 +148,7 @@ class _Current:
     def begin(self, worker: int) -> None:
         """Begin in a worker process."""
         global _current
+        leave_stopping_to_parent()
         # torch's own watchdog looks only between two batches; a reader that hangs would stay for ever.
         watch_parent()
         self._start = 3 * worker

@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +66,7 @@ def evaluate(
     status: StatusLine | None = None,
     announce: bool = True,
     processes: Processes = ALONE,
+    before_batch: Callable[[], None] = lambda: None,
     **changes: object,
 ) -> EvaluationResult:
     """Answer every question of a data set and score the answers.
@@ -80,6 +81,7 @@ def evaluate(
             trainer does both itself.
         processes: those that share the questions; all of them make this same call and get the same result, and the
             main one writes. By default this process answers every question itself.
+        before_batch: called before every batch; what it raises ends the evaluation.
         **changes: single settings, the fields of `EvaluationSettings`: modalities, shuffle, batch_size, scorer,
             measures, out, resume and so on.
 
@@ -132,7 +134,9 @@ def evaluate(
         try:
             with prediction_log, explain_out_of_memory(f"A pass over {settings.batch_size} questions", NEEDS_LESS):
                 results = list(prediction_log.done)
-                for prediction in _predict(model, left, taking_part, settings, judge, cache, status, processes):
+                for prediction in _predict(
+                    model, left, taking_part, settings, judge, cache, status, processes, before_batch
+                ):
                     prediction_log.add(prediction)
                     results.append(prediction)
         finally:
@@ -310,6 +314,7 @@ def _predict(
     cache: FeatureCache | None,
     status: StatusLine | None,
     processes: Processes,
+    before_batch: Callable[[], None],
 ) -> Iterator[Prediction]:
     cached = frozenset(cacheable(model, taking_part) if cache is not None else ())
     if cache is not None:
@@ -338,6 +343,7 @@ def _predict(
     num_workers = 0 if cached.issuperset(taking_part) else settings.num_workers
     batches = load_batches(dataset, window.plan(dataset, keys), num_workers=num_workers)
     for shard, batch in zip(shards, read_ahead(batches, cache), strict=True):
+        before_batch()
         own = _answer_batch(model, batch, settings, judge, (cache, window), fusion)
         found = [prediction for part in processes.gather(own[: len(shard)]) for prediction in part]
         yield from found

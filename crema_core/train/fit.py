@@ -86,7 +86,7 @@ def fit(
         DataFileError: for unusable data.
         TrainingError: when training cannot start or continue.
         CheckpointError: when a run cannot be continued.
-        TrainingInterrupted: after Ctrl-C, with everything saved.
+        TrainingInterrupted: after Ctrl-C or SIGTERM, with everything saved.
         HookError: when a hook changed what it was given to read.
 
     Example:

@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from crema_core.errors import OptionsError, TrainingError
 
-HANDLED = ("SIGTERM", "SIGHUP", "SIGQUIT")
+HANDLED = ("SIGHUP", "SIGQUIT")
 
 
 class LaunchedProcessError(TrainingError):
@@ -48,7 +48,7 @@ def run_processes(module: str, words: Sequence[str], count: int, *, environment:
         *("-m", module, *words),
     ]
     options = launch_command_parser().parse_args(arguments)
-    options.signals_to_handle = ",".join(HANDLED)  # read by torch's launcher; Ctrl-C is the caller's to handle
+    options.signals_to_handle = ",".join(HANDLED)  # read by torch's launcher; the others are the caller's
     variables = dict(environment)
     if not torch.accelerator.is_available():
         variables["ACCELERATE_USE_CPU"] = "true"

@@ -7,9 +7,9 @@ runs this same loop on its part of every minibatch; all numbers that decide anyt
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
+from crema_core.common.stopping import SIGNALS, Terminated, cause, handled, stop_for
 from crema_core.data.data_file import Record, Samples
 from crema_core.data.dataset import Key, ModalityDataset, load_batches
 from crema_core.data.order import cut, derive_seed, epoch_order
@@ -129,6 +130,7 @@ class Trainer:
         )
         self.schedule = make_schedule(settings, steps_per_epoch=steps_per_epoch)
         self.position = Position(0, 0, 0)
+        self._seen: list[int] = []  # signals that came; filled while `train` runs
         self.lr_factor = 1.0  # what hooks multiply the schedule's rate with, in all processes
         self.stopped: str | None = None  # which plugin ended the run, when and why
         self.best_score: float | None = None  # best validation accuracy so far, or None
@@ -153,7 +155,7 @@ class Trainer:
         Raises:
             TrainingError: when features do not fit into memory or the loss is not finite.
             OutOfMemoryError: when a minibatch does not fit.
-            TrainingInterrupted: after Ctrl-C, with everything saved.
+            TrainingInterrupted: after Ctrl-C or SIGTERM, with everything saved.
             HookError: when a hook changed a tensor it was given to read, or failed with `CREMA_PLUGINS_STRICT=1`.
         """
         before = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
@@ -167,7 +169,7 @@ class Trainer:
                 torch.random.fork_rng(devices=cuda),
                 activation_checkpointing(backbone.language_model, enabled=self.settings.gradient_checkpointing),
                 compiled((backbone.vision_model, backbone.language_model), enabled=self.settings.compile_frozen),
-                interruptible(self.status.note) as interrupted,
+                interruptible(self.status.note) as self._seen,
                 explain_out_of_memory(f"A minibatch of {self.settings.batch_size} samples", less_memory(self.settings)),
             ):
                 self.checkpointer.seed_dropout(self.position)
@@ -181,10 +183,10 @@ class Trainer:
                 self.events.tell("crema_train_started")
                 self._take_changes()
                 while self.position.epoch < self.settings.epochs and self.early_exit.active and not self.stopped:
-                    self._train_epoch(interrupted)
+                    self._train_epoch()
                     if not self.stopped:  # else the position is inside the epoch, from where the run can continue
                         self._end_epoch()
-                    self._stop_if_asked(interrupted)
+                    self._stop_if_asked()
                 if self.stopped:
                     self._save()
         finally:
@@ -196,7 +198,7 @@ class Trainer:
         if self.settings.load_best and best is not None:
             self.model.load_adapter_state_dict(read_checkpoint(best).adapters)
 
-    def _train_epoch(self, interrupted: threading.Event) -> None:
+    def _train_epoch(self) -> None:
         self._select_trainable()
         self.model.train()
         update = self.stepper.sequential if self.settings.mode == "sequential" else self.stepper.joint
@@ -213,7 +215,7 @@ class Trainer:
             self._take_changes()
             if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
                 self._save()
-            self._stop_if_asked(interrupted)
+            self._stop_if_asked()
             if self.stopped:
                 return
 
@@ -250,6 +252,7 @@ class Trainer:
     def _end_epoch(self) -> None:
         at = self.position
         self.stepper.require_finite({})
+        before = self._numbers()
         exits = self.early_exit.end_epoch(at.epoch)
         self.metric_logger.epoch(
             at,
@@ -260,12 +263,12 @@ class Trainer:
         )
         is_last = at.epoch + 1 == self.settings.epochs or not self.early_exit.active
         due = is_last or (at.epoch + 1) % self.settings.eval_every == 0
-        is_best = self._evaluate() if self.eval_data and due else False
+        is_best = self._evaluate(before) if self.eval_data and due else False
         self.position = Position(at.epoch + 1, 0, at.step)
         self._save(best=is_best)
 
-    def _evaluate(self) -> bool:
-        """Evaluate; return whether the model was never better."""
+    def _evaluate(self, before: Mapping[str, Any]) -> bool:
+        """Evaluate; return whether the model was never better. `before` is saved when somebody stops it."""
         with self.distributed.forward_pass():
             result = evaluate(
                 self.model,
@@ -278,6 +281,7 @@ class Trainer:
                 announce=False,
                 measures=(),  # an epoch must not end for want of a package that only measures need
                 processes=self.processes,
+                before_batch=lambda: self._stop_if_asked(before),
             )
         self.metric_logger.evaluation(self.position, result.metrics)
         self.events.tell("crema_evaluated", metrics=result.metrics)
@@ -287,10 +291,14 @@ class Trainer:
         self.best_score = result.accuracy
         return True
 
-    def _save(self, *, best: bool = False) -> None:
+    def _numbers(self) -> dict[str, Any]:
+        """Return what changes from update to update and at the end of an epoch, as JSON data."""
+        return copy.deepcopy({"early_exit": self.early_exit.state_dict(), "metrics": self.metric_logger.state_dict()})
+
+    def _save(self, numbers: Mapping[str, Any] | None = None, *, best: bool = False) -> None:
+        """Write a checkpoint of this moment; with earlier `numbers`, one that does the end of the epoch again."""
         progress = {
-            "early_exit": self.early_exit.state_dict(),
-            "metrics": self.metric_logger.state_dict(),
+            **(self._numbers() if numbers is None else numbers),
             "best_score": self.best_score,
             "modalities": list(self.model.names),
             "hooks": self.events.state_dict(),
@@ -342,10 +350,12 @@ class Trainer:
                 "without dropout nothing changes."
             )
 
-    def _stop_if_asked(self, interrupted: threading.Event) -> None:
-        if self.processes.any(interrupted.is_set()):
-            self._save()
-            raise TrainingInterrupted(self.folder)
+    def _stop_if_asked(self, numbers: Mapping[str, Any] | None = None) -> None:
+        """Save and stop when a signal has come to one of the processes; `numbers` as for `_save`."""
+        interrupted, terminated = self.processes.sum([self._seen.count(one) for one in SIGNALS])
+        if interrupted or terminated:
+            self._save(numbers)
+            raise (TrainingTerminated if terminated else TrainingInterrupted)(self.folder)
 
     def _take_changes(self) -> None:
         """Take over, in all processes, what hooks have asked for since the last time."""
@@ -437,33 +447,34 @@ class TrainingInterrupted(KeyboardInterrupt):
     def __init__(self, folder: Path) -> None:
         self.folder = folder  # the run directory to resume
         super().__init__(
-            f"Interrupted; everything is saved in '{folder}'. Continue with resume=True and out='{folder}'."
+            f"{cause(self).capitalize()}; everything is saved in '{folder}'. Continue with resume=True and "
+            f"out='{folder}'."
         )
 
 
-@contextmanager
-def interruptible(announce: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Let the first Ctrl-C inside the block set the event that is yielded; the second one stops at once.
+class TrainingTerminated(TrainingInterrupted, Terminated):
+    """The same after SIGTERM; a command line exits with 143."""
 
-    Outside the main thread Python delivers no signals, and nothing sets it.
+
+@contextmanager
+def interruptible(announce: Callable[[str], None]) -> Iterator[list[int]]:
+    """Let the first Ctrl-C or SIGTERM inside the block be noted in the list that is yielded.
+
+    One more Ctrl-C stops at once; one more SIGTERM does not, because schedulers send it to a process both by themselves
+    and through its launcher. Outside the main thread Python delivers no signals, and nothing is noted.
 
     Args:
-        announce: called with a sentence at the first Ctrl-C.
+        announce: called with a sentence at the first one.
     """
-    interrupted = threading.Event()
+    seen: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-        announce("Interrupted: finishing this update, then saving. Press Ctrl-C again to stop without saving.")
+        seen.append(number)
+        if len(seen) == 1:
+            what = cause(stop_for(number)).capitalize()
+            announce(f"{what}: finishing this update, then saving. Press Ctrl-C again to stop without saving.")
+        elif number == signal.SIGINT:
+            raise stop_for(number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield interrupted
-    finally:
-        if before is not None:  # None: another language's handler, which Python cannot put back
-            signal.signal(signal.SIGINT, before)
+    with handled(handle, only_default=False):
+        yield seen

@@ -26,15 +26,11 @@ def first(number: int, frame: FrameType | None) -> None:
     """A handler of the caller's."""
 
 
-def second(number: int, frame: FrameType | None) -> None:
-    """Another."""
-
-
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
     """Handlers of the caller's, which must be back afterwards."""
     before = handlers()
-    for name, own in zip(HANDLED, (first, second, signal.SIG_DFL), strict=True):
+    for name, own in zip(HANDLED, (first, signal.SIG_DFL), strict=True):
         signal.signal(getattr(signal, name), own)
     yield
     for name, handler in zip(HANDLED, before, strict=True):
@@ -75,7 +71,7 @@ def test_the_launcher_gets_module_words_number_and_threads(
     )  # fmt: skip
     assert (options.num_processes, options.num_machines, options.num_cpu_threads_per_process) == (2, 1, 3)
     assert (options.multi_gpu, options.mixed_precision, options.dynamo_backend) == (True, "no", "no")
-    assert (options.main_process_port, options.signals_to_handle) == (0, "SIGTERM,SIGHUP,SIGQUIT")
+    assert (options.main_process_port, options.signals_to_handle) == (0, "SIGHUP,SIGQUIT")
     assert environment["OF_THE_RUN"] == "yes"
     assert environment.get("ACCELERATE_USE_CPU") == (None if accelerator else "true")
     assert disabled == logging.CRITICAL
@@ -92,7 +88,7 @@ def test_the_cores_are_divided_where_no_number_of_threads_is_given(
 
 
 def test_environment_logs_and_signals_are_as_before(launched: Launched) -> None:
-    before, level = [first, second, signal.SIG_DFL], logging.root.manager.disable
+    before, level = [first, signal.SIG_DFL], logging.root.manager.disable
     run_processes("a.program", [], 2, environment={"OF_THE_RUN": "yes"})
     assert len(launched) == 1
     assert handlers() == before

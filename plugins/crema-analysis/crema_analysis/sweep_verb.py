@@ -17,10 +17,7 @@ from crema_core.cli.inputs import (
     with_options,
     yaml_value,
 )
-from crema_core.cli.launch import fail
 from crema_core.train.settings import preset_settings
-
-INTERRUPTED = 130
 
 HELP = """\
 Train one small model for each value of a choice and each seed, evaluate all on the same questions, and compare.
@@ -76,7 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
     from crema_analysis.sweep import sweep
     from crema_analysis.sweep_report import write_trained_tables
     from crema_core.common.progress import StatusLine
-    from crema_core.train.trainer import TrainingInterrupted
 
     status = StatusLine()
     try:
@@ -93,8 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
             evaluation=evaluation,
             status=status,
         )
-    except (KeyboardInterrupt, TrainingInterrupted):
-        return fail("interrupted; finished cells are kept. The same command continues.", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        stop.add_note("finished cells are kept. The same command continues.")
+        raise
     status.done()
     lead = f"Modalities: {', '.join(_name(item) for item in requests)}. Trained on {Path(config.data).name}."
     place = write_trained_tables(

@@ -12,7 +12,7 @@ from pathlib import Path
 from crema_core.cli.launch import fail, launch, wants_launch
 from crema_world.demo_folder import refuse_foreign
 
-FINDINGS, INTERRUPTED = 3, 130
+FINDINGS = 3
 
 HELP = """\
 Train one model on all modalities of the generated world and ask it about clips it has never seen.
@@ -48,7 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)
     from crema_core.train.distributed import join_processes, leave_processes
-    from crema_core.train.trainer import TrainingInterrupted
     from crema_world.demo import DemoSettings, run_demo
 
     settings = DemoSettings()
@@ -61,8 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         processes = join_processes()
         result = run_demo(out, settings, say=lambda text: print(text, file=sys.stderr, flush=True), processes=processes)
-    except TrainingInterrupted:
-        return fail("interrupted; run the demo again to start anew.", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        stop.add_note("run the demo again to start anew.")
+        raise
     leave_processes()
     if processes.is_main and arguments.json:
         print(json.dumps(result.to_dict(), indent=2))
