@@ -103,6 +103,20 @@ def pointed(run: Path, pointer: str) -> Path | None:
     return inside(run / CHECKPOINTS, name, what=f"its checkpoint '{pointer}'")
 
 
+def require_best(run: Path, name: str | None) -> None:
+    """Let `best` name the checkpoint that was the best one when the last one was written, which may be None.
+
+    Raises:
+        CheckpointError: when that one is gone or damaged.
+    """
+    if name is None:  # earlier checkpoints do not state it
+        return
+    place = inside(run / CHECKPOINTS, name, what="its best checkpoint")
+    read_checkpoint(place)
+    if obstacle(run / BEST) == ABSENT or pointed(run, BEST) != place:
+        point(run, BEST, name)
+
+
 def prune(run: Path, keep: Collection[Path | None]) -> None:
     """Delete checkpoints that nothing points to."""
     for folder in (run / CHECKPOINTS).iterdir():
@@ -201,11 +215,13 @@ class Checkpointer:
         folder = None
         if self.processes.is_main:
             name = f"epoch-{at.epoch:03d}-step-{at.step:06d}"
+            before = None if best else pointed(self.run, BEST)
+            named = name if best else before and before.name
             checkpoint = Checkpoint(
                 adapters=self.model.adapter_state_dict(),
                 optimizer=optimizer_state(self.stepper.optimizer, self.stepper.parameters),
                 random={f"{rank}.{kind}": own for rank, part in enumerate(states) for kind, own in part.items()},
-                state={"position": list(at), "processes": self.processes.count, **progress},
+                state={"position": list(at), "processes": self.processes.count, "best": named, **progress},
             )
             folder = write_checkpoint(self.run, name, checkpoint)
             if best:
@@ -219,6 +235,7 @@ class Checkpointer:
     def load(self, folder: Path) -> dict[str, Any]:
         """Restore weights, moments and random states; return position, number of processes and progress."""
         checkpoint = read_checkpoint(folder)
+        self.processes.from_main(lambda: require_best(self.run, checkpoint.state.get("best")))
         self.model.load_adapter_state_dict(checkpoint.adapters)
         load_optimizer_state(self.stepper.optimizer, self.stepper.parameters, checkpoint.optimizer)
         at = Position(*checkpoint.state["position"])

@@ -228,6 +228,11 @@ class MetricLogger:
         self._losses.update({name: list(values) for name, values in state["losses"].items()})
         self._step_seconds.update(state.get("step_seconds", {}))  # earlier checkpoints do not have it
         if self.distributed.processes.is_main:
+            if (found := self.metrics.num_bytes) < num_bytes:
+                self.status.note(
+                    f"{self.metrics.path} has lost lines: {found:,} bytes are there, {num_bytes:,} were when the "
+                    "checkpoint was written. The training is not affected; plots and the report begin later."
+                )
             self.metrics.truncate(num_bytes)
 
     def _write(self, kind: str, at: Position, values: Mapping[str, Value]) -> None:
