@@ -21,6 +21,7 @@ INTERRUPTED, TERMINATED = 130, 143
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S = 3.0
 """Seconds after which one more signal ends a program that is still cleaning up; sooner it is the same wish again."""
+RESENT_S = 0.01
 
 
 class Terminated(KeyboardInterrupt):
@@ -97,10 +98,10 @@ def stoppable() -> Iterator[None]:
             os._exit(exit_code(stop_for(first[0][0])))
 
     def lost(unraisable: sys.UnraisableHookArgs) -> None:
-        """Raise again what came while an object was being deleted, where Python drops whatever is raised."""
+        """Send again what came while an object was being deleted, where Python drops whatever is raised."""
         if first and isinstance(unraisable.exc_value, KeyboardInterrupt):
             number, _ = first.pop()
-            signal.raise_signal(number)
+            threading.Timer(RESENT_S, os.kill, (os.getpid(), number)).start()  # what is raised here is dropped too
         else:
             hook(unraisable)
 

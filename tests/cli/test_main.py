@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import subprocess
 import sys
 import types
@@ -148,6 +150,21 @@ def test_interrupted(verb: types.ModuleType, capsys: pytest.CaptureFixture[str])
     verb.run = interrupt
     assert main(["try"]) == 130
     assert capsys.readouterr().err == "crema: interrupted\n"
+
+
+def test_sigterm_is_told_with_what_to_do_next(verb: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(arguments: argparse.Namespace) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as stop:
+            stop.add_note("the same command continues.")
+            raise
+        return 0
+
+    verb.run = stop
+    assert main(["try"]) == 143
+    assert capsys.readouterr().err == "crema: terminated; the same command continues.\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_exit_code_of_a_verb_is_passed_on(verb: types.ModuleType) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +19,9 @@ import torch
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
 from crema_core.data import modality_calls
+from crema_core.common.stopping import exit_code
 from crema_core.errors import CheckpointError, DataFileError, TrainingError
+from crema_core.evaluation import run as evaluation
 from crema_core.evaluation.run import EvaluationResult
 from crema_core.plugins.hooks import Hooks, hookimpl
 from crema_core.train.fit import fit
@@ -151,6 +154,72 @@ def test_ctrl_c_is_a_keyboard_interrupt_that_says_how_to_go_on(new_model: MakeMo
     )
     assert (folder / "last").read_text() == "epoch-000-step-000002\n"
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_sigterm_once_and_twice_saves_and_is_told_from_ctrl_c(new_model: MakeModel, tmp_path: Path) -> None:
+    def crema_step_finished(step: int) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # a scheduler's, and its launcher's
+
+    stream = io.StringIO()
+    with pytest.raises(TrainingInterrupted) as error:
+        hooks = hooks_of(crema_step_finished=crema_step_finished)
+        train(new_model(), tmp_path, "run", hooks=hooks, status=StatusLine(stream))
+    assert exit_code(error.value) == 143
+    assert str(error.value).startswith("Terminated; everything is saved in ")
+    assert stream.getvalue().count("Terminated: finishing this update, then saving.") == 1
+    assert (tmp_path / "run" / "last").read_text() == "epoch-000-step-000002\n"
+
+
+def test_a_run_stopped_in_an_evaluation_ends_with_the_numbers_of_an_uninterrupted_one(
+    new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, continued = new_model(dropout=0.1), new_model(dropout=0.1)
+    expected = train(whole, tmp_path, "whole")
+    answer = evaluation._answer_batch
+
+    def stop(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return answer(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
+        patch.setattr(evaluation, "_answer_batch", stop)
+        train(new_model(dropout=0.1), tmp_path, "stopped", eval_batch_size=1)
+    assert (tmp_path / "stopped" / "last").read_text() == "epoch-000-step-000003\n"
+    run = train(continued, tmp_path, "stopped", resume=True)
+    assert numbers(run) == numbers(expected)
+    assert same(whole, continued)
+
+
+@pytest.mark.parametrize("damage", ["deleted", "another", "gone"])
+def test_a_resumed_run_has_the_best_checkpoint_it_had(damage: str, new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted):
+        train(new_model(), tmp_path, "run", hooks=interrupt_at(4))
+    folder = tmp_path / "run"
+    best, last = ((folder / name).read_text() for name in ("best", "last"))
+    assert best != last
+    if damage == "deleted":
+        (folder / "best").unlink()
+    elif damage == "another":
+        (folder / "best").write_text(last)
+    else:
+        shutil.rmtree(folder / "checkpoints" / best.strip())
+        with pytest.raises(CheckpointError, match="There is no folder"):
+            train(new_model(), tmp_path, "run", resume=True)
+        return
+    with pytest.raises(TrainingInterrupted):
+        train(new_model(), tmp_path, "run", resume=True, hooks=interrupt_at(5))
+    assert (folder / "best").read_text() == best
+
+
+def test_lost_lines_of_the_metrics_are_said(new_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted):
+        train(new_model(), tmp_path, "run", hooks=interrupt_at(2))
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    stream = io.StringIO()
+    train(new_model(), tmp_path, "run", resume=True, status=StatusLine(stream))
+    assert "metrics.jsonl has lost lines: 0 bytes are there, " in stream.getvalue()
 
 
 def test_a_finished_run_continued_trains_nothing_more(new_model: MakeModel, tmp_path: Path) -> None:
