@@ -1,7 +1,7 @@
 """One process that answers and evaluates for an hour: do its memory, open files and threads stay as they are?
 
-`answer` and `evaluate` take turns on crema-tiny and a few clips. Before every turn resident memory, open descriptors and
-threads are sampled. The first `WARM_UP` of the time is a warm-up: allocators, caches and thread pools reach their size.
+`answer` and `evaluate` take turns on crema-tiny and a few clips. After every round resident memory, open descriptors
+and threads are sampled. The first `WARM_UP` of the time is a warm-up: allocators, caches and thread pools reach their size.
 The next `LEARN` of it sets the bounds: the greatest value seen, and for memory `MARGIN` times the spread seen on top,
 `LEAST_MB` at least. Afterwards nothing may grow beyond: the median of the last fifth is compared, so that one sample at
 a busy moment is no leak, and a leak of any constant rate is found when the run is long enough. The slope of memory over
@@ -102,7 +102,7 @@ def slope_mb_per_hour(samples: Sequence[Sampled]) -> float:
 
 
 def turns(folder: Path, seed: int) -> list[Callable[[], object]]:
-    """Return what takes turns: questions to one clip, and evaluations with and without a file of answers and kept features."""
+    """Return what takes turns: questions to one clip, evaluations, and those that keep answers and features."""
     world = make_world(folder / "world", num_clips=2, seed=seed, split="train")
     lines = [json.loads(line) for line in world.data_file.read_text(encoding="utf-8").splitlines()]
     few = folder / "world" / "few.jsonl"

@@ -64,7 +64,12 @@ def test_a_failing_process_ends_all_with_its_message(
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_all_and_ctrl_c_saves(clips: Path, tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "cause"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_killed_process_ends_all_and_a_signal_saves(
+    number: signal.Signals, code: int, cause: str, clips: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     more = ["--set", "epochs=200", "--set", "checkpoint_every=1", "--set", "log_every=1", "--processes", "2"]
     command = [sys.executable, "-m", "crema_core.cli.main"]
     first = _start([*command, *words(clips, tiny_folder, tmp_path / "run", *more)])
@@ -79,13 +84,12 @@ def test_a_killed_process_ends_all_and_ctrl_c_saves(clips: Path, tiny_folder: Pa
     before = (tmp_path / "run" / "last").read_text()
     second = _start([*command, "resume", str(tmp_path / "run"), "--processes", "2"])
     _wait_for(tmp_path / "run" / "last", second, other_than=before)
-    second.send_signal(signal.SIGINT)
+    second.send_signal(number)
     said = second.communicate(timeout=60)[1].splitlines()
-    assert second.returncode == 130
-    assert said[-1] == f"crema: interrupted; everything is saved. Continue with: crema resume {tmp_path / 'run'}"
-    assert (
-        said.count("Interrupted: finishing this update, then saving. Press Ctrl-C again to stop without saving.") == 1
-    )
+    assert second.returncode == code
+    assert said[-1] == f"crema: {cause}; everything is saved. Continue with: crema resume {tmp_path / 'run'}"
+    told = f"{cause.capitalize()}: finishing this update, then saving. Press Ctrl-C again to stop without saving."
+    assert said.count(told) == 1
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def _defaults() -> Iterator[None]:
 def test_a_signal_is_raised_once_and_not_again_while_cleaning_up(number: str, code: int, said: str) -> None:
     cleaned = False
     with _defaults():
-        with pytest.raises(KeyboardInterrupt) as stop, stoppable():
+        with pytest.raises(KeyboardInterrupt) as stop, stoppable():  # noqa: PT012
             try:
                 os.kill(os.getpid(), getattr(signal, number))
             finally:
@@ -52,7 +52,7 @@ def test_one_more_after_a_while_ends_the_program_at_once(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(stopping.os, "_exit", leave)
     monkeypatch.setattr(stopping, "PATIENCE_S", 0.0)
-    with _defaults(), pytest.raises(LeftError, match="143"), stoppable():
+    with _defaults(), pytest.raises(LeftError, match="143"), stoppable():  # noqa: PT012
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
@@ -66,7 +66,7 @@ def test_what_is_raised_while_an_object_is_deleted_is_raised_again() -> None:
             sum(range(10))
 
     hook = sys.unraisablehook
-    with _defaults(), pytest.raises(Terminated), stoppable():
+    with _defaults(), pytest.raises(Terminated), stoppable():  # noqa: PT012
         slow = Slow()
         del slow
         time.sleep(10)  # it ends when the signal comes again

@@ -162,9 +162,8 @@ def test_sigterm_once_and_twice_saves_and_is_told_from_ctrl_c(new_model: MakeMod
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)  # a scheduler's, and its launcher's
 
-    stream = io.StringIO()
+    stream, hooks = io.StringIO(), hooks_of(crema_step_finished=crema_step_finished)
     with pytest.raises(TrainingInterrupted) as error:
-        hooks = hooks_of(crema_step_finished=crema_step_finished)
         train(new_model(), tmp_path, "run", hooks=hooks, status=StatusLine(stream))
     assert exit_code(error.value) == 143
     assert str(error.value).startswith("Terminated; everything is saved in ")
@@ -183,9 +182,10 @@ def test_a_run_stopped_in_an_evaluation_ends_with_the_numbers_of_an_uninterrupte
         os.kill(os.getpid(), signal.SIGTERM)
         return answer(*arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
+    with monkeypatch.context() as patch:
         patch.setattr(evaluation, "_answer_batch", stop)
-        train(new_model(dropout=0.1), tmp_path, "stopped", eval_batch_size=1)
+        with pytest.raises(TrainingInterrupted):
+            train(new_model(dropout=0.1), tmp_path, "stopped", eval_batch_size=1)
     assert (tmp_path / "stopped" / "last").read_text() == "epoch-000-step-000003\n"
     run = train(continued, tmp_path, "stopped", resume=True)
     assert numbers(run) == numbers(expected)
