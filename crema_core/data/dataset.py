@@ -6,8 +6,10 @@ worker processes need not be told when an epoch begins.
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
+import pickle
 import re
 import signal
 import sys
@@ -20,7 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from crema_core.common.parent import leave_stopping_to_parent, watch_parent
 from crema_core.data import modality_calls
@@ -68,7 +70,7 @@ def load_batches(
     loader = DataLoader(
         dataset,
         batch_sampler=[list(batch) for batch in batches],
-        collate_fn=partial(collate, modalities=dataset.modalities, pass_over=pass_over),
+        collate_fn=partial(_collate_shared, modalities=dataset.modalities, pass_over=pass_over),
         num_workers=num_workers,
         worker_init_fn=current.begin,
         generator=torch.Generator().manual_seed(seed),
@@ -200,6 +202,42 @@ _current: _Current | None = None
 
 def _noted(record: int, modality: int) -> AbstractContextManager[None]:
     return nullcontext() if _current is None else _current.reading(record, modality)
+
+
+def _collate_shared(
+    items: Sequence[Item], *, modalities: Mapping[str, Modality], pass_over: bool
+) -> TrainBatch | Carried:
+    """Collate; in a worker, move the tensors to shared memory here, where a failure can be told.
+
+    torch does it in a thread that prints what it raises, drops the batch, and lets the main process wait for ever.
+    """
+    batch = collate(items, modalities=modalities, pass_over=pass_over)
+    if get_worker_info() is None or isinstance(batch, Carried):
+        return batch
+    try:
+        _Sharer(io.BytesIO()).dump(batch)
+    except RuntimeError as error:
+        if "shared memory" not in str(error) and "No space left" not in str(error):
+            raise
+        return Carried(
+            WorkerError(
+                f"The shared memory is used up ({first_line(error)}). Workers hand batches over through /dev/shm, which "
+                "containers keep small (64 MB in Docker). Give it more (docker run --shm-size=8g, in Kubernetes an "
+                "emptyDir of medium Memory at /dev/shm), or use fewer num_workers, a smaller batch_size or "
+                "num_workers=0."
+            )
+        )
+    return batch
+
+
+class _Sharer(pickle.Pickler):
+    """Moves every tensor of what it is given to shared memory; what it writes is of no use."""
+
+    def persistent_id(self, own: object) -> object:
+        if not isinstance(own, Tensor):
+            return None
+        own.share_memory_()
+        return id(own)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crema_core.data import dataset as dataset_module
 from crema_core.data.data_file import Record
 from crema_core.data.dataset import Key, ModalityDataset, TrainBatch, collate, load_batches
-from crema_core.errors import MediaError
+from crema_core.data.modality_calls import Carried
+from crema_core.errors import MediaError, WorkerError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.plugins.spec import ModalityOptions
 
@@ -102,3 +104,27 @@ def test_samples_without_any_modality_make_a_batch_of_questions() -> None:
     batch = collate([dataset[Key(0, 0)], dataset[Key(0, 1)]], modalities=dataset.modalities)
     assert isinstance(batch, TrainBatch)
     assert (len(batch), batch.present, batch.modalities) == (2, {}, {})
+
+
+def test_too_small_a_shared_memory_is_carried_to_the_main_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would print it in a thread of the worker, and the main process would wait for ever."""
+    shared: list[torch.Tensor] = []
+
+    def full(own: torch.Tensor) -> None:
+        shared.append(own)
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1>: Resource temporarily unavailable"
+        )
+
+    batch = {"frames": torch.zeros(2, 3)}
+    monkeypatch.setattr(dataset_module, "collate", lambda *_, **__: batch)
+    assert dataset_module._collate_shared([], modalities={}, pass_over=False) is batch
+    monkeypatch.setattr(dataset_module, "get_worker_info", lambda: "a worker")
+    dataset_module._collate_shared([], modalities={}, pass_over=False)
+    assert batch["frames"].is_shared()
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    found = dataset_module._collate_shared([], modalities={}, pass_over=False)
+    assert isinstance(found, Carried)
+    assert isinstance(found.error, WorkerError)
+    assert "--shm-size" in str(found.error)
+    assert shared[0] is batch["frames"]

@@ -18,8 +18,8 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.common.progress import StatusLine
-from crema_core.data import modality_calls
 from crema_core.common.stopping import exit_code
+from crema_core.data import modality_calls
 from crema_core.errors import CheckpointError, DataFileError, TrainingError
 from crema_core.evaluation import run as evaluation
 from crema_core.evaluation.run import EvaluationResult
