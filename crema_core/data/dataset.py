@@ -221,7 +221,7 @@ def _collate_shared(
             raise
         return Carried(
             WorkerError(
-                f"The shared memory is used up ({first_line(error)}). Workers hand batches over through /dev/shm, which "
+                f"The shared memory is used up ({first_line(error)}). Workers hand batches over in /dev/shm, which "
                 "containers keep small (64 MB in Docker). Give it more (docker run --shm-size=8g, in Kubernetes an "
                 "emptyDir of medium Memory at /dev/shm), or use fewer num_workers, a smaller batch_size or "
                 "num_workers=0."
