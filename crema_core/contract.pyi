@@ -40,6 +40,10 @@ from crema_core.common.processes import ALONE as ALONE
 from crema_core.common.processes import Processes as Processes
 from crema_core.common.progress import StatusLine as StatusLine
 from crema_core.common.progress import describe_duration as describe_duration
+from crema_core.common.reading import parse_json as parse_json
+from crema_core.common.reading import read_object as read_object
+from crema_core.common.reading import read_text as read_text
+from crema_core.common.reading import shown as shown
 from crema_core.common.tables import table as table
 from crema_core.common.tensors import copy_state as copy_state
 from crema_core.common.tensors import mismatches as mismatches
@@ -140,6 +144,7 @@ from crema_core.errors import MediaError as MediaError
 from crema_core.errors import MissingRequirementError as MissingRequirementError
 from crema_core.errors import OptionsError as OptionsError
 from crema_core.errors import PluginError as PluginError
+from crema_core.errors import ReadError as ReadError
 from crema_core.errors import did_you_mean as did_you_mean
 from crema_core.errors import first_line as first_line
 from crema_core.evaluation.breakdown import breakdown as breakdown
@@ -212,6 +217,7 @@ from crema_core.model.pretrained import require_digest as require_digest
 from crema_core.model.prompt import Prompt as Prompt
 from crema_core.model.prompt import pack as pack
 from crema_core.model.qformer import QFormer as QFormer
+from crema_core.model.revisions import revision_of as revision_of
 from crema_core.model.settings import BackboneSettings as BackboneSettings
 from crema_core.model.settings import ModelSettings as ModelSettings
 from crema_core.model.shapes import shape_model as shape_model

@@ -84,7 +84,12 @@ class Reader(NamedTuple):
 
 
 def readers() -> list[Reader]:
-    """Return every reader of a text file that comes from outside; none builds a model."""
+    """Return every reader of a text file that comes from outside, of core and of packages; none builds a model."""
+    return [*readers_of_core(), *readers_of_packages()]
+
+
+def readers_of_core() -> list[Reader]:
+    """Return the readers of core."""
     from crema_core.cli.fit_config import read_config as read_yaml
     from crema_core.cli.inputs import assignments
     from crema_core.cli.resume import _modalities
@@ -166,6 +171,98 @@ def readers() -> list[Reader]:
                lambda path: own_template(str(path.parent), None)),
         Reader("config.json of a backbone", "backbone3/config.json", '{"model_type": "blip-2", "text_config": {}}',
                lambda path: read_answer_format(BackboneSettings(backbone=str(path.parent)))),
+    ]  # fmt: skip
+
+
+SETTING = {"model": "Intel/dpt", "num_frames": 16, "start_s": None}
+CELL = {"accuracy": 0.5, "by_type": {"sound": 0.5}, "trainable": 10, "tokens_per_answer": 4.5, "num_steps": 3,
+        "duration_s": None, "exited": {"video": 2}}  # fmt: skip
+CLIP_CONFIG = {"vision_config": {
+    "add_time_attn": True, "image_size": 16, "patch_size": 8, "num_frames": 4, "hidden_size": 8, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "intermediate_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
+}}  # fmt: skip
+TIMM_CONFIG = {"architecture": "vit_tiny", "num_features": 192, "pretrained_cfg": {
+    "input_size": [3, 16, 16], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "crop_pct": 0.9, "crop_mode": "center",
+}}  # fmt: skip
+PROCESSOR = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": {"shortest_edge": 16},
+             "crop_size": {"height": 16, "width": 16}, "rescale_factor": 0.0039, "do_normalize": True}  # fmt: skip
+ANNOTATION = {"video_id": "00000028", "question_id": 30, "type": '["Audio", "Counting"]', "anser": "more_than_ten",
+              "question_content": "How many <Object> sound?", "templ_values": '["drums"]'}  # fmt: skip
+
+
+def readers_of_packages() -> list[Reader]:
+    """Return the readers of this repository's packages."""
+    from crema_analysis.cells import CellStore
+    from crema_analysis.difficulty import Difficulty, write_parts
+    from crema_benchmarks.music_avqa import SPEC as MUSIC
+    from crema_encoders.images import ClipEncoder
+    from crema_encoders.languagebind import LanguageBindEncoder
+    from crema_encoders.timm import TimmEncoder
+    from crema_geometry.extract.lines import write_with_results
+    from crema_geometry.extract.run import check_record
+    from crema_geometry.extract.settings import ExtractSettings
+    from crema_pave.released_run import lora_settings
+    from crema_videochat2.checkpoint import _own_config
+
+    from crema_core.data.data_file import scan_data_file
+    from crema_core.datasets.prepare import _check_texts, _lines
+    from crema_core.datasets.read import Place
+
+    def cell(path: Path) -> object:
+        (path.parents[1] / "table.json").write_text("{}")
+        return CellStore(path.parents[1], {}).read("row", 0)
+
+    def parts(path: Path) -> object:
+        usable = tuple(scan_data_file(path, modalities=["video"]).records)
+        return write_parts(path.parent / "parts", path, Difficulty(easy=usable, hard=(), modalities=("video",)))
+
+    def extracted(path: Path) -> object:
+        scan_data_file(path, modalities=["video"])
+        return write_with_results(path, path.parent / "with" / "data.jsonl", {})
+
+    def music(path: Path) -> object:
+        found = _lines(MUSIC, Place(path.parents[2], "train"), ["video", "audio"])
+        _check_texts(MUSIC, found)
+        return found
+
+    def table(path: Path) -> object:
+        return list(Place(path.parent, "train").table(path.name))
+
+    def lines(path: Path) -> object:
+        return list(Place(path.parent, "train").json_lines(path.name))
+
+    def languagebind(path: Path) -> object:
+        encoder = LanguageBindEncoder(str(path.parent))
+        return encoder.grid, encoder.feature_dim, encoder.preprocessing, encoder.frames_wanted(3)
+
+    def timm(path: Path) -> object:
+        encoder = TimmEncoder(str(path.parent))
+        return encoder.feature_dim, encoder.preprocessing
+
+    def processor(path: Path) -> object:
+        (path.parent / "config.json").write_text('{"model_type": "clip_vision_model", "image_size": 16}')
+        return ClipEncoder(str(path.parent)).preprocessing
+
+    extraction = ExtractSettings(modalities=("depth",))
+    record = json.dumps({"depth": extraction.identity("depth")})
+    lora = json.dumps({"r": 4, "lora_alpha": 8})
+    return [
+        Reader("cell of a table", "table/cells/row.seed-0.json", json.dumps(CELL), cell),
+        Reader("table.json", "table2/table.json", '{"data": "0123", "epochs": 3}',
+               lambda path: CellStore(path.parent, {"data": "0123", "epochs": 3})),
+        Reader("data file to split", "split/data.jsonl", json.dumps(LINE) + "\n", parts),
+        Reader("data file to extract of", "extract/data.jsonl", json.dumps(LINE) + "\n", extracted),
+        Reader("record of extract", "extract2/extract.json", record,
+               lambda path: check_record(extraction, path.parent)),
+        Reader("adapter_config.json", "pave/adapter_config.json", lora, lambda path: lora_settings(path.parent)),
+        Reader("annotations, JSON", f"{MUSIC.files_of('train')[0]}", json.dumps([ANNOTATION] * 2), music),
+        Reader("annotations, CSV", "table.csv", 'id,question,answer\n1,"a, b",c\n2,d,"e\n"\n', table),
+        Reader("annotations, JSON lines", "lines.jsonl", json.dumps(ANNOTATION) + "\n", lines),
+        Reader("config.json of LanguageBind", "bind/config.json", json.dumps(CLIP_CONFIG), languagebind),
+        Reader("config.json of timm", "timm/config.json", json.dumps(TIMM_CONFIG), timm),
+        Reader("preprocessor_config.json", "clip/preprocessor_config.json", json.dumps(PROCESSOR), processor),
+        Reader("config.json of VideoChat2", "chat/config.json", '{"model_type": "videochat2", "language_model": "a"}',
+               lambda path: _own_config(str(path.parent), None)),
     ]  # fmt: skip
 
 

@@ -33,8 +33,12 @@ _MOST_OF_NAME = 40
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by `text`, or leave it as it was; raises as `new_file`."""
-    write_bytes(path, text.encode("utf-8"))
+    """Replace a file by `text`, or leave it as it was; raises as `new_file`.
+
+    Half of a character, as names of files and JSON may hold, has no bytes in UTF-8. It is written with a backslash,
+    which in JSON is the same text.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

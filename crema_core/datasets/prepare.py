@@ -19,7 +19,7 @@ from crema_core.data.data_file import FIELDS, find_faults
 from crema_core.data.sampling import file_of, split_span
 from crema_core.datasets.read import Place
 from crema_core.datasets.spec import DatasetSpec, Line
-from crema_core.errors import CremaError, DatasetError, did_you_mean
+from crema_core.errors import CremaError, DatasetError, did_you_mean, first_line
 from crema_core.plugins import registry
 from crema_core.plugins.registry import installed_names
 
@@ -115,7 +115,7 @@ def prepare(
     if files:
         raise _missing(spec, place.root, files, what="annotation file")
     chosen, left_out = _choose(spec, place, modalities)
-    lines = [_keep(line, spec, chosen) for line in spec.read(place)]
+    lines = _lines(spec, place, chosen)
     _check_texts(spec, lines)
     absent = _absent(spec, place.root, lines)
     if absent and missing == "error":
@@ -160,6 +160,19 @@ def _choose(
     return chosen, left_out
 
 
+def _lines(spec: DatasetSpec, place: Place, modalities: Sequence[str]) -> list[Line]:
+    """Return what the annotations hold; values of another kind than the official ones are an error of ours."""
+    try:
+        return [_keep(line, spec, modalities) for line in spec.read(place)]
+    except CremaError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError) as error:
+        raise DatasetError(
+            f"The annotations of {spec.name} are not in the official layout: {type(error).__name__}, "
+            f"{first_line(error)[:200]}. Nothing was written. Download them again from {spec.source}."
+        ) from error
+
+
 def _keep(line: Line, spec: DatasetSpec, modalities: Sequence[str]) -> Line:
     kept = {key: value for key, value in line.items() if value is not None and (key in FIELDS or key in modalities)}
     kept["dataset"] = spec.name
@@ -192,7 +205,8 @@ def _check_texts(spec: DatasetSpec, lines: Sequence[Line]) -> None:
 
 def _absent(spec: DatasetSpec, root: Path, lines: Sequence[Line]) -> dict[str, None]:
     files = dict.fromkeys(file_of(path) for line in lines for path in _sources(spec, line))
-    return {path: None for path in files if not (root / path).exists()}
+    # os.path: of a name that no file can have it is False too.
+    return {path: None for path in files if not os.path.exists(root / path)}
 
 
 def _sources(spec: DatasetSpec, line: Line) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crema_core.errors import DatasetError
+from crema_core.common.reading import parse_json, read_text, require_file
+from crema_core.errors import DatasetError, ReadError, first_line
 
 
 class Entry(dict[str, Any]):
@@ -26,7 +28,7 @@ class Entry(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         raise DatasetError(
-            f"{self.where} has no '{key}'; it has: {', '.join(map(str, self))}. This is not the official layout. "
+            f"{self.where} has no '{key}'; it has: {', '.join(str(own)[:40] for own in list(self)[:30])}. This is not the official layout. "
             "Download the file again from the official page."
         )
 
@@ -61,9 +63,9 @@ class Place:
         """Return the content of a JSON file.
 
         Raises:
-            DatasetError: when it is not JSON.
+            DatasetError: when it cannot be read or is not JSON.
         """
-        return _parsed(path, (self.root / path).read_text(encoding="utf-8"), path)
+        return _parsed(self._text(path), path)
 
     def entries(self, path: str, *keys: str) -> Iterator[Entry]:
         """Yield the objects of a list in a JSON file.
@@ -81,11 +83,15 @@ class Place:
             yield Entry(_object(values, f"entry {number} of {path}"), f"Entry {number} of {path}")
 
     def json_lines(self, path: str) -> Iterator[Entry]:
-        """Yield the objects of a JSON Lines file."""
-        for number, text in enumerate((self.root / path).read_text(encoding="utf-8").split("\n"), start=1):
+        """Yield the objects of a JSON Lines file.
+
+        Raises:
+            DatasetError: when it cannot be read or a line is no JSON object.
+        """
+        for number, text in enumerate(self._text(path).split("\n"), start=1):
             if text.strip():
                 where = f"line {number} of {path}"
-                yield Entry(_object(_parsed(path, text, where), where), f"Line {number} of {path}")
+                yield Entry(_object(_parsed(text, where), where), f"Line {number} of {path}")
 
     def table(self, path: str, *names: str) -> Iterator[Entry]:
         """Yield the rows of a CSV file.
@@ -93,11 +99,18 @@ class Place:
         Args:
             path: the file.
             names: names of its columns when its first line does not hold them.
+
+        Raises:
+            DatasetError: when it cannot be read or is not CSV.
         """
-        with (self.root / path).open(encoding="utf-8", newline="") as file:
-            for number, row in enumerate(csv.DictReader(file, names or None), start=1 if names else 2):
+        # Not StringIO's own newlines: a cell may hold some.
+        rows = csv.DictReader(io.StringIO(self._text(path), newline=""), names or None)
+        try:
+            for number, row in enumerate(rows, start=1 if names else 2):
                 values = {key: value for key, value in row.items() if key is not None and value is not None}
                 yield Entry(values, f"Line {number} of {path}")
+        except csv.Error as error:
+            raise _not_official(path, f"not CSV ({first_line(error)})") from error
 
     def parquet(self, path: str) -> Iterator[Entry]:
         """Yield the rows of a Parquet file.
@@ -114,11 +127,17 @@ class Place:
                 "install pyarrow"
             ) from error
         try:
-            rows = parquet.read_table(self.root / path).to_pylist()
-        except (pyarrow.ArrowException, OSError) as error:
+            rows = parquet.read_table(require_file(self.root / path)).to_pylist()
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
             raise _not_official(path, "not a Parquet file") from error
         for number, values in enumerate(rows, start=1):
             yield Entry(_object(values, path), f"Row {number} of {path}")
+
+    def _text(self, path: str) -> str:
+        try:
+            return read_text(self.root / path, most=None)
+        except ReadError as error:
+            raise _not_official(path, error.reason, verb="") from error
 
 
 def _object(content: Any, where: str) -> dict[str, Any]:
@@ -127,15 +146,15 @@ def _object(content: Any, where: str) -> dict[str, Any]:
     return content
 
 
-def _parsed(path: str, text: str, where: str) -> Any:
+def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _not_official(where, f"not JSON ({error.msg} at character {error.pos})") from error
+        return parse_json(text)
+    except ReadError as error:
+        raise _not_official(where, error.reason, verb="") from error
 
 
-def _not_official(where: str, what: str) -> DatasetError:
+def _not_official(where: str, what: str, *, verb: str = "is ") -> DatasetError:
     return DatasetError(
-        f"{where[0].upper()}{where[1:]} is {what}. This is not the official layout. Download the file again from the "
+        f"{where[0].upper()}{where[1:]} {verb}{what}. This is not the official layout. Download the file again from the "
         "official page."
     )

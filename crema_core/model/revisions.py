@@ -12,15 +12,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
 from transformers.utils.hub import cached_file, extract_commit_hash
+
+from crema_core.common.reading import read_text
+from crema_core.errors import ReadError
 
 Revisions = Mapping[str, Mapping[str, str]]
 """By hub id, and by branch or tag, the commit."""
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 """Anything else can only be a folder."""
+DATASETS = "datasets/"
+"""Before the id of a repository of data, some of which hold weights."""
 MAIN, REVISIONS = "main", "revisions"
 _COMMIT = re.compile("[0-9a-f]{40}")
+_MOST_NOTE = 1000
 _found: ContextVar[dict[str, dict[str, str]] | None] = ContextVar("found", default=None)
 _pins: ContextVar[Revisions] = ContextVar("pins", default={})  # noqa: B039 - it is never changed, only replaced
 
@@ -57,7 +66,7 @@ def revision_of(place: str | Path, revision: str | None) -> str | None:
     """Return what to ask the hub for: the commit that a branch or tag stands for.
 
     Args:
-        place: hub id; of a folder nothing is changed.
+        place: hub id, `datasets/OWNER/NAME` for a repository of data; of a folder nothing is changed.
         revision: commit, branch or tag; None: the branch `main`.
 
     Returns:
@@ -77,11 +86,22 @@ def revision_of(place: str | Path, revision: str | None) -> str | None:
 
 def newest(place: str, revision: str) -> str | None:
     """Return the commit that a branch or tag of a hub id has now, as far as the hub or its local copy tells."""
+    own = place.removeprefix(DATASETS) if _is_data(place) else place
+    kind = "dataset" if _is_data(place) else "model"
+    options: dict[str, Any] = {"revision": revision, "repo_type": kind, "_raise_exceptions_for_missing_entries": False}
     try:
-        file = cached_file(place, "config.json", revision=revision, _raise_exceptions_for_missing_entries=False)
+        file = cached_file(own, "config.json", **options)
     except (OSError, ValueError):  # no such id, or no way to it: told where the files are read
         return None
-    return None if file is None else extract_commit_hash(str(file), None)
+    if file is not None:
+        return extract_commit_hash(str(file), None)
+    # A repository without this file: the hub told the commit all the same, and the local copy keeps it.
+    note = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=own, repo_type=kind) / "refs" / revision
+    try:
+        commit = read_text(note, most=_MOST_NOTE).strip()
+    except ReadError:
+        return None
+    return commit if _COMMIT.fullmatch(commit) else None
 
 
 def moved(revisions: Revisions) -> list[str]:
@@ -97,4 +117,10 @@ def moved(revisions: Revisions) -> list[str]:
 
 def is_hub_id(place: str | Path) -> bool:
     """Return whether a place is no folder and may be an id of the hub."""
-    return HUB_ID.fullmatch(str(place)) is not None and not Path(place).exists()
+    named = HUB_ID.fullmatch(str(place)) is not None or _is_data(str(place))
+    return named and not Path(place).exists()
+
+
+def _is_data(place: str) -> bool:
+    own = place.removeprefix(DATASETS)
+    return own != place and "/" in own and HUB_ID.fullmatch(own) is not None

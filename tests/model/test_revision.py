@@ -6,7 +6,6 @@ import json
 import warnings
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 import torch
 from transformers import AutoImageProcessor, SiglipVisionModel
@@ -20,30 +19,9 @@ from crema_core.model.pretrained import load_frozen, read_processor
 from crema_core.model.revisions import moved, pinned, recording, revision_of
 from tests.support import vision_encoders
 from tests.support.checkpoints import save_language, save_published
+from tests.support.hub import COMMIT, LATER, advance, downloaded, hub
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the hub, as it is after a download of one revision: there is no latest one."""
-    place = tmp_path / "hub"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(place))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return place
-
-
-def downloaded(hub: Path, name: str, folder: Path, *, revision: str) -> None:
-    """Put a folder into the cache as revision `revision` of the repository `name`."""
-    repository = hub / f"models--{name.replace('/', '--')}"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / revision).write_text(COMMIT)
-    (repository / "snapshots").mkdir()
-    folder.rename(repository / "snapshots" / COMMIT)
-    # The cache keeps in mind which files the repository was found not to have.
-    absent = repository / ".no_exist" / COMMIT / "qformer_tokenizer" / "config.json"
-    absent.parent.mkdir(parents=True)
-    absent.touch()
+__all__ = ["hub"]
 
 
 def test_a_backbone_is_read_from_its_revision(hub: Path, tmp_path: Path) -> None:
@@ -112,13 +90,6 @@ def test_an_encoder_and_its_preprocessing_are_read_from_their_revision(hub: Path
         read_processor(AutoImageProcessor, "some/siglip", needed="It is needed.")
 
 
-def advance(hub: Path, name: str, commit: str) -> None:
-    """Let the branch `main` of a repository in the cache have another commit, of equal files."""
-    repository = hub / f"models--{name.replace('/', '--')}"
-    (repository / "snapshots" / commit).symlink_to(repository / "snapshots" / COMMIT)
-    (repository / "refs" / "main").write_text(commit)
-
-
 def test_the_commit_of_a_branch_is_recorded_with_the_model_read_again_and_named_when_the_branch_has_moved(
     hub: Path, tmp_path: Path
 ) -> None:
@@ -129,8 +100,8 @@ def test_the_commit_of_a_branch_is_recorded_with_the_model_read_again_and_named_
     model.save_pretrained(tmp_path / "model")
     assert json.loads((tmp_path / "model" / "crema.json").read_text())["revisions"] == pins
     assert json.loads((tmp_path / "model" / "video" / "adapter.json").read_text())["revisions"] == pins
-    later = "f" * 40
-    advance(hub, "some/backbone", later)
+    later = LATER
+    advance(hub, "some/backbone")
     with pytest.warns(RevisionWarning) as caught:
         again = load(tmp_path / "model")
     assert str(caught[0].message) == (
@@ -157,10 +128,31 @@ def test_all_files_of_one_reading_come_from_one_commit(hub: Path, tmp_path: Path
     downloaded(hub, "some/siglip", vision_encoders.save_siglip(tmp_path / "siglip"), revision="main")
     with recording() as found:
         assert revision_of("some/siglip", None) == COMMIT
-        advance(hub, "some/siglip", "f" * 40)
+        advance(hub, "some/siglip")
         assert revision_of("some/siglip", None) == COMMIT
     assert found == {"some/siglip": {"main": COMMIT}}
     with pinned(found):
         assert revision_of("some/siglip", "main") == COMMIT
     assert revision_of("some/siglip", "main") == "f" * 40
     assert moved(found) == [f"'main' of 'some/siglip' has moved from {COMMIT[:12]} to {'f' * 12}"]
+
+
+def test_a_repository_of_data_without_a_configuration_has_a_commit_too(hub: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    name = "datasets/some/weights"
+    downloaded(hub, name, tmp_path / "folder", revision="main")
+    with recording() as found:
+        assert revision_of(name, None) == COMMIT
+        advance(hub, name)
+        assert revision_of(name, None) == COMMIT
+    assert found == {name: {"main": COMMIT}}
+    assert moved(found) == [f"'main' of '{name}' has moved from {COMMIT[:12]} to {LATER[:12]}"]
+
+
+def test_only_a_commit_in_the_notes_of_the_cache_is_one(hub: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    downloaded(hub, "some/weights", tmp_path / "folder", revision="main")
+    note = hub / "models--some--weights" / "refs" / "main"
+    for text in ("", "main", "0" * 39, "../../etc"):
+        note.write_text(text)
+        assert revision_of("some/weights", None) is None

@@ -16,6 +16,7 @@ from crema_3d.pointbert import HEAD_WIDTH, PointBert
 from crema_core.common.tensors import mismatches
 from crema_core.errors import AssetError, first_line
 from crema_core.model.pretrained import require_digest
+from crema_core.model.revisions import revision_of
 from crema_core.model.trainable import freeze
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -80,7 +81,9 @@ def find_weights(weights: str | None, *, revision: str | None = None) -> Path:
     if path.is_file() or path.is_absolute() or not name:
         return path
     try:
-        return Path(str(cached_file("/".join(owner), name, revision=revision, repo_type=kind)))
+        place = "/".join(owner)
+        commit = revision_of(f"datasets/{place}" if kind == "dataset" else place, revision)
+        return Path(str(cached_file(place, name, revision=commit, repo_type=kind)))
     except (OSError, ValueError) as error:
         raise AssetError(
             f"No weights were found at '{weights}': {first_line(error)}. Accepted: {ACCEPTED}. Check the name, or "

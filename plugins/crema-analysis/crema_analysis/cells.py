@@ -20,14 +20,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.progress import StatusLine
+from crema_core.common.reading import read_object, shown
 from crema_core.common.tables import table
 from crema_core.data.data_file import Record
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, ReadError
 from crema_core.evaluation.predictions import digest
 from crema_core.evaluation.run import evaluate
 from crema_core.evaluation.settings import EvaluationSettings
@@ -51,6 +54,8 @@ class Measured:
         exited: last epoch of the modalities that exited early, from 0.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     accuracy: float
     by_type: dict[str, float]
     trainable: int
@@ -58,6 +63,9 @@ class Measured:
     num_steps: int
     duration_s: float | None
     exited: dict[str, int] = field(default_factory=dict)
+
+
+_CELL = TypeAdapter(Measured)
 
 
 @dataclass(frozen=True)
@@ -210,11 +218,12 @@ class CellStore:
         if not place.is_file():
             return None
         try:
-            return Measured(**json.loads(place.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, TypeError) as error:
+            return _CELL.validate_json(json.dumps(read_object(place)), strict=True)
+        except (ReadError, ValidationError) as error:
+            said = error.reason if isinstance(error, ReadError) else f"holds {_misfit(error)}"
             raise CheckpointError(
-                f"'{place}' is no finished cell. It is written whole, as JSON. Remove the file, and the cell is made "
-                "again. Nothing was changed."
+                f"{shown(place)} is no finished cell: it {said}. It is written whole, as JSON. Remove the file, and "
+                "the cell is made again. Nothing was changed."
             ) from error
 
     def run_folder(self, label: str, seed: int) -> Path:
@@ -232,14 +241,14 @@ class CellStore:
 
     def _require_same(self, wanted: Mapping[str, Any]) -> None:
         try:
-            earlier = json.loads((self.folder / IDENTITY).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+            earlier = read_object(self.folder / IDENTITY)
+        except ReadError as error:
             raise CheckpointError(
-                f"'{self.folder}' cannot be continued: its {IDENTITY}, which states what the cells depend on, is not "
-                "JSON. Name another folder with --out. Nothing was changed."
+                f"{shown(self.folder)} cannot be continued: its {IDENTITY}, which states what the cells depend on, "
+                f"{error.reason}. Name another folder with --out. Nothing was changed."
             ) from error
         changed = [
-            f"{key}: {json.dumps(earlier.get(key))} -> {json.dumps(wanted.get(key))}"
+            f"{key[:40]}: {json.dumps(earlier.get(key))[:200]} -> {json.dumps(wanted.get(key))[:200]}"
             for key in dict.fromkeys([*earlier, *wanted])
             if earlier.get(key) != wanted.get(key)
         ]
@@ -248,6 +257,11 @@ class CellStore:
                 f"'{self.folder}' holds cells of another table ({'; '.join(changed)}). Only the same one can be gone "
                 "on with; rows and seeds may be added. Name another folder with --out. Nothing was changed."
             )
+
+
+def _misfit(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])[:60] or 'something else'}: {first['msg'].lower()}"
 
 
 MODEL = "model"

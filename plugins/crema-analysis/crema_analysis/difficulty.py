@@ -15,6 +15,7 @@ from crema_analysis.asking import Cache, Data, ask, chosen_settings
 from crema_core.api.model import CremaModel
 from crema_core.common.atomic import write_text
 from crema_core.common.progress import StatusLine
+from crema_core.common.reading import parse_json, read_text
 from crema_core.common.tables import table
 from crema_core.data.data_file import Record, moved_line
 from crema_core.errors import OptionsError
@@ -128,9 +129,9 @@ def write_parts(out: Path, data: Path, found: Difficulty) -> tuple[Path, Path]:
     """
     refuse_own_parts(out, data)
     places = out / EASY, out / HARD
-    lines = data.read_text(encoding="utf-8-sig").split("\n")
+    lines = read_text(data, most=None).split("\n")
     for place, part in zip(places, (found.easy, found.hard), strict=True):
-        moved = (moved_line(json.loads(lines[record.line - 1]), data.parent, out) for record in part)
+        moved = (moved_line(parse_json(lines[record.line - 1]), data.parent, out) for record in part)
         write_text(place, "".join(json.dumps(values, ensure_ascii=False) + "\n" for values in moved))
     write_text(out / SUMMARY, json.dumps(found.to_dict(), indent=2) + "\n")
     return places

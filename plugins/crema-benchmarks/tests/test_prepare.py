@@ -152,7 +152,7 @@ def test_an_existing_file_is_only_replaced_when_asked(tmp_path: Path) -> None:
         (
             "val_qa.json",
             "[{",
-            "Val_qa.json is not JSON (Expecting property name enclosed in double quotes at character 2). This is not "
+            "Val_qa.json is not JSON (Expecting property name enclosed in double quotes at column 3). This is not "
             "the official layout. Download the file again from the official page.",
         ),
         (

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
-from crema_core.errors import AssetError, OptionsError
+from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.checkpoint import read_json
 from crema_core.model.pretrained import load_frozen, read_config
 from crema_core.video.vision_encoder import Preprocessing, VisionEncoder
 
+MOST = 100_000
+"""Of a side, a width or a count in a configuration."""
 PREPROCESSING = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+UNFIT = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StrictDataclassError)
+"""What comes of settings that are absent or of another kind than those of the encoder."""
 PIL_BILINEAR = 2  # how preprocessors of transformers and Pillow number it; everything else is bicubic here
 
 
@@ -52,7 +57,13 @@ class TransformersEncoder(VisionEncoder):
         """As the checkpoint's own preprocessor does; sizes of the model and 0.5 where it has none."""
         if self._preprocessing is None:
             settings = read_preprocessing(self.source, revision=self.revision)
-            trained = preprocessing_of(settings, default_size=side_of(self._trained_size))
+            try:
+                trained = preprocessing_of(settings, default_size=side_of(self._trained_size))
+            except UNFIT as error:
+                raise AssetError(
+                    f"The preprocessing of '{self.source}' cannot be used: {first_line(error)}. Accepted is the "
+                    f"{PREPROCESSING[0]} that the checkpoint came with. Download it again."
+                ) from error
             self._preprocessing = at_size(trained, self.image_size)
         return self._preprocessing
 
@@ -120,6 +131,19 @@ class ClipTransformerEncoder(TransformersEncoder):
         return patches_BSND
 
 
+def read_settings(source: str | Path, *, revision: str | None = None) -> dict[str, Any]:
+    """Return the `config.json` of a checkpoint that is not one of transformers.
+
+    Raises:
+        AssetError: when it is no JSON object.
+        OSError: when there is none.
+    """
+    found = read_json(source, "config.json", revision=revision, error=AssetError)
+    if found is None:
+        raise FileNotFoundError("there is no config.json")
+    return found
+
+
 def read_preprocessing(source: str | Path, *, revision: str | None = None) -> dict[str, Any]:
     """Return the settings a checkpoint's own preprocessor has (`image_mean`, `size`, ...); empty where it has none.
 
@@ -165,10 +189,25 @@ def _shorter(settings: dict[str, Any]) -> int | None:
 
 
 def side_of(size: Any) -> int:
-    """Return the side of a square that a configuration gives as a number, a pair or a mapping."""
+    """Return the side of a square that a configuration gives as a number, a pair or a mapping.
+
+    Raises:
+        ValueError: when it is no side of a picture.
+    """
     if isinstance(size, dict):
-        return int(size.get("height") or size.get("shortest_edge") or next(iter(size.values())))
-    return int(size[0]) if isinstance(size, list | tuple) else int(size)
+        size = size.get("height") or size.get("shortest_edge") or next(iter(size.values()), None)
+    return whole(size[0] if isinstance(size, list | tuple) and size else size, what="the size of pictures")
+
+
+def whole(value: Any, *, what: str) -> int:
+    """Return a count that a configuration gives.
+
+    Raises:
+        ValueError: when it is none of 1 to `MOST`, which would divide by zero or allocate without end.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MOST:
+        raise ValueError(f"{what} is {str(value)[:40]!r}, not a number of 1 to {MOST:,}")
+    return int(value)
 
 
 def at_size(trained: Preprocessing, size: int | None) -> Preprocessing:

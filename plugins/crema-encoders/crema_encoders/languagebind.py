@@ -11,9 +11,7 @@ Shape letters: B samples, T frames, F frames of a clip, M clips, N patches and c
 from __future__ import annotations
 
 import functools
-import json
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -21,12 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
-from transformers.utils.hub import cached_file
 
 from crema_core.errors import AssetError, OptionsError, first_line
+from crema_core.model.checkpoint import find_file
 from crema_core.model.trainable import freeze
 from crema_core.video.vision_encoder import Preprocessing, VisionEncoder
-from crema_encoders.base import side_of
+from crema_encoders.base import UNFIT, read_settings, side_of, whole
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _SPACE = re.compile(r"^encoder\.layers\.(\d+)\.(?=self_attn\.|layer_norm[12]\.|mlp\.)")
@@ -69,14 +67,16 @@ class LanguageBindEncoder(VisionEncoder):
             AssetError: when it is absent or of another model.
         """
         try:
-            file = cached_file(self.source, "config.json", revision=self.revision)
-            vision = json.loads(Path(str(file)).read_text(encoding="utf-8"))["vision_config"]
+            vision = read_settings(self.source, revision=self.revision)["vision_config"]
             if not vision["add_time_attn"]:
                 raise ValueError("its layers do not attend over time")
             side = side_of(vision["image_size"])
             clip = CLIPVisionConfig(image_size=side, **{key: vision[key] for key in _SIZES if key in vision})
-            return VisionSizes(clip, side, int(vision["patch_size"]), int(vision["num_frames"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            patch, frames = (whole(vision[key], what=key) for key in ("patch_size", "num_frames"))
+            for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
+                whole(getattr(clip, key), what=key)
+            return VisionSizes(clip, side, patch, frames)
+        except UNFIT as error:
             raise AssetError(
                 f"'{self.source}' holds no encoder of clips of LanguageBind: {first_line(error)}. Accepted: a hub id "
                 f"such as {self.default_weights}, or a folder with its config.json and weights. Check the name, or "
@@ -133,7 +133,7 @@ class LanguageBindEncoder(VisionEncoder):
 
     def _read(self) -> dict[str, Tensor]:
         found = {
-            name: cached_file(self.source, name, revision=self.revision, _raise_exceptions_for_missing_entries=False)
+            name: find_file(self.source, name, revision=self.revision)
             for name in ("model.safetensors", "pytorch_model.bin")
         }
         try:

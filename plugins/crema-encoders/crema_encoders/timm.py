@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor
-from transformers.utils.hub import cached_file
 
 from crema_core.errors import AssetError, OptionsError, first_line
+from crema_core.model.revisions import revision_of
 from crema_core.model.trainable import freeze
 from crema_core.video.vision_encoder import Preprocessing, VisionEncoder
-from crema_encoders.base import at_size
+from crema_encoders.base import UNFIT, at_size, read_settings, whole
 
 
 class TimmEncoder(VisionEncoder):
@@ -33,10 +32,12 @@ class TimmEncoder(VisionEncoder):
             AssetError: when it is absent or no configuration of timm.
         """
         try:
-            file = cached_file(self.source, "config.json", revision=self.revision)
-            found: dict[str, Any] = json.loads(Path(str(file)).read_text(encoding="utf-8"))
-            found["architecture"], found["num_features"], found["pretrained_cfg"]["input_size"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = read_settings(self.source, revision=self.revision)
+            whole(found["num_features"], what="num_features")
+            if not isinstance(found["architecture"], str):
+                raise ValueError("its architecture is no name")
+            trained_preprocessing(found["pretrained_cfg"])
+        except UNFIT as error:
             raise AssetError(
                 f"'{self.source}' holds no checkpoint of timm: {first_line(error)}. Accepted: a hub id, or a folder "
                 "with timm's config.json and model.safetensors. Check the name, or download it and name its folder."
@@ -46,18 +47,7 @@ class TimmEncoder(VisionEncoder):
     @property
     def preprocessing(self) -> Preprocessing:
         """What the checkpoint was trained with."""
-        trained = self.settings["pretrained_cfg"]
-        mean, std = trained.get("mean", (0.5,) * 3), trained.get("std", (0.5,) * 3)
-        size = int(trained["input_size"][-1])
-        crops = trained.get("crop_mode", "center") == "center"
-        preprocessing = Preprocessing(
-            size,
-            tuple(mean),
-            tuple(std),
-            shorter=math.floor(size / float(trained.get("crop_pct") or 1)) if crops else None,
-            interpolation="bilinear" if trained.get("interpolation") == "bilinear" else "bicubic",
-        )
-        return at_size(preprocessing, self.image_size)
+        return at_size(trained_preprocessing(self.settings["pretrained_cfg"]), self.image_size)
 
     @property
     def feature_dim(self) -> int:
@@ -91,7 +81,8 @@ class TimmEncoder(VisionEncoder):
     def _create(self, *, pretrained: bool) -> Any:
         architecture = self.settings["architecture"]
         place = f"local-dir:{self.source}" if Path(self.source).is_dir() else f"hf-hub:{self.source}"
-        revision = f"@{self.revision}" if self.revision and place.startswith("hf-hub:") else ""
+        commit = revision_of(self.source, self.revision)
+        revision = f"@{commit}" if commit and place.startswith("hf-hub:") else ""
         size: dict[str, Any] = {} if self.image_size is None else {"img_size": self.image_size}
         try:
             model = timm.create_model(place + revision, pretrained=pretrained, num_classes=0, **size)
@@ -120,3 +111,17 @@ class TimmEncoder(VisionEncoder):
             )
         patches_BTND: Tensor = patches.unflatten(0, tuple(frames_BTCHW.shape[:2]))
         return patches_BTND
+
+
+def trained_preprocessing(settings: dict[str, Any]) -> Preprocessing:
+    """Return the preprocessing that timm's `pretrained_cfg` states."""
+    mean, std = settings.get("mean", (0.5,) * 3), settings.get("std", (0.5,) * 3)
+    size = whole(settings["input_size"][-1], what="input_size")
+    crops = settings.get("crop_mode", "center") == "center"
+    return Preprocessing(
+        size,
+        (float(mean[0]), float(mean[1]), float(mean[2])),
+        (float(std[0]), float(std[1]), float(std[2])),
+        shorter=math.floor(size / float(settings.get("crop_pct") or 1)) if crops else None,
+        interpolation="bilinear" if settings.get("interpolation") == "bilinear" else "bicubic",
+    )

@@ -6,22 +6,27 @@ settings, because weights that load into another arithmetic would answer silentl
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
 from crema_core.api.model import CremaModel
+from crema_core.common.reading import read_object, shown
 from crema_core.common.tensors import copy_state, read_released
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, ReadError
 from crema_core.model.tuning import LanguageLora
 from crema_pave.patch import PavePatch
 from crema_pave.released import ReleasedPatch, read_released_patch
 from crema_pave.rotary import Rotary
 
+_PEFT = (
+    "Needed is the file as PEFT wrote it beside the run's weights, with whole numbers 'r' and 'lora_alpha'. Copy it "
+    "again. Nothing was changed."
+)
+MOST_RANK = 100_000
 LORA_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _LORA = re.compile(r"^base_model\.model\.(?P<layer>.+)\.lora_(?P<matrix>[AB])(\.\w+)?\.weight$")
 
@@ -103,9 +108,27 @@ def fusion_options(released: ReleasedPatch) -> dict[str, Any]:
 
 
 def lora_settings(folder: Path) -> dict[str, int]:
-    """Return rank and alpha of a run's LoRA, as `build(tuning=...)` takes them."""
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    return {"rank": int(config["r"]), "alpha": int(config["lora_alpha"])}
+    """Return rank and alpha of a run's LoRA, as `build(tuning=...)` takes them.
+
+    Raises:
+        CheckpointError: when its adapter_config.json cannot be read or states none.
+    """
+    file = folder / "adapter_config.json"
+    try:
+        config = read_object(file)
+    except ReadError as error:
+        raise CheckpointError(f"{shown(file)} {error.reason}. {_PEFT}") from error
+    found = {name: config.get(key) for name, key in (("rank", "r"), ("alpha", "lora_alpha"))}
+    settings = {name: int(value) for name, value in found.items() if _is_count(value)}
+    if len(settings) < len(found):
+        said = ", ".join(f"{name}={str(value)[:40]!r}" for name, value in found.items())
+        raise CheckpointError(f"{shown(file)} states no LoRA that can be read: {said}. {_PEFT}")
+    return settings
+
+
+def _is_count(value: object) -> TypeGuard[float]:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 1 <= value <= MOST_RANK and value == int(value)  # type: ignore[operator]
 
 
 def _read_lora(folder: Path) -> tuple[dict[str, Tensor], tuple[int, int]]:

@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.common.atomic import fresh_folder
 from crema_core.common.tensors import copy_state, mismatches, read_tensors
-from crema_core.errors import CheckpointError, OptionsError
+from crema_core.errors import CheckpointError, OptionsError, first_line
 from crema_core.model.checkpoint import find_file, read_json, read_model, read_tokenizer
+from crema_core.model.revisions import revision_of
 from crema_core.model.tuning import add_lora
 from crema_videochat2.configuration import VideoChat2Config
 from crema_videochat2.model import VideoChat2Trunk
@@ -40,6 +42,17 @@ MISTRAL = "mistralai/Mistral-7B-Instruct-v0.2"
 BERT = "google-bert/bert-base-uncased"
 DECODER_TOKEN = "[DEC]"
 _PEFT_PREFIX = "base_model.model."
+# What transformers raises of a config.json that is none.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    StrictDataclassError,
+)
 
 
 class Parts(NamedTuple):
@@ -254,10 +267,12 @@ def write_checkpoint(
             "The LoRA was to be merged, and the file has none (stage 2 has none). Accepted: a stage-3 file. Leave "
             "--merge out."
         )
-    language = AutoConfig.from_pretrained(language_model, revision=language_revision, trust_remote_code=False)
+    # The commit is written down, so that the folder means the same language model when the branch moves.
+    commit = revision_of(language_model, language_revision)
+    language = _language_config(language_model, commit)
     local = str(Path(language_model).resolve()) if Path(language_model).exists() else language_model
     place = LANGUAGE_FOLDER if lora == "merged" else local
-    revision = None if lora == "merged" else language_revision
+    revision = None if lora == "merged" else commit
     more |= {"language_model": place, "language_revision": revision}
     if lora == "merged":
         more["has_lora"] = False
@@ -274,7 +289,7 @@ def write_checkpoint(
         trunk.save_pretrained(folder)
         reader.save_pretrained(folder / TOKENIZER_FOLDER)
         if lora == "merged":
-            model, tokenizer = _language_model(language_model, language_revision, language, torch.float32)
+            model, tokenizer = _language_model(language_model, commit, language, torch.float32)
             attach_lora(model, weights.lora, alpha=sizes.lora_alpha)
             merge_lora(model)
             model.save_pretrained(folder / LANGUAGE_FOLDER)
@@ -324,9 +339,10 @@ def parts_of(
     Raises:
         CheckpointError: when parts are absent or do not fit each other.
     """
-    language = AutoConfig.from_pretrained(language_model, trust_remote_code=False)
+    commit = revision_of(language_model, None)
+    language = _language_config(language_model, commit)
     trunk = trunk_of(weights, config_of(weights, language, sizes))
-    model, tokenizer = _language_model(language_model, None, language, dtype)
+    model, tokenizer = _language_model(language_model, commit, language, dtype)
     if weights.lora:
         attach_lora(model, weights.lora, alpha=sizes.lora_alpha)
         if merged:
@@ -357,7 +373,7 @@ def read_parts(
         CheckpointError: when files are absent, damaged or do not fit each other.
     """
     if config is None:
-        config = VideoChat2Config.from_pretrained(place, revision=revision or "main")
+        config = _own_config(place, revision)
     trunk = cast(VideoChat2Trunk, read_model(VideoChat2Trunk, place, revision, dtype=torch.float32, config=config))
     inside = find_file(place, f"{LANGUAGE_FOLDER}/config.json", revision=revision)
     own = config.language_model == LANGUAGE_FOLDER and inside is not None
@@ -383,7 +399,33 @@ def _read_lora(place: str, revision: str | None) -> tuple[dict[str, Tensor], flo
             "strange to the language model. Accepted: a complete folder. Convert it again: crema convert-videochat2."
         )
     state = {key.removeprefix(_PEFT_PREFIX): value for key, value in read_tensors(file).items()}
-    return state, float(settings["lora_alpha"])
+    alpha = settings.get("lora_alpha")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < float("inf"):
+        raise CheckpointError(
+            f"The adapter_config.json of '{place}/{LORA_FOLDER}' states lora_alpha={str(alpha)[:40]!r}. Needed is a "
+            "number above 0. Convert the folder again: crema convert-videochat2."
+        )
+    return state, float(alpha)
+
+
+def _language_config(place: str, revision: str | None) -> Any:
+    try:
+        return AutoConfig.from_pretrained(place, revision=revision_of(place, revision), trust_remote_code=False)
+    except _UNREADABLE as error:
+        raise CheckpointError(
+            f"No language model was found at '{place}': {first_line(error)}. Accepted: a hub id such as {MISTRAL}, or "
+            "a folder with config.json and weights. Check the name, or download it and name its folder."
+        ) from error
+
+
+def _own_config(place: str, revision: str | None) -> VideoChat2Config:
+    try:
+        return VideoChat2Config.from_pretrained(place, revision=revision_of(place, revision) or "main")
+    except _UNREADABLE as error:
+        raise CheckpointError(
+            f"No converted VideoChat2 was found at '{place}': {first_line(error)}. Accepted: a hub id, or a folder "
+            "that crema convert-videochat2 wrote. Check the name, or convert it again."
+        ) from error
 
 
 def _language_model(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from crema_core.common.atomic import write_text
+from crema_core.common.reading import parse_json, read_text
 from crema_core.data.data_file import Samples, moved_line, read_samples
-from crema_core.errors import DataFileError
+from crema_core.errors import DataFileError, ReadError
 from crema_geometry.extract.run import absolute_text
 
 
@@ -62,10 +63,17 @@ def write_with_results(
     """
     here, there = data_file.parent.absolute(), out.parent.absolute()
     lines, gained = [], 0
-    for text in data_file.read_text(encoding="utf-8-sig").split("\n"):
+    for text in read_text(data_file, most=None).split("\n"):
         if not text.strip():
             continue
-        values: dict[str, Any] = moved_line(json.loads(text), here, there)
+        try:
+            found = parse_json(text)
+        except ReadError:
+            found = None
+        if not isinstance(found, dict):  # it was skipped as unusable, and is copied as it is
+            lines.append(text)
+            continue
+        values: dict[str, Any] = moved_line(found, here, there)
         source = values.get(key)
         first = source[0] if isinstance(source, list) else source
         files = results.get(absolute_text(str(there / first)), {}) if isinstance(first, str) else {}

@@ -22,9 +22,10 @@ from typing import NamedTuple
 from crema_core.common.atomic import write_text
 from crema_core.common.parent import watch_parent
 from crema_core.common.progress import StatusLine, describe_duration
+from crema_core.common.reading import read_object, shown
 from crema_core.data.sampling import Span, split_span
 from crema_core.data.unusable import NUM_SHOWN
-from crema_core.errors import MediaError, OptionsError
+from crema_core.errors import MediaError, OptionsError, ReadError, first_line
 from crema_geometry.extract.settings import ExtractSettings
 
 RECORD = "extract.json"
@@ -170,17 +171,27 @@ def check_record(settings: ExtractSettings, out: Path) -> None:
     """
     record = out / RECORD
     try:
-        known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    except ValueError as error:
+        known = read_object(record) if record.exists() else {}
+    except ReadError as error:
         raise OptionsError(
-            f"'{record}' is not JSON ({error}). It records how the files beside it were made. Name another --out, or "
+            f"{shown(record)} {error.reason}. It records how the files beside it were made. Name another --out, or "
             "remove the folder. Nothing was changed."
+        ) from error
+    except OSError as error:
+        raise OptionsError(
+            f"{shown(record)} cannot be looked at: {first_line(error)}. In this place it is recorded how the files "
+            "beside it were made. Name another --out. Nothing was changed."
         ) from error
     for modality in settings.modalities:
         wanted = settings.identity(modality)
         earlier = known.get(modality, wanted)
+        if not isinstance(earlier, dict):
+            raise OptionsError(
+                f"{shown(record)} states no settings of {modality}. It records how the files beside it were made. Name "
+                "another --out, or remove the folder. Nothing was changed."
+            )
         changed = [
-            f"{key}: {earlier.get(key)!r} -> {wanted[key]!r}" for key in wanted if earlier.get(key) != wanted[key]
+            f"{key}: {str(earlier.get(key))[:100]!r} -> {wanted[key]!r}" for key in wanted if earlier.get(key) != wanted[key]
         ]
         if changed and any(out.rglob(f"*.{modality}.npz")):
             raise OptionsError(
