@@ -47,6 +47,7 @@ from crema_core.common.reading import shown as shown
 from crema_core.common.tables import table as table
 from crema_core.common.tensors import copy_state as copy_state
 from crema_core.common.tensors import mismatches as mismatches
+from crema_core.common.tensors import no_room as no_room
 from crema_core.common.tensors import read_released as read_released
 from crema_core.common.tensors import read_tensors as read_tensors
 from crema_core.common.tensors import write_tensors as write_tensors

@@ -195,6 +195,9 @@ def readers_of_packages() -> list[Reader]:
     from crema_analysis.cells import CellStore
     from crema_analysis.difficulty import Difficulty, write_parts
     from crema_benchmarks.music_avqa import SPEC as MUSIC
+    from crema_core.data.data_file import scan_data_file
+    from crema_core.datasets.prepare import _check_texts, _lines
+    from crema_core.datasets.read import Place
     from crema_encoders.images import ClipEncoder
     from crema_encoders.languagebind import LanguageBindEncoder
     from crema_encoders.timm import TimmEncoder
@@ -203,10 +206,6 @@ def readers_of_packages() -> list[Reader]:
     from crema_geometry.extract.settings import ExtractSettings
     from crema_pave.released_run import lora_settings
     from crema_videochat2.checkpoint import _own_config
-
-    from crema_core.data.data_file import scan_data_file
-    from crema_core.datasets.prepare import _check_texts, _lines
-    from crema_core.datasets.read import Place
 
     def cell(path: Path) -> object:
         (path.parents[1] / "table.json").write_text("{}")

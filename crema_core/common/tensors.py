@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,13 +13,48 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from crema_core.common.reading import require_file, why
-from crema_core.errors import CheckpointError, ReadError, first_line
+from crema_core.common.reading import require_file, shown, why
+from crema_core.errors import CheckpointError, CremaError, OutOfMemoryError, ReadError, first_line
+
+_NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "unable to allocate",
+    "bad_alloc",
+    "out of memory",
+)
+"""What allocators of torch, NumPy, C++ and the system say."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator, of a device or of the machine, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    said = str(error).lower() if isinstance(error, OSError | RuntimeError | ValueError | SafetensorError) else ""
+    return any(words in said for words in _NO_MEMORY)
+
+
+def no_room(place: str | Path, error: BaseException) -> OutOfMemoryError | None:
+    """Return the error for weights that did not fit into the memory; None when something else is wrong with them.
+
+    Args:
+        place: the file, folder or hub id of the weights.
+        error: what was raised while they were read.
+
+    Example:
+        >>> no_room("model.safetensors", ValueError("no such key")) is None
+        True
+    """
+    if isinstance(error, CremaError) or not is_out_of_memory(error):
+        return None
+    return OutOfMemoryError(
+        f"The weights of {shown(place)} do not fit into the memory ({first_line(error)}). Needed is as much as is to "
+        "be allocated; a file that is much smaller than that is damaged. Close other programs, take a smaller model or "
+        "a machine with more memory, or copy a damaged file again. Nothing was changed."
+    )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -40,8 +76,10 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
                 "the folder again. Nothing was changed."
             )
         return load_file(path)
-    except (OSError, ReadError, SafetensorError, MemoryError) as error:
-        raise CheckpointError(
+    except (OSError, ReadError, SafetensorError, MemoryError, RuntimeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise no_room(path, error) or CheckpointError(
             f"'{path}' cannot be read: {_reason(error)}. It must be a complete safetensors file. Copy the folder "
             "again. Nothing was changed."
         ) from error
@@ -60,7 +98,7 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
         require_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise CheckpointError(
+        raise no_room(path, error) or CheckpointError(
             f"'{path}' cannot be read: {first_line(error)}. Accepted: a torch file of tensors (it is "
             "read without executing code) or safetensors. Download it again."
         ) from error
@@ -74,7 +112,7 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
 
 
 def _reason(error: BaseException) -> str:
-    return f"it {why(error)}" if isinstance(error, OSError | MemoryError) else first_line(error)
+    return f"it {why(error)}" if isinstance(error, OSError) else first_line(error)
 
 
 def checksum(path: Path) -> str:

@@ -206,7 +206,7 @@ def _check_texts(spec: DatasetSpec, lines: Sequence[Line]) -> None:
 def _absent(spec: DatasetSpec, root: Path, lines: Sequence[Line]) -> dict[str, None]:
     files = dict.fromkeys(file_of(path) for line in lines for path in _sources(spec, line))
     # os.path: of a name that no file can have it is False too.
-    return {path: None for path in files if not os.path.exists(root / path)}
+    return {path: None for path in files if not os.path.exists(root / path)}  # noqa: PTH110
 
 
 def _sources(spec: DatasetSpec, line: Line) -> list[str]:

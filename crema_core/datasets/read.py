@@ -27,9 +27,10 @@ class Entry(dict[str, Any]):
         self.where = where
 
     def __missing__(self, key: str) -> Any:
+        has = ", ".join(str(own)[:40] for own in list(self)[:30])
         raise DatasetError(
-            f"{self.where} has no '{key}'; it has: {', '.join(str(own)[:40] for own in list(self)[:30])}. This is not the official layout. "
-            "Download the file again from the official page."
+            f"{self.where} has no '{key}'; it has: {has}. This is not the official layout. Download the file again "
+            "from the official page."
         )
 
     def pick(self, key: str, index_key: str) -> Any:
@@ -155,6 +156,6 @@ def _parsed(text: str, where: str) -> Any:
 
 def _not_official(where: str, what: str, *, verb: str = "is ") -> DatasetError:
     return DatasetError(
-        f"{where[0].upper()}{where[1:]} {verb}{what}. This is not the official layout. Download the file again from the "
-        "official page."
+        f"{where[0].upper()}{where[1:]} {verb}{what}. This is not the official layout. Download the file again "
+        "from the official page."
     )

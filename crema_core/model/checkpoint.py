@@ -22,6 +22,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from crema_core.common.reading import A_FOLDER, inside, obstacle, read_object, shown
+from crema_core.common.tensors import no_room
 from crema_core.errors import CheckpointError, CremaError, ReadError, first_line
 from crema_core.model.revisions import HUB_ID, MAIN, revision_of
 
@@ -123,7 +124,7 @@ def read_weights(
                 **arguments,
             )
     except (*_UNREADABLE, SafetensorError, MemoryError) as cause:
-        raise error(
+        raise no_room(place, cause) or error(
             f"The weights of '{place}' cannot be read: {first_line(cause)}. Accepted: a complete checkpoint in "
             "safetensors format. Download or copy it again."
         ) from cause

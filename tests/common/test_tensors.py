@@ -15,11 +15,12 @@ from crema_core.common.tensors import (
     checksum,
     copy_state,
     mismatches,
+    no_room,
     read_released,
     read_tensors,
     write_tensors,
 )
-from crema_core.errors import CheckpointError
+from crema_core.errors import CheckpointError, OutOfMemoryError
 
 
 def parameters() -> dict[str, nn.Parameter]:
@@ -123,3 +124,34 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> N
         f"'{tmp_path / 'released.pth'}' holds no weights. Accepted: a mapping of tensors, or one under the key "
         "'model'. Pass the checkpoint file of the released code."
     )
+
+
+NO_MEMORY = [
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    OSError(12, "Cannot allocate memory"),
+    RuntimeError("std::bad_alloc"),
+    torch.OutOfMemoryError("CUDA out of memory."),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+def test_weights_that_do_not_fit_into_the_memory_are_not_told_to_be_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, name: str
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise error
+
+    (tmp_path / name).write_bytes(b"weights")
+    monkeypatch.setattr("crema_core.common.tensors.load_file", fail)
+    monkeypatch.setattr("torch.load", fail)
+    with pytest.raises(OutOfMemoryError) as caught:
+        read_released(tmp_path / name)
+    assert str(caught.value).startswith(f"The weights of '{tmp_path / name}' do not fit into the memory (")
+    assert str(caught.value).endswith("or copy a damaged file again. Nothing was changed.")
+
+
+def test_what_is_wrong_otherwise_is_no_lack_of_memory() -> None:
+    for error in (ValueError("a key"), RuntimeError("shapes"), KeyError("out of memory"), CheckpointError("bad_alloc")):
+        assert no_room("model", error) is None

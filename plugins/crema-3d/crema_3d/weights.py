@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.utils.hub import cached_file
 
 from crema_3d.pointbert import HEAD_WIDTH, PointBert
-from crema_core.common.tensors import mismatches
+from crema_core.common.tensors import mismatches, no_room
 from crema_core.errors import AssetError, first_line
 from crema_core.model.pretrained import require_digest
 from crema_core.model.revisions import revision_of
@@ -102,7 +102,7 @@ def read_encoder_state(path: Path) -> dict[str, Tensor]:
         state = content.get("state_dict", content)
         named = {str(key).removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:
-        raise AssetError(
+        raise no_room(path, error) or AssetError(
             f"'{path}' cannot be read as weights: {first_line(error)}. Accepted: {ACCEPTED}. Download it again and "
             "pass its path."
         ) from error

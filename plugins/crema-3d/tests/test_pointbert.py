@@ -19,10 +19,14 @@ from crema_3d.encoding import fourier
 from crema_3d.groups import GREY, farthest_points, group_points, nearest_points
 from crema_3d.modality import PointCloudModality
 from crema_3d.plugin import PLACE_DIM, SPEC
-from crema_3d.weights import ACCEPTED, TRY, load_point_bert
+from crema_3d.weights import ACCEPTED, TRY, find_weights, load_point_bert
 from crema_core.errors import AssetError
 from crema_core.modality import BuildContext, Features
+from crema_core.model.revisions import pinned, recording
+from tests.support.hub import COMMIT, advance, downloaded, hub
 from tests.support.numeric import assert_close_to_scale
+
+__all__ = ["hub"]
 
 WIDTH, INNER, DEPTH = 128, 24, 2
 EXAMPLE = f"Pass for example '{TRY}'."
@@ -215,6 +219,24 @@ def test_a_place_on_the_hub_that_cannot_be_reached_is_refused(monkeypatch: pytes
     refusal("owner/name/folder/file.pt")
     rest = "ULIP-2/models/ULIP-2-PointBERT-10k-colored-pc-pretrained.pt"
     assert asked == [("SFXX/ulip", rest, "dataset", None), ("owner/name", "folder/file.pt", "model", None)]
+
+
+@pytest.mark.parametrize("place", ["datasets/some/weights", "some/weights"])
+def test_a_file_on_the_hub_comes_from_the_recorded_commit(place: str, hub: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "encoder.pt").write_bytes(b"then")
+    downloaded(hub, place, tmp_path / "folder", revision="main")
+    with recording() as found:
+        first = find_weights(f"{place}/encoder.pt")
+    assert found == {place: {"main": COMMIT}}
+    later = advance(hub, place)
+    later.unlink()
+    later.mkdir()
+    (later / "encoder.pt").write_bytes(b"now")
+    with pinned(found):
+        assert find_weights(f"{place}/encoder.pt") == first
+    assert first.read_bytes() == b"then"
+    assert find_weights(f"{place}/encoder.pt").read_bytes() == b"now"
 
 
 def test_a_file_that_is_absent_or_damaged_is_refused(file: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crema_core.common.tensors import no_room
 from crema_core.errors import AssetError, first_line
 
 
@@ -197,7 +198,7 @@ def load_beats(path: str | Path) -> Beats:
         content = torch.load(path, map_location="cpu", weights_only=True)
         config, state = BeatsConfig(**content["cfg"]), content["model"]
     except Exception as error:
-        raise AssetError(
+        raise no_room(path, error) or AssetError(
             f"'{path}' is not a readable BEATs checkpoint: {first_line(error)}. Accepted: the released torch file with "
             "the entries 'cfg' and 'model'. Download it again and pass its path."
         ) from error

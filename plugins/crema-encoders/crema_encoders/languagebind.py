@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
 
+from crema_core.common.tensors import no_room
 from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.checkpoint import find_file
 from crema_core.model.trainable import freeze
@@ -144,7 +145,7 @@ class LanguageBindEncoder(VisionEncoder):
             )
             return state
         except Exception as error:
-            raise AssetError(
+            raise no_room(self.source, error) or AssetError(
                 f"The weights of '{self.source}' cannot be read: {first_line(error)}. Accepted: model.safetensors, or "
                 "a pytorch_model.bin of tensors alone. Download or copy it again."
             ) from error

@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import Tensor
 
+from crema_core.common.tensors import no_room
 from crema_core.errors import AssetError, OptionsError, first_line
 from crema_core.model.revisions import revision_of
 from crema_core.model.trainable import freeze
@@ -87,7 +88,7 @@ class TimmEncoder(VisionEncoder):
         try:
             model = timm.create_model(place + revision, pretrained=pretrained, num_classes=0, **size)
         except Exception as error:
-            raise AssetError(
+            raise no_room(self.source, error) or AssetError(
                 f"The weights of '{self.source}' cannot be read: {first_line(error)}. Accepted: a complete "
                 "checkpoint of timm in safetensors format. Download or copy it again."
             ) from error

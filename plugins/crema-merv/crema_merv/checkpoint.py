@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crema_core.common.tensors import no_room
 from crema_core.errors import CheckpointError, first_line
 from crema_merv.released import ReleasedParts, State
 
@@ -34,7 +35,7 @@ def read_released_merv(path: str | Path) -> ReleasedParts:
         mapped = zipfile.is_zipfile(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
-        raise CheckpointError(
+        raise no_room(path, error) or CheckpointError(
             f"'{path}' cannot be read: {first_line(error)}. Accepted: a torch file of the released MERV code (it is "
             "read without executing code). Download it again."
         ) from error

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crema_core.common.tensors import no_room
 from crema_core.errors import CheckpointError, first_line
 
 VISION, QFORMER, LANGUAGE = "vision_encoder.encoder.", "qformer.bert.", "mistral_model."
@@ -58,7 +59,7 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, all with their reason
-        raise CheckpointError(
+        raise no_room(path, error) or CheckpointError(
             f"'{path}' cannot be read: {first_line(error)}. Accepted: a torch file of tensors, which is read without "
             "executing code; a raw training file may hold a configuration object beside them. Download it again, or "
             "write its tensors where you trust it: torch.save(torch.load(FILE, weights_only=False)['model'], NEW)."

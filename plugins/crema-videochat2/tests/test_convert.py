@@ -14,9 +14,11 @@ from transformers import MistralForCausalLM
 
 from crema_core.cli.main import main
 from crema_core.errors import CheckpointError, OptionsError
+from crema_core.model.revisions import pinned, recording
 from crema_videochat2.checkpoint import attach_lora, config_of, trunk_of, write_checkpoint
 from crema_videochat2.model import VideoChat2
 from crema_videochat2.released import convert_state, read_file
+from tests.support.hub import COMMIT, advance, downloaded, hub
 from tests.support.videochat2 import (
     SIZES,
     bert_tokenizer,
@@ -28,6 +30,8 @@ from tests.support.videochat2 import (
     save_released,
     stage_2_state,
 )
+
+__all__ = ["hub"]
 
 OPTIONS = (
     "--vision-heads 3 --qformer-heads 4 --image-size 24 --trained-image-size 24 --max-instruction-tokens 16".split()
@@ -257,3 +261,50 @@ def test_untrained_extra_queries_are_said() -> None:
     weights = convert_state(released_state() | {"extra_query_tokens": torch.zeros(1, 7, 48)})
     with pytest.warns(UserWarning, match="extra queries of this file are all zero"):
         trunk_of(weights, config_of(weights, language_config(), SIZES))
+
+
+def test_the_commit_of_the_language_model_is_written_down_and_read_again(
+    places: tuple[str, str], hub: Path, tmp_path: Path
+) -> None:
+    save_language_model(tmp_path / "language")
+    downloaded(hub, "some/mistral", tmp_path / "language", revision="main")
+    weights = convert_state(released_state())
+    with recording() as found:
+        config = write_checkpoint(
+            tmp_path / "out", weights, language_model="some/mistral", qformer_tokenizer=places[1], sizes=SIZES
+        )
+    assert (config.language_model, config.language_revision) == ("some/mistral", COMMIT)
+    assert found["some/mistral"] == {"main": COMMIT}
+    later = advance(hub, "some/mistral")
+    later.unlink()
+    later.mkdir()
+    (later / "config.json").write_text("{}")
+    assert load_videochat2(tmp_path / "out").language_model.config.model_type == "mistral"
+    with pytest.raises(CheckpointError, match=r"^No language model was found at 'some/mistral': "):
+        write_checkpoint(
+            tmp_path / "new", weights, language_model="some/mistral", qformer_tokenizer=places[1], sizes=SIZES
+        )
+
+
+def test_a_converted_folder_on_the_hub_is_read_from_the_recorded_commit(
+    places: tuple[str, str], hub: Path, tmp_path: Path
+) -> None:
+    write_checkpoint(
+        tmp_path / "out",
+        convert_state(released_state()),
+        language_model=places[0],
+        qformer_tokenizer=places[1],
+        sizes=SIZES,
+    )
+    downloaded(hub, "some/videochat2", tmp_path / "out", revision="main")
+    with recording() as found:
+        VideoChat2.from_pretrained("some/videochat2")
+    assert found["some/videochat2"] == {"main": COMMIT}
+    later = advance(hub, "some/videochat2")
+    later.unlink()
+    later.mkdir()
+    (later / "config.json").write_text("[]")
+    with pinned(found):
+        VideoChat2.from_pretrained("some/videochat2")
+    with pytest.raises(CheckpointError, match=r"^No converted VideoChat2 was found at 'some/videochat2': "):
+        VideoChat2.from_pretrained("some/videochat2")

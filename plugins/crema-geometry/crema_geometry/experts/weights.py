@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from crema_core.common.tensors import no_room
 from crema_core.errors import AssetError, first_line
 
 
@@ -31,7 +32,7 @@ def read_state(weights: str, *, accepted: str) -> dict[str, Tensor]:
         if not isinstance(state, dict):
             raise TypeError(f"it holds a {type(state).__name__}")
     except Exception as error:
-        raise AssetError(
+        raise no_room(path, error) or AssetError(
             f"'{path}' cannot be read as weights: {first_line(error)}. Accepted: {accepted}. Download it again and "
             "pass its path."
         ) from error

@@ -191,7 +191,9 @@ def check_record(settings: ExtractSettings, out: Path) -> None:
                 "another --out, or remove the folder. Nothing was changed."
             )
         changed = [
-            f"{key}: {str(earlier.get(key))[:100]!r} -> {wanted[key]!r}" for key in wanted if earlier.get(key) != wanted[key]
+            f"{key}: {repr(earlier.get(key))[:100]} -> {wanted[key]!r}"
+            for key in wanted
+            if earlier.get(key) != wanted[key]
         ]
         if changed and any(out.rglob(f"*.{modality}.npz")):
             raise OptionsError(
