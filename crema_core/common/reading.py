@@ -11,6 +11,7 @@ import codecs
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -33,6 +34,8 @@ MOST_YAML_BYTES = 1_000_000
 """Of a YAML file, which is read at a megabyte in some seconds."""
 MOST_SHOWN = 200
 """Characters of a path in a message."""
+_OPENINGS = re.compile(rf"(?:[\[{{][ \t]*){{{MOST_DEPTH + 1}}}")
+"""More openings one after the other than may be open at once."""
 _STREAMS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -212,6 +215,8 @@ def parse_yaml(text: str) -> Any:
     """
     import yaml
 
+    if _OPENINGS.search(text):  # PyYAML looks ahead over a thousand of them, in seconds
+        raise _faulty(f"is nested deeper than {MOST_DEPTH} brackets")
     try:
         level = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):  # what follows calls itself for every bracket

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from crema_core.model.template import PromptTemplate
 from crema_core.model.tuning import FULL
 
 CARD = "README.md"
+_MARKS = re.compile(r"[\\`*\[\]|]")
+"""What Markdown reads as code, emphasis, a link or the end of a cell."""
 
 
 def write_card(
@@ -50,7 +55,7 @@ def model_card(
     """
     description = description or describe_model(model)
     parts = [
-        f"# {name}",
+        f"# {_plain(name)}",
         _what_it_is(model),
         "## Modalities",
         _modalities(model, description),
@@ -59,10 +64,13 @@ def model_card(
     ]
     changed = _changed(model)
     if changed:
-        parts += ["## Settings that are not the default", "\n".join(f"- {key}: `{value}`" for key, value in changed)]
+        parts += [
+            "## Settings that are not the default",
+            "\n".join(f"- {_plain(key)}: {_code(str(value))}" for key, value in changed),
+        ]
     if metrics:
-        parts += ["## Results", "\n".join(f"- {key}: {value:.1%}" for key, value in metrics.items())]
-    parts += ["## Size and cost", f"```\n{description}\n```"]
+        parts += ["## Results", "\n".join(f"- {_plain(key)}: {value:.1%}" for key, value in metrics.items())]
+    parts += ["## Size and cost", _block(str(description))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,7 +81,7 @@ def _what_it_is(model: CremaModel) -> str:
     frozen = "" if alone and model.backbone.tuning == FULL else "frozen "
     tuned = " What was trained of the language model is contained." if model.language_parameters() else ""
     return (
-        f"Adapters for the {frozen}{what} `{source}`, written by crema-core {crema_core.__version__}. The {what} is "
+        f"Adapters for the {frozen}{what} {_code(str(source))}, written by crema-core {crema_core.__version__}. The {what} is "
         f"not contained.{tuned}"
     )
 
@@ -84,18 +92,43 @@ def _modalities(model: CremaModel, description: Description) -> str:
     for name in model.names:
         origin = model.branch(name).provenance
         package = origin.distribution or "given as a ModalitySpec"
-        lines.append(f"| {name} | {package} | {origin.version or '-'} | {counts[name]:,} |")
+        cells = (name, package, origin.version or "-", f"{counts[name]:,}")
+        lines.append(f"| {' | '.join(map(_plain, cells))} |")
     return "\n".join(lines)
 
 
 def _snippet(model: CremaModel, name: str) -> str:
     packages = sorted({model.branch(own).provenance.distribution for own in model.names} - {""})
     sources = ", ".join(f'{own}="..."' for own in model.names[:3])
-    return (
-        f"```\npip install {' '.join(packages or ['crema-core'])}\n```\n\n"
-        f'```python\nimport crema_core\n\nmodel = crema_core.load("{name}")\n'
-        f'answer = model.answer("...?", {sources})  # any of the modalities above\nprint(answer.text)\n```'
+    lines = (
+        f"import crema_core\n\nmodel = crema_core.load({json.dumps(name)})\n"
+        f'answer = model.answer("...?", {sources})  # any of the modalities above\nprint(answer.text)'
     )
+    return f"{_block('pip install ' + ' '.join(packages or ['crema-core']))}\n\n{_block(lines, language='python')}"
+
+
+def _plain(text: str) -> str:
+    """Return a text of others as Markdown that shows it: one line, without tags, links or columns of its own."""
+    line = escape(" ".join(text.split()), quote=False)
+    return _MARKS.sub(r"\\\g<0>", line)
+
+
+def _code(text: str) -> str:
+    """Return a text of others as a piece of code of one line, between more backticks than it has itself."""
+    line = " ".join(text.split())
+    fence = "`" * (_longest_run(line) + 1)
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def _block(text: str, *, language: str = "") -> str:
+    """Return lines as a block of code that none of them ends."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
 
 
 def _changed(model: CremaModel) -> list[tuple[str, Any]]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
 
 from crema_core.api.build import build
+from crema_core.api.describe import Description
 from crema_core.api.model import CremaModel
 from crema_core.report.card import model_card, write_card
 from tests.support.modalities import four_modalities
+from tests.support.pages import FOREIGN, Structure
 
 
 def test_a_card_names_packages_and_leaves_out_defaults(tiny_folder: Path, tmp_path: Path) -> None:
@@ -40,3 +47,40 @@ def test_a_modality_given_by_hand_has_no_package(t5_folder: Path) -> None:
     text = model_card(build(four_modalities()[:1], backbone=t5_folder), name="m")
     assert "| main | given as a ModalitySpec | - | " in text
     assert "pip install crema-core\n" in text
+
+
+BAD = (
+    "`<script>alert(1)</script>`",
+    "``` <img src=x onerror=alert(1)>",
+    "a | b\n\n# c\n\n```\n<b>",
+    "![x](javascript:alert(1)) *b* [y](http://a.b) <http://a.b>",
+    "<!-- a",
+    "\\` <i>",
+    *FOREIGN,
+)
+
+
+class Said:
+    """A description that is no more than a text; making a whole one runs the model."""
+
+    def __init__(self, model: CremaModel, text: str) -> None:
+        self.components = [SimpleNamespace(name=name, trainable=1) for name in model.names]
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_texts_of_others_stay_texts_in_a_card(model: CremaModel, bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rendered(text: str) -> Structure:
+        monkeypatch.setitem(model.config["modalities"][0], "prefix", text)
+        card = model_card(model, name=text, metrics={text: 0.5}, description=cast(Description, Said(model, text)))
+        assert f"crema_core.load({json.dumps(text)})" in card
+        markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+        return Structure(markdown.render(card))
+
+    plain, attacked = rendered("plain"), rendered(bad)
+    assert attacked.tags == plain.tags
+    assert attacked.others == plain.others == []
+    assert attacked.text.count(" ".join(bad.split())) >= 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from crema_core.report.html import (
 from crema_core.report.plots import accuracy_plot
 from crema_core.report.run_report import explain_changes, explain_exits, run_sections, write_run_report
 from crema_core.train.metrics import read_metrics
+from tests.support.pages import ATTRIBUTES, FOREIGN, TAGS, Structure, needs_browser, seen_by_browser
 
 
 def external_references(html: str) -> list[str]:
@@ -54,42 +54,6 @@ def test_texts_of_others_are_escaped() -> None:
     ):
         assert "<script" not in html
         assert "&lt;script&gt;" in html
-
-
-FOREIGN = (
-    '<script>alert("1")</script>',
-    "</style></title></head><img src=x onerror=alert(1)>",
-    "\"><svg/onload='x'>",
-    "' onmouseover='x",
-    "<!-- <a href='data:text/html,<b>'>&lt;i&gt;",
-    "]]></p></div></td></table><iframe>",
-)
-TAGS = set("html head meta title style body h1 h2 p div b br small ol li figure img figcaption".split())
-TAGS |= set("table thead tbody tr th td".split())
-ATTRIBUTES = set("lang charset name content class tabindex style alt src".split())
-
-
-class Structure(HTMLParser):
-    """Notes every tag with its attributes, and the text between tags."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.others: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def handle_comment(self, data: str) -> None:
-        self.others.append(data)
-
-    handle_decl = handle_pi = unknown_decl = handle_comment
 
 
 @pytest.mark.parametrize("bad", FOREIGN)
@@ -267,3 +231,36 @@ def test_early_exit_switched_off_is_said() -> None:
     assert explain_exits(EPOCHS, {"early_exit": None}) == [
         "Early exit was off: every modality trained for all 4 epochs."
     ]
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_browser_runs_nothing_of_the_texts_of_others(tmp_path: Path) -> None:
+    lines = [
+        {"type": bad, "question": bad, "answer": bad, "prediction": bad, "correct": False, "tied": ()}
+        for bad in FOREIGN
+    ]
+
+    def about(line: object) -> About:
+        bad = FOREIGN[0]
+        return About(file=bad, choices=FOREIGN, image=b"png", alt=bad)
+
+    sections = [
+        ReportSection(bad, table_block([[bad], [bad]], text=True) + facts_block({bad: bad}) + figure_block(b"png", bad))
+        for bad in FOREIGN
+    ]
+    sections += [
+        ReportSection("cards", examples_block(lines, about=about)),
+        ReportSection("texts", paragraphs(*FOREIGN)),
+    ]
+    (tmp_path / "page.html").write_text(page(FOREIGN[0], FOREIGN[1], sections), encoding="utf-8")
+    seen = Structure(seen_by_browser(tmp_path / "page.html"))
+    assert {tag for tag, _ in seen.tags} <= TAGS
+    assert {name for _, own in seen.tags for name in own} <= ATTRIBUTES, "OWNED is set by what runs"
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_browser_of_these_tests_runs_what_is_not_escaped(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(f"<!doctype html><body>{FOREIGN[1]}</body>", encoding="utf-8")
+    assert 'owned="1"' in seen_by_browser(tmp_path / "page.html")

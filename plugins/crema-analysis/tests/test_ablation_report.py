@@ -12,6 +12,8 @@ from PIL import Image
 from crema_analysis.ablation import Ablation, Cell, Variant
 from crema_analysis.ablation_report import write_ablation
 from crema_analysis.plots import change_plot
+from crema_core.data.unusable import Unusable
+from tests.support.pages import FOREIGN, require_harmless
 
 
 def variant(label: str, what: str, modality: str, change: float) -> Variant:
@@ -60,3 +62,16 @@ def test_losses_are_red_and_gains_blue() -> None:
     loss, gain = (pixels(change_plot({"a": {"all": change}})) for change in (-0.9, 0.9))
     assert (loss[..., 0] - loss[..., 2]).max() > 60
     assert (gain[..., 2] - gain[..., 0]).max() > 60
+
+
+def test_texts_of_others_are_no_markup_on_the_page(tmp_path: Path) -> None:
+    def page(text: str) -> str:
+        cells = tuple(Cell(name, 0.9, 8, 0.5, 1.0, -0.5, -0.6, -0.4) for name in (text, "all"))
+        variants = tuple(
+            Variant(text, what, (text, text), text, cells, 20.0) for what in ("all", "leave-one-out", "growing")
+        )
+        skipped = (Unusable(data=text, line=1, id=text, modality=text, source=text, reason=text, why="missing"),)
+        found = Ablation(variants, 8, 4, left_out={text: text}, skipped=skipped)
+        return write_ablation(tmp_path, found, title=text).read_text(encoding="utf-8")
+
+    require_harmless(page, times=10, texts=FOREIGN[:4])

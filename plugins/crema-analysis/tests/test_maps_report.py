@@ -11,6 +11,8 @@ from PIL import Image
 
 from crema_analysis.maps import GateMap, Maps, ModalityMap
 from crema_analysis.maps_report import gate_picture, maps_section, modality_picture
+from crema_core.report.html import page
+from tests.support.pages import FOREIGN, require_harmless
 
 
 def looking_at(corner: int, *, steps: int = 2) -> ModalityMap:
@@ -64,3 +66,11 @@ def test_a_section_writes_a_picture_per_modality_and_one_of_the_gate(tmp_path: P
     assert "patches of its frames, mean of heads, queries and cross-attention layer 0" in section.html
     alone = maps_section("x", Maps("?", "left", {"main": looking_at(0)}, None), tmp_path / "b")
     assert "Nothing was fused" in alone.html
+
+
+def test_texts_of_others_are_no_markup_on_the_page(tmp_path: Path) -> None:
+    def whole(text: str) -> str:
+        found = Maps(text, text, {"main": looking_at(0)}, GateMap(torch.full((2, 3), 0.5), {}))
+        return page(text, text, [maps_section(text, found, tmp_path)])
+
+    require_harmless(whole, times=6, texts=FOREIGN[:4])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crema_analysis.cells import Measured, TableRow, TrainedTable
 from crema_analysis.sweep_report import write_trained_tables
+from tests.support.pages import FOREIGN, require_harmless
 
 
 def cell(accuracy: float, **exited: int) -> Measured:
@@ -25,3 +26,12 @@ def test_a_page_has_a_section_for_each_table_with_spread_exits_and_notes(tmp_pat
     assert "&lt;a&gt;, seed 1: wave after epoch 4." in page
     assert page.count("exited early") == 1
     assert [own["title"] for own in json.loads((tmp_path / "both.json").read_text())] == ["fusion", "mode"]
+
+
+def test_texts_of_others_are_no_markup_on_the_page(tmp_path: Path) -> None:
+    def page(text: str) -> str:
+        own = Measured(0.5, {text: 0.5, "other": 0.25}, 10, 4.0, 3, 1.0, {text: 1})
+        found = TrainedTable(text, (TableRow(text, {0: own}),), (text,))
+        return write_trained_tables(tmp_path, [found], name="t", title=text, lead=text).read_text(encoding="utf-8")
+
+    require_harmless(page, times=7, texts=FOREIGN[:4])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from crema_core.report.html import page
 from crema_merv.report import encoder_sections
+from tests.support.pages import FOREIGN, require_harmless
 
 LINES = [
     {"type": "color", "clip": "a.mp4", "encoder_weights": {"stills": 0.75, "motion": 0.25}},
@@ -20,3 +22,11 @@ def test_a_report_shows_shares_by_type_and_clips_by_encoder() -> None:
 
 def test_without_weights_there_is_no_section() -> None:
     assert encoder_sections([{"type": "color", "clip": "a.mp4"}]) == []
+
+
+def test_texts_of_others_are_no_markup_on_the_page() -> None:
+    def whole(text: str) -> str:
+        line = {"type": text, "clip": text, "encoder_weights": {text: 0.75, "other": 0.25}}
+        return page(text, text, encoder_sections([line]))
+
+    require_harmless(whole, times=5, texts=FOREIGN[:4])
