@@ -32,6 +32,7 @@ from crema_core.cli.main import main as crema
 from crema_core.common.tables import table
 from crema_core.errors import CremaError
 from crema_world.generate import make_world
+from tests.support.experts import save_glpn
 
 NOBODY = 65_534
 """Number of a user whose folders nobody else may write to."""
@@ -46,11 +47,13 @@ class Given(NamedTuple):
         data: a data file.
         clip: a clip.
         model: a saved model.
+        depth: a model that estimates depth.
     """
 
     data: str
     clip: str
     model: str
+    depth: str
 
 
 Verb = Callable[[Given, str], int]
@@ -86,6 +89,12 @@ VERBS: dict[str, tuple[Verb, bool]] = {  # and whether it writes a folder
     "data check": (_words("data", "check", "{data}", "--deep", "--modalities", "video", "--keep", "{place}"), False),
     "world make": (_words("world", "make", "{place}", "--clips", "2"), True),
     "plugins new": (_words("plugins", "new", "radar", "--output", "{place}"), True),
+    "extract": (
+        _words("extract", "depth", "{clip}", "--depth-model", "{depth}", "--num-frames", "1", "--out", "{place}"),
+        True,
+    ),
+    "split": (_words("split", "{model}", "{data}", "--out", "{place}"), True),
+    "maps": (_words("maps", "{model}", "{data}", "--out", "{place}"), True),
     "save_pretrained": (_saved(lambda model, place: model.save_pretrained(place)), True),
     "save_adapter": (_saved(lambda model, place: model.save_adapter("video", place)), True),
 }
@@ -251,10 +260,11 @@ def prepare(folder: Path) -> Given:
     world = make_world(folder / "world", num_clips=2, seed=0, split="train")
     model = crema_core.build(["video"], backbone="crema-tiny")
     model.save_pretrained(folder / "model")
+    save_glpn(folder / "depth")
     clip = next((folder / "world").rglob("*.mp4"))
     for path in (folder, *folder.rglob("*")):
         path.chmod(path.stat().st_mode | 0o055)
-    return Given(str(world.data_file), str(clip), str(folder / "model"))
+    return Given(str(world.data_file), str(clip), str(folder / "model"), str(folder / "depth"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

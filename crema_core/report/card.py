@@ -81,8 +81,8 @@ def _what_it_is(model: CremaModel) -> str:
     frozen = "" if alone and model.backbone.tuning == FULL else "frozen "
     tuned = " What was trained of the language model is contained." if model.language_parameters() else ""
     return (
-        f"Adapters for the {frozen}{what} {_code(str(source))}, written by crema-core {crema_core.__version__}. The {what} is "
-        f"not contained.{tuned}"
+        f"Adapters for the {frozen}{what} {_code(str(source))}, written by crema-core {crema_core.__version__}. "
+        f"The {what} is not contained.{tuned}"
     )
 
 

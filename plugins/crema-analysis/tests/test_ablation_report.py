@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from crema_analysis.ablation import Ablation, Cell, Variant
@@ -64,6 +65,7 @@ def test_losses_are_red_and_gains_blue() -> None:
     assert (gain[..., 2] - gain[..., 0]).max() > 60
 
 
+@pytest.mark.slow
 def test_texts_of_others_are_no_markup_on_the_page(tmp_path: Path) -> None:
     def page(text: str) -> str:
         cells = tuple(Cell(name, 0.9, 8, 0.5, 1.0, -0.5, -0.6, -0.4) for name in (text, "all"))

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -68,6 +69,7 @@ def test_a_section_writes_a_picture_per_modality_and_one_of_the_gate(tmp_path: P
     assert "Nothing was fused" in alone.html
 
 
+@pytest.mark.slow
 def test_texts_of_others_are_no_markup_on_the_page(tmp_path: Path) -> None:
     def whole(text: str) -> str:
         found = Maps(text, text, {"main": looking_at(0)}, GateMap(torch.full((2, 3), 0.5), {}))

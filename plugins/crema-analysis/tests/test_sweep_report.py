@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from crema_analysis.cells import Measured, TableRow, TrainedTable
 from crema_analysis.sweep_report import write_trained_tables
 from tests.support.pages import FOREIGN, require_harmless
@@ -28,6 +30,7 @@ def test_a_page_has_a_section_for_each_table_with_spread_exits_and_notes(tmp_pat
     assert [own["title"] for own in json.loads((tmp_path / "both.json").read_text())] == ["fusion", "mode"]
 
 
+@pytest.mark.slow
 def test_texts_of_others_are_no_markup_on_the_page(tmp_path: Path) -> None:
     def page(text: str) -> str:
         own = Measured(0.5, {text: 0.5, "other": 0.25}, 10, 4.0, 3, 1.0, {text: 1})

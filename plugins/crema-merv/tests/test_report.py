@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from crema_core.report.html import page
 from crema_merv.report import encoder_sections
 from tests.support.pages import FOREIGN, require_harmless
@@ -24,6 +26,7 @@ def test_without_weights_there_is_no_section() -> None:
     assert encoder_sections([{"type": "color", "clip": "a.mp4"}]) == []
 
 
+@pytest.mark.slow
 def test_texts_of_others_are_no_markup_on_the_page() -> None:
     def whole(text: str) -> str:
         line = {"type": text, "clip": text, "encoder_weights": {text: 0.75, "other": 0.25}}
