@@ -94,7 +94,7 @@ VERBS: dict[str, tuple[Verb, bool]] = {  # and whether it writes a folder
         True,
     ),
     "split": (_words("split", "{model}", "{data}", "--out", "{place}"), True),
-    "maps": (_words("maps", "{model}", "{data}", "--out", "{place}"), True),
+    "maps": (_words("maps", "{model}", "{data}:1", "--out", "{place}"), True),
     "save_pretrained": (_saved(lambda model, place: model.save_pretrained(place)), True),
     "save_adapter": (_saved(lambda model, place: model.save_adapter("video", place)), True),
 }

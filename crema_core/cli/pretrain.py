@@ -12,6 +12,7 @@ HELP = help_text(
     "pretrain",
     settings="epochs, batch_size, lr, min_lr, warmup_ratio, weight_decay, max_grad_norm, precision, projection_dim, "
     "temperature, num_workers, seed",
+    changeable="lr, max_grad_norm, min_lr, precision, weight_decay",
 )
 MODEL = "model"
 

@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not file.is_file():
         raise CheckpointError(
             f"'{folder}' holds no run of crema fit (there is no {CONFIG} in it). Accepted: a directory that crema fit "
-            "wrote. Check the path; a run of crema_core.fit is continued in Python with fit(..., resume=True)."
+            "wrote. Check the path; a run of crema_core.fit is continued in Python with fit(..., resume=True), a "
+            "pretraining with the words it was begun with and --resume: crema pretrain ... --out RUN --resume."
         )
     if wants_launch(arguments):
         return launch(arguments.words, arguments.processes)

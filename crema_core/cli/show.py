@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def picture_name(source: str, modality: str) -> str:
     'a.1.5-3s.video.show.png'
     """
     part = split_span(source)
-    stem = _ELSEWHERE_FORBIDDEN.sub("_", Path(part.path).resolve().stem) or "source"
+    stem = _ELSEWHERE_FORBIDDEN.sub("_", Path(os.path.realpath(part.path)).stem) or "source"
     while len(stem.encode(errors="replace")) > MOST_LETTERS * 2 or len(stem) > MOST_LETTERS:
         stem = stem[:-1]
     return ".".join([stem, *([part.label] if part.label else []), modality, "show.png"])

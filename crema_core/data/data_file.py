@@ -127,6 +127,7 @@ class Samples(NamedTuple):
     numbers: list[int]  # of each, its line; of samples that are no file its place, from 1
     unusable: list[Unusable]  # samples of which a file is missing, empty or of a kind its modality does not read
     name: str  # of the data in messages: the file's name; empty for samples that are no file
+    folder: Path | None = None  # of the data file: paths below it are shown from there
 
     @property
     def usable(self) -> list[Record]:
@@ -145,7 +146,8 @@ class Samples(NamedTuple):
             for modality in record.sources if number not in known else ():
                 paths = record.paths(modality)
                 if (reason := unreadable.get((modality, paths))) is not None:
-                    known[number] = Unusable(self.name, number, record.id, modality, paths[0], "unreadable", reason)
+                    short = _shown_from(self.folder, paths[0])
+                    known[number] = Unusable(self.name, number, record.id, modality, short, "unreadable", reason)
                     break
         return self._replace(unusable=[known[number] for number in sorted(known)])
 
@@ -239,7 +241,7 @@ def read_samples(
         _report_ignored(path.name, scan.ignored, has_model=specs is not None)
     numbered = [(own.line, own) for own in scan.records]
     unusable = unusable_samples(numbered, name=path.name, folder=path.parent, specs=specs)
-    return Samples(scan.records, [number for number, _ in numbered], unusable, path.name)
+    return Samples(scan.records, [number for number, _ in numbered], unusable, path.name, path.parent)
 
 
 def _given_samples(
@@ -278,16 +280,20 @@ def unusable_samples(
         folder: of the data file: paths below it are shown from there.
         specs: as in `read_samples`.
     """
-    check, base = SourceCheck(specs), None if folder is None else folder.absolute()
+    check = SourceCheck(specs)
     found = []
     for number, record in numbered:
         for modality, source in ((own, path) for own in record.sources for path in record.paths(own)):
             if fault := check.fault(modality, source):
-                place = Path(source)
-                short = str(place.relative_to(base)) if base is not None and place.is_relative_to(base) else source
-                found.append(Unusable(name, number, record.id, modality, short, *fault))
+                found.append(Unusable(name, number, record.id, modality, _shown_from(folder, source), *fault))
                 break
     return found
+
+
+def _shown_from(folder: Path | None, source: str) -> str:
+    """Return a source from the folder of its data file where it lies below it, else as it is."""
+    base = None if folder is None else folder.absolute()
+    return str(Path(source).relative_to(base)) if base is not None and Path(source).is_relative_to(base) else source
 
 
 def read_pairs(data: Data, modalities: Sequence[str]) -> list[Record]:

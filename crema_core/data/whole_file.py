@@ -7,6 +7,7 @@ what holds its pictures and sound, or the last part of it, ends behind the end o
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,9 +16,17 @@ UNKNOWN_SIZE = 2**31
 """Wave files of programs that stream say so much or more."""
 TRANSPORT_BYTES = (188, 192, 204)
 """Sizes of the packets of a transport stream: plain, with a time before each, with a checksum behind each."""
+UNKNOWN_AIFF = 0x7F000000
+"""AIFF files of programs that stream say so much or more."""
+UNKNOWN_LONG = 2**62
+"""The same of containers whose sizes have eight bytes."""
 XING_SPARE = 500
 """Encoders count the first frame of an mp3 or not."""
 _BOXES = b"ftyp styp moov moof mdat mfra free skip wide uuid pnot sidx meta emsg prft".split()
+_W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_FLV_TAGS = (8, 9, 18)  # sound, pictures, notes
 # The ids of Matroska's elements that are looked at.
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _LEVEL_1 = {_CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
@@ -45,6 +54,18 @@ def cut_short(path: Path) -> str | None:
             told = _boxes(file, size)
         elif head[:4] == _EBML.to_bytes(4):
             told = _matroska(file, size)
+        elif head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+            told, least = _aiff(file, size), ""
+        elif head[:4] == b".snd":
+            told, least = _au(head), ""
+        elif head[:4] == b"caff":
+            told = _caf(file, size)
+        elif head == _W64:
+            told, least = _w64(file, size), ""
+        elif head[:3] == b"FLV":
+            told = _flv(file, size)
+        elif head == _ASF:
+            told, least = _asf(file, size), ""
         elif head[:4] == b"OggS":
             told = _ogg(file, size)
         elif head[:4] == b"GIF8":
@@ -53,7 +74,7 @@ def cut_short(path: Path) -> str | None:
             told = _mp3(file, size)
         elif 0x47 in head or path.suffix.lower() == ".ts":
             told = _transport(file, size)
-    return None if told is None else f"it is cut short, {size} of {least}{told} bytes"
+    return None if told is None or told <= size else f"it is cut short, {size} of {least}{told} bytes"
 
 
 def _riff(file: BinaryIO, size: int) -> int | None:
@@ -83,6 +104,114 @@ def _contents_end(file: BinaryIO, at: int, size: int) -> int:
 
 def _chunk(head: bytes) -> tuple[bytes, int, bytes]:
     return head[:4], int.from_bytes(head[4:8], "little"), head[8:12]
+
+
+def _aiff(file: BinaryIO, size: int) -> int | None:
+    """Of AIFF files: the whole and its sound must both end behind the end of the file."""
+    file.seek(4)
+    told = int.from_bytes(file.read(4))
+    if not 0 < told < UNKNOWN_AIFF or 8 + told <= size:
+        return None
+    at = 12
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(8)
+        own = int.from_bytes(head[4:])
+        if head[:4] == b"SSND":
+            return 8 + told if at + 8 + own > size + 1 else None  # a byte that fills up may lack
+        at += 8 + own + own % 2
+    return 8 + told
+
+
+def _au(head: bytes) -> int | None:
+    """Of AU files, which tell the length of their sound; those of programs that stream tell none."""
+    begin, told = int.from_bytes(head[4:8]), int.from_bytes(head[8:12])
+    return begin + told if 0 < told < UNKNOWN_SIZE else None
+
+
+def _caf(file: BinaryIO, size: int) -> int | None:
+    """Of CAF files: the sound must be there as a whole; one of unknown length goes to the end."""
+    at = 8
+    while at + 12 <= size:
+        file.seek(at)
+        head = file.read(12)
+        told = int.from_bytes(head[4:], signed=True)
+        if told < 0:
+            return None
+        at += 12 + told
+        if at > size:
+            return at if at < UNKNOWN_LONG else None
+        if head[:4] == b"data":
+            return None
+    return at + 12
+
+
+def _w64(file: BinaryIO, size: int) -> int | None:
+    """Of Wave64 files: the whole and its sound must both end behind the end of the file."""
+    file.seek(16)
+    told = int.from_bytes(file.read(8), "little")
+    if not size < told < UNKNOWN_LONG:
+        return None
+    at = 40
+    while at + 24 <= size:
+        file.seek(at)
+        head = file.read(24)
+        own = int.from_bytes(head[16:], "little")
+        if head[:4] == b"data":
+            return told if at + own > size else None
+        if own < 24:
+            return None
+        at += -(-own // 8) * 8
+    return told
+
+
+def _flv(file: BinaryIO, size: int) -> int | None:
+    """Of FLV files: the length that most programs note, else the last tag must be there as a whole."""
+    file.seek(0)
+    head = file.read(4096)
+    noted = head.find(b"filesize\x00")
+    if 0 < noted <= len(head) - 17:
+        (told,) = struct.unpack(">d", head[noted + 9 : noted + 17])
+        if size < told < UNKNOWN_LONG:
+            return int(told)
+    file.seek(max(size - 4, 0))
+    last = int.from_bytes(file.read(4))
+    if 11 <= last <= size - 4:
+        file.seek(size - 4 - last)
+        tag = file.read(11)
+        if tag[0] & 0x1F in _FLV_TAGS and int.from_bytes(tag[1:4]) == last - 11:
+            return None
+    at = int.from_bytes(head[5:9]) + 4
+    while at < size:
+        file.seek(at)
+        tag = file.read(4)
+        if tag[0] & 0x1F not in _FLV_TAGS:
+            return None  # what programs append, or damage
+        at += 11 + int.from_bytes(tag[1:].ljust(3, b"\0")) + 4
+    return at if at > size else None
+
+
+def _asf(file: BinaryIO, size: int) -> int | None:
+    """Of ASF and WMV files: the whole and its packets must both end behind the end; broadcasts tell no length."""
+    file.seek(16)
+    header = int.from_bytes(file.read(8), "little")
+    at, told = 30, 0
+    while at + 24 <= min(header, size):
+        file.seek(at)
+        head = file.read(92)
+        own = int.from_bytes(head[16:24], "little")
+        if head[:16] == _ASF_FILE and len(head) == 92:
+            told = 0 if head[88] & 1 else int.from_bytes(head[40:48], "little")
+            break
+        if own < 24:
+            return None
+        at += own
+    if not size < told < UNKNOWN_LONG:
+        return None
+    file.seek(header)
+    data = file.read(24)
+    packets = header + int.from_bytes(data[16:24], "little")
+    return told if len(data) < 24 or packets > size else None
 
 
 def _boxes(file: BinaryIO, size: int) -> int | None:

@@ -18,7 +18,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,11 +61,12 @@ from crema_core.train.run import (
     data_digest,
     only_writer,
     read_config,
+    record_changes,
     refuse_used,
     run_folder,
     write_start,
 )
-from crema_core.train.settings import train_settings
+from crema_core.train.settings import CHANGEABLE, RESUMABLE, train_settings
 
 MAX_SCALE = 100.0
 """Largest inverse temperature, as in CLIP (section 2.5)."""
@@ -89,6 +90,10 @@ class PretrainSettings(BaseModel):
     temperature: float = Field(default=0.07, gt=0, description="at the start; it is learned, at least 0.01")
     num_workers: int = Field(default=0, ge=0, description="processes that read media")
     seed: int = Field(default=0, ge=0, description="of order, projections and dropout")
+
+
+CHANGEABLE_HERE = CHANGEABLE & PretrainSettings.model_fields.keys()
+"""Settings that may be changed when a pretraining is continued, if they are named."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,9 @@ def pretrain(
         modality: whose encoder is trained; its spec declares `trainable=True`.
         against: the frozen modality.
         out: the run directory; None: a new one below `runs/`.
-        resume: continue the run in `out` after its last finished epoch.
+        resume: continue the run in `out` after its last finished epoch. Its settings are taken from its `config.json`;
+            those in `CHANGEABLE_HERE`, such as lr, may be given to change them from here on, which `config.json`
+            records, and `num_workers`, which changes no number.
         status: where progress is shown; None: standard error.
         settings: fields of `PretrainSettings`.
 
@@ -139,17 +146,17 @@ def pretrain(
     Example:
         >>> pretrain(model, "pairs.jsonl", modality="eeg", against="video")    # doctest: +SKIP
     """
-    chosen = parse_settings(PretrainSettings, dict(settings), title="pretrain")
+    parse_settings(PretrainSettings, dict(settings), title="pretrain")
     _require_roles(model, modality, against)
     status = status or StatusLine()
     with run_folder(out, ALONE) as folder, only_writer(folder, ALONE, status.note):
-        return _pretrain(model, data, chosen, modality, against, folder, resume=resume, status=status)
+        return _pretrain(model, data, settings, modality, against, folder, resume=resume, status=status)
 
 
 def _pretrain(
     model: CremaModel,
     data: Data,
-    chosen: PretrainSettings,
+    settings: Mapping[str, object],
     modality: str,
     against: str,
     folder: Path,
@@ -158,6 +165,8 @@ def _pretrain(
     status: StatusLine,
 ) -> Pretraining:
     """Train in a run directory that belongs to this process."""
+    saved = read_config(folder, of_pairs=True) if resume else None
+    chosen = parse_settings(PretrainSettings, {**_settings_of(folder, saved), **settings}, title="pretrain")
     model.backbone.require_weights()
     records = read_pairs(data, (modality, against))
     config: dict[str, Any] = {
@@ -169,8 +178,14 @@ def _pretrain(
         "model": model.config,
         "features": {against: feature_fingerprint(model.branch(against).modality)},
     }
-    if resume:
-        _refuse_changes(read_config(folder, of_pairs=True), config)
+    if saved is not None:
+        named = CHANGEABLE_HERE & settings.keys()
+        _refuse_changes(saved, config, free=named | RESUMABLE)
+        checkpoint = pointed(folder, LAST)
+        step = 0 if checkpoint is None else int(read_checkpoint(checkpoint).state["position"][2])
+        for change in record_changes(folder, config["settings"], named, step=step, of_pairs=True):
+            if change["step"] == step:
+                status.note(f"{change['setting']}: {change['was']} -> {change['now']}, from update {step + 1:,} on")
     else:
         refuse_used(folder)
         write_start(folder, config)
@@ -418,8 +433,24 @@ def _require_roles(model: CremaModel, modality: str, against: str) -> None:
         )
 
 
-def _refuse_changes(saved: dict[str, Any], now: dict[str, Any]) -> None:
+def _settings_of(folder: Path, saved: Mapping[str, Any] | None) -> dict[str, object]:
+    """Return the settings a run to continue began with; those that came later than it had their defaults."""
+    found = {} if saved is None else saved.get("settings")
+    if not isinstance(found, dict):
+        raise CheckpointError(
+            f"The pretraining in '{folder}' cannot be continued: its {CONFIG} states no settings. Needed is the file "
+            "as it was written. Copy the folder again, or start a new run with another out=. Nothing was changed."
+        )
+    return found
+
+
+def _refuse_changes(saved: dict[str, Any], now: dict[str, Any], *, free: frozenset[str]) -> None:
+    """Raise when a run to continue differs from this one in more than the settings `free`."""
     plain = json.loads(json.dumps(now))
+    before, after = PretrainSettings().model_dump(mode="json") | saved.pop("settings"), plain.pop("settings")
+    for name in after:
+        if name not in free and before[name] != after[name]:
+            saved, plain = {**saved, name: before[name]}, {**plain, name: after[name]}
     changed = [key for key in plain if key != "features" and plain[key] != saved.get(key)]
     for name, features in plain["features"].items():
         if (change := feature_changes(saved.get("features", {}).get(name, {}), features)) is not None:

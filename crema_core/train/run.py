@@ -285,7 +285,7 @@ def refuse_changes(saved: Mapping[str, Any], now: Mapping[str, Any], *, resumabl
 
 
 def record_changes(
-    folder: Path, settings: Mapping[str, Any], names: Collection[str], *, step: int
+    folder: Path, settings: Mapping[str, Any], names: Collection[str], *, step: int, of_pairs: bool = False
 ) -> list[dict[str, Any]]:
     """Write into `config.json` which settings of a continued run are others from now on, and return all changes so far.
 
@@ -294,11 +294,12 @@ def record_changes(
         settings: all settings, as they are now.
         names: those that may be others.
         step: updates done before.
+        of_pairs: as of `read_config`.
 
     Returns:
         Mappings with "step", "setting", "was" and "now", the earliest first.
     """
-    config = read_config(folder)
+    config = read_config(folder, of_pairs=of_pairs)
     before, changes = config["settings"], list(config.get(CHANGES, []))
     new = [name for name in sorted(names) if before.get(name) != settings[name]]
     if new:

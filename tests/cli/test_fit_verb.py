@@ -132,7 +132,8 @@ def test_resume_of_another_folder_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert main(["resume", str(tmp_path)]) == 1
     assert capsys.readouterr().err == (
         f"crema: '{tmp_path}' holds no run of crema fit (there is no fit.json in it). Accepted: a directory that crema "
-        "fit wrote. Check the path; a run of crema_core.fit is continued in Python with fit(..., resume=True).\n"
+        "fit wrote. Check the path; a run of crema_core.fit is continued in Python with fit(..., resume=True), a "
+        "pretraining with the words it was begun with and --resume: crema pretrain ... --out RUN --resume.\n"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import av
@@ -17,11 +19,27 @@ CODECS = {
     ".mp4": ("mpeg4", "aac"), ".mov": ("mpeg4", "aac"), ".mkv": ("mpeg4", "aac"), ".webm": ("libvpx", "libopus"),
     ".avi": ("mpeg4", "libmp3lame"), ".ts": ("mpeg2video", "aac"), ".wav": ("", "pcm_s16le"),
     ".mp3": ("", "libmp3lame"), ".ogg": ("", "libopus"), ".opus": ("", "libopus"), ".m4a": ("", "aac"),
+    ".aiff": ("", "pcm_s16be"), ".au": ("", "pcm_s16be"), ".caf": ("", "pcm_s16be"), ".w64": ("", "pcm_s16le"),
+    ".flv": ("flv1", "aac"), ".asf": ("msmpeg4", "libmp3lame"), ".wmv": ("wmv2", "libmp3lame"),
 }  # fmt: skip
+
+
+@cache
+def written(suffix: str) -> bytes:
+    """Return a file of two seconds of noise, which is written once for all tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        return encode(Path(folder) / f"a{suffix}").read_bytes()
 
 
 def write(path: Path, **options: str) -> Path:
     """Write two seconds of noise."""
+    if options:
+        return encode(path, **options)
+    path.write_bytes(written(path.suffix))
+    return path
+
+
+def encode(path: Path, **options: str) -> Path:
     draw = np.random.default_rng(0)
     pictures_in, sound_in = CODECS[path.suffix]
     with av.open(str(path), "w", options=options) as container:
@@ -98,11 +116,57 @@ def test_what_programs_append_to_a_clip_is_no_cut(tmp_path: Path) -> None:
     assert cut_short(path) is None
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts", ".mp4"])
+@pytest.mark.parametrize("suffix", [".aiff", ".au", ".caf", ".w64", ".flv", ".asf", ".wav"])
+@pytest.mark.parametrize("more", [b"xxxx", b"LIST and more", bytes(100)])
+def test_what_programs_append_to_a_whole_file_is_no_cut(tmp_path: Path, suffix: str, more: bytes) -> None:
+    path = write(tmp_path / f"a{suffix}")
+    path.write_bytes(path.read_bytes() + more)
+    assert cut_short(path) is None
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mark", "skip", "value"),
+    [
+        (".aiff", b"FORM", 4, (0x7F000000).to_bytes(4)),
+        (".aiff", b"FORM", 4, bytes(4)),
+        (".au", b".snd", 8, b"\xff" * 4),
+        (".au", b".snd", 8, bytes(4)),
+        (".caf", b"data", 4, b"\xff" * 8),
+        (".w64", b"riff", 16, b"\xff" * 8),
+        (".w64", b"riff", 16, bytes(8)),
+        (".flv", b"filesize\0", 9, bytes(8)),
+        (".asf", bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"), 40, bytes(8)),
+        (".asf", bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"), 88, b"\x01"),
+    ],
+)
+def test_a_file_whose_writer_did_not_know_its_length_is_whole(
+    tmp_path: Path, suffix: str, mark: bytes, skip: int, value: bytes
+) -> None:
+    path = write(tmp_path / f"a{suffix}")
+    raw = bytearray(path.read_bytes())
+    at = raw.find(mark) + skip
+    raw[at : at + len(value)] = value
+    path.write_bytes(raw)
+    assert cut_short(path) is None
+
+
+def test_an_flv_file_that_was_streamed_is_cut_where_its_last_tag_is(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flv")
+    raw = bytearray(path.read_bytes())
+    at = raw.find(b"filesize\0") + 9
+    raw[at : at + 8] = bytes(8)
+    for left in (len(raw) - 3, len(raw) - 30, len(raw) // 2):
+        path.write_bytes(raw[:left])
+        cause = cut_short(path)
+        assert cause is not None
+        assert cause.startswith(f"it is cut short, {left} of at least ")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts", ".mp4", ".flv", ".asf"])
 def test_a_clip_that_is_cut_is_refused_with_its_sizes(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a{suffix}")
     raw = path.read_bytes()
     left = len(raw) // 2 // 188 * 188 + 100
     path.write_bytes(raw[:left])
-    with pytest.raises(MediaError, match=rf"cannot be read: it is cut short, {left} of at least \d+ bytes\. A clip"):
+    with pytest.raises(MediaError, match=rf"cannot be read: it is cut short, {left} of (at least )?\d+ bytes\. A clip"):
         read_clip(path, num_frames=2)

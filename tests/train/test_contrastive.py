@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -142,12 +143,27 @@ def test_an_interrupted_pretraining_ends_with_the_same_numbers(
         patch.setattr(contrastive._Training, "_epoch", dies)
         with pytest.raises(KeyboardInterrupt):
             pretrain(new_model(dropout=0.2), pairs, **ROLES, out=tmp_path / "half", **QUICK)
-    found = pretrain(again, pairs, **ROLES, out=tmp_path / "half", resume=True, **QUICK)
+    shutil.copytree(tmp_path / "half", tmp_path / "other")
+    found = pretrain(again, pairs, **ROLES, out=tmp_path / "half", resume=True)  # settings are those of the run
     ours, theirs = again.branch("gait").encoder_parameters(), whole.branch("gait").encoder_parameters()
     assert all(torch.equal(own, theirs[key]) for key, own in ours.items())
     assert [{**line, "seconds": 0} for line in found.metrics] == [{**line, "seconds": 0} for line in expected.metrics]
-    with pytest.raises(CheckpointError, match="settings"):
-        pretrain(new_model(), pairs, **ROLES, out=tmp_path / "half", resume=True, **{**QUICK, "lr": 0.1})
+    with pytest.raises(CheckpointError, match=r"\n  batch_size: 8 -> 4\n  seed: 0 -> 1\nUndo"):
+        pretrain(again, pairs, **ROLES, out=tmp_path / "half", resume=True, batch_size=4, seed=1)
+    changed = pretrain(
+        new_model(dropout=0.2), pairs, **ROLES, out=tmp_path / "other", resume=True, lr=1e-4, max_grad_norm=None
+    )
+    assert [line["lr"] for line in changed.metrics[:3]] == [line["lr"] for line in expected.metrics[:3]]
+    pairs_of_lines = zip(changed.metrics[3:5], expected.metrics[3:5], strict=True)
+    assert all(float(own["lr"]) < 0.1 * float(was["lr"]) for own, was in pairs_of_lines)
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert config["changes"] == [
+        {"step": 9, "setting": "lr", "was": 3e-3, "now": 1e-4},
+        {"step": 9, "setting": "max_grad_norm", "was": 1.0, "now": None},
+    ]
+    assert config["settings"]["lr"] == 1e-4
+    again_changed = pretrain(new_model(dropout=0.2), pairs, **ROLES, out=tmp_path / "other", resume=True)
+    assert again_changed.metrics == changed.metrics, "the settings of now are those of the run from now on"
 
 
 def test_a_model_with_the_pretrained_encoder_is_saved_and_loaded(new_model: Any, pairs: Path, tmp_path: Path) -> None:

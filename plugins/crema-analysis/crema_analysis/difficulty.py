@@ -6,6 +6,7 @@ Accuracy on both parts tells whether another modality helps where the major one 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,8 @@ def refuse_own_parts(out: Path, data: Path) -> None:
     Raises:
         OptionsError: naming the data.
     """
-    if data.resolve() in [(out / name).resolve() for name in (EASY, HARD)]:
+    # os.path: it also tells where a link in a circle leads, to itself.
+    if os.path.realpath(data) in [os.path.realpath(out / name) for name in (EASY, HARD)]:
         raise OptionsError(
             f"'{data}' would be replaced by a part of itself. Parts are written as {EASY} and {HARD}. Name another "
             "folder with --out. Nothing was changed."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crema_analysis.difficulty import Difficulty, split_by_difficulty, write_parts
+from crema_analysis.difficulty import Difficulty, refuse_own_parts, split_by_difficulty, write_parts
 from crema_core.data.data_file import Record, read_data_file
 from crema_core.errors import OptionsError
 from crema_core.evaluation.run import evaluate
@@ -103,3 +103,11 @@ def test_data_are_never_replaced_by_a_part_of_themselves(tmp_path: Path) -> None
         "folder with --out. Nothing was changed."
     )
     assert data.read_text() == "{}\n"
+
+
+def test_a_link_in_a_circle_is_no_part_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "out")
+    refuse_own_parts(tmp_path / "out", tmp_path / "data.jsonl")
+    (tmp_path / "easy.jsonl").touch()
+    with pytest.raises(OptionsError, match="would be replaced by a part of itself"):
+        refuse_own_parts(tmp_path, tmp_path / "easy.jsonl")
