@@ -84,7 +84,9 @@ class PredictionFile:
     def __enter__(self) -> PredictionFile:
         if self.path is not None:
             with writing(self.path):
-                self._file = self.path.open("w" if is_stream(self.path) else "a", encoding="utf-8")
+                self._file = self.path.open(
+                    "w" if is_stream(self.path) else "a", encoding="utf-8", errors="backslashreplace"
+                )
         return self
 
     def __exit__(
