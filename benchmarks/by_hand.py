@@ -49,14 +49,8 @@ def lines_of_code(text: str) -> int:
     tree = ast.parse(text)
     skipped: set[int] = set()
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            skipped |= set(range(body[0].lineno, (body[0].end_lineno or 0) + 1))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            skipped |= set(range(node.lineno, (node.end_lineno or 0) + 1))
     lines = text.splitlines()
     code = [number for number, line in enumerate(lines, 1) if line.strip() and not line.strip().startswith("#")]
     return len(set(code) - skipped)
@@ -153,13 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train("transformers and peft by hand, joint", BY_HAND, given.epochs)
     train("crema fit, joint", JOINT, given.epochs)
     train("crema fit, sequential", SEQUENTIAL, given.epochs)
-    # What does not grow with the epochs is measured by none.
-    start = statistics.median(one["cpu_s"] for one in [train_apart(JOINT, given.place, epochs=1, lr=given.lr, seed=0)])
-    joint, sequential = (
-        statistics.median(one["cpu_s"] for one in found[f"crema fit, {way}"]) for way in (JOINT, SEQUENTIAL)
-    )
+    # What one epoch takes, beside what does not grow with their number.
+    start = train_apart(JOINT, given.place, epochs=1, lr=given.lr, seed=given.seeds[0])["cpu_s"]
+    ways = [found[f"crema fit, {way}"] for way in (JOINT, SEQUENTIAL)]
+    joint, sequential = (statistics.median(one["cpu_s"] for one in own) for own in ways)
     each = (joint - start) / max(given.epochs - 1, 1)
-    longer = max(given.epochs, round(1 + (sequential - start) / each))
+    longer = max(given.epochs, round(1 + (sequential - start) / each)) if each > 0 else given.epochs
     train("crema fit, joint, as long as sequential", JOINT, longer)
     report("by_hand", rows, clips=given.clips, lr=given.lr, seeds=given.seeds)
     return 0

@@ -127,8 +127,9 @@ def lora_settings(folder: Path) -> dict[str, int]:
 
 
 def _is_count(value: object) -> TypeGuard[float]:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 1 <= value <= MOST_RANK and value == int(value)  # type: ignore[operator]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 1 <= value <= MOST_RANK and value == int(value)
 
 
 def _read_lora(folder: Path) -> tuple[dict[str, Tensor], tuple[int, int]]:
