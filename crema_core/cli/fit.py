@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ def _train(
     assert config.modalities is not None, "complete() fills them in"
     model = build(config.modalities, config.model())
     if not resume:
-        processes.from_main(lambda: write_text(place / CONFIG, config.model_dump_json(indent=2) + "\n"))
+        processes.from_main(lambda: write_text(place / CONFIG, _as_json(config)))
     # Counted now, because a language model shared out over processes cannot be run by one of them.
     description = describe_model(model) if processes.is_main else None
     # A run that was stopped while its model was built has nothing to continue from.
@@ -160,6 +161,11 @@ def _train(
         _finish(model, run, sections, description)
         _tell(run, as_json=as_json)
     return 0
+
+
+def _as_json(config: FitConfig) -> str:
+    """Return the configuration as text; pydantic's own writer stops at names of files that are no UTF-8."""
+    return json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
 
 
 def _refuse_used(folder: Path) -> None:
