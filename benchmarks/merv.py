@@ -40,7 +40,9 @@ TRAINING: dict[str, Any] = {
 }  # fmt: skip
 
 
-PROJECTORS = ("class_token", "average", "average_3d", "attentive", "conv", "conv_3d")
+PROJECTORS = ("average", "average_3d", "attentive", "conv", "conv_3d")
+ONE_TOKEN = "one token"
+"""What is asked in the place of a class token, which the small encoders have not: the average of all tokens."""
 MIXERS = ("cross_attention", "channel", "scalar", "concat", "average")
 
 
@@ -50,18 +52,20 @@ class Row(NamedTuple):
     encoders: tuple[str, ...]
     projector: str = "average"
     mixer: str = "cross_attention"
+    token_grid: tuple[int, int] = (4, 4)
 
     @property
     def cell(self) -> str:
         """Name of its file, the same in every table."""
-        return "-".join((*self.encoders, self.projector, self.mixer))
+        grid = () if self.token_grid == (4, 4) else ("x".join(map(str, self.token_grid)),)
+        return "-".join((*self.encoders, self.projector, self.mixer, *grid))
 
 
 def rows_of(table: str, names: Sequence[str]) -> dict[str, Row]:
     """Return the rows of a table by their labels."""
     whole = tuple(names)
     if table == "projectors":
-        return {projector: Row(whole, projector=projector) for projector in PROJECTORS}
+        return {ONE_TOKEN: Row(whole, token_grid=(1, 1))} | {own: Row(whole, projector=own) for own in PROJECTORS}
     if table == "mixers":
         return {mixer: Row(whole, mixer=mixer) for mixer in MIXERS}
     single = {f"{name} alone": Row((name,)) for name in names}
@@ -84,7 +88,7 @@ def train_and_ask(
         [{"name": "video", "num_frames": 4}],
         encoders=list(chosen.values()),
         backbone="crema-tiny",
-        fusion={"name": "merv", "token_grid": (4, 4), "projector": row.projector, "mixer": row.mixer},
+        fusion={"name": "merv", "token_grid": row.token_grid, "projector": row.projector, "mixer": row.mixer},
         tuning="full",
         seed=seed,
     )

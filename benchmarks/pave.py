@@ -29,7 +29,7 @@ from crema_core.data.data_file import Record, read_data_file
 from crema_core.evaluation.run import evaluate
 from crema_core.train.fit import fit
 from crema_world.demo import DemoSettings
-from crema_world.generate import WorldSummary, make_world
+from crema_world.generate import make_world
 from crema_world.questions import MODALITY_OF_TYPE
 
 VIDEO: dict[str, Any] = {"name": "video", "num_frames": 2}
@@ -125,9 +125,9 @@ class Task:
         }
 
 
-def questions(world: WorldSummary, names: Sequence[str]) -> list[Record]:
+def questions(data_file: Path, names: Sequence[str]) -> list[Record]:
     """Return the questions about the named modalities, with the sources of these alone."""
-    found = read_data_file(world.data_file, modalities=names)
+    found = read_data_file(data_file, modalities=names)
     return [record for record in found if MODALITY_OF_TYPE.get(record.type) in names]
 
 
@@ -145,9 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=["pave", "crema"])
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    train = make_world(given.out / "train", num_clips=given.clips, seed=given.seed, split="train")
-    test = make_world(given.out / "test", num_clips=given.test_clips, seed=given.seed, split="test")
-    asked = [questions(world, ["video", *given.sides]) for world in (train, test)]
+    worlds = {"train": given.clips, "test": given.test_clips}
+    for split, count in worlds.items():
+        if not (given.out / split).exists():  # other rows of the same clips may have been asked for before
+            make_world(given.out / split, num_clips=count, seed=given.seed, split=split)  # type: ignore[arg-type]
+    asked = [questions(given.out / split / "data.jsonl", ["video", *given.sides]) for split in worlds]
     task = Task(given.backbone, given.out, *asked, given.epochs, given.lr, given.seed)
     growing = list(dict.fromkeys([(), tuple(given.sides[:1]), tuple(given.sides)]))
     rows = [task.pave((), trained=False)] if "pave" in given.rows else []
