@@ -2,7 +2,8 @@
 
 `answer` and `evaluate` take turns on crema-tiny and a few clips. After every round resident memory, open descriptors
 and threads are sampled. The first `WARM_UP` of the time is a warm-up: allocators, caches and pools reach their size.
-The next `LEARN` of it sets the bounds: the greatest value seen, and for memory on top `MARGIN` times the spread seen,
+The next `LEARN` of it sets the bounds: the greatest value seen, and for memory on top `MARGIN` times the spread seen
+beside a steady growth,
 `LEAST_MB` at least. Afterwards nothing may grow beyond: the median of the last fifth is compared, so that one sample at
 a busy moment is no leak, and a leak of any constant rate is found when the run is long enough. The slope of memory over
 all but the warm-up is printed too.
@@ -86,10 +87,19 @@ def judge(samples: Sequence[Sampled]) -> dict[str, Verdict]:
     found = {}
     for name in ("memory_mb", "descriptors", "threads"):
         values = [float(getattr(own, name)) for own in learned]
-        room = max(MARGIN * (max(values) - min(values)), LEAST_MB) if name == "memory_mb" else 0.0
+        room = max(MARGIN * _noise([own.second for own in learned], values), LEAST_MB) if name == "memory_mb" else 0.0
         median = statistics.median(float(getattr(own, name)) for own in last)
         found[name] = Verdict(statistics.median(values), max(values) + room, median)
     return found
+
+
+def _noise(seconds: Sequence[float], values: Sequence[float]) -> float:
+    """Return how far values lie apart beside a steady growth, which is no noise."""
+    if len(set(seconds)) < 2:
+        return 0.0
+    slope, start = statistics.linear_regression(seconds, values)
+    rest = [value - start - slope * second for second, value in zip(seconds, values, strict=True)]
+    return max(rest) - min(rest)
 
 
 def slope_mb_per_hour(samples: Sequence[Sampled]) -> float:

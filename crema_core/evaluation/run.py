@@ -66,7 +66,7 @@ def evaluate(
     status: StatusLine | None = None,
     announce: bool = True,
     processes: Processes = ALONE,
-    before_batch: Callable[[], None] = lambda: None,
+    before_batch: Callable[[], None] | None = None,
     **changes: object,
 ) -> EvaluationResult:
     """Answer every question of a data set and score the answers.
@@ -81,7 +81,7 @@ def evaluate(
             trainer does both itself.
         processes: those that share the questions; all of them make this same call and get the same result, and the
             main one writes. By default this process answers every question itself.
-        before_batch: called before every batch; what it raises ends the evaluation.
+        before_batch: called before every batch; what it raises ends the evaluation. None: nothing is.
         **changes: single settings, the fields of `EvaluationSettings`: modalities, shuffle, batch_size, scorer,
             measures, out, resume and so on.
 
@@ -314,7 +314,7 @@ def _predict(
     cache: FeatureCache | None,
     status: StatusLine | None,
     processes: Processes,
-    before_batch: Callable[[], None],
+    before_batch: Callable[[], None] | None,
 ) -> Iterator[Prediction]:
     cached = frozenset(cacheable(model, taking_part) if cache is not None else ())
     if cache is not None:
@@ -343,7 +343,8 @@ def _predict(
     num_workers = 0 if cached.issuperset(taking_part) else settings.num_workers
     batches = load_batches(dataset, window.plan(dataset, keys), num_workers=num_workers)
     for shard, batch in zip(shards, read_ahead(batches, cache), strict=True):
-        before_batch()
+        if before_batch is not None:
+            before_batch()
         own = _answer_batch(model, batch, settings, judge, (cache, window), fusion)
         found = [prediction for part in processes.gather(own[: len(shard)]) for prediction in part]
         yield from found

@@ -341,12 +341,13 @@ def _encode(
 
 
 def encode_for_training(
-    model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch, window: Window
+    model: CremaNetwork, cache: FeatureCache | None, batch: TrainBatch, window: Window | None = None
 ) -> dict[str, ModalityInput]:
     """Return what the tokens of a batch are made of: as `encode_batch`, and what trainable encoders read."""
     own = {name: prepared for name, prepared in batch.modalities.items() if model.branch(name).modality.trainable}
     frozen = {name: prepared for name, prepared in batch.modalities.items() if name not in own}
-    found: dict[str, ModalityInput] = dict(window.complete(batch, model.encode(frozen)))
+    encoded = model.encode(frozen)
+    found: dict[str, ModalityInput] = dict(encoded if window is None else window.complete(batch, encoded))
     found |= model.encode_frozen(own) | ({} if cache is None else cache.features(batch))
     return {name: found[name] for name in batch.present}
 

@@ -183,7 +183,8 @@ CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
         for name, make, text in (
             ("text.npz", lambda: b"no arrays" * 50, damaged("it holds text (numpy)", TABLE, OTHER)),
             ("cut.npz", half_array, damaged(CUT, TABLE)),
-            ("huge.npz", huge_array, damaged("what it announces does not fit into the memory", TABLE)),
+            ("huge.npz", huge_array,
+             damaged("it is cut short, it announces 4,504 TB in values.npy and holds 128 bytes", TABLE)),
             ("letters.npz", letters, TEXT),
         )
     ),

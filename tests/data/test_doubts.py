@@ -13,7 +13,7 @@ import torch
 from crema_core.data import doubts as doubts_module
 from crema_core.data.check import check_sources
 from crema_core.data.data_file import read_data_file
-from crema_core.data.dataset import ModalityDataset, load_batches
+from crema_core.data.dataset import Key, ModalityDataset, load_batches
 from crema_core.data.doubts import Doubt, collect_doubts, doubt
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.plugins import registry
@@ -65,7 +65,7 @@ def data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_first_of_a_data_file_is_said(data_file: Path, num_workers: int, caplog: pytest.LogCaptureFixture) -> None:
     records = read_data_file(data_file, modalities=["weight"])
     dataset = ModalityDataset(records, {"weight": Weight(ModalityOptions(), BuildContext())}, major="weight")
-    batches = [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(0, 4)]]
+    batches = [[Key(0, 0), Key(0, 1)], [Key(0, 2), Key(0, 3)], [Key(0, 4)]]
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert len(list(load_batches(dataset, batches, num_workers=num_workers))) == 3

@@ -23,8 +23,8 @@ from crema_core.cli.main import _load, main, own_commands, plugin_commands
 from tests.support.official_datasets import write_clip
 
 ROOT = Path(__file__).parents[2]
-FOREIGN_OPTIONS = {"--force-reinstall", "--no-build-isolation", "--no-deps"}
-"""Of pip."""
+FOREIGN_OPTIONS = {"--force-reinstall", "--no-build-isolation", "--no-deps", "--shm-size"}
+"""Of pip, and of docker."""
 FOREIGN_VERBS = {"without"}
 """`run crema without the package` is prose."""
 FOREIGN_NAMES = {

@@ -70,7 +70,9 @@ def read_vertices(path: Path) -> dict[str, NDArray[np.generic]]:
     if chosen is None:
         raise PlyError(f"it has the elements {', '.join(names) or 'none'}, and points are those of 'vertex'")
     num_points, num_numbers = elements[chosen].num_rows, len(elements[chosen].properties)
-    require_room(path, 8 * num_points * num_numbers, f"{num_points:,} points of {num_numbers} numbers")
+    least = elements[chosen].smallest if order else 2 * num_numbers
+    if num_points * least <= len(raw) - begin:  # else it is cut short, which is said below
+        require_room(path, 8 * num_points * num_numbers, f"{num_points:,} points of {num_numbers} numbers")
     if order == "":
         return _of_text(raw[begin:], elements, chosen)
     for element in elements[:chosen]:

@@ -92,8 +92,9 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         store.read("a", 0)
     assert str(error.value) == (
-        f"'{tmp_path / 'cells' / 'a.seed-0.json'}' is no finished cell. It is written whole, as JSON. Remove the file, "
-        "and the cell is made again. Nothing was changed."
+        f"'{tmp_path / 'cells' / 'a.seed-0.json'}' is no finished cell: it is not JSON (Expecting "
+        "property name enclosed in double quotes at column 2). It is written whole, as JSON. Remove the file, and the "
+        "cell is made again. Nothing was changed."
     )
     (tmp_path / "table.json").write_text("{")
     with pytest.raises(CheckpointError) as error:

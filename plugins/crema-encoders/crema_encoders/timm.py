@@ -34,9 +34,9 @@ class TimmEncoder(VisionEncoder):
         """
         try:
             found = read_settings(self.source, revision=self.revision)
-            whole(found["num_features"], what="num_features")
             if not isinstance(found["architecture"], str):
                 raise ValueError("its architecture is no name")
+            whole(found["num_features"], what="num_features")
             trained_preprocessing(found["pretrained_cfg"])
         except UNFIT as error:
             raise AssetError(
