@@ -3,10 +3,9 @@
 `answer` and `evaluate` take turns on crema-tiny and a few clips. After every round resident memory, open descriptors
 and threads are sampled. The first `WARM_UP` of the time is a warm-up: allocators, caches and pools reach their size.
 The next `LEARN` of it sets the bounds: the greatest value seen, and for memory on top `MARGIN` times the spread seen
-beside a steady growth,
-`LEAST_MB` at least. Afterwards nothing may grow beyond: the median of the last fifth is compared, so that one sample at
-a busy moment is no leak, and a leak of any constant rate is found when the run is long enough. The slope of memory over
-all but the warm-up is printed too.
+beside a steady growth, `LEAST_MB` at least. Afterwards nothing may grow beyond: the median of the last fifth is
+compared, so that one sample at a busy moment is no leak, and a leak of any constant rate is found when the run is long
+enough. The slope of memory over all but the warm-up is printed too.
 
     python -m benchmarks.campaigns.soak [--minutes 60 --seed 0 --folder DIR]
 

@@ -100,6 +100,6 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         CellStore(tmp_path, {})
     assert str(error.value) == (
-        f"'{tmp_path}' cannot be continued: its table.json, which states what the cells depend on, is not JSON. Name "
-        "another folder with --out. Nothing was changed."
+        f"'{tmp_path}' cannot be continued: its table.json, which states what the cells depend on, is not JSON "
+        "(Expecting property name enclosed in double quotes at column 2). Name another folder with --out. Nothing was changed."
     )
