@@ -6,19 +6,18 @@ shards of its own; nobody waits for anybody. What one process finished stays whe
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 from crema_core.api.build import build
-from crema_core.common.parent import watch_parent
 from crema_core.common.progress import StatusLine
+from crema_core.common.workers import worker_processes
 from crema_core.data.data_file import Samples, read_samples
 from crema_core.data.unusable import MAX_SKIPPED, OnError, refuse_many, settle
 from crema_core.errors import CacheError, CremaError
@@ -111,17 +110,15 @@ def encode_in_processes(job: EncodeJob, num_processes: int) -> Encoded:
         )
         for rank in range(num_processes)
     ]
-    context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // num_processes)
-    with ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(threads,)) as pool:
-        try:
-            results = list(pool.map(_encode_here, jobs, range(num_processes)))
-        except BrokenProcessPool as error:
-            raise CacheError(
-                f"One of {num_processes} encoding processes was ended from outside, most often for lack of memory. "
-                "What was written before is kept. Run the same command again, with fewer --processes or a smaller "
-                "--batch-size."
-            ) from error
+    try:
+        with worker_processes(num_processes, begin=partial(_start, threads)) as submit:
+            results = [own.result() for own in [submit(_encode_here, own, rank) for rank, own in enumerate(jobs)]]
+    except BrokenProcessPool as error:
+        raise CacheError(
+            f"One of {num_processes} encoding processes was ended from outside, most often for lack of memory. What "
+            "was written before is kept. Run the same command again, with fewer --processes or a smaller --batch-size."
+        ) from error
     for result in results:
         if isinstance(result, str):
             raise CremaError(result)
@@ -140,7 +137,6 @@ def _together(parts: Sequence[Samples]) -> Samples:
 
 
 def _start(threads: int) -> None:
-    watch_parent()
     torch.set_num_threads(threads)
     warnings.formatwarning = lambda message, *_, **__: f"crema: warning: {message}\n"
 

@@ -8,16 +8,17 @@ OUT/clips/000012.*      the files of clip 12, see `files`
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from crema_core.common.atomic import fresh_folder
+from crema_core.common.workers import worker_processes
 from crema_core.errors import did_you_mean
 from crema_world.errors import WorldError
 from crema_world.files import SUFFIX_OF_MODALITY, write_clip
@@ -113,8 +114,16 @@ def _write_clips(scenes: Sequence[Scene], folder: Path, *, processes: int) -> No
         for scene, stem in work:
             write_clip(scene, stem)
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:  # fork is unsafe once torch runs threads
-        pool.starmap(write_clip, work, chunksize=16)
+    try:
+        with worker_processes(min(processes, len(work))) as submit:
+            for written in [submit(write_clip, scene, stem) for scene, stem in work]:
+                written.result()
+    except BrokenProcessPool as error:
+        raise WorldError(
+            f"One of {processes} processes that draw clips was ended from outside, most often for lack of memory. Each "
+            "needs about as much as one process alone. Run the command again with fewer --processes. Nothing was "
+            "written."
+        ) from error
 
 
 def _write_lines(scenes: Sequence[Scene], folder: Path) -> None:

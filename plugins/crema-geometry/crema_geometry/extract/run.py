@@ -10,19 +10,20 @@ DIR/
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from crema_core.common.atomic import write_text
-from crema_core.common.parent import watch_parent
 from crema_core.common.progress import StatusLine, describe_duration
 from crema_core.common.reading import read_object, shown
+from crema_core.common.workers import worker_processes
 from crema_core.data.sampling import Span, split_span
 from crema_core.data.unusable import NUM_SHOWN
 from crema_core.errors import MediaError, OptionsError, ReadError, first_line
@@ -235,46 +236,42 @@ def run_jobs(
     total = len(jobs) + len(failed)
     refuse_many(failed, total=total, max_skipped=max_skipped)
     written, begun = 0, time.monotonic()
-    results = _each(left, settings, min(num_processes, max(len(left), 1)))
-    for done, (job, problem) in enumerate(results, start=1):
-        if problem is None:
-            written += len(job.missing)
-        else:
-            failed[job.source] = problem
-            refuse_many(failed, total=total, max_skipped=max_skipped)
-        if status is not None:
-            rest_s = (time.monotonic() - begun) / done * (len(left) - done)
-            bad = f"{len(failed):,} unreadable, " if failed else ""
-            status.show(f"extracting: {done:,} of {len(left):,} videos, {bad}{describe_duration(rest_s)} left")
+    with closing(_each(left, settings, min(num_processes, max(len(left), 1)))) as results:
+        for done, (job, problem) in enumerate(results, start=1):
+            if problem is None:
+                written += len(job.missing)
+            else:
+                failed[job.source] = problem
+                refuse_many(failed, total=total, max_skipped=max_skipped)
+            if status is not None:
+                rest_s = (time.monotonic() - begun) / done * (len(left) - done)
+                bad = f"{len(failed):,} unreadable, " if failed else ""
+                status.show(f"extracting: {done:,} of {len(left):,} videos, {bad}{describe_duration(rest_s)} left")
     if status is not None:
         status.done()
     return Outcome(written, kept, failed)
 
 
-def _each(jobs: Sequence[Job], settings: ExtractSettings, num_processes: int) -> Iterator[tuple[Job, str | None]]:
+def _each(
+    jobs: Sequence[Job], settings: ExtractSettings, num_processes: int
+) -> Generator[tuple[Job, str | None], None, None]:
     if not jobs:
         return
     if num_processes == 1:
         work = _worker(settings)
         yield from ((job, work(job)) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        num_processes, mp_context=context, initializer=_start, initargs=(settings, num_processes)
-    ) as pool:
-        futures = {pool.submit(_in_process, job): job for job in jobs}
-        try:
+    try:
+        with worker_processes(num_processes, begin=partial(_start, settings, num_processes)) as submit:
+            futures = {submit(_in_process, job): job for job in jobs}
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise OptionsError(
-                "A process of the extraction ended without an answer, most often because the memory was full. Every "
-                f"process loads its own experts. Run the command again with fewer --processes than {num_processes}; "
-                "what is written is kept."
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    except BrokenProcessPool as error:
+        raise OptionsError(
+            "A process of the extraction ended without an answer, most often because the memory was full. Every "
+            f"process loads its own experts. Run the command again with fewer --processes than {num_processes}; what "
+            "is written is kept."
+        ) from error
 
 
 def _worker(settings: ExtractSettings) -> Callable[[Job], str | None]:
@@ -301,7 +298,6 @@ def _start(settings: ExtractSettings, num_processes: int) -> None:
     global _settings
     import torch
 
-    watch_parent()
     torch.set_num_threads(max((os.cpu_count() or 1) // num_processes, 1))
     _settings = settings
 

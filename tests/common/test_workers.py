@@ -1,0 +1,64 @@
+"""Processes that share work: they end with a block that raises, clean up, and hear of Ctrl-C from their parent alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from crema_core.common.workers import worker_processes
+
+
+def note(folder: Path) -> None:
+    (folder / f"begun-{os.getpid()}").touch()
+
+
+def work(folder: Path, number: int, seconds: float) -> int:
+    mine = folder / f"working-{number}"
+    mine.touch()
+    try:
+        time.sleep(seconds)
+    finally:
+        mine.unlink()
+    return number
+
+
+def wait_for(folder: Path, pattern: str) -> Path:
+    until = time.monotonic() + 60
+    while not (found := sorted(folder.glob(pattern))):
+        assert time.monotonic() < until, f"{pattern} did not come"
+        time.sleep(0.02)
+    return found[0]
+
+
+@pytest.mark.slow
+def test_all_work_is_done_and_a_block_that_raises_ends_what_was_begun(tmp_path: Path) -> None:
+    with worker_processes(1, begin=partial(note, tmp_path)) as submit:
+        futures = [submit(work, tmp_path, number, 0.0) for number in range(5)]
+    assert [own.result() for own in futures] == [0, 1, 2, 3, 4]
+    assert len(list(tmp_path.glob("begun-*"))) == 1
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), worker_processes(1) as submit:
+        left = [submit(work, tmp_path, number, 60.0) for number in range(3)]
+        wait_for(tmp_path, "working-*")
+        begun = time.monotonic()
+        raise KeyboardInterrupt
+    assert time.monotonic() - begun < 2.0
+    assert list(tmp_path.glob("working-*")) == []  # the one that was begun has cleaned up
+    assert left[-1].cancelled()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_does_not_reach_them(tmp_path: Path) -> None:
+    with worker_processes(1, begin=partial(note, tmp_path)) as submit:
+        future = submit(work, tmp_path, 0, 0.3)
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGINT)  # while it is imported
+        wait_for(tmp_path, "working-*")
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGINT)
+    assert future.result() == 0
