@@ -42,7 +42,8 @@ class Member(NamedTuple):
 
     host: str
     pid: int
-    started: float  # seconds since 1970: a later process may have the same number
+    started: float  # seconds, see `_started`: a later process may have the same number
+    boot: str = ""  # which start of the machine; empty where that is not known
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def this_process() -> Member:
     """Return the running process."""
     import psutil
 
-    return Member(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+    return Member(socket.gethostname(), os.getpid(), _started(psutil.Process()), _boot())
 
 
 @contextmanager
@@ -263,14 +264,32 @@ def _is_alive(member: Member) -> bool:
     """Whether a process of this machine runs; of another machine's nothing is known."""
     import psutil
 
-    if member.host != socket.gethostname():
+    if member.host != socket.gethostname() or (member.boot and member.boot != _boot()):
         return False
     try:
         process = psutil.Process(member.pid)
-        same = abs(process.create_time() - member.started) < 1.0
+        same = abs(_started(process) - member.started) < 1.0
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def _started(process: Any) -> float:
+    """Return when a process was started, the same number after somebody set the clock.
+
+    Linux counts from the start of the machine, to which psutil adds the time of that by today's clock.
+    """
+    import psutil
+
+    since_1970: float = process.create_time()
+    return since_1970 - psutil.boot_time() if sys.platform == "linux" else since_1970
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _machine() -> str:

@@ -1,4 +1,4 @@
-"""`--processes 2` of the verbs that start processes of their own: one SIGTERM or Ctrl-C ends all, and leaves nothing."""
+"""`--processes 2` of the verbs with processes of their own: SIGTERM or Ctrl-C ends all, and leaves nothing."""
 
 from __future__ import annotations
 

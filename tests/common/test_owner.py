@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from crema_core.common import owner
-from crema_core.common.owner import Owner, owned_file, owned_folder, require_owned, this_process
+from crema_core.common.owner import Owner, _started, owned_file, owned_folder, require_owned, this_process
 from crema_core.errors import CremaError, TrainingError
 from tests.support.launch import start
 
@@ -116,14 +117,13 @@ def test_a_sign_of_life_from_another_machine_is_a_refusal(quick: None, tmp_path:
 
 
 def test_processes_left_of_a_launch_keep_the_folder(quick: None, tmp_path: Path) -> None:
-    host = this_process().host
     leave_behind(tmp_path, host="node7", members=[this_process()._replace(pid=os.getppid(), started=-1.0)])
     with own(tmp_path, lambda _: None):  # another process has the number now
         pass
     import psutil
 
     parent = psutil.Process(os.getppid())
-    leave_behind(tmp_path, host="node7", members=[owner.Member(host, parent.pid, parent.create_time())])
+    leave_behind(tmp_path, host="node7", members=[this_process()._replace(pid=parent.pid, started=_started(parent))])
     with (
         pytest.raises(TrainingError, match=f"End them with: kill {parent.pid}, or give"),
         own(tmp_path, lambda _: None),
@@ -163,3 +163,38 @@ def test_what_a_killed_process_left_is_taken_over_at_once(tmp_path: Path) -> Non
         assert time.monotonic() - started < 5
     assert len(told) == 1
     assert told[0].endswith(", which is gone. This process takes over.")
+
+
+HOURS_S = 5 * 3600.0
+
+
+@pytest.mark.parametrize("set_s", [-HOURS_S, HOURS_S])
+def test_a_clock_that_is_set_takes_nothing_from_its_owner(
+    set_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+
+    parent = psutil.Process(os.getppid())
+    left = this_process()._replace(pid=parent.pid, started=_started(parent))
+    with held_by_another(own(tmp_path / "run")), monkeypatch.context() as patch:
+        _set_clock(patch, set_s)
+        with pytest.raises(TrainingError, match="belongs to another process") as caught, own(tmp_path / "run"):
+            raise AssertionError
+        assert "-" not in str(caught.value).partition("last sign of life ")[2].partition(" ago")[0]
+    _set_clock(monkeypatch, set_s)
+    assert owner._is_alive(left)
+    assert owner._is_alive(this_process())
+    assert not owner._is_alive(left._replace(started=left.started - 5))
+    assert not owner._is_alive(left._replace(boot="another"))
+
+
+def _set_clock(patch: pytest.MonkeyPatch, by_s: float) -> None:
+    """Set the clock as a person or a time server does: what counts from 1970 moves, the start of the machine too."""
+    import psutil
+
+    now, boot = time.time, psutil.boot_time
+    patch.setattr(time, "time", lambda: now() + by_s)
+    patch.setattr(time, "time_ns", lambda: int((now() + by_s) * 1e9))
+    patch.setattr(psutil, "boot_time", lambda: boot() + by_s)
+    if sys.platform == "linux":
+        patch.setattr("psutil._pslinux.boot_time", lambda: boot() + by_s)

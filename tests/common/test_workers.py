@@ -1,4 +1,4 @@
-"""Processes that share work: they end with a block that raises, clean up, and hear of Ctrl-C from their parent alone."""
+"""Processes that share work: they end with a block that raises, having cleaned up; Ctrl-C is their parent's."""
 
 from __future__ import annotations
 
@@ -42,13 +42,19 @@ def test_all_work_is_done_and_a_block_that_raises_ends_what_was_begun(tmp_path: 
         futures = [submit(work, tmp_path, number, 0.0) for number in range(5)]
     assert [own.result() for own in futures] == [0, 1, 2, 3, 4]
     assert len(list(tmp_path.glob("begun-*"))) == 1
-    begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), worker_processes(1) as submit:
-        left = [submit(work, tmp_path, number, 60.0) for number in range(3)]
-        wait_for(tmp_path, "working-*")
-        begun = time.monotonic()
-        raise KeyboardInterrupt
-    assert time.monotonic() - begun < 2.0
+    left, begun = [], 0.0
+
+    def be_stopped() -> None:
+        nonlocal begun
+        with worker_processes(1) as submit:
+            left.extend(submit(work, tmp_path, number, 60.0) for number in range(3))
+            wait_for(tmp_path, "working-*")
+            begun = time.monotonic()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        be_stopped()
+    assert time.monotonic() - begun < 30.0
     assert list(tmp_path.glob("working-*")) == []  # the one that was begun has cleaned up
     assert left[-1].cancelled()
     assert multiprocessing.active_children() == []

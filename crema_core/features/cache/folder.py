@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 import secrets
 import time
 import zlib
@@ -97,9 +98,22 @@ def require_cache(folder: Path) -> None:
         )
 
 
-def new_name() -> str:
-    """Return a file name no other writer has; later ones sort behind earlier ones."""
-    return f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+def new_name(folder: Path) -> str:
+    """Return a name for a file in a folder that no other writer has; it sorts behind all that are there.
+
+    That it does so where the clock was set back since, too, lets what was written again hide what is damaged.
+    """
+    with suppress(OSError):  # the folder is not there yet, or may not be listed: the clock alone counts
+        last = max((own.name for own in folder.iterdir() if _NAMED.match(own.name)), default="0")
+        return _name(max(time.time_ns(), int(last.partition("-")[0]) + 1))
+    return _name(time.time_ns())
+
+
+_NAMED = re.compile(r"\d{20}-")
+
+
+def _name(number: int) -> str:
+    return f"{number:020d}-{secrets.token_hex(4)}"
 
 
 def read_entries(path: Path) -> dict[str, Entry]:
@@ -235,7 +249,8 @@ def summarize(folder: Path) -> CacheSummary:
                 num_sources=len(digests),
                 num_shards=len(shards),
                 num_bytes=sum(path.stat().st_size for path in shards),
-                unused_s=min((time.time() - path.stat().st_mtime for path in shards), default=0.0),
+                # a clock that was set back makes files of the future
+                unused_s=max(min((time.time() - path.stat().st_mtime for path in shards), default=0.0), 0.0),
             )
         )
     return CacheSummary(

@@ -51,7 +51,7 @@ class FileDigests:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._journal = folder / f"{new_name()}{JOURNAL}"
+        self._journal = folder / f"{new_name(folder)}{JOURNAL}"
         self._notes: dict[str, tuple[Stamp, str]] = {}
         self._sources: dict[str | tuple[str, ...], str] = {}
         for path in sorted(folder.glob(f"*{JOURNAL}")):

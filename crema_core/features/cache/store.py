@@ -179,8 +179,10 @@ class FeatureStore:
 
     def flush(self) -> None:
         """Write what is not on disk yet. Where nothing more may or can be written it stays in memory."""
-        path = self.folder / f"{new_name()}{SHARD}"
-        if not self.unwritten or not self._write(path, self.unwritten):
+        if not self.unwritten:
+            return
+        path = self.folder / f"{new_name(self.folder)}{SHARD}"
+        if not self._write(path, self.unwritten):
             return
         self._scanned.add(path)
         for digest in self.unwritten:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -210,6 +211,18 @@ def test_a_damaged_entry_is_warned_of_and_the_rebuilt_one_hides_it_for_good(tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert same(new_store(folder).get("a"), features(1))
+
+
+def test_what_is_written_after_the_clock_was_set_back_hides_what_was_written_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2, 3):
+        store = new_store(tmp_path)
+        store.add("a", features(number))
+        store.flush()
+        now = time.time_ns()
+        monkeypatch.setattr(time, "time_ns", lambda now=now: now - 3_600_000_000_000)
+    assert same(new_store(tmp_path).get("a"), features(3))
 
 
 def test_shards_evicted_by_another_process_are_missing_not_an_error(tmp_path: Path) -> None:
