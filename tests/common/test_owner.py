@@ -190,11 +190,11 @@ def test_a_clock_that_is_set_takes_nothing_from_its_owner(
 
 def _set_clock(patch: pytest.MonkeyPatch, by_s: float) -> None:
     """Set the clock as a person or a time server does: what counts from 1970 moves, the start of the machine too."""
-    import psutil
-
-    now, boot = time.time, psutil.boot_time
+    now = time.time
     patch.setattr(time, "time", lambda: now() + by_s)
     patch.setattr(time, "time_ns", lambda: int((now() + by_s) * 1e9))
-    patch.setattr(psutil, "boot_time", lambda: boot() + by_s)
     if sys.platform == "linux":
-        patch.setattr("psutil._pslinux.boot_time", lambda: boot() + by_s)
+        import psutil._pslinux as system
+
+        boot = system.boot_time
+        patch.setattr(system, "boot_time", lambda: boot() + by_s)

@@ -59,6 +59,7 @@ def stopped(words: Sequence[str], signals: Sequence[signal.Signals], folder: Pat
     code = started.wait(END_S)
     seconds = time.monotonic() - begun
     _, left = psutil.wait_procs(children, timeout=2)
+    left = [own for own in left if own.is_running() and own.status() != psutil.STATUS_ZOMBIE]
     for own in left:
         own.kill()
     return Stopped(code, errors.read_text().splitlines(), seconds, left)
