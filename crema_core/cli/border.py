@@ -6,6 +6,7 @@ ours is a bug: its traceback stays, and the last line says so.
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import crema_core
@@ -34,6 +35,11 @@ def system_message(error: BaseException) -> str | None:
             f"other. Set PYTHONUTF8=1, or rename the file. {WHERE}"
         )
     if isinstance(error, OSError):
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return (
+                "Too many files are open at once. Needed is a higher limit, which ulimit -n prints. Raise it, for "
+                f"example with ulimit -n 1024, or use fewer workers. {WHERE}"
+            )
         if is_about_room(error):
             return f"{write_error(str(error.filename or 'a file'), error)} {WHERE}"
         what = f"{shown(str(error.filename))} {why(error)}" if error.filename is not None else first_line(error)

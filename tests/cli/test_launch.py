@@ -18,7 +18,9 @@ import crema_core
 from crema_core.cli.launch import FOLDER, enrol, enrolled, fail, launch, outcomes, without_processes
 from crema_core.cli.main import main
 from crema_core.errors import OptionsError
+from crema_core.train.checkpoints import pointed
 from crema_core.train.launch import LaunchedProcessError, refuse_too_many
+from crema_core.train.run import LAST
 from tests.support.numeric import assert_same_steps
 from tests.support.world import MODALITIES, QUICK
 
@@ -121,6 +123,51 @@ def test_a_live_run_is_not_continued_and_its_processes_end_with_the_launcher(
     said = second.communicate(timeout=60)[1]
     assert f"'{run}' was left by a training of " in said
     assert "which is gone. This process takes over." in said
+
+
+@pytest.mark.slow
+def test_whichever_process_is_killed_all_end_and_the_run_goes_on_to_equal_bits(
+    clips: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    more = ["--set", "epochs=4", "--set", "checkpoint_every=1", "--set", "log_every=1", "--set", "cache=none"]
+    more += ["--set", "num_workers=1", "--processes", "2"]
+    command = [sys.executable, "-m", "crema_core.cli.main"]
+    whole = _start([*command, *words(clips, tiny_folder, tmp_path / "whole", *more)])
+    assert whole.wait(600) == 0, whole.communicate()[1]
+    run = tmp_path / "run"
+    launched, seen = _start([*command, *words(clips, tiny_folder, run, *more)]), ""
+    for victim in ("rank 0", "rank 1", "worker"):
+        _wait_for(run / "last", launched, other_than=seen)
+        ranks = _workers(launched)
+        everybody = psutil.Process(launched.pid).children(recursive=True)
+        if victim == "worker":
+            _worker_of(ranks[1]).kill()
+        else:
+            ranks[int(victim[-1])].kill()
+        said = launched.communicate(timeout=60)[1]
+        assert launched.returncode == 1, said
+        expected = (
+            "A worker process ended" if victim == "worker" else f"Process {victim[-1]} of 2 was killed by SIGKILL"
+        )
+        assert said.splitlines()[-1].startswith(f"crema: {expected}"), said
+        assert "Traceback" not in said, said
+        left = [own for own in psutil.wait_procs(everybody, timeout=30)[1] if own.status() != psutil.STATUS_ZOMBIE]
+        assert left == []
+        seen = (run / "last").read_text()
+        launched = _start([*command, "resume", str(run), "--processes", "2"])
+    assert launched.wait(600) == 0, launched.communicate()[1]
+    ends = [pointed(place, LAST) or place for place in (tmp_path / "whole", run)]
+    assert ends[0].name == ends[1].name
+    assert len({(end / "adapters.safetensors").read_bytes() for end in ends}) == 1
+
+
+def _worker_of(process: psutil.Process) -> psutil.Process:
+    """Return a process that reads media for a process, as soon as there is one."""
+    until = time.monotonic() + 120
+    while not (found := process.children()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return found[0]
 
 
 def _start(command: list[str]) -> subprocess.Popen[str]:
