@@ -35,7 +35,6 @@ from crema_core.common.atomic import write_bytes as write_bytes
 from crema_core.common.atomic import write_text as write_text
 from crema_core.common.environment import environment as environment
 from crema_core.common.owner import owned_folder as owned_folder
-from crema_core.common.parent import watch_parent as watch_parent
 from crema_core.common.processes import ALONE as ALONE
 from crema_core.common.processes import Processes as Processes
 from crema_core.common.progress import StatusLine as StatusLine
@@ -51,6 +50,7 @@ from crema_core.common.tensors import no_room as no_room
 from crema_core.common.tensors import read_released as read_released
 from crema_core.common.tensors import read_tensors as read_tensors
 from crema_core.common.tensors import write_tensors as write_tensors
+from crema_core.common.workers import worker_processes as worker_processes
 from crema_core.data.check import check_data_file as check_data_file
 from crema_core.data.clips import Timeline as Timeline
 from crema_core.data.clips import read_chosen as read_chosen

@@ -70,7 +70,8 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
         CellStore(tmp_path / "out", {"over": "major", "epochs": 2})
     assert str(error.value) == (
         f'\'{tmp_path / "out"}\' holds cells of another table (over: "fusion" -> "major"). Only the same one can be '
-        "gone on with; rows and seeds may be added. Name another folder with --out. Nothing was changed."
+        "gone on with; rows and seeds may be added. Name another folder with --out. "
+        "Nothing was changed."
     )
 
 
