@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 from crema_core.common.atomic import write_text
 from crema_core.common.parent import end_with_parent
-from crema_core.common.stopping import handled, stop_for
+from crema_core.common.stopping import INTERRUPTED, TERMINATED, handled, stop_for
 from crema_core.errors import OptionsError
 
 FAILED = 1
+STOPPED = (INTERRUPTED, TERMINATED)
 FOLDER = "CREMA_LAUNCH_FOLDER"
 """Environment variable: the folder of the launch."""
 LAUNCHER = "CREMA_LAUNCHER"
@@ -79,6 +80,9 @@ def launch(words: Sequence[str], count: int) -> int:
                 )
         except LaunchedProcessError as error:
             found = outcomes(folder)
+            if not seen:  # the launcher ended them when another one failed
+                found = [one._replace(is_consequence=one.is_consequence or one.code in STOPPED) for one in found]
+                found.sort(key=lambda one: one.is_consequence)
             told = found[0] if found else None
             if told is None and seen:  # they were stopped before they could say so
                 raise stop_for(seen[0]) from None

@@ -65,11 +65,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit code.
     """
-    with stoppable():
-        try:
-            return _main(list(sys.argv[1:] if argv is None else argv))
-        except KeyboardInterrupt as stop:
-            return fail("; ".join([cause(stop), *getattr(stop, "__notes__", ())[-1:]]), exit_code(stop))
+    code: int | None = None
+    try:
+        with stoppable():
+            try:
+                code = _main(list(sys.argv[1:] if argv is None else argv))
+            except KeyboardInterrupt as stop:
+                code = _stopped(stop)
+    except KeyboardInterrupt as stop:  # it came when all was done and said: that stays as it was
+        return _stopped(stop) if code is None else code
+    return code
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    return fail("; ".join([cause(stop), *getattr(stop, "__notes__", ())[-1:]]), exit_code(stop))
 
 
 def _main(words: list[str]) -> int:

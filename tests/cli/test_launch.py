@@ -231,6 +231,20 @@ def test_a_process_that_could_not_say_why_is_described(
     assert capsys.readouterr().err == "crema: Process 0 of 2 ended with exit code 7.\n"
 
 
+def test_a_process_that_was_ended_because_another_was_killed_is_not_the_cause(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object, environment: dict[str, str], **__: object) -> None:
+        with monkeypatch.context() as patch:
+            patch.setenv(FOLDER, environment[FOLDER])
+            fail("terminated", 143)
+        raise LaunchedProcessError("Process 1 of 2 was killed by SIGKILL.", num_silent=1)
+
+    monkeypatch.setattr("crema_core.train.launch.run_processes", run)
+    assert launch(["fit", "x"], 2) == 1
+    assert capsys.readouterr().err == "crema: Process 1 of 2 was killed by SIGKILL.\n"
+
+
 def test_the_number_of_processes_is_not_passed_on() -> None:
     given = ["fit", "a.jsonl", "--processes", "2", "--out", "x", "--processes=4"]
     assert without_processes(given) == ["fit", "a.jsonl", "--out", "x"]

@@ -10,12 +10,15 @@ import subprocess
 import sys
 import types
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 import crema_core
 from crema_core.cli import main as entry
 from crema_core.cli.main import main
+from crema_core.common.stopping import Terminated
 from crema_core.errors import CremaError
 from tests.support.dummies import Installer
 
@@ -212,3 +215,16 @@ def test_every_verb_has_help_that_ends_with_an_example_and_imports_no_torch_to_s
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert last in done.stdout
+
+
+def test_a_signal_when_all_is_said_and_done_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def late() -> Iterator[None]:
+        yield
+        raise Terminated
+
+    monkeypatch.setattr("crema_core.cli.main.stoppable", late)
+    assert main(["nothing"]) == 2
+    assert capsys.readouterr().err.startswith("crema: 'nothing' is not a verb.")
