@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from crema_core.cli.inputs import add_shared, assignments, help_text
+from crema_core.common.reading import shown
 from crema_core.data.files import absent
 from crema_core.data.sampling import split_span
 from crema_core.data.unusable import SourceCheck
@@ -97,6 +98,8 @@ def refuse_unread(source: str, spec: ModalitySpec) -> None:
     file = Path(split_span(source).path)
     if fault[0] == "missing":
         raise absent(Path(source), accepted)
+    if fault[0] == "blocked":
+        raise MediaError(f"{shown(file)} {fault[1]}. {accepted} Name another file. Nothing was written.")
     if fault[0] == "ending":
         ending = f"ends in '{file.suffix}'" if file.suffix else "has no ending"
         raise MediaError(f"'{file}' {ending}. {accepted} {_who_reads(file.suffix.lower())} Nothing was written.")

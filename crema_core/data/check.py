@@ -26,6 +26,7 @@ Kind = Literal[
     "line",
     "key",
     "missing",
+    "blocked",
     "ending",
     "duplicate",
     "empty",
@@ -49,12 +50,13 @@ MAX_DIFFERENCE_S, MAX_DIFFERENCE = 1.0, 0.1
 class Finding:
     """Something to correct."""
 
-    # `line` (cannot be read), `key` (nearly the name of a field or modality), `missing` (file), `ending` (of a file
-    # that its modality does not read), `duplicate` (id, question, choice or file), `empty` (question, answer or file),
-    # `senseless` (no source of any wanted modality), `balance` (nearly always one answer), `damaged` (file), `modality`
-    # (whose package fails on a source or altogether), `length` (of a file), `tokens` (answers that a language model
-    # cannot tell apart, see `crema_core.evaluation.answer_tokens`), `scale` (numbers that are unlikely in the unit they
-    # are read in, with the option that says otherwise)
+    # `line` (cannot be read), `key` (nearly the name of a field or modality), `missing` (file), `blocked` (a pipe, or a
+    # file that this user may not read), `ending` (of a file that its modality does not read), `duplicate` (id,
+    # question, choice or file), `empty` (question, answer or file), `senseless` (no source of any wanted modality),
+    # `balance` (nearly always one answer), `damaged` (file), `modality` (whose package fails on a source or
+    # altogether), `length` (of a file), `tokens` (answers that a language model cannot tell apart, see
+    # `crema_core.evaluation.answer_tokens`), `scale` (numbers that are unlikely in the unit they are read in, with the
+    # option that says otherwise)
     kind: Kind
     text: str  # the finding as a sentence
     lines: tuple[int, ...]  # the data file lines concerned, from 1
@@ -168,6 +170,7 @@ def check_records(records: Sequence[Record]) -> list[Finding]:
 
 _UNUSABLE: Mapping[Why, tuple[Kind, str]] = {
     "missing": ("missing", "a missing file"),
+    "blocked": ("blocked", "a file that cannot be opened"),
     "empty": ("empty", "an empty file"),
     "ending": ("ending", "a file that its modality does not read"),
 }
@@ -179,7 +182,7 @@ def _unusable(unusable: Sequence[Unusable], *, num_samples: int) -> list[Finding
     for why, (kind, what) in _UNUSABLE.items():
         if own := [sample for sample in unusable if sample.why == why]:
             verb, first = "has" if len(own) == 1 else "have", own[0]
-            reason = f" {first.reason}" if why == "ending" else ""
+            reason = f" {first.reason}" if why in ("ending", "blocked") else ""
             text = (
                 f"{len(own):,} of {num_samples:,} samples {verb} {what}, first: {first.source}{reason} (line "
                 f"{first.line} of {first.data})."

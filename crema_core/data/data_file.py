@@ -199,7 +199,7 @@ def as_records(
         'red'
     """
     samples = read_samples(data, modalities=modalities)
-    if on_error == "stop" and not any(own.why == "missing" for own in samples.unusable):
+    if on_error == "stop" and not any(own.why in ("missing", "blocked") for own in samples.unusable):
         return samples.records
     for line in settle([samples], on_error=on_error, max_skipped=max_skipped):
         logger.warning("%s", line)

@@ -62,6 +62,22 @@ def max_seconds() -> float:
     return _seconds_of(os.environ.get(MAX_SECONDS, "")) or math.inf
 
 
+def require_bounds() -> None:
+    """Refuse bounds that are none before work begins, and not in the words of a reader that trips over them.
+
+    Raises:
+        OptionsError: when an environment variable is no bound.
+    """
+    max_bytes()
+    max_seconds()
+
+
+def bounds_changed() -> str:
+    """Return the bounds where they are not the default, as text that is another one for other bounds; else ""."""
+    bounds = max_bytes(), max_seconds()
+    return "" if bounds == (DEFAULT_BYTES, DEFAULT_S) else f"{bounds[0]:.0f} bytes, {bounds[1]:g} s"
+
+
 def require_room(path: str | os.PathLike[str], num_bytes: int, announced: str) -> None:
     """Refuse what needs more memory than one source may take.
 
@@ -117,7 +133,12 @@ def _next_size(num_bytes: int) -> str:
 
 @contextmanager
 def timed() -> Iterator[None]:
-    """Count the seconds of a source from here on; what is inside another block has no clock of its own."""
+    """Count the seconds of a source from here on; what is inside another block has no clock of its own.
+
+    Raises:
+        OptionsError: when a bound is none.
+    """
+    require_bounds()
     if _until.get() < math.inf:
         yield
         return

@@ -18,8 +18,8 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from crema_core.data.clips import Timeline
 from crema_core.data.files import check_file, content_of, unreadable
-from crema_core.data.limits import require_room, require_time
-from crema_core.errors import MediaError, first_line
+from crema_core.data.limits import MAX_BYTES, require_room, require_time
+from crema_core.errors import CremaError, MediaError, first_line
 from crema_core.plugins.spec import PICTURE_SUFFIXES
 
 IMAGE_SUFFIXES = PICTURE_SUFFIXES
@@ -174,12 +174,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         # their side.
         with path.open("rb") as file, Image.open(file) as image:
             yield image
-    except MediaError:
+    except CremaError:
         raise
     except Image.DecompressionBombError as error:
         raise MediaError(
             f"'{path}' is larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. Larger pictures are not read, so "
-            "that a damaged or hostile one cannot fill the memory. Scale it down first."
+            f"that a damaged or hostile one cannot fill the memory; this is a limit of Pillow, beside {MAX_BYTES}. "
+            "Scale it down first, or in Python set PIL.Image.MAX_IMAGE_PIXELS = None."
         ) from error
     except Exception as error:
         reason = _reason(path, error)

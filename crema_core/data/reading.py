@@ -4,7 +4,8 @@ Decoders are native code, which a damaged file can make crash, hang or take all 
 finding about the source it was reading, and another one goes on with the next.
 
 What was read may be kept in a file, so that a check that was interrupted, or comes again next week, reads only what is
-new or has changed since: another path, size or time of change, or another version or setting of the modality.
+new or has changed since: another path, size or time of change, another version or setting of the modality, or other
+bounds on one source.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from crema_core.common.parent import watch_parent
 from crema_core.common.reading import ABSENT, obstacle, parse_json, read_text
 from crema_core.common.writing import writing
 from crema_core.data.doubts import Doubt, collect_doubts
-from crema_core.data.limits import ending_process, how_it_ended
+from crema_core.data.limits import bounds_changed, ending_process, how_it_ended
 from crema_core.data.sampling import file_of
 from crema_core.errors import CremaError, DataFileError, MediaError, ReadError, WorkerError, first_line
 from crema_core.plugins import registry
@@ -105,9 +106,11 @@ def read_once(
 
     Raises:
         DataFileError: when `keep` is another file, or cannot be written.
+        OptionsError: when a bound on one source is none.
         WorkerError: when a process cannot begin.
     """
-    keys = {files: _key(files, readers.identities[files[0]]) for files in sources}
+    changed = bounds_changed()  # what a bound refuses, another one lets through
+    keys = {files: _key(files, readers.identities[files[0]] + changed) for files in sources}
     known = {} if keep is None else _kept(keep)
     found = {files: known[key] for files, key in keys.items() if key in known}
     left = [(files, (files[0], source)) for files, source in sources.items() if files not in found]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from crema_core.common.atomic import write_text
-from crema_core.common.reading import obstacle_of_source, parse_json, read_text
+from crema_core.common.reading import ABSENT, obstacle_of_source, parse_json, read_text
+from crema_core.data.limits import require_bounds
 from crema_core.data.sampling import file_of
 from crema_core.errors import CheckpointError, CremaError, DataFileError, first_line
 from crema_core.plugins import registry
@@ -22,7 +23,7 @@ from crema_core.plugins.spec import ARRAY_SUFFIXES, CLIP_SUFFIXES, PICTURE_SUFFI
 
 OnError = Literal["stop", "skip"]
 """What is done about samples whose files cannot be used."""
-Why = Literal["missing", "empty", "ending", "unreadable"]
+Why = Literal["missing", "blocked", "empty", "ending", "unreadable"]
 MAX_SKIPPED = 0.1
 """Largest share of the samples of one data file that "skip" leaves out."""
 SKIPPED = "skipped.jsonl"
@@ -38,6 +39,7 @@ _FAMILIES = (
 """Endings that one reader of core reads: who declares one of them reads them all."""
 _COUNTED: Mapping[Why, str] = {
     "missing": "with a missing file",
+    "blocked": "with a file that cannot be opened",
     "empty": "with an empty file",
     "ending": "with a file of another kind",
     "unreadable": "with an unreadable file",
@@ -87,9 +89,13 @@ class SourceCheck:
 
     Args:
         specs: declarations of modalities by name; None: those of installed packages.
+
+    Raises:
+        OptionsError: when a bound on one source is none, before hours of work rather than at the first source.
     """
 
     def __init__(self, specs: Mapping[str, ModalitySpec] | None = None) -> None:
+        require_bounds()
         self._specs = specs
         self._endings: dict[str, frozenset[str] | None] = {}
         self._faults: dict[tuple[str, str], tuple[Why, str] | None] = {}
@@ -104,7 +110,7 @@ class SourceCheck:
 
     def _look(self, modality: str, file: Path) -> tuple[Why, str] | None:
         if (reason := obstacle_of_source(file)) is not None:
-            return "missing", reason
+            return "missing" if reason == ABSENT else "blocked", reason
         if file.is_dir():
             return None
         accepted = self.endings(modality)

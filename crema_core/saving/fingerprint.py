@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from crema_core.data import modality_calls
+from crema_core.data.limits import require_bounds
 from crema_core.errors import first_line
 from crema_core.modality import Batch, Features, Modality
 from crema_core.tokens import ModalityBatch
@@ -114,6 +115,7 @@ def _shape(sketch: Mapping[str, Any]) -> str:
 
 @torch.no_grad()
 def _computed(modality: Modality) -> dict[str, Any]:
+    require_bounds()  # else a variable that is no number would read as a package that has changed
     record: dict[str, Any] = {"feature_dim": modality.feature_dim}
     state = [*modality.parameters(), *modality.buffers()]
     device = state[0].device if state else torch.device("cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,7 @@ REFUSED = [
     ("noending", "has no ending. 'video' reads ",
      "Convert the file, or rename it if its ending is wrong. Nothing was written."),
     ("absent.mp4", "does not exist. 'video' reads ", "Check the path."),
+    ("pipe.png", "is a pipe, not a file. 'video' reads ", "Name another file. Nothing was written."),
     ("0.png#t=1:02", "names a part that cannot be read: '1:02'. Parts are seconds",
      "either may be left out. Write 0.png#t=62,90.5, for example."),
 ]  # fmt: skip
@@ -141,6 +143,7 @@ def test_what_is_not_read_is_refused_before_anything_is_built(
     monkeypatch.setattr(modality_calls, "construct", lambda *_: pytest.fail("it was built"))
     for name in ("a.docx", "noending"):
         (folder / name).write_bytes(b"text")
+    os.mkfifo(folder / "pipe.png")
     assert main(["show", source, "--modality", "video"]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"crema: '{source}' {begins}")

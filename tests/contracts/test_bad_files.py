@@ -40,7 +40,8 @@ CUT = "it is cut short (…)"
 """What the library said stands between the brackets."""
 TOO_LARGE = (
     "is larger than 178,956,970 pixels. Larger pictures are not read, so that a damaged or hostile one cannot fill the "
-    "memory. Scale it down first."
+    "memory; this is a limit of Pillow, beside CREMA_MAX_SOURCE_BYTES. Scale it down first, or in Python set "
+    "PIL.Image.MAX_IMAGE_PIXELS = None."
 )
 TEXT = "holds values of type <U1. Measurements are whole numbers or floats. Convert them with values.astype('float32')."
 
@@ -51,6 +52,7 @@ def sentence(what: str, suffixes: tuple[str, ...]) -> str:
 
 CLIP, PICTURE = sentence("A clip", CLIP_SUFFIXES), sentence("A picture", IMAGE_SUFFIXES)
 FLOW = sentence("A flow field", (".flo", ".png", ".pfm"))
+HUGE_ARRAY = "it is cut short, it announces 4,504 TB in values.npy and holds 128 bytes"
 CUT_PLY = "it is cut short: it announces {} rows of at least 12 bytes of 'vertex' and holds 120 bytes"
 SOUND, TABLE = sentence("A sound", SOUND_SUFFIXES), sentence("An array", ARRAY_SUFFIXES)
 
@@ -183,8 +185,7 @@ CASES: list[tuple[str, str, Callable[[], bytes], str]] = [
         for name, make, text in (
             ("text.npz", lambda: b"no arrays" * 50, damaged("it holds text (numpy)", TABLE, OTHER)),
             ("cut.npz", half_array, damaged(CUT, TABLE)),
-            ("huge.npz", huge_array,
-             damaged("it is cut short, it announces 4,504 TB in values.npy and holds 128 bytes", TABLE)),
+            ("huge.npz", huge_array, damaged(HUGE_ARRAY, TABLE)),
             ("letters.npz", letters, TEXT),
         )
     ),

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def test_everything_wrong_is_found(tmp_path: Path) -> None:
         Finding("empty", "2 samples have an empty answer, first: line 3.", (3, 4)),
         Finding("senseless", "1 sample has no source at all, first: line 4.", (4,)),
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_found_for_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.bin")
+    path = write(tmp_path, [{"id": "a", "question": "?", "answer": "x", "radar": "p.bin"}])
+    text = (
+        "1 of 1 samples has a file that cannot be opened, first: p.bin is a pipe, not a file (line 1 of train.jsonl)."
+    )
+    assert Finding("blocked", text, (1,)) in check_data_file(path, modalities=["radar"]).findings
 
 
 def test_answers_that_are_nearly_always_the_same_are_found(tmp_path: Path) -> None:

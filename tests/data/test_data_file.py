@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,18 @@ def test_where_no_file_is_missing_what_is_in_them_is_left_to_their_readers(tmp_p
     path = write(tmp_path, LINE | {"radar": "a.bin"})
     (tmp_path / "a.bin").touch()
     assert [record.paths("radar") for record in read_data_file(path)] == [(str(tmp_path / "a.bin"),)]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_called_missing(tmp_path: Path) -> None:
+    path = write(tmp_path, LINE | {"radar": "a.bin"})
+    os.mkfifo(tmp_path / "a.bin")
+    for read in (read_data_file, lambda own: as_records([LINE | {"radar": str(own.parent / "a.bin")}])):
+        with pytest.raises(DataFileError) as error:
+            read(path)
+        lines = str(error.value).splitlines()
+        assert lines[0].endswith("cannot be used: 1 with a file that cannot be opened.")
+        assert lines[1].endswith("a.bin is a pipe, not a file")
 
 
 def test_of_many_unusable_samples_the_first_twenty_are_named(tmp_path: Path) -> None:

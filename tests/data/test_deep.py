@@ -15,7 +15,7 @@ import torch
 
 from crema_core.data import modality_calls
 from crema_core.data.check import Finding, Shared, check_sources
-from crema_core.data.limits import MAX_SECONDS
+from crema_core.data.limits import MAX_BYTES, MAX_SECONDS
 from crema_core.errors import DataFileError
 from crema_core.modality import Modality, Sample
 from crema_core.plugins import registry
@@ -139,6 +139,16 @@ def test_a_check_that_is_resumed_reads_only_what_is_new_or_has_changed(
     assert check_sources([data_file], keep=keep, say=said.append).findings == {data_file: []}
     assert log.read_text().split()[len(before) + 2 :] == ["cut"]
     assert said[0] == "reading sources: 4 of 4, 3 of them before, 0 unreadable"
+
+
+def test_what_a_bound_refused_is_read_again_under_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "a.mp4", num_frames=2)
+    data_file, keep = write(tmp_path / "d.jsonl", {"video": "a.mp4"}), tmp_path / "kept"
+    monkeypatch.setenv(MAX_BYTES, "10")
+    (refused,) = check_sources([data_file], keep=keep).findings.values()
+    assert [own.kind for own in refused] == ["damaged"]
+    monkeypatch.setenv(MAX_BYTES, "1GB")
+    assert check_sources([data_file], keep=keep).findings == {data_file: []}
 
 
 def test_another_file_is_not_written_into(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from crema_core.data import limits
 from crema_core.data.images import read_arrays, read_frames, read_image
 from crema_core.data.limits import MAX_BYTES, MAX_SECONDS, as_size, max_bytes, max_seconds, require_room
+from crema_core.data.unusable import SourceCheck
 from crema_core.errors import MediaError, OptionsError
 from tests.support.official_datasets import write_clip
 
@@ -39,6 +40,28 @@ def test_a_bound_that_is_none_is_refused_with_what_to_write(monkeypatch: pytest.
         max_bytes()
     with pytest.raises(OptionsError, match=f"CREMA_MAX_SOURCE_S is '{text}'.*export CREMA_MAX_SOURCE_S=600"):
         max_seconds()
+
+
+@pytest.mark.parametrize(("name", "text"), [(MAX_BYTES, "much"), (MAX_SECONDS, "soon")])
+def test_a_bound_that_is_none_is_refused_before_work_and_never_called_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "one.png")
+    monkeypatch.setenv(name, text)
+    for refused in (SourceCheck, lambda: limits.timed().__enter__()):
+        with pytest.raises(OptionsError, match=f"^{name} is '{text}'. Accepted is "):
+            refused()
+    if name == MAX_BYTES:  # a reader that is called by itself
+        with pytest.raises(OptionsError, match=f"^{name} is '{text}'. Accepted is "):
+            read_image(tmp_path / "one.png")
+
+
+def test_other_bounds_are_told_apart_and_the_default_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [limits.bounds_changed()]
+    for number in ("1GB", "4GB", "0"):
+        monkeypatch.setenv(MAX_BYTES, number)
+        found.append(limits.bounds_changed())
+    assert found == ["", "1000000000 bytes, 300 s", "4000000000 bytes, 300 s", "inf bytes, 300 s"]
 
 
 def test_what_is_too_large_is_named_with_its_size_and_a_setting_that_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from crema_core.api.build import build
+from crema_core.data.limits import MAX_SECONDS
+from crema_core.errors import OptionsError
 from crema_core.modality import Batch, BuildContext, Features, Modality, Sample
 from crema_core.plugins.spec import Capabilities
 from crema_core.saving.fingerprint import TOLERANCES, feature_changes, feature_fingerprint
@@ -201,6 +203,12 @@ def test_whole_numbers_may_be_rounded_otherwise_by_one() -> None:
     rounded.add, darker.factor = 1, 2
     assert change(Pixels(), rounded) is None
     assert change(Pixels(), darker) is not None
+
+
+def test_a_bound_that_is_none_is_not_taken_for_a_change_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MAX_SECONDS, "soon")
+    with pytest.raises(OptionsError, match=f"^{MAX_SECONDS} is 'soon'. Accepted is "):
+        feature_fingerprint(Encoded())
 
 
 def test_random_features_have_no_fingerprint() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from crema_3d.values import named_points
 from crema_core.data.media import require_room, require_size, unreadable
-from crema_core.errors import MediaError
+from crema_core.errors import CremaError, MediaError
 
 Cloud = tuple[Tensor, Tensor | None]
 """Positions `(N, 3)` and colours `(N, 3)` or None, in the file's own numbers."""
@@ -123,7 +123,8 @@ def read_pcd(path: Path) -> Cloud:
             raise ValueError(f"{len(fields)} names, {len(kinds)} types, {number} points, {counts} numbers each")
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise CloudError(f"its header lacks something or has unknown words ({error})") from error
-    require_room(path, number * max(row.itemsize, 8 * sum(counts)), f"{number:,} points of {sum(counts)} numbers")
+    if header["DATA"][:1] != ["binary"] or len(raw) - begin >= number * row.itemsize:  # else it is cut short
+        require_room(path, number * max(row.itemsize, 8 * sum(counts)), f"{number:,} points of {sum(counts)} numbers")
     columns = _pcd_columns(raw[begin:], header["DATA"][:1], row, number)
     named = {name: columns[i][:, 0] for i, name in enumerate(fields) if columns[i].shape[1] == 1}
     packed = named.pop("rgb", named.pop("rgba", None))
@@ -259,7 +260,7 @@ def read_e57(path: Path) -> Cloud:
         names = ("colorRed", "colorGreen", "colorBlue")
         colored = all(name in own for own in read for name in names)
         rgb = np.concatenate([np.stack([own[name] for name in names], axis=1) for own in read]) if colored else None
-    except MediaError:
+    except CremaError:
         raise
     except Exception as error:
         raise unreadable(

@@ -338,5 +338,8 @@ def test_a_pcd_file_of_points_without_numbers_or_of_too_many_is_refused(tmp_path
 
     with pytest.raises(MediaError, match="its header lacks something"):
         read_points(write(10**12, 0))
-    with pytest.raises(MediaError, match="holds 1,000,000,000,000 points of 3 numbers: 24 TB once decoded"):
+    text = "holds 1,000,000,000,000 points of 3 numbers: 24 TB once decoded"
+    if how == "binary":  # its rows are as long as they are, so this is known to be no large file but half of one
+        text = "it is cut short: it announces 1,000,000,000,000 points of 12 bytes and holds 36 bytes"
+    with pytest.raises(MediaError, match=text):
         read_points(write(10**12, 1))
