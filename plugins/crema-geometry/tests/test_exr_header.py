@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from crema_geometry.exr import SEVERAL_PARTS, announced_bytes
+from crema_core.errors import MediaError
+from crema_geometry.exr import SEVERAL_PARTS, announced_bytes, read_exr_channels
 
 
 def part(width: int, height: int, channels: int) -> bytes:
@@ -42,3 +45,13 @@ def test_what_is_no_header_announces_nothing(tmp_path: Path) -> None:
     ):
         (tmp_path / "a.exr").write_bytes(content)
         assert announced_bytes(tmp_path / "a.exr") == 0
+
+
+def test_what_a_header_announces_is_compared_with_the_bound_before_the_library_sees_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "OpenEXR", ModuleType("OpenEXR"))  # without anything that could decode
+    content = struct.pack("<II", 20000630, 2) + part(100_000, 100_000, 1) + b"\0"
+    (tmp_path / "a.exr").write_bytes(content)
+    with pytest.raises(MediaError, match="holds channels of 10,000,000,000 numbers in all: 40 GB once decoded"):
+        read_exr_channels(tmp_path / "a.exr")
