@@ -228,6 +228,8 @@ def _lines(finding: Finding) -> str:
     from crema_core.data.check import numbers
 
     lines = finding.lines
-    if len(lines) == 1:
-        return f" Line {lines[0]}." if finding.kind in ("damaged", "modality") else ""
-    return f" Lines {numbers(lines, most=NUM_LINES)}." if lines else ""
+    if not lines or (len(lines) == 1 and finding.kind not in ("damaged", "modality")):
+        return ""
+    word, listed = ("Line", str(lines[0])) if len(lines) == 1 else ("Lines", numbers(lines, most=NUM_LINES))
+    # A text that ends in what to type has no full stop.
+    return f" {word} {listed}." if finding.text.endswith(".") else f" ({word.lower()} {listed})"

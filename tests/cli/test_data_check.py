@@ -169,3 +169,13 @@ def test_a_file_whose_name_is_no_text_is_checked(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8"}, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\\udcff.jsonl: 1 sample" in done.stdout
+
+
+def test_the_line_of_a_finding_is_not_taken_for_what_to_type() -> None:
+    from crema_core.cli.data import _lines
+    from crema_core.data.check import Finding
+
+    assert _lines(Finding("damaged", "It is damaged.", (3,))) == " Line 3."
+    assert _lines(Finding("damaged", "Allow it: export SIZE=1MB", (3,))) == " (line 3)"
+    assert _lines(Finding("damaged", "Allow it: export SIZE=1MB", (3, 5))) == " (lines 3, 5)"
+    assert _lines(Finding("length", "It is short.", (3,))) == ""
