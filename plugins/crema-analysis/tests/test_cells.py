@@ -102,5 +102,6 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         CellStore(tmp_path, {})
     assert str(error.value) == (
         f"'{tmp_path}' cannot be continued: its table.json, which states what the cells depend on, is not JSON "
-        "(Expecting property name enclosed in double quotes at column 2). Name another folder with --out. Nothing was changed."
+        "(Expecting property name enclosed in double quotes at column 2). Name another folder with --out. "
+        "Nothing was changed."
     )
