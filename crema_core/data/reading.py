@@ -134,7 +134,8 @@ def _read(work: Sequence[tuple[Files, Work]], readers: Readers, count: int) -> I
     hands: list[_Hand] = []
     try:
         while waiting or any(hand.given for hand in hands):
-            hands += [_Hand(names, readers) for _ in range(min(count - len(hands), len(waiting)))]
+            for _ in range(min(count - len(hands), len(waiting))):
+                hands.append(_Hand(names, readers))  # one by one, so that all are ended when the next is interrupted
             for hand in hands:
                 if not hand.given and waiting:
                     hand.give([waiting.popleft() for _ in range(min(_AT_ONCE, len(waiting)))], work)
