@@ -26,7 +26,7 @@ from typing import NamedTuple, Protocol, TextIO, cast
 import crema_core
 from crema_core.cli.inputs import Parser
 from crema_core.cli.launch import enrol, fail, rank
-from crema_core.common.stopping import cause, exit_code, stoppable
+from crema_core.common.stopping import INTERRUPTED, TERMINATED, cause, exit_code, ignore_signals, stoppable
 from crema_core.errors import CremaError, LostProcessError, PluginError, PluginExitError, did_you_mean
 from crema_core.plugins.fence import fault_text, fenced, switch_off
 from crema_core.plugins.groups import directory
@@ -73,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             except KeyboardInterrupt as stop:
                 code = _stopped(stop)
     except KeyboardInterrupt as stop:  # it came when all was done and said: that stays as it was
-        return _stopped(stop) if code is None else code
+        code = _stopped(stop) if code is None else code
+    if argv is None and code in (INTERRUPTED, TERMINATED):
+        ignore_signals()  # while Python shuts down: what is to stop has stopped
     return code
 
 

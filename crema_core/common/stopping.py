@@ -48,6 +48,13 @@ def is_in_charge() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+def ignore_signals() -> None:
+    """Ignore Ctrl-C and SIGTERM from here on, in a process that is ending already: people press twice."""
+    if is_in_charge():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def handled(handle: Callable[[int, FrameType | None], Any], *, only_default: bool = True) -> Iterator[None]:
     """Let a function handle Ctrl-C and SIGTERM inside the block, in this process and not in those it forks.

@@ -228,3 +228,20 @@ def test_a_signal_when_all_is_said_and_done_changes_nothing(
     monkeypatch.setattr("crema_core.cli.main.stoppable", late)
     assert main(["nothing"]) == 2
     assert capsys.readouterr().err.startswith("crema: 'nothing' is not a verb.")
+
+
+def test_a_signal_while_python_shuts_down_after_a_stop_changes_nothing() -> None:
+    program = """
+import atexit, os, signal, sys
+from crema_core.cli import main as border
+
+def stopped(words):
+    raise KeyboardInterrupt
+
+border._main = stopped
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+sys.exit(border.main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "crema: interrupted\n")

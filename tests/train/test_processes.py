@@ -99,8 +99,20 @@ def whole(t5_folder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory)
         {"mode": "joint", "cache": "none", "epochs": 1},
         {"gradient_accumulation_steps": 2, "max_grad_norm": 0.1, "epochs": 1},
         {"modalities": ["wave"], "batch_size": 3, "epochs": 1},
+        {"micro_batch_size": 1, "epochs": 1},
+        {"mode": "joint", "micro_batch_size": 2, "batch_size": 5, "epochs": 1},
+        {"retained_graphs": 0, "epochs": 1},
+        {"cache": "none", "num_workers": 1, "epochs": 1},
     ],
-    ids=["joint without cache", "accumulated and clipped", "one modality in odd batches"],
+    ids=[
+        "joint without cache",
+        "accumulated and clipped",
+        "one modality in odd batches",
+        "in parts",
+        "joint in parts of odd batches",
+        "no graph kept",
+        "worker processes",
+    ],
 )
 def test_two_processes_give_the_losses_and_weights_of_one(
     settings: dict[str, Any], t5_folder: Path, data: Path, tmp_path: Path
