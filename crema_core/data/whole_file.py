@@ -208,6 +208,8 @@ def _asf(file: BinaryIO, size: int) -> int | None:
         at += own
     if not size < told < UNKNOWN_LONG:
         return None
+    if header > size:  # perhaps 2^63, where no file can be read
+        return told
     file.seek(header)
     data = file.read(24)
     packets = header + int.from_bytes(data[16:24], "little")

@@ -438,7 +438,16 @@ def _seek(container: InputContainer, sought_s: float) -> bool:
     return True
 
 
+MOST_PLANES = 8
+"""Channels of a frame that PyAV reaches where each has a plane of its own; it reads beyond the end for the ninth."""
+
+
 def mean_of_channels(frame: av.AudioFrame) -> np.ndarray:
     """Return `(S,)` float32, the mean over channels, as the released code has it."""
+    if frame.format.is_planar and frame.layout.nb_channels > MOST_PLANES:
+        raise MediaError(
+            f"The sound has {frame.layout.nb_channels} channels. At most {MOST_PLANES} are read, because PyAV crashes "
+            "on more. Mix them: ffmpeg -i FILE -ac 1 sound.wav"
+        )
     # FFmpeg's own mixing of float stereo would be 3 dB louder.
     return np.asarray(frame.to_ndarray().mean(axis=0, dtype=np.float32))

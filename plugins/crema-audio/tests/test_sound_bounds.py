@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import wave
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,13 @@ def test_a_sound_is_bounded_while_it_is_decoded(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv(MAX_BYTES, "6300")
     with pytest.raises(MediaError, match=r"a.caf' holds 1,600 samples or more at the rate they are read in"):
         read_sound(tmp_path / "a.caf", sample_rate_hz=16_000)
+
+
+def test_nine_channels_are_refused_before_pyav_crashes_on_them(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setnchannels(9)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(bytes(18 * 1600))
+    with pytest.raises(MediaError, match="The sound has 9 channels"):
+        read_sound(tmp_path / "a.wav", sample_rate_hz=16_000)
