@@ -170,3 +170,11 @@ def test_a_clip_that_is_cut_is_refused_with_its_sizes(tmp_path: Path, suffix: st
     path.write_bytes(raw[:left])
     with pytest.raises(MediaError, match=rf"cannot be read: it is cut short, {left} of (at least )?\d+ bytes\. A clip"):
         read_clip(path, num_frames=2)
+
+
+def test_a_header_of_more_bytes_than_any_file_is_not_sought(tmp_path: Path) -> None:
+    content = bytearray(written(".asf"))
+    content[16:24] = (1 << 63).to_bytes(8, "little")
+    path = tmp_path / "a.asf"
+    path.write_bytes(content[: len(content) // 2])
+    assert cut_short(path) == f"it is cut short, {len(content) // 2} of {len(content)} bytes"
