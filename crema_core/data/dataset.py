@@ -217,6 +217,14 @@ def _collate_shared(
     try:
         _Sharer(io.BytesIO()).dump(batch)
     except RuntimeError as error:
+        if "Too many open files" in str(error):
+            return Carried(
+                WorkerError(
+                    f"Too many files are open at once ({first_line(error)}): workers hand each tensor over as one. "
+                    "Needed is a higher limit, which ulimit -n prints. Raise it, for example with ulimit -n 1024, or "
+                    "use fewer num_workers, or num_workers=0."
+                )
+            )
         if "shared memory" not in str(error) and "No space left" not in str(error):
             raise
         return Carried(

@@ -128,3 +128,18 @@ def test_too_small_a_shared_memory_is_carried_to_the_main_process(monkeypatch: p
     assert isinstance(found.error, WorkerError)
     assert "--shm-size" in str(found.error)
     assert shared[0] is batch["frames"]
+
+
+def test_too_many_open_files_are_no_small_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(own: torch.Tensor) -> None:
+        raise RuntimeError(
+            "unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"
+        )
+
+    monkeypatch.setattr(dataset_module, "collate", lambda *_, **__: {"frames": torch.zeros(2, 3)})
+    monkeypatch.setattr(dataset_module, "get_worker_info", lambda: "a worker")
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    found = dataset_module._collate_shared([], modalities={}, pass_over=False)
+    assert isinstance(found, Carried)
+    assert str(found.error).startswith("Too many files are open at once (")
+    assert "ulimit -n 1024" in str(found.error)
