@@ -139,4 +139,4 @@ def test_a_pipe_is_refused_wherever_a_file_is_read(tmp_path: Path) -> None:
     for kind, read in reads:
         with pytest.raises(kind, match=r"is a (pipe|device), not a file"):
             read()
-    assert SourceCheck({}).fault("sound", str(pipe)) == ("missing", "is a pipe, not a file")
+    assert SourceCheck({}).fault("sound", str(pipe)) == ("blocked", "is a pipe, not a file")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -269,17 +271,20 @@ def test_an_attempt_that_made_nothing_does_not_bind_the_folder(tmp_path: Path) -
     assert json.loads((tmp_path / "extract.json").read_text()) == {"depth": settings.identity("depth")}
 
 
-class DyingPool(ProcessPoolExecutor):
-    """Its processes end at once, as when the system takes their memory."""
+@contextmanager
+def dying_processes(count: int, *, begin: object) -> Iterator[Callable[..., Future[Any]]]:
+    """Processes that end at once, as when the system takes their memory."""
 
-    def submit(self, *arguments: object, **named: object) -> Future[Any]:
+    def submit(*work: object) -> Future[Any]:
         lost: Future[Any] = Future()
         lost.set_exception(BrokenProcessPool("a process ended"))
         return lost
 
+    yield submit
+
 
 def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crema_geometry.extract.run.ProcessPoolExecutor", DyingPool)
+    monkeypatch.setattr("crema_geometry.extract.run.worker_processes", dying_processes)
     jobs = [Job(name, {"depth": "y"}, ("depth",)) for name in ("a.mp4", "b.mp4")]
     with pytest.raises(OptionsError) as caught:
         run_jobs(jobs, ExtractSettings(modalities=("depth",)), num_processes=2)
