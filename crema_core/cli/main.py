@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TextIO, cast
 
 import crema_core
+from crema_core.cli.border import bug_message, system_message  # when files are short it is too late
 from crema_core.cli.inputs import Parser
 from crema_core.cli.launch import enrol, fail, rank
 from crema_core.common.stopping import INTERRUPTED, TERMINATED, cause, exit_code, ignore_signals, stoppable
@@ -109,8 +110,6 @@ def _main(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:  # noqa: BLE001 - the border: behind it there is nobody to catch it
-        from crema_core.cli.border import bug_message, system_message
-
         message = system_message(error)
         if message is None or show_traceback:
             traceback.print_exc()
