@@ -33,10 +33,13 @@ TYPES = ("color", "shape", "first_sound")
 CREMA = """
 import crema_core
 video, audio = {"name": "video", "num_frames": 2}, {"name": "audio", "window_s": 0.64, "num_windows": 4}
-model = crema_core.build([video, audio], backbone=BACKBONE, mmqa={"lora_rank": 16}, seed=SEED)
-crema_core.fit(model, TRAIN, out=OUT, mode=MODE, epochs=EPOCHS, lr=LR, batch_size=32, weight_decay=0.01, seed=SEED)
+mmqa = {"lora_rank": 16, "lora_dropout": 0.0}
+model = crema_core.build([video, audio], backbone=BACKBONE, mmqa=mmqa, seed=SEED)
+options = {"mode": MODE, "epochs": EPOCHS, "lr": LR, "batch_size": 32, "weight_decay": 0.01, "max_grad_norm": 1.0}
+crema_core.fit(model, TRAIN, out=OUT, seed=SEED, **options)
 print(crema_core.evaluate(model, TEST, batch_size=128, max_new_tokens=3).accuracy)
 """
+"""What `train_here` does, as somebody would write it; its lines are counted."""
 BY_HAND, JOINT, SEQUENTIAL = "by hand", "joint", "sequential"
 
 
