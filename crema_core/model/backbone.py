@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import CheckpointError, OptionsError
 from crema_core.fusion.connector import QFormerText, VisualLayout
+from crema_core.model.bf16_kernels import choose_attention, fuse_norms
 from crema_core.model.chat_format import ChatFormat, override_chat_format, own_chat_format
 from crema_core.model.checkpoint import CLIP_MEAN, CLIP_STD, RGB
 from crema_core.model.id_language import language_of
@@ -94,7 +95,10 @@ class Backbone(nn.Module):
         self.query_tokens, self.language_projection = query_tokens, language_projection
         self.language_model = language_model
         fuse_activations(self.language_model)
+        fuse_norms(self.language_model)
         share_position_bias(self.language_model)
+        if self.qformer is not None:
+            choose_attention(self.qformer.model)
         self.settings, self.source, self.tokenizer = settings, settings.source, tokenizer
         self.image_mean, self.image_std = image_mean, image_std
         self.provenance: dict[str, str] | None = None

@@ -27,11 +27,11 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.activations import GELUTanh, NewGELUActivation
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from crema_core.errors import OptionsError
+from crema_core.model.bf16_kernels import attention
 
 SHARED_BIAS = "sdpa_with_shared_bias"
 """What transformers knows the attention by."""
@@ -90,10 +90,7 @@ def _attention(
     causal = attention_mask is None and (getattr(module, "is_causal", True) if asked is None else asked)
     if position_bias is not None and not causal and not torch.compiler.is_compiling():
         attention_mask, position_bias = _together(position_bias, attention_mask), None
-    result: tuple[Tensor, None] = sdpa_attention_forward(
-        module, query, key, value, attention_mask, position_bias=position_bias, **arguments
-    )
-    return result
+    return attention(module, query, key, value, attention_mask, position_bias=position_bias, **arguments)
 
 
 def _together(bias_1HSK: Tensor, mask: Tensor | None) -> Tensor:

@@ -28,6 +28,11 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 _T5_LIKE = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers"})
 
 
+def has_bf16_units() -> bool:
+    """Return whether this machine's CPU has matrix units for bf16 (AMX)."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
 def no_numbers(where: str) -> PrecisionError:
     """Return the error about a language model whose scores are NaN; `where` says of what."""
     return PrecisionError(
@@ -70,8 +75,14 @@ def check_precision(precision: str) -> None:
     if precision not in DTYPES:
         raise PrecisionError(
             f"{precision!r} is not a precision. Accepted: {', '.join(get_args(Precision))}."
-            f'{did_you_mean(precision, DTYPES)} Use precision="bf16" on a GPU and "fp32" on a CPU.'
+            f'{did_you_mean(precision, DTYPES)} Use precision="bf16" on a GPU, and on this CPU {_of_this_cpu()}.'
         )
+
+
+def _of_this_cpu() -> str:
+    if has_bf16_units():
+        return '"bf16" as well, for which it has matrix units'
+    return '"fp32", as it has no matrix units for bf16'
 
 
 def require_trainable(precision: str) -> None:
@@ -96,10 +107,29 @@ def keep_full(*modules: nn.Module | None) -> None:
 
 
 def computed_in(device: torch.device) -> str:
-    """Return the number format that matrix products are computed in at this point: "as stored", or autocast's."""
+    """Return the number format that matrix products are computed in at this point: "as stored", or autocast's.
+
+    Where torch multiplies float32 matrices less exactly than it could, that is said too.
+    """
     if not torch.is_autocast_enabled(device.type):
-        return "as stored"
+        exactness = torch.get_float32_matmul_precision()
+        return "as stored" if exactness == "highest" else f"as stored, float32 products {exactness}"
     return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+
+
+@contextmanager
+def float32_products(exactness: str | None) -> Iterator[None]:
+    """Multiply float32 matrices inside with this exactness, as `torch.set_float32_matmul_precision` takes it.
+
+    Args:
+        exactness: `"highest"`, `"high"` or `"medium"`; None: as torch is set.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(exactness or before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 _CHOSEN: ContextVar[bool] = ContextVar("chosen", default=False)

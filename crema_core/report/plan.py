@@ -27,6 +27,7 @@ from crema_core.common.tables import table
 from crema_core.data import modality_calls
 from crema_core.errors import OptionsError
 from crema_core.features.feature_cache import prepare_batch
+from crema_core.model.bf16_kernels import fuse_norms
 from crema_core.model.flops import measure
 from crema_core.model.id_language import language_of
 from crema_core.model.kernels import activation_checkpointing, fuse_activations, share_position_bias
@@ -188,6 +189,7 @@ def _language(model: CremaModel, shape: tuple[int, int, int], *, gradient_checkp
     with FakeTensorMode():
         fake = type(original)._from_config(original.config, dtype=weight.dtype).eval()
         fuse_activations(fake)  # as the backbone does
+        fuse_norms(fake)
         share_position_bias(fake)
         freeze(fake)
         language = language_of(fake, model.backbone.tokenizer)

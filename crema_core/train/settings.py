@@ -67,6 +67,11 @@ class TrainSettings(BaseModel):
     betas: tuple[DecayRate, DecayRate] = Field(default=(0.9, 0.999), description="AdamW's decay rates")
     max_grad_norm: float | None = Field(default=None, gt=0, description="largest gradient norm of an update; None: any")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="number format of the forward pass")
+    float32_matmul: Literal["highest", "high", "medium"] | None = Field(
+        default=None,
+        description="how exactly matrices in float32 are multiplied, as torch.set_float32_matmul_precision takes it: "
+        "'high' is TF32 on a GPU, 'medium' bf16 on a CPU with matrix units too; None: as torch is set, 'highest'",
+    )
 
     micro_batch_size: MicroBatchSize = Field(
         default=None,
@@ -190,7 +195,9 @@ RESUMABLE = frozenset(
 """Settings that may differ when a run is continued: they change no number of the training."""
 
 
-CHANGEABLE = frozenset("lr min_lr warmup_start_lr weight_decay betas max_grad_norm precision micro_batch_size".split())
+CHANGEABLE = frozenset(
+    "lr min_lr warmup_start_lr weight_decay betas max_grad_norm precision float32_matmul micro_batch_size".split()
+)
 """Settings that may be changed when a run is continued, if they are named: the numbers are others from there on, which
 the run records. What decides the order of the data or the length of the schedule is not among them."""
 

@@ -36,7 +36,7 @@ from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.kernels import activation_checkpointing, compiled
 from crema_core.model.memory import explain_out_of_memory
 from crema_core.model.network import CremaNetwork
-from crema_core.model.precision import DTYPES
+from crema_core.model.precision import DTYPES, float32_products
 from crema_core.model.trainable import names_of, set_trainable
 from crema_core.plugins.hooks import Hooks
 from crema_core.saving.fingerprint import feature_fingerprint
@@ -162,11 +162,14 @@ class Trainer:
         backbone = self.model.backbone
         cuda = [self.distributed.device] if self.distributed.device.type == "cuda" else []
         self.distributed.accelerator.init_trackers("crema", config=self.settings.model_dump(mode="json"))
-        self._fill_cache()
+        exactness = self.settings.float32_matmul
+        with float32_products(exactness):
+            self._fill_cache()
         try:
             # The caller's random state is not touched.
             with (
                 torch.random.fork_rng(devices=cuda),
+                float32_products(exactness),
                 activation_checkpointing(backbone.language_model, enabled=self.settings.gradient_checkpointing),
                 compiled((backbone.vision_model, backbone.language_model), enabled=self.settings.compile_frozen),
                 interruptible(self.status.note) as self._seen,

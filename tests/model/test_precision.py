@@ -111,12 +111,19 @@ def test_an_identity_is_the_same_in_every_precision(published: Published_, langu
     assert full.language_identity() == half.language_identity()
 
 
-def test_an_unknown_precision_is_refused_with_the_nearest_name(t5_folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("units", "advice"),
+    [(True, '"bf16" as well, for which it has matrix units'), (False, '"fp32", as it has no matrix units for bf16')],
+)
+def test_an_unknown_precision_is_refused_with_the_nearest_name_and_the_one_for_this_machine(
+    units: bool, advice: str, t5_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units})
     with pytest.raises(PrecisionError) as caught:
         load_backbone(t5_folder, precision="bfp16")
     assert str(caught.value) == (
         "'bfp16' is not a precision. Accepted: fp32, bf16, fp16. Did you mean 'fp16'? "
-        'Use precision="bf16" on a GPU and "fp32" on a CPU.'
+        f'Use precision="bf16" on a GPU, and on this CPU {advice}.'
     )
 
 

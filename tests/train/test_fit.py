@@ -23,6 +23,7 @@ from crema_core.data import modality_calls
 from crema_core.errors import CheckpointError, DataFileError, TrainingError
 from crema_core.evaluation import run as evaluation
 from crema_core.evaluation.run import EvaluationResult
+from crema_core.model.precision import computed_in
 from crema_core.plugins.hooks import Hooks, hookimpl
 from crema_core.train.fit import fit
 from crema_core.train.metrics import Value
@@ -383,6 +384,21 @@ def test_workers_and_the_cache_change_no_number(new_model: MakeModel, tmp_path: 
     plain = train(new_model(), tmp_path, "plain", cache="none", epochs=1)
     busy = train(new_model(), tmp_path, "busy", cache="none", num_workers=2, epochs=1)
     assert numbers(plain) == numbers(busy)
+
+
+def test_training_multiplies_as_exactly_as_it_is_told_and_gives_torchs_own_setting_back(
+    new_model: MakeModel, tmp_path: Path
+) -> None:
+    model = new_model()
+    seen: set[tuple[str, str]] = set()
+    for name in model.names:
+        model.branch(name).adapter.projection.register_forward_hook(
+            lambda module, given, out: seen.add((torch.get_float32_matmul_precision(), computed_in(model.device)))
+        )
+    train(model, tmp_path, "run", epochs=1, float32_matmul="high")
+    assert seen == {("high", "as stored, float32 products high")}
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert computed_in(model.device) == "as stored"
 
 
 def test_without_a_cache_a_minibatch_reads_each_source_once(
