@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 
 from crema_core.errors import CremaError
 
-SECONDS = 3
-"""After which a reader counts as one that hangs."""
+CPU_SECONDS, SECONDS = 3, 60
+"""After which a reader counts as one that hangs: busy, or waiting on a machine with other work."""
 ROOM_BYTES = 2_000_000_000
 """Memory a reader may take, so that one that reads a device without end does not take the machine."""
 MOST_MESSAGE = 20_000
@@ -472,13 +472,17 @@ def _alarm() -> Iterator[None]:
     def ring(number: int, frame: object) -> None:
         raise TimeoutError
 
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, CPU_SECONDS), signal.SIGALRM: (signal.ITIMER_REAL, SECONDS)}
+    previous = {number: signal.signal(number, ring) for number in timers}
+    for timer, seconds in timers.values():
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+        for timer, _ in timers.values():
+            signal.setitimer(timer, 0)
+        for number, own in previous.items():
+            signal.signal(number, own)
 
 
 def main(argv: list[str] | None = None) -> int:

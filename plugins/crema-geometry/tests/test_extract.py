@@ -23,6 +23,7 @@ from crema_core.errors import AssetError, MediaError, OptionsError
 from crema_core.modality import BuildContext, Modality
 from crema_core.plugins import registry
 from crema_geometry.extract.frames import read_pairs, shrink, successors
+from crema_geometry.extract.lines import write_with_results
 from crema_geometry.extract.run import Job, check_record, plan, run_jobs
 from crema_geometry.extract.settings import ExtractSettings
 from tests.support import experts
@@ -145,6 +146,14 @@ def test_a_data_file_gains_the_results(folders: dict[str, Path], tmp_path: Path)
         {"id": "3", "question": "q", "answer": "a", "depth": "../data/clips/a.mp4"},
     ]  # fmt: skip
     assert len(read_data_file(copy, modalities=["video"])) == 3
+
+
+def test_lines_without_a_video_are_copied_as_they_are(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    lines = [{"id": str(number), "video": own} for number, own in enumerate([[], None, "", ["a.mp4"], [1]])]
+    data.write_text("".join(json.dumps(own) + "\n" for own in lines))
+    assert write_with_results(data, tmp_path / "copy.jsonl", {}) == 0
+    assert [json.loads(own) for own in (tmp_path / "copy.jsonl").read_text().splitlines()] == lines
 
 
 def test_a_folder_of_pictures_is_a_video(folders: dict[str, Path], tmp_path: Path) -> None:

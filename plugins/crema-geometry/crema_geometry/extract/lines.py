@@ -75,7 +75,7 @@ def write_with_results(
             continue
         values: dict[str, Any] = moved_line(found, here, there)
         source = values.get(key)
-        first = source[0] if isinstance(source, list) else source
+        first = next(iter(source), None) if isinstance(source, list) else source  # an empty list names no video
         files = results.get(absolute_text(str(there / first)), {}) if isinstance(first, str) else {}
         present = {modality: file for modality, file in files.items() if Path(file).exists()}
         gained += bool(present)
