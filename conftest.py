@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -16,6 +17,11 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 # No test may reach the hub: a test that would is wrong, and must fail at once instead of waiting for a network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# On a machine with other work an import may take a minute; tests of the limit set their own.
+os.environ.setdefault("CREMA_PLUGINS_IMPORT_LIMIT", "300")
+# A shell starts what runs in its background with Ctrl-C ignored, which processes of tests would inherit.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # What a developer switched off in the shell must not change what the tests see.
 for variable in ("CREMA_PLUGINS", "CREMA_PLUGINS_DISABLE", "CREMA_PLUGINS_STRICT"):
     os.environ.pop(variable, None)
