@@ -9,11 +9,13 @@ Shape letters: B samples of the batch, R of them that have the modality, T steps
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from crema_core.common.known import known
 from crema_core.modality import Batch, Features
 
 OWN_IDS = "ids"
@@ -38,6 +40,10 @@ class ModalityBatch(NamedTuple):
         """Return the samples at the positions `index` `(S,)`, in that order, as those of `rows` `(S,)`."""
         labels = tuple(self.labels[position] for position in index.tolist()) if self.labels else ()
         return ModalityBatch(self.batch.select(index), rows, labels)
+
+    def known(self) -> ModalityBatch:
+        """Return the same with the mask and the rows known on the host, see `crema_core.common.known`."""
+        return self._replace(batch=replace(self.batch, mask=known(self.batch.mask)), rows=known(self.rows))
 
 
 class ModalityFeatures(NamedTuple):
@@ -67,6 +73,16 @@ class ModalityFeatures(NamedTuple):
             {name: extra[index] for name, extra in extras.items()},
         )
         return ModalityFeatures(own, rows)
+
+    def known(self) -> ModalityFeatures:
+        """Return the same with everything but the values known on the host, see `crema_core.common.known`.
+
+        Of the extras these are the whole numbers: ids and layouts.
+        """
+        values, mask, times, extras = self.features
+        extras = {name: own if own.is_floating_point() else known(own) for name, own in extras.items()}
+        own = Features(values, known(mask), None if times is None else known(times), extras)
+        return ModalityFeatures(own, known(self.rows))
 
 
 ModalityInput = ModalityFeatures | ModalityBatch

@@ -73,7 +73,8 @@ def predict(
         num_beams: beams of its search.
         fusion: strategy to answer with; None: the model's own.
     """
-    tokens = shared_tokens(model, batch.features, batch.texts, batch.keys)
+    features = {name: own.known() for name, own in batch.features.items()}
+    tokens = shared_tokens(model, features, batch.texts, batch.keys)
     extras = model.extra_outputs(tokens, len(batch.texts))
     prompt = model.prompt(tokens, batch.texts, fusion=fusion)
     num_tokens = prompt.mask.sum(1).tolist()
@@ -86,7 +87,7 @@ def predict(
                 raise no_numbers(f"for the question {text!r}")
     if not all(batch.choices):
         texts = model.generate(prompt, max_new_tokens=max_new_tokens, num_beams=num_beams)
-    present = {name: own.rows.tolist() for name, own in batch.features.items()}
+    present = {name: own.rows.tolist() for name, own in features.items()}
     answers = []
     for row, own in enumerate(batch.choices):
         used = tuple(name for name, rows in present.items() if row in rows)

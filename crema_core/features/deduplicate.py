@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from crema_core.common.known import to_device
 from crema_core.tokens import ModalityFeatures, ModalityTokens
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ def shared_tokens(
         same = sharing(
             (key, questions[row] if model.reads_questions else "") for key, row in zip(keys[name], rows, strict=True)
         )
-        firsts = own.rows[torch.tensor(same.firsts, device=own.rows.device)]
+        firsts = own.rows[to_device(torch.tensor(same.firsts), own.rows.device)]
         few = model.modality_tokens(name, spread_features(own, same.firsts, firsts), questions)
         tokens[name] = few
         if len(same.owner) != few.values.shape[0]:
-            tokens[name] = few.select(torch.tensor(same.owner, device=few.values.device), own.rows)
+            tokens[name] = few.select(to_device(torch.tensor(same.owner), few.values.device), own.rows)
     return tokens
 
 
@@ -78,5 +79,5 @@ def spread_features(few: ModalityFeatures, owner: Sequence[int], rows: Tensor) -
     """
     if list(owner) == list(range(few.rows.shape[0])):  # nothing is shared, and features are large
         return few
-    index = torch.tensor(owner, device=few.features.values.device)
+    index = to_device(torch.tensor(owner), few.features.values.device)
     return few.select(index, rows.to(index.device))

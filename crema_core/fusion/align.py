@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from crema_core.tokens import ModalityTokens
 
@@ -38,20 +39,20 @@ def frame_grid(tokens: Mapping[str, ModalityTokens], major: str, per_frame: froz
     """
     order = [major, *(name for name in tokens if name in per_frame and name != major)]
     sources = [tokens[name] for name in order if name in tokens]
-    device = next(iter(tokens.values())).mask.device
+    one = next(iter(tokens.values())).mask  # what is made of it is known on the host where it is
     num_steps = max((source.mask.shape[1] for source in sources), default=1)
-    mask = torch.zeros(num_samples, num_steps, dtype=torch.bool, device=device)
-    times = torch.full((num_samples, num_steps, 2), torch.nan, device=device)
-    free = torch.ones(num_samples, dtype=torch.bool, device=device)
+    mask_BT, free_B = one.new_zeros(num_samples, num_steps), one.new_ones(num_samples)
+    times_BT2 = torch.full((num_samples, num_steps, 2), torch.nan, device=one.device)
     for source in sources:
-        rows, steps = source.rows, source.mask.shape[1]
-        take = free[rows]
-        mask[rows[take], :steps] = source.mask[take]
+        rows, more = source.rows, num_steps - source.mask.shape[1]
+        take_B1 = (free_B & one.new_zeros(num_samples).index_fill(0, rows, True))[:, None]
+        own_BT = one.new_zeros(num_samples, num_steps).index_copy(0, rows, pad(source.mask, (0, more)))
+        mask_BT = mask_BT | (own_BT & take_B1)
         if source.times is not None:
-            times[rows[take], :steps] = source.times[take].to(times.dtype)
-        free[rows] = False
-    mask[free, 0] = True
-    return Grid(mask, times)
+            own_RT2 = pad(source.times.to(times_BT2.dtype), (0, 0, 0, more), value=torch.nan)
+            times_BT2 = torch.where(take_B1[:, :, None], times_BT2.index_copy(0, rows, own_RT2), times_BT2)
+        free_B = free_B.index_fill(0, rows, False)
+    return Grid(mask_BT | pad(free_B[:, None], (0, num_steps - 1)), times_BT2)
 
 
 def align(tokens: ModalityTokens, grid: Grid, *, per_frame: bool) -> Tensor:

@@ -127,7 +127,7 @@ class ModalitySet:
     def present(self, name: str) -> Tensor:
         """Return which samples have a modality of the batch, `(B,)` bool."""
         rows = self.tokens[name].rows
-        return torch.zeros(self.num_samples, dtype=torch.bool, device=rows.device).index_fill(0, rows, True)
+        return rows.new_zeros(self.num_samples, dtype=torch.bool).index_fill(0, rows, True)
 
     def grid(self) -> Grid:
         """Return the steps to which supporting modalities are aligned, see `frame_grid`."""

@@ -172,7 +172,7 @@ class TokenMixtureFusion(Fusion):
             absent = score.new_full((batch, steps), -torch.inf)
             scores.append(absent.index_copy(0, tokens.rows, score))
         scores_BTN = torch.stack(scores, dim=-1)
-        present_B = scores_BTN.isfinite().any(-1).any(-1)
+        present_B = torch.stack([modalities.present(name) for name in known]).any(0)
         weights_BTN = scores_BTN.masked_fill(~present_B[:, None, None], 0).softmax(-1)
         fused = torch.einsum("btn,nbtql->btql", weights_BTN, torch.stack(outputs))
         return self.arrange(modalities, fused, grid.mask & present_B[:, None], known)

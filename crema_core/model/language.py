@@ -9,6 +9,7 @@ Shape letters: B samples, S prompt length, A answer length, L width, V vocabular
 from __future__ import annotations
 
 import inspect
+from itertools import accumulate
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -26,6 +27,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
+from crema_core.common.known import to_device
 from crema_core.errors import OptionsError
 from crema_core.model.chat_format import ChatFormat, own_chat_format
 from crema_core.model.precision import no_numbers
@@ -138,7 +140,7 @@ class Language:
             answers: B texts.
             num_tokens: divide the sum by this number instead, where the samples are a part of a larger batch.
         """
-        ids_BA = self.answer_ids(answers).to(prompt.embeds.device)
+        ids_BA = to_device(self.answer_ids(answers), prompt.embeds.device)
         groups = [] if self.in_step or not self.is_encoder_decoder else by_length((ids_BA != IGNORED).sum(1).tolist())
         if len(groups) > 1:
             total = self._grouped_loss(prompt, ids_BA, groups)
@@ -152,7 +154,7 @@ class Language:
         hidden_BSL = cast(Any, self.model).get_encoder()(inputs_embeds=prompt.embeds, attention_mask=mask)[0]
         total = torch.zeros((), device=ids_BA.device)
         for group in groups:
-            rows = torch.tensor(group, device=ids_BA.device)
+            rows = to_device(torch.tensor(group), ids_BA.device)
             longest = int((ids_BA[rows] != IGNORED).sum(1).max())
             own_GA = ids_BA[rows, :longest]
             output = self.model(
@@ -171,7 +173,7 @@ class Language:
 
     def count_tokens(self, answers: Sequence[str]) -> int:
         """Return the number of tokens of all answers together, end tokens included."""
-        return int((self.answer_ids(answers) != IGNORED).sum()) if answers else 0
+        return sum(len(self._closed_ids(text)) for text in answers)
 
     def generate(
         self, prompt: Prompt, *, max_new_tokens: int, num_beams: int = 1, length_penalty: float = 1.0
@@ -243,14 +245,14 @@ class Language:
         rows_ids = [[tuple(self._closed_ids(choice)) for choice in row] for row in choices]
         distinct = [list(dict.fromkeys(row)) for row in rows_ids]
         counts = [len(row) for row in distinct]
-        rows = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(prompt.embeds.device)
-        repeated = prompt.select(rows)
-        ids_CA = _padded_answers([ids for row in distinct for ids in row]).to(prompt.embeds.device)
+        rows = torch.tensor([row for row, count in enumerate(counts) for _ in range(count)])
+        repeated = prompt.select(to_device(rows, prompt.embeds.device))
+        ids_CA = to_device(_padded_answers([ids for row in distinct for ids in row]), prompt.embeds.device)
         logprobs_CAV = self.logits(repeated, ids_CA).float().log_softmax(-1)
         real = ids_CA != IGNORED
         picked = logprobs_CAV.gather(2, ids_CA.clamp(min=0)[:, :, None]).squeeze(2) * real
         scores = (picked.sum(1) / real.sum(1)).tolist()
-        ends = torch.tensor(counts).cumsum(0).tolist()
+        ends = accumulate(counts)
         return [
             [scores[end - len(own) + own.index(ids)] for ids in row]
             for end, own, row in zip(ends, distinct, rows_ids, strict=True)

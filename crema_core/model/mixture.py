@@ -103,7 +103,7 @@ class MixtureFusion(Fusion):
             modalities: whose tokens are features, with the connectors.
         """
         known = self.known(modalities)
-        mixed_B = torch.zeros(modalities.num_samples, dtype=torch.bool, device=_device(modalities))
+        mixed_B = next(iter(modalities.tokens.values())).mask.new_zeros(modalities.num_samples)
         for name in known:
             mixed_B = mixed_B | modalities.present(name)
         alone = {name: own for name in modalities.tokens if (own := self._alone(modalities, name, mixed_B)) is not None}
@@ -210,7 +210,3 @@ def _text(inputs: Sequence[_Input], num_mixed: int) -> QFormerText | None:
     for text, rows in texts[1:]:
         ids, mask = ids.index_copy(0, rows, text.ids), mask.index_copy(0, rows, text.mask)
     return QFormerText(ids, mask)
-
-
-def _device(modalities: ModalitySet) -> torch.device:
-    return next(iter(modalities.tokens.values())).mask.device

@@ -271,7 +271,8 @@ class CremaNetwork(nn.Module):
             )
         questions = [self.template.render(record.question, record.choices) for record in batch.records]
         answers = [self.template.target(record.answer, record.choices) for record in batch.records]
-        return self.loss(self.tokens({name: found[name] for name in batch.present}, questions), questions, answers)
+        own = {name: found[name].known() for name in batch.present}
+        return self.loss(self.tokens(own, questions), questions, answers)
 
     def loss(
         self,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from crema_core.common.known import plain, to_device
 from crema_core.model.chat_format import ChatFormat
 from crema_core.tokens import Segment
 
@@ -165,6 +166,5 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def _embed(rows: Sequence[Sequence[int]], embedding: nn.Module, weight: Tensor) -> _Part:
-    ids, mask = padded(rows)
-    ids = ids.to(weight.device)
-    return _Part(embedding(ids), mask.to(weight.device), ids)
+    ids, mask = (to_device(own, weight.device) for own in padded(rows))
+    return _Part(embedding(plain(ids)), mask, ids)

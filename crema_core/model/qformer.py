@@ -23,6 +23,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import Blip2QFormerModel, InstructBlipQFormerModel, PreTrainedTokenizerBase
 
+from crema_core.common.known import to_device
 from crema_core.fusion.connector import QFormerText
 from crema_core.model.prompt import padded
 from crema_core.model.trainable import fingerprint, held
@@ -134,7 +135,7 @@ class QFormer(nn.Module):
             rows = [row[:most] for row in rows]
         ids, mask = padded(rows)
         device = next(self.model.parameters()).device
-        return QFormerText(ids.to(device), mask.to(device))
+        return QFormerText(to_device(ids, device), to_device(mask, device))
 
     def forward(
         self,

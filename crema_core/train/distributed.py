@@ -20,8 +20,9 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import parse_flag_from_env
-from torch import nn
+from torch import Tensor, nn
 
+from crema_core.common.known import to_device
 from crema_core.common.parent import end_with_parent
 from crema_core.common.processes import ALONE, Processes
 from crema_core.errors import OptionsError, TrainingError
@@ -119,30 +120,33 @@ class Distributed:
         with chosen_precision(), self.accelerator.autocast():
             yield
 
-    def reduce_gradients(self, parameters: Sequence[nn.Parameter], loss: float) -> float:
-        """Add up gradients and loss over all processes, in one flat buffer.
+    def reduce_gradients(self, parameters: Sequence[nn.Parameter], losses: Sequence[Tensor]) -> Tensor:
+        """Add up gradients and loss over all processes, in one flat buffer; alone this process adds up its losses.
 
         A parameter gets a gradient in all processes when it has one in any; one that has none anywhere keeps none, so
-        that the optimizer leaves it alone.
+        that the optimizer leaves it alone. For which these are several processes read the device.
 
         Args:
             parameters: the same ones in all processes.
-            loss: this process's part of the loss.
+            losses: scalars in float64 whose sum is this process's part of the loss; none where it has no samples.
 
         Returns:
-            The loss of all processes together.
+            The loss of all processes together, a scalar on the device.
         """
+        loss = torch.zeros((), dtype=torch.float64, device=losses[0].device if losses else self.device)
+        for part in losses:
+            loss = loss + part
         if self.processes.count == 1:
             return loss
         gradients = [torch.zeros_like(own) if own.grad is None else own.grad for own in parameters]
-        notes = [*(float(own.grad is not None) for own in parameters), loss]
-        buffer = torch.cat([*(gradient.flatten() for gradient in gradients), gradients[0].new_tensor(notes)])
+        first = gradients[0]
+        notes = to_device(torch.tensor([own.grad is not None for own in parameters], dtype=first.dtype), first.device)
+        buffer = torch.cat([*(own.flatten() for own in gradients), notes, loss.to(first)[None]])
         self.processes.add_up(buffer)
-        *sums, notes_sum = buffer.split([*(own.numel() for own in parameters), len(notes)])
-        *found, total = notes_sum.tolist()
-        for own, gradient, count in zip(parameters, sums, found, strict=True):
+        *sums, found, total = buffer.split([*(own.numel() for own in parameters), len(parameters), 1])
+        for own, gradient, count in zip(parameters, sums, found.tolist(), strict=True):
             own.grad = gradient.view_as(own) if count else None
-        return float(total)
+        return total[0]
 
     @torch.no_grad()
     def start_equal(self, parameters: Iterable[nn.Parameter]) -> None:

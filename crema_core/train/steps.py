@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf, isfinite
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from crema_core.api.model import CremaModel
 from crema_core.common.tensors import not_finite
 from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
-from crema_core.errors import OptionsError, TrainingError
+from crema_core.errors import LostProcessError, OptionsError, TrainingError
 from crema_core.model.trainable import held
 from crema_core.model.tuning import FULL
 from crema_core.tokens import ModalityInput, ModalityTokens
@@ -56,6 +57,13 @@ class StepResult:
     gradient_norms: dict[str, float] = field(default_factory=dict)
     # by modality as the losses: what its sub-step took by the clock of the host
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+class PartLoss(NamedTuple):
+    """The loss of a part of a minibatch."""
+
+    value: Tensor  # scalar, float64; on the device, where it need not be computed yet
+    records: Sequence[Record]
 
 
 @dataclass(frozen=True)
@@ -135,8 +143,8 @@ class Stepper:
         result = StepResult(whole.num_samples)
         for sub_step, name in enumerate(whole.present):
             started = time.perf_counter()
-            loss = self._accumulate(group, caches, [name], whole, sub_step)
-            result.losses[name] = self._step([name], loss, result, group)
+            losses = self._accumulate(group, caches, [name], whole, sub_step)
+            result.losses[name] = self._step([name], losses, result, group)
             if name != whole.present[-1]:
                 for cache in caches:
                     for other in self._changed(name):
@@ -163,8 +171,8 @@ class Stepper:
             started = time.perf_counter()
             # One cache at a time: the graphs of a minibatch are freed by its backward pass.
             caches = (self._cache(one, kept=whole.present) for one in group)
-            loss = self._accumulate(group, caches, whole.present, whole, 0)
-            result.losses["joint"] = self._step(whole.present, loss, result, group)
+            losses = self._accumulate(group, caches, whole.present, whole, 0)
+            result.losses["joint"] = self._step(whole.present, losses, result, group)
             result.seconds["joint"] = time.perf_counter() - started
         return result
 
@@ -190,9 +198,9 @@ class Stepper:
         names: Sequence[str],
         whole: GlobalBatch,
         sub_step: int,
-    ) -> float:
-        """Add the group's gradients and return its part of the loss."""
-        total, size = 0.0, size_in(self.settings.micro_batch_size, sub_step)
+    ) -> list[PartLoss]:
+        """Add the group's gradients and return the losses, which nobody has looked at."""
+        losses, size = [], size_in(self.settings.micro_batch_size, sub_step)
         for one, cache, largest in zip(group, caches, whole.largest_parts, strict=True):
             parts = micro_batches(len(one.batch), size)
             for part, tokens in cache.parts(names, parts) if parts else ():
@@ -200,13 +208,13 @@ class Stepper:
                     self.events.tokens(names, one.batch, part, tokens)
                 records = one.batch.records[part.start : part.stop]
                 loss = self._loss(records, tokens, whole.num_tokens, names)
-                total += _finite(loss, names, records, self.recovery)
+                losses.append(PartLoss(loss.detach().double(), records))
                 if loss.requires_grad:  # not so where no trained modality and no trained fusion block takes part
                     loss.backward()
             # Another process has more parts: the last batch of an epoch may be smaller than the number of processes.
             for _ in range(len(micro_batches(largest, size)) - len(parts)):
                 self._keep_in_step()
-        return total
+        return losses
 
     def _loss(
         self, records: Sequence[Record], tokens: Mapping[str, ModalityTokens], num_tokens: int, names: Sequence[str]
@@ -231,25 +239,31 @@ class Stepper:
     def _answers(self, records: Sequence[Record]) -> list[str]:
         return [self.model.template.target(record.answer, record.choices) for record in records]
 
-    def _step(self, names: Sequence[str], loss: float, result: StepResult, group: Sequence[Minibatch]) -> float:
+    def _step(
+        self, names: Sequence[str], losses: Sequence[PartLoss], result: StepResult, group: Sequence[Minibatch]
+    ) -> float:
         """Step with the gradients of all processes; return the loss of all of them.
 
         Raises:
-            TrainingError: when a gradient, or a weight that the step before has moved, is not finite.
+            TrainingError: when a loss, a gradient, or a weight that the step before has moved, is not finite.
+            LostProcessError: when a loss of another process is not.
         """
         allowed = [parameter for name in names for parameter in self.adapters[name].values()]
         allowed += self.shared.values()
         self._assert_only(allowed)
-        loss = self.distributed.reduce_gradients(allowed, loss)
+        own_losses = [part.value for part in losses]
+        of_all = self.distributed.reduce_gradients(allowed, own_losses)
         updated = [parameter for parameter in allowed if parameter.grad is not None]
         gradients = [parameter.grad for parameter in updated if parameter.grad is not None]
         total = nn.utils.get_total_norm(gradients)
         weight = nn.utils.get_total_norm([parameter.detach() for parameter in updated], inf)
-        # All numbers of the sub-step in one transfer from the device.
-        norms = gradient_norms([self.measured[name] for name in names], total, weight)
-        result.gradient_norms.update(zip(names, norms, strict=False))
+        # All numbers of the sub-step in one transfer: here alone the host waits for the device.
+        numbers = gradient_norms([self.measured[name] for name in names], total, weight, of_all, *own_losses)
+        norms, ends, (loss, *found) = numbers[: len(names)], numbers[len(names) :][:2], numbers[len(names) + 2 :]
+        self._require_finite_losses(names, losses, found, loss)
+        result.gradient_norms.update(zip(names, norms, strict=True))
         self._last = (names, [record for one in group for record in one.batch.records])
-        if not all(map(isfinite, norms[-2:])):
+        if not all(map(isfinite, ends)):
             self._refuse(
                 {f"the gradient of {key}": own.grad for key, own in self.parameters.items() if own.grad is not None}
                 | {key: own.detach() for key, own in self.parameters.items()}
@@ -263,6 +277,21 @@ class Stepper:
         for name in names:
             self.model.branch(name).trained_features = None  # from now on those of the installed package
         return loss
+
+    def _require_finite_losses(
+        self, names: Sequence[str], losses: Sequence[PartLoss], found: Sequence[float], of_all: float
+    ) -> None:
+        for part, value in zip(losses, found, strict=True):
+            if not isfinite(value):
+                raise TrainingError(
+                    f"The loss of {', '.join(names)} became {value} on the samples {_some(part.records)}. A loss must "
+                    f"be finite. Look at these samples first. {self.recovery()}"
+                )
+        if not isfinite(of_all) and self.distributed.processes.count > 1:
+            raise LostProcessError(
+                f"The loss of {', '.join(names)} became {of_all} in another process of this launch. A loss must be "
+                f"finite. Look at that process's message, which names the samples. {self.recovery()}"
+            )
 
     def require_finite(self, more: Mapping[str, Tensor]) -> None:
         """Raise a TrainingError when a weight, or one of `more` tensors by name, is not finite."""
@@ -301,16 +330,6 @@ def modalities_to_train(model: CremaModel, settings: TrainSettings) -> tuple[str
     if model.language_parameters():
         return names
     return tuple(name for name in names if model.adapter_parameters(name) or model.fusion_parameters([name])) or names
-
-
-def _finite(loss: Tensor, names: Sequence[str], records: Sequence[Record], recovery: Callable[[], str]) -> float:
-    value = float(loss.detach())
-    if not isfinite(value):
-        raise TrainingError(
-            f"The loss of {', '.join(names)} became {value} on the samples {_some(records)}. A loss must be finite. "
-            f"Look at these samples first. {recovery()}"
-        )
-    return value
 
 
 def _some(records: Sequence[Record]) -> str:

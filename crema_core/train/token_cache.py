@@ -51,10 +51,12 @@ class TokenCache:
         later: Collection[str] = (),
         distributed: Distributed,
     ) -> None:
-        self.model, self.features, self.questions, self.distributed = model, features, questions, distributed
+        self.model, self.questions, self.distributed = model, questions, distributed
+        # Read from the device once here, and in none of the sub-steps.
+        self.features: dict[str, ModalityInput] = {name: own.known() for name, own in features.items()}
         self._graphs: dict[str, ModalityTokens] = {}
         self._tokens: dict[str, ModalityTokens] = {}
-        for name, own in features.items():
+        for name, own in self.features.items():
             if name in kept:
                 self._graphs[name] = self._compute(name, own, questions)
                 self._tokens[name] = self._graphs[name].detach()
