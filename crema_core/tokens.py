@@ -8,9 +8,10 @@ Shape letters: B samples of the batch, R of them that have the modality, T steps
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -41,9 +42,14 @@ class ModalityBatch(NamedTuple):
         labels = tuple(self.labels[position] for position in index.tolist()) if self.labels else ()
         return ModalityBatch(self.batch.select(index), rows, labels)
 
-    def known(self) -> ModalityBatch:
-        """Return the same with the mask and the rows known on the host, see `crema_core.common.known`."""
-        return self._replace(batch=replace(self.batch, mask=known(self.batch.mask)), rows=known(self.rows))
+    def small(self) -> list[Tensor]:
+        """Return what `with_small` replaces."""
+        return [self.batch.mask, self.rows]
+
+    def with_small(self, tensors: Iterable[Tensor]) -> ModalityBatch:
+        """Return the same with other tensors in place of those of `small`, in their order."""
+        mask, rows = tensors
+        return self._replace(batch=replace(self.batch, mask=mask), rows=rows)
 
 
 class ModalityFeatures(NamedTuple):
@@ -74,19 +80,38 @@ class ModalityFeatures(NamedTuple):
         )
         return ModalityFeatures(own, rows)
 
-    def known(self) -> ModalityFeatures:
-        """Return the same with everything but the values known on the host, see `crema_core.common.known`.
+    def small(self) -> list[Tensor]:
+        """Return what `with_small` replaces: all but the values, and extras as large as these."""
+        _, mask, times, extras = self.features
+        return [self.rows, mask, *([] if times is None else [times]), *_small_extras(extras).values()]
 
-        Of the extras these are the whole numbers: ids and layouts.
-        """
-        values, mask, times, extras = self.features
-        extras = {name: own if own.is_floating_point() else known(own) for name, own in extras.items()}
-        own = Features(values, known(mask), None if times is None else known(times), extras)
-        return ModalityFeatures(own, known(self.rows))
+    def with_small(self, tensors: Iterable[Tensor]) -> ModalityFeatures:
+        """Return the same with other tensors in place of those of `small`, in their order."""
+        values, _, times, extras = self.features
+        given = iter(tensors)
+        rows, mask = next(given), next(given)
+        times = None if times is None else next(given)
+        extras = {**extras, **dict(zip(_small_extras(extras), given, strict=True))}
+        return ModalityFeatures(Features(values, mask, times, extras), rows)
 
 
 ModalityInput = ModalityFeatures | ModalityBatch
 """What a modality's tokens are made of: features, or prepared sources where the encoder is trained with the adapter."""
+Input = TypeVar("Input", bound=ModalityInput)
+
+
+def known_inputs(inputs: Mapping[str, Input]) -> dict[str, Input]:
+    """Return the same, with masks, rows, times and layouts whose values the host knows too.
+
+    The device is read once for all of them, see `crema_core.common.known`.
+    """
+    small = {name: own.small() for name, own in inputs.items()}
+    found = iter(known([tensor for own in small.values() for tensor in own]))
+    return {name: cast(Input, own.with_small(islice(found, len(small[name])))) for name, own in inputs.items()}
+
+
+def _small_extras(extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: own for name, own in extras.items() if own.dim() <= 2 or not own.is_floating_point()}
 
 
 class ModalityTokens(NamedTuple):

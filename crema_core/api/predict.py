@@ -13,7 +13,7 @@ from crema_core.features.deduplicate import shared_tokens
 from crema_core.fusion.base import Fusion
 from crema_core.model.network import CremaNetwork, Outputs
 from crema_core.model.precision import no_numbers
-from crema_core.tokens import ModalityFeatures
+from crema_core.tokens import ModalityFeatures, known_inputs
 
 
 class QuestionBatch(NamedTuple):
@@ -73,7 +73,7 @@ def predict(
         num_beams: beams of its search.
         fusion: strategy to answer with; None: the model's own.
     """
-    features = {name: own.known() for name, own in batch.features.items()}
+    features = known_inputs(batch.features)
     tokens = shared_tokens(model, features, batch.texts, batch.keys)
     extras = model.extra_outputs(tokens, len(batch.texts))
     prompt = model.prompt(tokens, batch.texts, fusion=fusion)

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Result = TypeVar("Result")
+
 _MOVES = frozenset(
     "__getitem__ select narrow index_select gather expand expand_as flatten unflatten reshape view squeeze unsqueeze "
-    "transpose permute repeat cat stack split chunk unbind pad clone contiguous detach index_copy to".split()
+    "transpose permute repeat repeat_interleave cat stack split chunk unbind pad clone contiguous detach index_copy to".split()
 )
 """Operations that move numbers and compute none."""
 _EXACT = frozenset(
@@ -73,37 +75,67 @@ class KnownTensor(Tensor):
         return plain(self).__reduce_ex__(protocol)
 
 
-def known(tensor: Tensor, values: Tensor | None = None) -> Tensor:
-    """Return a tensor with its values known on the host, as it is where they cannot be.
+def known(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors with their values known on the host: the device is read, and waited for, once for all of them.
+
+    Those that are known already, and those that cannot be, are returned as they are.
 
     Args:
-        tensor: truth values, whole numbers or float32, without a gradient.
-        values: the same ones on the CPU; None: they are copied from the device, which is waited for, unless they are
-            known already.
+        tensors: truth values, whole numbers or float32, without a gradient.
 
     Example:
-        >>> mask = known(torch.tensor([[True, True], [True, False]]))
+        >>> (mask,) = known([torch.tensor([[True, True], [True, False]])])
         >>> bool(mask.all()), mask.sum(1).tolist()
         (False, [2, 1])
     """
-    half = tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64)
-    if half or tensor.requires_grad or tensor.is_inference() or values_of(tensor) is not None:
-        return tensor
+    places = [place for place, own in enumerate(tensors) if _may_be_known(own) and values_of(own) is None]
+    found = list(tensors)
+    if not places:
+        return found
     with torch._C.DisableTorchFunctionSubclass():
-        values = tensor.detach().cpu() if values is None else values
-        return _joined(tensor, values)
+        rows = [tensors[place].detach().reshape(-1).contiguous().view(torch.uint8) for place in places]
+        of_host = torch.cat(rows).cpu().split([len(row) for row in rows])
+        for place, row in zip(places, of_host, strict=True):
+            own = tensors[place]
+            found[place] = _joined(own, row.clone().view(own.dtype).view(own.shape))
+    return found
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the CPU on a device, its values known; the device is not waited for."""
+    """Return a tensor on a device, its values known where it comes from the CPU; no device is waited for then."""
     # Not from pinned memory, so the numbers have left `values` when the call returns.
-    return known(values.to(device, non_blocking=True), values)
+    moved = values.to(device, non_blocking=values.device.type == "cpu")
+    if values.device.type != "cpu" or not _may_be_known(values) or values_of(moved) is not None:
+        return moved
+    with torch._C.DisableTorchFunctionSubclass():
+        return _joined(moved, values)
+
+
+def on_host(function: Callable[..., Result], *args: Any, device: torch.device, **named: Any) -> Result:
+    """Return what a function of known tensors gives, computed on the host; with others it is called as it is.
+
+    For long functions of others that read tensors again and again; what they give are ordinary tensors.
+
+    Args:
+        function: gives a tensor, or several in a tuple, the same whole numbers wherever they are computed.
+        args, named: its arguments, tensors and others.
+        device: where its tensors are wanted.
+    """
+    if any(values_of(own) is None for own in _tensors((*args, *named.values()))):
+        return function(*args, **named)
+    found = function(*_copies(args), **{key: _copies(own) for key, own in named.items()})
+    return cast(Result, _mapped(found, lambda own: own.to(device, non_blocking=True)))
 
 
 def plain(tensor: Tensor) -> Tensor:
     """Return a tensor as an ordinary one; the numbers are shared."""
     with torch._C.DisableTorchFunctionSubclass():
         return tensor.as_subclass(Tensor)
+
+
+def _may_be_known(tensor: Tensor) -> bool:
+    half = tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64)
+    return not (half or tensor.requires_grad or tensor.is_inference())
 
 
 def values_of(thing: object) -> Tensor | None:
@@ -195,6 +227,14 @@ def _tensors(things: Any) -> Iterator[Tensor]:
 
 
 def _hosts(thing: Any) -> Any:
+    return _mapped(thing, values_of)
+
+
+def _copies(thing: Any) -> Any:
+    return _mapped(thing, lambda own: cast(Tensor, values_of(own)).clone())
+
+
+def _mapped(thing: Any, change: Callable[[Tensor], Any]) -> Any:
     if isinstance(thing, Tensor):
-        return values_of(thing)
-    return type(thing)(map(_hosts, thing)) if isinstance(thing, tuple | list) else thing
+        return change(thing)
+    return type(thing)(_mapped(one, change) for one in thing) if isinstance(thing, tuple | list) else thing

@@ -46,10 +46,11 @@ class Processes:
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums over all processes, entry by entry."""
+        if self.count == 1:
+            return [float(value) for value in values]
         total = torch.tensor(values, dtype=torch.float64)
-        if self.count > 1:
-            with _told_when_lost():
-                dist.all_reduce(total, group=self.control)
+        with _told_when_lost():
+            dist.all_reduce(total, group=self.control)
         found: list[float] = total.tolist()
         return found
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from crema_core.common.known import to_device
 from crema_core.data import modality_calls
 from crema_core.data.data_file import Source
 from crema_core.data.dataset import TrainBatch
@@ -123,7 +124,7 @@ class FeatureCache:
         return {
             name: ModalityFeatures(
                 self.gather(name, [batch.records[row].sources[name] for row in rows.tolist()]),
-                rows.to(self.model.device),
+                to_device(rows, self.model.device),
             )
             for name, rows in batch.present.items()
             if name not in batch.modalities

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from crema_core.common.known import to_device
 from crema_core.model.chat_format import ChatFormat
 from crema_core.model.language import IGNORED, Language
 from crema_core.model.prompt import Prompt, PromptIds, assemble
-from crema_core.model.vlm.hooks import placed
+from crema_core.model.vlm.hooks import counting_on_host, placed
 from crema_core.tokens import Segment
 
 BY_ID = ("per_layer_inputs", "ple_input_ids")
@@ -109,7 +110,7 @@ class IdLanguage(Language):
         }
         longer = given._replace(ids=torch.cat([given.ids, ids_BA], 1), kinds=kinds)
         mask = torch.cat([prompt.mask, answers_BA != IGNORED], 1)
-        with self._placed(embeds, longer, more=more):
+        with self._placed(embeds, longer, more=more), counting_on_host(self.model):
             output = cast(Any, self.model)(
                 **self._inputs(longer, mask),
                 use_cache=False,
@@ -137,13 +138,13 @@ class IdLanguage(Language):
         for name, rows in given.inputs.items():
             there = [row for row in rows if row is not None and row.numel()]
             if there:
-                inputs[name] = torch.cat(there).to(given.ids.device)
+                inputs[name] = to_device(torch.cat(there), given.ids.device)
         return {"input_ids": given.ids, "attention_mask": mask_BS.to(torch.int64), **given.kinds, **inputs}
 
     def _generate(self, prompt: Prompt, *, num_beams: int = 1, **settings: Any) -> Any:
         """Return what transformers' generation does, ids of the prompt first."""
         given = ids_of(prompt)
-        with self._placed(prompt.embeds, given):
+        with self._placed(prompt.embeds, given), counting_on_host(self.model):
             return cast(Any, self.model).generate(
                 **self._inputs(given, prompt.mask),
                 num_beams=num_beams,

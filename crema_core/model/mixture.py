@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from crema_core.errors import OptionsError
 from crema_core.fusion.all_tokens import check_count
+from crema_core.common.known import to_device
 from crema_core.fusion.base import Fusion, FusionSizes, ModalitySet, spread
 from crema_core.fusion.connector import QFormerText
 from crema_core.model.feature_tokens import run_connector, unpack_features
@@ -130,7 +131,11 @@ class MixtureFusion(Fusion):
 
     def _mix(self, modalities: ModalitySet, known: Sequence[str], mixed_B: Tensor) -> Tensor:
         """Return the tokens `(P, K, L)` of all samples with something to mix."""
-        place_B, num_mixed = mixed_B.cumsum(0) - 1, int(mixed_B.sum())
+        mixed_P = mixed_B.nonzero()[:, 0]
+        num_mixed = mixed_P.numel()
+        place_B = mixed_P.new_zeros(mixed_B.shape).index_copy(
+            0, mixed_P, to_device(torch.arange(num_mixed), mixed_P.device)
+        )
         inputs = []
         for name in modalities.tokens:
             tokens = modalities.tokens[name]

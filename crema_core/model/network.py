@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
@@ -31,7 +32,7 @@ from crema_core.model.precision import computing_as_built
 from crema_core.model.prompt import Prompt
 from crema_core.model.template import PromptTemplate
 from crema_core.plugins.spec import MMQASpec, ModalitySpec
-from crema_core.tokens import ModalityBatch, ModalityFeatures, ModalityInput, ModalityTokens
+from crema_core.tokens import ModalityBatch, ModalityFeatures, ModalityInput, ModalityTokens, known_inputs
 
 ENCODER = "encoder."
 """Start of the keys of a trainable encoder in an adapter file."""
@@ -271,7 +272,7 @@ class CremaNetwork(nn.Module):
             )
         questions = [self.template.render(record.question, record.choices) for record in batch.records]
         answers = [self.template.target(record.answer, record.choices) for record in batch.records]
-        own = {name: found[name].known() for name in batch.present}
+        own = known_inputs({name: found[name] for name in batch.present})
         return self.loss(self.tokens(own, questions), questions, answers)
 
     def loss(
@@ -316,7 +317,9 @@ class CremaNetwork(nn.Module):
         released = self.template.choice_scoring == "released"
         score = self.language.released_letter_scores if released else self.language.letter_scores
         scores = score(prompt, max(map(len, choices)))
-        return [row[: len(own)].log_softmax(-1).tolist() for row, own in zip(scores, choices, strict=True)]
+        rows = [row[: len(own)].log_softmax(-1) for row, own in zip(scores, choices, strict=True)]
+        of_all = iter(torch.cat(rows).tolist())  # read from the device at once
+        return [list(islice(of_all, len(own))) for own in choices]
 
     def lora_parameters(self, name: str) -> dict[str, nn.Parameter]:
         """Return one modality's LoRA matrices by `<layer>.<query|value>.<A|B>`; none where its connector has none."""

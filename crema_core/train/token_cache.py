@@ -20,7 +20,7 @@ import torch
 
 from crema_core.api.model import CremaModel
 from crema_core.model.trainable import collecting
-from crema_core.tokens import ModalityInput, ModalityTokens
+from crema_core.tokens import ModalityInput, ModalityTokens, known_inputs
 from crema_core.train.distributed import Distributed
 from crema_core.train.settings import MicroBatchSize
 
@@ -53,7 +53,7 @@ class TokenCache:
     ) -> None:
         self.model, self.questions, self.distributed = model, questions, distributed
         # Read from the device once here, and in none of the sub-steps.
-        self.features: dict[str, ModalityInput] = {name: own.known() for name, own in features.items()}
+        self.features: dict[str, ModalityInput] = known_inputs(features)
         self._graphs: dict[str, ModalityTokens] = {}
         self._tokens: dict[str, ModalityTokens] = {}
         for name, own in self.features.items():

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crema_core.common.atomic import new_file, set_aside, write_text
+from crema_core.common.known import to_device
 from crema_core.common.tensors import padded_by_name, unpadded
 from crema_core.errors import CacheError, CacheWarning
 from crema_core.features.cache.folder import (
@@ -387,9 +388,12 @@ def pad(entries: Sequence[StoredFeatures], *, device: torch.device) -> Features:
             mask[row, :t] = entry.mask
         if times_RT2 is not None:
             times_RT2[row, :t] = torch.nan if entry.times is None else entry.times
-    extras = {name: extra.to(device) for name, extra in padded_by_name([entry.extras for entry in entries]).items()}
+    extras = padded_by_name([entry.extras for entry in entries])
     return Features(
-        values_RTND.to(device), mask.to(device), None if times_RT2 is None else times_RT2.to(device), extras
+        values_RTND.to(device),
+        to_device(mask, device),
+        None if times_RT2 is None else to_device(times_RT2, device),
+        {name: to_device(extra, device) for name, extra in extras.items()},
     )
 
 

@@ -16,11 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from crema_core.common.known import on_host
 
 DEEP, DEEP_MASK = "deepstack_visual_embeds", "visual_pos_masks"
 """Arguments by which a decoder is given features of its first layers, and where they are added."""
@@ -135,6 +138,24 @@ def _resting_layers(model: PreTrainedModel) -> Iterator[None]:
                 del layer.__dict__["forward"]
             else:
                 layer.__dict__["forward"] = forward
+
+
+@contextmanager
+def counting_on_host(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the block, a model that counts positions of pictures from its ids (M-RoPE) counts them on the host.
+
+    It reads ids, masks and grids sample by sample, and would wait for the device each time.
+    """
+    base: Any = model.base_model
+    count = getattr(base, "get_rope_index", None)
+    if count is None:
+        yield
+        return
+    base.get_rope_index = partial(on_host, count, device=model.device)
+    try:
+        yield
+    finally:
+        del base.get_rope_index
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from crema_core.common.known import to_device
 from crema_core.common.tensors import unpadded
 from crema_core.model.id_language import IdLanguage
 from crema_core.model.prompt import Prompt, PromptIds
@@ -125,15 +126,26 @@ class VisualLanguage(IdLanguage):
             values = segment.values if segment.own is not None else segment.values * (self.scale * self.gain)
             pool.append(values[..., :width].flatten(0, 2).float())
         starts = dict(zip(map(id, segments), firsts, strict=True))
+        there = [_there(segment) for segment in soft]
         rows = [
-            self._row(row, own, [(one, starts[id(one)]) for one in soft], starts, question, max_question_tokens)
+            self._row(
+                row,
+                own,
+                [
+                    (one, _steps(there_BTK[row], starts[id(one)] + row * one.values[0, ..., 0].numel()))
+                    for one, there_BTK in zip(soft, there, strict=True)
+                ],
+                starts,
+                question,
+                max_question_tokens,
+            )
             for row, question in enumerate(questions)
         ]
         device = weight.device
-        ids = _left([row.ids for row in rows], self._fill).to(device)
-        mask = _left([[1] * len(row.ids) for row in rows], 0).bool().to(device)
-        source = _left([row.source for row in rows], -1).to(device)
-        where_own = _left([row.own for row in rows], 0).bool().to(device)
+        ids = to_device(_left([row.ids for row in rows], self._fill), device)
+        mask = to_device(_left([[1] * len(row.ids) for row in rows], 0).bool(), device)
+        source = to_device(_left([row.source for row in rows], -1), device)
+        where_own = to_device(_left([row.own for row in rows], 0).bool(), device)
         where = source >= 0
         vectors = torch.cat([*pool, torch.zeros(1, width, device=device)])
         embeds = vectors[source]  # the last row, of zeros, where there is text
@@ -143,12 +155,13 @@ class VisualLanguage(IdLanguage):
             index = (source - starts[id(own)]).masked_fill(~where_own, 0)
             deep = more[index] * where_own[..., None]
         kinds = {
-            name: _left([row.kinds.get(name, [0] * len(row.ids)) for row in rows], 0).to(device) for name in self.kinds
+            name: to_device(_left([row.kinds.get(name, [0] * len(row.ids)) for row in rows], 0), device)
+            for name in self.kinds
         }
         given = {} if own is None or own.own is None else own.own
-        there = [False] * len(rows) if own is None else own.mask.flatten(1).any(1).tolist()
+        seen = [False] * len(rows) if own is None else own.mask.flatten(1).any(1).tolist()
         inputs = {
-            name: [unpadded(extra[row]) if there[row] else None for row in range(len(rows))]
+            name: [unpadded(extra[row]) if seen[row] else None for row in range(len(rows))]
             for name, extra in given.items()
             if name in self.traits.kept
         }
@@ -158,15 +171,14 @@ class VisualLanguage(IdLanguage):
         self,
         row: int,
         own: Segment | None,
-        soft: Sequence[tuple[Segment, int]],
+        soft: Sequence[tuple[Segment, list[list[int]]]],
         starts: Mapping[int, int],
         question: str,
         limit: int | None,
     ) -> _Row:
-        """Write one sample's prompt."""
+        """Write one sample's prompt; `soft` has for every segment what `_steps` returns of this sample."""
         out = _Row()
-        steps = [(segment, self._steps(segment, row, first)) for segment, first in soft]
-        steps = [(segment, found) for segment, found in steps if found]
+        steps = [(segment, found) for segment, found in soft if found]
         seen = own is not None and bool(own.mask[row].any())
         head, tail = self._around(self._shortened(question, limit), seen=seen, more=bool(steps))
         out.text([*self._begin, *head] if self._begin and head[:1] != self._begin else head)
@@ -205,20 +217,6 @@ class VisualLanguage(IdLanguage):
             return str(self.tokenizer.decode(own[:limit]))
         return question
 
-    def _steps(self, segment: Segment, row: int, first: int) -> list[list[int]]:
-        """Return, for every step a sample has, the rows of the pool its tokens are."""
-        _, steps, tokens, _ = segment.values.shape
-        mask = segment.mask[row]
-        mask_TK = mask if mask.dim() == 2 else mask[:, None].expand(-1, tokens)
-        if not torch.is_grad_enabled():  # what was never trained says nothing, and is not there
-            mask_TK = mask_TK & (segment.values[row] != 0).any(-1)
-        start = first + row * steps * tokens
-        return [
-            [start + step * tokens + token for token, real in enumerate(there) if real]
-            for step, there in enumerate(mask_TK.tolist())
-            if any(there)
-        ]
-
     def _write_own(
         self, out: _Row, own: Segment, row: int, first: int, steps: Sequence[tuple[Segment, list[list[int]]]]
     ) -> list[tuple[Segment, list[list[int]]]]:
@@ -234,11 +232,11 @@ class VisualLanguage(IdLanguage):
         start = first + row * num_steps * tokens
         sources = iter((start + mask_TK.flatten().nonzero()[:, 0]).tolist())
         ids = unpadded(own.own[OWN_IDS][row])
-        is_own = torch.isin(ids, torch.tensor(self.placeholders, device=ids.device))
+        is_own = torch.stack([ids == one for one in self.placeholders]).any(0)
         kinds = {name: unpadded(own.own[name][row]) for name in self.kinds if name in own.own}
         runs = runs_of(is_own)
         if len(runs) == 1 and int(mask_TK.sum()) != runs[0][1] - runs[0][0]:  # a fusion adds newlines, or drops one
-            taken = _stretched(len(ids), runs[0], int(mask_TK.sum())).to(ids.device)
+            taken = to_device(_stretched(len(ids), runs[0], int(mask_TK.sum())), ids.device)
             ids, is_own, kinds = ids[taken], is_own[taken], {name: kind[taken] for name, kind in kinds.items()}
             runs = runs_of(is_own)
         written, own_kinds = ids.tolist(), {name: kind.tolist() for name, kind in kinds.items()}
@@ -276,6 +274,25 @@ def _stretched(length: int, run: tuple[int, int], count: int) -> Tensor:
     """
     start, stop = run
     return torch.cat([torch.arange(start), torch.full((count,), start), torch.arange(stop, length)])
+
+
+def _there(segment: Segment) -> list[list[list[bool]]]:
+    """Return which tokens are there, by sample, step and token."""
+    mask = segment.mask
+    mask_BTK = mask if mask.dim() == 3 else mask[:, :, None].expand(segment.values.shape[:3])
+    if not torch.is_grad_enabled():  # what was never trained says nothing, and is not there
+        mask_BTK = mask_BTK & (segment.values != 0).any(-1)
+    found: list[list[list[bool]]] = mask_BTK.tolist()
+    return found
+
+
+def _steps(there_TK: Sequence[Sequence[bool]], start: int) -> list[list[int]]:
+    """Return, for every step a sample has, the rows of the pool its tokens are, of which the first is `start`."""
+    return [
+        [start + step * len(there) + token for token, real in enumerate(there) if real]
+        for step, there in enumerate(there_TK)
+        if any(there)
+    ]
 
 
 def _left(rows: Sequence[Sequence[int] | Sequence[bool]], fill: int) -> Tensor:

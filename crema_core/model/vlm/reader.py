@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -223,8 +224,9 @@ def runs_of(own_S: Tensor) -> list[tuple[int, int]]:
         >>> runs_of(torch.tensor([False, True, True, False, True]))
         [(1, 3), (4, 5)]
     """
-    edges = torch.diff(own_S.int(), prepend=own_S.new_zeros(1).int(), append=own_S.new_zeros(1).int())
-    starts, stops = (edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist()
+    edges = list(enumerate(pairwise([False, *own_S.tolist(), False])))
+    starts = [place for place, (before, now) in edges if now and not before]
+    stops = [place for place, (before, now) in edges if before and not now]
     return list(zip(starts, stops, strict=True))
 
 
