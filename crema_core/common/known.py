@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 
 _MOVES = frozenset(
     "__getitem__ select narrow index_select gather expand expand_as flatten unflatten reshape view squeeze unsqueeze "
-    "transpose permute repeat repeat_interleave cat stack split chunk unbind pad clone contiguous detach index_copy to".split()
+    "transpose permute repeat repeat_interleave cat stack split chunk unbind pad clone contiguous detach index_copy "
+    "to".split()
 )
 """Operations that move numbers and compute none."""
 _EXACT = frozenset(
@@ -39,7 +40,7 @@ _MOST_DIMENSIONS = 3
 class KnownTensor(Tensor):
     """A tensor whose values the host knows, made by `known` or `to_device`; saved or copied it is an ordinary one."""
 
-    _values: Tensor  # on the host; on the CPU the tensor itself
+    _on_host: Tensor  # on the host; on the CPU the tensor itself
     _at_version: int  # how often the tensor had been changed in place when it had these values
 
     @classmethod
@@ -56,9 +57,8 @@ class KnownTensor(Tensor):
             if name == "__get__":  # shape, device and the like
                 return func(*args, **named)
             first = values_of(args[0]) if args else None
-            if first is not None and not named and len(args) == 1 and name in _READ:
-                if name == "tolist" or first.numel() == 1:
-                    return _READ[name](first)
+            if first is not None and name in _READ and (name == "tolist" or first.numel() == 1):
+                return _READ[name](first)
             if first is not None and name == "cpu":
                 return args[0] if args[0].device.type == "cpu" else first.clone()
             if first is not None and name == "nonzero":
@@ -143,12 +143,12 @@ def values_of(thing: object) -> Tensor | None:
     if not isinstance(thing, KnownTensor):
         return None
     with torch._C.DisableTorchFunctionSubclass():
-        return thing._values if thing._version == thing._at_version else None
+        return thing._on_host if thing._version == thing._at_version else None
 
 
 def _joined(tensor: Tensor, values: Tensor) -> KnownTensor:
     found = tensor.as_subclass(KnownTensor)
-    found._values = tensor.as_subclass(Tensor) if tensor.device.type == "cpu" else values
+    found._on_host = tensor.as_subclass(Tensor) if tensor.device.type == "cpu" else values
     found._at_version = tensor._version
     return found
 
@@ -185,11 +185,9 @@ def _positions(index: Any) -> Any:
     return tuple(found) if isinstance(index, tuple) or len(found) > 1 else found[0]
 
 
-def _followed(
-    func: Callable[..., Any], name: str, args: Sequence[Any], named: Mapping[str, Any], result: Any
-) -> Any:
+def _followed(func: Callable[..., Any], name: str, args: Sequence[Any], named: Mapping[str, Any], result: Any) -> Any:
     """Return the result of an operation, known where it follows from what is known."""
-    if name not in _MOVES and name not in _EXACT or "out" in named:
+    if name not in _MOVES | _EXACT or "out" in named:
         return result
     outcomes = result if isinstance(result, tuple | list) else [result]
     if any(not isinstance(own, Tensor) or own.dim() > _MOST_DIMENSIONS or own.requires_grad for own in outcomes):

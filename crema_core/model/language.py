@@ -9,8 +9,8 @@ Shape letters: B samples, S prompt length, A answer length, L width, V vocabular
 from __future__ import annotations
 
 import inspect
-from itertools import accumulate
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Literal, cast
 
 import torch

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crema_core.common.known import to_device
 from crema_core.errors import OptionsError
 from crema_core.fusion.all_tokens import check_count
-from crema_core.common.known import to_device
 from crema_core.fusion.base import Fusion, FusionSizes, ModalitySet, spread
 from crema_core.fusion.connector import QFormerText
 from crema_core.model.feature_tokens import run_connector, unpack_features

@@ -287,7 +287,7 @@ class Stepper:
                     f"The loss of {', '.join(names)} became {value} on the samples {_some(part.records)}. A loss must "
                     f"be finite. Look at these samples first. {self.recovery()}"
                 )
-        if not isfinite(of_all) and self.distributed.processes.count > 1:
+        if not isfinite(of_all):
             raise LostProcessError(
                 f"The loss of {', '.join(names)} became {of_all} in another process of this launch. A loss must be "
                 f"finite. Look at that process's message, which names the samples. {self.recovery()}"

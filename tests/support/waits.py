@@ -11,6 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from linecache import getline
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from crema_core.common import known
 from crema_core.common.known import values_of
 
 READS = frozenset(
     "aten::_local_scalar_dense aten::is_nonzero aten::item aten::equal aten::nonzero aten::masked_select "
     "aten::repeat_interleave aten::_unique2 aten::unique_consecutive aten::unique_dim".split()
 )
+WRITES = frozenset(["aten::index_put", "aten::index_put_", "aten::_index_put_impl_"])
 COPIES = frozenset(["cpu", "numpy", "tolist"])
-HERE, KNOWN = "tests/support/waits.py", "crema_core/common/known.py"
 
 
 class _Dispatched(TorchDispatchMode):
@@ -36,13 +38,11 @@ class _Dispatched(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name
-        # One without a tensor of repeats has its size from the program.
-        waits = name in READS and func._overloadname != "self_int"
-        if name == "aten::index" and any(one is not None and one.dtype == torch.bool for one in args[1]):
-            waits = True
-        if name in ("aten::index_put", "aten::index_put_", "aten::_index_put_impl_") and args[2].dim():
-            waits = any(one is not None and one.dtype == torch.bool for one in args[1])
-        if waits:
+        # Repeats that are a number, and masks that are filled with one number, ask nothing of the device.
+        reads = name in READS and func._overloadname != "self_int"
+        if name == "aten::index" or (name in WRITES and args[2].dim()):
+            reads = any(one is not None and one.dtype == torch.bool for one in args[1])
+        if reads:
             _note(self.found, name)
         return func(*args, **(kwargs or {}))
 
@@ -64,15 +64,16 @@ class _Called(TorchFunctionMode):
 
 def _note(found: Counter[str], name: str) -> None:
     """Count a wait at the line of this project that it is made for, and at the line that calls torch."""
-    frames = [one for one in traceback.extract_stack() if not one.filename.endswith(HERE)]
-    if any(one.filename.endswith(KNOWN) and (one.name == "on_host" or name == "numpy") for one in frames):
-        return  # numbers of the host
-    calls = [one for one in frames if "/torch/" not in one.filename]
-    ours = [one for one in calls if "site-packages" not in one.filename]
-    if any("/torch/optim/" in one.filename for one in frames):  # AdamW counts its steps on the CPU
+    frames = [(frame, line) for frame, line in traceback.walk_stack(None) if frame.f_code.co_filename != __file__]
+    codes = [frame.f_code for frame, _ in frames]
+    if any("/torch/optim/" in code.co_filename for code in codes):  # AdamW counts its steps on the CPU
         return
-    places = dict.fromkeys(f"{Path(one.filename).name}:{one.lineno} {one.line}" for one in (*ours[-1:], *calls[-1:]))
-    found[f"{name} at {' > '.join(places)}"] += 1
+    if any(code.co_filename == known.__file__ and (code.co_name == "on_host" or name == "numpy") for code in codes):
+        return  # numbers of the host
+    calls = [(frame.f_code.co_filename, line) for frame, line in frames if "/torch/" not in frame.f_code.co_filename]
+    ours = [call for call in calls if "site-packages" not in call[0]]
+    places = [f"{Path(file).name}:{line} {getline(file, line).strip()}" for file, line in (*ours[:1], *calls[:1])]
+    found[f"{name} at {' > '.join(dict.fromkeys(places))}"] += 1
 
 
 @contextmanager
