@@ -146,7 +146,8 @@ class Distributed:
         *sums, found, total = buffer.split([*(own.numel() for own in parameters), len(parameters), 1])
         for own, gradient, count in zip(parameters, sums, found.tolist(), strict=True):
             own.grad = gradient.view_as(own) if count else None
-        return total.squeeze(0)
+        of_all: Tensor = total.squeeze(0)
+        return of_all
 
     @torch.no_grad()
     def start_equal(self, parameters: Iterable[nn.Parameter]) -> None:

@@ -29,7 +29,8 @@ from tests.support.waits import listed, waits
 from tests.train.conftest import MakeModel
 from tests.train.file_modalities import write_records
 
-OTHER_FUSIONS = (
+FUSIONS = (
+    "self_gated",
     "concat",
     "ungated",
     "token_mixture",
@@ -69,9 +70,8 @@ def require_one_wait_a_sub_step(stepper: Stepper, group: Sequence[Minibatch]) ->
         assert sum(found.values()) == allowed, f"{allowed} waits are allowed, counted were\n{listed(found)}"
 
 
-@pytest.mark.parametrize(
-    "fusion", ["self_gated", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_FUSIONS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_a_sub_step_waits_for_the_device_once(
     fusion: str, new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
@@ -83,13 +83,14 @@ def test_a_sub_step_waits_for_the_device_once(
 def test_parts_and_several_minibatches_wait_no_more_often(
     new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
-    model = new_model(num=3)
+    model = new_model(num=2)
     records = write_records(tmp_path / "data", 5)
     batches = [one_batch(model, records[:3]), one_batch(model, records[3:])]
     group = [Minibatch(batch, model.encode(batch.modalities)) for batch in batches]
     require_one_wait_a_sub_step(ready(model, distributed, micro_batch_size=2, max_grad_norm=1.0), group)
 
 
+@pytest.mark.slow
 def test_masks_of_cached_features_are_known_without_a_wait(
     new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_choices_are_scored_with_two_waits(new_model: MakeModel, tmp_path: Path)
     assert sum(found.values()) == 2, listed(found)  # the masks, and the scores
 
 
+@pytest.mark.slow
 def test_an_open_answer_waits_once_a_token(new_model: MakeModel, tmp_path: Path) -> None:
     model = new_model(num=3).eval()
     batch = asked(model, write_records(tmp_path / "data", 5), None)
@@ -158,7 +160,7 @@ def spoil_loss(model: CremaModel, monkeypatch: pytest.MonkeyPatch, call: int) ->
     monkeypatch.setattr(model, "loss", spoiled)
 
 
-@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("part", [1, *(pytest.param(part, marks=pytest.mark.slow) for part in (0, 2))])
 def test_a_part_whose_loss_is_not_finite_is_named_and_nothing_moves(
     part: int, new_model: MakeModel, distributed: Distributed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
