@@ -13,7 +13,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ MOST_SHOWN = 200
 """Characters of a path in a message."""
 _OPENINGS = re.compile(rf"(?:[\[{{][ \t]*){{{MOST_DEPTH + 1}}}")
 """More openings one after the other than may be open at once."""
+_BOMS_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _STREAMS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -145,13 +146,48 @@ def read_text(path: str | os.PathLike[str], *, most: int | None = MOST_BYTES) ->
         ReadError: as `read_bytes`, and when it is not UTF-8.
     """
     content = read_bytes(path, most=most)
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if content.startswith(_BOMS_UTF16):
         raise _refused(path, "is UTF-16 text, not UTF-8")
     try:
         text = content.decode("utf-8-sig")
     except (UnicodeDecodeError, MemoryError) as error:
         raise _refused(path, why(error)) from error
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the lines of a text file of any size without their ends, as `read_text` and splitting give them.
+
+    One line at a time is in memory. What is wrong with the file is raised where its reading comes to it.
+
+    Raises:
+        ReadError: as `read_text`, for every line that can be read before it as well.
+    """
+    place = require_file(path)
+    num_before = num_lines = 0
+    try:
+        with place.open("rb") as stream:
+            start = stream.read(max(map(len, (codecs.BOM_UTF8, *_BOMS_UTF16))))
+            if start.startswith(_BOMS_UTF16):
+                raise _refused(path, "is UTF-16 text, not UTF-8")
+            stream.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
+            line = b""
+            for line in stream:
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError as error:
+                    reason = f"is not UTF-8 text (line {num_lines + 1}, byte {num_before + error.start})"
+                    raise _refused(path, reason) from error
+                num_before, num_lines = num_before + len(line), num_lines + 1
+                text = text.removesuffix("\n")
+                if "\r" in text:
+                    yield from text.removesuffix("\r" if line.endswith(b"\n") else "").split("\r")
+                else:
+                    yield text
+            if not line or line.endswith(b"\n"):
+                yield ""  # what stands behind the last end of a line
+    except (OSError, MemoryError) as error:
+        raise _refused(path, why(error)) from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -191,7 +227,11 @@ def parse_json(text: str | bytes) -> Any:
         ReadError: when it is not JSON, has a key twice, or numbers or brackets nobody writes.
     """
     try:
-        values = json.loads(text, object_pairs_hook=_unique, parse_int=_whole_number)
+        # json.loads makes a decoder for every call, and knows bytes and a byte order mark.
+        if isinstance(text, str) and not text.startswith("\ufeff"):
+            values = _DECODER.decode(text)
+        else:
+            values = json.loads(text, **_RULES)
     except RecursionError:
         raise _faulty(f"is nested deeper than {MOST_DEPTH} brackets") from None
     except json.JSONDecodeError as error:
@@ -310,6 +350,10 @@ def _whole_number(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
         raise _faulty(f"has a number of {len(digits):,} digits")
     return int(digits)
+
+
+_RULES: dict[str, Any] = {"object_pairs_hook": _unique, "parse_int": _whole_number}
+_DECODER = json.JSONDecoder(**_RULES)
 
 
 def _short(key: object) -> str:

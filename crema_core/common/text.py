@@ -24,10 +24,12 @@ def half_character(value: object) -> str:
         ''
     """
     if isinstance(value, str):
-        found = _HALF.search(value)
+        found = None if value.isascii() else _HALF.search(value)
         return f"\\u{ord(found[0]):04x}" if found else ""
     if isinstance(value, Mapping):
-        return next(filter(None, (half_character(own) for pair in value.items() for own in pair)), "")
+        value = [own for pair in value.items() for own in pair]
     if isinstance(value, list | tuple):
-        return next(filter(None, map(half_character, value)), "")
+        # Every text of every line comes by here: one that is ASCII costs no call.
+        others = [own for own in value if not (isinstance(own, str) and own.isascii())]
+        return next(filter(None, map(half_character, others)), "")
     return ""

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -224,8 +224,7 @@ def numbers(lines: Sequence[int], *, most: int) -> str:
 def _duplicates(records: Sequence[Record]) -> list[Finding]:
     return [
         Finding("duplicate", f"The id '{name}' is used on lines {numbers(own, most=NUM_SHOWN)}.", tuple(own))
-        for name, own in _lines_by(records, lambda record: [record.id]).items()
-        if len(own) > 1
+        for name, own in _lines_of_repeated(records, lambda record: record.id).items()
     ]
 
 
@@ -266,17 +265,34 @@ def _one_sided(records: Sequence[Record], balance: Sequence[Balance]) -> list[Fi
 
 
 def _repeated(records: Sequence[Record]) -> list[Finding]:
-    lines: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
-    for record in records:
-        sources = tuple((name, record.paths(name)) for name in sorted(record.sources))
-        lines[(record.question, record.choices, sources)].append(record.line)
-    groups = [own for own in lines.values() if len(own) > 1]
+    groups = list(_lines_of_repeated(records, _asked).values())
     if not groups:
         return []
     subject = "1 question is" if len(groups) == 1 else f"{len(groups):,} questions are"
     first = numbers(groups[0], most=NUM_SHOWN)
     text = f"{subject} asked more than once about the same sources, first: lines {first}."
     return [Finding("duplicate", text, tuple(line for own in groups for line in own))]
+
+
+def _asked(record: Record) -> Hashable:
+    """Return what a record asks about what, without its answer."""
+    return record.question, record.choices, *((name, record.paths(name)) for name in sorted(record.sources))
+
+
+def _lines_of_repeated(records: Sequence[Record], key: Callable[[Record], Hashable]) -> dict[Hashable, list[int]]:
+    """Return the lines of what more than one record has, in the order of its first lines.
+
+    Hashes tell first what may be repeated: a table of what every record has would be as large as the records.
+    """
+    once, again = set[int](), set[int]()
+    for record in records:
+        (again if (own := hash(key(record))) in once else once).add(own)
+    del once
+    found: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for record in records if again else ():
+        if hash(own_key := key(record)) in again:
+            found[own_key].append(record.line)
+    return {own_key: lines for own_key, lines in found.items() if len(lines) > 1}
 
 
 def _files(record: Record) -> list[str]:

@@ -19,12 +19,13 @@ import difflib
 import json
 import logging
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from crema_core.common.reading import parse_json, read_text, shown
+from crema_core.common.reading import parse_json, read_lines, shown
 from crema_core.common.text import half_character
 from crema_core.data.sampling import file_of
 from crema_core.data.unusable import MAX_SKIPPED, OnError, SourceCheck, Unusable, settle
@@ -34,17 +35,23 @@ from crema_core.plugins.spec import ModalitySpec
 
 logger = logging.getLogger(__name__)
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 Source = str | list[str]
 Data = str | os.PathLike[str] | Sequence["Record | Mapping[str, object]"]
 """A data file, or samples: records, or mappings with the keys of a line and paths relative to the current folder."""
 FIELDS = ("id", "question", "answer", "choices", "type", "answers", "dataset", "meta")
 REQUIRED = ("id", "question", "answer")
+_ARE_FIELDS = frozenset(FIELDS)
+_ARE_TEXTS = frozenset(("id", "question", "answer", "type", "dataset"))
 NUM_SHOWN = 20
+MAX_REMEMBERED = 2**16
+"""Texts of each sort that are remembered while a file is read, so that equal ones are in memory once."""
 NEAR = 0.75
 """From this similarity on (`difflib`) a key is taken for a misspelt one where its line lacks something."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One usable line.
 
@@ -81,7 +88,7 @@ class Record:
         return (source,) if isinstance(source, str) else tuple(source)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A line that cannot be used, and why."""
 
@@ -239,9 +246,9 @@ def read_samples(
         )
     if tell_ignored:
         _report_ignored(path.name, scan.ignored, has_model=specs is not None)
-    numbered = [(own.line, own) for own in scan.records]
+    numbered = ((own.line, own) for own in scan.records)
     unusable = unusable_samples(numbered, name=path.name, folder=path.parent, specs=specs)
-    return Samples(scan.records, [number for number, _ in numbered], unusable, path.name, path.parent)
+    return Samples(scan.records, [own.line for own in scan.records], unusable, path.name, path.parent)
 
 
 def _given_samples(
@@ -253,7 +260,7 @@ def _given_samples(
 ) -> Samples:
     given = {number: own for number, own in enumerate(data, start=1) if not isinstance(own, Record)}
     parsed = ((number, _plain(own)) for number, own in given.items())
-    scan = _scan(parsed, modalities=modalities, folder=Path.cwd(), num_lines=len(given))
+    scan = _scan(parsed, modalities=modalities, folder=Path.cwd())
     if scan.problems:
         raise DataFileError(_describe_problems(scan, "records", "record"))
     _report_ignored("The data", scan.ignored, has_model=specs is not None)
@@ -283,9 +290,11 @@ def unusable_samples(
     check = SourceCheck(specs)
     found = []
     for number, record in numbered:
-        for modality, source in ((own, path) for own in record.sources for path in record.paths(own)):
-            if fault := check.fault(modality, source):
-                found.append(Unusable(name, number, record.id, modality, _shown_from(folder, source), *fault))
+        for modality in record.sources:
+            faults = ((path, check.fault(modality, path)) for path in record.paths(modality))
+            if first := next(((path, fault) for path, fault in faults if fault), None):
+                path, fault = first
+                found.append(Unusable(name, number, record.id, modality, _shown_from(folder, path), *fault))
                 break
     return found
 
@@ -311,17 +320,17 @@ def read_pairs(data: Data, modalities: Sequence[str]) -> list[Record]:
     """
     if isinstance(data, str | os.PathLike):
         path = Path(data)
-        lines = [(number, _parsed(text)) for number, text in enumerate(_lines(path), start=1) if text.strip()]
+        lines = _lines(path)
         name, folder = path.name, path.parent.absolute()
     else:
         plain = [{"id": own.id, **own.sources} if isinstance(own, Record) else own for own in data]
-        lines = [(number, _plain(own)) for number, own in enumerate(plain, start=1)]
+        lines = ((number, _plain(own)) for number, own in enumerate(plain, start=1))
         name, folder = "The data", Path.cwd()
     unasked = {"question": "", "answer": "", "choices": None}
     parsed = (
         (number, values if isinstance(values, str) else {"id": number} | values | unasked) for number, values in lines
     )
-    scan = _scan(parsed, modalities=modalities, folder=folder, num_lines=len(lines))
+    scan = _scan(parsed, modalities=modalities, folder=folder)
     if scan.problems:
         raise DataFileError(_describe_problems(scan, f"lines of {name}", "line"))
     _report_ignored(name, scan.ignored)
@@ -329,13 +338,11 @@ def read_pairs(data: Data, modalities: Sequence[str]) -> list[Record]:
     both = " and ".join(f"'{modality}'" for modality in modalities)
     if len(found) < 2:
         raise DataFileError(
-            f"{name} has {len(found)} of {len(lines):,} samples with both {both}. At least two are needed: each is "
+            f"{name} has {len(found)} of {scan.num_lines:,} samples with both {both}. At least two are needed: each is "
             "told from the others. Write one line per recording, with the paths of both."
         )
-    if len(found) < len(lines):
-        logger.warning(
-            "%s: %s of %s samples lack %s, and are left out.", name, len(lines) - len(found), len(lines), both
-        )
+    if (num_lacking := scan.num_lines - len(found)) > 0:
+        logger.warning("%s: %s of %s samples lack %s, and are left out.", name, num_lacking, scan.num_lines, both)
     if unusable := unusable_samples((own.line, own) for own in found):
         first = unusable[0]
         raise DataFileError(
@@ -372,38 +379,36 @@ def scan_data_file(path: Path, *, modalities: Collection[str] | None = None) -> 
     Raises:
         DataFileError: when there is no such file, or it is not text.
     """
-    lines = [(number, text) for number, text in enumerate(_lines(path), start=1) if text.strip()]
-    parsed = ((number, _parsed(text)) for number, text in lines)
-    return _scan(parsed, modalities=modalities, folder=path.parent.absolute(), num_lines=len(lines))
+    return _scan(_lines(path), modalities=modalities, folder=path.parent.absolute())
 
 
 def _scan(
-    parsed: Iterable[tuple[int, dict[str, object] | str]],
-    *,
-    modalities: Collection[str] | None,
-    folder: Path,
-    num_lines: int,
+    parsed: Iterable[tuple[int, dict[str, object] | str]], *, modalities: Collection[str] | None, folder: Path
 ) -> Scan:
     """Sort numbered lines, each its values or what is wrong with all of it, into usable and unusable ones."""
     known = frozenset(installed_names()) | frozenset(modalities or ())
     wanted = known if modalities is None else frozenset(modalities)
     records: list[Record] = []
     problems: list[Problem] = []
-    ignored: dict[str, list[int]] = {}
+    ignored: dict[str, tuple[int, int]] = {}  # how many lines have a key, and the first of them
+    compact = _Compact(wanted, folder)
+    num_lines = 0
     for number, values in parsed:
+        num_lines += 1
         faults = [values] if isinstance(values, str) else find_faults(values, wanted, known)
         if faults or isinstance(values, str):
             problems.extend(Problem(number, fault) for fault in faults)
             continue
         for name, value in values.items():
-            if name not in FIELDS and name not in wanted and value is not None:
-                ignored.setdefault(name, []).append(number)
-        records.append(_record(values, wanted=wanted, folder=folder, line=number))
+            if name not in _ARE_FIELDS and name not in wanted and value is not None:
+                count, first = ignored.get(name, (0, number))
+                ignored[name] = count + 1, first
+        records.append(compact.record(values, line=number))
     names = [*FIELDS, *sorted(known)]
     keys = []
-    for name, lines in sorted(ignored.items()):
+    for name, (count, first) in sorted(ignored.items()):
         near = [] if name in known else difflib.get_close_matches(name, names, n=1)
-        keys.append(IgnoredKey(name, len(lines), lines[0], name in known, near[0] if near else ""))
+        keys.append(IgnoredKey(name, count, first, name in known, near[0] if near else ""))
     return Scan(records, problems, tuple(keys), num_lines)
 
 
@@ -423,9 +428,12 @@ def _report_ignored(name: str, ignored: Sequence[IgnoredKey], *, has_model: bool
         )
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, object] | str]]:
+    """Yield the numbers of lines that are not blank, each with its values or what is wrong with all of it."""
     try:
-        return read_text(path, most=None).split("\n")
+        for number, text in enumerate(read_lines(path), start=1):
+            if text.strip():
+                yield number, _parsed(text)
     except ReadError as error:
         advice = "Save it as UTF-8." if "UTF" in error.reason else "Check the path."
         raise DataFileError(
@@ -463,13 +471,15 @@ def find_faults(values: Mapping[str, object], wanted: frozenset[str], known: fro
         wanted: names of the modalities that are read; what else a line has may be anything.
         known: those and the installed ones.
     """
-    other = [key for key, value in values.items() if key not in FIELDS and key not in known and value is not None]
+    other = [key for key, value in values.items() if key not in _ARE_FIELDS and key not in known and value is not None]
     faults = []
     for key in (key for key in REQUIRED if values.get(key) is None):
         near = difflib.get_close_matches(key, other, n=1, cutoff=NEAR)
         faults.append(f"no '{key}', but an unknown key '{near[0]}'. Did you mean '{key}'?" if near else f"no '{key}'")
     for key, value in values.items():
-        if value is not None and (key in FIELDS or key in wanted) and (expected := _mistake(key, value)):
+        if value is None or (key in _ARE_TEXTS and isinstance(value, str)):  # most, without a call for each
+            continue
+        if (key in _ARE_FIELDS or key in wanted) and (expected := _mistake(key, value)):
             faults.append(f"'{key}' is {_shown(value)}, not {expected}")
     if half := half_character(values):
         key = next((key for key, value in values.items() if half_character([key, value])), "")
@@ -477,7 +487,7 @@ def find_faults(values: Mapping[str, object], wanted: frozenset[str], known: fro
             f"{_shown(key)} holds {half}, one half of a character that was cut in two, which no file or tokenizer "
             "takes; write the whole character, or leave it out"
         )
-    if not faults:
+    if other and not faults:
         faults += [f"unknown key '{key}'. Did you mean '{name}'?" for key, name in _misspelt(values, wanted, other)]
     choices = values.get("choices")
     if not faults and isinstance(choices, list) and values["answer"] not in choices:
@@ -503,7 +513,7 @@ def _mistake(key: str, value: object) -> str:
     """Return what the value should have been, or nothing when it is right."""
     if key == "id":
         return "" if isinstance(value, str | int) and not isinstance(value, bool) else "a text or a whole number"
-    if key in ("question", "answer", "type", "dataset"):
+    if key in _ARE_TEXTS:
         return "" if isinstance(value, str) else "a text"
     texts = isinstance(value, list) and bool(value) and all(isinstance(entry, str) and entry for entry in value)
     if key == "meta":
@@ -522,23 +532,72 @@ def _shown(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _record(values: Mapping[str, object], *, wanted: frozenset[str], folder: Path, line: int) -> Record:
-    choices, answers = values.get("choices"), values.get("answers")
-    sources = {name: value for name, value in values.items() if name in wanted and value is not None}
-    return Record(
-        id=str(values["id"]),
-        question=str(values["question"]),
-        answer=str(values["answer"]),
-        sources={
-            name: [str(folder / entry) for entry in value] if isinstance(value, list) else str(folder / str(value))
-            for name, value in sources.items()
-        },
-        choices=tuple(choices) if isinstance(choices, list) else None,
-        type=str(values.get("type") or ""),
-        line=line,
-        answers=tuple(answers) if isinstance(answers, list) else (),
-        dataset=str(values.get("dataset") or ""),
-    )
+class _Compact:
+    """Makes records of lines; what many lines have in common is in memory once.
+
+    Questions about one clip follow each other in most files, and most answers are given often: what was met lately is
+    remembered, a bounded number of texts, so that a file in which nothing is repeated costs no table of all of it.
+
+    Args:
+        wanted: names of the modalities that are kept.
+        folder: that relative paths start from.
+    """
+
+    def __init__(self, wanted: frozenset[str], folder: Path) -> None:
+        self._wanted = {name: name for name in wanted}  # a record's keys are these objects, not those of its line
+        self._folder = folder
+        self._prefix = "" if os.name == "nt" else f"{str(folder).removesuffix('/')}/"
+        self._texts: dict[str, str] = {"": ""}
+        self._choices: dict[tuple[str, ...], tuple[str, ...]] = {(): ()}
+        self._paths: dict[str, str] = {}
+
+    def record(self, values: Mapping[str, object], *, line: int) -> Record:
+        """Return the record of a usable line."""
+        wanted = self._wanted
+        choices, answers = values.get("choices"), values.get("answers")
+        return Record(
+            str(values["id"]),
+            str(values["question"]),
+            self._text(values["answer"]),
+            {
+                wanted[name]: [self._path(entry) for entry in value] if isinstance(value, list) else self._path(value)
+                for name, value in values.items()
+                if name in wanted and value is not None
+            },
+            self._tuple(choices) if isinstance(choices, list) else None,
+            self._text(values.get("type") or ""),
+            line,
+            self._tuple(answers) if isinstance(answers, list) else (),
+            self._text(values.get("dataset") or ""),
+        )
+
+    def _text(self, value: object) -> str:
+        text = str(value)
+        return _once(self._texts, text, text)
+
+    def _tuple(self, values: list[str]) -> tuple[str, ...]:
+        found = self._choices.get(own := tuple(values))
+        return _once(self._choices, own, tuple(map(self._text, own))) if found is None else found
+
+    def _path(self, value: object) -> str:
+        source = str(value)
+        found = self._paths.get(source)
+        if found is None:
+            # What needs no pathlib: a path below the folder that is as pathlib writes it.
+            plain = self._prefix and not _UNUSUAL.search(source)
+            found = _once(self._paths, source, self._prefix + source if plain else str(self._folder / source))
+        return found
+
+
+_UNUSUAL = re.compile(r"\A\.?(?:/|\Z)|//|/\./|/\.?\Z")
+"""Paths that pathlib writes in another way than they are written, or that do not start from a folder."""
+
+
+def _once(known: dict[Key, Value], key: Key, value: Value) -> Value:
+    """Return what stands for a key already, else the value, which stands for it from now on."""
+    if len(known) >= MAX_REMEMBERED:
+        known.clear()
+    return known.setdefault(key, value)
 
 
 def _describe_problems(scan: Scan, what: str, one: str) -> str:

@@ -98,15 +98,15 @@ class SourceCheck:
         require_bounds()
         self._specs = specs
         self._endings: dict[str, frozenset[str] | None] = {}
-        self._faults: dict[tuple[str, str], tuple[Why, str] | None] = {}
+        self._faults: dict[str, dict[str, tuple[Why, str] | None]] = {}  # by modality and file
 
     def fault(self, modality: str, source: str) -> tuple[Why, str] | None:
         """Return why a file, or the part of one, cannot be read by a modality; None where only reading can tell."""
-        file = file_of(source)
-        key = modality, file
-        if key not in self._faults:
-            self._faults[key] = self._look(modality, Path(file))
-        return self._faults[key]
+        file = file_of(source) if "#" in source else source
+        known = self._faults.setdefault(modality, {})
+        if file not in known:
+            known[file] = self._look(modality, Path(file))
+        return known[file]
 
     def _look(self, modality: str, file: Path) -> tuple[Why, str] | None:
         if (reason := obstacle_of_source(file)) is not None:

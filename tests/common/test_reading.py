@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
+from itertools import chain, product
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from crema_core.common.reading import (
     parse_json,
     parse_yaml,
     read_json,
+    read_lines,
     read_object,
     read_text,
     read_yaml,
@@ -44,6 +47,30 @@ def test_only_a_file_that_ends_is_one(tmp_path: Path) -> None:
     assert obstacle("a\0b") == "has a name that no file can have (embedded null byte)"
     assert obstacle_of_source(tmp_path / "folder") is None
     assert obstacle_of_source(tmp_path / "pipe") == "is a pipe, not a file"
+
+
+PIECES = (b"a", b"\n", b"\r", b"\xe2\x82\xac", b"\xe2\x82", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\xff\xfe", b"\0")
+
+
+def test_lines_one_by_one_are_those_of_the_whole_text(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+
+    def outcome(read: Callable[[], list[str]]) -> list[str] | str:
+        try:
+            return read()
+        except ReadError as error:
+            return str(error)
+
+    kinds = set()
+    longer = ((b"a", b"\r", b"\n"), (b"\n", b"\r", b"\r", b"\n", b"a"), (b"a\r", b"\n", b"\r\xff"))
+    for pieces in chain(*(product(PIECES, repeat=length) for length in range(3)), longer):
+        place.write_bytes(b"".join(pieces))
+        expected = outcome(lambda: read_text(place).split("\n"))
+        assert outcome(lambda: list(read_lines(place))) == expected, pieces
+        kinds.add(type(expected))
+    assert kinds == {list, str}
+    for other in (tmp_path, tmp_path / "none"):
+        assert outcome(lambda own=other: list(read_lines(own))) == outcome(lambda own=other: [read_text(own)])  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("content", "text"), [(b"a\r\nb\rc\n", "a\nb\nc\n"), (b"\xef\xbb\xbfa", "a"), (b"", "")])

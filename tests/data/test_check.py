@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from crema_core.data import data_file
-from crema_core.data.check import Balance, Finding, Shared, check_data_file, check_shared, numbers
+from crema_core.data.check import (
+    Balance,
+    Finding,
+    Shared,
+    _lines_of_repeated,
+    check_data_file,
+    check_shared,
+    numbers,
+)
+from crema_core.data.data_file import Record
 
 
 @pytest.fixture(autouse=True)
@@ -153,3 +162,11 @@ def test_a_thousand_line_numbers_are_not_written_out(tmp_path: Path) -> None:
     for own in check_data_file(write(tmp_path, lines)).findings:
         assert len(own.text) < 120
     assert numbers([1, 2, 4, 5, 6, 9], most=2) == "1, 2, 4-6 and 1 more"
+
+
+def test_what_is_repeated_is_not_told_by_its_hash_alone() -> None:
+    assert hash(-1) == hash(-2)
+    keys = {1: -1, 2: -2, 3: "b", 4: -2, 5: "b", 6: "c"}
+    records = [Record("a", "?", "x", {}, line=line) for line in keys]
+    assert list(_lines_of_repeated(records, lambda own: keys[own.line]).items()) == [(-2, [2, 4]), ("b", [3, 5])]
+    assert _lines_of_repeated(records[:2], lambda own: keys[own.line]) == {}

@@ -1,6 +1,9 @@
 import json
 import logging
 import os
+import sys
+import tracemalloc
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from crema_core.data import data_file
 from crema_core.data.data_file import (
     IgnoredKey,
     Record,
+    _Compact,
     as_records,
     moved_line,
     read_data_file,
@@ -383,3 +387,57 @@ def test_a_line_moves_to_another_folder_with_its_paths_and_nothing_else(tmp_path
     paths = {"radar": ["../a/x.bin", "../a/x.bin#t=1,2"], "eeg": "../a/s.edf#t=1,2"}
     assert moved == line | paths
     assert moved_line(line, tmp_path / "a", tmp_path / "a") == line
+
+
+def test_sources_are_written_as_pathlib_writes_them(tmp_path: Path) -> None:
+    pieces = ("a", "/", ".", "..", "./", "#t=1,2", " ", "\n")
+    sources = ["".join(own) for length in range(1, 4) for own in product(pieces, repeat=length)]
+    path = write(tmp_path, *(LINE | {"radar": own, "sonar": [own]} for own in sources))
+    for folder in (path, Path("/") / path.name):
+        compact = _Compact(frozenset(("radar", "sonar")), folder.parent)
+        for own in sources:
+            record = compact.record(LINE | {"radar": own, "sonar": [own]}, line=1)
+            expected = str(folder.parent / own)
+            assert record.sources == {"radar": expected, "sonar": [expected]}, own
+    assert len(scan_data_file(path).records) == len(sources)
+
+
+def test_what_lines_have_in_common_is_in_memory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = LINE | {"choices": ["red", "blue"], "type": "colour", "answers": ["Red"], "radar": "a.bin", "sonar": "a.bin"}
+    lines = [line | {"id": number} for number in range(3)]
+    first, *others = scan_data_file(write(tmp_path, *lines)).records
+    for own in others:
+        assert own.answer is first.answer
+        assert own.type is first.type
+        assert own.choices is first.choices
+        assert own.answers is first.answers
+        assert own.sources["radar"] is first.sources["sonar"]
+        assert own.sources is not first.sources  # a record's own to change
+    # What is remembered is bounded, and nothing else than memory depends on it.
+    compact = _Compact(frozenset(("radar",)), tmp_path)
+    monkeypatch.setattr(data_file, "MAX_REMEMBERED", 4)
+    various = [
+        LINE | {"id": str(number), "answer": f"{number % 7}", "radar": f"{number % 5}.bin"} for number in range(70)
+    ]
+    made = [compact.record(own, line=number) for number, own in enumerate(various, start=1)]
+    assert [(own.answer, own.sources["radar"]) for own in made] == [
+        (f"{number % 7}", str(tmp_path / f"{number % 5}.bin")) for number in range(70)
+    ]
+    assert max(map(len, (compact._texts, compact._paths, compact._choices))) <= 4
+
+
+def test_a_line_costs_little_more_than_its_own_texts(tmp_path: Path) -> None:
+    shared = {"type": "sound", "answer": "drum", "choices": ["drum", "harp"], "radar": "clips/a.bin", "sonar": "b.bin"}
+    lines = [shared | {"id": f"{number:06}", "question": f"which one is number {number:06} ?"} for number in range(400)]
+    path = write(tmp_path, *lines)
+    scan_data_file(path)
+    tracemalloc.start()
+    try:
+        records = scan_data_file(path).records
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    own_texts = sum(sys.getsizeof(own.id) + sys.getsizeof(own.question) for own in records)
+    # The slots of a record, its number, its place in the list, and a dict of two; 1,000 before with its lines' objects.
+    assert held - own_texts < 450 * len(records)
+    assert peak - held < 150_000  # a line and what is remembered, not the file, which has 60,000 bytes
