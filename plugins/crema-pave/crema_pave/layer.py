@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crema_pave.grouping import gather_index
+from crema_pave.recompute import map_again
 from crema_pave.rotary import Angles, rotate
 
 
@@ -145,6 +146,5 @@ class PaveLayer(nn.Module):
     def forward(self, hidden_BFSD: Tensor, *, side: Tensor, plan: KeyPlan, angles: Angles | None = None) -> Tensor:
         """Return `(B, F, S, D)`; arguments as in `FrameAttention.forward`."""
         hidden_BFSD = hidden_BFSD + self.attention(hidden_BFSD, side=side, plan=plan, angles=angles)
-        widened = F.gelu(self.up(self.norm(hidden_BFSD)))
-        result: Tensor = hidden_BFSD + self.down(widened)
-        return result
+        widened = map_again(hidden_BFSD, self.norm, self.up)
+        return hidden_BFSD + map_again(widened, F.gelu, self.down)

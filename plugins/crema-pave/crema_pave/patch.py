@@ -25,6 +25,7 @@ from crema_pave.alignment import Aligned, Alignment, align_side
 from crema_pave.grouping import ranks
 from crema_pave.layer import PaveLayer, plan_keys
 from crema_pave.reading import LayerReading, over_steps
+from crema_pave.recompute import LeanAdapter
 from crema_pave.rotary import Angles, Grid, Rotary, axis_pairs, rotation, square_grid
 from crema_pave.side_map import ConvMap, ConvStage, MappedSide
 
@@ -129,9 +130,7 @@ class PavePatch(nn.Module):
             PaveLayer(hidden_dim, side_dim=embed_dim, num_heads=num_heads, shared_value=shared_value)
             for _ in range(num_layers)
         )
-        self.adapter = nn.Sequential(
-            nn.Linear(hidden_dim, 2 * hidden_dim), nn.GELU(), nn.Linear(2 * hidden_dim, output_dim)
-        )
+        self.adapter = LeanAdapter(hidden_dim, 2 * hidden_dim, output_dim)
         self.norm = nn.LayerNorm(output_dim)
         self.reset()
 
@@ -186,6 +185,12 @@ class PavePatch(nn.Module):
         if side.shape[1] == 0:  # no sample has a step: a masked one keeps all shapes below at least one long
             side, side_mask = F.pad(side, (0, 0, 0, 0, 0, 1)), F.pad(side_mask, (0, 0, 0, 1))
             side_times = None
+        # Where nothing is padded, nothing is copied: side tokens may be larger than all that is made of them.
+        all_frames, all_side = torch.stack((frame_mask.all(), side_mask.all())).tolist()
+        if not all_side:
+            side = side.masked_fill(~side_mask[..., None], 0)
+        if not all_frames and self.learnable is None:
+            queries = queries.masked_fill(~frame_mask[:, :, None, None], 0)
         mapped = self._map_side(side, side_mask, side_grid)
         clock = None
         if self.alignment == "time" and frame_times is not None and side_times is not None:
@@ -200,11 +205,13 @@ class PavePatch(nn.Module):
                 weights = layer.attention.weights(hidden_BFSD, side=aligned.side.values, plan=plan, angles=angles)
                 reads.append(over_steps(weights, aligned.groups))
             hidden_BFSD = layer(hidden_BFSD, side=aligned.side.values, plan=plan, angles=angles)
+        reading_BF = aligned.groups.any(-1)
+        del mapped, aligned  # without a backward pass nobody else holds the mapped side tokens
         update_BFSL: Tensor = self.norm(self.adapter(hidden_BFSD))
-        return update_BFSL.masked_fill(~aligned.groups.any(-1)[:, :, None, None], 0)
+        # Every frame reads something where every frame and every side token is real.
+        return update_BFSL if all_frames and all_side else update_BFSL.masked_fill(~reading_BF[:, :, None, None], 0)
 
     def _map_side(self, side: Tensor, mask: Tensor, grid: Grid | None) -> MappedSide:
-        side = side.masked_fill(~mask[..., None], 0)
         if isinstance(self.side_map, ConvMap):
             mapped: MappedSide = self.side_map(side, mask=mask, grid=square_grid(side.shape[2], grid, of="side"))
             return mapped
@@ -215,7 +222,7 @@ class PavePatch(nn.Module):
     def _queries(self, queries: Tensor, frame_mask: Tensor) -> Tensor:
         if self.learnable is None:
             assert self.query_map is not None
-            hidden: Tensor = self.query_map(queries.masked_fill(~frame_mask[:, :, None, None], 0))
+            hidden: Tensor = self.query_map(queries)
             return hidden
         most, per_frame = self.learnable.shape[:2]
         if queries.shape[1] > most or queries.shape[2] != per_frame:
