@@ -14,7 +14,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,9 @@ from torch import Tensor
 from crema_core.data.files import check_file, damaged
 from crema_core.data.limits import in_time, require_room
 from crema_core.data.media_clock import Decoder, MediaClock, open_container, origin_s, say_once
-from crema_core.data.sampling import Pick, middle_indices, rate_indices, segment_spans, split_span
+from crema_core.data.reuse import Kept, SampleFiles, Spare, note, sample_files
+from crema_core.data.sampling import Pick, RememberedPick, middle_indices, rate_indices, segment_spans, split_span
+from crema_core.data.sampling import Timeline as Timeline
 from crema_core.errors import MediaError
 from crema_core.plugins.spec import CLIP_SUFFIXES, SOUND_SUFFIXES
 
@@ -70,13 +73,6 @@ class _Index(NamedTuple):
     is_doubtful: bool  # packets were lost or damaged, or their times begin again: frames may differ from packets
 
 
-class Timeline(NamedTuple):
-    """When the frames of a clip are on screen, in seconds from the beginning of the file."""
-
-    starts_s: list[float]  # when each frame appears, ascending
-    finish_s: float  # when the last one disappears
-
-
 Chooser = Callable[[Timeline], list[int]]
 """Which frames are wanted, by number, in any order and repeated at will."""
 
@@ -106,25 +102,45 @@ def read_clip(
     Raises:
         MediaError: when the file is absent, empty, damaged, without pictures, or has none between the two times.
     """
-    file, start_s, end_s = split_span(str(path)).within(start_s, end_s)
+    wanted = _Wanted(num_frames, start_s, end_s, fps, pick)
+    note(replace(wanted, pick=pick.pick) if isinstance(pick, RememberedPick) else wanted)
     spans: list[tuple[float, float]] = []
 
     def choose(timeline: Timeline) -> list[int]:
+        chosen, spans[:] = wanted.chosen(str(path), timeline)
+        return chosen
+
+    frames = read_chosen(split_span(str(path)).path, choose)
+    return Clip(frames, torch.tensor(spans, dtype=torch.float32))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What `read_clip` is asked for; of another clip, what a modality will probably ask for there."""
+
+    num_frames: int
+    start_s: float | None
+    end_s: float | None
+    fps: float | None
+    pick: Pick
+
+    def __call__(self, source: str, timeline: Timeline) -> list[int]:
+        return self.chosen(source, timeline)[0]
+
+    def chosen(self, source: str, timeline: Timeline) -> tuple[list[int], list[tuple[float, float]]]:
+        """Return the frames that are taken of a source, and the span each stands for."""
+        file, start_s, end_s = split_span(source).within(self.start_s, self.end_s)
         starts_s, finish_s = timeline
         first, last = _part(Path(file), starts_s, finish_s, start_s, end_s)
         limit_s = starts_s[last] if last < len(starts_s) else finish_s
-        if fps is not None:
+        if self.fps is not None:
             until_s = limit_s if end_s is None else min(end_s, limit_s)
             low_s = max(start_s or 0.0, starts_s[first])
-            numbers, spans[:] = rate_indices(starts_s[first:last], until_s, fps, low_s=low_s)
-            if len(numbers) <= num_frames:
-                return [first + number for number in numbers]
-        offsets = pick(last - first, num_frames)
-        spans[:] = segment_spans(starts_s[first:last], limit_s, len(offsets))
-        return [first + offset for offset in offsets]
-
-    frames = read_chosen(file, choose)
-    return Clip(frames, torch.tensor(spans, dtype=torch.float32))
+            numbers, spans = rate_indices(starts_s[first:last], until_s, self.fps, low_s=low_s)
+            if len(numbers) <= self.num_frames:
+                return [first + number for number in numbers], spans
+        offsets = self.pick(last - first, self.num_frames)
+        return [first + offset for offset in offsets], segment_spans(starts_s[first:last], limit_s, len(offsets))
 
 
 def read_chosen(path: str | Path, choose: Chooser) -> Tensor:
@@ -137,26 +153,55 @@ def read_chosen(path: str | Path, choose: Chooser) -> Tensor:
         MediaError: as `read_clip`, and whatever `choose` raises.
     """
     path = check_file(path, what=WHAT, suffixes=CLIP_SUFFIXES)
-    pictures: dict[int, np.ndarray] | None = None
-    with open_container(path, what=WHAT, suffixes=CLIP_SUFFIXES) as container:
-        stream = _picture_stream(container, path)
-        index = _index(container, stream, path)
-        chosen = choose(_timeline(container, stream, index.stamps, index.finish))
-        _require_pictures(path, len(set(chosen)), stream.codec_context.width, stream.codec_context.height)
-        if not index.is_doubtful:
-            pictures = _decode(container, stream, index, sorted(set(chosen)), path)
-    if pictures is None:
-        chosen, pictures = _choose_of_decoded(path, index, choose, guess=set(chosen))
+    files = sample_files()
+    found = None if files is None else _of_kept(path, files.kept(path), choose)
+    chosen, pictures = found or _decoded(path, choose, files)
     height, width, _ = pictures[chosen[0]].shape
     _require_pictures(path, len(chosen), width, height)
     pictures = _of_one_size(pictures, height=height, width=width)
-    frames = torch.empty(len(chosen), 3, height, width, dtype=torch.uint8)
+    frames = np.empty((len(chosen), 3, height, width), np.uint8)
     last = {number: row for row, number in enumerate(chosen)}
     for row, number in enumerate(chosen):
-        frames[row] = torch.from_numpy(pictures[number]).permute(2, 0, 1)
+        frames[row] = pictures[number].transpose(2, 0, 1)  # numpy's copy takes half as long as torch's
         if last[number] == row:
             del pictures[number]  # large pictures are in memory once, not twice
-    return frames
+    return torch.from_numpy(frames)
+
+
+def _of_kept(path: Path, kept: Kept | None, choose: Chooser) -> tuple[list[int], dict[int, np.ndarray]] | None:
+    """Return what is chosen of frames that were decoded for another modality; None when they are not all there."""
+    if kept is None:
+        return None
+    chosen = choose(kept.timeline)
+    _require_pictures(path, len(set(chosen)), kept.width, kept.height)
+    if not set(chosen) <= kept.frames.keys():
+        return None
+    return chosen, {number: _checked(path, kept.frames[number]) for number in sorted(set(chosen))}
+
+
+def _decoded(path: Path, choose: Chooser, files: SampleFiles | None) -> tuple[list[int], dict[int, np.ndarray]]:
+    """Return which frames are chosen, and these; others that are due in this sample are kept on the way."""
+    pictures: dict[int, np.ndarray] | None = None
+    spare = Spare()
+    with open_container(path, what=WHAT, suffixes=CLIP_SUFFIXES) as container:
+        stream = _picture_stream(container, path)
+        index = _index(container, stream, path)
+        timeline = _timeline(container, stream, index.stamps, index.finish)
+        chosen = choose(timeline)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        _require_pictures(path, len(set(chosen)), width, height)
+        if files is not None and width * height <= LARGE:
+            spare = files.spare(path, timeline, width * height * 3)
+        if not index.is_doubtful:
+            pictures = _decode(container, stream, index, set(chosen), spare, path)
+    if pictures is None and not index.is_doubtful and spare.numbers:
+        # What others want of a damaged file decides nothing here, nor what is found here for them.
+        return _decoded(path, choose, None)
+    if pictures is None:
+        chosen, pictures, timeline = _choose_of_decoded(path, index, choose, guess=set(chosen), spare=spare)
+    if files is not None:
+        files.keep(path, Kept(timeline, width, height, spare.frames))
+    return chosen, pictures
 
 
 def _require_pictures(path: Path, count: int, width: int, height: int) -> None:
@@ -301,19 +346,23 @@ def _part(
 
 
 def _decode(
-    container: InputContainer, stream: av.VideoStream, index: _Index, wanted: list[int], path: Path
+    container: InputContainer, stream: av.VideoStream, index: _Index, wanted: set[int], spare: Spare, path: Path
 ) -> dict[int, np.ndarray] | None:
-    """Return the wanted frames; None when what is decoded disagrees with the index."""
+    """Return the wanted frames; None when what is decoded disagrees with the index.
+
+    Each is what comes out when its key frame is sought, whatever else is decoded in the same pass.
+    """
     pictures: dict[int, np.ndarray] = {}
     numbers = {stamp: number for number, stamp in enumerate(index.stamps)}
     position: int | None = None  # stamp of the last decoded frame
     frames: Iterator[av.VideoFrame] = iter(())
-    for number in wanted:
+    for number in sorted(wanted | spare.numbers):
+        if number not in wanted and number not in spare.numbers:
+            continue  # there was no room for it
         target = index.stamps[number]
         key = max((key for key in index.keys if key.stamp <= target), default=index.keys[0])
         if position is None or key.stamp > position:
-            container.seek(key.seek_to, stream=stream, backward=True)
-            frames = in_time(path, container.decode(stream))
+            frames = in_time(path, _from_key(container, stream, key))
             due = numbers.get(key.stamp)  # the frame that must come next
         try:
             for frame in frames:
@@ -328,23 +377,41 @@ def _decode(
             return None
         if position != target:  # the container's seeking is not exact, or its packets have no times
             return None
-        _require_pictures(path, 1, frame.width, frame.height)  # they may be others than the file announces
-        pictures[number] = _upright(frame)
+        if number in wanted:
+            pictures[number] = _checked(path, frame)
+        spare.add(number, frame)
     return pictures
 
 
+def _from_key(container: InputContainer, stream: av.VideoStream, key: _Key) -> Iterator[av.VideoFrame]:
+    """Yield frames from a key frame on, or from an earlier one where the container does not find it."""
+    for place in dict.fromkeys((key.stamp, key.seek_to)):  # MP4 is sought by presentation time, others by decoding time
+        container.seek(place, stream=stream, backward=True)
+        packets = container.demux(stream)
+        first = next(packets, None)
+        if first is not None and (place == key.seek_to or (first.is_keyframe and _stamp(first) == key.stamp)):
+            for packet in chain([first], packets):
+                yield from packet.decode()
+            return
+
+
+def _checked(path: Path, frame: av.VideoFrame) -> np.ndarray:
+    _require_pictures(path, 1, frame.width, frame.height)  # it may be another size than the file announces
+    return _upright(frame)
+
+
 def _choose_of_decoded(
-    path: Path, index: _Index, choose: Chooser, *, guess: set[int]
-) -> tuple[list[int], dict[int, np.ndarray]]:
+    path: Path, index: _Index, choose: Chooser, *, guess: set[int], spare: Spare
+) -> tuple[list[int], dict[int, np.ndarray], Timeline]:
     """Decode all to learn what is shown and when; `guess` are the frames that will probably be chosen of that."""
-    decoded, timeline = _decode_all(path, index, guess)
+    decoded, timeline = _decode_all(path, index, guess, spare)
     chosen = choose(timeline)
     if missing := set(chosen) - decoded.keys():
-        decoded |= _decode_all(path, index, missing)[0]
-    return chosen, decoded
+        decoded |= _decode_all(path, index, missing, Spare())[0]
+    return chosen, decoded, timeline
 
 
-def _decode_all(path: Path, index: _Index, wanted: set[int]) -> tuple[dict[int, np.ndarray], Timeline]:
+def _decode_all(path: Path, index: _Index, wanted: set[int], spare: Spare) -> tuple[dict[int, np.ndarray], Timeline]:
     pictures: dict[int, np.ndarray] = {}
     shown: list[tuple[int | None, int]] = []
     with open_container(path, what=WHAT, suffixes=CLIP_SUFFIXES) as container:
@@ -358,8 +425,8 @@ def _decode_all(path: Path, index: _Index, wanted: set[int]) -> tuple[dict[int, 
                 continue
             for frame in decoder.frames(packet):
                 if len(shown) in wanted:
-                    _require_pictures(path, 1, frame.width, frame.height)
-                    pictures[len(shown)] = _upright(frame)
+                    pictures[len(shown)] = _checked(path, frame)
+                spare.add(len(shown), frame)
                 shown.append((_stamp(frame), frame.duration or 0))
         if not shown:
             raise damaged(path, "it holds no frame that FFmpeg can decode", what=WHAT, suffixes=CLIP_SUFFIXES)

@@ -31,6 +31,7 @@ from crema_core.data.doubts import Doubt, collect_doubts, say_once
 from crema_core.data.limits import MAX_SECONDS, ending_process, max_seconds
 from crema_core.data.modality_calls import Carried, is_about_a_dead_worker, name_source
 from crema_core.data.order import kept_modalities
+from crema_core.data.reuse import one_sample
 from crema_core.errors import CremaError, MediaError, WorkerError, first_line
 from crema_core.modality import Modality, Sample
 from crema_core.tokens import ModalityBatch
@@ -305,11 +306,12 @@ class ModalityDataset(Dataset[Item]):
 
     def __getitem__(self, key: Key) -> Item:
         record, modalities = self.records[key.sample], self.kept(key)
-        with collect_doubts() as doubts:
+        read = [name for name in modalities if name not in self.cached and name not in key.held]
+        with collect_doubts() as doubts, one_sample([(self.modalities[name], record.sources[name]) for name in read]):
             try:
                 samples = {}
                 for number, name in enumerate(self.modalities):
-                    if name in modalities and name not in self.cached and name not in key.held:
+                    if name in read:
                         with _noted(key.sample, number):
                             samples[name] = modality_calls.prepare(self.modalities[name], record.sources[name])
             except CremaError as error:

@@ -30,6 +30,8 @@ from crema_core.plugins.spec import ARRAY_SUFFIXES, CLIP_SUFFIXES
 
 MEGAPIXEL = 1_000_000
 """From here on resizing floats would cost more than decoding the frame."""
+_AT_ONCE = 1 << 20
+"""Numbers that are resized at once, but at least a frame."""
 FRAME_SUFFIXES = (*CLIP_SUFFIXES, *IMAGE_SUFFIXES)
 _ACCEPTED = "(T, H, W, 3), (T, 3, H, W), (H, W, 3) or (3, H, W), uint8 0..255 or float 0..1"
 _ARRAYS = ("a numpy array", "a zip archive")
@@ -79,10 +81,11 @@ def read_frames(
         MediaError: when the source is absent, empty, damaged, of another type, or has no clock but a part was asked.
     """
     if isinstance(source, str | os.PathLike):
-        source, start_s, end_s = split_span(str(source)).within(start_s, end_s)
-        path = Path(source)
+        named = str(source)
+        path = Path(split_span(named).path)
         if path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir():
-            return read_clip(path, num_frames=num_frames, start_s=start_s, end_s=end_s, fps=fps, pick=pick)
+            return read_clip(named, num_frames=num_frames, start_s=start_s, end_s=end_s, fps=fps, pick=pick)
+        source, start_s, end_s = split_span(named).within(start_s, end_s)
         if not path.is_dir():
             check_file(path, what="a clip or picture", suffixes=FRAME_SUFFIXES)
             if is_several(path):
@@ -127,11 +130,22 @@ def resize(frames: Tensor, size: int) -> Tensor:
     """
     if frames.dtype == torch.uint8 and frames.shape[-2] * frames.shape[-1] >= MEGAPIXEL:
         frames = interpolate(frames, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
-    values = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
-    if values.shape[-2:] == (size, size):
-        return values
-    resized = interpolate(values, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
-    return resized.clamp(0, 1)  # bicubic overshoots at edges
+    if frames.shape[-2:] == (size, size):
+        return _unit(frames)
+    # Floats of one frame stay in the processor's cache; those of a whole clip would take twice as long.
+    pieces = frames.split(max(_AT_ONCE // max(frames[:1].numel(), 1), 1))
+    resized = torch.cat(
+        [
+            interpolate(_unit(own), size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+            for own in pieces
+        ]
+    )
+    return resized.clamp_(0, 1)  # bicubic overshoots at edges
+
+
+def _unit(frames: Tensor) -> Tensor:
+    """Return float pixels as they are, and bytes divided by 255."""
+    return frames.float().div_(255) if frames.dtype == torch.uint8 else frames.float()
 
 
 def _frames_of_array(frames: Tensor) -> Tensor:

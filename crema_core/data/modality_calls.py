@@ -28,6 +28,7 @@ from crema_core import errors
 from crema_core.common.tensors import is_out_of_memory
 from crema_core.data.files import describe_source
 from crema_core.data.limits import timed
+from crema_core.data.reuse import read_by
 from crema_core.data.sampling import file_of
 from crema_core.errors import (
     AssetError,
@@ -130,7 +131,7 @@ def prepare(modality: Modality, source: object) -> Sample:
         ContractError: when anything else is raised, or anything but a sample of finite CPU tensors is returned.
     """
     owner, where = _owner_of(modality), f", reading {name_source(source)}"
-    with _border(owner, "prepare", where, source=source), timed():
+    with _border(owner, "prepare", where, source=source), timed(), read_by(modality):
         sample = modality.prepare(source)
     # What a vision-language model's processor makes has layouts of its own, and no common number of steps.
     has_steps = getattr(getattr(modality, "context", None), "reader", None) is None

@@ -23,6 +23,13 @@ Pick = Callable[[int, int], list[int]]
 """Which of so many frames are taken when so many are wanted."""
 
 
+class Timeline(NamedTuple):
+    """When the frames of a clip are on screen, in seconds from the beginning of the file."""
+
+    starts_s: list[float]  # when each frame appears, ascending
+    finish_s: float  # when the last one disappears
+
+
 class Span(NamedTuple):
     """A file and the part of it that is meant, in seconds from its beginning; None: from the start, to the end."""
 

@@ -17,10 +17,11 @@ from crema_core.common.known import to_device
 from crema_core.data import modality_calls
 from crema_core.data.data_file import Source
 from crema_core.data.dataset import TrainBatch
+from crema_core.data.reuse import one_sample
 from crema_core.errors import OptionsError
 from crema_core.features.cache.keys import encoder_identity
 from crema_core.features.cache.store import DiskCache, FeatureStore, StoredFeatures, pad, split
-from crema_core.modality import Features
+from crema_core.modality import Features, Sample
 from crema_core.model.network import CremaNetwork
 from crema_core.model.precision import computed_in
 from crema_core.tokens import ModalityBatch, ModalityFeatures
@@ -191,12 +192,17 @@ def prepare_batch(model: CremaNetwork, sources: Sequence[Mapping[str, Any]]) -> 
         MediaError: when a source cannot be read.
         ContractError: when a modality raises or returns what it must not.
     """
+    prepared: dict[str, list[Sample]] = {name: [] for name in model.names}
+    for own in sources:
+        read = [(name, model.branch(name).modality) for name in model.names if own.get(name) is not None]
+        with one_sample([(modality, own[name]) for name, modality in read]):
+            for name, modality in read:
+                prepared[name].append(modality_calls.prepare(modality, own[name]))
     batches = {}
-    for name in model.names:
+    for name, samples in prepared.items():
         rows = [index for index, own in enumerate(sources) if own.get(name) is not None]
         if rows:
             modality = model.branch(name).modality
-            samples = [modality_calls.prepare(modality, sources[row][name]) for row in rows]
             labels = tuple(modality_calls.name_source(sources[row][name]) for row in rows)
             batches[name] = ModalityBatch(modality_calls.collate(modality, samples, labels), torch.tensor(rows), labels)
     return batches
