@@ -115,10 +115,10 @@ def open_sound(
 
 
 def _of_file(path: Path, rate_hz: int) -> Waveform:
-    long = long_file(path, rate_hz=rate_hz)
-    if long is not None:
-        return Waveform(long.num_samples, 0.0, lambda low, high: _finite(long.part(low, high), name=f"'{path}'"))
-    samples, start_s = decode_whole(path, rate_hz=rate_hz)
+    found = read_file(path, rate_hz=rate_hz)
+    if isinstance(found, LongFile):
+        return Waveform(found.num_samples, 0.0, lambda low, high: _finite(found.part(low, high), name=f"'{path}'"))
+    samples, start_s = found
     return _in_memory(_finite(samples, name=f"'{path}'"), start_s)
 
 
@@ -191,7 +191,7 @@ class LongFile(NamedTuple):
         if sought_s > 0 and self.is_sought:
             with _opened(self.path) as (container, stream):
                 if _seek(container, sought_s):
-                    pieces = _placed(_frames(container, stream, is_sought=True), rate_hz=self.rate_hz)
+                    pieces = _placed(_frames(_Walk(container, stream), is_sought=True), rate_hz=self.rate_hz)
                     first = next(pieces, None)
                     if first is not None and first[0] <= low:
                         yield first
@@ -200,65 +200,86 @@ class LongFile(NamedTuple):
         # It is the beginning, or the container cannot seek, or not exactly: packets are read, and few decoded.
         with _opened(self.path) as (container, stream):
             from_s = sought_s if sought_s > 0 else -math.inf
-            yield from _placed(_frames(container, stream, from_s=from_s), rate_hz=self.rate_hz)
+            yield from _placed(_frames(_Walk(container, stream), from_s=from_s), rate_hz=self.rate_hz)
 
 
-def long_file(path: Path, *, rate_hz: int) -> LongFile | None:
-    """Return the file when it lasts longer than `LONG_S`, else None.
+def read_file(path: Path, *, rate_hz: int) -> LongFile | Sound:
+    """Decode a file, or return it as it is when it lasts longer than `LONG_S`; mostly in one pass over it.
 
     Raises:
-        MediaError: when it is damaged or has no sound.
+        MediaError: when it is damaged, has no sound, or holds no sample.
     """
     with _opened(path) as (container, stream):
-        if may_jump(container) or container.format.name in ("aac", "flac"):
-            end_s, is_sought = _walked_end_s(container, stream)
-        elif (container.duration or 0) <= LONG_S * av.time_base:
-            return None
-        else:
-            end_s, is_sought = _end_s(container, stream, path), True
-        if container.format.name == "flac" and not is_sought:
-            return None  # where such files were joined, packets without a time hold several frames
-        return None if end_s <= LONG_S else LongFile(path, rate_hz, round(end_s * rate_hz), is_sought)
+        walk = _Walk(container, stream)
+        says_long = (container.duration or 0) > LONG_S * av.time_base
+        # Of some formats only the packets tell how long they last, so these are decoded until that is too long.
+        is_told = not may_jump(container) and container.format.name not in ("aac", "flac")
+        whole = None if says_long else _whole(walk, path, rate_hz=rate_hz, most_s=math.inf if is_told else LONG_S)
+        if whole is not None:
+            return whole
+        end_s, is_sought = (_end_s(container, stream, path), True) if is_told else walk.finish()
+        is_joined = container.format.name == "flac" and not is_sought  # packets without a time hold several frames
+    if end_s <= LONG_S or is_joined:
+        return decode_whole(path, rate_hz=rate_hz)
+    return LongFile(path, rate_hz, round(end_s * rate_hz), is_sought)
 
 
-def decode_whole(path: Path, *, rate_hz: int) -> tuple[Tensor, float]:
-    """Return all samples `(S,)` and when the first is heard, in seconds from the beginning of the file.
+def decode_whole(path: Path, *, rate_hz: int) -> Sound:
+    """Return all samples, from the first that is heard on.
 
     Raises:
         MediaError: when the file is damaged, has no sound, or holds no sample.
     """
-    pieces: list[np.ndarray] = []
-    end: int | None = None
-    first_s, first_position = 0.0, 0
     with _opened(path) as (container, stream):
-        decoder = Decoder(container)
-        frames = _frames(container, stream, decoder=decoder)
-        first = next(frames, None)
-        if first is not None:
-            first_s = first[0] or 0.0
-            for position, piece in _placed(chain([first], frames), rate_hz=rate_hz):
-                if end is None:
-                    end = first_position = position
-                _require_samples(path, max(position, end) + len(piece) - first_position)
-                pieces += [np.zeros(max(position - end, 0), np.float32), piece[max(end - position, 0) :]]
-                end = max(end, position + len(piece))
-        if sum(map(len, pieces)) == 0:
-            return _few_samples(path, rate_hz=rate_hz), first_s
-        _compare_length(container, stream, (end or 0) / rate_hz, path, is_whole=not decoder.lost_last)
-        if decoder.num_lost:
-            say_once(f"FFmpeg cannot decode {decoder.num_lost:,} packets of the sound of '{path}'. They are silent.")
-    return torch.from_numpy(np.concatenate(pieces)), first_s
+        found = _whole(_Walk(container, stream), path, rate_hz=rate_hz)
+    assert found is not None, "without a bound it is never too long"
+    return found
+
+
+def _whole(walk: _Walk, path: Path, *, rate_hz: int, most_s: float = math.inf) -> Sound | None:
+    """Decode from the beginning; None as soon as packets end behind `most_s`."""
+    pieces: list[np.ndarray] = []
+    few: list[av.AudioFrame] | None = []  # all frames, as long as no sample comes out of them
+    end: int | None = None
+    first_position = 0
+    decoder = Decoder(walk.container)
+
+    def heard() -> Iterator[_Timed]:
+        for at_s, frame in _frames(walk, decoder=decoder):
+            if few is not None:
+                few.append(frame)
+            yield at_s, frame
+
+    frames = heard()
+    first = next(frames, None)
+    first_s = 0.0 if first is None else first[0] or 0.0
+    for position, piece in _placed(frames if first is None else chain([first], frames), rate_hz=rate_hz):
+        if walk.end_s > most_s:
+            return None
+        few = None if len(piece) else few
+        if end is None:
+            end = first_position = position
+        _require_samples(path, max(position, end) + len(piece) - first_position)
+        pieces += [np.zeros(max(position - end, 0), np.float32), piece[max(end - position, 0) :]]
+        end = max(end, position + len(piece))
+    if walk.end_s > most_s:
+        return None
+    if sum(map(len, pieces)) == 0:
+        return Sound(_few_samples(few or [], path, rate_hz=rate_hz), first_s)
+    _compare_length(walk.container, walk.stream, (end or 0) / rate_hz, path, is_whole=not decoder.lost_last)
+    if decoder.num_lost:
+        say_once(f"FFmpeg cannot decode {decoder.num_lost:,} packets of the sound of '{path}'. They are silent.")
+    return Sound(torch.from_numpy(np.concatenate(pieces)), first_s)
 
 
 def _require_samples(path: Path, num_samples: int) -> None:
     require_room(path, 4 * num_samples, f"{num_samples:,} samples or more at the rate they are read in")
 
 
-def _few_samples(path: Path, *, rate_hz: int) -> Tensor:
+def _few_samples(frames: Sequence[av.AudioFrame], path: Path, *, rate_hz: int) -> Tensor:
     """Return a sound that is shorter than the resampling filter; raises `MediaError` when it holds no sample at all."""
     to_float = av.AudioResampler(format="fltp")
-    with _opened(path) as (container, stream):
-        pieces = [piece for _, frame in _frames(container, stream) for piece in to_float.resample(frame)]
+    pieces = [piece for frame in frames for piece in to_float.resample(frame)]
     if not pieces:
         raise damaged(path, "it holds no sample", what=WHAT, suffixes=SOUND_SUFFIXES)
     mono, given_hz = np.concatenate([mean_of_channels(piece) for piece in pieces]), pieces[0].sample_rate
@@ -273,26 +294,49 @@ _Timed = tuple[float | None, av.AudioFrame]
 """When a frame is heard, seconds from the beginning of the file, None: behind the one before; and the frame."""
 
 
+class _Walk:
+    """The packets of a sound in the order of the file, on one clock, and what they tell about the whole.
+
+    Args:
+        container, stream: opened.
+    """
+
+    def __init__(self, container: InputContainer, stream: av.AudioStream) -> None:
+        self.container, self.stream = container, stream
+        self.begin_s = origin_s(container)
+        self.end_s = 0.0
+        """When the last packet so far ends, seconds from the beginning of the file."""
+        self._clock, self._is_corrupt = MediaClock(container, stream), False
+
+    def packets(self) -> Iterator[av.Packet[Any]]:
+        """Yield the packets from where the container is."""
+        unit_s = float(self.stream.time_base or 1)
+        for packet in _packets(self.container, self._clock.streams):
+            self._clock.set(packet)
+            if packet.stream.index == self.stream.index:
+                if packet.pts is not None:
+                    self.end_s = max(self.end_s, (packet.pts + (packet.duration or 0)) * unit_s - self.begin_s)
+                    self._is_corrupt |= packet.is_corrupt
+                yield packet
+
+    def finish(self) -> tuple[float, bool]:
+        """Go on to the end; return when the last packet ends, and whether times can be sought in the file."""
+        for _ in self.packets():
+            pass
+        return self.end_s, not (self._clock.num_jumps or self._clock.is_corrected or self._is_corrupt)
+
+
 def _frames(
-    container: InputContainer,
-    stream: av.AudioStream,
-    *,
-    from_s: float = -math.inf,
-    is_sought: bool = False,
-    decoder: Decoder | None = None,
+    walk: _Walk, *, from_s: float = -math.inf, is_sought: bool = False, decoder: Decoder | None = None
 ) -> Iterator[_Timed]:
     """Decode from where the container is, which was sought or is its beginning; what is before `from_s` is not.
 
     What comes first may have a time before the beginning: the decoder needs it to settle, and cuts it off.
     """
-    decoder = decoder or Decoder(container)
-    clock, begin_s = MediaClock(container, stream), origin_s(container)
-    unit_s = float(stream.time_base or 1)
-    is_raw, is_first, num_lost = container.format.name in RAW_FORMATS, True, 0
-    for packet in _packets(container, clock.streams):
-        clock.set(packet)
-        if packet.stream.index != stream.index:
-            continue
+    decoder = decoder or Decoder(walk.container)
+    begin_s, unit_s = walk.begin_s, float(walk.stream.time_base or 1)
+    is_raw, is_first, num_lost = walk.container.format.name in RAW_FORMATS, True, 0
+    for packet in walk.packets():
         if packet.pts is not None and packet.pts * unit_s - begin_s < from_s:
             continue
         for frame in decoder.frames(packet):
@@ -374,18 +418,6 @@ def _compare_length(
     say_once(f"'{path}' announces {told_s:g} s and holds {end_s:g} s. What it holds is read.")
 
 
-def _walked_end_s(container: InputContainer, stream: av.AudioStream) -> tuple[float, bool]:
-    """Return when the last packet of sound ends and whether times can be sought in the file; none is decoded."""
-    clock, begin_s = MediaClock(container, stream), origin_s(container)
-    unit_s, end_s, is_corrupt = float(stream.time_base or 1), 0.0, False
-    for packet in _packets(container, clock.streams):
-        clock.set(packet)
-        if packet.stream.index == stream.index and packet.pts is not None:
-            end_s = max(end_s, (packet.pts + (packet.duration or 0)) * unit_s - begin_s)
-            is_corrupt |= packet.is_corrupt
-    return end_s, not (clock.num_jumps or clock.is_corrected or is_corrupt)
-
-
 def _packets(container: InputContainer, streams: Sequence[av.VideoStream | av.AudioStream]) -> Iterator[av.Packet[Any]]:
     """Yield packets while there is time, and refuse files whose packets announce more samples than they hold.
 
@@ -426,7 +458,7 @@ def _end_s(container: InputContainer, stream: av.AudioStream, path: Path) -> flo
         if ends:
             return max(ends) * unit_s - begin_s
     with _opened(path) as (anew, whole):
-        return _walked_end_s(anew, whole)[0]
+        return _Walk(anew, whole).finish()[0]
 
 
 def _seek(container: InputContainer, sought_s: float) -> bool:

@@ -179,8 +179,8 @@ def test_a_container_that_seeks_too_far_is_decoded_from_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a.wav", "pcm_s16le", RATE)
-    file = sound_module.long_file(path, rate_hz=RATE)
-    assert file is not None
+    file = sound_module.read_file(path, rate_hz=RATE)
+    assert isinstance(file, sound_module.LongFile)
     expected = file.part(10 * RATE, 11 * RATE)
     seek = sound_module._seek
     monkeypatch.setattr(sound_module, "_seek", lambda container, sought_s: seek(container, sought_s + 5.0))
