@@ -194,6 +194,8 @@ def _decoded(path: Path, choose: Chooser, files: SampleFiles | None) -> tuple[li
             spare = files.spare(path, timeline, width * height * 3)
         if not index.is_doubtful:
             pictures = _decode(container, stream, index, set(chosen), spare, path)
+            if pictures is None and not spare.numbers:
+                pictures = _decode(container, stream, index, set(chosen), spare, path, is_exact=False)
     if pictures is None and not index.is_doubtful and spare.numbers:
         # What others want of a damaged file decides nothing here, nor what is found here for them.
         return _decoded(path, choose, None)
@@ -346,11 +348,19 @@ def _part(
 
 
 def _decode(
-    container: InputContainer, stream: av.VideoStream, index: _Index, wanted: set[int], spare: Spare, path: Path
+    container: InputContainer,
+    stream: av.VideoStream,
+    index: _Index,
+    wanted: set[int],
+    spare: Spare,
+    path: Path,
+    *,
+    is_exact: bool = True,
 ) -> dict[int, np.ndarray] | None:
     """Return the wanted frames; None when what is decoded disagrees with the index.
 
-    Each is what comes out when its key frame is sought, whatever else is decoded in the same pass.
+    Each is what comes out when its key frame is sought, whatever else is decoded in the same pass. Where a key frame is
+    none by itself (pictures that are renewed bit by bit), only decoding from an earlier one, not `is_exact`, may do.
     """
     pictures: dict[int, np.ndarray] = {}
     numbers = {stamp: number for number, stamp in enumerate(index.stamps)}
@@ -362,7 +372,7 @@ def _decode(
         target = index.stamps[number]
         key = max((key for key in index.keys if key.stamp <= target), default=index.keys[0])
         if position is None or key.stamp > position:
-            frames = in_time(path, _from_key(container, stream, key))
+            frames = in_time(path, _from_key(container, stream, key, is_exact=is_exact))
             due = numbers.get(key.stamp)  # the frame that must come next
         try:
             for frame in frames:
@@ -383,9 +393,12 @@ def _decode(
     return pictures
 
 
-def _from_key(container: InputContainer, stream: av.VideoStream, key: _Key) -> Iterator[av.VideoFrame]:
+def _from_key(
+    container: InputContainer, stream: av.VideoStream, key: _Key, *, is_exact: bool
+) -> Iterator[av.VideoFrame]:
     """Yield frames from a key frame on, or from an earlier one where the container does not find it."""
-    for place in dict.fromkeys((key.stamp, key.seek_to)):  # MP4 is sought by presentation time, others by decoding time
+    # MP4 is sought by presentation time, others by decoding time, with which MP4 gives the group before.
+    for place in dict.fromkeys((key.stamp, key.seek_to) if is_exact else (key.seek_to,)):
         container.seek(place, stream=stream, backward=True)
         packets = container.demux(stream)
         first = next(packets, None)
