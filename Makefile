@@ -44,7 +44,7 @@ lint: install
 	$(BIN)/python -m tests.docs.test_typed_blocks
 
 bench: install
-	@names="sequential joint answering stacked startup growth flops limit cache_formats encoding questions kernels"; \
+	@names="sequential joint answering stacked startup growth flops limit cache_formats encoding reading questions kernels"; \
 	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then names="$$names full_size"; fi; \
 	for name in $$names; do $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 

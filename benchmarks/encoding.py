@@ -32,15 +32,18 @@ from crema_core.model.settings import ModelSettings
 from crema_core.tokens import ModalityBatch
 
 Row = dict[str, object]
-RATE, GRAIN = 30, 20
+RATE, GRAIN, SOUND_HZ = 30, 20, 44_100
 FULL_SIZE = (4, 257, 1408)
 """Steps, tokens and width of one source at the paper's size."""
 SOURCES_PER_SHARD = 22
 """What 64 MB of features in bfloat16 at the paper's size make."""
 
 
-def write_clips(folder: Path, count: int, *, seconds: int, height: int) -> list[Path]:
-    """Write clips of a moving pattern with a little grain, which makes them about as large as filmed ones."""
+def write_clips(folder: Path, count: int, *, seconds: int, height: int, with_sound: bool = False) -> list[Path]:
+    """Write clips of a moving pattern with a little grain, which makes them about as large as filmed ones.
+
+    With sound they have a noisy tone in stereo, coded as AAC.
+    """
     width = height * 16 // 9 // 2 * 2
     paths = []
     for index in range(count):
@@ -52,13 +55,28 @@ def write_clips(folder: Path, count: int, *, seconds: int, height: int) -> list[
             stream = container.add_stream("libx264", rate=RATE)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.options = {"preset": "veryfast", "g": "250"}
+            track = container.add_stream("aac", rate=SOUND_HZ, layout="stereo") if with_sound else None
             for step in range(seconds * RATE):
                 grain = draw.integers(0, GRAIN, picture.shape[:2], dtype=np.uint8)[..., None]
                 pixels = np.roll(picture, 2 * step, axis=1) // 2 + grain
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
                 container.mux(stream.encode(frame))
+                if track is not None:
+                    container.mux(track.encode(_noisy_tone(step, draw)))
             container.mux(stream.encode())
+            if track is not None:
+                container.mux(track.encode())
     return paths
+
+
+def _noisy_tone(step: int, draw: np.random.Generator) -> av.AudioFrame:
+    """Return the sound of one picture."""
+    count = SOUND_HZ // RATE
+    instants = np.arange(step * count, (step + 1) * count) / SOUND_HZ
+    wave = 0.5 * np.sin(2 * np.pi * 440 * instants) + 0.05 * draw.standard_normal(count)
+    frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]).astype(np.float32), format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts = SOUND_HZ, step * count
+    return frame
 
 
 def by_part(paths: list[Path], backbone: Path | str, folder: Path) -> list[Row]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +99,28 @@ def test_workers_give_the_same_batches_in_the_same_order() -> None:
         for one, two in zip(plain, busy, strict=True)
     )
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class NotingModality(LengthModality):
+    """Makes the file that its source names when it reads it."""
+
+    def prepare(self, source: Any) -> Sample:
+        Path(source).touch()
+        return Sample({"x": torch.ones(1, 2)})
+
+
+@pytest.mark.slow
+def test_workers_read_ahead_while_a_batch_is_used(tmp_path: Path) -> None:
+    marks = [tmp_path / str(number) for number in range(4)]
+    noting = {"main": NotingModality(ModalityOptions(), BuildContext())}
+    dataset = ModalityDataset(records(*({"main": str(mark)} for mark in marks)), noting, major="main")
+    batches = load_batches(dataset, [[Key(0, index)] for index in range(4)], num_workers=1)
+    next(batches)
+    until_s = time.monotonic() + 60
+    while not marks[1].exists() and time.monotonic() < until_s:
+        time.sleep(0.01)
+    assert marks[1].exists()
+    assert len(list(batches)) == 3
 
 
 def test_samples_without_any_modality_make_a_batch_of_questions() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from crema_core.data import images
 from crema_core.data.images import FRAME_SUFFIXES, read_frames, resize
 from crema_core.errors import MediaError
 
@@ -107,6 +108,22 @@ def test_a_picture_of_three_pixels_has_the_layout_of_every_other(size: tuple[int
     Image.fromarray(pixels).save(tmp_path / "a.png")
     for source in (tmp_path / "a.png", Image.fromarray(pixels), [tmp_path / "a.png"]):
         assert np.array_equal(read_frames(source, num_frames=1).frames[0].permute(1, 2, 0).numpy(), pixels)
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 40, 60), (2, 3, 700, 900), (3, 1, 1, 5), (2, 3, 16, 16)])
+def test_frames_resized_in_pieces_are_those_resized_at_once(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(images, "_AT_ONCE", 3 * 40 * 60 * 2)
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    before = frames.clone()
+    for given in (frames, frames.float() / 255):
+        values = frames.float() / 255
+        expected = torch.nn.functional.interpolate(
+            values, size=(16, 16), mode="bicubic", antialias=True, align_corners=False
+        )
+        assert torch.equal(resize(given, 16), values if shape[-2:] == (16, 16) else expected.clamp(0, 1))
+    assert torch.equal(frames, before)
 
 
 def test_large_pictures_are_resized_as_small_ones_are_to_a_byte() -> None:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from crema_audio import sound as sound_module
 from crema_audio.sound import open_sound, read_sound
 from crema_core.data import media_clock
+from crema_core.data.media_clock import Decoder
 from crema_core.errors import MediaError
 
 RATE = 16_000
@@ -156,6 +158,39 @@ def test_a_file_of_few_samples_is_read(tmp_path: Path, num_samples: int) -> None
     samples, start_s = read_sound(path, sample_rate_hz=RATE)
     assert (len(samples), start_s) == (2 * num_samples, 0.0)
     assert samples[num_samples // 2].item() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "b.ogg", "c.flac", "d.ts", "e.m4a", "f.mp3", "g.aac", "short.wav"])
+def test_a_file_is_opened_and_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    codecs = {".wav": "pcm_s16le", ".ogg": "libopus", ".flac": "flac", ".mp3": "libmp3lame"}
+    wave = tone(1.0) if name != "short.wav" else np.full(5, 0.5, np.float32)
+    rate = 48_000 if name == "b.ogg" else RATE if name != "short.wav" else 8_000
+    path = write(tmp_path / name, codecs.get(Path(name).suffix, "aac"), wave, rate=rate)
+    opened: list[str] = []
+    given = av.open
+
+    def noted(file: str, **more: Any) -> Any:
+        opened.append(file)
+        return given(file, **more)
+
+    monkeypatch.setattr(av, "open", noted)
+    assert len(read_sound(path, sample_rate_hz=RATE).samples) > 0
+    assert opened == [str(path)]
+
+
+def test_a_file_that_turns_out_to_be_long_is_not_decoded_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recordings that were joined announce the length of one."""
+    path = joined(tmp_path / "four.ts", *[write(tmp_path / "one.ts", "aac", tone(), rate=RATE)] * 4)
+    monkeypatch.setattr(sound_module, "LONG_S", 6.0)
+    decoded: list[int] = []
+    given = Decoder.frames
+    monkeypatch.setattr(Decoder, "frames", lambda self, packet: decoded.append(packet.size) or given(self, packet))
+    long = sound_module.read_file(path, rate_hz=RATE)
+    assert isinstance(long, sound_module.LongFile)
+    assert long.num_samples == pytest.approx(4 * SECONDS * RATE, abs=RATE // 2)
+    assert len(decoded) < 7.0 * RATE / 1024
 
 
 def test_many_lost_packets_do_not_add_up(tmp_path: Path) -> None:
