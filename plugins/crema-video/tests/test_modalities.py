@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from crema_core.data.modality_calls import prepare
+from crema_core.data.reuse import one_sample
 from crema_core.errors import ContractError, MediaError
 from crema_core.modality import BuildContext
 from crema_video.modality import DenseVideoModality
@@ -50,6 +52,23 @@ def test_dense_frames_come_at_their_rate_with_their_times(clip: Path) -> None:
     assert bool((features.values[0, :, 0, 0].diff() > 0).all())
     few = DenseVideoModality(DENSE.parse_options({"fps": 4.0, "num_frames": 6}), PLAIN)
     assert len(few.prepare(str(clip)).tensors["frames"]) == 6
+
+
+def test_frames_of_the_same_clip_at_two_rates_come_out_of_one_pass(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modalities = [DenseVideoModality(DENSE.parse_options({"fps": fps}), PLAIN) for fps in (0.8, 4.0)]
+    alone = [modality.prepare(str(clip)) for modality in modalities]
+    opened: list[str] = []
+    given = av.open
+    monkeypatch.setattr(av, "open", lambda file, **more: opened.append(file) or given(file, **more))
+    with one_sample([(modality, str(clip)) for modality in modalities]):
+        found = [prepare(modality, str(clip)) for modality in modalities]
+    assert opened == [str(clip)]
+    assert [len(own.tensors["frames"]) for own in found] == [4, 20]
+    for own, expected in zip(found, alone, strict=True):
+        assert own.times is not None
+        assert expected.times is not None
+        assert torch.equal(own.tensors["frames"], expected.tensors["frames"])
+        assert torch.equal(own.times, expected.times)
 
 
 def test_an_encoder_of_clips_gets_whole_ones(clip: Path, tmp_path: Path) -> None:
