@@ -151,6 +151,7 @@ def run(words: Sequence[str], folder: Path, moment: Moment | None = None, signal
             handle = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for stream in (1, 2):
                 os.dup2(handle, stream)
+            sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))  # not a test run's
             os.chdir(folder)
             if moment is not None:
                 tell_at(moment, signals, lambda: told.write_text(str(time.time())))
