@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from crema_core.model.trainable import names_of, set_trainable
 from crema_core.train.distributed import Distributed
 from crema_core.train.fit import fit
 from crema_core.train.settings import train_settings
-from crema_core.train.steps import Minibatch, Stepper, StepResult, modalities_to_train
+from crema_core.train.steps import Minibatch, PartLoss, Stepper, StepResult, modalities_to_train
 from tests.support.vlm import save_vlm
 
 pytestmark = pytest.mark.slow
@@ -156,12 +157,12 @@ def test_an_update_of_the_owner_of_a_new_qformer_reaches_the_others_in_the_same_
     found: list[tuple[float, float]] = []
     step = stepper._step
 
-    def watched(names: Any, loss: float, result: StepResult, *more: Any) -> float:
+    def watched(names: Any, losses: Sequence[PartLoss], result: StepResult, *more: Any) -> float:
         if list(names) == ["thermal"]:
             with torch.no_grad():
                 fresh = model.loss(model.tokens(features, [QUESTION]), [QUESTION], ["low"])
-            found.append((loss, float(fresh)))
-        return step(names, loss, result, *more)
+            found.append((sum(float(part.value) for part in losses), float(fresh)))
+        return step(names, losses, result, *more)
 
     monkeypatch.setattr(stepper, "_step", watched)
     with torch.no_grad():
