@@ -2,9 +2,9 @@
 
 CPUs with matrix units (Intel's AMX) multiply bf16 matrices several times faster than float32 ones. torch's fused
 attention does not use them in its backward pass, two matrix products and a softmax do: measured on such a CPU, forward
-and backward, a Q-Former's self-attention takes 2.7 ms instead of 19, a T5 layer's 41 instead of 73. CPUs without such
-units, GPUs, float32 and passes that keep no gradients are faster with the fused one (`python -m benchmarks.kernels`
-measures both) and are left alone.
+and backward, a Q-Former's self-attention takes 2.7 ms instead of 19, a T5 layer's 41 instead of 73. Everywhere else the
+fused one is left alone: a CPU without such units is faster with it in nearly all shapes (`python -m benchmarks.kernels`
+measures both), and on GPUs, in float32 and where no gradients are kept nothing was found against it.
 
 T5's norm converts its input to float32, squares and averages it, each a pass over memory whose result the backward
 pass keeps. With its weight frozen, one factor for each position is all that has to be kept.
