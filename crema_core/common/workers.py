@@ -73,10 +73,20 @@ def _end(processes: list[BaseProcess]) -> None:
         process.terminate()
     until = time.monotonic() + PATIENCE_S
     for process in processes:
-        process.join(max(until - time.monotonic(), 0.0))
-        if process.is_alive():
+        if not _ends(process, until):
             process.kill()
-            process.join()
+            _ends(process, time.monotonic() + PATIENCE_S)
+
+
+def _ends(process: BaseProcess, until: float) -> bool:
+    """Wait until `process` has an exit code, or until a time; the pool's thread collects it too, and tells it later."""
+    while process.exitcode is None:
+        left = until - time.monotonic()
+        if left <= 0.0:
+            return False
+        process.join(left)  # returns at once when the process is gone, also where the other thread holds its exit code
+        time.sleep(0.001)
+    return True
 
 
 @contextmanager

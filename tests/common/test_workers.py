@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,35 @@ def test_all_work_is_done_and_a_block_that_raises_ends_what_was_begun(tmp_path: 
     assert time.monotonic() - begun < 30.0
     assert list(tmp_path.glob("working-*")) == []  # the one that was begun has cleaned up
     assert left[-1].cancelled()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_a_process_that_the_pool_collects_is_waited_for_until_its_end_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect = os.waitpid
+
+    def collect_slowly(pid: int, options: int) -> tuple[int, int]:
+        """The pool's thread collects first, and is held up before it can say so, as on a busy machine."""
+        main = threading.current_thread() is threading.main_thread()
+        if main:
+            time.sleep(0.1)
+        ended = collect(pid, options)
+        if ended[0] and not main:
+            time.sleep(0.5)
+        return ended
+
+    monkeypatch.setattr(os, "waitpid", collect_slowly)
+
+    def be_stopped() -> None:
+        with worker_processes(1) as submit:
+            submit(work, tmp_path, 0, 60.0)
+            wait_for(tmp_path, "working-*")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        be_stopped()
     assert multiprocessing.active_children() == []
 
 
