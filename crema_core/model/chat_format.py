@@ -21,6 +21,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crema_core.errors import OptionsError
+from crema_core.model.token_ids import token_ids
 
 QUESTION, ANSWER = "QUESTIONTEXT", "ANSWERTEXT"
 """Stand for the two messages where a chat template is rendered."""
@@ -62,12 +63,12 @@ class ChatFormat:
             limit: most tokens of the question, special tokens included; a longer one loses its end, never the turn's.
         """
         if self.own_specials:
-            return _ids(
+            return token_ids(
                 self.tokenizer, question, add_special_tokens=True, truncation=limit is not None, max_length=limit
             )
-        if limit is not None and len(own := _ids(self.tokenizer, question)) > limit:
+        if limit is not None and len(own := token_ids(self.tokenizer, question)) > limit:
             question = str(self.tokenizer.decode(own[:limit]))
-        return _ids(self.tokenizer, self.before + question + self.suffix)
+        return token_ids(self.tokenizer, self.before + question + self.suffix)
 
     def answer_ids(self, answer: str) -> list[int]:
         """Return the ids of an answer where it follows the question, without the closing one."""
@@ -90,7 +91,7 @@ class ChatFormat:
         """Return `answer_ids` of each answer, tokenized at once."""
         if not answers:
             return []
-        before = len(_ids(self.tokenizer, self.context)) if self.context else 0
+        before = len(token_ids(self.tokenizer, self.context)) if self.context else 0
         texts = [self.context + self.answer_prefix + answer for answer in answers]
         only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
         rows = self.tokenizer(texts, add_special_tokens=False, **only_ids)["input_ids"]
@@ -163,12 +164,12 @@ def chat_template_format(
     answer_prefix = between.removeprefix(asked) if between.startswith(asked) else ""
     context, answer_prefix = _joined(tokenizer, suffix, answer_prefix)
     end, stops = _ends(model, tokenizer)
-    last = _ids(tokenizer, close.lstrip()) or [end]
+    last = token_ids(tokenizer, close.lstrip()) or [end]
     return ChatFormat(
         tokenizer,
         last[0],
         tuple(sorted({*stops, last[0]})),
-        prefix=tuple(_ids(tokenizer, prefix)),
+        prefix=tuple(token_ids(tokenizer, prefix)),
         suffix=suffix,
         context=context,
         answer_prefix=answer_prefix,
@@ -192,18 +193,18 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, user: Any, assistant: Any = 
 
 def _joined(tokenizer: PreTrainedTokenizerBase, context: str, answer_prefix: str) -> tuple[str, str]:
     """Return the context to tokenise answers behind and the answer prefix; none where the tokenizer merges the two."""
-    before, joined = _ids(tokenizer, context), _ids(tokenizer, f"{context}{answer_prefix}Option A")
+    before, joined = token_ids(tokenizer, context), token_ids(tokenizer, f"{context}{answer_prefix}Option A")
     return (context, answer_prefix) if joined[: len(before)] == before else ("", "")
 
 
 def _continuation(tokenizer: PreTrainedTokenizerBase, context: str, text: str) -> list[int]:
-    before = _ids(tokenizer, context) if context else []
-    return _ids(tokenizer, context + text)[len(before) :]
+    before = token_ids(tokenizer, context) if context else []
+    return token_ids(tokenizer, context + text)[len(before) :]
 
 
 def _begin(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Return the begin token where the tokenizer opens texts with one."""
-    begins = _ids(tokenizer, "a", add_special_tokens=True)[:1] == [tokenizer.bos_token_id]
+    begins = token_ids(tokenizer, "a", add_special_tokens=True)[:1] == [tokenizer.bos_token_id]
     return (int(tokenizer.bos_token_id),) if begins else ()
 
 
@@ -223,9 +224,3 @@ def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[i
         )
     end = own if own is not None and (own in stops or not stops) else stops[0]
     return int(end), tuple(sorted({*stops, *([own] if own is not None else [])}))
-
-
-def _ids(
-    tokenizer: PreTrainedTokenizerBase, text: str, *, add_special_tokens: bool = False, **settings: Any
-) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=add_special_tokens, **settings)["input_ids"])

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from crema_core.common.known import plain, to_device
 from crema_core.model.chat_format import ChatFormat
+from crema_core.model.token_ids import token_ids
 from crema_core.tokens import Segment
 
 SOFT = -1
@@ -146,7 +147,7 @@ def _with_prefix(
         return _Part(values.flatten(1, 2), mask_BTK.flatten(1, 2), soft_BTK.flatten(1, 2))
     repeated = "{index}" in segment.prefix
     texts = [segment.prefix.format(index=step + 1) for step in range(steps if repeated else 1)]
-    prefix = _embed([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts], embedding, weight)
+    prefix = _embed([token_ids(tokenizer, text) for text in texts], embedding, weight)
     prefix_BTPL = prefix.embeds.expand(batch, -1, -1, -1)
     prefix_BTP = prefix.mask[None] & steps_BT[:, : len(texts), None]
     ids_BTP = prefix.ids.expand(batch, -1, -1)

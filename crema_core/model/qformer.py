@@ -26,6 +26,7 @@ from transformers import Blip2QFormerModel, InstructBlipQFormerModel, PreTrained
 from crema_core.common.known import to_device
 from crema_core.fusion.connector import QFormerText
 from crema_core.model.prompt import padded
+from crema_core.model.token_ids import token_ids
 from crema_core.model.trainable import fingerprint, held
 from crema_core.model.tuning import add_lora, lora_layers, lora_parameters, train_dropout
 from crema_core.plugins.spec import MMQASpec
@@ -124,7 +125,7 @@ class QFormer(nn.Module):
         """
         assert self.tokenizer is not None, "only a Q-Former with a tokenizer reads text"
         most = int(self.model.config.max_position_embeddings)
-        rows = [self.tokenizer(question)["input_ids"] for question in questions]
+        rows = [token_ids(self.tokenizer, question, add_special_tokens=True) for question in questions]
         longest = max(map(len, rows))
         if longest > most:
             warnings.warn(

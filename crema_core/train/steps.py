@@ -24,6 +24,7 @@ from crema_core.common.tensors import not_finite
 from crema_core.data.data_file import Record
 from crema_core.data.dataset import TrainBatch
 from crema_core.errors import LostProcessError, OptionsError, TrainingError
+from crema_core.model.token_ids import texts_read_once
 from crema_core.model.trainable import held
 from crema_core.model.tuning import FULL
 from crema_core.tokens import ModalityInput, ModalityTokens
@@ -128,6 +129,7 @@ class Stepper:
         lora = self.model.lora_parameters(name) if self.settings.early_exit_metric == "lora" else {}
         return list((lora or own).values())
 
+    @texts_read_once()
     def sequential(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update the active modalities one after the other; a modality that no sample of the group has is skipped."""
         whole = self._global_batch(group, active)
@@ -163,6 +165,7 @@ class Stepper:
             return [name]
         return [own for own in self.model.names if self.model.branch(own).adapter.passes_qformer]
 
+    @texts_read_once()
     def joint(self, group: Sequence[Minibatch], active: Sequence[str]) -> StepResult:
         """Update all active modalities in one step."""
         whole = self._global_batch(group, active)

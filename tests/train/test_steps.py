@@ -241,6 +241,31 @@ def test_adapter_passes_are_two_for_every_modality_less_one(
     assert [has_graph for _, has_graph, _ in passes] == [False, True, False, True, False]
 
 
+@pytest.mark.parametrize("mode", ["sequential", "joint"])
+def test_a_tokenizer_reads_a_text_once_in_an_update(
+    mode: str, new_model: MakeModel, distributed: Distributed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    stepper = ready(model, distributed, micro_batch_size=2)
+    (minibatch,) = minibatches(model, write_records(tmp_path / "data", 4), 4, 1)
+    tokenizer, read = type(model.backbone.tokenizer), []
+    call = tokenizer.__call__
+
+    def counted(self: Any, text: str, **settings: Any) -> Any:
+        read.append((text, *sorted(settings.items())))
+        return call(self, text, **settings)
+
+    monkeypatch.setattr(tokenizer, "__call__", counted)
+    update = getattr(stepper, mode)
+    update([minibatch], model.names)
+    questions = {record.question for record in minibatch.batch.records}
+    assert len(read) == len(set(read))
+    assert questions <= {text for text, *_ in read}
+    once = len(read)
+    update([minibatch], model.names)  # nothing is remembered from one update to the next
+    assert len(read) == 2 * once
+
+
 @pytest.mark.parametrize(("kept", "num"), [(None, 7), (3, 7), (2, 8), (1, 9), (0, 10)])
 def test_a_graph_that_does_not_wait_costs_one_pass(
     kept: int | None, num: int, new_model: MakeModel, distributed: Distributed, tmp_path: Path, passes: list[Pass]

@@ -22,6 +22,7 @@ from crema_core.common.known import to_device
 from crema_core.common.tensors import unpadded
 from crema_core.model.id_language import IdLanguage
 from crema_core.model.prompt import Prompt, PromptIds
+from crema_core.model.token_ids import token_ids
 from crema_core.model.vlm.chat import VisualChat
 from crema_core.model.vlm.reader import runs_of
 from crema_core.model.vlm.traits import Traits
@@ -208,7 +209,7 @@ class VisualLanguage(IdLanguage):
         return ids[:place], ids[place + 1 :]
 
     def _plain(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return token_ids(self.tokenizer, text)
 
     def _shortened(self, question: str, limit: int | None) -> str:
         for mark in self._marks:  # a question about such a token is about its letters
