@@ -59,7 +59,7 @@ def lines_of_code(text: str) -> int:
     return len(set(code) - skipped)
 
 
-def train_here(way: str, place: Path, *, epochs: int, lr: float, seed: int) -> float:
+def train_here(way: str, place: Path, *, epochs: int, lr: float, seed: int, precision: str = "fp32") -> float:
     """Train and ask in this process; return the accuracy."""
     import torch
 
@@ -76,9 +76,11 @@ def train_here(way: str, place: Path, *, epochs: int, lr: float, seed: int) -> f
 
     video: dict[str, Any] = {"name": "video", "num_frames": 2}
     audio: dict[str, Any] = {"name": "audio", "window_s": 0.64, "num_windows": 4}
-    model = build([video, audio], backbone=backbone, mmqa={"lora_rank": 16, "lora_dropout": 0.0}, seed=seed)
+    model = build(
+        [video, audio], backbone=backbone, mmqa={"lora_rank": 16, "lora_dropout": 0.0}, seed=seed, precision=precision
+    )
     with tempfile.TemporaryDirectory() as out:
-        settings: dict[str, Any] = {"mode": way, "epochs": epochs, "lr": lr, "seed": seed}
+        settings: dict[str, Any] = {"mode": way, "epochs": epochs, "lr": lr, "seed": seed, "precision": precision}
         fit(model, train, out=Path(out) / "run", batch_size=32, weight_decay=0.01, max_grad_norm=1.0, **settings)
         return evaluate(model, test, batch_size=128, max_new_tokens=3).accuracy
 
@@ -102,10 +104,12 @@ def make_data(place: Path, *, clips: int, test_clips: int) -> None:
         (world / "asked.jsonl").write_text("".join(json.dumps(line) + "\n" for line in text))
 
 
-def train_apart(way: str, place: Path, *, epochs: int, lr: float, seed: int) -> dict[str, float]:
+def train_apart(
+    way: str, place: Path, *, epochs: int, lr: float, seed: int, precision: str = "fp32"
+) -> dict[str, float]:
     """Train in a process of its own, and return accuracy, CPU seconds and megabytes."""
     command = [sys.executable, "-m", "benchmarks.by_hand", "--one", way, "--place", str(place)]
-    command += ["--epochs", str(epochs), "--lr", str(lr), "--seeds", str(seed)]
+    command += ["--epochs", str(epochs), "--lr", str(lr), "--seeds", str(seed), "--precision", precision]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -121,9 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--one", choices=(BY_HAND, JOINT, SEQUENTIAL), help="one training in this process")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the one training")
     given = parser.parse_args(arguments)
     if given.one is not None:
-        accuracy = train_here(given.one, given.place, epochs=given.epochs, lr=given.lr, seed=given.seeds[0])
+        accuracy = train_here(
+            given.one, given.place, epochs=given.epochs, lr=given.lr, seed=given.seeds[0], precision=given.precision
+        )
         used = os.times()
         print(json.dumps({"accuracy": accuracy, "cpu_s": used.user + used.system, "MB": peak_megabytes()}))
         return 0

@@ -96,6 +96,7 @@ def test_every_score_of_equal_choices_is_kept(letters: CremaModel, monkeypatch: 
     assert choose(["red", "blue", "red"], [-0.5, -0.5, -0.5]) == ("tie: red, blue", ("red", "blue"))
 
 
+@pytest.mark.slow
 def test_a_question_that_cannot_fit_into_memory_is_refused_and_the_advice_works(
     letters: CremaModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

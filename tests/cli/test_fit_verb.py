@@ -66,6 +66,7 @@ def test_validation_data_give_a_score_and_examples_in_the_report(
     assert "- validation accuracy: 0.0%" in (out / "model" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_is_saved_and_resumed_to_the_same_weights(
     trained: Path,
     clips: Path,
@@ -116,6 +117,7 @@ def test_a_used_folder_is_refused(
     )
 
 
+@pytest.mark.slow
 def test_a_folder_whose_training_was_refused_before_it_began_is_used_again(
     clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def test_eval_as_json_with_one_modality_shuffled_writes_every_answer(
     assert result["table"][-1]["low"] <= result["accuracy"] <= result["table"][-1]["high"]
 
 
+@pytest.mark.slow
 def test_eval_goes_on_where_it_was_interrupted(
     trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_part_is_written_as_it_is_read(start_s: float | None, end_s: float | N
     assert ("/" in part.label, bool(part.label)) == (False, part.text != part.path)
 
 
+@pytest.mark.slow
 def test_one_place_takes_parts_out_of_sources() -> None:
     """Elsewhere the sign stands in docstrings, comments and messages alone; crema-benchmarks writes it."""
     root = Path(__file__).parents[2]

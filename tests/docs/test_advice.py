@@ -98,6 +98,7 @@ def options() -> dict[str, frozenset[str]]:
     }
 
 
+@pytest.mark.slow
 def test_every_verb_that_a_message_names_exists() -> None:
     known = options().keys() | FOREIGN_VERBS
     named = [(own.place, verb) for own in messages() for verb in re.findall(r"(?<![\w\-/.])crema ([a-z]+)\b", own.text)]

@@ -31,6 +31,7 @@ def said(code: str, names: dict[str, Any]) -> str:
     return str(caught[0].message) if caught else ""
 
 
+@pytest.mark.slow
 def test_every_release_says_what_the_page_quotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     releases = Releases(tmp_path / "releases", "crema_lidar", monkeypatch)

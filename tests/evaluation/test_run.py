@@ -216,7 +216,7 @@ def _count_reading(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return read
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_every_source_is_read_and_encoded_once_without_a_cache(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_run_says_what_came_from_the_cache(new_model: MakeModel, tmp_path: Pat
     ]
 
 
+@pytest.mark.slow
 def test_evaluation_and_answers_need_no_encoder_once_the_folder_is_filled(
     new_model: MakeModel, tmp_path: Path, counted: Counted
 ) -> None:

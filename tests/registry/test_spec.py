@@ -33,6 +33,7 @@ def test_reserved_names_are_the_attributes_of_the_installed_torch() -> None:
     assert {name for name in attributes if NAME_PATTERN.match(name)} <= RESERVED_NAMES
 
 
+@pytest.mark.slow
 @given(st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: name not in RESERVED_NAMES))
 def test_every_legal_name_can_be_a_child_module(name: str) -> None:
     assert spec(name=name).name == name

@@ -61,6 +61,7 @@ def test_a_fault_is_found_by_its_check_and_by_no_other(check: Check, tier: Tier,
     assert report.tier != tier
 
 
+@pytest.mark.slow
 def test_large_features_may_be_rounded_by_as_much_more(check: Check) -> None:
     rounded = f"{VALUES} * 1e4\n        values = values * (1 + 5e-7 * (len(values) > 1))"
     report = check("large", (Edit(CODE, VALUES, rounded),), "silver")

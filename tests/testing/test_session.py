@@ -110,6 +110,7 @@ def test_an_unknown_tier_is_refused() -> None:
     assert str(caught.value) == "'golden' is not a tier. Tiers: bronze, silver, gold. Did you mean 'gold'?"
 
 
+@pytest.mark.slow
 def test_a_spec_without_package_is_checked_as_far_as_it_goes() -> None:
     report = check_modality(COMPANION, tier="silver")
     assert report.findings == ()

@@ -113,6 +113,7 @@ def test_padding_is_not_pooled() -> None:
     assert pooled(ModalityFeatures(Features(values, mask.any(-1)), torch.tensor([0]))).tolist() == [[27.0]]
 
 
+@pytest.mark.slow
 def test_it_learns_what_belongs_together_and_nothing_else_moves(new_model: Any, pairs: Path, tmp_path: Path) -> None:
     model: CremaModel = new_model()
     before = snapshot(model)
@@ -166,6 +167,7 @@ def test_an_interrupted_pretraining_ends_with_the_same_numbers(
     assert again_changed.metrics == changed.metrics, "the settings of now are those of the run from now on"
 
 
+@pytest.mark.slow
 def test_a_model_with_the_pretrained_encoder_is_saved_and_loaded(new_model: Any, pairs: Path, tmp_path: Path) -> None:
     model = new_model()
     pretrain(model, pairs, **ROLES, out=tmp_path / "run", **QUICK)

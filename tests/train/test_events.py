@@ -242,6 +242,7 @@ def halving(control_at: int = 3) -> Hooks:
     return plugin(crema_step_finished, name="halving")
 
 
+@pytest.mark.slow
 def test_a_factor_of_the_learning_rate_holds_from_the_next_update_on(new_model: MakeModel, tmp_path: Path) -> None:
     plain = lr_of(train(new_model(), tmp_path, "plain"))
     run = train(new_model(), tmp_path, "halved", hooks=halving())

@@ -97,6 +97,7 @@ def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(
     assert same(whole, continued)
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_goes_on_from_its_last_checkpoint(new_model: MakeModel, tmp_path: Path) -> None:
     class DiedError(BaseException):
         """Like a killed process: nothing is saved on the way out."""
@@ -116,6 +117,7 @@ def test_a_run_that_dies_goes_on_from_its_last_checkpoint(new_model: MakeModel, 
     assert same(whole, continued)
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_before_its_first_checkpoint_starts_from_its_beginning(
     new_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -172,6 +174,7 @@ def test_sigterm_once_and_twice_saves_and_is_told_from_ctrl_c(new_model: MakeMod
     assert (tmp_path / "run" / "last").read_text() == "epoch-000-step-000002\n"
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_an_evaluation_ends_with_the_numbers_of_an_uninterrupted_one(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +217,7 @@ def test_a_resumed_run_has_the_best_checkpoint_it_had(damage: str, new_model: Ma
     assert (folder / "best").read_text() == best
 
 
+@pytest.mark.slow
 def test_lost_lines_of_the_metrics_are_said(new_model: MakeModel, tmp_path: Path) -> None:
     with pytest.raises(TrainingInterrupted):
         train(new_model(), tmp_path, "run", hooks=interrupt_at(2))
@@ -223,6 +227,7 @@ def test_lost_lines_of_the_metrics_are_said(new_model: MakeModel, tmp_path: Path
     assert "metrics.jsonl has lost lines: 0 bytes are there, " in stream.getvalue()
 
 
+@pytest.mark.slow
 def test_a_finished_run_continued_trains_nothing_more(new_model: MakeModel, tmp_path: Path) -> None:
     expected = train(new_model(), tmp_path, "run")
     run = train(new_model(), tmp_path, "run", resume=True)

@@ -123,6 +123,7 @@ def test_the_epoch_schedule_is_the_released_one(case: dict[str, Any]) -> None:
         assert rate == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 500), st.integers(0, 499), st.floats(1e-5, 1e-2))
 def test_the_step_schedule_stays_between_its_ends_and_only_falls_after_the_warm_up(
     total: int, warmup: int, lr: float

@@ -133,6 +133,7 @@ def test_a_run_that_left_samples_out_is_resumed_to_the_same_bits(
     assert run.skipped == whole.skipped
 
 
+@pytest.mark.slow
 def test_a_file_that_breaks_while_a_run_is_interrupted_is_refused(
     new_model: MakeModel, tmp_path: Path, data: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_a_file_that_breaks_while_a_run_is_interrupted_is_refused(
         train(new_model, data, tmp_path / "run", options={"resume": True})
 
 
+@pytest.mark.slow
 def test_a_file_of_a_modality_whose_encoder_is_trained_is_read_before_training_too(
     new_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -179,6 +181,7 @@ def test_by_default_a_source_that_cannot_be_read_stops_the_run(
         train(new_model, without(data, 8), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_before_its_first_update_does_not_refuse_the_same_command(
     new_model: MakeModel, tmp_path: Path, data: Path
 ) -> None:
@@ -199,6 +202,7 @@ def test_a_run_that_failed_before_its_first_update_does_not_refuse_the_same_comm
     assert run.metrics[0]["kind"] == "step"
 
 
+@pytest.mark.slow
 def test_what_failed_leaves_nothing_behind_in_the_run_that_follows(
     new_model: MakeModel, tmp_path: Path, data: Path
 ) -> None:

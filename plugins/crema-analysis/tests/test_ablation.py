@@ -152,6 +152,7 @@ def test_an_interrupted_ablation_goes_on(new_model: MakeModel, monkeypatch: pyte
     assert sum(calls[5:]) == 5 * 5 - 7  # seven questions were answered before the interruption
 
 
+@pytest.mark.slow
 def test_a_report_says_what_is_needed_and_json_holds_everything(new_model: MakeModel, tmp_path: Path) -> None:
     found = ablate(new_model(), write_records(tmp_path / "data", 5))
     data = json.loads(json.dumps(found.to_dict()))

@@ -40,6 +40,7 @@ def test_heat_lies_where_the_queries_look() -> None:
     assert places[0][1] < places[1][1]
 
 
+@pytest.mark.slow
 def test_many_frames_are_thinned_out_and_a_modality_without_pictures_is_drawn_as_strips() -> None:
     assert (
         pixels(modality_picture("main", looking_at(0, steps=40))).shape

@@ -100,6 +100,7 @@ def test_a_modality_without_patch_and_a_lora_without_weights_are_refused(
     )
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_saved_model_on_the_command_line_and_a_patch_goes_back(
     folder: Path, run: tuple[Path, CremaModel], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -197,6 +197,7 @@ def trained(
     return model, items, [line["answer"] for line in lines]
 
 
+@pytest.mark.slow
 def test_training_moves_the_adapters_alone_and_is_saved(folder: Path, tmp_path: Path) -> None:
     model, items, _ = trained(folder, tmp_path, epochs=1, mode="joint")
     model.save_pretrained(tmp_path / "saved")

@@ -40,6 +40,7 @@ def test_it_names_colours_and_shapes_and_guesses_the_rest(tmp_path: Path) -> Non
     assert all(accuracy < 1 / len(CHOICES_OF_TYPE[kind]) + 0.2 for kind, accuracy in by_type.items())
 
 
+@pytest.mark.slow
 def test_a_saved_model_finds_it_by_its_name(tmp_path: Path) -> None:
     world = make_world(tmp_path / "test", num_clips=1, seed=0, split="test")
     model = build([VIDEO, "touch"], backbone=NAME, fusion=PAVE, tuning={"rank": 2, "alpha": 2})
