@@ -127,6 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--one", choices=(BY_HAND, JOINT, SEQUENTIAL), help="one training in this process")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the one training")
     given = parser.parse_args(arguments)
+    if given.precision != "fp32" and given.one not in (JOINT, SEQUENTIAL):
+        parser.error("--precision is of --one joint or sequential; the script by hand and the table are fp32")
     if given.one is not None:
         accuracy = train_here(
             given.one, given.place, epochs=given.epochs, lr=given.lr, seed=given.seeds[0], precision=given.precision
