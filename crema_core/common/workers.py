@@ -121,10 +121,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _work(work: Callable[..., Result], arguments: tuple[object, ...], named: dict[str, object]) -> Result:
-    _works.set()
     try:
-        return work(*arguments, **named)
-    except Terminated:  # the pool would send it back and give the next work
+        _works.set()
+        try:
+            return work(*arguments, **named)
+        finally:
+            _works.clear()
+    except Terminated:  # wherever it came: the pool would send it back and give the next work
         os._exit(TERMINATED)
-    finally:
-        _works.clear()

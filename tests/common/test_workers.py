@@ -7,11 +7,14 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from crema_core.common import workers
+from crema_core.common.stopping import TERMINATED
 from crema_core.common.workers import worker_processes
 
 
@@ -21,11 +24,11 @@ def note(folder: Path) -> None:
 
 def work(folder: Path, number: int, seconds: float) -> int:
     mine = folder / f"working-{number}"
-    mine.touch()
     try:
+        mine.touch()  # it may be told to stop at any line, as soon as the file is seen
         time.sleep(seconds)
     finally:
-        mine.unlink()
+        mine.unlink(missing_ok=True)
     return number
 
 
@@ -38,12 +41,16 @@ def wait_for(folder: Path, pattern: str) -> Path:
 
 
 @pytest.mark.slow
-def test_all_work_is_done_and_a_block_that_raises_ends_what_was_begun(tmp_path: Path) -> None:
+def test_all_work_is_done_and_a_block_that_raises_ends_what_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crema_core.common.workers.PATIENCE_S", 60.0)  # not how fast this machine cleans up
     with worker_processes(1, begin=partial(note, tmp_path)) as submit:
         futures = [submit(work, tmp_path, number, 0.0) for number in range(5)]
     assert [own.result() for own in futures] == [0, 1, 2, 3, 4]
     assert len(list(tmp_path.glob("begun-*"))) == 1
-    left, begun = [], 0.0
+    left: list[Future[int]] = []
+    begun = 0.0
 
     def be_stopped() -> None:
         nonlocal begun
@@ -55,7 +62,7 @@ def test_all_work_is_done_and_a_block_that_raises_ends_what_was_begun(tmp_path: 
 
     with pytest.raises(KeyboardInterrupt):
         be_stopped()
-    assert time.monotonic() - begun < 30.0
+    assert time.monotonic() - begun < 55.0
     assert list(tmp_path.glob("working-*")) == []  # the one that was begun has cleaned up
     assert left[-1].cancelled()
     assert multiprocessing.active_children() == []
@@ -88,6 +95,42 @@ def test_a_process_that_the_pool_collects_is_waited_for_until_its_end_is_known(
     with pytest.raises(KeyboardInterrupt):
         be_stopped()
     assert multiprocessing.active_children() == []
+
+
+class Stopped(threading.Event):
+    """Tells its process to stop just before or after it is set or cleared."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.when = when
+
+    def tell(self, when: str) -> None:
+        if when == self.when:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def set(self) -> None:
+        self.tell("before set")
+        super().set()
+        self.tell("after set")
+
+    def clear(self) -> None:
+        self.tell("before clear")
+        super().clear()
+        self.tell("after clear")
+
+
+@pytest.mark.parametrize("work", [int, partial(int, "no number")], ids=["done", "raises"])
+@pytest.mark.parametrize("when", ["before set", "after set", "before clear", "after clear"])
+def test_a_process_that_is_told_to_stop_between_two_works_takes_no_more(when: str, work: partial[int]) -> None:
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGTERM, workers._stop)
+        workers._works = Stopped(when)
+        try:
+            workers._work(work, (), {})
+        finally:
+            os._exit(1)  # the pool would give it the next work, and it no longer hears of SIGTERM
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == TERMINATED
 
 
 @pytest.mark.slow
