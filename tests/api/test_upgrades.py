@@ -98,6 +98,7 @@ def changed(place: Path) -> str:
     return CHANGED.format(place=re.escape(str(place)))
 
 
+@pytest.mark.slow
 def test_a_changed_encode_is_a_warning_that_names_both_versions(
     upgrade: Upgrade, saved: Path, adapter: Path, t5_folder: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_changed_encode_is_a_warning_that_names_both_versions(
         init_from(lidar_model(t5_folder), saved)
 
 
+@pytest.mark.slow
 def test_a_changed_encode_is_an_error_in_strict_mode_and_changes_nothing(
     upgrade: Upgrade, saved: Path, adapter: Path, t5_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_changed_encode_is_an_error_in_strict_mode_and_changes_nothing(
     load(saved, check_features=False)
 
 
+@pytest.mark.slow
 def test_the_comparison_can_be_left_out(upgrade: Upgrade, saved: Path, adapter: Path, t5_folder: Path) -> None:
     upgrade("encode")
     with warnings.catch_warnings():
@@ -138,6 +141,7 @@ def test_the_comparison_can_be_left_out(upgrade: Upgrade, saved: Path, adapter: 
         other_model(t5_folder).load_adapter(adapter, check_features=False)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_saved_again_keeps_the_fingerprint_it_was_trained_with_until_it_is_trained(
     upgrade: Upgrade, saved: Path, tmp_path: Path
 ) -> None:
@@ -208,6 +212,7 @@ def test_an_example_that_fails_since_the_upgrade_is_said(upgrade: Upgrade, saved
         load(saved)
 
 
+@pytest.mark.slow
 def test_features_of_another_width_are_refused_with_both_versions(
     upgrade: Upgrade, saved: Path, adapter: Path, t5_folder: Path
 ) -> None:
@@ -228,6 +233,7 @@ def test_features_of_another_width_are_refused_with_both_versions(
         assert model.names == names
 
 
+@pytest.mark.slow
 def test_without_a_recorded_width_other_sizes_name_the_versions_too(upgrade: Upgrade, saved: Path) -> None:
     file = saved / "lidar9" / "adapter.json"
     described = json.loads(file.read_text())
@@ -264,6 +270,7 @@ def test_a_renamed_option_without_a_migration_names_both_versions_and_what_to_ty
     assert model.names == ("main",)
 
 
+@pytest.mark.slow
 def test_users_say_what_a_renamed_option_is_today(
     upgrade: Upgrade, saved: Path, adapter: Path, t5_folder: Path
 ) -> None:
@@ -303,6 +310,7 @@ def test_options_of_today_may_be_wrong_too(upgrade: Upgrade, saved: Path, adapte
         build(["main", "lidar9"], backbone=t5_folder).load_adapter(adapter, options={"num_sweeps": 3})
 
 
+@pytest.mark.slow
 def test_a_migration_reads_the_options_of_the_version_before(
     upgrade: Upgrade, saved: Path, adapter: Path, t5_folder: Path, tmp_path: Path
 ) -> None:
@@ -426,6 +434,7 @@ def test_without_a_modality_a_model_answers_as_from_samples_that_lack_it(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [(), ("points",)])
 def test_what_a_model_was_opened_without_is_saved_again_unchanged(
     upgrade: Upgrade, t5_folder: Path, tmp_path: Path, others: tuple[str, ...]
@@ -470,6 +479,7 @@ def test_names_a_model_cannot_be_without_are_refused(saved: Path) -> None:
             load(saved, without=without)
 
 
+@pytest.mark.slow
 def test_a_vision_language_model_names_in_its_prompt_what_it_was_opened_without(
     upgrade: Upgrade, tmp_path: Path
 ) -> None:

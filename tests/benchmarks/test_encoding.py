@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.encoding import by_job, by_part, index, write_clips
 
 
+@pytest.mark.slow
 def test_every_part_of_encoding_is_measured(tmp_path: Path) -> None:
     paths = write_clips(tmp_path, 2, seconds=1, height=64)
     rows = [*by_part(paths, "crema-tiny", tmp_path), by_job(paths, "crema-tiny", tmp_path)]

@@ -33,6 +33,7 @@ def wrong(tmp_path: Path, *, count: int, seed: int) -> dict[str, bytes]:
     return examples
 
 
+@pytest.mark.slow
 def test_damaged_texts_are_read_or_refused(tmp_path: Path) -> None:
     assert wrong(tmp_path, count=FAST, seed=1) == {}
 

@@ -114,6 +114,7 @@ def test_a_place_without_a_tokenizer_is_refused(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err.startswith(f"crema: No backbone was found at '{tmp_path / 'absent'}'")
 
 
+@pytest.mark.slow
 def test_an_evaluation_and_an_answer_say_what_tied(
     tmp_path: Path, trained: Path, clips: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def contents(cache: Path) -> dict[str, tuple[str, bytes]]:
     return found
 
 
+@pytest.mark.slow
 def test_encoding_twice_finds_everything_the_second_time(
     clips: Path, tiny_folder: Path, filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def test_fit_and_eval_from_the_folder_run_no_encoder_and_give_the_run_without_it
         assert (tmp_path / "r" / "model" / file).read_bytes() == (trained / "model" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_an_answer_about_files_in_the_folder_runs_no_encoder(
     clips: Path, trained: Path, filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +205,7 @@ def test_show_lists_modalities_sources_and_sizes(filled: Path, capsys: pytest.Ca
     assert text.splitlines()[-1].endswith(" in all")
 
 
+@pytest.mark.slow
 def test_check_finds_damage_and_evict_removes_it(
     clips: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +264,7 @@ def test_evict_removes_the_longest_unused_first_and_nothing_without_being_told(
     assert not video.exists()
 
 
+@pytest.mark.slow
 def test_reading_features_counts_as_using_them(
     clips: Path, tiny_folder: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,6 +291,7 @@ def test_another_folder_is_no_cache(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (tmp_path / "thesis.tex").exists()
 
 
+@pytest.mark.slow
 def test_looking_after_a_cache_imports_no_torch(filled: Path) -> None:
     code = (
         "import sys; from crema_core.cli.main import main; code = main(sys.argv[1:]); "

@@ -39,6 +39,7 @@ def run(
     return out
 
 
+@pytest.mark.slow
 def test_fit_records_the_language_model_and_saves_a_model_that_answers(
     run: Path, languages: Callable[[Language], Path], clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

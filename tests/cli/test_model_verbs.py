@@ -25,6 +25,7 @@ def test_eval_prints_accuracy_by_type(trained: Path, clips: Path, capsys: pytest
     assert lines[-1].startswith("Intervals: 95% Wilson score interval, ")
 
 
+@pytest.mark.slow
 def test_eval_as_json_with_one_modality_shuffled_writes_every_answer(
     trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +131,7 @@ def test_an_absent_model_is_our_error(tmp_path: Path, capsys: pytest.CaptureFixt
     )
 
 
+@pytest.mark.slow
 def test_describe_of_a_saved_model_and_of_one_to_build_agree(
     trained: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

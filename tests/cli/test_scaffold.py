@@ -263,6 +263,7 @@ def test_a_package_is_listed_under_its_kind(
     assert [(row["kind"], row["status"]) for row in rows] == [(group, "ok")]
 
 
+@pytest.mark.slow
 def test_a_new_modality_conforms(installed: Install) -> None:
     installed("modality")
     assert check_modality("echo_modality", tier="silver").of("features_ignore_the_other_samples").status == "passed"

@@ -340,6 +340,7 @@ def test_a_part_left_out_by_an_edit_list_is_not_missed(tmp_path: Path) -> None:
     assert clip.times[[0, -1]].flatten().tolist() == pytest.approx([0, 1 / 8, 7 / 8, 1])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.floats(0.01, 2.0), min_size=1, max_size=20),

@@ -206,7 +206,7 @@ def ending(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_decoder_that_ends_its_process_or_hangs_is_a_finding_and_the_check_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_processes: int
 ) -> None:
-    monkeypatch.setenv(MAX_SECONDS, "0.2")
+    monkeypatch.setenv(MAX_SECONDS, "1")
     names = ["fine", "crashes", "is-killed", "hangs", "leaves", "crashes", "last"]
     for name in names:
         (tmp_path / f"{name}.wav").write_text(name)
@@ -222,7 +222,7 @@ def test_a_decoder_that_ends_its_process_or_hangs_is_a_finding_and_the_check_goe
     }
     assert "ended the process that read it (SIGSEGV). A source is read or refused" in said["crashes.wav"].text
     assert "(SIGKILL: by the system, mostly because memory ran out" in said["is-killed.wav"].text
-    assert "took longer than 0.2 s, and the process that read it was ended" in said["hangs.wav"].text
+    assert "took longer than 1 s, and the process that read it was ended" in said["hangs.wav"].text
     assert "(exit code 3)" in said["leaves.wav"].text
     assert set(multiprocessing.active_children()) <= before
     assert len(keep.read_text().splitlines()) == 2  # what may be otherwise another time is read again

@@ -118,6 +118,7 @@ def test_every_option_that_a_message_names_exists() -> None:
     assert [entry for entry in named if entry[1] not in known and not any(own in entry[0] for own in scripts)] == []
 
 
+@pytest.mark.slow
 def test_options_named_beside_a_verb_are_its_own() -> None:
     wrong = []
     for own in messages():

@@ -64,6 +64,7 @@ def test_one_clip_says_nothing_about_others() -> None:
         assert change_interval(right, right, clips) == (-1.0, 1.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(ANSWERS)
 def test_an_accuracy_lies_inside_an_interval_with_a_width(answers: list[tuple[bool, bool, int]]) -> None:

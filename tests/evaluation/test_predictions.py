@@ -115,6 +115,7 @@ def test_the_digest_follows_answers_and_sources() -> None:
     assert len({records_digest([one]) for one in (own, *others)}) == 4
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_asks_only_what_is_left(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def test_choices_are_scored_and_open_questions_are_generated(
     assert result.by_type["side"] == 0.0
 
 
+@pytest.mark.slow
 def test_subsets_of_modalities_need_no_encoder_once_the_cache_is_filled(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_batch_is_fused_once(new_model: MakeModel, tmp_path: Path, with_choice
     assert len(calls) == 3
 
 
+@pytest.mark.slow
 def test_the_data_sets_wording_is_used_when_asked_for(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +218,7 @@ def _count_reading(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_every_source_is_read_and_encoded_once_without_a_cache(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
@@ -238,6 +241,7 @@ def test_every_source_is_read_and_encoded_once_without_a_cache(
     assert replace(alone, duration_s=0.0) == replace(cached, duration_s=0.0)
 
 
+@pytest.mark.slow
 def test_what_is_kept_without_a_cache_is_bounded(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

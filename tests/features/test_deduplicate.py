@@ -30,6 +30,7 @@ def test_every_row_finds_the_first_of_its_own_source(keys: list[str]) -> None:
     assert found.firsts == sorted(keys.index(key) for key in set(keys))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [None, ["red", "blue"]])
 def test_six_questions_about_two_clips_run_each_encoder_and_adapter_on_two(
     choices: list[str] | None, model: CremaModel, monkeypatch: pytest.MonkeyPatch

@@ -105,6 +105,7 @@ def test_training_with_and_without_a_cache_gives_the_same_parameters_bit_for_bit
     assert equal(without, train(new_model(dropout=0.1), data, tmp_path / "memory", cache="memory"))
 
 
+@pytest.mark.slow
 def test_a_run_says_what_came_from_the_cache(new_model: MakeModel, tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", 3, modalities="m")
     told = []

@@ -36,6 +36,7 @@ def filled(new_model: MakeModel, tmp_path: Path) -> tuple[CremaModel, FeatureCac
     return model, cache, direct, cached
 
 
+@pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4))
 def test_tokens_from_kept_features_are_those_from_the_encoders(

@@ -39,6 +39,7 @@ def keys(batches: Batches) -> list[list[Key]]:
 some_batches = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(some_batches, st.integers(0, 3))
 def test_features_are_those_that_every_sample_reads_itself(

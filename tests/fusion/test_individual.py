@@ -121,6 +121,7 @@ def test_one_modalitys_sub_step_moves_its_own_qformer_alone(t5_folder: Path, tmp
     assert any(".qformer." in key for key in moved)
 
 
+@pytest.mark.slow
 def test_it_is_described_with_its_weights_and_arithmetic_at_its_modality(t5_folder: Path) -> None:
     model, shared = new(t5_folder, 2), build(modalities(2), backbone=t5_folder, fusion="concat")
     rows, others = ({row.name: row for row in built.describe().components} for built in (model, shared))
@@ -139,6 +140,7 @@ def test_it_is_described_with_its_weights_and_arithmetic_at_its_modality(t5_fold
 # Its learning rate
 
 
+@pytest.mark.slow
 def test_the_rate_of_its_connectors_is_scaled_through_the_whole_schedule(t5_folder: Path, tmp_path: Path) -> None:
     seen: list[tuple[float, set[float]]] = []
 

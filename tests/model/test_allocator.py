@@ -58,6 +58,7 @@ def test_freed_memory_serves_again_and_is_given_back_at_the_end() -> None:
     assert after < MEGABYTES * 0.2
 
 
+@pytest.mark.slow
 def test_an_allocator_that_the_environment_sets_up_is_left_alone() -> None:
     faults, inside, _, _ = measured(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
     assert faults > PAGES / 2

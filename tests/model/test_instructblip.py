@@ -141,6 +141,7 @@ def test_an_instruction_is_read_in_place_of_every_question(published: Folders) -
     assert_close_to_scale(read(model, [SHORT, SHORT], wave=wave)["wave"], asked, ulps=MODEL_ULPS)
 
 
+@pytest.mark.slow
 def test_an_instruction_is_refused_where_the_prompt_has_no_place(published: Folders) -> None:
     with pytest.raises(OptionsError, match=r"has no place before the modalities\."):
         build([wave_spec()], backbone=published("instructblip-vicuna"), template={"instruction": "Look."})

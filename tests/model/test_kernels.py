@@ -111,6 +111,7 @@ def test_what_is_causal_is_what_transformers_takes_for_it(own: bool, asked: bool
     assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_no_position_bias_outlives_its_pass() -> None:
     model = T5ForConditionalGeneration(T5Config(**CONFIG)).eval()
     share_position_bias(model)

@@ -131,6 +131,7 @@ def test_greedy_answers_about_modalities_are_those_of_passes_that_keep_nothing(m
     assert model.language.generate(prompt, max_new_tokens=5) == [text]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_batch_is_answered_as_its_samples_alone(model: CremaModel) -> None:
     whole, alone = prompt_of(model, *ITEMS), [prompt_of(model, item) for item in ITEMS]

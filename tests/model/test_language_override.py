@@ -216,6 +216,7 @@ def test_it_is_described_with_its_name(swapped: CremaModel) -> None:
     assert rows["language model"].gflops > 0
 
 
+@pytest.mark.slow
 def test_a_configuration_alone_is_enough_to_count_on_a_shape(languages: Folders, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((languages("mistral") / "config.json").read_text())
     model = build([frames_spec("main")], backbone="blip2-flan-t5-xl", language_model=tmp_path)

@@ -152,6 +152,7 @@ def test_the_common_start_is_that_of_supporting_modalities_and_each_may_have_its
     assert starts([{**main, "mmqa": {"output_start": "zero"}}, wave], output_start="fresh") == ("zero", "fresh")
 
 
+@pytest.mark.slow
 def test_a_fresh_projection_is_drawn_by_the_modalitys_seed_and_moves_nothing_else(t5_folder: Path) -> None:
     def weights(seed: int, start: str) -> dict[str, torch.Tensor]:
         model = build([frames_spec("main"), wave_spec()], backbone=t5_folder, mmqa={"output_start": start}, seed=seed)
@@ -171,6 +172,7 @@ def test_a_fresh_projection_is_drawn_by_the_modalitys_seed_and_moves_nothing_els
         assert not bool(zero[key].any())
 
 
+@pytest.mark.slow
 def test_only_what_has_the_backbones_shape_is_copied(backbone: Backbone) -> None:
     adapter = adapter_of(backbone, num_queries=3)
     before = copy.deepcopy(adapter.state_dict())

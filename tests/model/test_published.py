@@ -63,6 +63,7 @@ def test_old_and_new_configurations_give_the_same_model(kind: Published, publish
     assert old.answer("What is it?", choices, **SOURCES) == new.answer("What is it?", choices, **SOURCES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_training_saving_and_loading_work(kind: Published, published: Folders, tmp_path: Path) -> None:
     register_modalities()

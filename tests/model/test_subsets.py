@@ -33,6 +33,7 @@ def sample(model: CremaModel, names: tuple[str, ...], seed: int) -> dict[str, An
     return {name: model.branch(name).modality.example(generator) for name in names}
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     subsets=st.lists(st.lists(st.sampled_from(NAMES), min_size=1, unique=True), min_size=2, max_size=5),
@@ -55,6 +56,7 @@ def test_scores_do_not_depend_on_the_other_samples_of_the_batch(
     assert_close_to_scale(torch.tensor(together), torch.tensor(alone), ulps=MODEL_ULPS)
 
 
+@pytest.mark.slow
 def test_a_longer_neighbour_does_not_change_an_answer(model: CremaModel) -> None:
     short, long = torch.randn(2, 3, 16, 16), torch.randn(5, 3, 16, 16)
     wave = torch.randn(4, 3, 10)

@@ -87,6 +87,7 @@ def test_full_tuning_moves_every_weight_of_the_language_model_alone(t5_folder: P
     assert model.backbone.identity() == identity  # what it was before it was trained, which a saved model names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", [LORA, "full"])
 def test_a_saved_model_answers_the_same(t5_folder: Path, tmp_path: Path, tuning: Any) -> None:
     for spec in (frames_spec("main"), wave_spec()):
@@ -122,6 +123,7 @@ def test_training_some_modalities_leaves_the_language_model_unless_asked(
     assert stepper.parameters.keys() <= model.trainable_parameters().keys()
 
 
+@pytest.mark.slow
 def test_describe_counts_what_is_trained_of_the_language_model(t5_folder: Path) -> None:
     rows = {row.name: row for row in describe_model(tuned(t5_folder, "full")).components}
     assert (rows["language model"].frozen, rows["language model"].trainable > 0) == (0, True)

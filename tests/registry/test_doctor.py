@@ -136,6 +136,7 @@ def test_torch_builds_that_do_not_match(site: Path, name: str, version: str, mes
     assert findings(site) == [("torch builds", message)]
 
 
+@pytest.mark.slow
 def test_broken_plugins_come_with_their_traceback(install: Installer, capsys: pytest.CaptureFixture[str]) -> None:
     install("broken_import", "good")
     assert main(["plugins", "doctor"]) == 3
@@ -149,6 +150,7 @@ def test_broken_plugins_come_with_their_traceback(install: Installer, capsys: py
     assert "crema-dummy-good" in {package["name"] for package in data["packages"]}
 
 
+@pytest.mark.slow
 def test_a_heavy_part_whose_module_is_not_there_is_found_without_importing_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

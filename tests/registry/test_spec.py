@@ -40,6 +40,7 @@ def test_every_legal_name_can_be_a_child_module(name: str) -> None:
     assert list(nn.ModuleDict({name: nn.Identity()}).keys()) == [name]
 
 
+@pytest.mark.slow
 @example("ab\n")  # `$` matches before a final newline
 @example("Radar")
 @given(st.text(max_size=40).filter(lambda name: not NAME_PATTERN.fullmatch(name)))

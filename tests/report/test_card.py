@@ -17,6 +17,7 @@ from tests.support.modalities import four_modalities
 from tests.support.pages import FOREIGN, Structure
 
 
+@pytest.mark.slow
 def test_a_card_names_packages_and_leaves_out_defaults(tiny_folder: Path, tmp_path: Path) -> None:
     model = build(["video", {"name": "depth", "num_frames": 1}], backbone=tiny_folder)
     text = write_card(tmp_path, model, metrics={"validation accuracy": 0.915}).read_text(encoding="utf-8")

@@ -150,6 +150,7 @@ def test_an_example_says_what_was_expected_only_when_the_answer_is_wrong() -> No
     assert "tie: red, blue</b> (not chosen, expected: red)" in tied
 
 
+@pytest.mark.slow
 def test_a_runs_report_has_no_external_reference_and_contains_its_numbers(trained: Path) -> None:
     path = write_run_report(trained, title="Run")
     html = path.read_text(encoding="utf-8")

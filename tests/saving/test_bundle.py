@@ -48,6 +48,7 @@ def test_a_saved_model_loads_to_identical_outputs(trained: CremaModel, tmp_path:
     assert scores(load(tmp_path / "saved")) == scores(trained)
 
 
+@pytest.mark.slow
 def test_start_and_missing_lora_of_an_adapter_are_recorded_and_come_back(
     t5_folder: Path, tmp_path: Path, registered: None
 ) -> None:
@@ -260,6 +261,7 @@ def test_the_fusion_block_of_the_same_fusion_comes_along(trained: CremaModel, t5
         assert torch.equal(own, theirs)
 
 
+@pytest.mark.slow
 def test_a_modality_that_was_supporting_loads_as_the_major_one_without_its_block(
     trained: CremaModel, t5_folder: Path, tmp_path: Path
 ) -> None:

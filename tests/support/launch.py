@@ -12,7 +12,7 @@ from typing import Any
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["crema_core.train.fit", "crema_core.api.build"])
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 
 
 class ChildError(Exception):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psutil
 
 COME_S = 300
-END_S = 30
+END_S = 60
 
 
 class Stopped(NamedTuple):
@@ -66,7 +66,7 @@ def stopped(
         time.sleep(0.1)
     code = started.wait(END_S)
     seconds = time.monotonic() - begun
-    _, left = psutil.wait_procs(children, timeout=2)
+    _, left = psutil.wait_procs(children, timeout=20)
     left = [own for own in left if own.is_running() and own.status() != psutil.STATUS_ZOMBIE]
     for own in left:
         own.kill()

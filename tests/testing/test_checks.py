@@ -75,6 +75,7 @@ READS_ALL = """        if isinstance(source, str | Path) and Path(source).is_fil
         if isinstance(source, str | Path):"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("declared", "refused", "status"),
     [

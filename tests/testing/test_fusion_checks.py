@@ -17,6 +17,7 @@ CHECKS = checks_up_to("gold", kind="fusion")
 OF_PACKAGES = [found.name for found in CHECKS if found.package]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", [GoodFusion, pytest.param(OwnSizes, marks=pytest.mark.slow)])
 def test_a_good_fusion_given_as_a_class_passes_all_but_what_is_about_packages(fusion: type[GoodFusion]) -> None:
     report = check_fusion(fusion)
@@ -82,6 +83,7 @@ class DrawsWithOptions(BAD["layout_is_deterministic"]):  # type: ignore[misc]
         self.loud = loud
 
 
+@pytest.mark.slow
 def test_a_finding_names_the_options_and_what_is_expected() -> None:
     message = check_fusion(DrawsWithOptions, tier="silver").of("layout_is_deterministic").message
     found, *rest = message.splitlines()

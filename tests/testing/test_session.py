@@ -154,6 +154,7 @@ def test_pytest_cases_are_the_checks(install: Installer) -> None:
         test("readme_and_licence_are_there")
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_report_and_returns_findings(
     install: Installer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +225,7 @@ def test_the_specimen_is_a_distribution() -> None:
     assert (SPECIMEN / "crema_specimen-0.1.0.dist-info" / "entry_points.txt").is_file()
 
 
+@pytest.mark.slow
 def test_a_failure_says_which_options_and_which_batch() -> None:
     report = check_modality(FAULTY, tier="silver")
     first, *lines = report.of("encode_keeps_the_contract").message.splitlines()

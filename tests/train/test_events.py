@@ -126,6 +126,7 @@ def test_the_batch_and_its_tokens_are_shown_before_fusion_part_by_part(new_model
     ]
 
 
+@pytest.mark.slow
 def test_hooks_that_look_change_no_bit_of_a_training(new_model: MakeModel, tmp_path: Path) -> None:
     """With dropout, whose random numbers a hook must not use up."""
     looked: list[float] = []
@@ -173,6 +174,7 @@ def test_nothing_is_computed_where_nothing_listens(
     assert calls == []
 
 
+@pytest.mark.slow
 def test_norms_are_computed_only_for_hooks_that_take_them(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +269,7 @@ def test_factors_of_several_plugins_are_multiplied(new_model: MakeModel, tmp_pat
     assert [line["lr_factor"] for line in of_kind(run, "lr_factor")] == [0.25, 0.125]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stop_at", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)]
 )
@@ -339,6 +342,7 @@ def test_a_run_stopped_after_an_evaluation_ends_with_its_checkpoint_and_report(
     assert "judge stopped the run after update 3 (epoch 1): good enough; it was resumed." in report
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_its_first_update_has_a_report_and_can_be_resumed(
     new_model: MakeModel, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(new_model: MakeModel, tmp_p
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+@pytest.mark.slow
 def test_a_run_continues_with_another_rate_that_is_recorded(
     new_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,7 @@ def same(first: CremaModel, second: CremaModel) -> bool:
     return all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "cache"),
     [((1, 5), "memory"), pytest.param((4, 6), "none", marks=pytest.mark.slow)],
@@ -196,6 +197,7 @@ def test_a_run_stopped_in_an_evaluation_ends_with_the_numbers_of_an_uninterrupte
     assert same(whole, continued)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["deleted", "another", "gone"])
 def test_a_resumed_run_has_the_best_checkpoint_it_had(damage: str, new_model: MakeModel, tmp_path: Path) -> None:
     with pytest.raises(TrainingInterrupted):
@@ -234,6 +236,7 @@ def test_a_finished_run_continued_trains_nothing_more(new_model: MakeModel, tmp_
     assert run == expected
 
 
+@pytest.mark.slow
 def test_the_callers_random_state_is_left_alone(new_model: MakeModel, tmp_path: Path) -> None:
     model = new_model(dropout=0.1)
     torch.manual_seed(3)
@@ -242,6 +245,7 @@ def test_the_callers_random_state_is_left_alone(new_model: MakeModel, tmp_path: 
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_frozen_parts_and_what_was_trainable_are_as_before(new_model: MakeModel, tmp_path: Path) -> None:
     model = new_model()
     fingerprint = model.frozen_fingerprint()
@@ -286,6 +290,7 @@ def test_a_run_directory_is_what_its_docstring_says(new_model: MakeModel, tmp_pa
     assert len(list((run.path / "checkpoints").iterdir())) <= 2
 
 
+@pytest.mark.slow
 def test_modalities_that_exit_stop_moving_and_the_last_exit_ends_the_training(
     new_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -298,6 +303,7 @@ def test_modalities_that_exit_stop_moving_and_the_last_exit_ends_the_training(
     assert [line["kind"] for line in run.metrics].count("exit") == 4
 
 
+@pytest.mark.slow
 def test_a_rule_that_cannot_fire_is_said_at_the_start(
     new_model: MakeModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -306,6 +312,7 @@ def test_a_rule_that_cannot_fire_is_said_at_the_start(
     assert said.getvalue().startswith("early_exit=0.85 cannot shorten this run: ")
 
 
+@pytest.mark.slow
 def test_an_epochs_line_has_the_sub_steps_their_seconds_and_what_norms_were_compared_with(
     new_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -322,6 +329,7 @@ def test_an_epochs_line_has_the_sub_steps_their_seconds_and_what_norms_were_comp
     ]
 
 
+@pytest.mark.slow
 def test_training_one_modality_leaves_the_others_bit_identical(new_model: MakeModel, tmp_path: Path) -> None:
     model, before = new_model(), new_model().adapter_state_dict()
     train(model, tmp_path, "run", modalities=["wave"])
@@ -331,6 +339,7 @@ def test_training_one_modality_leaves_the_others_bit_identical(new_model: MakeMo
     assert all(key.startswith(("modalities.wave.", "fusion.blocks.wave.")) for key in moved)
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_loaded_at_the_end(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,11 +389,13 @@ def test_hooks_hear_of_every_event(new_model: MakeModel, tmp_path: Path) -> None
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_accumulation_counts_updates_and_not_minibatches(new_model: MakeModel, tmp_path: Path) -> None:
     run = train(new_model(), tmp_path, "run", gradient_accumulation_steps=2, epochs=2)
     assert run.num_steps == 4
 
 
+@pytest.mark.slow
 def test_workers_and_the_cache_change_no_number(new_model: MakeModel, tmp_path: Path) -> None:
     plain = train(new_model(), tmp_path, "plain", cache="none", epochs=1)
     busy = train(new_model(), tmp_path, "busy", cache="none", num_workers=2, epochs=1)
@@ -423,6 +434,7 @@ def test_without_a_cache_a_minibatch_reads_each_source_once(
     assert +read == Counter({source: 2 for own in records for source in own.sources.values()})
 
 
+@pytest.mark.slow
 def test_a_new_run_is_not_written_over_an_old_one(new_model: MakeModel, tmp_path: Path) -> None:
     train(new_model(), tmp_path, "run", epochs=1)
     with pytest.raises(TrainingError) as error:
@@ -433,6 +445,7 @@ def test_a_new_run_is_not_written_over_an_old_one(new_model: MakeModel, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_not_continued_with_other_settings_or_data(new_model: MakeModel, tmp_path: Path) -> None:
     train(new_model(), tmp_path, "run", epochs=1)
     with pytest.raises(CheckpointError) as error:
@@ -447,6 +460,7 @@ def test_a_run_is_not_continued_with_other_settings_or_data(new_model: MakeModel
     )
 
 
+@pytest.mark.slow
 def test_settings_of_a_continued_run_come_from_its_config(new_model: MakeModel, tmp_path: Path) -> None:
     with pytest.raises(TrainingInterrupted):
         train(new_model(), tmp_path, "run", hooks=interrupt_at(1))
@@ -494,6 +508,7 @@ def test_a_run_knows_where_its_data_and_model_came_from(new_model: MakeModel, tm
     assert config["model"] == json.loads(json.dumps(model.config))
 
 
+@pytest.mark.slow
 def test_a_modality_without_samples_is_named_before_any_work(new_model: MakeModel, tmp_path: Path) -> None:
     data = write_data(tmp_path / "few", 4, modalities="mo")
     with pytest.raises(TrainingError) as error:

@@ -84,6 +84,7 @@ def test_only_what_is_not_done_yet_is_advised(settings: dict[str, Any], ways: st
     assert less_memory(TrainSettings(**settings)) == f"Any of these needs less: {ways}. crema plan estimates each."
 
 
+@pytest.mark.slow
 def test_questions_that_do_not_fit_are_said_with_the_size_of_their_batch(
     new_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

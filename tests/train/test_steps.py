@@ -105,6 +105,7 @@ def test_twenty_updates_equal_the_naive_loops(
     assert largest_difference(reused, naive) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [{}, *(pytest.param(own, marks=pytest.mark.slow) for own in ({"micro_batch_size": 1}, {"retained_graphs": 0}))],
@@ -313,6 +314,7 @@ def test_each_sub_step_reads_its_own_number_of_samples_at_once(
     assert read == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_minibatches_of_one_update_keep_graphs_where_a_number_is_given(
     new_model: MakeModel, distributed: Distributed, tmp_path: Path, passes: list[Pass]
 ) -> None:
@@ -326,6 +328,7 @@ def test_minibatches_of_one_update_keep_graphs_where_a_number_is_given(
     assert counts == [20, 20, 16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [pytest.param({}, marks=pytest.mark.slow), {"micro_batch_size": 2, "retained_graphs": 1}],

@@ -83,6 +83,7 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -158,6 +159,7 @@ def test_training_other_modalities_leaves_it_alone(new_trained: Any, tmp_path: P
     assert same(before, encoder(model))
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_continues_with_the_same_numbers(new_trained: Any, tmp_path: Path) -> None:
     data, settings = write_data(tmp_path / "data", 8, modalities=LETTERS), {**QUICK, "checkpoint_every": 1}
     whole, again = new_trained(dropout=0.2), new_trained(dropout=0.2)
@@ -170,6 +172,7 @@ def test_a_run_that_stopped_continues_with_the_same_numbers(new_trained: Any, tm
     assert not same(encoder(whole), encoder(new_trained()))
 
 
+@pytest.mark.slow
 def test_resuming_compares_what_the_trained_encoder_made(
     new_trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +184,7 @@ def test_resuming_compares_what_the_trained_encoder_made(
         fit(new_trained(), data, out=tmp_path / "run", resume=True, **QUICK)
 
 
+@pytest.mark.slow
 def test_its_features_are_never_kept(new_trained: Any, tmp_path: Path) -> None:
     model, data = new_trained(), write_data(tmp_path / "data", 8, modalities=LETTERS)
     cached = new_trained()
@@ -190,6 +194,7 @@ def test_its_features_are_never_kept(new_trained: Any, tmp_path: Path) -> None:
     assert largest_difference(model, cached) < 1e-6
 
 
+@pytest.mark.slow
 def test_it_is_saved_loaded_counted_and_shared(new_trained: Any, tmp_path: Path, t5_folder: Path) -> None:
     model = new_trained()
     row = next(own for own in model.describe().components if own.name == "gait")

@@ -77,6 +77,7 @@ def test_what_names_and_sizes_tell_of_all_data_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cache", ["memory", *(pytest.param(own, marks=pytest.mark.slow) for own in ("none", "folder"))]
 )
@@ -101,6 +102,7 @@ def test_samples_left_out_leave_the_numbers_of_a_run_without_their_lines(
     assert "Sample" not in run.skipped["data"][0].reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["memory", pytest.param("none", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("after_step", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_run_that_left_samples_out_is_resumed_to_the_same_bits(
@@ -248,6 +250,7 @@ def test_the_advice_of_the_message_works(new_model: MakeModel, tmp_path: Path, d
     assert advised["on_error"] == "skip"
 
 
+@pytest.mark.slow
 def test_a_run_from_before_these_settings_is_continued(new_model: MakeModel, tmp_path: Path) -> None:
     data, out = write_data(tmp_path / "data", 4, modalities="mo"), tmp_path / "run"
     train(new_model, data, out)

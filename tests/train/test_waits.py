@@ -80,6 +80,7 @@ def test_a_sub_step_waits_for_the_device_once(
     require_one_wait_a_sub_step(ready(model, distributed), [Minibatch(batch, model.encode(batch.modalities))])
 
 
+@pytest.mark.slow
 def test_parts_and_several_minibatches_wait_no_more_often(
     new_model: MakeModel, distributed: Distributed, tmp_path: Path
 ) -> None:

@@ -1,8 +1,7 @@
-"""A cloud of five million points: time and memory stay a small multiple of the file's."""
+"""A cloud of five million points: memory stays a small multiple of the file's."""
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -38,19 +37,16 @@ def huge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_five_million_points_are_read_and_sampled_in_bounded_time_and_memory(huge: Path) -> None:
+def test_five_million_points_are_read_and_sampled_in_bounded_memory(huge: Path) -> None:
     modality = PointCloudModality(SPEC.parse_options({"num_points": 1000}), BuildContext())
     tracemalloc.start()
-    began = time.monotonic()
     sample = modality.prepare(huge)
-    seconds = time.monotonic() - began
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     points = sample.tensors["points"][0]
     assert points.shape == (1000, 7)
     # Red grows with x: position and colour are of the same points.
     torch.testing.assert_close((points[:, 3] + 1) / 2 * 255, (points[:, 0] * 4 * 25).floor(), atol=1.01, rtol=0)
-    assert seconds < 20
     assert peak < 8 * BYTES
 
 

@@ -35,6 +35,7 @@ def test_ablate_prints_a_table_and_writes_a_report(
     assert json.loads(capsys.readouterr().out) == json.loads((out / "ablation.json").read_text())
 
 
+@pytest.mark.slow
 def test_ablate_goes_on_only_with_a_folder(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ablate", str(trained), str(clips), "--resume"]) == 1
     assert capsys.readouterr().err == (

@@ -53,6 +53,7 @@ def listening(
     return model, records
 
 
+@pytest.mark.slow
 def test_the_modality_that_answers_is_found_and_modalities_the_data_lack_are_left_aside(
     new_model: MakeModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_the_modality_that_answers_is_found_and_modalities_the_data_lack_are_lef
     assert (found.num_questions, found.num_clips) == (12, 12)
 
 
+@pytest.mark.slow
 def test_accuracies_are_those_of_an_evaluation(new_model: MakeModel, tmp_path: Path) -> None:
     model, records = new_model(), write_records(tmp_path / "data", 7)
     found = ablate(model, records, what=["leave-one-out", "shuffled"], seed=3)
@@ -224,6 +226,7 @@ def one_wave(folder: Path) -> Path:
     return data
 
 
+@pytest.mark.slow
 def test_comparisons_that_the_data_do_not_allow_are_left_out_and_named(new_model: MakeModel, tmp_path: Path) -> None:
     data = one_wave(tmp_path / "data")
     found = ablate(new_model(), data)
@@ -239,6 +242,7 @@ def test_comparisons_that_the_data_do_not_allow_are_left_out_and_named(new_model
         ablate(new_model(), only, what="shuffled")
 
 
+@pytest.mark.slow
 def test_all_variants_are_asked_the_questions_whose_files_can_all_be_read(new_model: MakeModel, tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", 8, modalities="mp")
     (tmp_path / "data" / "main-1.npy").write_bytes(b"damaged")

@@ -92,6 +92,7 @@ def test_a_later_step_lies_further_right_and_a_lower_place_further_down() -> Non
     assert above[0] + 20 < below[0]
 
 
+@pytest.mark.slow
 def test_tokens_without_a_grid_have_no_heat_and_frames_without_pictures_the_grid_alone() -> None:
     own = reading([0, 1])
     assert added_picture("wave", own) is not None
@@ -115,6 +116,7 @@ def sources(*names: str) -> dict[str, Any]:
     return {name: clip if name == "video" else side_example(name, 0) for name in names}
 
 
+@pytest.mark.slow
 def test_a_model_of_pave_shows_what_its_frames_read(pave: CremaModel, tmp_path: Path) -> None:
     seen = sources("video", "wave", "points")
     plain = pave.answer("what colour ?", ["red", "blue"], **seen)

@@ -27,6 +27,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_model_and_a_model_a_checkpoint(
     released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,7 @@ def test_frames_per_second_and_a_fixed_number_of_frames_contradict(vision_encode
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["siglip", "vivit"])
 def test_a_model_with_an_encoder_answers_is_saved_and_comes_back(
     clip: Path, vision_encoder_folders: dict[str, Path], t5_folder: Path, tmp_path: Path, name: str

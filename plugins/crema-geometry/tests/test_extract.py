@@ -64,6 +64,7 @@ def prepared(name: str, file: Path) -> torch.Tensor:
     return modality.prepare(str(file)).tensors["frames"]
 
 
+@pytest.mark.slow
 def test_the_modalities_read_what_is_extracted(
     folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,6 +221,7 @@ def test_videos_that_cannot_be_used_may_be_left_out(
     assert (out / "good.depth.npz").exists()
 
 
+@pytest.mark.slow
 def test_parts_of_a_clip_have_results_of_their_own(folders: dict[str, Path], tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", num_frames=36)
     parts = ["a.mp4#t=1,3", "a.mp4", "a.mp4#t=4.5", "a.mp4#t=,2"]

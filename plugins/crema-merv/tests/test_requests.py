@@ -81,6 +81,7 @@ def test_a_modality_with_encoders_cannot_be_added(t5_folder: Path) -> None:
     assert model.names == ("main",)
 
 
+@pytest.mark.slow
 def test_other_modalities_need_a_backbone_with_a_q_former(
     encoders: list[dict[str, str]], languages: Callable[[Language], Path]
 ) -> None:

@@ -25,6 +25,7 @@ def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "run"
 
 
+@pytest.mark.slow
 def test_fit_records_the_image_size_and_saves_a_model_that_answers(
     run: Path, clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,7 @@ def test_a_patch_is_shared_as_an_adapter_and_joins_another_model(folder: Path, t
     assert scores(second, "video", "points") == plain
 
 
+@pytest.mark.slow
 def test_a_patch_of_other_sizes_is_refused_and_nothing_is_changed(folder: Path, tmp_path: Path) -> None:
     wide = build([VIDEO, "wave"], backbone=folder, fusion={**PAVE, "embed_dim": 24})
     wide.save_adapter("wave", tmp_path / "wave")
@@ -175,6 +176,7 @@ def build_names(modalities: list[Any]) -> list[str]:
     return [own if isinstance(own, str) else own["name"] for own in modalities]
 
 
+@pytest.mark.slow
 def test_description_and_plan_count_patches_and_lora(folder: Path) -> None:
     model = build([VIDEO, "wave"], backbone=folder, fusion=PAVE, tuning=LORA)
     row = {component.name: component for component in model.describe().components}

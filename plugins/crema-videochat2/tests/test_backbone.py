@@ -91,6 +91,7 @@ def test_the_prompt_is_the_released_one_of_tests(folder: Path, whole: VideoChat2
     assert torch.equal(prompt.embeds, wanted)
 
 
+@pytest.mark.slow
 def test_position_0_holds_the_constant_of_released_training_in_training_alone(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -142,6 +142,7 @@ def wrapped_twice() -> dict[str, Tensor]:
     return {key.replace(once, twice) if ".lora_" in key else key: value for key, value in released_state().items()}
 
 
+@pytest.mark.slow
 def test_lora_names_wrapped_twice_are_refused_with_what_works(
     places: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

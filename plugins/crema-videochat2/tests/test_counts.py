@@ -23,6 +23,7 @@ def model() -> CremaModel:
     return build(["video", "flow", "depth"], backbone=SHAPE)
 
 
+@pytest.mark.slow
 def test_the_published_model_has_its_sizes(model: CremaModel) -> None:
     backbone = model.backbone
     vision, norm = backbone.vision_model, backbone.vision_model.post_layernorm

@@ -70,6 +70,7 @@ def test_a_world_has_one_question_of_each_type_about_every_clip(tmp_path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_a_few_steps_write_encoders_that_the_encoders_read_and_repeat_exactly(tmp_path: Path) -> None:
     pytest.importorskip("crema_encoders")
     first = pretrain_encoders(tmp_path / "one", seed=1, schedule=SHORT)

@@ -17,6 +17,7 @@ from crema_world.vision_stage import normalize, patch_features
 pytest.importorskip("crema_pave", reason="a strategy that takes a backbone's visual tokens")
 
 
+@pytest.mark.slow
 def test_a_few_steps_write_a_backbone_that_pave_takes(tmp_path: Path) -> None:
     lines: list[str] = []
     stages = ("language", "lookup", "align", "pictures")

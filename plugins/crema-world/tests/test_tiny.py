@@ -99,6 +99,7 @@ def test_it_answers_what_rgb_shows_on_held_out_scenes(
     assert right / len(held_out) >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

@@ -59,6 +59,7 @@ def of_settings(kind: str, processor: Any) -> StandIn:
     return known.model_copy(update={**parts, "arguments": arguments})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_parameters_and_visual_tokens_are_those_of_the_real_model(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
