@@ -3,7 +3,8 @@
 H.264 clips with a track of AAC are read as `fit` and `evaluate` without a cache read them: four frames, two frames a
 second, the sound. Apart, every modality decodes the file; together (`crema_core.data.reuse`) the frames of all come out
 of one pass. The limit is one pass of PyAV over the same streams, of which nothing is kept. CPU seconds of one thread
-for a clip, the three taking turns; the files are in the system's memory.
+for a clip, the three taking turns; the files are in the system's memory. Filling a cache (`crema encode`, `fit` with
+one) goes through all files before the first step; there the encoders of crema-tiny are counted too.
 
     python -m benchmarks.reading [--heights 360 1080 --clips 1 --seconds 10 --repeats 5]
 """
@@ -23,7 +24,10 @@ from benchmarks.encoding import write_clips
 from benchmarks.measure import alternate, report
 from crema_core.api.build import build
 from crema_core.data import modality_calls
+from crema_core.data.data_file import Record
 from crema_core.data.reuse import one_sample
+from crema_core.features.encode import fill_cache
+from crema_core.features.feature_cache import FeatureCache
 from crema_core.modality import Modality, Sample
 
 SETS = (("video",), ("video", "audio"), ("video", "audio", "dense_video"))
@@ -77,6 +81,36 @@ def measure(paths: Sequence[str], names: Sequence[str], *, repeats: int) -> Row:
     return row | {"apart / together": round(gained, 2), "together / decoding": round(over, 2)}
 
 
+def fill(paths: Sequence[str], names: Sequence[str], *, repeats: int) -> Row:
+    """Return what a new cache costs that is filled for one modality after the other, and for all together.
+
+    Args:
+        paths: clips of one size.
+        names: modalities, each of which reads all clips.
+        repeats: turns after one that is not measured.
+    """
+    model = build(list(names), backbone="crema-tiny")
+    records = [Record(path, "?", "!", dict.fromkeys(names, path)) for path in paths]
+
+    def filled(groups: Sequence[Sequence[str]]) -> FeatureCache:
+        cache = FeatureCache(model)
+        for group in groups:
+            fill_cache(cache, records, names=group, batch_size=len(records))
+        return cache
+
+    one, other = filled([[name] for name in names]), filled([names])
+    assert all(torch.equal(one.gather(name, paths).values, other.gather(name, paths).values) for name in names)
+    turns = alternate(
+        {"apart": lambda: filled([[name] for name in names]), "together": lambda: filled([names])}, repeats=repeats
+    )
+    row: Row = {"modalities": " ".join(names)}
+    for name, seconds in turns.items():
+        each = [own / len(paths) for own in seconds]
+        row[name] = f"{min(each):.3f} {statistics.median(each):.3f} {max(each):.3f}"
+    gained = statistics.median(a / b for a, b in zip(turns["apart"], turns["together"], strict=True))
+    return row | {"apart / together": round(gained, 2)}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -87,12 +121,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
+    fills: list[Row] = []
     for height in options.heights:
         with tempfile.TemporaryDirectory() as place:
             clips = write_clips(Path(place), options.clips, seconds=options.seconds, height=height, with_sound=True)
             paths = [str(path) for path in clips]
             rows += [{"height": height, **measure(paths, names, repeats=options.repeats)} for names in SETS]
+            fills.append({"height": height, **fill(paths, SETS[-1], repeats=options.repeats)})
     report("reading", rows, unit="CPU seconds of a clip: minimum, median, maximum", seconds=options.seconds)
+    report("filling a cache", fills, unit="CPU seconds of a clip: minimum, median, maximum", seconds=options.seconds)
 
 
 if __name__ == "__main__":

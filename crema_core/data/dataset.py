@@ -88,7 +88,7 @@ def load_batches(
             if not is_about_a_dead_worker(error):
                 raise
             lost = current.lost(dataset, error)
-            error.__traceback__ = None  # it keeps the iterator, and the iterator the other workers
+            _forget_frames(error)
             del batches_read
             raise lost from error
         if isinstance(batch, Carried):
@@ -100,6 +100,20 @@ def load_batches(
             say_once(own, where=f"line {record.line}" if record.line else "")
         with held:
             yield batch
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those behind it: torch puts its own in front where a worker ended while it was waited for."""
+    behind: BaseException | None = error
+    while behind is not None:
+        yield behind
+        behind = behind.__cause__ or behind.__context__
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop all tracebacks of an error: they keep the iterator, and it keeps the other workers."""
+    for own in _behind(error):
+        own.__traceback__ = None
 
 
 class _HeldBack:
@@ -177,6 +191,7 @@ class _Current:
         """
         told = first_line(error)
         processes = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", told)
+        told = next((first_line(own) for own in _behind(error) if "killed by signal" in str(own)), told)
         named = set(map(int, processes[1].split(","))) if processes else set()
         sources, names = [], list(dataset.modalities)
         for start in range(0, 3 * self._num_workers, 3):
@@ -259,6 +274,7 @@ class Item:
     # why a source could not be read, None when all could. Carried instead of raised, because a worker's exception
     # arrives in the main process as a stack trace.
     problem: Carried | None = None
+    left_out: tuple[tuple[str, Carried], ...] = ()  # modalities it lacks because their source cannot be read, and why
     doubts: tuple[Doubt, ...] = ()  # what looks wrong about sources that were read
 
 
@@ -273,6 +289,8 @@ class ModalityDataset(Dataset[Item]):
         dropout: probability with which a supporting modality of a sample is left out.
         drop_major: whether the major modality is dropped too.
         cached: modalities whose sources need not be prepared, because their features are known already.
+        apart: whether a sample with a source that cannot be read keeps its other modalities, instead of being a problem
+            as a whole.
     """
 
     def __init__(
@@ -285,8 +303,9 @@ class ModalityDataset(Dataset[Item]):
         dropout: float = 0.0,
         drop_major: bool = False,
         cached: Collection[str] = (),
+        apart: bool = False,
     ) -> None:
-        self.records, self.modalities, self.major = records, dict(modalities), major
+        self.records, self.modalities, self.major, self.apart = records, dict(modalities), major, apart
         self.seed, self.dropout, self.drop_major, self.cached = seed, dropout, drop_major, frozenset(cached)
 
     def __len__(self) -> int:
@@ -307,17 +326,21 @@ class ModalityDataset(Dataset[Item]):
     def __getitem__(self, key: Key) -> Item:
         record, modalities = self.records[key.sample], self.kept(key)
         read = [name for name in modalities if name not in self.cached and name not in key.held]
+        samples, left_out = {}, {}
         with collect_doubts() as doubts, one_sample([(self.modalities[name], record.sources[name]) for name in read]):
-            try:
-                samples = {}
-                for number, name in enumerate(self.modalities):
-                    if name in read:
-                        with _noted(key.sample, number):
-                            samples[name] = modality_calls.prepare(self.modalities[name], record.sources[name])
-            except CremaError as error:
-                error.args = (f"{_name(record, 'Sample')}: {error}",)  # type, traceback and cause stay
-                return Item(record, modalities, {}, problem=Carried(error))
-        return Item(record, modalities, samples, doubts=tuple(doubts))
+            for number, name in enumerate(self.modalities):
+                if name not in read:
+                    continue
+                try:
+                    with _noted(key.sample, number):
+                        samples[name] = modality_calls.prepare(self.modalities[name], record.sources[name])
+                except CremaError as error:
+                    error.args = (f"{_name(record, 'Sample')}: {error}",)  # type, traceback and cause stay
+                    if not (self.apart and isinstance(error, MediaError)):
+                        return Item(record, modalities, {}, problem=Carried(error))
+                    left_out[name] = Carried(error)
+        modalities = tuple(name for name in modalities if name not in left_out)
+        return Item(record, modalities, samples, left_out=tuple(left_out.items()), doubts=tuple(doubts))
 
 
 @dataclass(frozen=True)
@@ -330,6 +353,7 @@ class TrainBatch:
     modalities: dict[str, ModalityBatch]
     # samples left out because a source of theirs cannot be read, each with the reason
     unreadable: tuple[tuple[Record, Carried], ...] = ()
+    left_out: tuple[tuple[Record, str, Carried], ...] = ()  # modalities that are left out of a sample for that reason
     doubts: tuple[tuple[Record, Doubt], ...] = ()  # what looks wrong about sources that were read
 
     @property
@@ -379,5 +403,6 @@ def collate(
         except CremaError as error:
             return Carried(error)
         batches[name] = ModalityBatch(batch, own, labels)
+    left_out = tuple((item.record, *own) for item in items for own in item.left_out)
     doubts = tuple((item.record, own) for item in items for own in item.doubts)
-    return TrainBatch(tuple(item.record for item in items), present, batches, tuple(unreadable), doubts)
+    return TrainBatch(tuple(item.record for item in items), present, batches, tuple(unreadable), left_out, doubts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ import torch
 from crema_core.common.processes import Processes
 from crema_core.common.progress import StatusLine
 from crema_core.data.data_file import Record, Source
-from crema_core.data.dataset import Key, ModalityDataset, TrainBatch, load_batches, reason_of
+from crema_core.data.dataset import TrainBatch, reason_of
 from crema_core.data.order import cut, derive_seed
 from crema_core.data.reading import Files
 from crema_core.data.sampling import file_of
 from crema_core.errors import CacheError, TrainingError
 from crema_core.features.feature_cache import FeatureCache, prepare_batch
+from crema_core.features.sources import Wanted, distinct, read_together, sharing
 from crema_core.features.window import Window
+from crema_core.modality import Features
 from crema_core.model.allocator import retain_freed_memory
 from crema_core.model.network import CremaNetwork
 from crema_core.tokens import ModalityFeatures, ModalityInput
@@ -151,11 +153,10 @@ def fill_shared(
         TrainingError, MediaError: as `fill_cache`.
     """
     shard = Shard(processes.rank, processes.count)
-    new = {
-        name: [own for own in distinct(records, name) if shard.has(own.sources[name])] if cache.disk is None else []
-        for name in names
-    }
-    new = {name: [own for own in mine if not cache.has(name, own.sources[name])] for name, mine in new.items()}
+    new: dict[str, list[Record]] = {name: [] for name in names}
+    for name in names if cache.disk is None else ():
+        mine = [own for own, _ in distinct(records, [name], shard.has)]
+        new[name] = [own for own in mine if not cache.has(name, own.sources[name])]
     more: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "status": status}
     filled = fill_cache(cache, records, names=names, shard=shard, unreadable=unreadable, **more)
     if processes.count == 1:
@@ -225,30 +226,23 @@ def fill_cache(
         CacheError: with `disk_only`, when the folder is full.
         MediaError: when a source cannot be read, unless such are passed over.
     """
-    encoded, found, written = dict.fromkeys(names, 0), dict.fromkeys(names, 0), cache.written_bytes
-    num_unreadable = 0
+    written, done = cache.written_bytes, []
     try:
-        for name in names:
-            sources = [own for own in distinct(records, name) if shard.has(own.sources[name])]
-            progress = _Progress(cache, name, len(sources), status, unreadable)
+        for group in sharing(records, names):
+            mine = list(distinct(records, group, shard.has))
+            filling = _Filling(cache, group, mine, status, unreadable)
+            done.append(filling)
             # In pieces, so that files are still in the system's memory from their digest when they are decoded.
-            for piece in cut(sources, PIECE * batch_size):
-                missing = _missing(cache, name, piece, num_threads=num_workers)
-                found[name] += len(piece) - len(missing)
-                progress.show(encoded[name], found[name])
-                work = _encode(
-                    cache, name, missing, batch_size=batch_size, num_workers=num_workers, unreadable=unreadable
-                )
-                for count in work:
-                    encoded[name] += count
-                    progress.show(encoded[name], found[name])
-                    progress.require_room(encoded[name], found[name], disk_only=disk_only)
-                num_unreadable += 0 if unreadable is None else _note_equal(cache, name, piece, unreadable)
+            for piece in cut(mine, PIECE * batch_size):
+                for _ in filling.run(piece, batch_size=batch_size, num_workers=num_workers):
+                    filling.require_room(disk_only=disk_only)
             cache.flush()
-            progress.require_room(encoded[name], found[name], disk_only=disk_only)
+            filling.require_room(disk_only=disk_only)
     finally:
         cache.flush()
-    return Filled(encoded, found, cache.written_bytes - written, num_unreadable)
+    encoded = {name: own.encoded[name] for own in done for name in own.names}
+    found = {name: own.found[name] for own in done for name in own.names}
+    return Filled(encoded, found, cache.written_bytes - written, sum(own.unreadable for own in done))
 
 
 def _note_equal(cache: FeatureCache, name: str, records: Sequence[Record], unreadable: Unreadable) -> int:
@@ -264,39 +258,103 @@ def _note_equal(cache: FeatureCache, name: str, records: Sequence[Record], unrea
     return sum((name, own.paths(name)) in unreadable.reasons for own in records)
 
 
-class _Progress:
-    """The status line of one modality, and whether its features will fit."""
+class _Filling:
+    """Modalities whose sources are read together: what has been done, its status line, and whether it will fit.
+
+    Args:
+        cache: is filled.
+        names: the modalities.
+        wanted: all that is to be looked at.
+        status: where progress is shown.
+        passed_over: where sources go that cannot be read; None: the first of them is an error.
+    """
 
     def __init__(
-        self, cache: FeatureCache, name: str, total: int, status: StatusLine | None, unreadable: Unreadable | None
+        self,
+        cache: FeatureCache,
+        names: Sequence[str],
+        wanted: Sequence[Wanted],
+        status: StatusLine | None,
+        passed_over: Unreadable | None,
     ) -> None:
-        self.cache, self.name, self.total, self.status, self.unreadable = cache, name, total, status, unreadable
-        self.start_bytes = cache.num_bytes
+        self.cache, self.names, self.status, self.passed_over = cache, tuple(names), status, passed_over
+        self.total = {name: sum(name in own.names for own in wanted) for name in names}
+        self.encoded, self.found, self.num_bytes = (dict.fromkeys(names, 0) for _ in range(3))
+        self.unreadable = 0
+        self._start_bytes = cache.num_bytes
 
-    def show(self, encoded: int, found: int) -> None:
-        if self.status is not None:
-            kept = f"{self.cache.num_bytes / 1e6:,.0f} MB kept"
-            if not self.cache.in_memory:
-                kept = f"{found:,} from the cache, {self.cache.written_bytes / 1e6:,.0f} MB written"
-            count = 0 if self.unreadable is None else len(self.unreadable.reasons)
-            kept += f", {count:,} unreadable" if count else ""
-            self.status.show(f"encoding {self.name}: {encoded + found:,} of {self.total:,} sources, {kept}")
+    def run(self, piece: Sequence[Wanted], *, batch_size: int, num_workers: int) -> Iterator[None]:
+        """Look for the features of a part of the sources, and encode those that are missing; yield after each pass."""
+        records = {name: [own.record for own in piece if name in own.names] for name in self.names}
+        missing: set[tuple[str, int]] = set()
+        for name, given in records.items():
+            new = _missing(self.cache, name, given, num_threads=num_workers)
+            missing.update((name, id(own)) for own in new)
+            self.found[name] += len(given) - len(new)
+        self.show()
+        model, passed_over = self.cache.model, self.passed_over
+        wanted = [own.only(lambda name, record: (name, id(record)) in missing) for own in piece]
+        batches = read_together(
+            [own for own in wanted if own.names],
+            {name: model.branch(name).modality for name in self.names},
+            batch_size=batch_size,
+            num_workers=num_workers,
+            pass_over=passed_over is not None,
+            known=lambda name, record: passed_over is not None and (name, record.paths(name)) in passed_over.known,
+        )
+        for batch in batches:
+            for record, name, carried in batch.left_out:
+                assert passed_over is not None, "only then sources are left out"
+                passed_over.add((name, record.paths(name)), reason_of(record, carried))
+            for name, features in model.encode(batch.modalities).items():
+                self._keep(name, [batch.records[row] for row in batch.present[name].tolist()], features.features)
+            self.show()
+            yield
+        if passed_over is not None:
+            self.unreadable += sum(_note_equal(self.cache, name, records[name], passed_over) for name in self.names)
 
-    def require_room(self, encoded: int, found: int, *, disk_only: bool) -> None:
-        cache = self.cache
+    def _keep(self, name: str, records: Sequence[Record], features: Features) -> None:
+        before = self.cache.num_bytes
+        self.cache.put(name, [own.sources[name] for own in records], features)
+        self.num_bytes[name] += self.cache.num_bytes - before
+        self.encoded[name] += len(records)
+
+    def show(self) -> None:
+        """Show how far it is, where that is shown."""
+        if self.status is None:
+            return
+        found = sum(self.found.values())
+        kept = f"{self.cache.num_bytes / 1e6:,.0f} MB kept"
+        if not self.cache.in_memory:
+            kept = f"{found:,} from the cache, {self.cache.written_bytes / 1e6:,.0f} MB written"
+        count = 0 if self.passed_over is None else len(self.passed_over.reasons)
+        kept += f", {count:,} unreadable" if count else ""
+        done, total = sum(self.encoded.values()) + found, sum(self.total.values())
+        self.status.show(f"encoding {', '.join(self.names)}: {done:,} of {total:,} sources, {kept}")
+
+    def require_room(self, *, disk_only: bool) -> None:
+        """Raise when what is left will not fit.
+
+        Raises:
+            CacheError: with `disk_only`, when the folder is full.
+            TrainingError: when memory will not be enough.
+        """
+        cache, quoted = self.cache, " and ".join(f"'{name}'" for name in self.names)
+        to_encode = {name: total - self.found[name] for name, total in self.total.items()}
         if disk_only and cache.in_memory:
-            left = self.total - encoded - found + cache.num_unwritten(self.name)
+            left = sum(to_encode[name] - self.encoded[name] + cache.num_unwritten(name) for name in self.names)
             raise CacheError(
-                f"The feature cache has no room for {left:,} of {self.total:,} sources of "
-                f"'{self.name}'. Nothing was deleted. Allow more, or make room with crema cache evict, and run this "
+                f"The feature cache has no room for {left:,} of {sum(self.total.values()):,} sources of "
+                f"{quoted}. Nothing was deleted. Allow more, or make room with crema cache evict, and run this "
                 "again."
             )
         expected = float(cache.num_bytes)
-        if cache.disk is None and encoded:
-            expected = self.start_bytes + (cache.num_bytes - self.start_bytes) / encoded * (self.total - found)
+        if cache.disk is None:
+            each = {name: self.num_bytes[name] / self.encoded[name] for name in self.names if self.encoded[name]}
+            expected = max(expected, self._start_bytes + sum(each[name] * to_encode[name] for name in each))
         if expected > cache.limit_bytes:
             raise TrainingError(
-                f"The features of {self.total - found:,} sources of '{self.name}' need about {expected / 1e9:.3g} GB "
+                f"The features of {sum(to_encode.values()):,} sources of {quoted} need about {expected / 1e9:.3g} GB "
                 "of memory together with those already kept, more than "
                 f'cache_limit_gb={cache.limit_bytes / 1e9:g}. Raise cache_limit_gb, pass cache_precision="bf16" for '
                 'half of it, cache="FOLDER" to keep them on disk, or cache="none" to encode every minibatch.'
@@ -309,35 +367,6 @@ def _missing(cache: FeatureCache, name: str, records: Sequence[Record], *, num_t
     contents = {cache.content(record.sources[name]): record for record in reversed(records)}
     wanted = {id(record) for record in contents.values()}
     return [record for record in records if id(record) in wanted and not cache.has(name, record.sources[name])]
-
-
-def _encode(
-    cache: FeatureCache,
-    name: str,
-    records: Sequence[Record],
-    *,
-    batch_size: int,
-    num_workers: int,
-    unreadable: Unreadable | None,
-) -> Iterator[int]:
-    """Encode and keep the sources of one modality; yield how many after each pass."""
-    model = cache.model
-    only = [replace(record, sources={name: record.sources[name]}) for record in records]
-    dataset = ModalityDataset(only, {name: model.branch(name).modality}, major=name)
-    keys = cut([Key(0, index) for index in range(len(only))], batch_size)
-    if unreadable is not None:
-        known = [(name, record.paths(name)) in unreadable.known for record in only]
-        keys = [left for piece in keys if (left := [key for key in piece if not known[key.sample]])]
-    pass_over = unreadable is not None
-    for batch in load_batches(dataset, keys, num_workers=min(num_workers, len(keys)), pass_over=pass_over):
-        for record, carried in batch.unreadable:
-            assert unreadable is not None, "only then samples are passed over"
-            unreadable.add((name, record.paths(name)), reason_of(record, carried))
-        if not len(batch):
-            continue
-        features = model.encode(batch.modalities)[name].features
-        cache.put(name, [record.sources[name] for record in batch.records], features)
-        yield len(batch)
 
 
 def encode_for_training(
@@ -424,13 +453,3 @@ def _is_file(source: Any) -> bool:
 
 def _as_source(source: Any) -> Source:
     return [os.fspath(path) for path in source] if isinstance(source, list | tuple) else os.fspath(source)
-
-
-def distinct(records: Sequence[Record], name: str) -> Iterator[Record]:
-    """Yield the records that have a modality, one of those that share its files."""
-    seen = set()
-    for record in records:
-        paths = record.paths(name)
-        if paths and paths not in seen:
-            seen.add(paths)
-            yield record

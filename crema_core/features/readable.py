@@ -8,18 +8,17 @@ feature cache the pass is the one that fills it; sources whose features are not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from crema_core.common.processes import ALONE, Processes
 from crema_core.common.progress import StatusLine
-from crema_core.data.data_file import Samples
-from crema_core.data.dataset import Key, ModalityDataset, load_batches, reason_of
-from crema_core.data.order import cut
+from crema_core.data.data_file import Record, Samples
+from crema_core.data.dataset import reason_of
 from crema_core.data.reading import Files
 from crema_core.data.unusable import describe, refuse_many
 from crema_core.errors import DataFileError
-from crema_core.features.encode import Shard, Unreadable, cacheable, distinct, fill_shared
+from crema_core.features.encode import Shard, Unreadable, cacheable, fill_shared
 from crema_core.features.feature_cache import FeatureCache
+from crema_core.features.sources import distinct, read_together, sharing
 from crema_core.model.network import CremaNetwork
 
 
@@ -71,9 +70,8 @@ def find_unreadable(
         )
     if known is None:
         shard = Shard(processes.rank, processes.count)
-        for name in names:
-            if name not in kept:
-                _read(model, samples, name, unreadable, shard, batch_size, num_workers, status)
+        for group in sharing(records, [name for name in names if name not in kept]):
+            _read(model, records, group, unreadable, shard, batch_size, num_workers, status)
         for reasons in processes.gather(unreadable.reasons):
             for files, reason in reasons.items():
                 unreadable.add(files, reason)
@@ -137,29 +135,23 @@ class Watch:
 
 def _read(
     model: CremaNetwork,
-    samples: Sequence[Samples],
-    name: str,
+    records: Sequence[Record],
+    names: Sequence[str],
     unreadable: Unreadable,
     shard: Shard,
     batch_size: int,
     num_workers: int,
     status: StatusLine | None,
 ) -> None:
-    """Read this process's part of the sources of a modality whose features are not kept."""
-    records = [record for own in samples for record in own.usable]
-    mine = [
-        replace(own, sources={name: own.sources[name]})
-        for own in distinct(records, name)
-        if shard.has(own.sources[name])
-    ]
-    dataset = ModalityDataset(mine, {name: model.branch(name).modality}, major=name)
-    keys = cut([Key(0, index) for index in range(len(mine))], batch_size)
-    done = 0
-    for batch in load_batches(dataset, keys, num_workers=min(num_workers, len(keys)), pass_over=True):
-        for record, carried in batch.unreadable:
+    """Read this process's part of the sources of modalities whose features are not kept."""
+    mine = list(distinct(records, names, shard.has))
+    modalities = {name: model.branch(name).modality for name in names}
+    done, total = 0, sum(len(own.names) for own in mine)
+    for batch in read_together(mine, modalities, batch_size=batch_size, num_workers=num_workers, pass_over=True):
+        for record, name, carried in batch.left_out:
             unreadable.add((name, record.paths(name)), reason_of(record, carried))
-        done += len(batch) + len(batch.unreadable)
+        done += sum(len(rows) for rows in batch.present.values()) + len(batch.left_out)
         if status is not None:
             count = len(unreadable.reasons)
             bad = f", {count:,} unreadable" if count else ""
-            status.show(f"reading {name}: {done:,} of {len(mine):,} sources{bad}")
+            status.show(f"reading {', '.join(names)}: {done:,} of {total:,} sources{bad}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.encoding import write_clips
-from benchmarks.reading import SETS, decode, measure
+from benchmarks.reading import SETS, decode, fill, measure
 
 
 def test_a_clip_is_read_apart_together_and_only_decoded(tmp_path: Path) -> None:
@@ -15,5 +15,9 @@ def test_a_clip_is_read_apart_together_and_only_decoded(tmp_path: Path) -> None:
     row = measure([str(path)], SETS[-1], repeats=1)
     assert row["modalities"] == "video audio dense_video"
     for name in ("apart", "together", "decoding alone"):
+        least, median, most = map(float, str(row[name]).split())
+        assert 0 < least <= median <= most
+    row = fill([str(path)], SETS[-1], repeats=1)
+    for name in ("apart", "together"):
         least, median, most = map(float, str(row[name]).split())
         assert 0 < least <= median <= most

@@ -325,9 +325,10 @@ def test_faults_come_out_of_worker_processes_as_they_are(
         ("prepare hangs", "It took longer than 1 s (CREMA_MAX_SOURCE_S)."),
     ],
 )
+@pytest.mark.parametrize("step_s", [0.5, 0.0], ids=["in a step", "while it is waited for"])
 @pytest.mark.slow
 def test_a_worker_that_ends_is_said_with_the_source_it_was_reading_and_no_other_stays(
-    bad: MakeModality, guilty: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
+    bad: MakeModality, guilty: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str, step_s: float
 ) -> None:
     monkeypatch.setenv(MAX_SECONDS, "1")
     (good := guilty.with_name("good.txt")).write_text("1")
@@ -340,7 +341,7 @@ def test_a_worker_that_ends_is_said_with_the_source_it_was_reading_and_no_other_
 
     def train() -> None:
         for _ in load_batches(dataset, [[Key(0, row)] for row in range(len(records))], num_workers=2):
-            time.sleep(0.3)  # a step, in which the worker ends
+            time.sleep(step_s)
 
     with pytest.raises(WorkerError) as caught:
         train()
