@@ -18,6 +18,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -77,6 +79,7 @@ def load_batches(
         generator=torch.Generator().manual_seed(seed),
     )
     batches_read = iter(loader)
+    current.begun(multiprocessing.active_children() if num_workers else [])
     held = _HeldBack()
     while True:
         try:
@@ -102,18 +105,18 @@ def load_batches(
             yield batch
 
 
-def _behind(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those behind it: torch puts its own in front where a worker ended while it was waited for."""
-    behind: BaseException | None = error
-    while behind is not None:
-        yield behind
-        behind = behind.__cause__ or behind.__context__
-
-
 def _forget_frames(error: BaseException) -> None:
-    """Drop all tracebacks of an error: they keep the iterator, and it keeps the other workers."""
-    for own in _behind(error):
-        own.__traceback__ = None
+    """Drop the tracebacks of an error and of those behind it: they keep the iterator, and it keeps the other workers.
+
+    torch has one behind its own where a worker ended while it was waited for.
+    """
+    left, seen = [error], set[int]()
+    while left:
+        own = left.pop()
+        if id(own) not in seen:
+            seen.add(id(own))
+            own.__traceback__ = None
+            left += [behind for behind in (own.__cause__, own.__context__) if behind is not None]
 
 
 class _HeldBack:
@@ -161,11 +164,20 @@ class _Current:
         self._numbers = multiprocessing.RawArray("q", 3 * num_workers) if num_workers else []
         self._num_workers = num_workers
         self._start = 0
+        self._processes: list[BaseProcess] = []
+
+    def begun(self, processes: Sequence[BaseProcess]) -> None:
+        """Take the workers' processes, among others, in the main process: torch does not always say how one ended.
+
+        Where it finds one gone before the signal of its end arrives, it says that it "exited unexpectedly".
+        """
+        self._processes = list(processes)
 
     def begin(self, worker: int) -> None:
         """Begin in a worker process."""
         global _current
         leave_stopping_to_parent()
+        _say_nothing_of_lost_connections()
         # torch's own watchdog looks only between two batches; a reader that hangs would stay for ever.
         watch_parent()
         self._start = 3 * worker
@@ -191,8 +203,12 @@ class _Current:
         """
         told = first_line(error)
         processes = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", told)
-        told = next((first_line(own) for own in _behind(error) if "killed by signal" in str(own)), told)
         named = set(map(int, processes[1].split(","))) if processes else set()
+        codes = [own.exitcode for own in self._processes if own.pid in named]
+        ended_by = [-code for code in codes if code is not None and code < 0]
+        if ended_by:
+            which = ", ".join(map(str, sorted(named)))
+            told = f"DataLoader worker (pid {which}) is killed by signal: {signal.strsignal(ended_by[0])}"
         sources, names = [], list(dataset.modalities)
         for start in range(0, 3 * self._num_workers, 3):
             process, record_number, modality = self._numbers[start : start + 3]
@@ -204,12 +220,27 @@ class _Current:
                 f"A worker process ended ({told}), and it was not reading a source. It may have been ended by "
                 "somebody, or by the system because memory ran out. Use fewer num_workers, or num_workers=0."
             )
-        slow = f" It took longer than {max_seconds():g} s ({MAX_SECONDS})." if "Alarm clock" in told else ""
+        is_slow = sys.platform != "win32" and signal.SIGALRM in ended_by
+        slow = f" It took longer than {max_seconds():g} s ({MAX_SECONDS})." if is_slow else ""
         return WorkerError(
             f"A worker process ended while it read {' or '.join(sources)} ({told}).{slow} A source is read or refused "
             "with an error; one that is damaged can make a decoder crash or take all memory. Find every such source: "
             "crema data check --deep FILE.jsonl. Of a process that was killed, use fewer num_workers."
         )
+
+
+def _say_nothing_of_lost_connections() -> None:
+    """Let threads that hand tensors over end without a traceback where the process they hand them to was killed.
+
+    Whoever started the processes says which of them was. What a worker raises while it reads goes another way.
+    """
+    others = sys.excepthook
+
+    def said(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, ConnectionError | EOFError):
+            others(kind, error, trace)
+
+    sys.excepthook = said
 
 
 _current: _Current | None = None
