@@ -47,7 +47,7 @@ def _do_what_the_name_says(path: Path) -> str:
 @pytest.mark.slow
 def test_what_ends_a_process_or_takes_too_much_is_counted_and_the_next_file_is_read() -> None:
     names = ["a", "crash", "b", "hang", "crash", "c"]
-    found = media.read_all([Path(name) for name in names], _do_what_the_name_says, max_s=15.0)  # forking takes seconds too
+    found = media.read_all([Path(name) for name in names], _do_what_the_name_says, max_s=15.0)
     assert found == ["read", "the process died (SIGKILL)", "read", "hangs", "the process died (SIGKILL)", "read"]
     (found_memory,) = media.read_all([Path("memory")], _do_what_the_name_says, max_bytes=1 << 28)
     assert found_memory == "the process died (99)"
