@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = train_apart(JOINT, given.place, epochs=1, lr=given.lr, seed=given.seeds[0])["cpu_s"]
     ways = [found[f"crema fit, {way}"] for way in (JOINT, SEQUENTIAL)]
     joint, sequential = (statistics.median(one["cpu_s"] for one in own) for own in ways)
-    each = (joint - start) / max(given.epochs - 1, 1)
+    each = (joint - start) / (given.epochs - 1) if given.epochs > 1 else 0.0  # one epoch alone says nothing of the next
     longer = max(given.epochs, round(1 + (sequential - start) / each)) if each > 0 else given.epochs
     train("crema fit, joint, as long as sequential", JOINT, longer)
     report("by_hand", rows, clips=given.clips, lr=given.lr, seeds=given.seeds)

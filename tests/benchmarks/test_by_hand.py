@@ -30,7 +30,5 @@ def test_every_row_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     sizes = ["--clips", "4", "--test-clips", "2", "--epochs", "1", "--seeds", "0"]
     assert main(["--place", str(tmp_path / "world"), *sizes]) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
-    *given, as_long = [row["epochs"] for row in rows]
-    assert given == [1, 1, 1]
-    assert as_long >= 1  # by the seconds of the rows before, which a busy machine changes
+    assert [row["epochs"] for row in rows] == [1, 1, 1, 1]
     assert rows[0]["lines of code"] > 10 * rows[1]["lines of code"]
